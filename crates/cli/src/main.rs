@@ -1,0 +1,3 @@
+//! The `melo` command.
+
+fn main() {}

@@ -1,0 +1,73 @@
+//! How an image becomes network input: the *specification* only.
+//! `melo-imaging` executes it, for training and for serving alike, so the two cannot drift.
+
+use serde::{Deserialize, Serialize};
+
+/// Resampling filter, both antialiased when shrinking, as Pillow's `Image.resize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Triangle filter, support 1.
+    Bilinear,
+    /// Keys' cubic with a = -0.5, support 2.
+    Bicubic,
+}
+
+/// How an image that is not square meets the square input; names and meaning as timm's `crop_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CropMode {
+    /// Shorter side to `resize_side`, then the centre `size` × `size`; the ends of the longer side are lost.
+    Center,
+    /// Both sides to `resize_side` (aspect ratio lost), then the centre `size` × `size`.
+    Squash,
+    /// Longer side to `resize_side`, padded with black to a square, then the centre `size` × `size`.
+    Border,
+}
+
+/// Everything that turns decoded 8-bit RGB pixels into one `[3, size, size]` input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Side of the square network input, pixels.
+    pub size: usize,
+    /// How a rectangle becomes a square.
+    pub crop_mode: CropMode,
+    /// `size` over the side resized to, in (0, 1].
+    pub crop_pct: f64,
+    /// Resampling filter.
+    pub interpolation: Interpolation,
+    /// Per-channel mean subtracted from RGB in [0, 1].
+    pub mean: [f32; 3],
+    /// Per-channel standard deviation divided by.
+    pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// Side resized to before the centre crop: `floor(size / crop_pct)`, as timm's `transforms_imagenet_eval`.
+    pub fn resize_side(&self) -> usize {
+        (self.size as f64 / self.crop_pct).floor() as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resize_side_is_timm_s() {
+        let mut spec = Preprocess {
+            size: 224,
+            crop_mode: CropMode::Center,
+            crop_pct: 0.9,
+            interpolation: Interpolation::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        assert_eq!(spec.resize_side(), 248);
+        spec.crop_pct = 0.875;
+        assert_eq!(spec.resize_side(), 256);
+        spec.crop_pct = 1.0;
+        assert_eq!(spec.resize_side(), 224);
+    }
+}
