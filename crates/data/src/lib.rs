@@ -1,1 +1,3 @@
-//! Under construction.
+//! Manifests, splits, augmentation and cached loading of labelled images; synthetic images.
+
+pub mod synthetic;

@@ -1,0 +1,1 @@
+//! Formula-driven images and synthetic phantoms: under construction.
