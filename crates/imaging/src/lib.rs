@@ -1,4 +1,26 @@
-//! Untrusted bytes to pixels to network input: the only executor of `melo_vit::Preprocess`.
+//! Untrusted bytes to pixels to network input: the only executor of [`melo_vit::Preprocess`].
+//!
+//! ```text
+//! read / decode     bytes              -> Pixels                     (error on anything odd)
+//! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
+//! crop_normalise    resized Pixels     -> [3, size, size] f32
+//! prepare           fit, then crop_normalise
+//! ```
+//!
+//! The numbers are those of timm's `transforms_imagenet_eval` over Pillow, so that weights trained in Python
+//! see the pixels that they were trained on.
+
+mod decode;
+mod error;
+mod png;
+mod preprocess;
+mod resize;
+
+pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, read};
+pub use error::Error;
+pub use png::write_png;
+pub use preprocess::{crop_normalise, fit, normalise, prepare};
+pub use resize::resize;
 
 /// Decoded 8-bit RGB pixels, row by row, `[height, width, 3]`; grey images hold three equal channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +31,15 @@ pub struct Pixels {
     pub height: usize,
     /// Samples, `[height, width, 3]`.
     pub rgb: Vec<u8>,
+}
+
+impl Pixels {
+    /// Holds [`Pixels`] made by hand to their own word.
+    ///
+    /// # Panics
+    /// If a side is zero or `rgb` is not `[height, width, 3]`.
+    fn check(&self) {
+        assert!(self.width > 0 && self.height > 0, "pixels of {} x {}", self.width, self.height);
+        assert_eq!(self.rgb.len(), self.width * self.height * 3, "length of [{}, {}, 3]", self.height, self.width);
+    }
 }

@@ -1,0 +1,102 @@
+//! Executes a [`Preprocess`], as timm 1.0's `transforms_imagenet_eval` does over Pillow.
+
+use melo_vit::{CropMode, Preprocess};
+
+use crate::{Pixels, resize};
+
+/// Resizes as `spec` says: everything up to the centre crop. Deterministic, 8-bit, and worth caching.
+///
+/// | `crop_mode` | result, `side = spec.resize_side()` |
+/// |---|---|
+/// | `center` | shorter side is `side`, the longer `floor(side · long / short)` (torchvision `Resize`) |
+/// | `squash` | `side` × `side` |
+/// | `border` | both sides by one factor so that the longer is `side`, rounded half to even (timm `ResizeKeepRatio`) |
+///
+/// A side that rounds to no pixel becomes one pixel; timm fails there.
+///
+/// # Panics
+/// If `pixels` has no pixel or `spec.resize_side()` is zero.
+pub fn fit(pixels: &Pixels, spec: &Preprocess) -> Pixels {
+    pixels.check();
+    let side = spec.resize_side();
+    let (width, height) = match spec.crop_mode {
+        CropMode::Squash => (side, side),
+        CropMode::Center => {
+            let longer = |long: usize, short: usize| (side as f64 * long as f64 / short as f64) as usize;
+            if pixels.width <= pixels.height {
+                (side, longer(pixels.height, pixels.width))
+            } else {
+                (longer(pixels.width, pixels.height), side)
+            }
+        }
+        CropMode::Border => {
+            let ratio = pixels.width.max(pixels.height) as f64 / side as f64;
+            let scaled = |length: usize| ((length as f64 / ratio).round_ties_even() as usize).max(1);
+            (scaled(pixels.width), scaled(pixels.height))
+        }
+    };
+    resize(pixels, width, height, spec.interpolation)
+}
+
+/// Crops the centre `size` × `size` out of what [`fit`] gave and normalises it into `out`, `[3, size, size]`.
+///
+/// Where the image is smaller than the crop it is padded evenly, the odd pixel going right and below: with black
+/// for `center` and `squash` (torchvision `CenterCrop`), with `round(255 · mean)` for `border` (timm `CenterCropOrPad`).
+///
+/// # Panics
+/// If `out` is not `3 · size · size` long.
+pub fn crop_normalise(fitted: &Pixels, spec: &Preprocess, out: &mut [f32]) {
+    fitted.check();
+    let fill = match spec.crop_mode {
+        CropMode::Center | CropMode::Squash => [0; 3],
+        CropMode::Border => spec.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8),
+    };
+    let (left, pad_left, columns) = center(fitted.width, spec.size);
+    let (top, pad_top, rows) = center(fitted.height, spec.size);
+    let mut rgb = fill.repeat(spec.size * spec.size);
+    for row in 0..rows {
+        let from = ((top + row) * fitted.width + left) * 3;
+        let to = ((pad_top + row) * spec.size + pad_left) * 3;
+        rgb[to..to + columns * 3].copy_from_slice(&fitted.rgb[from..from + columns * 3]);
+    }
+    normalise(&Pixels { width: spec.size, height: spec.size, rgb }, spec, out);
+}
+
+/// Where the centre `crop` of `length` begins, how much padding goes before it, and how many pixels are copied.
+fn center(length: usize, crop: usize) -> (usize, usize, usize) {
+    if length < crop {
+        (0, (crop - length) / 2, length)
+    } else {
+        // Python's `round`: half to even.
+        (((length - crop) as f64 / 2.0).round_ties_even() as usize, 0, crop)
+    }
+}
+
+/// [`fit`], then [`crop_normalise`]: `[3, size, size]`.
+///
+/// # Panics
+/// If `pixels` has no pixel or `spec` a side of zero.
+pub fn prepare(pixels: &Pixels, spec: &Preprocess) -> Vec<f32> {
+    let mut out = vec![0.0; 3 * spec.size * spec.size];
+    crop_normalise(&fit(pixels, spec), spec, &mut out);
+    out
+}
+
+/// Writes `(sample / 255 - mean) / std` of `square`, already `size` × `size`, into `out`, `[3, size, size]`,
+/// as torchvision's `ToTensor` and `Normalize`, in f32.
+///
+/// # Panics
+/// If `square` is not `size` × `size` or `out` not `3 · size · size` long.
+pub fn normalise(square: &Pixels, spec: &Preprocess, out: &mut [f32]) {
+    square.check();
+    let area = spec.size * spec.size;
+    assert_eq!((square.width, square.height), (spec.size, spec.size), "pixels to normalise, width and height");
+    assert_eq!(out.len(), 3 * area, "length of [3, {0}, {0}]", spec.size);
+    for (channel, plane) in out.chunks_exact_mut(area).enumerate() {
+        let (mean, std) = (spec.mean[channel], spec.std[channel]);
+        let values: [f32; 256] = std::array::from_fn(|sample| (sample as f32 / 255.0 - mean) / std);
+        for (value, pixel) in plane.iter_mut().zip(square.rgb.chunks_exact(3)) {
+            *value = values[usize::from(pixel[channel])];
+        }
+    }
+}
