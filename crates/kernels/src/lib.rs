@@ -1,1 +1,41 @@
-//! Under construction.
+//! Operations on shaped views, forward and backward, behind one table of function pointers per instruction set.
+//!
+//! Kernels know nothing of models. Every function is single-threaded: the caller spreads images over its threads.
+//!
+//! Letters, fixed here and used everywhere:
+//!
+//! | letter | meaning |
+//! |---|---|
+//! | `n` | images |
+//! | `t` | tokens of one image |
+//! | `m` | rows, `n · t` |
+//! | `d` | width of the residual stream |
+//! | `h` | attention heads |
+//! | `r` | rank of a low-rank update |
+//! | `c` | classes |
+//!
+//! Matrices are row-major, weights are `[out, in]`, the gradient of `x` is `d_x`.
+//! A shape mismatch is a bug of the caller and panics.
+
+mod attention;
+mod gelu;
+mod isa;
+mod linear;
+mod loss;
+mod lowrank;
+mod mapped;
+mod math;
+mod norm;
+mod softmax;
+mod table;
+mod view;
+
+pub use attention::AttentionShape;
+pub use gelu::Gelu;
+pub use isa::Isa;
+pub use linear::PackedWeight;
+pub use loss::{binary_cross_entropy, cross_entropy};
+pub use lowrank::{LowRankGradient, LowRankUpdate};
+pub use mapped::MappedFile;
+pub use table::Kernels;
+pub use view::{Mat, MatMut};

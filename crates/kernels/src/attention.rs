@@ -1,0 +1,85 @@
+//! Softmax attention of one image on a fused projection, `o_h = softmax(q_h k_hᵀ / √(d/h)) v_h` (arXiv 1706.03762, eq. 1).
+//!
+//! Backward computes the probabilities again: `t²` values a head need not be kept between the two passes.
+
+use crate::table::Kernels;
+use crate::view::{Mat, MatMut};
+
+/// Shape of the attention of one image.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Tokens `t`.
+    pub tokens: usize,
+    /// Heads `h`.
+    pub heads: usize,
+    /// Width `d = h · head width`.
+    pub width: usize,
+}
+
+impl AttentionShape {
+    fn head_width(self) -> usize {
+        self.width / self.heads
+    }
+
+    fn scale(self) -> f32 {
+        1.0 / (self.head_width() as f32).sqrt()
+    }
+
+    /// Head `h` of part 0, 1 or 2 (q, k, v) of `qkv [t, 3d]`.
+    fn part(self, qkv: &[f32], part: usize, head: usize) -> Mat<'_> {
+        Mat::strided(&qkv[self.column(part, head)..], self.tokens, self.head_width(), 3 * self.width)
+    }
+
+    fn part_mut(self, qkv: &mut [f32], part: usize, head: usize) -> MatMut<'_> {
+        let column = self.column(part, head);
+        MatMut::strided(&mut qkv[column..], self.tokens, self.head_width(), 3 * self.width)
+    }
+
+    fn column(self, part: usize, head: usize) -> usize {
+        part * self.width + head * self.head_width()
+    }
+}
+
+impl Kernels {
+    /// `o [t, d]` from `qkv [t, 3d]` of one image; `scores` is scratch.
+    pub fn attention(&self, shape: AttentionShape, qkv: &[f32], o: &mut [f32], scores: &mut Vec<f32>) {
+        let AttentionShape { tokens: t, heads, width } = shape;
+        scores.resize(t * t, 0.0);
+        for head in 0..heads {
+            self.attention_probabilities(shape, qkv, head, scores);
+            let o = MatMut::strided(&mut o[head * shape.head_width()..], t, shape.head_width(), width);
+            self.matmul(o, 0.0, 1.0, Mat::new(scores, t, t), shape.part(qkv, 2, head));
+        }
+    }
+
+    /// `d_qkv [t, 3d]` from `d_o [t, d]` of one image; `scores` is scratch.
+    pub fn attention_backward(
+        &self,
+        shape: AttentionShape,
+        qkv: &[f32],
+        d_o: &[f32],
+        d_qkv: &mut [f32],
+        scores: &mut Vec<f32>,
+    ) {
+        let AttentionShape { tokens: t, heads, width } = shape;
+        scores.resize(2 * t * t, 0.0);
+        let (p, d_p) = scores.split_at_mut(t * t);
+        for head in 0..heads {
+            self.attention_probabilities(shape, qkv, head, p);
+            let d_o = Mat::strided(&d_o[head * shape.head_width()..], t, shape.head_width(), width);
+            self.matmul(shape.part_mut(d_qkv, 2, head), 0.0, 1.0, Mat::new(p, t, t).t(), d_o);
+            self.matmul(MatMut::new(d_p, t, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
+            self.softmax_backward(p, d_p, t, shape.scale());
+            let d_s = Mat::new(d_p, t, t);
+            self.matmul(shape.part_mut(d_qkv, 0, head), 0.0, 1.0, d_s, shape.part(qkv, 1, head));
+            self.matmul(shape.part_mut(d_qkv, 1, head), 0.0, 1.0, d_s.t(), shape.part(qkv, 0, head));
+        }
+    }
+
+    fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
+        let t = shape.tokens;
+        let (q, k) = (shape.part(qkv, 0, head), shape.part(qkv, 1, head));
+        self.matmul(MatMut::new(p, t, t), 0.0, 1.0, q, k.t());
+        self.softmax(p, t, shape.scale());
+    }
+}

@@ -1,0 +1,63 @@
+//! Which instruction set the kernels run on: detected once, lowered by `MELO_ISA` for tests.
+
+use std::fmt;
+
+/// Instruction sets with a kernel table, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// What the compiler's baseline target offers.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// Every instruction set, slowest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// True when this machine can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest available instruction set, no faster than `MELO_ISA` (`portable`, `avx2`, `avx512`) where it is set.
+    ///
+    /// # Panics
+    /// When `MELO_ISA` holds another word: a forced test must not silently run on something else.
+    pub fn detect() -> Isa {
+        let ceiling = match std::env::var("MELO_ISA") {
+            Err(_) => Isa::Avx512,
+            Ok(word) => *Isa::ALL
+                .iter()
+                .find(|isa| isa.to_string() == word)
+                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2 or avx512")),
+        };
+        Isa::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Isa::Portable)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        })
+    }
+}

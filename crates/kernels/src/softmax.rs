@@ -1,0 +1,31 @@
+//! Softmax over rows of attention scores, in place.
+
+use crate::math::{exp, max, sum_by};
+
+/// `p = softmax(scale · s)` for every row of `s [m, t]`, in place.
+#[inline(always)]
+pub(crate) fn forward(scores: &mut [f32], t: usize, scale: f32) {
+    assert!(scores.len().is_multiple_of(t), "softmax shapes");
+    for row in scores.chunks_exact_mut(t) {
+        let top = max(row) * scale;
+        for s in row.iter_mut() {
+            *s = exp(*s * scale - top);
+        }
+        let norm = 1.0 / sum_by(t, |i| row[i]);
+        for p in row.iter_mut() {
+            *p *= norm;
+        }
+    }
+}
+
+/// `d_s = scale · p · (d_p - Σ p · d_p)` for every row, `d_p` replaced by `d_s`; `p, d_p [m, t]`.
+#[inline(always)]
+pub(crate) fn backward(p: &[f32], d_p: &mut [f32], t: usize, scale: f32) {
+    assert!(p.len() == d_p.len() && p.len().is_multiple_of(t), "softmax shapes");
+    for (p, d) in p.chunks_exact(t).zip(d_p.chunks_exact_mut(t)) {
+        let dot = sum_by(t, |i| p[i] * d[i]);
+        for (d, &p) in d.iter_mut().zip(p) {
+            *d = scale * p * (*d - dot);
+        }
+    }
+}
