@@ -1,1 +1,22 @@
-//! Under construction.
+//! How good a classifier is, from its scores and the truth: the numbers of scikit-learn, without Python.
+//!
+//! Letters: `n` images, `c` classes (or findings). Matrices are row-major `[n, c]`.
+//!
+//! ```
+//! let probabilities = [0.9, 0.1, 0.2, 0.8, 0.6, 0.4, 0.7, 0.3];
+//! let metrics = melo_eval::single_label(&probabilities, &[0, 1, 1, 0], 2)?;
+//! assert_eq!(metrics.acc, 0.75);
+//! assert_eq!(metrics.auc_macro, Some(1.0));
+//! println!("{}", melo_eval::table(&metrics, &["normal".into(), "pneumonia".into()]));
+//! # Ok::<(), melo_eval::Error>(())
+//! ```
+
+mod auc;
+mod error;
+mod metrics;
+mod table;
+
+pub use auc::roc_auc;
+pub use error::Error;
+pub use metrics::{Counts, Metrics, multi_label, single_label};
+pub use table::table;
