@@ -1,0 +1,137 @@
+//! Synthetic phantoms of four modalities, drawn from formulas: for demonstrations and tests, never as clinical data.
+//!
+//! Every finding has a drawn *visibility*, from plain to all but absent, so that even an ideal reader errs on some images;
+//! anatomy, position, exposure, colour cast, blur and noise vary without regard to the class. The last step of each image is
+//! an automatic exposure to a mean drawn at random for each channel, so mean brightness and colour do not tell the class.
+
+mod blood;
+mod breast;
+mod chest;
+mod fundus;
+
+use melo_imaging::Pixels;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::canvas::{Canvas, Field};
+use super::exact::{bell_draw, bias, cos_turns, sin_turns, stream_rng};
+
+/// A modality that the phantoms imitate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phantom {
+    /// A frontal chest radiograph.
+    ChestFilm,
+    /// A mammogram, oblique view.
+    Mammogram,
+    /// A stained blood smear with one white cell.
+    BloodSmear,
+    /// A colour photograph of the back of the eye.
+    Fundus,
+}
+
+impl Phantom {
+    /// All modalities.
+    pub const ALL: [Self; 4] = [Self::ChestFilm, Self::Mammogram, Self::BloodSmear, Self::Fundus];
+
+    /// A name for files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChestFilm => "chest_film",
+            Self::Mammogram => "mammogram",
+            Self::BloodSmear => "blood_smear",
+            Self::Fundus => "fundus",
+        }
+    }
+
+    /// A title for people, which says that the images are synthetic.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ChestFilm => "Chest film (synthetic phantom)",
+            Self::Mammogram => "Mammogram (synthetic phantom)",
+            Self::BloodSmear => "Blood smear (synthetic phantom)",
+            Self::Fundus => "Fundus photograph (synthetic phantom)",
+        }
+    }
+
+    /// The names of the classes, in the order of their numbers.
+    pub fn classes(self) -> &'static [&'static str] {
+        match self {
+            Self::ChestFilm => &["clear", "nodule", "effusion"],
+            Self::Mammogram => &["no_mass", "round_mass", "spiculated_mass"],
+            Self::BloodSmear => &["neutrophil_like", "lymphocyte_like", "monocyte_like", "eosinophil_like"],
+            Self::Fundus => &["healthy", "haemorrhages", "exudates"],
+        }
+    }
+}
+
+/// The first of the streams of random numbers, one a modality; see [`stream_rng`].
+const STREAM: u64 = 0x7068_616e_0000;
+
+/// Draws instance `instance` of class `class` of a modality as RGB pixels `[size, size]`.
+///
+/// The same arguments give the same bytes on every machine.
+///
+/// # Panics
+/// If `class` is not a number of `kind.classes()` or `size` is zero.
+pub fn phantom(kind: Phantom, class: usize, instance: u64, size: usize) -> Pixels {
+    let classes = kind.classes().len();
+    assert!(class < classes, "{} has {classes} classes, none has number {class}", kind.name());
+    assert!(size > 0, "an image needs at least one pixel");
+    let mut rng = stream_rng(STREAM + kind as u64, class, instance);
+    match kind {
+        Phantom::ChestFilm => chest::draw(class, &mut rng, size),
+        Phantom::Mammogram => breast::draw(class, &mut rng, size),
+        Phantom::BloodSmear => blood::draw(class, &mut rng, size),
+        Phantom::Fundus => fundus::draw(class, &mut rng, size),
+    }
+}
+
+/// How plain a finding is, from 0 (all but absent) to 1: mostly plain, one in nine below a third.
+fn visibility(rng: &mut ChaCha8Rng) -> f32 {
+    rng.random_range(0.0f32..1.0).sqrt()
+}
+
+/// A point about the origin at a random angle, its distance a draw from `radius`.
+fn scatter(rng: &mut ChaCha8Rng, radius: std::ops::Range<f32>) -> (f32, f32) {
+    let turn = rng.random_range(0.0f32..1.0);
+    let r = rng.random_range(radius);
+    (r * cos_turns(turn), r * sin_turns(turn))
+}
+
+/// What happens to a picture between the patient and the file.
+struct Detector {
+    /// Standard deviation of the blur, in canvas units.
+    blur: f32,
+    /// Standard deviation of the noise, of full scale.
+    noise: f32,
+    /// Where the tone curve takes one half.
+    tone: f32,
+}
+
+impl Detector {
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let noise = rng.random_range(0.0f32..1.0);
+        Self {
+            blur: rng.random_range(0.0..0.02),
+            noise: 0.012 + 0.03 * noise * noise,
+            tone: 0.5 + 0.1 * bell_draw(rng),
+        }
+    }
+
+    /// Blur, tone curve, automatic exposure to the mean `target`, and noise, which the exposure leaves alone.
+    fn take(&self, field: &mut Field, rng: &mut ChaCha8Rng, target: f32) {
+        field.blur(self.blur);
+        field.values.iter_mut().for_each(|v| *v = bias(v.clamp(0.0, 1.0), self.tone));
+        field.expose(target);
+        field.grain(rng, self.noise);
+    }
+
+    /// The same for each channel; the targets are `means`, each varied by the cast of the light.
+    fn take_colour(&self, canvas: &mut Canvas, rng: &mut ChaCha8Rng, means: [f32; 3]) {
+        let light = 1.0 + 0.25 * bell_draw(rng);
+        for (plane, mean) in canvas.planes.iter_mut().zip(means) {
+            let target = mean * light * (1.0 + 0.08 * bell_draw(rng));
+            self.take(plane, rng, target);
+        }
+    }
+}
