@@ -1,7 +1,35 @@
 //! Frozen Vision Transformer, low-rank plug-ins, and the files that hold them.
+//!
+//! The backbone is immutable and shared; the plug-in is an argument of the forward pass. A batch of one task is a mixed
+//! batch with one segment, so there is one forward path, and switching tasks costs nothing.
 
-pub mod image;
-pub mod preprocess;
+mod adapter;
+mod backbone;
+mod backward;
+mod card;
+mod config;
+mod error;
+mod forward;
+mod head;
+mod image;
+mod plugin;
+mod positions;
+mod preprocess;
+mod tensor_file;
+mod walk;
+mod weights;
 
+pub use adapter::{Adapter, LoraConfig, LowRank, Target};
+pub use backbone::{Backbone, Checkpoint};
+pub use backward::Gradients;
+pub use card::{BackboneReference, Provenance, TaskCard, TaskKind};
+pub use config::{Activation, Pool, VitConfig};
+pub use error::Error;
+pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
+pub use melo_kernels::Isa;
+pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
+pub use tensor_file::{NamedTensor, Storage, TensorFile, write_atomically, write_tensors};
+pub use walk::{Batch, ImageLoss, Segment, Workspace};
+pub use weights::{Block, Linear, Norm, Weights};

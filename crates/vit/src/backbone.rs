@@ -1,0 +1,256 @@
+//! The frozen backbone: loaded once, shared by every plug-in, told apart by its digest.
+
+use crate::config::{ModelDescription, VitConfig};
+use crate::error::Error;
+use crate::head::Head;
+use crate::preprocess::Preprocess;
+use crate::tensor_file::{Storage, TensorFile, write_tensors};
+use crate::weights::Weights;
+use melo_kernels::{Kernels, PackedWeight};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Metadata key under which this software's own backbones describe themselves.
+const METADATA_KEY: &str = "melo.backbone";
+
+/// A checkpoint in memory: what a file says, before it is packed for computing.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Name of the architecture, as the JSON or the file name gives it.
+    pub name: String,
+    /// Shape of the network.
+    pub config: VitConfig,
+    /// Preprocessing that the weights were trained with.
+    pub preprocess: Preprocess,
+    /// Parameters.
+    pub weights: Weights,
+    /// The weights' own classifier, where they have one.
+    pub classifier: Option<Head>,
+}
+
+/// What a self-describing backbone file says of itself.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    name: String,
+    config: VitConfig,
+    preprocess: Preprocess,
+}
+
+/// A frozen Vision Transformer. It never changes after it was made; plug-ins are arguments of its functions.
+#[derive(Debug)]
+pub struct Backbone {
+    /// Name of the architecture.
+    pub name: String,
+    /// Shape of the network.
+    pub config: VitConfig,
+    /// Preprocessing that the weights were trained with.
+    pub preprocess: Preprocess,
+    /// The weights' own classifier, where they have one.
+    pub classifier: Option<Head>,
+    pub(crate) weights: Weights<PackedWeight>,
+    pub(crate) kernels: &'static Kernels,
+    digest: String,
+}
+
+impl Checkpoint {
+    /// Reads timm safetensors with the JSON beside them (`<stem>.json` or `config.json`), or a file of our own.
+    ///
+    /// # Errors
+    /// Every defect by its name, see [`Error`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let file = TensorFile::open(path)?;
+        let shapes = file.shapes()?;
+        let description = describe(path, &file, &shapes)?;
+        let Description { name, config, preprocess } = description;
+        let expected = config.tensor_shapes();
+        refuse_unknown_tensors(path, &shapes, &expected)?;
+        let mut weights = Weights::zeros(&config);
+        file.read_all(&expected, weights.tensors_mut())?;
+        let classifier = read_classifier(&file, &shapes, &config)?;
+        Ok(Checkpoint { name, config, preprocess, weights, classifier })
+    }
+
+    /// Writes a self-describing file, atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path, storage: Storage) -> Result<(), Error> {
+        let description =
+            Description { name: self.name.clone(), config: self.config.clone(), preprocess: self.preprocess.clone() };
+        let json = serde_json::to_string(&description).expect("a description is plain data");
+        let shapes = self.config.tensor_shapes();
+        let tensors: Vec<_> =
+            shapes.into_iter().zip(self.weights.tensors()).map(|((n, s), t)| (n, s, t.as_slice())).collect();
+        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), storage)
+    }
+}
+
+fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Description, Error> {
+    if let Some(json) = file.metadata()?.get(METADATA_KEY) {
+        return serde_json::from_str(json)
+            .map_err(|error| Error::Config { path: path.to_owned(), reason: format!("{METADATA_KEY}: {error}") });
+    }
+    let sidecars = [path.with_extension("json"), path.with_file_name("config.json")];
+    let Some(sidecar) = sidecars.iter().find(|sidecar| sidecar.is_file()) else {
+        let reason = format!(
+            "no description beside the weights: expected {} or config.json, timm's JSON with `architecture` and \
+             `pretrained_cfg` (mean, std, crop_pct, interpolation)",
+            sidecars[0].display()
+        );
+        return Err(Error::Config { path: path.to_owned(), reason });
+    };
+    let wrong = |reason: String| Error::Config { path: sidecar.clone(), reason };
+    let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;
+    let model: ModelDescription = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let config = VitConfig::infer(shapes, &model).map_err(|reason| Error::Config { path: path.to_owned(), reason })?;
+    let preprocess = model.preprocess(config.image_size).map_err(wrong)?;
+    let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let name = if model.architecture.is_empty() { stem() } else { model.architecture };
+    Ok(Description { name, config, preprocess })
+}
+
+/// Tensors of the classifier, which is not part of the frozen backbone.
+const CLASSIFIER: [&str; 4] = ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"];
+
+fn refuse_unknown_tensors(
+    path: &Path,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    expected: &[(String, Vec<usize>)],
+) -> Result<(), Error> {
+    let known = |name: &str| CLASSIFIER.contains(&name) || expected.iter().any(|(expected, _)| expected == name);
+    match shapes.keys().find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let hint = match name.rsplit('.').nth(1) {
+                Some("ls1" | "ls2") => "layer scale is not supported yet",
+                Some("q_norm" | "k_norm") => "query and key normalisation is not supported yet",
+                _ if name == "reg_token" => "register tokens are not supported yet",
+                _ => "no part of a plain ViT has this name",
+            };
+            Err(Error::UnexpectedTensor { path: path.to_owned(), name: name.clone(), hint: hint.to_owned() })
+        }
+    }
+}
+
+/// The weights' own classifier on the feature of [`VitConfig::feature_width`].
+///
+/// A distilled model averages two classifiers, one a token: side by side, each halved, they are one.
+fn read_classifier(
+    file: &TensorFile,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    config: &VitConfig,
+) -> Result<Option<Head>, Error> {
+    let Some(&[classes, _]) = shapes.get("head.weight").map(Vec::as_slice) else {
+        return Ok(None);
+    };
+    let d = config.width;
+    let read = |name: &str| -> Result<Head, Error> {
+        Ok(Head {
+            weight: file.read(&format!("{name}.weight"), &[classes, d])?,
+            bias: file.read(&format!("{name}.bias"), &[classes])?,
+        })
+    };
+    let head = read("head")?;
+    if config.feature_width() == d {
+        return Ok(Some(head));
+    }
+    let dist = read("head_dist")?;
+    let halves = head.weight.chunks_exact(d).zip(dist.weight.chunks_exact(d));
+    Ok(Some(Head {
+        weight: halves.flat_map(|(a, b)| a.iter().chain(b)).map(|w| 0.5 * w).collect(),
+        bias: head.bias.iter().zip(&dist.bias).map(|(a, b)| 0.5 * (a + b)).collect(),
+    }))
+}
+
+impl Backbone {
+    /// Reads, checks, digests and packs a checkpoint file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Ok(Backbone::new(Checkpoint::read(path)?))
+    }
+
+    /// Digests and packs a checkpoint.
+    pub fn new(checkpoint: Checkpoint) -> Self {
+        let Checkpoint { name, config, preprocess, weights, classifier } = checkpoint;
+        let digest = digest(&config, &weights);
+        let weights = weights.pack(&config);
+        Backbone { name, config, preprocess, classifier, weights, kernels: Kernels::detect(), digest }
+    }
+
+    /// Packs weights that are being trained: no digest is taken, since they change with every step.
+    pub fn in_training(checkpoint: &Checkpoint) -> Self {
+        let Checkpoint { name, config, preprocess, weights, .. } = checkpoint.clone();
+        let weights = weights.pack(&config);
+        Backbone {
+            name,
+            config,
+            preprocess,
+            classifier: None,
+            weights,
+            kernels: Kernels::detect(),
+            digest: String::new(),
+        }
+    }
+
+    /// SHA-256 (hex) of everything that determines this backbone's features: architecture and every parameter.
+    ///
+    /// The same weights in another file, in another order, or without their classifier have the same digest.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> melo_kernels::Isa {
+        self.kernels.isa
+    }
+
+    /// Checks that images of side `size` can be tiled by patches.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`].
+    pub fn check_size(&self, size: usize) -> Result<(), Error> {
+        let patch = self.config.patch;
+        if size == 0 || !size.is_multiple_of(patch) {
+            return Err(Error::ImageSize { size, patch });
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 over the configuration's JSON, then `name`, NUL and the SHA-256 of the little-endian f32 values of every tensor
+/// in the order of [`VitConfig::tensor_shapes`].
+fn digest(config: &VitConfig, weights: &Weights) -> String {
+    let hashes: Vec<[u8; 32]> = weights
+        .tensors()
+        .into_par_iter()
+        .map(|values| {
+            let mut hash = Sha256::new();
+            let mut bytes = Vec::with_capacity(4 * 4096);
+            for chunk in values.chunks(4096) {
+                bytes.clear();
+                bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
+                hash.update(&bytes);
+            }
+            hash.finalize().into()
+        })
+        .collect();
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(config).expect("a configuration is plain data"));
+    for ((name, _), tensor) in config.tensor_shapes().iter().zip(hashes) {
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update(tensor);
+    }
+    hex(&hash.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,293 @@
+//! The backward pass of one group, written out: what is frozen gets no gradient, and nothing below the first adapted
+//! block is visited. GELU, both norms and the attention probabilities are computed again rather than kept.
+
+use crate::adapter::{Adapter, Target};
+use crate::backbone::Backbone;
+use crate::config::{Pool, VitConfig};
+use crate::forward::{BlockTape, Buffers, GroupShape, resize};
+use crate::head::Head;
+use crate::weights::{Block, Linear, Norm, Weights};
+use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
+
+/// Gradients, in the shapes of what they are gradients of.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// Of the low-rank matrices.
+    pub adapter: Adapter,
+    /// Of the classifier.
+    pub head: Head,
+    /// Of the backbone's own parameters, only when all weights are trained.
+    pub weights: Option<Weights>,
+}
+
+impl Gradients {
+    /// All zeros, for these trainable parts.
+    pub fn zeros(adapter: &Adapter, head: &Head, vit: &VitConfig, all_weights: bool) -> Self {
+        Gradients {
+            adapter: Adapter::zeros(&adapter.config, vit),
+            head: Head::zeros(head.classes(), vit.feature_width()),
+            weights: all_weights.then(|| Weights::zeros(vit)),
+        }
+    }
+
+    /// Every tensor: adapter, head, backbone.
+    pub fn tensors(&self) -> Vec<&Vec<f32>> {
+        let mut all = self.adapter.tensors();
+        all.extend(self.head.tensors());
+        all.extend(self.weights.iter().flat_map(Weights::tensors));
+        all
+    }
+
+    /// As [`Gradients::tensors`], to write to.
+    pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
+        let mut all = self.adapter.tensors_mut();
+        all.extend(self.head.tensors_mut());
+        all.extend(self.weights.iter_mut().flat_map(Weights::tensors_mut));
+        all
+    }
+
+    /// Sets every value to zero.
+    pub fn clear(&mut self) {
+        self.tensors_mut().into_iter().for_each(|tensor| tensor.fill(0.0));
+    }
+
+    pub(crate) fn add(&mut self, other: &Gradients) {
+        for (sum, part) in self.tensors_mut().into_iter().zip(other.tensors()) {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+    }
+}
+
+/// Buffers that only the backward pass needs.
+#[derive(Default)]
+pub(crate) struct BackwardBuffers {
+    /// Gradient of the residual stream, `[m, d]`.
+    d_x: Vec<f32>,
+    /// Gradient of a normalised copy of it, `[m, d]`.
+    d_normed: Vec<f32>,
+    /// Gradient of `[m, 3d]` or `[m, d]` inside attention.
+    d_qkv: Vec<f32>,
+    d_o: Vec<f32>,
+    /// Gradient of the MLP's hidden layer, `[m, hidden]`.
+    d_h: Vec<f32>,
+    /// Gradient of the features, and of the pooled rows before their norm.
+    d_features: Vec<f32>,
+    d_pooled: Vec<f32>,
+}
+
+/// One linear layer with its low-rank update in the backward pass.
+struct AdaptedLinear<'a> {
+    block: usize,
+    /// Targets, with the first output column of each.
+    targets: &'a [(Target, usize)],
+    layer: &'a Linear<PackedWeight>,
+}
+
+impl Backbone {
+    /// Adds the gradients of one group, whose forward pass lies in `buffers`, for `d_logits [images, c]`.
+    pub(crate) fn backward(
+        &self,
+        shape: GroupShape<'_>,
+        (adapter, head): (&Adapter, &Head),
+        d_logits: &[f32],
+        buffers: &mut Buffers,
+        gradients: &mut Gradients,
+    ) {
+        self.head_backward(shape, head, d_logits, buffers, &mut gradients.head);
+        let all_weights = gradients.weights.is_some();
+        let Some(first) = tape_start(adapter, all_weights) else {
+            return;
+        };
+        self.pool_backward(shape, buffers, gradients.weights.as_mut());
+        for block in (first..self.config.depth).rev() {
+            let tape = std::mem::take(&mut buffers.tape[block - first]);
+            let needs_input = all_weights || block > first;
+            self.block_backward(block, shape, adapter, &tape, needs_input, buffers, gradients);
+            buffers.tape[block - first] = tape;
+        }
+        if let Some(weights) = &mut gradients.weights {
+            self.embed_backward(shape, buffers, weights);
+        }
+    }
+
+    fn head_backward(
+        &self,
+        shape: GroupShape<'_>,
+        head: &Head,
+        d_logits: &[f32],
+        buffers: &mut Buffers,
+        gradient: &mut Head,
+    ) {
+        let (n, c, width) = (shape.images, head.classes(), self.config.feature_width());
+        let d_features = &mut buffers.backward.d_features;
+        resize(d_features, n * width);
+        self.kernels.linear_backward_weight(&buffers.features, d_logits, &mut gradient.weight, &mut gradient.bias, c);
+        let weight = Mat::new(&head.weight, c, width);
+        self.kernels.matmul(MatMut::new(d_features, n, width), 0.0, 1.0, Mat::new(d_logits, n, c), weight);
+    }
+
+    /// Features' gradient to the residual stream's, `d_x [m, d]`.
+    fn pool_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, mut weights: Option<&mut Weights>) {
+        let d = self.config.width;
+        let prefix = self.config.prefix_tokens();
+        let Buffers { x, pooled, backward, .. } = buffers;
+        let BackwardBuffers { d_x, d_normed, d_features, d_pooled, .. } = backward;
+        match self.pooled_norm() {
+            Some(norm) => {
+                resize(d_pooled, d_features.len());
+                d_pooled.fill(0.0);
+                self.kernels.layernorm_backward(pooled, &norm.gamma, self.config.eps, d_features, d_pooled);
+                let gradient = weights.as_deref_mut().and_then(|w| w.norm.as_mut().or(w.fc_norm.as_mut()));
+                self.norm_weights_backward(pooled, d_features, gradient);
+            }
+            None => d_pooled.clone_from(d_features),
+        }
+        resize(d_x, shape.rows() * d);
+        d_x.fill(0.0);
+        let images = d_x.chunks_exact_mut(shape.tokens * d);
+        match self.config.pool {
+            Pool::Token => {
+                for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(prefix * d)) {
+                    d_x[..prefix * d].copy_from_slice(d_pooled);
+                }
+            }
+            Pool::Avg => {
+                let share = 1.0 / (shape.tokens - prefix) as f32;
+                for (d_x, d_mean) in images.zip(d_pooled.chunks_exact(d)) {
+                    for d_token in d_x[prefix * d..].chunks_exact_mut(d) {
+                        d_token.iter_mut().zip(d_mean).for_each(|(d, mean)| *d = share * mean);
+                    }
+                }
+                if let Some(norm) = &self.weights.norm {
+                    std::mem::swap(d_x, d_normed);
+                    resize(d_x, shape.rows() * d);
+                    d_x.fill(0.0);
+                    self.kernels.layernorm_backward(x, &norm.gamma, self.config.eps, d_normed, d_x);
+                    self.norm_weights_backward(x, d_normed, weights.and_then(|w| w.norm.as_mut()));
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn block_backward(
+        &self,
+        index: usize,
+        shape: GroupShape<'_>,
+        adapter: &Adapter,
+        tape: &BlockTape,
+        needs_input: bool,
+        buffers: &mut Buffers,
+        gradients: &mut Gradients,
+    ) {
+        let k = self.kernels;
+        let block = &self.weights.blocks[index];
+        let (d, hidden, m, t) = (self.config.width, self.config.mlp_hidden, shape.rows(), shape.tokens);
+        let Buffers { normed, g, scores, z, backward, .. } = buffers;
+        let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, .. } = backward;
+        let Gradients { adapter: d_adapter, weights: d_weights, .. } = gradients;
+        let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
+
+        resize(g, m * hidden);
+        k.gelu(self.config.activation.into(), &tape.h, g);
+        resize(d_h, m * hidden);
+        let fc2 = AdaptedLinear { block: index, targets: &[(Target::Fc2, 0)], layer: &block.fc2 };
+        self.linear_backward(&fc2, adapter, d_adapter, g, d_x, Some(d_h), z);
+        self.linear_weights_backward(g, d_x, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
+        k.gelu_backward(self.config.activation.into(), &tape.h, d_h);
+
+        self.layernorm(&block.norm2, &tape.x_mid, normed);
+        resize(d_normed, m * d);
+        let fc1 = AdaptedLinear { block: index, targets: &[(Target::Fc1, 0)], layer: &block.fc1 };
+        self.linear_backward(&fc1, adapter, d_adapter, normed, d_h, Some(d_normed), z);
+        self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), hidden);
+        self.norm_weights_backward(&tape.x_mid, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm2));
+        k.layernorm_backward(&tape.x_mid, &block.norm2.gamma, self.config.eps, d_normed, d_x);
+
+        resize(d_o, m * d);
+        let proj = AdaptedLinear { block: index, targets: &[(Target::O, 0)], layer: &block.proj };
+        self.linear_backward(&proj, adapter, d_adapter, &tape.o, d_x, Some(d_o), z);
+        self.linear_weights_backward(&tape.o, d_x, d_block.as_deref_mut().map(|b| &mut b.proj), d);
+        resize(d_qkv, m * 3 * d);
+        let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(t * d));
+        for ((qkv, d_o), d_qkv) in images.zip(d_qkv.chunks_exact_mut(t * 3 * d)) {
+            k.attention_backward(self.attention_shape(t), qkv, d_o, d_qkv, scores);
+        }
+
+        self.layernorm(&block.norm1, &tape.x, normed);
+        let targets = [(Target::Q, 0), (Target::K, d), (Target::V, 2 * d)];
+        let qkv = AdaptedLinear { block: index, targets: &targets, layer: &block.qkv };
+        self.linear_backward(&qkv, adapter, d_adapter, normed, d_qkv, needs_input.then_some(&mut *d_normed), z);
+        self.linear_weights_backward(normed, d_qkv, d_block.as_deref_mut().map(|b: &mut Block| &mut b.qkv), 3 * d);
+        if needs_input {
+            self.norm_weights_backward(&tape.x, d_normed, d_block.map(|b| &mut b.norm1));
+            k.layernorm_backward(&tape.x, &block.norm1.gamma, self.config.eps, d_normed, d_x);
+        }
+    }
+
+    /// Gradients of a layer's low-rank matrices, and of its input where `d_x [m, in]` is given.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward(
+        &self,
+        linear: &AdaptedLinear<'_>,
+        adapter: &Adapter,
+        d_adapter: &mut Adapter,
+        x: &[f32],
+        d_y: &[f32],
+        mut d_x: Option<&mut [f32]>,
+        z: &mut Vec<f32>,
+    ) {
+        let out = linear.layer.weight.out_features();
+        if let Some(d_x) = d_x.as_deref_mut() {
+            self.kernels.linear_backward(d_y, &linear.layer.weight, d_x);
+        }
+        for &(target, column) in linear.targets {
+            let pair = &mut d_adapter.blocks[linear.block][target as usize];
+            if let (Some(update), Some(pair)) = (adapter.update(linear.block, target), pair) {
+                let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
+                self.kernels.lowrank_backward(update, x, (&d_y[column..], out), gradient, d_x.as_deref_mut(), z);
+            }
+        }
+    }
+
+    fn linear_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Linear>, out: usize) {
+        if let Some(Linear { weight, bias }) = gradient {
+            self.kernels.linear_backward_weight(x, d_y, weight, bias, out);
+        }
+    }
+
+    fn norm_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Norm>) {
+        if let Some(Norm { gamma, beta }) = gradient {
+            self.kernels.layernorm_backward_affine(x, self.config.eps, d_y, gamma, beta);
+        }
+    }
+
+    fn embed_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, gradient: &mut Weights) {
+        let d = self.config.width;
+        let prefix = self.config.prefix_tokens();
+        let Buffers { embedded, patches, backward, .. } = buffers;
+        let BackwardBuffers { d_x, d_normed, .. } = backward;
+        if let Some(norm) = &self.weights.norm_pre {
+            std::mem::swap(d_x, d_normed);
+            resize(d_x, shape.rows() * d);
+            d_x.fill(0.0);
+            self.kernels.layernorm_backward(embedded, &norm.gamma, self.config.eps, d_normed, d_x);
+            self.norm_weights_backward(embedded, d_normed, gradient.norm_pre.as_mut());
+        }
+        let add = |sum: &mut [f32], part: &[f32]| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        let shifted = if self.config.pos_embed_prefix { 0 } else { prefix * d };
+        d_normed.clear();
+        for d_x in d_x.chunks_exact(shape.tokens * d) {
+            add(&mut gradient.pos_embed, &d_x[shifted..]);
+            add(&mut gradient.cls_token, &d_x[..d]);
+            add(&mut gradient.dist_token, &d_x[d..prefix * d]);
+            d_normed.extend_from_slice(&d_x[prefix * d..]);
+        }
+        self.linear_weights_backward(patches, d_normed, Some(&mut gradient.patch_embed), d);
+    }
+}
+
+/// The first block whose forward pass must be kept; none where only a head is trained.
+pub(crate) fn tape_start(adapter: &Adapter, all_weights: bool) -> Option<usize> {
+    if all_weights { Some(0) } else { adapter.first_block() }
+}

@@ -1,0 +1,127 @@
+//! The card of a plug-in: everything needed to use it rightly, and to refuse to use it wrongly.
+
+use crate::adapter::LoraConfig;
+use crate::preprocess::Preprocess;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Whether an image has exactly one class, or any number of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// Exactly one class: softmax.
+    SingleLabel,
+    /// Any number of findings: a sigmoid each.
+    MultiLabel,
+}
+
+/// The backbone that a plug-in was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneReference {
+    /// [`crate::Backbone::digest`].
+    pub digest: String,
+    /// Name of the architecture, for people.
+    pub name: String,
+}
+
+/// Where a plug-in comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Software and version.
+    pub software: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// SHA-256 of the manifest's names, labels and splits.
+    pub data_digest: String,
+    /// Images in the training split.
+    pub train_images: usize,
+    /// Every other setting of the training.
+    pub settings: serde_json::Value,
+}
+
+/// How to use a plug-in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskCard {
+    /// Version of the file format: [`TaskCard::FORMAT`].
+    pub format: u32,
+    /// Name of the task.
+    pub task: String,
+    /// One class an image, or many.
+    pub kind: TaskKind,
+    /// Class names, in the order of the head's rows.
+    pub classes: Vec<String>,
+    /// From pixels to input.
+    pub preprocess: Preprocess,
+    /// The adapter's settings.
+    pub lora: LoraConfig,
+    /// The backbone it belongs to.
+    pub backbone: BackboneReference,
+    /// Logits are divided by it before softmax or sigmoid.
+    pub temperature: f32,
+    /// A finding is reported from this probability on; one a class, used for multi-label tasks.
+    pub thresholds: Vec<f32>,
+    /// Measured figures by name, such as `val_auc_macro`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+impl TaskCard {
+    /// The version of the format that this software writes and reads.
+    pub const FORMAT: u32 = 1;
+
+    /// Checks what the card says against itself.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn check(&self) -> Result<(), String> {
+        let classes = self.classes.len();
+        let mut names = self.classes.clone();
+        names.sort();
+        names.dedup();
+        if self.format != TaskCard::FORMAT {
+            return Err(format!("format {} is not known, expected {}", self.format, TaskCard::FORMAT));
+        }
+        if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
+            return Err(format!("classes {:?} are too few or repeat", self.classes));
+        }
+        if self.thresholds.len() != classes || self.thresholds.iter().any(|t| !(0.0..=1.0).contains(t)) {
+            return Err(format!("thresholds {:?}: expected {classes} values in [0, 1]", self.thresholds));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(format!("temperature {} is not positive", self.temperature));
+        }
+        let Preprocess { size, crop_pct, std, mean, .. } = &self.preprocess;
+        let finite = mean.iter().chain(std).all(|x| x.is_finite()) && std.iter().all(|&s| s > 0.0);
+        if !(1..=4096).contains(size) || !(*crop_pct > 0.0 && *crop_pct <= 1.0) || !finite {
+            return Err("preprocess: size, crop_pct, mean or std is out of range".into());
+        }
+        Ok(())
+    }
+
+    /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax
+    /// (single label) or a sigmoid each (multi-label).
+    pub fn probabilities(&self, logits: &mut [f32]) {
+        logits.iter_mut().for_each(|x| *x /= self.temperature);
+        self.kind.probabilities(logits);
+    }
+}
+
+impl TaskKind {
+    /// Softmax or sigmoids of logits `[c]` of one image, in place; f64 inside.
+    pub fn probabilities(self, logits: &mut [f32]) {
+        match self {
+            TaskKind::SingleLabel => {
+                let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let total: f64 = logits.iter().map(|&x| f64::from(x - top).exp()).sum();
+                logits.iter_mut().for_each(|x| *x = (f64::from(*x - top).exp() / total) as f32);
+            }
+            TaskKind::MultiLabel => {
+                logits.iter_mut().for_each(|x| *x = (1.0 / (1.0 + f64::from(-*x).exp())) as f32);
+            }
+        }
+    }
+}

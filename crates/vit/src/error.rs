@@ -1,0 +1,130 @@
+//! What can be wrong with weights and plug-ins, each defect by name.
+
+use crate::image::ImageError;
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The bytes are not a safetensors file.
+    #[error("{}: not a safetensors file: {reason}", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met.
+        reason: String,
+    },
+    /// A tensor that the format requires is absent.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that this software would have to ignore, and ignoring weights changes answers.
+    #[error("{}: unexpected tensor `{name}`: {hint}", path.display())]
+    UnexpectedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it probably means.
+        hint: String,
+    },
+    /// A tensor of another shape than its place requires.
+    #[error("{}: tensor `{name}` has shape {found:?}, expected {expected:?}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Shape required.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor of numbers that are neither f32, f16 nor bf16.
+    #[error("{}: tensor `{name}` holds {found}, expected F32, F16 or BF16", path.display())]
+    DType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Type in the file.
+        found: String,
+    },
+    /// A tensor that holds NaN or an infinity.
+    #[error("{}: tensor `{name}` holds {value} at index {index}; the file is damaged or the training diverged", path.display())]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Index of the first such value, row-major.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// The architecture or the preprocessing of the weights cannot be told, or is not supported.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The weights or the JSON beside them.
+        path: PathBuf,
+        /// What is missing or unsupported, and what to do.
+        reason: String,
+    },
+    /// A plug-in without a readable card.
+    #[error("{}: not a melo plug-in: {reason}", path.display())]
+    Card {
+        /// The plug-in.
+        path: PathBuf,
+        /// What is wrong with the card.
+        reason: String,
+    },
+    /// A plug-in trained on another backbone.
+    #[error(
+        "{}: this plug-in belongs to backbone {expected_name} (digest {expected}), but {found_name} (digest {found}) is loaded",
+        path.display()
+    )]
+    BackboneMismatch {
+        /// The plug-in.
+        path: PathBuf,
+        /// Name of the backbone that the card names.
+        expected_name: String,
+        /// Digest that the card names.
+        expected: String,
+        /// Name of the loaded backbone.
+        found_name: String,
+        /// Digest of the loaded backbone.
+        found: String,
+    },
+    /// Low-rank settings that this backbone cannot carry.
+    #[error("low-rank settings: {0}")]
+    Lora(String),
+    /// An input side that the patches do not tile.
+    #[error("image size {size} is not a multiple of the patch size {patch}")]
+    ImageSize {
+        /// Side asked for, pixels.
+        size: usize,
+        /// Patch side, pixels.
+        patch: usize,
+    },
+    /// An image could not be given by its source.
+    #[error("{source}")]
+    Image {
+        /// Index in the batch.
+        index: usize,
+        /// The source's reason.
+        source: ImageError,
+    },
+}

@@ -1,0 +1,282 @@
+//! The forward pass of one group of images: `m = images · t` rows through the frozen blocks, plug-ins beside them.
+
+use crate::adapter::{Adapter, Target};
+use crate::backbone::Backbone;
+use crate::config::Pool;
+use crate::head::Head;
+use crate::weights::Norm;
+use melo_kernels::{AttentionShape, Mat, MatMut};
+use std::ops::Range;
+
+/// The images of a group that share a plug-in.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupSegment<'a> {
+    /// First image, within the group.
+    pub(crate) start: usize,
+    /// One past the last image, within the group.
+    pub(crate) end: usize,
+    pub(crate) adapter: Option<&'a Adapter>,
+    pub(crate) head: &'a Head,
+}
+
+/// What the backward pass needs of one block, every field `[m, …]`.
+#[derive(Default)]
+pub(crate) struct BlockTape {
+    /// Residual stream at the block's input, `[m, d]`; kept in training only.
+    pub(crate) x: Vec<f32>,
+    /// Fused projection, `[m, 3d]`.
+    pub(crate) qkv: Vec<f32>,
+    /// Attention output before `proj`, `[m, d]`.
+    pub(crate) o: Vec<f32>,
+    /// Residual stream between attention and MLP, `[m, d]`; kept in training only.
+    pub(crate) x_mid: Vec<f32>,
+    /// `fc1`'s output before GELU, `[m, hidden]`.
+    pub(crate) h: Vec<f32>,
+}
+
+/// Buffers of one worker, grown once and used again for every group.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Images of the group, `[images, 3, s, s]`.
+    pub(crate) images: Vec<f32>,
+    /// Unfolded patches, `[images · patches, 3·p·p]`.
+    pub(crate) patches: Vec<f32>,
+    /// Residual stream, `[m, d]`.
+    pub(crate) x: Vec<f32>,
+    /// Token rows before `norm_pre`, kept for training all weights, `[m, d]`.
+    pub(crate) embedded: Vec<f32>,
+    /// A normalised copy of the residual stream, `[m, d]`.
+    pub(crate) normed: Vec<f32>,
+    /// The MLP's hidden layer after GELU, `[m, hidden]`.
+    pub(crate) g: Vec<f32>,
+    /// Attention scores of one head.
+    pub(crate) scores: Vec<f32>,
+    /// `A x` of a low-rank update, `[m, r]`.
+    pub(crate) z: Vec<f32>,
+    /// Pooled rows before and after the last norm, and features `[images, feature width]`.
+    pub(crate) pooled: Vec<f32>,
+    pub(crate) features: Vec<f32>,
+    /// One tape a taped block, or a single one used by every block in turn.
+    pub(crate) tape: Vec<BlockTape>,
+    pub(crate) backward: crate::backward::BackwardBuffers,
+}
+
+/// Fixed facts of a pass: image side, tokens an image, images of the group.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupShape<'a> {
+    pub(crate) images: usize,
+    pub(crate) size: usize,
+    pub(crate) tokens: usize,
+    /// Position embedding at this size, `[prefix + patches, d]` or `[patches, d]`.
+    pub(crate) pos_embed: &'a [f32],
+}
+
+impl GroupShape<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        self.images * self.tokens
+    }
+}
+
+/// Sets the length of a buffer without giving memory back.
+pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+impl Backbone {
+    pub(crate) fn attention_shape(&self, tokens: usize) -> AttentionShape {
+        AttentionShape { tokens, heads: self.config.heads, width: self.config.width }
+    }
+
+    pub(crate) fn layernorm(&self, norm: &Norm, x: &[f32], y: &mut Vec<f32>) {
+        resize(y, x.len());
+        self.kernels.layernorm(x, &norm.gamma, &norm.beta, self.config.eps, y);
+    }
+
+    /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added.
+    pub(crate) fn embed(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
+        let (d, patch) = (self.config.width, self.config.patch);
+        let prefix = self.config.prefix_tokens();
+        let patches = shape.tokens - prefix;
+        unfold(&buffers.images, shape.size, patch, &mut buffers.patches);
+        resize(&mut buffers.normed, shape.images * patches * d);
+        let embed = &self.weights.patch_embed;
+        self.kernels.linear(&buffers.patches, &embed.weight, &embed.bias, &mut buffers.normed);
+        resize(&mut buffers.x, shape.rows() * d);
+        let shifted = if self.config.pos_embed_prefix { 0 } else { prefix * d };
+        for (x, projected) in buffers.x.chunks_exact_mut(shape.tokens * d).zip(buffers.normed.chunks_exact(patches * d))
+        {
+            x[..d].copy_from_slice(&self.weights.cls_token);
+            x[d..prefix * d].copy_from_slice(&self.weights.dist_token);
+            x[prefix * d..].copy_from_slice(projected);
+            x[shifted..].iter_mut().zip(shape.pos_embed).for_each(|(x, p)| *x += p);
+        }
+        if let Some(norm) = &self.weights.norm_pre {
+            std::mem::swap(&mut buffers.x, &mut buffers.embedded);
+            let Buffers { x, embedded, .. } = buffers;
+            self.layernorm(norm, embedded, x);
+        }
+    }
+
+    /// The residual stream through all blocks; those from `tape_from` on leave what their backward pass needs.
+    pub(crate) fn blocks(
+        &self,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        tape_from: Option<usize>,
+        buffers: &mut Buffers,
+    ) {
+        let taped = tape_from.map_or(0, |first| self.config.depth - first);
+        if buffers.tape.len() < taped.max(1) {
+            buffers.tape.resize_with(taped.max(1), BlockTape::default);
+        }
+        for block in 0..self.config.depth {
+            let slot = tape_from.map_or(0, |first| block.saturating_sub(first));
+            let mut tape = std::mem::take(&mut buffers.tape[slot]);
+            let keep = tape_from.is_some_and(|first| block >= first);
+            self.block(block, shape, segments, keep, buffers, &mut tape);
+            buffers.tape[slot] = tape;
+        }
+    }
+
+    fn block(
+        &self,
+        index: usize,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        keep: bool,
+        buffers: &mut Buffers,
+        tape: &mut BlockTape,
+    ) {
+        let k = self.kernels;
+        let block = &self.weights.blocks[index];
+        let (d, hidden) = (self.config.width, self.config.mlp_hidden);
+        let (t, m) = (shape.tokens, shape.rows());
+        let Buffers { x, normed, g, scores, z, .. } = buffers;
+        let mut adapt = |target: Target, x: &[f32], y: &mut [f32], column: usize| {
+            let (input, _) = target.features(&self.config);
+            let stride = y.len() / m;
+            for (rows, update) in updates(segments, index, target, t) {
+                let inputs = &x[rows.start * input..rows.end * input];
+                k.lowrank(update, inputs, &mut y[rows.start * stride + column..rows.end * stride], stride, z);
+            }
+        };
+        resize(&mut tape.qkv, m * 3 * d);
+        resize(&mut tape.o, m * d);
+        resize(&mut tape.h, m * hidden);
+        resize(g, m * hidden);
+
+        if keep {
+            tape.x.clone_from(x);
+        }
+        self.layernorm(&block.norm1, x, normed);
+        k.linear(normed, &block.qkv.weight, &block.qkv.bias, &mut tape.qkv);
+        for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
+            adapt(target, normed, &mut tape.qkv, part * d);
+        }
+        for (qkv, o) in tape.qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
+            k.attention(self.attention_shape(t), qkv, o, scores);
+        }
+        k.linear_add(&tape.o, &block.proj.weight, &block.proj.bias, x);
+        adapt(Target::O, &tape.o, x, 0);
+
+        if keep {
+            tape.x_mid.clone_from(x);
+        }
+        self.layernorm(&block.norm2, x, normed);
+        k.linear(normed, &block.fc1.weight, &block.fc1.bias, &mut tape.h);
+        adapt(Target::Fc1, normed, &mut tape.h, 0);
+        k.gelu(self.config.activation.into(), &tape.h, g);
+        k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
+        adapt(Target::Fc2, g, x, 0);
+    }
+
+    /// The residual stream to features `[images, feature width]`: last norm and pooling.
+    ///
+    /// `norm` acts on each token, so with token pooling only the pooled rows are normalised.
+    pub(crate) fn pool(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
+        let d = self.config.width;
+        let prefix = self.config.prefix_tokens();
+        let Buffers { x, pooled, features, normed, .. } = buffers;
+        match self.config.pool {
+            Pool::Token => {
+                pooled.clear();
+                pooled.extend(x.chunks_exact(shape.tokens * d).flat_map(|x| &x[..prefix * d]));
+            }
+            Pool::Avg => {
+                let tokens: &[f32] = match &self.weights.norm {
+                    Some(norm) => {
+                        self.layernorm(norm, x, normed);
+                        normed
+                    }
+                    None => x,
+                };
+                resize(pooled, shape.images * d);
+                pooled.fill(0.0);
+                let share = 1.0 / (shape.tokens - prefix) as f32;
+                for (mean, tokens) in pooled.chunks_exact_mut(d).zip(tokens.chunks_exact(shape.tokens * d)) {
+                    for token in tokens[prefix * d..].chunks_exact(d) {
+                        mean.iter_mut().zip(token).for_each(|(mean, x)| *mean += share * x);
+                    }
+                }
+            }
+        }
+        match self.pooled_norm() {
+            Some(norm) => self.layernorm(norm, pooled, features),
+            None => features.clone_from(pooled),
+        }
+    }
+
+    /// The norm that acts on the pooled rows.
+    pub(crate) fn pooled_norm(&self) -> Option<&Norm> {
+        match self.config.pool {
+            Pool::Token => self.weights.norm.as_ref().or(self.weights.fc_norm.as_ref()),
+            Pool::Avg => self.weights.fc_norm.as_ref(),
+        }
+    }
+
+    /// Logits of a segment's images, `[images, c]`.
+    pub(crate) fn logits(&self, segment: GroupSegment<'_>, features: &[f32], logits: &mut [f32]) {
+        let width = self.config.feature_width();
+        let (images, classes) = (segment.end - segment.start, segment.head.classes());
+        let features = &features[segment.start * width..segment.end * width];
+        for row in logits.chunks_exact_mut(classes) {
+            row.copy_from_slice(&segment.head.bias);
+        }
+        self.kernels.matmul(
+            MatMut::new(logits, images, classes),
+            1.0,
+            1.0,
+            Mat::new(features, images, width),
+            Mat::new(&segment.head.weight, classes, width).t(),
+        );
+    }
+}
+
+/// The low-rank updates that segments apply to one projection, with the rows they apply to.
+fn updates<'a>(
+    segments: &'a [GroupSegment<'a>],
+    block: usize,
+    target: Target,
+    tokens: usize,
+) -> impl Iterator<Item = (Range<usize>, melo_kernels::LowRankUpdate<'a>)> {
+    segments.iter().filter_map(move |segment| {
+        let update = segment.adapter?.update(block, target)?;
+        Some((segment.start * tokens..segment.end * tokens, update))
+    })
+}
+
+/// Images `[images, 3, s, s]` to patches `[images · (s/p)², 3·p·p]`, in the order of a convolution's weight.
+fn unfold(images: &[f32], size: usize, patch: usize, patches: &mut Vec<f32>) {
+    let grid = size / patch;
+    patches.clear();
+    for image in images.chunks_exact(3 * size * size) {
+        for row in 0..grid {
+            for column in 0..grid {
+                for line in (0..3 * patch).map(|i| (i / patch) * size + row * patch + i % patch) {
+                    let start = line * size + column * patch;
+                    patches.extend_from_slice(&image[start..start + patch]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A plug-in: card, adapter and head, in one safetensors file. The format is specified in `docs/plugin-format.md`.
+
+use crate::adapter::Adapter;
+use crate::backbone::{Backbone, hex};
+use crate::card::TaskCard;
+use crate::config::VitConfig;
+use crate::error::Error;
+use crate::head::Head;
+use crate::tensor_file::{Storage, TensorFile, write_tensors};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Metadata key that holds the card's JSON.
+const METADATA_KEY: &str = "melo.card";
+
+/// One clinical task on a frozen backbone.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// How to use it.
+    pub card: TaskCard,
+    /// Low-rank matrices.
+    pub adapter: Adapter,
+    /// Classifier.
+    pub head: Head,
+    /// SHA-256 (hex) of the file it was read from; empty for one that was never written.
+    pub digest: String,
+}
+
+/// What a plug-in file says of itself, readable without its backbone.
+#[derive(Debug)]
+pub struct PluginInfo {
+    /// The card.
+    pub card: TaskCard,
+    /// Shapes by tensor name.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// SHA-256 (hex) of the file.
+    pub digest: String,
+    /// Size of the file.
+    pub bytes: usize,
+}
+
+impl PluginInfo {
+    /// Trained numbers in the file: adapter and head.
+    pub fn parameters(&self) -> usize {
+        self.shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Reads card and shapes.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotSafetensors`], [`Error::Card`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let file = TensorFile::open(path)?;
+        Ok(PluginInfo {
+            card: read_card(path, &file)?,
+            shapes: file.shapes()?,
+            digest: hex(&Sha256::digest(file.bytes())),
+            bytes: file.bytes().len(),
+        })
+    }
+}
+
+fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
+    let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
+    let metadata = file.metadata()?;
+    let json = metadata.get(METADATA_KEY).ok_or_else(|| wrong(format!("no `{METADATA_KEY}` in its metadata")))?;
+    let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
+    card.check().map_err(|reason| wrong(format!("card: {reason}")))?;
+    Ok(card)
+}
+
+impl Plugin {
+    /// Reads a plug-in for a backbone, and refuses one that does not belong to it or is damaged.
+    ///
+    /// # Errors
+    /// [`Error::BackboneMismatch`] first, then every defect of card and tensors by its name.
+    pub fn load(path: &Path, backbone: &Backbone) -> Result<Self, Error> {
+        let file = TensorFile::open(path)?;
+        let card = read_card(path, &file)?;
+        if card.backbone.digest != backbone.digest() {
+            return Err(Error::BackboneMismatch {
+                path: path.to_owned(),
+                expected_name: card.backbone.name.clone(),
+                expected: short(&card.backbone.digest),
+                found_name: backbone.name.clone(),
+                found: short(backbone.digest()),
+            });
+        }
+        let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
+        card.lora.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
+        backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
+        let mut adapter = Adapter::zeros(&card.lora, &backbone.config);
+        let mut head = Head::zeros(card.classes.len(), backbone.config.feature_width());
+        let shapes = tensor_shapes(&adapter, &head, &backbone.config);
+        if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
+            let hint = "the card's ranks, targets and blocks do not call for it".to_owned();
+            return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
+        }
+        file.read_all(&shapes, adapter.tensors_mut().into_iter().chain(head.tensors_mut()).collect())?;
+        Ok(Plugin { card, adapter, head, digest: hex(&Sha256::digest(file.bytes())) })
+    }
+
+    /// Writes the plug-in atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::NonFinite`] for one that holds NaN or an infinity: it is never written.
+    pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        let shapes = tensor_shapes(&self.adapter, &self.head, vit);
+        let values = self.adapter.tensors().into_iter().chain(self.head.tensors());
+        let tensors: Vec<_> = shapes.into_iter().zip(values).map(|((n, s), t)| (n, s, t.as_slice())).collect();
+        for (name, _, values) in &tensors {
+            if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+                let (path, name, value) = (path.to_owned(), name.clone(), values[index]);
+                return Err(Error::NonFinite { path, name, index, value });
+            }
+        }
+        let json = serde_json::to_string(&self.card).expect("a card is plain data");
+        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), storage)
+    }
+
+    /// Trained numbers: adapter and head.
+    pub fn parameters(&self) -> usize {
+        self.adapter.tensors().into_iter().chain(self.head.tensors()).map(Vec::len).sum()
+    }
+}
+
+fn tensor_shapes(adapter: &Adapter, head: &Head, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = adapter.tensor_shapes(vit);
+    shapes.extend(Head::tensor_shapes(head.classes(), vit.feature_width()));
+    shapes
+}
+
+/// The first digits of a digest, enough to tell two apart in a message.
+fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}

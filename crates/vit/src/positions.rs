@@ -1,0 +1,61 @@
+//! Position embeddings for another image size: bicubic with antialiasing, as timm's `resample_abs_pos_embed`.
+
+use crate::config::VitConfig;
+
+/// Keys' parameter of PyTorch's antialiased bicubic filter (the same as Pillow's).
+const CUBIC: f64 = -0.5;
+
+/// `pos_embed [prefix + old², d]` to `[prefix + new², d]` for images of side `image_size`; prefix rows are kept.
+pub(crate) fn resample(pos_embed: &[f32], config: &VitConfig, image_size: usize) -> Vec<f32> {
+    let d = config.width;
+    let (old, new) = (config.image_size / config.patch, image_size / config.patch);
+    let prefix = if config.pos_embed_prefix { config.prefix_tokens() } else { 0 };
+    if old == new {
+        return pos_embed.to_vec();
+    }
+    let (kept, grid) = pos_embed.split_at(prefix * d);
+    let taps = filter(old, new);
+    let mut rows = vec![0.0f64; new * old * d];
+    for (y, row) in taps.iter().enumerate() {
+        for &(source, weight) in row {
+            for i in 0..old * d {
+                rows[y * old * d + i] += weight * f64::from(grid[source * old * d + i]);
+            }
+        }
+    }
+    let mut out = kept.to_vec();
+    for row in rows.chunks_exact(old * d) {
+        for column in &taps {
+            out.extend((0..d).map(|i| column.iter().map(|&(s, w)| w * row[s * d + i]).sum::<f64>() as f32));
+        }
+    }
+    out
+}
+
+/// For each of `new` output positions, the input positions and normalised weights it mixes.
+fn filter(old: usize, new: usize) -> Vec<Vec<(usize, f64)>> {
+    let scale = old as f64 / new as f64;
+    let stretch = scale.max(1.0);
+    let support = 2.0 * stretch;
+    (0..new)
+        .map(|i| {
+            let center = scale * (i as f64 + 0.5);
+            let first = ((center - support + 0.5).floor().max(0.0)) as usize;
+            let last = ((center + support + 0.5).floor() as usize).min(old);
+            let weights: Vec<f64> = (first..last).map(|j| cubic((j as f64 - center + 0.5) / stretch)).collect();
+            let total: f64 = weights.iter().sum();
+            (first..last).zip(weights).map(|(j, w)| (j, w / total)).collect()
+        })
+        .collect()
+}
+
+fn cubic(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * CUBIC
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,174 @@
+//! Safetensors in and out: mapped and checked on the way in, atomic on the way out.
+
+use crate::error::Error;
+use half::{bf16, f16};
+use melo_kernels::MappedFile;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// How numbers are stored in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// 32-bit floats: bit-equal after loading.
+    F32,
+    /// 16-bit floats: half the bytes, 11 significant bits.
+    F16,
+}
+
+/// A tensor to be written: name, shape, values.
+pub type NamedTensor<'a> = (String, Vec<usize>, &'a [f32]);
+
+/// A safetensors file, mapped.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: MappedFile,
+}
+
+impl TensorFile {
+    /// Maps the file and checks its header.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotSafetensors`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let bytes = MappedFile::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let file = TensorFile { path: path.to_owned(), bytes };
+        file.parse()?;
+        Ok(file)
+    }
+
+    /// The bytes of the whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn not_safetensors(&self, reason: impl ToString) -> Error {
+        Error::NotSafetensors { path: self.path.clone(), reason: reason.to_string() }
+    }
+
+    fn parse(&self) -> Result<SafeTensors<'_>, Error> {
+        SafeTensors::deserialize(&self.bytes).map_err(|error| self.not_safetensors(error))
+    }
+
+    /// Shapes by tensor name.
+    ///
+    /// # Errors
+    /// [`Error::NotSafetensors`].
+    pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+        Ok(self.parse()?.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
+    }
+
+    /// The header's free-form entries.
+    ///
+    /// # Errors
+    /// [`Error::NotSafetensors`].
+    pub fn metadata(&self) -> Result<HashMap<String, String>, Error> {
+        let (_, metadata) = SafeTensors::read_metadata(&self.bytes).map_err(|error| self.not_safetensors(error))?;
+        Ok(metadata.metadata().clone().unwrap_or_default())
+    }
+
+    /// One tensor as f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::DType`], [`Error::NonFinite`].
+    pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        let tensors = self.parse()?;
+        let Ok(view) = tensors.tensor(&name) else {
+            return Err(Error::MissingTensor { path, name });
+        };
+        if view.shape() != expected {
+            return Err(Error::Shape { path, name, expected: expected.to_vec(), found: view.shape().to_vec() });
+        }
+        let Some(values) = to_f32(&view) else {
+            return Err(Error::DType { path, name, found: format!("{:?}", view.dtype()) });
+        };
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(index) => Err(Error::NonFinite { path, name, index, value: values[index] }),
+            None => Ok(values),
+        }
+    }
+
+    /// Reads the tensors of these shapes into `into`, in order.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
+    pub fn read_all(&self, shapes: &[(String, Vec<usize>)], into: Vec<&mut Vec<f32>>) -> Result<(), Error> {
+        assert_eq!(shapes.len(), into.len(), "one destination a tensor");
+        for ((name, shape), destination) in shapes.iter().zip(into) {
+            *destination = self.read(name, shape)?;
+        }
+        Ok(())
+    }
+}
+
+fn to_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Some(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+        Dtype::F16 => Some(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
+        Dtype::BF16 => Some(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+/// Writes a safetensors file atomically: whole, or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[NamedTensor<'_>],
+    metadata: HashMap<String, String>,
+    storage: Storage,
+) -> Result<(), Error> {
+    let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, shape, values)| {
+            let bytes = match storage {
+                Storage::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                Storage::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+            };
+            (name.clone(), shape.clone(), bytes)
+        })
+        .collect();
+    let dtype = match storage {
+        Storage::F32 => Dtype::F32,
+        Storage::F16 => Dtype::F16,
+    };
+    let views = encoded.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(dtype, shape.clone(), bytes).expect("the bytes were made for this shape");
+        (name.as_str(), view)
+    });
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and views are whole");
+    write_atomically(path, &bytes)
+}
+
+/// Writes `bytes` to a temporary file beside `path`, flushes it to the disk, and renames it into place.
+///
+/// # Errors
+/// [`Error::Io`]; whatever stood at `path` is then untouched.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".melo-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        share_permissions(file.as_file())?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// Temporary files are made readable by their owner alone; results are meant to be shared.
+fn share_permissions(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}

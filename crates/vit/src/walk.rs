@@ -1,0 +1,260 @@
+//! A batch walked in small groups, over the threads of the ambient rayon pool.
+//!
+//! Images are asked for group by group and gradients are small, so memory does not grow with the batch. Gradients are
+//! summed in lanes whose bounds depend on the batch alone and which are added in order: the number of threads changes
+//! nothing in the result, unless all weights are trained, where a lane a thread saves memory.
+
+use crate::adapter::Adapter;
+use crate::backbone::Backbone;
+use crate::backward::{Gradients, tape_start};
+use crate::error::Error;
+use crate::forward::{Buffers, GroupSegment, GroupShape, resize};
+use crate::head::Head;
+use crate::image::ImageSource;
+use crate::plugin::Plugin;
+use crate::positions;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Images of a group: enough rows to keep the matrix product busy, few enough to stay in the cache.
+const GROUP: usize = 2;
+/// Lanes of gradients at most.
+const LANES: usize = 16;
+
+/// Consecutive images that share a plug-in.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Indices of the images in the source.
+    pub images: Range<usize>,
+    /// Their plug-in.
+    pub plugin: Arc<Plugin>,
+}
+
+/// Loss of one image: gets its index in the batch and its logits `[c]`, writes `d_logits [c]`, returns the loss.
+pub type ImageLoss<'a> = dyn Fn(usize, &[f32], &mut [f32]) -> f64 + Sync + 'a;
+
+/// One training step's input.
+pub struct Batch<'a> {
+    /// Where images come from.
+    pub source: &'a dyn ImageSource,
+    /// Number of images `n`; indices are `0..n`.
+    pub images: usize,
+    /// Side of the images, pixels.
+    pub size: usize,
+    /// Loss of an image, already divided by whatever the mean is over.
+    pub loss: &'a ImageLoss<'a>,
+}
+
+/// Buffers that outlive a call, so that nothing is allocated from the second step on.
+pub struct Workspace {
+    group: usize,
+    free: Mutex<Vec<Buffers>>,
+    lanes: Vec<Gradients>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Workspace::with_group(GROUP)
+    }
+}
+
+impl Workspace {
+    /// A workspace that walks `group` images at a time.
+    pub fn with_group(group: usize) -> Self {
+        assert!(group > 0, "a group holds at least one image");
+        Workspace { group, free: Mutex::new(Vec::new()), lanes: Vec::new() }
+    }
+
+    /// Runs `work` with the buffers of a worker that is not busy.
+    fn with_buffers<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = free().pop().unwrap_or_default();
+        let result = work(&mut buffers);
+        free().push(buffers);
+        result
+    }
+}
+
+/// What a plug-in contributes to a forward pass.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    adapter: Option<&'a Adapter>,
+    head: &'a Head,
+}
+
+impl Backbone {
+    /// Logits `[images, c]` of every segment; segments are consecutive from image 0.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::Image`].
+    pub fn forward(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment],
+        workspace: &Workspace,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let parts: Vec<_> = segments
+            .iter()
+            .map(|s| (s.images.clone(), Part { adapter: Some(&s.plugin.adapter), head: &s.plugin.head }))
+            .collect();
+        self.forward_parts(source, size, &parts, workspace)
+    }
+
+    /// Logits `[n, c]` of images `0..n` under one adapter and head, without a plug-in around them.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn forward_with(
+        &self,
+        source: &dyn ImageSource,
+        (images, size): (usize, usize),
+        (adapter, head): (Option<&Adapter>, &Head),
+        workspace: &Workspace,
+    ) -> Result<Vec<f32>, Error> {
+        let parts = [(0..images, Part { adapter, head })];
+        Ok(self.forward_parts(source, size, &parts, workspace)?.swap_remove(0))
+    }
+
+    fn forward_parts(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        parts: &[(Range<usize>, Part<'_>)],
+        workspace: &Workspace,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        self.check_size(size)?;
+        let images = parts.last().map_or(0, |(range, _)| range.end);
+        let consecutive =
+            parts.iter().scan(0, |next, (range, _)| Some(range.start == std::mem::replace(next, range.end)));
+        assert!(consecutive.into_iter().all(|ok| ok), "segments are consecutive from image 0");
+        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let groups: Vec<Vec<Vec<f32>>> = (0..images.div_ceil(workspace.group))
+            .into_par_iter()
+            .map(|group| {
+                let range = group * workspace.group..images.min((group + 1) * workspace.group);
+                let segments = segments_of(parts, &range);
+                let shape = self.group_shape(range.len(), size, &pos_embed);
+                workspace.with_buffers(|buffers| {
+                    self.group_forward(source, range, shape, &segments, None, buffers)?;
+                    Ok(segments
+                        .iter()
+                        .map(|segment| {
+                            let mut logits = vec![0.0; (segment.end - segment.start) * segment.head.classes()];
+                            self.logits(*segment, &buffers.features, &mut logits);
+                            logits
+                        })
+                        .collect())
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        let mut logits: Vec<Vec<f32>> = parts.iter().map(|_| Vec::new()).collect();
+        for (group, parts_of_group) in groups.into_iter().enumerate() {
+            let first = group * workspace.group;
+            let touched = parts.iter().position(|(range, _)| range.end > first).unwrap_or(0);
+            let touched = (touched..parts.len()).filter(|&part| !parts[part].0.is_empty());
+            for (part, values) in touched.zip(parts_of_group) {
+                logits[part].extend(values);
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::Image`]; `gradients` is then unchanged.
+    pub fn step(
+        &self,
+        batch: &Batch<'_>,
+        (adapter, head): (&Adapter, &Head),
+        gradients: &mut Gradients,
+        workspace: &mut Workspace,
+    ) -> Result<(f64, Vec<f32>), Error> {
+        self.check_size(batch.size)?;
+        let all_weights = gradients.weights.is_some();
+        assert!(
+            !all_weights || batch.size == self.config.image_size,
+            "all weights are trained at their own image size"
+        );
+        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, batch.size);
+        let groups = batch.images.div_ceil(workspace.group);
+        let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
+        let mut sums = std::mem::take(&mut workspace.lanes);
+        sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
+        let tape_from = tape_start(adapter, all_weights);
+        let shared: &Workspace = workspace;
+        let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
+            .par_iter_mut()
+            .enumerate()
+            .map(|(lane, sum)| {
+                sum.clear();
+                let mut result = (0.0, Vec::new());
+                for group in groups * lane / lanes..groups * (lane + 1) / lanes {
+                    let range = group * shared.group..batch.images.min((group + 1) * shared.group);
+                    let shape = self.group_shape(range.len(), batch.size, &pos_embed);
+                    let segment = GroupSegment { start: 0, end: range.len(), adapter: Some(adapter), head };
+                    shared.with_buffers(|buffers| -> Result<(), Error> {
+                        self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
+                        let classes = head.classes();
+                        let mut logits = vec![0.0; range.len() * classes];
+                        let mut d_logits = vec![0.0; logits.len()];
+                        self.logits(segment, &buffers.features, &mut logits);
+                        let rows = logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes));
+                        for (image, (logits, d_logits)) in range.clone().zip(rows) {
+                            result.0 += (batch.loss)(image, logits, d_logits);
+                        }
+                        self.backward(shape, (adapter, head), &d_logits, buffers, sum);
+                        result.1.extend(logits);
+                        Ok(())
+                    })?;
+                }
+                Ok(result)
+            })
+            .collect();
+        if results.is_ok() {
+            sums[..lanes].iter().for_each(|sum| gradients.add(sum));
+        }
+        workspace.lanes = sums;
+        let results = results?;
+        Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
+    }
+
+    fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
+        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed }
+    }
+
+    /// Loads the images of a group and leaves their features in `buffers`.
+    fn group_forward(
+        &self,
+        source: &dyn ImageSource,
+        range: Range<usize>,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        tape_from: Option<usize>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        let len = 3 * shape.size * shape.size;
+        resize(&mut buffers.images, range.len() * len);
+        for (index, image) in range.zip(buffers.images.chunks_exact_mut(len)) {
+            source.load(index, image).map_err(|source| Error::Image { index, source })?;
+        }
+        self.embed(shape, buffers);
+        self.blocks(shape, segments, tape_from, buffers);
+        self.pool(shape, buffers);
+        Ok(())
+    }
+}
+
+/// The parts that a group's images belong to, in the group's own indices.
+fn segments_of<'a>(parts: &'a [(Range<usize>, Part<'a>)], group: &Range<usize>) -> Vec<GroupSegment<'a>> {
+    parts
+        .iter()
+        .filter_map(|(images, part)| {
+            let (start, end) = (images.start.max(group.start), images.end.min(group.end));
+            let (start, end) = (start < end).then(|| (start - group.start, end - group.start))?;
+            Some(GroupSegment { start, end, adapter: part.adapter, head: part.head })
+        })
+        .collect()
+}

@@ -1,0 +1,166 @@
+//! The parameters of a backbone, named as the graph reads: raw for reading, training and saving, packed for computing.
+
+use crate::config::VitConfig;
+use crate::positions;
+use melo_kernels::PackedWeight;
+
+/// A linear layer; an empty bias is none.
+#[derive(Clone, Debug)]
+pub struct Linear<W = Vec<f32>> {
+    /// Weight, `[out, in]`.
+    pub weight: W,
+    /// Bias, `[out]` or empty.
+    pub bias: Vec<f32>,
+}
+
+/// A LayerNorm's parameters.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Scale, `[d]`.
+    pub gamma: Vec<f32>,
+    /// Shift, `[d]`.
+    pub beta: Vec<f32>,
+}
+
+/// One transformer block.
+#[derive(Clone, Debug)]
+pub struct Block<W = Vec<f32>> {
+    /// LayerNorm before attention.
+    pub norm1: Norm,
+    /// Fused projection, `[3d, d]`.
+    pub qkv: Linear<W>,
+    /// Output projection, `[d, d]`.
+    pub proj: Linear<W>,
+    /// LayerNorm before the MLP.
+    pub norm2: Norm,
+    /// First MLP layer, `[hidden, d]`.
+    pub fc1: Linear<W>,
+    /// Second MLP layer, `[d, hidden]`.
+    pub fc2: Linear<W>,
+}
+
+/// All parameters of a backbone, or the gradients of them.
+#[derive(Clone, Debug)]
+pub struct Weights<W = Vec<f32>> {
+    /// Class token, `[d]`.
+    pub cls_token: Vec<f32>,
+    /// Distillation token, `[d]` or empty.
+    pub dist_token: Vec<f32>,
+    /// Position embedding, `[prefix + grid², d]`.
+    pub pos_embed: Vec<f32>,
+    /// Patch projection, `[d, 3·p·p]`.
+    pub patch_embed: Linear<W>,
+    /// LayerNorm before the first block.
+    pub norm_pre: Option<Norm>,
+    /// LayerNorm after the last block.
+    pub norm: Option<Norm>,
+    /// LayerNorm of the pooled feature.
+    pub fc_norm: Option<Norm>,
+    /// The blocks.
+    pub blocks: Vec<Block<W>>,
+}
+
+impl Linear {
+    fn zeros(out: usize, input: usize, bias: bool) -> Self {
+        Linear { weight: vec![0.0; out * input], bias: vec![0.0; if bias { out } else { 0 }] }
+    }
+
+    fn pack(self, out: usize, input: usize) -> Linear<PackedWeight> {
+        Linear { weight: PackedWeight::new(self.weight, out, input), bias: self.bias }
+    }
+}
+
+impl Norm {
+    fn zeros(d: usize) -> Self {
+        Norm { gamma: vec![0.0; d], beta: vec![0.0; d] }
+    }
+}
+
+impl Weights {
+    /// All zeros, in the shapes of `config`.
+    pub fn zeros(config: &VitConfig) -> Self {
+        let (d, hidden) = (config.width, config.mlp_hidden);
+        let grid = config.image_size / config.patch;
+        let prefix = if config.pos_embed_prefix { config.prefix_tokens() } else { 0 };
+        let norm = |present: bool| present.then(|| Norm::zeros(d));
+        Weights {
+            cls_token: vec![0.0; d],
+            dist_token: vec![0.0; if config.distilled { d } else { 0 }],
+            pos_embed: vec![0.0; (prefix + grid * grid) * d],
+            patch_embed: Linear::zeros(d, 3 * config.patch * config.patch, config.patch_bias),
+            norm_pre: norm(config.pre_norm),
+            norm: norm(config.norm),
+            fc_norm: norm(config.fc_norm),
+            blocks: (0..config.depth)
+                .map(|_| Block {
+                    norm1: Norm::zeros(d),
+                    qkv: Linear::zeros(3 * d, d, config.qkv_bias),
+                    proj: Linear::zeros(d, d, true),
+                    norm2: Norm::zeros(d),
+                    fc1: Linear::zeros(hidden, d, true),
+                    fc2: Linear::zeros(d, hidden, true),
+                })
+                .collect(),
+        }
+    }
+
+    /// Every tensor, in the order of [`VitConfig::tensor_shapes`].
+    pub fn tensors(&self) -> Vec<&Vec<f32>> {
+        let mut all = vec![&self.cls_token, &self.dist_token, &self.pos_embed];
+        all.extend([&self.patch_embed.weight, &self.patch_embed.bias]);
+        for norm in [&self.norm_pre, &self.norm, &self.fc_norm].into_iter().flatten() {
+            all.extend([&norm.gamma, &norm.beta]);
+        }
+        for Block { norm1, qkv, proj, norm2, fc1, fc2 } in &self.blocks {
+            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, &proj.weight, &proj.bias]);
+            all.extend([&norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias, &fc2.weight, &fc2.bias]);
+        }
+        all.retain(|tensor| !tensor.is_empty());
+        all
+    }
+
+    /// As [`Weights::tensors`], to write to.
+    pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
+        let mut all = vec![&mut self.cls_token, &mut self.dist_token, &mut self.pos_embed];
+        all.extend([&mut self.patch_embed.weight, &mut self.patch_embed.bias]);
+        for norm in [&mut self.norm_pre, &mut self.norm, &mut self.fc_norm].into_iter().flatten() {
+            all.extend([&mut norm.gamma, &mut norm.beta]);
+        }
+        for Block { norm1, qkv, proj, norm2, fc1, fc2 } in &mut self.blocks {
+            all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias]);
+            all.extend([&mut proj.weight, &mut proj.bias, &mut norm2.gamma, &mut norm2.beta]);
+            all.extend([&mut fc1.weight, &mut fc1.bias, &mut fc2.weight, &mut fc2.bias]);
+        }
+        all.retain(|tensor| !tensor.is_empty());
+        all
+    }
+
+    /// The position embedding interpolated for another image size, so that training can go on there.
+    pub fn resize_positions(&mut self, config: &mut VitConfig, image_size: usize) {
+        self.pos_embed = positions::resample(&self.pos_embed, config, image_size);
+        config.image_size = image_size;
+    }
+
+    /// The same parameters in the layout that the matrix product wants.
+    pub(crate) fn pack(self, config: &VitConfig) -> Weights<PackedWeight> {
+        let (d, hidden) = (config.width, config.mlp_hidden);
+        let pack_block = |block: Block| Block {
+            norm1: block.norm1,
+            qkv: block.qkv.pack(3 * d, d),
+            proj: block.proj.pack(d, d),
+            norm2: block.norm2,
+            fc1: block.fc1.pack(hidden, d),
+            fc2: block.fc2.pack(d, hidden),
+        };
+        Weights {
+            cls_token: self.cls_token,
+            dist_token: self.dist_token,
+            pos_embed: self.pos_embed,
+            patch_embed: self.patch_embed.pack(d, 3 * config.patch * config.patch),
+            norm_pre: self.norm_pre,
+            norm: self.norm,
+            fc_norm: self.fc_norm,
+            blocks: self.blocks.into_iter().map(pack_block).collect(),
+        }
+    }
+}
