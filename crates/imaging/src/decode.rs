@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::{Error, Pixels};
+use crate::{Error, Pixels, jpeg};
 
 /// Most pixels that an image may claim: 200 million, several times the largest radiograph.
 pub const MAX_PIXELS: u64 = 200_000_000;
@@ -39,40 +39,16 @@ pub fn read(path: &Path) -> Result<Pixels, Error> {
 /// Every defect of the bytes is one of [`Error`]'s variants, among them a JPEG whose last rows are missing,
 /// which many decoders fill with grey.
 pub fn decode(bytes: &[u8], name: &Path) -> Result<Pixels, Error> {
-    let (format, label) = sniff(bytes, name)?;
-    let broken = |error: ImageError| match error {
-        ImageError::Unsupported(error) => {
-            Error::Unsupported { path: name.into(), format: label, found: error.to_string() }
-        }
-        error => Error::Damaged { path: name.into(), format: label, reason: error.to_string() },
-    };
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
-    check_size(name, width.into(), height.into())?;
-    let unsupported = |found| Error::Unsupported { path: name.into(), format: label, found };
-    match decoder.color_type() {
-        ColorType::Rgb32F | ColorType::Rgba32F => {
-            return Err(unsupported("floating-point samples; 8 and 16 bits are".into()));
-        }
-        _ => {}
-    }
-    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    let rgb = to_rgb(image).map_err(|kind| unsupported(format!("{kind:?} samples; 8 and 16 bits are")))?;
-    Ok(Pixels { width: width as usize, height: height as usize, rgb })
-}
-
-/// The format that the first bytes announce, and its name.
-fn sniff(bytes: &[u8], name: &Path) -> Result<(ImageFormat, &'static str), Error> {
     match bytes {
         [] => Err(Error::Empty { path: name.into() }),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Ok((ImageFormat::Png, "PNG")),
-        [0xff, 0xd8, 0xff, ..] => Ok((ImageFormat::Jpeg, "JPEG")),
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Ok((ImageFormat::Tiff, "TIFF")),
-        [b'B', b'M', ..] => Ok((ImageFormat::Bmp, "BMP")),
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source { name, format: "JPEG" }),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
+            decode_with(ImageFormat::Png, bytes, Source { name, format: "PNG" })
+        }
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
+            decode_with(ImageFormat::Tiff, bytes, Source { name, format: "TIFF" })
+        }
+        [b'B', b'M', ..] => decode_with(ImageFormat::Bmp, bytes, Source { name, format: "BMP" }),
         _ => {
             let first = &bytes[..bytes.len().min(8)];
             Err(Error::NotAnImage { path: name.into(), found: format!("{first:02x?} (\"{}\")", first.escape_ascii()) })
@@ -80,18 +56,56 @@ fn sniff(bytes: &[u8], name: &Path) -> Result<(ImageFormat, &'static str), Error
     }
 }
 
-/// Refuses a claimed size that is nothing, too much, or too long.
-fn check_size(name: &Path, width: u64, height: u64) -> Result<(), Error> {
-    let path = name.into();
-    if width == 0 || height == 0 {
-        Err(Error::NoPixels { path, width, height })
-    } else if width.saturating_mul(height) > MAX_PIXELS {
-        Err(Error::TooLarge { path, width, height })
-    } else if width.max(height) / width.min(height) > MAX_ASPECT {
-        Err(Error::TooLong { path, width, height })
-    } else {
-        Ok(())
+/// A file being decoded, for its errors.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    name: &'a Path,
+    format: &'static str,
+}
+
+impl Source<'_> {
+    pub(crate) fn damaged(self, reason: impl ToString) -> Error {
+        Error::Damaged { path: self.name.into(), format: self.format, reason: reason.to_string() }
     }
+
+    pub(crate) fn unsupported(self, found: impl ToString) -> Error {
+        Error::Unsupported { path: self.name.into(), format: self.format, found: found.to_string() }
+    }
+
+    /// Refuses a claimed size that is nothing, too much, or too long.
+    pub(crate) fn check_size(self, width: u64, height: u64) -> Result<(), Error> {
+        let path = self.name.into();
+        if width == 0 || height == 0 {
+            Err(Error::NoPixels { path, width, height })
+        } else if width.saturating_mul(height) > MAX_PIXELS {
+            Err(Error::TooLarge { path, width, height })
+        } else if width.max(height) > MAX_ASPECT * width.min(height) {
+            Err(Error::TooLong { path, width, height })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Decodes what the `image` crate does as Pillow does: the lossless formats.
+fn decode_with(format: ImageFormat, bytes: &[u8], source: Source) -> Result<Pixels, Error> {
+    let broken = |error: ImageError| match error {
+        ImageError::Unsupported(error) => source.unsupported(error),
+        error => source.damaged(error),
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    source.check_size(width.into(), height.into())?;
+    let wrong_samples = |kind: ColorType| source.unsupported(format!("{kind:?} samples; 8 and 16 bits are"));
+    if let kind @ (ColorType::Rgb32F | ColorType::Rgba32F) = decoder.color_type() {
+        return Err(wrong_samples(kind));
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    Ok(Pixels { width: width as usize, height: height as usize, rgb: to_rgb(image).map_err(wrong_samples)? })
 }
 
 /// 8-bit RGB of whatever was decoded; the colour type if it has no 8- or 16-bit samples.

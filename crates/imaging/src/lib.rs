@@ -12,6 +12,7 @@
 
 mod decode;
 mod error;
+mod jpeg;
 mod png;
 mod preprocess;
 mod resize;
