@@ -1,1 +1,24 @@
-//! Under construction.
+//! Training of plug-ins: losses, AdamW, schedules, epochs that survive a kill.
+
+mod adamw;
+mod config;
+mod error;
+mod examples;
+mod folder;
+mod model;
+mod objective;
+mod pretrain;
+mod schedule;
+mod state;
+mod trainer;
+
+pub use adamw::{AdamW, AdamWStep};
+pub use config::{ClassWeights, Method, TrainConfig};
+pub use error::Error;
+pub use examples::{Examples, evaluate};
+pub use folder::RunFolder;
+pub use model::Start;
+pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
+pub use schedule::Schedule;
+pub use state::EpochRow;
+pub use trainer::{Event, Outcome, RunOptions, Task, train};

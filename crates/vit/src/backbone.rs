@@ -74,6 +74,11 @@ impl Checkpoint {
         Ok(Checkpoint { name, config, preprocess, weights, classifier })
     }
 
+    /// The digest of the backbone that these weights make, see [`Backbone::digest`].
+    pub fn digest(&self) -> String {
+        digest(&self.config, &self.weights)
+    }
+
     /// Writes a self-describing file, atomically.
     ///
     /// # Errors

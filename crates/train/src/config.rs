@@ -1,0 +1,102 @@
+//! Settings of a run, with the defaults of the paper's code where it has them.
+
+use crate::error::Error;
+use melo_data::Augment;
+use melo_vit::LoraConfig;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Low-rank matrices and a head; a rank of 0 leaves the head alone: a linear probe.
+    Lora,
+    /// Every parameter of the backbone, and a head.
+    Full,
+}
+
+/// Weights of classes in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// Every image counts the same.
+    None,
+    /// Single label: `n / (c · n_class)`; multi-label: negatives over positives of each finding.
+    Balanced,
+}
+
+impl fmt::Display for ClassWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClassWeights::None => "none",
+            ClassWeights::Balanced => "balanced",
+        })
+    }
+}
+
+/// Settings of a run. Everything that influences the result is here, and resuming with anything changed is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// What is trained.
+    pub method: Method,
+    /// The adapter's settings.
+    pub lora: LoraConfig,
+    /// Passes over the training split.
+    pub epochs: usize,
+    /// Images a step.
+    pub batch_size: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Learning rate at the end of the cosine.
+    pub min_learning_rate: f64,
+    /// Epochs of linear warm-up.
+    pub warmup_epochs: f64,
+    /// Decoupled weight decay of matrices; biases and norms have none.
+    pub weight_decay: f64,
+    /// Largest L2 norm of the whole gradient; 0 is unlimited.
+    pub clip_norm: f64,
+    /// Label smoothing of the cross-entropy; unused for multi-label tasks.
+    pub label_smoothing: f64,
+    /// Weights of classes in the loss.
+    pub class_weights: ClassWeights,
+    /// Epochs without a better validation AUC before the run ends; 0 never ends early.
+    pub patience: usize,
+    /// Augmentation of training images.
+    pub augment: Augment,
+    /// Seed of initial values, order and augmentation.
+    pub seed: u64,
+}
+
+impl TrainConfig {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that names the setting.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |setting, reason: String| Err(Error::Setting { setting, reason });
+        if self.epochs == 0 {
+            return wrong("epochs", "is 0, expected at least 1".into());
+        }
+        if self.batch_size == 0 {
+            return wrong("batch_size", "is 0, expected at least 1".into());
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong("learning_rate", format!("is {}, expected a positive number", self.learning_rate));
+        }
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return wrong("label_smoothing", format!("is {}, expected [0, 1)", self.label_smoothing));
+        }
+        let not_negative = [
+            ("min_learning_rate", self.min_learning_rate),
+            ("warmup_epochs", self.warmup_epochs),
+            ("weight_decay", self.weight_decay),
+            ("clip_norm", self.clip_norm),
+        ];
+        match not_negative.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            Some((setting, value)) => wrong(setting, format!("is {value}, expected 0 or more")),
+            None => Ok(()),
+        }
+    }
+}

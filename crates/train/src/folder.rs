@@ -1,0 +1,83 @@
+//! The folder of a run: settings, the table of epochs, the last state and the best plug-in.
+
+use crate::config::TrainConfig;
+use crate::error::Error;
+use crate::state::{EpochRow, State};
+use melo_vit::write_atomically;
+use std::path::{Path, PathBuf};
+
+/// A folder that holds one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Makes the folder where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Ok(RunFolder(path.to_owned()))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The state after the last finished epoch.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("last.safetensors")
+    }
+
+    /// The plug-in (or with full fine-tuning the backbone) of the best epoch so far.
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// True when an epoch was finished here.
+    pub fn has_state(&self) -> bool {
+        self.state().exists()
+    }
+
+    /// Refuses a folder with a run in it.
+    ///
+    /// # Errors
+    /// [`Error::RunExists`], or why its state cannot be read.
+    pub fn refuse_existing(&self) -> Result<(), Error> {
+        if !self.has_state() {
+            return Ok(());
+        }
+        let record = State::read_record(&self.state())?;
+        Err(Error::RunExists { folder: self.0.clone(), epoch: record.history.len(), epochs: record.config.epochs })
+    }
+
+    /// Removes a run's files, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn clear(&self) -> Result<(), Error> {
+        for path in [self.state(), self.best(), self.0.join("epochs.csv"), self.0.join("config.json")] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(Error::Io { path, source }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_config(&self, config: &TrainConfig) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(config).expect("settings are plain data");
+        Ok(write_atomically(&self.0.join("config.json"), &json)?)
+    }
+
+    pub(crate) fn write_table(&self, history: &[EpochRow]) -> Result<(), Error> {
+        let path = self.0.join("epochs.csv");
+        let mut table = csv::Writer::from_writer(Vec::new());
+        let written = history.iter().try_for_each(|row| table.serialize(row));
+        let bytes = written
+            .map_err(std::io::Error::from)
+            .and_then(|()| table.into_inner().map_err(|error| std::io::Error::other(error.to_string())));
+        Ok(write_atomically(&path, &bytes.map_err(|source| Error::Io { path: path.clone(), source })?)?)
+    }
+}

@@ -1,0 +1,131 @@
+//! What is being trained: a head, an adapter, and with full fine-tuning the backbone's own weights.
+
+use crate::config::{Method, TrainConfig};
+use melo_vit::{Adapter, Backbone, Checkpoint, Gradients, Head};
+
+/// The backbone a run starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Frozen weights, shared.
+    Frozen(&'a Backbone),
+    /// Weights that are trained themselves, copied first.
+    Trained(&'a Checkpoint),
+}
+
+/// The backbone of a run.
+enum Trunk<'a> {
+    Frozen(&'a Backbone),
+    Trained { checkpoint: Box<Checkpoint>, packed: Box<Backbone> },
+}
+
+/// All parameters of a run.
+pub(crate) struct Model<'a> {
+    trunk: Trunk<'a>,
+    pub(crate) adapter: Adapter,
+    pub(crate) head: Head,
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn new(start: Start<'a>, config: &TrainConfig, classes: usize) -> Result<Self, melo_vit::Error> {
+        let vit = match start {
+            Start::Frozen(backbone) => &backbone.config,
+            Start::Trained(checkpoint) => &checkpoint.config,
+        };
+        config.lora.check(vit)?;
+        let adapter = Adapter::init(&config.lora, vit, config.seed);
+        let head = Head::zeros(classes, vit.feature_width());
+        let trunk = match start {
+            Start::Frozen(backbone) => Trunk::Frozen(backbone),
+            Start::Trained(checkpoint) => Trunk::Trained {
+                packed: Box::new(Backbone::in_training(checkpoint)),
+                checkpoint: Box::new(checkpoint.clone()),
+            },
+        };
+        Ok(Model { trunk, adapter, head })
+    }
+
+    pub(crate) fn backbone(&self) -> &Backbone {
+        match &self.trunk {
+            Trunk::Frozen(backbone) => backbone,
+            Trunk::Trained { packed, .. } => packed,
+        }
+    }
+
+    /// The trained weights, with full fine-tuning.
+    pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
+        match &self.trunk {
+            Trunk::Frozen(_) => None,
+            Trunk::Trained { checkpoint, .. } => Some(checkpoint),
+        }
+    }
+
+    pub(crate) fn gradients(&self) -> Gradients {
+        let all_weights = self.checkpoint().is_some();
+        Gradients::zeros(&self.adapter, &self.head, &self.backbone().config, all_weights)
+    }
+
+    /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of `Gradients::tensors`.
+    pub(crate) fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let vit = &self.backbone().config;
+        let mut shapes = self.adapter.tensor_shapes(vit);
+        shapes.extend(Head::tensor_shapes(self.head.classes(), vit.feature_width()));
+        if self.checkpoint().is_some() {
+            shapes.extend(vit.tensor_shapes());
+        }
+        shapes
+    }
+
+    pub(crate) fn tensors(&self) -> Vec<&Vec<f32>> {
+        let mut all = self.adapter.tensors();
+        all.extend(self.head.tensors());
+        all.extend(self.checkpoint().iter().flat_map(|checkpoint| checkpoint.weights.tensors()));
+        all
+    }
+
+    pub(crate) fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
+        let mut all = self.adapter.tensors_mut();
+        all.extend(self.head.tensors_mut());
+        if let Trunk::Trained { checkpoint, .. } = &mut self.trunk {
+            all.extend(checkpoint.weights.tensors_mut());
+        }
+        all
+    }
+
+    /// To be called after trained weights were written to: packs them again.
+    pub(crate) fn refresh(&mut self) {
+        if let Trunk::Trained { checkpoint, packed } = &mut self.trunk {
+            **packed = Backbone::in_training(checkpoint);
+        }
+    }
+
+    /// Which tensors weight decay applies to: matrices, not biases, norms, tokens or positions.
+    pub(crate) fn decays(&self) -> Vec<bool> {
+        self.tensor_shapes().iter().map(|(name, shape)| shape.len() > 1 && !is_embedding(name)).collect()
+    }
+
+    /// Number of trained values.
+    pub(crate) fn parameters(&self) -> usize {
+        self.tensors().into_iter().map(Vec::len).sum()
+    }
+}
+
+fn is_embedding(name: &str) -> bool {
+    matches!(name, "cls_token" | "dist_token" | "pos_embed")
+}
+
+impl Start<'_> {
+    /// Parameters of the backbone, and its digest.
+    pub(crate) fn describe(&self) -> (usize, String) {
+        match self {
+            Start::Frozen(backbone) => (backbone.config.parameters(), backbone.digest().to_owned()),
+            Start::Trained(checkpoint) => (checkpoint.config.parameters(), checkpoint.digest()),
+        }
+    }
+
+    pub(crate) fn method(&self) -> Method {
+        match self {
+            Start::Frozen(_) => Method::Lora,
+            Start::Trained(_) => Method::Full,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Pre-training of a small ViT on formula-driven images: every parameter, no photograph.
+//!
+//! The task is to name the formula (Kataoka et al., FractalDB, ACCV 2020); what it leaves in the blocks serves others.
+
+use crate::examples::Examples;
+use melo_data::synthetic::formula_image;
+use melo_data::{EpochAugment, Labels};
+use melo_imaging::normalise;
+use melo_vit::{
+    Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, Preprocess, VitConfig, Weights,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Images of formulas, drawn when asked for: new ones in every epoch of training, the same ones for validation.
+pub struct FormulaSet {
+    labels: Vec<Labels>,
+    spec: Preprocess,
+}
+
+/// Instances that validation never shares with training: training counts up from 0.
+const VALIDATION_INSTANCES: u64 = 1 << 40;
+
+impl FormulaSet {
+    /// `images` images spread evenly over `classes` formulas.
+    pub fn new(images: usize, classes: usize, spec: Preprocess) -> Self {
+        FormulaSet { labels: (0..images).map(|index| Labels::Single(index % classes)).collect(), spec }
+    }
+}
+
+impl Examples for FormulaSet {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self.labels[index]
+    }
+
+    fn size(&self) -> usize {
+        self.spec.size
+    }
+
+    fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a> {
+        let first = augment.map_or(VALIDATION_INSTANCES, |pass| pass.epoch * self.len() as u64);
+        Box::new(FormulaView { set: self, order, first })
+    }
+}
+
+struct FormulaView<'a> {
+    set: &'a FormulaSet,
+    order: &'a [usize],
+    first: u64,
+}
+
+impl ImageSource for FormulaView<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        let index = self.order[index];
+        if let Labels::Single(class) = self.set.labels[index] {
+            let pixels = formula_image(class, self.first + index as u64, self.set.spec.size);
+            normalise(&pixels, &self.set.spec, out);
+        }
+        Ok(())
+    }
+}
+
+/// The shape of the embedded default backbone: 1.6 M parameters, 64 patches of 12 × 12 pixels.
+pub fn small_vit() -> (VitConfig, Preprocess) {
+    let config = VitConfig {
+        depth: 8,
+        width: 128,
+        heads: 4,
+        mlp_hidden: 512,
+        patch: 12,
+        image_size: 96,
+        eps: 1e-6,
+        activation: Activation::Erf,
+        pool: Pool::Token,
+        pre_norm: false,
+        norm: true,
+        fc_norm: false,
+        distilled: false,
+        pos_embed_prefix: true,
+        patch_bias: true,
+        qkv_bias: true,
+    };
+    let preprocess = Preprocess {
+        size: config.image_size,
+        crop_mode: CropMode::Squash,
+        crop_pct: 1.0,
+        interpolation: Interpolation::Bicubic,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    (config, preprocess)
+}
+
+/// Random weights as timm initialises a ViT: matrices, positions and tokens normal with deviation 0.02 (cut at two
+/// deviations), norms 1 and 0, biases 0.
+pub fn initial_checkpoint(name: &str, config: VitConfig, preprocess: Preprocess, seed: u64) -> Checkpoint {
+    let mut weights = Weights::zeros(&config);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for ((name, shape), tensor) in config.tensor_shapes().iter().zip(weights.tensors_mut()) {
+        if shape.len() > 1 {
+            tensor.iter_mut().for_each(|x| *x = 0.02 * truncated_normal(&mut rng));
+        } else if name.contains("norm") && name.ends_with("weight") {
+            tensor.fill(1.0);
+        }
+    }
+    Checkpoint { name: name.to_owned(), config, preprocess, weights, classifier: None }
+}
+
+/// A normal variable within two standard deviations (Box–Muller, drawn again when outside).
+fn truncated_normal(rng: &mut ChaCha8Rng) -> f32 {
+    loop {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+        let value = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
+        if value.abs() <= 2.0 {
+            return value as f32;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The state of a run after an epoch, in one file that is replaced atomically: whatever else is in the run folder can be
+//! made from it again.
+
+use crate::adamw::AdamW;
+use crate::config::TrainConfig;
+use crate::error::Error;
+use melo_vit::{NamedTensor, Storage, TensorFile, write_tensors};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Metadata key that holds the record's JSON.
+const METADATA_KEY: &str = "melo.state";
+
+/// One line of the per-epoch table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Learning rate of its last step.
+    pub learning_rate: f64,
+    /// Mean loss over training images.
+    pub train_loss: f64,
+    /// Mean loss over validation images.
+    pub val_loss: f64,
+    /// Macro AUC on the validation split.
+    pub val_auc_macro: f64,
+    /// Accuracy on the validation split.
+    pub val_acc: f64,
+    /// Training images a second, validation included.
+    pub images_per_s: f64,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// True when it is the best epoch so far.
+    pub best: bool,
+}
+
+/// What a state says besides its tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) config: TrainConfig,
+    /// Digest of the manifest, or the name of the generator.
+    pub(crate) data_digest: String,
+    /// Digest of the frozen backbone, or the name of the trained one.
+    pub(crate) backbone: String,
+    /// Optimizer steps taken.
+    pub(crate) steps: u64,
+    /// Every epoch so far.
+    pub(crate) history: Vec<EpochRow>,
+}
+
+impl Record {
+    /// The best epoch so far.
+    pub(crate) fn best(&self) -> Option<&EpochRow> {
+        self.history.iter().rev().find(|row| row.best)
+    }
+
+    /// Refuses to go on with anything that would change the result.
+    fn check(&self, path: &Path, saved: &Record) -> Result<(), Error> {
+        let mismatch = |field: &str, saved: String, current: String| {
+            Err(Error::ResumeMismatch { path: path.to_owned(), field: field.to_owned(), saved, current })
+        };
+        if saved.data_digest != self.data_digest {
+            return mismatch(
+                "the data (digest of names, labels and splits)",
+                saved.data_digest.clone(),
+                self.data_digest.clone(),
+            );
+        }
+        if saved.backbone != self.backbone {
+            return mismatch("the backbone", saved.backbone.clone(), self.backbone.clone());
+        }
+        let fields = |config: &TrainConfig| serde_json::to_value(config).expect("settings are plain data");
+        let (saved, current) = (fields(&saved.config), fields(&self.config));
+        for (field, value) in current.as_object().into_iter().flatten() {
+            if saved.get(field) != Some(value) {
+                let was = saved.get(field).map_or_else(|| "absent".to_owned(), ToString::to_string);
+                return mismatch(&format!("setting `{field}`"), was, value.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values of every trained tensor, by the names of `Model::tensor_shapes`.
+pub(crate) type Values = Vec<Vec<f32>>;
+
+/// A whole state.
+pub(crate) struct State {
+    pub(crate) record: Record,
+    pub(crate) last: Values,
+    pub(crate) best: Values,
+    pub(crate) optimizer: AdamW,
+}
+
+/// The four groups of tensors in a state file.
+const GROUPS: [&str; 4] = ["last", "best", "first_moment", "second_moment"];
+
+impl State {
+    pub(crate) fn write(&self, path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<(), Error> {
+        let groups = [&self.last, &self.best, &self.optimizer.first, &self.optimizer.second];
+        let tensors: Vec<NamedTensor<'_>> = GROUPS
+            .iter()
+            .zip(groups)
+            .flat_map(|(group, values)| {
+                let named = shapes.iter().zip(values);
+                named.map(move |((name, shape), values)| (format!("{group}.{name}"), shape.clone(), values.as_slice()))
+            })
+            .collect();
+        let json = serde_json::to_string(&self.record).expect("a record is plain data");
+        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), Storage::F32)?;
+        Ok(())
+    }
+
+    /// Reads the record alone.
+    pub(crate) fn read_record(path: &Path) -> Result<Record, Error> {
+        let state = |reason: String| Error::State { path: path.to_owned(), reason };
+        let metadata = TensorFile::open(path)?.metadata()?;
+        let json = metadata.get(METADATA_KEY).ok_or_else(|| state(format!("no `{METADATA_KEY}` in its metadata")))?;
+        serde_json::from_str(json).map_err(|error| state(error.to_string()))
+    }
+
+    /// Reads a state for a run with this record, whose history is taken from the file.
+    pub(crate) fn read(path: &Path, current: &Record, shapes: &[(String, Vec<usize>)]) -> Result<State, Error> {
+        let record = State::read_record(path)?;
+        current.check(path, &record)?;
+        let file = TensorFile::open(path)?;
+        let read = |group: &str| -> Result<Values, Error> {
+            shapes.iter().map(|(name, shape)| Ok(file.read(&format!("{group}.{name}"), shape)?)).collect()
+        };
+        let [last, best, first, second] = GROUPS.map(read);
+        let optimizer = AdamW { steps: record.steps, first: first?, second: second? };
+        Ok(State { last: last?, best: best?, optimizer, record })
+    }
+}

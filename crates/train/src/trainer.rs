@@ -1,0 +1,344 @@
+//! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
+
+use crate::adamw::{AdamW, AdamWStep};
+use crate::config::TrainConfig;
+use crate::error::Error;
+use crate::examples::{Examples, class_counts, evaluate};
+use crate::folder::RunFolder;
+use crate::model::{Model, Start};
+use crate::objective::Objective;
+use crate::schedule::Schedule;
+use crate::state::{EpochRow, Record, State, Values};
+use melo_data::EpochAugment;
+use melo_vit::{Adapter, Batch, Checkpoint, Gradients, Head, Plugin, TaskCard, Workspace};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// One task to be trained.
+pub struct Task<'a> {
+    /// The backbone it starts from.
+    pub start: Start<'a>,
+    /// Classes, kind and preprocessing; metrics are filled in by the run.
+    pub card: TaskCard,
+    /// Training split.
+    pub train: &'a dyn Examples,
+    /// Validation split, which chooses the best epoch.
+    pub val: &'a dyn Examples,
+}
+
+/// News from a run, for whoever shows them.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Before the first epoch.
+    Started {
+        /// Trained values.
+        trainable: usize,
+        /// Values of the backbone.
+        backbone: usize,
+        /// Epochs already done, when resuming.
+        epochs_done: usize,
+    },
+    /// After every step.
+    Step {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Training images seen in this epoch.
+        images: usize,
+        /// Mean loss of this epoch so far.
+        loss: f64,
+    },
+    /// After every epoch, when its state is on the disk.
+    Epoch(&'a EpochRow),
+}
+
+/// How a run behaves besides its settings: none of these changes the result.
+pub struct RunOptions<'a> {
+    /// Folder for settings, table and states.
+    pub folder: &'a RunFolder,
+    /// Go on from the folder's state where it has one.
+    pub resume: bool,
+    /// Set from outside to stop after the step in flight.
+    pub stop: &'a AtomicBool,
+    /// Told the news.
+    pub observer: &'a mut dyn FnMut(Event<'_>),
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The plug-in of the best epoch, card filled in.
+    pub plugin: Plugin,
+    /// The backbone of the best epoch, with full fine-tuning.
+    pub checkpoint: Option<Checkpoint>,
+    /// Every epoch.
+    pub history: Vec<EpochRow>,
+    /// The best one.
+    pub best: EpochRow,
+    /// Trained values.
+    pub trainable: usize,
+    /// Values of the backbone, without a classifier.
+    pub backbone: usize,
+}
+
+/// Trains a task, or goes on with it, to its last epoch or to early stopping.
+///
+/// # Errors
+/// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
+pub fn train(task: &Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> Result<Outcome, Error> {
+    config.check()?;
+    check_method(task, config)?;
+    check_splits(task)?;
+    let RunOptions { folder, resume, stop, observer } = options;
+    let mut run = Run::new(task, config)?;
+    if resume && folder.has_state() {
+        run.restore(folder)?;
+    } else {
+        folder.write_config(config)?;
+    }
+    let (backbone, _) = task.start.describe();
+    let trainable = run.model.parameters();
+    observer(Event::Started { trainable, backbone, epochs_done: run.record.history.len() });
+    while !run.is_finished() {
+        let row = run.epoch(folder, stop, observer)?;
+        run.save(folder)?;
+        observer(Event::Epoch(&row));
+    }
+    run.finish(trainable, backbone)
+}
+
+fn check_method(task: &Task<'_>, config: &TrainConfig) -> Result<(), Error> {
+    if task.start.method() != config.method {
+        let reason = format!("{:?} does not fit a start of {:?}", config.method, task.start.method());
+        return Err(Error::Setting { setting: "method", reason });
+    }
+    Ok(())
+}
+
+/// A split with one class teaches nothing, and a validation AUC must exist.
+fn check_splits(task: &Task<'_>) -> Result<(), Error> {
+    for (split, examples) in [("train", task.train), ("val", task.val)] {
+        let wrong = |reason: &str| Err(Error::Data { split, reason: reason.to_owned() });
+        if examples.is_empty() {
+            return wrong("has no image");
+        }
+        let counts = class_counts(examples, task.card.classes.len());
+        if !counts.iter().any(|&count| count > 0 && count < examples.len()) {
+            return wrong("every image has the same label, so there is nothing to tell apart");
+        }
+    }
+    Ok(())
+}
+
+/// A run in memory.
+struct Run<'a> {
+    task: &'a Task<'a>,
+    config: &'a TrainConfig,
+    model: Model<'a>,
+    best: Values,
+    optimizer: AdamW,
+    record: Record,
+    objective: Objective,
+    workspace: Workspace,
+    gradients: Gradients,
+}
+
+impl<'a> Run<'a> {
+    fn new(task: &'a Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
+        let classes = task.card.classes.len();
+        let model = Model::new(task.start, config, classes)?;
+        let record = Record {
+            config: config.clone(),
+            data_digest: task.card.provenance.data_digest.clone(),
+            backbone: task.start.describe().1,
+            steps: 0,
+            history: Vec::new(),
+        };
+        Ok(Run {
+            task,
+            config,
+            best: model.tensors().into_iter().cloned().collect(),
+            optimizer: AdamW::new(model.tensors().into_iter().map(Vec::len)),
+            record,
+            objective: Objective::new(config, task.card.kind, classes, task.train),
+            workspace: Workspace::default(),
+            gradients: model.gradients(),
+            model,
+        })
+    }
+
+    fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
+        let state = State::read(&folder.state(), &self.record, &self.model.tensor_shapes())?;
+        self.set_values(&state.last);
+        self.best = state.best;
+        self.optimizer = state.optimizer;
+        self.record = state.record;
+        Ok(())
+    }
+
+    fn set_values(&mut self, values: &Values) {
+        self.model.tensors_mut().into_iter().zip(values).for_each(|(tensor, values)| tensor.clone_from(values));
+        self.model.refresh();
+    }
+
+    fn is_finished(&self) -> bool {
+        let done = self.record.history.len();
+        let since_best = self.record.best().map_or(0, |best| done - best.epoch);
+        done >= self.config.epochs || (self.config.patience > 0 && since_best >= self.config.patience)
+    }
+
+    fn epoch(
+        &mut self,
+        folder: &RunFolder,
+        stop: &AtomicBool,
+        observer: &mut dyn FnMut(Event<'_>),
+    ) -> Result<EpochRow, Error> {
+        let started = Instant::now();
+        let done = self.record.history.len();
+        let epoch = done + 1;
+        let train = self.task.train;
+        let order = melo_data::shuffled(train.len(), self.config.seed, done as u64);
+        let steps_per_epoch = order.len().div_ceil(self.config.batch_size);
+        let schedule = Schedule {
+            peak: self.config.learning_rate,
+            floor: self.config.min_learning_rate,
+            warmup_steps: (self.config.warmup_epochs * steps_per_epoch as f64).round() as usize,
+            steps: self.config.epochs * steps_per_epoch,
+        };
+        let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
+        for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted { epoch, folder: folder.path().to_owned() });
+            }
+            learning_rate = schedule.at(done * steps_per_epoch + step);
+            loss += self.step(batch, learning_rate)? * batch.len() as f64;
+            images += batch.len();
+            if !loss.is_finite() {
+                return Err(Error::Diverged { loss, epoch, learning_rate: self.config.learning_rate });
+            }
+            observer(Event::Step { epoch, images, loss: loss / images as f64 });
+        }
+        let (val_loss, metrics) = self.validate()?;
+        let val_auc_macro = metrics.auc_macro.unwrap_or(f64::NAN);
+        let better = |best: &EpochRow| {
+            val_auc_macro > best.val_auc_macro || (val_auc_macro == best.val_auc_macro && val_loss < best.val_loss)
+        };
+        let best = self.record.best().is_none_or(better);
+        let seconds = started.elapsed().as_secs_f64();
+        let row = EpochRow {
+            epoch,
+            learning_rate,
+            train_loss: loss / images as f64,
+            val_loss,
+            val_auc_macro,
+            val_acc: metrics.acc,
+            images_per_s: images as f64 / seconds,
+            seconds,
+            best,
+        };
+        if best {
+            self.best = self.model.tensors().into_iter().cloned().collect();
+        }
+        self.record.history.push(row.clone());
+        Ok(row)
+    }
+
+    /// One optimizer step on the images at `batch`; returns the mean loss before it.
+    fn step(&mut self, batch: &[usize], learning_rate: f64) -> Result<f64, Error> {
+        let train = self.task.train;
+        let epoch = self.record.history.len() as u64;
+        let augment = EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch };
+        let source = train.epoch(batch, Some(augment));
+        let scale = 1.0 / self.objective.normaliser(batch.iter().map(|&index| train.labels(index)));
+        let objective = &self.objective;
+        let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| {
+            objective.loss(train.labels(batch[image]), logits, scale, d_logits)
+        };
+        let input = Batch { source: &*source, images: batch.len(), size: train.size(), loss: &image_loss };
+        self.gradients.clear();
+        let parts = (&self.model.adapter, &self.model.head);
+        let (loss, _) = self.model.backbone().step(&input, parts, &mut self.gradients, &mut self.workspace)?;
+        clip(&mut self.gradients, self.config.clip_norm);
+        let decays = self.model.decays();
+        let step = AdamWStep::new(learning_rate, self.config.weight_decay);
+        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &decays, step);
+        self.model.refresh();
+        Ok(loss)
+    }
+
+    /// Mean loss and metrics on the validation split.
+    fn validate(&self) -> Result<(f64, melo_eval::Metrics), Error> {
+        let val = self.task.val;
+        let classes = self.task.card.classes.len();
+        let order: Vec<usize> = (0..val.len()).collect();
+        let source = val.epoch(&order, None);
+        let parts = (Some(&self.model.adapter), &self.model.head);
+        let shape = (val.len(), val.size());
+        let mut logits = self.model.backbone().forward_with(&*source, shape, parts, &self.workspace)?;
+        let scale = 1.0 / self.objective.normaliser(order.iter().map(|&index| val.labels(index)));
+        let mut d_logits = vec![0.0; classes];
+        let mut loss = 0.0;
+        for (index, logits) in logits.chunks_exact_mut(classes).enumerate() {
+            loss += self.objective.loss(val.labels(index), logits, scale, &mut d_logits);
+            self.objective.kind().probabilities(logits);
+        }
+        Ok((loss, evaluate(val, self.objective.kind(), &logits, &self.task.card.thresholds)?))
+    }
+
+    fn save(&mut self, folder: &RunFolder) -> Result<(), Error> {
+        self.record.steps = self.optimizer.steps;
+        let state = State {
+            record: self.record.clone(),
+            last: self.model.tensors().into_iter().cloned().collect(),
+            best: self.best.clone(),
+            optimizer: self.optimizer.clone(),
+        };
+        state.write(&folder.state(), &self.model.tensor_shapes())?;
+        folder.write_table(&self.record.history)?;
+        if self.record.history.last().is_some_and(|row| row.best) {
+            match self.model.checkpoint() {
+                None => self.plugin().save(&folder.best(), &self.model.backbone().config, melo_vit::Storage::F32)?,
+                Some(checkpoint) => checkpoint.write(&folder.best(), melo_vit::Storage::F32)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The plug-in of the values now in the model, with the best epoch's metrics.
+    fn plugin(&self) -> Plugin {
+        let mut card = self.task.card.clone();
+        card.provenance.seed = self.config.seed;
+        card.provenance.train_images = self.task.train.len();
+        card.provenance.settings = serde_json::to_value(self.config).expect("settings are plain data");
+        if let Some(best) = self.record.best() {
+            card.metrics.insert("best_epoch".into(), best.epoch as f64);
+            card.metrics.insert("val_auc_macro".into(), best.val_auc_macro);
+            card.metrics.insert("val_acc".into(), best.val_acc);
+        }
+        let (adapter, head): (Adapter, Head) = (self.model.adapter.clone(), self.model.head.clone());
+        Plugin { card, adapter, head, digest: String::new() }
+    }
+
+    fn finish(mut self, trainable: usize, backbone: usize) -> Result<Outcome, Error> {
+        let best = std::mem::take(&mut self.best);
+        self.set_values(&best);
+        let row = self.record.best().cloned().expect("the first epoch is the best so far");
+        Ok(Outcome {
+            plugin: self.plugin(),
+            checkpoint: self.model.checkpoint().cloned(),
+            best: row,
+            trainable,
+            backbone,
+            history: self.record.history,
+        })
+    }
+}
+
+/// Scales the gradient down to an L2 norm of `limit`, as PyTorch's `clip_grad_norm_`; 0 is unlimited.
+fn clip(gradients: &mut Gradients, limit: f64) {
+    let square = |tensor: &Vec<f32>| tensor.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+    let norm = gradients.tensors().into_iter().map(square).sum::<f64>().sqrt();
+    if limit > 0.0 && norm > limit {
+        let scale = (limit / (norm + 1e-6)) as f32;
+        gradients.tensors_mut().into_iter().flatten().for_each(|x| *x *= scale);
+    }
+}
