@@ -2,13 +2,13 @@
 //!
 //! Two generators, both pure functions of their arguments:
 //!
-//! - [`formula_image`] draws from up to [`MAX_CLASSES`] classes of fractals, contours and textures, to pre-train a small
-//!   ViT without any photograph;
+//! - [`formula_image`] draws from up to [`MAX_CLASSES`] classes of fractals, contours and textures, to pre-train a
+//!   small ViT without any photograph;
 //! - [`phantom`] draws four look-alike modalities with graded findings, for `melo quickstart` and for tests.
 //!   They are *synthetic* and say nothing about clinical performance: whatever shows them must say so.
 //!
-//! Only IEEE-exact operations (`+ - * /`, `sqrt`, `floor`) and ChaCha8 are used, so an image has the same bytes on every
-//! machine; the tests pin digests.
+//! Only IEEE-exact operations (`+ - * /`, `sqrt`, `floor`) and ChaCha8 are used, so an image has the same bytes on
+//! every machine; the tests pin digests.
 
 mod canvas;
 mod exact;

@@ -3,6 +3,8 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::exact::floor;
+
 /// Side of the lattice, a power of two so that coordinates wrap with a mask.
 const SIDE: usize = 32;
 
@@ -22,20 +24,20 @@ impl Lattice {
 
     /// The noise at `(x, y)` in lattice units, in -1..1.
     pub(super) fn at(&self, x: f32, y: f32) -> f32 {
-        let (x0, y0) = (x.floor(), y.floor());
-        let (fx, fy) = (x - x0, y - y0);
+        let (x0, y0) = (floor(x), floor(y));
+        let (fx, fy) = (x - x0 as f32, y - y0 as f32);
         let (wx, wy) = (fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy));
         let mask = SIDE as i32 - 1;
-        let (left, right) = (x0 as i32 & mask, (x0 as i32 + 1) & mask);
-        let (upper, lower) = ((y0 as i32 & mask) * SIDE as i32, ((y0 as i32 + 1) & mask) * SIDE as i32);
+        let (left, right) = (x0 & mask, (x0 + 1) & mask);
+        let (upper, lower) = ((y0 & mask) * SIDE as i32, ((y0 + 1) & mask) * SIDE as i32);
         let value = |row: i32, column: i32| self.values[(row + column) as usize];
         let top = value(upper, left) + (value(upper, right) - value(upper, left)) * wx;
         let bottom = value(lower, left) + (value(lower, right) - value(lower, left)) * wx;
         top + (bottom - top) * wy
     }
 
-    /// Fractal Brownian motion: `octaves` layers, each twice as fine and `gain` times as strong, scaled back to -1..1.
-    /// Each layer is turned (by the 3-4-5 angle) so that the lattice does not show.
+    /// Fractal Brownian motion: `octaves` layers, each twice as fine and `gain` times as strong, scaled back to
+    /// -1..1. Each layer is turned (by the 3-4-5 angle) so that the lattice does not show.
     pub(super) fn fbm(&self, x: f32, y: f32, octaves: usize, gain: f32) -> f32 {
         let (mut x, mut y) = (x, y);
         let (mut sum, mut total, mut weight) = (0.0, 0.0, 1.0);

@@ -1,7 +1,7 @@
 //! Nested closed curves: regular polygons or waves on a circle, as in RCDB and VisualAtom.
 //!
-//! A curve is `ρ(t) = 1 + Σ aₖ cos(2π (fₖ t + pₖ))` about an ellipse, sampled at the class's number of vertices and joined by
-//! straight lines; copies shrink towards the centre, each turned a little further.
+//! A curve is `ρ(t) = 1 + Σ aₖ cos(2π (fₖ t + pₖ))` about an ellipse, sampled at the class's number of vertices and
+//! joined by straight lines; copies shrink towards the centre, each turned a little further.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

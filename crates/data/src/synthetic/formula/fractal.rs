@@ -1,7 +1,7 @@
 //! Attractors of iterated function systems, as in FractalDB.
 //!
-//! The maps are drawn by their singular values (Anderson and Farrell, "Improving fractal pre-training", WACV 2022), which
-//! makes nearly every system fill the canvas well; the few that do not are drawn again.
+//! The maps are drawn by their singular values (Anderson and Farrell, "Improving fractal pre-training", WACV 2022),
+//! which makes nearly every system fill the canvas well; the few that do not are drawn again.
 
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -59,7 +59,8 @@ pub(super) fn draw(class_rng: &mut ChaCha8Rng, rng: &mut ChaCha8Rng, size: usize
     let points = orbit(&system, rng, size * size * POINTS_PER_PIXEL);
     let pose = Pose::draw(rng, 0.8..1.25, 0.15);
     let mut density = density(&points, &pose, size);
-    // Sparse attractors keep the same brightness as dense ones: the tone curve is set by the density where it is not zero.
+    // Sparse attractors keep the same brightness as dense ones: the tone curve is set by the density where it is not
+    // zero.
     let (mut sum, mut hit) = (0.0, 0.0);
     for &v in density.values.iter().filter(|&&v| v > 0.0) {
         sum += v;
@@ -86,8 +87,8 @@ fn good_system(class_rng: &mut ChaCha8Rng) -> Vec<Affine> {
     best.1
 }
 
-/// 2 to 6 maps whose weighted singular values `Σ (s1 + 2 s2)` add up to a draw from (5 + n)/2 to (6 + n)/2: the band in
-/// which Anderson and Farrell find well-formed attractors.
+/// 2 to 6 maps whose weighted singular values `Σ (s1 + 2 s2)` add up to a draw from (5 + n)/2 to (6 + n)/2: the band
+/// in which Anderson and Farrell find well-formed attractors.
 fn random_system(rng: &mut ChaCha8Rng) -> Vec<Affine> {
     let n = rng.random_range(2usize..=6);
     let target = rng.random_range(2.5f32..3.0) + 0.5 * n as f32;

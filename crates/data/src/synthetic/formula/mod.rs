@@ -1,12 +1,13 @@
 //! Images of formula-made classes, for pre-training without photographs.
 //!
-//! Sources: Kataoka et al., "Pre-training without natural images", ACCV 2020 (FractalDB: a class is an iterated function
-//! system); Kataoka et al., "Replacing labeled real-image datasets with auto-generated contours", CVPR 2022 (RCDB: a class
-//! is a family of nested radial contours); Takashima et al., "Visual atoms", CVPR 2023 (waves on the contour's radius).
-//! The third family, textures, is this project's own addition: medical images differ more by texture than by outline.
+//! Sources: Kataoka et al., "Pre-training without natural images", ACCV 2020 (FractalDB: a class is an iterated
+//! function system); Kataoka et al., "Replacing labeled real-image datasets with auto-generated contours", CVPR 2022
+//! (RCDB: a class is a family of nested radial contours); Takashima et al., "Visual atoms", CVPR 2023 (waves on the
+//! contour's radius). The third family, textures, is this project's own addition: medical images differ more by
+//! texture than by outline.
 //!
-//! A class fixes structure only. Position, scale, rotation, reflection, contrast, polarity, colour, background, blur and
-//! noise belong to the instance, so none of them tells the class.
+//! A class fixes structure only. Position, scale, rotation, reflection, contrast, polarity, colour, background, blur
+//! and noise belong to the instance, so none of them tells the class.
 
 mod contour;
 mod fractal;
@@ -58,7 +59,8 @@ const INSTANCE_STREAM: u64 = 0x666f_726d_0001;
 
 /// Draws instance `instance` of class `class` as RGB pixels `[size, size]`.
 ///
-/// The same arguments give the same bytes on every machine. Instances of a class share the formula and differ in all else.
+/// The same arguments give the same bytes on every machine. Instances of a class share the formula and differ in all
+/// else.
 ///
 /// # Panics
 /// If `class` is not below [`MAX_CLASSES`] or `size` is zero.

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::canvas::Field;
-use super::super::exact::{cos_turns, sin_turns, smoothstep};
+use super::super::exact::{cos_turns, floor, sin_turns, smoothstep};
 use super::super::noise::Lattice;
 use super::Pose;
 
@@ -14,7 +14,8 @@ use super::Pose;
 enum Layer {
     /// Plane waves: frequency, direction (turns) and weight of each; bent by noise of the given strength.
     Grating { waves: Vec<[f32; 3]>, warp: f32 },
-    /// Fractal noise: coarsest frequency, gain from one octave to the next (the spectral slope), stretch along one axis.
+    /// Fractal noise: coarsest frequency, gain from one octave to the next (the spectral slope), stretch along one
+    /// axis.
     Cloud { frequency: f32, gain: f32, stretch: f32, ridged: bool },
     /// Distances to scattered points: to the nearest (bubbles) or the gap to the second (walls).
     Cells { frequency: f32, jitter: f32, walls: bool },
@@ -53,7 +54,7 @@ impl Layer {
                 let radius = rng.random_range(0.03f32..0.2);
                 // A cover of 15 to 60 % of the canvas, whatever the size.
                 let cover = rng.random_range(0.15f32..0.6);
-                let count = (cover * 4.0 / (3.14 * radius * radius)) as usize + 1;
+                let count = (cover * 4.0 / (std::f32::consts::PI * radius * radius)) as usize + 1;
                 Self::Spots { radius, count: count.min(160), edge: rng.random_range(0.1..1.0) * radius }
             }
         }
@@ -114,13 +115,13 @@ fn cells(frequency: f32, jitter: f32, walls: bool, rng: &mut ChaCha8Rng, size: u
     Field::from_fn(size, |x, y| {
         let (x, y) = pose.apply(x, y);
         let (x, y) = ((x + 4.0) * frequency * 0.5, (y + 4.0) * frequency * 0.5);
-        let (column, row) = (x.floor(), y.floor());
-        let (fx, fy) = (x - column, y - row);
+        let (column, row) = (floor(x), floor(y));
+        let (fx, fy) = (x - column as f32, y - row as f32);
         let (mut first, mut second) = (9.0f32, 9.0f32);
         for j in -1i32..=1 {
-            let line = ((row as i32 + j) as usize % SIDE) * SIDE;
+            let line = ((row + j) as usize % SIDE) * SIDE;
             for i in -1i32..=1 {
-                let [px, py] = board[line + (column as i32 + i) as usize % SIDE];
+                let [px, py] = board[line + (column + i) as usize % SIDE];
                 let (dx, dy) = (px + i as f32 - fx, py + j as f32 - fy);
                 let d2 = dx * dx + dy * dy;
                 second = second.min(first.max(d2));

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::canvas::{Canvas, Field, Knot};
 use super::super::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
 use super::super::noise::Lattice;
-use super::{Detector, scatter, visibility};
+use super::{Detector, scatter};
 
 const NEUTROPHIL: usize = 0;
 const LYMPHOCYTE: usize = 1;
@@ -51,41 +51,41 @@ impl Cell {
         match class {
             NEUTROPHIL => {
                 let count = rng.random_range(3..=5);
-                let spread = lerp(0.16, 0.46, t);
+                let spread = lerp(0.1, 0.46, t);
                 let arc = rng.random_range(0.55f32..0.85);
                 let lobes: Vec<_> = (0..count)
                     .map(|i| {
                         let turn = arc * (i as f32 / (count - 1) as f32 - 0.5) + 0.05 * bell_draw(rng);
                         let d = spread * (1.0 + 0.35 * bell_draw(rng));
-                        (d * cos_turns(turn), d * sin_turns(turn), (0.27 - 0.015 * count as f32) * lerp(1.3, 1.0, t))
+                        (d * cos_turns(turn), d * sin_turns(turn), (0.27 - 0.015 * count as f32) * lerp(1.6, 1.0, t))
                     })
                     .collect();
-                self.lobes(&lobes, lerp(0.2, 0.06, t), &mut nucleus);
+                self.lobes(&lobes, lerp(0.3, 0.06, t), &mut nucleus);
             }
             LYMPHOCYTE => {
-                let r = lerp(0.56, 0.8, t);
-                let dent = (1.0 - t) * 0.3;
+                let r = lerp(0.48, 0.8, t);
+                let dent = (1.0 - t) * 0.4;
                 self.lobes(&[(0.06, -dent * 0.5, r), (0.0, dent * 0.5, r)], 0.3, &mut nucleus);
             }
             MONOCYTE => {
                 // A thick arc: the kidney.
-                let bend = lerp(0.12, 0.42, t);
-                let width = lerp(0.42, 0.27, t);
+                let bend = lerp(0.06, 0.42, t);
+                let width = lerp(0.46, 0.27, t);
                 let knots: Vec<Knot> = (0..=8)
                     .map(|i| {
                         let s = i as f32 / 4.0 - 1.0;
                         let turn = 0.27 * s;
-                        let d = lerp(0.3, 0.5, t);
+                        let d = lerp(0.16, 0.5, t);
                         self.knot((d * cos_turns(turn) - bend * 0.6, d * sin_turns(turn)), width * (1.0 - 0.12 * s * s))
                     })
                     .collect();
                 nucleus.stroke(&knots, 1.0);
             }
             _ => {
-                let apart = lerp(0.2, 0.42, t);
-                let r = lerp(0.36, 0.32, t);
+                let apart = lerp(0.12, 0.42, t);
+                let r = lerp(0.42, 0.32, t);
                 let lean = 0.12 * bell_draw(rng);
-                self.lobes(&[(lean, -apart, r), (lean + 0.06, apart, r)], lerp(0.24, 0.08, t), &mut nucleus);
+                self.lobes(&[(lean, -apart, r), (lean + 0.06, apart, r)], lerp(0.34, 0.08, t), &mut nucleus);
             }
         }
         nucleus.blur(0.03 * self.r);
@@ -139,7 +139,8 @@ fn granules(rng: &mut ChaCha8Rng, size: usize, cell: &Cell, count: usize, radius
 
 pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     let lattice = Lattice::draw(rng);
-    let typical = visibility(rng);
+    // Halfway shapes are common here, and not the exception: the nuclei of neighbours differ by degree.
+    let typical = rng.random_range(0.0f32..0.65);
     let larger = [0.0, -0.06, 0.06, 0.01][class] * typical;
     let cell = Cell {
         x: 0.2 * bell_draw(rng),
@@ -180,15 +181,17 @@ fn paint_white_cell(class: usize, rng: &mut ChaCha8Rng, cell: &Cell, lattice: &L
     let common = [0.82, 0.74, 0.84];
     let own = [[0.88, 0.76, 0.83], [0.66, 0.72, 0.90], [0.73, 0.73, 0.84], [0.89, 0.74, 0.76]][class];
     let strength = 0.7 * cell.typical;
-    let cytoplasm = std::array::from_fn(|k| lerp(common[k], own[k], strength) + 0.04 * bell_draw(rng));
+    let cytoplasm = std::array::from_fn(|k| lerp(common[k], own[k], strength) + 0.1 * bell_draw(rng));
     canvas.blend(&body, cytoplasm, 0.95);
     let fine = granules(rng, size, cell, 45, 0.02..0.04);
     canvas.blend(&masked(fine, &body), [0.68, 0.5, 0.72], rng.random_range(0.05..0.4));
     if class == NEUTROPHIL + 3 {
         let coarse = granules(rng, size, cell, 70, 0.045..0.075);
-        canvas.blend(&masked(coarse, &body), [0.86, 0.42, 0.28], 0.85 * cell.typical);
+        canvas.blend(&masked(coarse, &body), [0.86, 0.42, 0.28], 0.8 * cell.typical);
     }
-    let mut nucleus = masked(cell.nucleus(class, rng, size), &body);
+    // The share of the cell that the nucleus takes varies in every class.
+    let core = Cell { r: cell.r * (1.0 + 0.3 * bell_draw(rng)), ..*cell };
+    let mut nucleus = masked(core.nucleus(class, rng, size), &body);
     // Chromatin: clumps within the nucleus.
     let clumps = rng.random_range(0.08f32..0.25);
     nucleus.each(|v, x, y| *v *= 1.0 - clumps * (0.5 + 0.5 * lattice.fbm(9.0 * x, 9.0 * y, 2, 0.6)));

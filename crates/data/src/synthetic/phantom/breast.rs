@@ -1,5 +1,5 @@
-//! Mammograms, oblique view: a breast against air, the chest muscle in an upper corner, glandular tissue fanning from the
-//! nipple.
+//! Mammograms, oblique view: a breast against air, the chest muscle in an upper corner, glandular tissue fanning from
+//! the nipple.
 
 use melo_imaging::Pixels;
 use rand::RngExt;
@@ -31,13 +31,13 @@ impl Breast {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
         Self {
             side: if rng.random_range(0..2) == 0 { -1.0 } else { 1.0 },
-            depth: 1.4 + 0.3 * bell_draw(rng),
-            middle: 0.08 + 0.08 * bell_draw(rng),
-            upper: 1.05 + 0.12 * bell_draw(rng),
-            lower: 0.82 + 0.1 * bell_draw(rng),
-            muscle: [0.62 + 0.3 * bell_draw(rng), 1.05 + 0.4 * bell_draw(rng)],
+            depth: 1.3 + 0.25 * bell_draw(rng),
+            middle: 0.1 + 0.1 * bell_draw(rng),
+            upper: 1.4 + 0.2 * bell_draw(rng),
+            lower: 0.84 + 0.1 * bell_draw(rng),
+            muscle: [0.6 + 0.3 * bell_draw(rng), 1.25 + 0.5 * bell_draw(rng)],
             density: rng.random_range(-0.25..0.3),
-            gland: rng.random_range(0.14..0.3),
+            gland: rng.random_range(0.08..0.22),
         }
     }
 
@@ -56,8 +56,9 @@ impl Breast {
 
     /// Cover of the chest muscle.
     fn muscle(&self, x: f32, y: f32) -> f32 {
-        let edge = self.inward(x) / self.muscle[0] + (y + 1.0) / self.muscle[1];
-        smoothstep(1.06, 0.94, edge)
+        let (across, along) = (self.inward(x) / self.muscle[0], (y + 1.0) / self.muscle[1]);
+        // The product lets the border bulge a little.
+        smoothstep(1.12, 0.88, across + along - 0.25 * across * along)
     }
 
     fn render(&self, size: usize, lattice: &Lattice) -> Field {
@@ -79,7 +80,7 @@ impl Breast {
             let fat = 0.22 + 0.05 * strands + 0.04 * clouds;
             let thickness = smoothstep(-0.02, 0.14, inside);
             let skin = 0.1 * bell((inside - 0.015) * (inside - 0.015) / 0.0003);
-            let muscle = self.muscle(x, y) * (0.3 + 0.03 * clouds);
+            let muscle = self.muscle(x, y) * (0.17 + 0.05 * clouds);
             let tissue = fat + self.gland * glandular * cone.max(0.12) * 1.3;
             skin * smoothstep(-0.02, 0.01, inside) + thickness * (tissue + muscle * smoothstep(0.05, 0.2, inside))
         })
@@ -129,7 +130,7 @@ fn mass(rng: &mut ChaCha8Rng, size: usize, (x, y): (f32, f32), r: f32, spiculate
     let lobes: Vec<[f32; 3]> = (0..3)
         .map(|_| {
             let turn = rng.random_range(0.0f32..1.0);
-            let amount = if spiculated { 0.22 } else { 0.1 };
+            let amount = if spiculated { 0.2 } else { 0.05 };
             [cos_turns(turn), sin_turns(turn), amount * rng.random_range(-1.0f32..1.0)]
         })
         .collect();
@@ -145,23 +146,29 @@ fn mass(rng: &mut ChaCha8Rng, size: usize, (x, y): (f32, f32), r: f32, spiculate
         *v = smoothstep(outline * (1.0 + rim * 0.5), outline * (1.0 - rim * 0.5), d);
     });
     if spiculated {
-        let reach = lerp(1.3, 2.6, plain);
-        let rays = rng.random_range(9..20);
-        let start = rng.random_range(0.0f32..1.0);
-        for ray in 0..rays {
-            let turn = start + (ray as f32 + 0.8 * bell_draw(rng)) / rays as f32;
-            let length = r * reach * rng.random_range(0.65f32..1.1);
-            let bend = turn + 0.03 * bell_draw(rng);
-            let knot = |turn: f32, d: f32, half_width: f32| Knot {
-                x: x + d * cos_turns(turn),
-                y: y + d * sin_turns(turn),
-                half_width,
-            };
-            let knots = [knot(turn, 0.4 * core, 0.022), knot(turn, 0.6 * length, 0.011), knot(bend, length, 0.003)];
-            field.stroke(&knots, rng.random_range(0.5..0.85));
-        }
+        spicules(rng, &mut field, (x, y), core, lerp(1.2, 2.3, plain) * r);
+        field.blur(0.01);
     }
     field
+}
+
+/// Tapering, bent rays of unequal length up to `reach` from the middle of a mass.
+fn spicules(rng: &mut ChaCha8Rng, field: &mut Field, (x, y): (f32, f32), core: f32, reach: f32) {
+    let rays = rng.random_range(13..26);
+    let start = rng.random_range(0.0f32..1.0);
+    for ray in 0..rays {
+        let mut turn = start + (ray as f32 + 1.2 * bell_draw(rng)) / rays as f32;
+        let length = reach * rng.random_range(0.45f32..1.05);
+        let knots: Vec<Knot> = (0..=4)
+            .map(|i| {
+                let s = i as f32 * 0.25;
+                turn += 0.02 * bell_draw(rng);
+                let d = lerp(0.4 * core, length, s);
+                Knot { x: x + d * cos_turns(turn), y: y + d * sin_turns(turn), half_width: lerp(0.022, 0.004, s) }
+            })
+            .collect();
+        field.stroke(&knots, rng.random_range(0.25..0.75));
+    }
 }
 
 pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
@@ -181,10 +188,14 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     let plain = visibility(rng);
     if class == ROUND || class == SPICULATED {
         let place = breast.place(rng);
-        let r = rng.random_range(0.09f32..0.17);
+        let r = rng.random_range(0.13f32..0.25);
         let field = mass(rng, size, place, r, class == SPICULATED, plain);
-        let amount = 0.05 + 0.25 * plain;
-        film.values.iter_mut().zip(&field.values).for_each(|(v, s)| *v += amount * s);
+        let amount = 0.06 + 0.26 * plain;
+        let mut values = field.values.iter();
+        film.each(|v, x, y| {
+            let s = values.next().copied().unwrap_or_default();
+            *v += amount * s * smoothstep(0.0, 0.1, breast.inside(x, y));
+        });
     }
     let target = rng.random_range(0.17..0.3);
     Detector::draw(rng).take(&mut film, rng, target);

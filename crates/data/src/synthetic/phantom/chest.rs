@@ -79,7 +79,8 @@ impl Chest {
             widest: 0.45,
             base: 0.68 + breath - lift + 0.06 * bell_draw(rng),
             dome: 0.24 + 0.08 * bell_draw(rng),
-            fluid: 0.0,
+            // A scarred angle looks like a little fluid.
+            fluid: (rng.random_range(-0.25f32..0.16)).max(0.0),
         };
         Self {
             tilt: [cos_turns(turn), sin_turns(turn)],
@@ -119,7 +120,8 @@ impl Chest {
         let [cu, cv, ru, rv] = self.heart;
         let (du, dv) = ((u - cu) / ru, (v - cv + 0.25 * (u - cu)) / rv);
         let heart = smoothstep(1.12, 0.92, (du * du + dv * dv).sqrt());
-        let knob = smoothstep(1.25, 0.8, (((u - 0.12) / 0.11).powi(2) + ((v + 0.22) / 0.13).powi(2)).sqrt());
+        let (ku, kv) = ((u - 0.1) / 0.11, (v + 0.2) / 0.15);
+        let knob = smoothstep(1.4, 0.6, (ku * ku + kv * kv).sqrt());
         heart.max(0.8 * knob)
     }
 
@@ -247,7 +249,7 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     let plain = visibility(rng);
     if class == EFFUSION {
         let side = rng.random_range(0..2usize);
-        let level = 0.06 + plain * rng.random_range(0.25f32..0.75);
+        let level = 0.08 + 0.55 * plain * rng.random_range(0.1f32..1.0);
         chest.lungs[side].fluid = level;
         if rng.random_range(0..4) == 0 {
             chest.lungs[1 - side].fluid = level * rng.random_range(0.3f32..0.9);
@@ -255,7 +257,7 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     }
     let (mut film, air) = chest.render(size, &lattice);
     let bones = chest.bones(rng, size);
-    let bone = rng.random_range(0.05f32..0.13);
+    let bone = rng.random_range(0.04f32..0.1);
     let vessels = chest.vessels(rng, size);
     let vessel = rng.random_range(0.1f32..0.2);
     for (i, v) in film.values.iter_mut().enumerate() {
@@ -265,11 +267,13 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     if class == NODULE {
         for _ in 0..1 + rng.random_range(0..3) / 2 {
             let (x, y) = chest.place_in_air(rng);
-            let r = (0.045 + 0.05 * plain) * rng.random_range(0.8f32..1.3);
-            let amount = 0.05 + 0.25 * plain;
+            let r = (0.07 + 0.06 * plain) * rng.random_range(0.8f32..1.3);
+            let amount = 0.06 + 0.34 * plain;
             let mut spot = Field::new(size);
             spot.disc(x, y, r, 0.9 * r, amount);
-            film.values.iter_mut().zip(&spot.values).for_each(|(v, s)| *v += s);
+            for (v, (s, a)) in film.values.iter_mut().zip(spot.values.iter().zip(&air.values)) {
+                *v += s * a;
+            }
         }
     }
     let target = rng.random_range(0.4..0.56);

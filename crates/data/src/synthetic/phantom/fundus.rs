@@ -1,4 +1,5 @@
-//! Photographs of the back of the eye: a lit disc, the pale head of the optic nerve, the dark macula, branching vessels.
+//! Photographs of the back of the eye: a lit disc, the pale head of the optic nerve, the dark macula, branching
+//! vessels.
 
 use melo_imaging::Pixels;
 use rand::RngExt;
@@ -107,10 +108,10 @@ impl Eye {
     /// Blots, dots and flames of blood.
     fn haemorrhages(&self, rng: &mut ChaCha8Rng, size: usize, plain: f32) -> Field {
         let mut field = Field::new(size);
-        let count = 2 + (plain * rng.random_range(2.0f32..16.0)) as usize;
+        let count = 3 + (plain * rng.random_range(4.0f32..18.0)) as usize;
         for _ in 0..count {
             let (x, y) = self.place(rng);
-            let r = rng.random_range(0.014f32..0.05) * lerp(0.7, 1.0, plain);
+            let r = rng.random_range(0.022f32..0.065) * lerp(0.6, 1.1, plain);
             let (ox, oy) = scatter(rng, 0.0..2.0 * r);
             let amount = rng.random_range(0.6f32..1.0);
             for part in 0..4 {
@@ -124,13 +125,13 @@ impl Eye {
     /// Small hard waxy spots, in clusters or in a ring.
     fn exudates(&self, rng: &mut ChaCha8Rng, size: usize, plain: f32) -> Field {
         let mut field = Field::new(size);
-        for _ in 0..rng.random_range(1..4) {
+        for _ in 0..rng.random_range(2..5) {
             let (cx, cy) = self.place(rng);
-            let ring = rng.random_range(0.05f32..0.2);
-            let count = 3 + (plain * rng.random_range(3.0f32..14.0)) as usize;
+            let ring = rng.random_range(0.06f32..0.22);
+            let count = 3 + (plain * rng.random_range(4.0f32..16.0)) as usize;
             for _ in 0..count {
                 let (ox, oy) = scatter(rng, 0.3 * ring..ring);
-                let r = rng.random_range(0.008f32..0.024) * lerp(0.75, 1.1, plain);
+                let r = rng.random_range(0.014f32..0.036) * lerp(0.7, 1.1, plain);
                 field.disc(cx + ox, cy + oy, r, 0.5 * r, rng.random_range(0.6..1.0));
             }
         }
@@ -183,7 +184,7 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     let mut canvas = eye.render(rng, size, &lattice);
     let mut lit = Field::from_fn(size, |x, y| eye.lit(x, y));
     let [arteries, veins] = eye.vessels(rng, size).map(|tree| clipped(tree, &lit));
-    let depth = rng.random_range(0.45f32..0.85);
+    let depth = rng.random_range(0.35f32..0.75);
     canvas.stain(&arteries, [0.86, 0.52, 0.5], depth);
     canvas.stain(&veins, [0.7, 0.36, 0.36], depth);
     // Pale drusen-like spots and dark pigment specks in every class.
@@ -191,14 +192,14 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Pixels {
     let mut dark = Field::new(size);
     for _ in 0..rng.random_range(0..6) {
         let (x, y) = eye.place(rng);
-        pale.disc(x, y, rng.random_range(0.012..0.03), 0.03, rng.random_range(0.1..0.4));
+        pale.disc(x, y, rng.random_range(0.012..0.03), 0.03, rng.random_range(0.1..0.6));
     }
     for _ in 0..rng.random_range(0..4) {
         let (x, y) = eye.place(rng);
-        dark.disc(x, y, rng.random_range(0.015..0.035), 0.03, rng.random_range(0.1..0.4));
+        dark.disc(x, y, rng.random_range(0.015..0.035), 0.03, rng.random_range(0.1..0.6));
     }
     let plain = visibility(rng);
-    let strength = 0.15 + 0.8 * plain;
+    let strength = 0.08 + 0.77 * plain;
     canvas.blend(&clipped(pale, &lit), [0.95, 0.8, 0.5], 0.6);
     canvas.stain(&clipped(dark, &lit), [0.5, 0.35, 0.35], 0.7);
     if class == HAEMORRHAGES {
