@@ -1,0 +1,221 @@
+//! Random changes to training images, in one resampling pass.
+//!
+//! For output pixel `(x, y)` of the `s` × `s` crop, with `u = x + 1/2 - s/2` and `v = y + 1/2 - s/2`, the source is at
+//!
+//! ```text
+//! [centre + shift] + scale · R(angle) · F · [u, v] - 1/2        F: flips, R: rotation
+//! ```
+//!
+//! in the fitted image, read bilinearly, coordinates clamped to the edge. With `F = 1`, `angle = 0`, `scale = 1` that is
+//! the centre crop itself, bit for bit.
+
+use std::borrow::Cow;
+
+use melo_imaging::Pixels;
+use melo_vit::{CropMode, Preprocess};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::random::{Purpose, stream};
+
+/// Least [`Augment::crop_scale`]: a tenth of the crop's side.
+const MIN_CROP_SCALE: f32 = 0.01;
+
+/// Which changes are drawn for a training image, and how strong they may be.
+///
+/// Each is drawn uniformly, and whether one is switched on does not change what is drawn for the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Mirror left and right, every other time.
+    pub horizontal_flip: bool,
+    /// Mirror top and bottom, every other time.
+    pub vertical_flip: bool,
+    /// Largest rotation, degrees, either way, in [0, 180].
+    pub rotate_degrees: f32,
+    /// Smallest part of the crop's area that is shown, enlarged, in [0.01, 1]; 1 switches it off.
+    pub crop_scale: f32,
+    /// Largest relative change of brightness, in [0, 1].
+    pub brightness: f32,
+    /// Largest relative change of contrast, about the image's mean grey, in [0, 1].
+    pub contrast: f32,
+}
+
+impl Default for Augment {
+    /// Mild changes that leave most clinical images plausible. Switch `horizontal_flip` off where sides matter
+    /// to the label.
+    fn default() -> Self {
+        Self {
+            horizontal_flip: true,
+            vertical_flip: false,
+            rotate_degrees: 10.0,
+            crop_scale: 0.8,
+            brightness: 0.1,
+            contrast: 0.1,
+        }
+    }
+}
+
+impl Augment {
+    /// No change at all: the centre crop, as for validation and serving.
+    pub fn none() -> Self {
+        Self {
+            horizontal_flip: false,
+            vertical_flip: false,
+            rotate_degrees: 0.0,
+            crop_scale: 1.0,
+            brightness: 0.0,
+            contrast: 0.0,
+        }
+    }
+
+    /// Holds a configuration written by a user to the ranges above.
+    ///
+    /// # Errors
+    /// [`Error::Augment`] with the first value out of range, NaN included.
+    pub fn validate(&self) -> Result<(), Error> {
+        let ranges = [
+            ("rotate_degrees", self.rotate_degrees, 0.0, 180.0),
+            ("crop_scale", self.crop_scale, MIN_CROP_SCALE, 1.0),
+            ("brightness", self.brightness, 0.0, 1.0),
+            ("contrast", self.contrast, 0.0, 1.0),
+        ];
+        match ranges.into_iter().find(|(_, found, min, max)| !(min..=max).contains(&found)) {
+            Some((field, found, min, max)) => Err(Error::Augment { field, min, max, found }),
+            None => Ok(()),
+        }
+    }
+
+    /// The change for `row` in `epoch`, whoever asks and in whatever order.
+    fn draw(&self, seed: u64, epoch: u64, row: usize) -> Change {
+        let mut random = stream(Purpose::Augment, seed, epoch, row as u64);
+        let mut unit = || random.random::<f32>();
+        let mut around = |reach: f32| reach * (2.0 * unit() - 1.0);
+        let flip = |on: bool, value: f32| if on && value < 0.0 { -1.0 } else { 1.0 };
+        let flips = [flip(self.horizontal_flip, around(1.0)), flip(self.vertical_flip, around(1.0))];
+        let angle = around(self.rotate_degrees).to_radians();
+        let area = 1.0 - (1.0 - self.crop_scale) * around(1.0).abs();
+        let scale = area.sqrt();
+        let shift = [around(1.0 - scale), around(1.0 - scale)];
+        Change {
+            flips,
+            angle,
+            scale,
+            shift,
+            brightness: 1.0 + around(self.brightness),
+            contrast: 1.0 + around(self.contrast),
+        }
+    }
+
+    /// Draws for (`seed`, `epoch`, `row`) and gives the changed `size` × `size` crop of `fitted`.
+    pub(crate) fn apply(&self, fitted: &Pixels, spec: &Preprocess, seed: u64, epoch: u64, row: usize) -> Pixels {
+        let change = self.draw(seed, epoch, row);
+        let mut square = change.resample(&Canvas::new(fitted, spec), spec.size);
+        change.tone(&mut square);
+        square
+    }
+}
+
+/// One draw of an [`Augment`].
+#[derive(Debug)]
+struct Change {
+    /// -1 mirrors, 1 does not: horizontally, vertically.
+    flips: [f32; 2],
+    /// Radians.
+    angle: f32,
+    /// Side of the part shown over the side of the crop.
+    scale: f32,
+    /// Shift of the part shown, in half sides of the crop.
+    shift: [f32; 2],
+    /// Factor.
+    brightness: f32,
+    /// Factor.
+    contrast: f32,
+}
+
+impl Change {
+    /// The `size` × `size` crop of `canvas`, flipped, turned, scaled and shifted.
+    fn resample(&self, canvas: &Canvas, size: usize) -> Pixels {
+        let half = size as f32 / 2.0;
+        let [shift_x, shift_y] = self.shift.map(|shift| shift * half);
+        let center = [canvas.left as f32 + half + shift_x - 0.5, canvas.top as f32 + half + shift_y - 0.5];
+        let (sin, cos) = self.angle.sin_cos();
+        let [flip_u, flip_v] = self.flips.map(|flip| flip * self.scale);
+        let mut rgb = vec![0; size * size * 3];
+        for (y, out) in rgb.chunks_exact_mut(size * 3).enumerate() {
+            let v = flip_v * (y as f32 + 0.5 - half);
+            let (row_x, row_y) = (center[0] - sin * v, center[1] + cos * v);
+            for (x, out) in out.chunks_exact_mut(3).enumerate() {
+                let u = flip_u * (x as f32 + 0.5 - half);
+                out.copy_from_slice(&canvas.sample(row_x + cos * u, row_y + sin * u));
+            }
+        }
+        Pixels { width: size, height: size, rgb }
+    }
+
+    /// Brightness, then contrast: `contrast · (brightness · value - mean) + mean`, where `mean` is that of all samples
+    /// once brightened.
+    fn tone(&self, pixels: &mut Pixels) {
+        if self.brightness == 1.0 && self.contrast == 1.0 {
+            return;
+        }
+        let sum: u64 = pixels.rgb.iter().map(|&sample| u64::from(sample)).sum();
+        let mean = self.brightness * (sum as f64 / pixels.rgb.len() as f64) as f32;
+        let toned: [u8; 256] = std::array::from_fn(|sample| {
+            (self.contrast * (self.brightness * sample as f32 - mean) + mean).round() as u8
+        });
+        for sample in &mut pixels.rgb {
+            *sample = toned[usize::from(*sample)];
+        }
+    }
+}
+
+/// A fitted image, padded to the crop's size where it is smaller, as [`melo_imaging::crop_normalise`] pads.
+struct Canvas<'a> {
+    pixels: Cow<'a, Pixels>,
+    /// First column of the centre crop.
+    left: usize,
+    /// First row of the centre crop.
+    top: usize,
+}
+
+impl<'a> Canvas<'a> {
+    fn new(fitted: &'a Pixels, spec: &Preprocess) -> Self {
+        let (width, height) = (fitted.width.max(spec.size), fitted.height.max(spec.size));
+        let margin = |length: usize| ((length - spec.size) as f64 / 2.0).round_ties_even() as usize;
+        let (left, top) = (margin(width), margin(height));
+        if (width, height) == (fitted.width, fitted.height) {
+            return Self { pixels: Cow::Borrowed(fitted), left, top };
+        }
+        let fill = match spec.crop_mode {
+            CropMode::Center | CropMode::Squash => [0; 3],
+            CropMode::Border => spec.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8),
+        };
+        let mut rgb = fill.repeat(width * height);
+        let (pad_left, pad_top) = ((width - fitted.width) / 2, (height - fitted.height) / 2);
+        for (row, from) in fitted.rgb.chunks_exact(fitted.width * 3).enumerate() {
+            let to = ((pad_top + row) * width + pad_left) * 3;
+            rgb[to..to + from.len()].copy_from_slice(from);
+        }
+        Self { pixels: Cow::Owned(Pixels { width, height, rgb }), left, top }
+    }
+
+    /// The colour at `(x, y)`, in pixels from the centre of the first one: bilinear, clamped to the edge.
+    fn sample(&self, x: f32, y: f32) -> [u8; 3] {
+        let Pixels { width, height, rgb } = &*self.pixels;
+        let x = x.clamp(0.0, (width - 1) as f32);
+        let y = y.clamp(0.0, (height - 1) as f32);
+        let (x0, y0) = (x as usize, y as usize);
+        let (right, below) = (x - x0 as f32, y - y0 as f32);
+        let (x1, y1) = ((x0 + 1).min(width - 1), (y0 + 1).min(height - 1));
+        let pixel = |x: usize, y: usize| &rgb[(y * width + x) * 3..][..3];
+        let (a, b, c, d) = (pixel(x0, y0), pixel(x1, y0), pixel(x0, y1), pixel(x1, y1));
+        std::array::from_fn(|channel| {
+            let value = |pixel: &[u8]| f32::from(pixel[channel]);
+            let above = value(a) + (value(b) - value(a)) * right;
+            let under = value(c) + (value(d) - value(c)) * right;
+            (above + (under - above) * below + 0.5) as u8
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! Decoded images in memory, so that an epoch does not decode what the last one did.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use melo_imaging::Pixels;
+use melo_vit::{CropMode, Interpolation, Preprocess};
+
+/// Decoded and fitted images, as 8-bit RGB, up to a limit of bytes; shared by the splits and by threads.
+///
+/// An image stays once it is in. When the limit is reached, further images are decoded each time they are asked for:
+/// every epoch asks for all of them, so throwing one out to keep another would gain nothing.
+#[derive(Debug)]
+pub struct Cache {
+    limit_bytes: usize,
+    held: RwLock<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    /// One map for each way of fitting: a few at most.
+    by_fit: Vec<(Fit, HashMap<PathBuf, Arc<Pixels>>)>,
+}
+
+/// The part of [`Preprocess`] that [`melo_imaging::fit`] depends on.
+type Fit = (usize, CropMode, Interpolation);
+
+impl Cache {
+    /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
+    pub fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, held: RwLock::default() }
+    }
+
+    /// Bytes of pixels held now.
+    pub fn bytes(&self) -> usize {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// The file at `path`, decoded and fitted.
+    ///
+    /// Two threads that ask for one new image both decode it; both get the same pixels.
+    pub(crate) fn fitted(&self, path: &Path, spec: &Preprocess) -> Result<Arc<Pixels>, melo_imaging::Error> {
+        let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation);
+        if let Some(pixels) = self.find(path, fit) {
+            return Ok(pixels);
+        }
+        let pixels = Arc::new(melo_imaging::fit(&melo_imaging::read(path)?, spec));
+        self.insert(path, fit, &pixels);
+        Ok(pixels)
+    }
+
+    fn find(&self, path: &Path, fit: Fit) -> Option<Arc<Pixels>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.by_fit.iter().find(|(known, _)| *known == fit).and_then(|(_, images)| images.get(path)).cloned()
+    }
+
+    fn insert(&self, path: &Path, fit: Fit, pixels: &Arc<Pixels>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let bytes = held.bytes + pixels.rgb.len();
+        if bytes > self.limit_bytes {
+            return;
+        }
+        let index = held.by_fit.iter().position(|(known, _)| *known == fit).unwrap_or_else(|| {
+            held.by_fit.push((fit, HashMap::new()));
+            held.by_fit.len() - 1
+        });
+        if held.by_fit[index].1.insert(path.into(), Arc::clone(pixels)).is_none() {
+            held.bytes = bytes;
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Opens every image of a manifest and looks for what would stop training or spoil its results.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount};
+use crate::split::PatientKey;
+use crate::{CheckReport, Manifest, Problem, Row, Split, Warning};
+
+/// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.
+const SMALL_SIDE: usize = 32;
+
+/// SHA-256 of a file.
+type FileDigest = [u8; 32];
+
+/// What reading one file gave: its digest, if it could be read, and its size, if it is an image.
+struct Image {
+    digest: Option<FileDigest>,
+    size: Result<(usize, usize), String>,
+}
+
+/// Decodes every file on the ambient `rayon` pool and reports on files, labels, patients and splits.
+///
+/// Call [`Manifest::assign_splits`] first to see what training will see. `progress(done, of)` is called from the
+/// pool's threads, once an image.
+pub fn check(manifest: &Manifest, progress: &(dyn Fn(usize, usize) + Sync)) -> CheckReport {
+    let done = AtomicUsize::new(0);
+    let open = |row: &Row| {
+        let image = open(row);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, manifest.rows.len());
+        image
+    };
+    let images: Vec<Image> = manifest.rows.par_iter().map(open).collect();
+
+    let splits = count_splits(manifest);
+    CheckReport {
+        path: manifest.path.clone(),
+        classes: manifest.classes.clone(),
+        multi_label: manifest.multi_label,
+        images: manifest.rows.len(),
+        patients: match distinct_patients(manifest.rows.iter()) {
+            0 => None,
+            patients => Some(patients),
+        },
+        sizes: count_sizes(&images),
+        problems: problems(manifest, &splits, &images),
+        warnings: warnings(manifest, &splits, &images),
+        splits,
+    }
+}
+
+fn open(row: &Row) -> Image {
+    // The path is said once, by whoever prints the row's name.
+    let prefix = format!("{}: ", row.path.display());
+    let reason = |error: String| error.strip_prefix(&prefix).map(str::to_owned).unwrap_or(error);
+    match std::fs::read(&row.path) {
+        Err(source) => Image { digest: None, size: Err(format!("cannot be read: {source}")) },
+        Ok(bytes) => Image {
+            digest: Some(Sha256::digest(&bytes).into()),
+            size: melo_imaging::decode(&bytes, &row.path)
+                .map(|pixels| (pixels.width, pixels.height))
+                .map_err(|error| reason(error.to_string())),
+        },
+    }
+}
+
+/// Number of distinct patient ids.
+fn distinct_patients<'a>(rows: impl Iterator<Item = &'a Row>) -> usize {
+    rows.filter_map(|row| row.patient_id.as_deref()).collect::<BTreeSet<_>>().len()
+}
+
+fn count_splits(manifest: &Manifest) -> Vec<SplitCount> {
+    let known = Split::ALL.map(Some).into_iter().chain([None]);
+    let count = known.map(|split| {
+        let rows = || manifest.rows.iter().filter(move |row| row.split == split);
+        let images_of = |class| rows().filter(|row| row.labels.has(class)).count();
+        SplitCount {
+            split,
+            images: rows().count(),
+            patients: distinct_patients(rows()),
+            images_of: (0..manifest.classes.len()).map(images_of).collect(),
+        }
+    });
+    count.filter(|count| count.images > 0).collect()
+}
+
+fn count_sizes(images: &[Image]) -> Vec<SizeCount> {
+    let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for size in images.iter().filter_map(|image| image.size.as_ref().ok()) {
+        *counts.entry(*size).or_default() += 1;
+    }
+    let mut sizes: Vec<SizeCount> =
+        counts.into_iter().map(|((width, height), images)| SizeCount { width, height, images }).collect();
+    sizes.sort_by_key(|size| Reverse(size.images));
+    sizes
+}
+
+fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if manifest.has_splits() {
+        for split in [Split::Train, Split::Val] {
+            if !splits.iter().any(|count| count.split == Some(split)) {
+                problems.push(Problem::EmptySplit { split });
+            }
+        }
+    }
+    let train = manifest.split(Split::Train);
+    if let Some(first) = train.first()
+        && train.iter().all(|row| row.labels == first.labels)
+    {
+        let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
+        problems.push(Problem::OneClassInTrain { classes: shown.map(|(name, _)| name.clone()).collect() });
+    }
+    for (row, image) in manifest.rows.iter().zip(images) {
+        let (name, line) = (row.name.clone(), row.line);
+        if !row.labels.fits(manifest.classes.len(), manifest.multi_label) {
+            problems.push(Problem::BrokenLabels { name: name.clone(), line });
+        }
+        if let Err(reason) = &image.size {
+            problems.push(Problem::Unreadable { name, line, reason: reason.clone() });
+        }
+    }
+    problems
+}
+
+fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let patients = patients_across_splits(manifest);
+    if !patients.is_empty() {
+        warnings.push(Warning::PatientsAcrossSplits { patients });
+    }
+    warnings.extend(duplicates(manifest, images));
+    if !manifest.has_splits() {
+        warnings.push(Warning::Unassigned);
+    } else if !splits.iter().any(|count| count.split == Some(Split::Test)) {
+        warnings.push(Warning::NoTest);
+    }
+    warnings.extend(rare_classes(manifest, splits));
+    let small = |image: &Image| image.size.as_ref().is_ok_and(|(width, height)| *width.min(height) < SMALL_SIDE);
+    let names: Vec<String> =
+        manifest.rows.iter().zip(images).filter(|(_, image)| small(image)).map(|(row, _)| row.name.clone()).collect();
+    if !names.is_empty() {
+        warnings.push(Warning::SmallImages { names });
+    }
+    warnings
+}
+
+fn patients_across_splits(manifest: &Manifest) -> Vec<PatientAcross> {
+    let mut splits_of: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
+    for row in &manifest.rows {
+        if let (Some(patient), Some(split)) = (&row.patient_id, row.split) {
+            splits_of.entry(patient).or_default().insert(split);
+        }
+    }
+    let across = splits_of.into_iter().filter(|(_, splits)| splits.len() > 1);
+    across
+        .map(|(patient, splits)| PatientAcross { patient_id: patient.to_owned(), splits: splits.into_iter().collect() })
+        .collect()
+}
+
+fn duplicates(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {
+    let mut rows_of: HashMap<FileDigest, Vec<&Row>> = HashMap::new();
+    for (row, image) in manifest.rows.iter().zip(images) {
+        if let Some(digest) = image.digest {
+            rows_of.entry(digest).or_default().push(row);
+        }
+    }
+    let mut equal: Vec<Vec<&Row>> = rows_of.into_values().filter(|rows| rows.len() > 1).collect();
+    equal.sort_by_key(|rows| (rows[0].line, &rows[0].name));
+
+    let groups_where = |wanted: &dyn Fn(&[&Row]) -> bool| -> Vec<Vec<DuplicateFile>> {
+        let file = |row: &&Row| DuplicateFile { name: row.name.clone(), line: row.line, split: row.split };
+        equal.iter().filter(|rows| wanted(rows)).map(|rows| rows.iter().map(file).collect()).collect()
+    };
+    let across = |rows: &[&Row]| rows.iter().any(|row| row.split != rows[0].split);
+    let disagree = |rows: &[&Row]| rows.iter().any(|row| row.labels != rows[0].labels);
+    let groups = [groups_where(&across), groups_where(&disagree), groups_where(&|rows| !across(rows))];
+    let [across, disagree, within] = groups.map(|groups| (!groups.is_empty()).then_some(groups));
+    [
+        across.map(|groups| Warning::DuplicatesAcrossSplits { groups }),
+        disagree.map(|groups| Warning::DuplicatesDisagree { groups }),
+        within.map(|groups| Warning::DuplicatesWithinSplit { groups }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {
+    let mut absent = Vec::new();
+    let mut everywhere = Vec::new();
+    let mut single = Vec::new();
+    for count in splits {
+        let Some(split) = count.split else { continue };
+        for (class, &images) in manifest.classes.iter().zip(&count.images_of) {
+            let found = ClassInSplit { class: class.clone(), split };
+            match images {
+                0 => absent.push(found),
+                1 => single.push(found),
+                images if manifest.multi_label && images == count.images => everywhere.push(found),
+                _ => {}
+            }
+        }
+    }
+    let of_one_patient = |&(_, class): &(&String, usize)| {
+        let shown = manifest.rows.iter().filter(|row| row.labels.has(class));
+        shown.map(PatientKey::of).collect::<BTreeSet<_>>().len() == 1
+    };
+    let alone: Vec<String> =
+        manifest.classes.iter().zip(0..).filter(of_one_patient).map(|(class, _)| class.clone()).collect();
+    [
+        (!absent.is_empty()).then_some(Warning::ClassAbsent { classes: absent }),
+        (!everywhere.is_empty()).then_some(Warning::ClassEverywhere { classes: everywhere }),
+        (!single.is_empty()).then_some(Warning::SingleExample { classes: single }),
+        (!alone.is_empty()).then_some(Warning::SinglePatient { classes: alone }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,132 @@
+//! What training and evaluation read images from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use melo_vit::{ImageError, ImageSource, Preprocess};
+use rayon::prelude::*;
+
+use crate::{Augment, Cache, Labels, Row};
+
+/// The rows of one split, and how they become network input.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    rows: Vec<Row>,
+    spec: Preprocess,
+    cache: Arc<Cache>,
+}
+
+/// A row whose image cannot be used.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Index of the row in its [`Dataset`].
+    pub row: usize,
+    /// Why; names the file.
+    pub error: melo_imaging::Error,
+}
+
+/// The augmentation of one epoch. What happens to row `i` depends on these and `i` alone.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochAugment<'a> {
+    /// What is drawn.
+    pub augment: &'a Augment,
+    /// Seed of the training run.
+    pub seed: u64,
+    /// Epoch, from 0.
+    pub epoch: u64,
+}
+
+impl Dataset {
+    /// `rows`, usually of one [`Split`](crate::Split), prepared by `spec`; nothing is read yet.
+    pub fn new(rows: Vec<Row>, spec: Preprocess, cache: Arc<Cache>) -> Self {
+        Self { rows, spec, cache }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True if there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows, in order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// What row `row` shows.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn labels(&self, row: usize) -> &Labels {
+        &self.rows[row].labels
+    }
+
+    /// How images become input.
+    pub fn spec(&self) -> &Preprocess {
+        &self.spec
+    }
+
+    /// Decodes all images on the ambient `rayon` pool, filling the cache, and gives *all* that cannot be read, in order.
+    ///
+    /// `progress(done, of)` is called from the pool's threads, once an image.
+    pub fn preload(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Unreadable> {
+        let done = AtomicUsize::new(0);
+        let decode = |(row, image): (usize, &Row)| {
+            let error = self.cache.fitted(&image.path, &self.spec).err();
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.rows.len());
+            error.map(|error| Unreadable { row, error })
+        };
+        self.rows.par_iter().enumerate().filter_map(decode).collect()
+    }
+
+    /// The images of rows `order`: index `i` of the source is row `order[i]`. Without `augment`, centre crops.
+    pub fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> EpochView<'a> {
+        EpochView { dataset: self, order, augment }
+    }
+}
+
+/// A [`Dataset`] in the order, and with the augmentation, of one epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochView<'a> {
+    dataset: &'a Dataset,
+    order: &'a [usize],
+    augment: Option<EpochAugment<'a>>,
+}
+
+impl EpochView<'_> {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// True if there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl ImageSource for EpochView<'_> {
+    /// Writes row `order[index]` to `out`, `[3, size, size]`.
+    ///
+    /// # Errors
+    /// A [`melo_imaging::Error`], which names the file.
+    ///
+    /// # Panics
+    /// If `index` or the row is out of range, or `out` of another length.
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        let Dataset { rows, spec, cache } = self.dataset;
+        let row = self.order[index];
+        let fitted = cache.fitted(&rows[row].path, spec)?;
+        match self.augment {
+            None => melo_imaging::crop_normalise(&fitted, spec, out),
+            Some(EpochAugment { augment, seed, epoch }) => {
+                melo_imaging::normalise(&augment.apply(&fitted, spec, seed, epoch, row), spec, out);
+            }
+        }
+        Ok(())
+    }
+}

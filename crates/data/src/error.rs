@@ -1,0 +1,244 @@
+//! What can be wrong with a manifest, or with settings.
+
+use std::path::PathBuf;
+
+/// What a manifest may look like; ends the errors about its header.
+const LAYOUTS: &str = "expected a comma-separated header: \"path,split,label,patient_id\", \
+    or \"path,split,FINDING,FINDING,...,patient_id\" with 0 or 1 below each finding \
+    (split and patient_id may be left out)";
+
+/// Why a manifest, or a setting, was refused. Lines count from 1, as editors do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The manifest is missing or may not be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The manifest, or the folder inside it.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The CSV holds bytes that are not UTF-8.
+    #[error("{}, line {line}: expected UTF-8 text, found other bytes; save the file as \"CSV UTF-8\"", path.display())]
+    NotUtf8 {
+        /// The manifest.
+        path: PathBuf,
+        /// Line of the first such byte.
+        line: usize,
+    },
+    /// The header has no column `path`.
+    #[error("{}: no column \"path\"; {LAYOUTS}; found \"{header}\"", path.display())]
+    NoPathColumn {
+        /// The manifest.
+        path: PathBuf,
+        /// First line that is not blank.
+        header: String,
+    },
+    /// The header has neither `label` nor a finding.
+    #[error("{}: no column of labels; {LAYOUTS}; found \"{header}\"", path.display())]
+    NoLabelColumn {
+        /// The manifest.
+        path: PathBuf,
+        /// The header.
+        header: String,
+    },
+    /// A column that is not known stands beside `label`.
+    #[error("{}: column \"{column}\" beside \"label\"; {LAYOUTS}", path.display())]
+    ColumnBesideLabel {
+        /// The manifest.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// Two columns have one name.
+    #[error("{}: expected every column once, found \"{column}\" twice", path.display())]
+    DuplicateColumn {
+        /// The manifest.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// A column has no name.
+    #[error("{}: expected a name for every column, column {column} has none", path.display())]
+    UnnamedColumn {
+        /// The manifest.
+        path: PathBuf,
+        /// The column, counted from 1.
+        column: usize,
+    },
+    /// A header, or folders, but no image.
+    #[error("{}: expected at least one image, found none", path.display())]
+    NoRows {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A line has more or fewer fields than the header.
+    #[error("{}, line {line}: expected {expected} fields as in the header, found {found}", path.display())]
+    FieldCount {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// Columns of the header.
+        expected: usize,
+        /// Fields of the line.
+        found: usize,
+    },
+    /// The path of an image is empty.
+    #[error("{}, line {line}: expected the path of an image, found nothing", path.display())]
+    EmptyPath {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// An image is listed twice.
+    #[error("{}, line {line}: expected every image once, \"{name}\" is on line {first} already", path.display())]
+    DuplicatePath {
+        /// The manifest.
+        path: PathBuf,
+        /// The second line.
+        line: usize,
+        /// The first line.
+        first: usize,
+        /// The image.
+        name: String,
+    },
+    /// A word in column `split` that names no split.
+    #[error("{}, line {line}: expected split train, val or test, found \"{found}\"", path.display())]
+    UnknownSplit {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The word.
+        found: String,
+    },
+    /// The label of an image is empty.
+    #[error("{}, line {line}: expected a label, found nothing", path.display())]
+    EmptyLabel {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// A finding is neither absent (0) nor present (1).
+    #[error("{}, line {line}, column \"{column}\": expected 0 or 1, found \"{found}\"", path.display())]
+    NotBinary {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The finding.
+        column: String,
+        /// The value.
+        found: String,
+    },
+    /// All images have the same labels, so there is nothing to learn.
+    #[error("{}: expected at least two classes, every image is {found}", path.display())]
+    OneClass {
+        /// The manifest.
+        path: PathBuf,
+        /// The label that all share.
+        found: String,
+    },
+    /// A directory that holds no folder a class.
+    #[error("{}: expected a folder for each class, or train, val and test with such folders, found none", path.display())]
+    NoClassFolders {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Folders of splits and others side by side.
+    #[error("{}: expected either splits or classes, found \"{split}\" beside \"{other}\"", path.display())]
+    SplitBesideClass {
+        /// The directory.
+        path: PathBuf,
+        /// A folder named as a split.
+        split: String,
+        /// A folder that is not.
+        other: String,
+    },
+    /// Two folders mean one split, such as `val` and `valid`.
+    #[error("{}: expected one folder a split, found \"{first}\" and \"{second}\"", path.display())]
+    DuplicateSplit {
+        /// The directory.
+        path: PathBuf,
+        /// One folder.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// An image beside the class folders, or in a folder inside one.
+    #[error("{}: expected images directly in class folders, found \"{found}\"", path.display())]
+    Misplaced {
+        /// The directory.
+        path: PathBuf,
+        /// Image or folder that is not in its place.
+        found: String,
+    },
+    /// A class folder without an image in any split.
+    #[error("{}: expected an image (png, jpg, jpeg, tif, tiff or bmp) of class \"{class}\", found none", path.display())]
+    EmptyClass {
+        /// The directory.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// A name inside a directory that is not UTF-8.
+    #[error("{}: expected a name in UTF-8", path.display())]
+    NameNotUtf8 {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A label that the given classes do not have.
+    #[error("{}{}: expected one of {}, found \"{class}\"", path.display(), at(*line), quoted(allowed))]
+    UnknownClass {
+        /// The manifest.
+        path: PathBuf,
+        /// First line with the label; 1 (the header) for a finding; 0 in a directory.
+        line: usize,
+        /// The label or finding.
+        class: String,
+        /// The classes.
+        allowed: Vec<String>,
+    },
+    /// A finding that the given classes have and the manifest has not.
+    #[error("{}: expected a column \"{class}\", found {}", path.display(), quoted(found))]
+    MissingFinding {
+        /// The manifest.
+        path: PathBuf,
+        /// The finding.
+        class: String,
+        /// The findings of the manifest.
+        found: Vec<String>,
+    },
+    /// Fractions that divide nothing.
+    #[error("fractions of train, val and test: expected numbers from 0 to 1, train above 0, sum 1; found {found:?}")]
+    Fractions {
+        /// Train, val, test.
+        found: [f64; 3],
+    },
+    /// A value of [`Augment`](crate::Augment) out of its range.
+    #[error("augmentation: expected {field} from {min} to {max}, found {found}")]
+    Augment {
+        /// The value's name.
+        field: &'static str,
+        /// Least value.
+        min: f32,
+        /// Greatest value.
+        max: f32,
+        /// The value.
+        found: f32,
+    },
+}
+
+/// `, line 7`; nothing in a directory.
+fn at(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
+}
+
+/// `"a", "b"`.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}

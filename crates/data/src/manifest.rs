@@ -1,0 +1,207 @@
+//! Which images there are, and what they show.
+
+mod folder;
+mod table;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Split};
+
+/// What one image shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// Exactly one class: its index into [`Manifest::classes`].
+    Single(usize),
+    /// Any number of findings: 0 or 1 for each of [`Manifest::classes`].
+    Multi(Vec<u8>),
+}
+
+impl Labels {
+    /// True if the image shows class `class`.
+    pub fn has(&self, class: usize) -> bool {
+        match self {
+            Labels::Single(label) => *label == class,
+            Labels::Multi(findings) => findings.get(class) == Some(&1),
+        }
+    }
+
+    /// True if it fits `classes` classes of a manifest that is multi-label or not.
+    pub(crate) fn fits(&self, classes: usize, multi_label: bool) -> bool {
+        match self {
+            Labels::Single(label) => !multi_label && *label < classes,
+            Labels::Multi(findings) => multi_label && findings.len() == classes && findings.iter().all(|&f| f < 2),
+        }
+    }
+}
+
+/// One image of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The file, resolved against the manifest.
+    pub path: PathBuf,
+    /// The file as the manifest writes it; in a directory, relative to it, with `/`.
+    pub name: String,
+    /// Where it belongs, if that is decided.
+    pub split: Option<Split>,
+    /// What it shows.
+    pub labels: Labels,
+    /// Whose it is; `None` makes the image its own patient.
+    pub patient_id: Option<String>,
+    /// Line in the CSV, from 1; 0 in a directory.
+    pub line: usize,
+}
+
+/// A list of labelled images.
+///
+/// A CSV, UTF-8, with a header; columns in any order, paths relative to the CSV:
+///
+/// | columns | meaning |
+/// |---|---|
+/// | `path`, `label` | one class an image; classes are the sorted distinct labels |
+/// | `path`, then one column a finding | multi-label, 0 or 1; classes in order of the columns |
+/// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
+/// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
+///
+/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in png, jpg, jpeg, tif, tiff or
+/// bmp in any case; hidden and other files are passed over, classes are sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The CSV or directory.
+    pub path: PathBuf,
+    /// Names of the classes or findings.
+    pub classes: Vec<String>,
+    /// True if an image may show several findings, or none.
+    pub multi_label: bool,
+    /// The images, in order of the file; sorted in a directory.
+    pub rows: Vec<Row>,
+}
+
+impl Manifest {
+    /// Reads a CSV or a directory. No image is opened: that is [`check`](crate::check)'s part.
+    ///
+    /// # Errors
+    /// The first defect, with its line.
+    pub fn read(path: &Path) -> Result<Manifest, Error> {
+        let manifest = if path.is_dir() { folder::read(path)? } else { table::read(path)? };
+        let Some(first) = manifest.rows.first() else {
+            return Err(Error::NoRows { path: path.into() });
+        };
+        if manifest.rows.iter().all(|row| row.labels == first.labels) {
+            return Err(Error::OneClass { path: path.into(), found: manifest.describe(&first.labels) });
+        }
+        Ok(manifest)
+    }
+
+    /// The same images with labels as indices into `classes`, a plug-in's, in its order.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClass`] for a label outside `classes`; [`Error::MissingFinding`] if it is multi-label and a
+    /// finding has no column. A single-label manifest need not show every class.
+    pub fn with_classes(&self, classes: &[String]) -> Result<Manifest, Error> {
+        let new_index: Vec<Option<usize>> =
+            self.classes.iter().map(|class| classes.iter().position(|new| new == class)).collect();
+        let unknown = |class: usize, line| Error::UnknownClass {
+            path: self.path.clone(),
+            line,
+            class: self.classes[class].clone(),
+            allowed: classes.to_vec(),
+        };
+        if self.multi_label {
+            if let Some(class) = new_index.iter().position(Option::is_none) {
+                return Err(unknown(class, 1));
+            }
+            if let Some(class) = classes.iter().find(|class| !self.classes.contains(class)) {
+                let (path, found) = (self.path.clone(), self.classes.clone());
+                return Err(Error::MissingFinding { path, class: class.clone(), found });
+            }
+        }
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            row.labels = match &row.labels {
+                Labels::Single(label) => Labels::Single(new_index[*label].ok_or_else(|| unknown(*label, row.line))?),
+                Labels::Multi(findings) => {
+                    let mut moved = vec![0; classes.len()];
+                    for (&finding, index) in findings.iter().zip(new_index.iter().flatten()) {
+                        moved[*index] = finding;
+                    }
+                    Labels::Multi(moved)
+                }
+            };
+        }
+        Ok(Manifest { path: self.path.clone(), classes: classes.to_vec(), multi_label: self.multi_label, rows })
+    }
+
+    /// True if any image has been given a split.
+    pub fn has_splits(&self) -> bool {
+        self.rows.iter().any(|row| row.split.is_some())
+    }
+
+    /// The images of one split, in order.
+    pub fn split(&self, split: Split) -> Vec<&Row> {
+        self.rows.iter().filter(|row| row.split == Some(split)).collect()
+    }
+
+    /// SHA-256, in hexadecimal, of what the manifest says: names, labels, splits and patients, but no pixel.
+    ///
+    /// Neither the order of rows nor that of classes changes it. Hashed are, each as a little-endian `u64` length and
+    /// its bytes: `melo-manifest-1`; `single`, or `multi` and the sorted findings; then for each image, sorted by name:
+    /// its name, split, patient (both empty if none), the number of classes that it shows in decimal, and these, sorted.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut field = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        field("melo-manifest-1");
+        let mut classes: Vec<(&str, usize)> = self.classes.iter().map(String::as_str).zip(0..).collect();
+        classes.sort_unstable();
+        if self.multi_label {
+            field("multi");
+            classes.iter().for_each(|(class, _)| field(class));
+        } else {
+            field("single");
+        }
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        for row in rows {
+            field(&row.name);
+            field(row.split.map_or("", Split::word));
+            field(row.patient_id.as_deref().unwrap_or_default());
+            let shown: Vec<&str> =
+                classes.iter().filter(|(_, index)| row.labels.has(*index)).map(|(class, _)| *class).collect();
+            field(&shown.len().to_string());
+            shown.iter().for_each(|class| field(class));
+        }
+        hex(&hash.finalize())
+    }
+
+    /// `"melanoma"`, or `"edema", "effusion"`, or `without a finding`.
+    fn describe(&self, labels: &Labels) -> String {
+        let shown: Vec<String> = self
+            .classes
+            .iter()
+            .zip(0..)
+            .filter(|&(_, index)| labels.has(index))
+            .map(|(class, _)| format!("\"{class}\""))
+            .collect();
+        if shown.is_empty() { "without a finding".to_owned() } else { shown.join(", ") }
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes `Single` labels of class names: the sorted distinct names, and each row's index among them.
+fn index_classes(labels: Vec<String>) -> (Vec<String>, Vec<Labels>) {
+    let mut classes = labels.clone();
+    classes.sort_unstable();
+    classes.dedup();
+    let index: HashMap<&str, usize> = classes.iter().map(String::as_str).zip(0..).collect();
+    let labels = labels.iter().map(|label| Labels::Single(index[label.as_str()])).collect();
+    (classes, labels)
+}

@@ -1,0 +1,129 @@
+//! A manifest written as folders: `DIR/class/*` or `DIR/{train,val,test}/class/*`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirEntry;
+use std::path::Path;
+
+use super::{Labels, Manifest, Row, index_classes};
+use crate::{Error, Split};
+
+/// Extensions of images, in lower case.
+const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
+
+pub(super) fn read(root: &Path) -> Result<Manifest, Error> {
+    let folders = Listing::of(root)?.only_folders(root)?;
+    let mut found = Found::default();
+    for (split, folder) in splits(root, &folders)? {
+        match split {
+            None => found.read_class(root, None, "", folder)?,
+            Some(_) => {
+                let inner = root.join(folder);
+                for class in Listing::of(&inner)?.only_folders(&inner)? {
+                    found.read_class(root, split, &format!("{folder}/"), &class)?;
+                }
+            }
+        }
+    }
+    if found.declared.is_empty() {
+        return Err(Error::NoClassFolders { path: root.into() });
+    }
+    let (classes, labels) = index_classes(found.labels);
+    if let Some(class) = found.declared.into_iter().find(|class| !classes.contains(class)) {
+        return Err(Error::EmptyClass { path: root.into(), class });
+    }
+    let mut rows = found.rows;
+    rows.iter_mut().zip(labels).for_each(|(row, labels)| row.labels = labels);
+    Ok(Manifest { path: root.into(), classes, multi_label: false, rows })
+}
+
+/// Each folder of `root` with the split that its name means; `None` for all if they are classes.
+fn splits<'a>(root: &Path, folders: &'a [String]) -> Result<Vec<(Option<Split>, &'a str)>, Error> {
+    let (named, other): (Vec<&String>, Vec<&String>) =
+        folders.iter().partition(|folder| Split::from_word(folder).is_some());
+    if let (Some(&split), Some(&other)) = (named.first(), other.first()) {
+        let (split, other) = (split.clone(), other.clone());
+        return Err(Error::SplitBesideClass { path: root.into(), split, other });
+    }
+    let mut taken: BTreeMap<Split, &str> = BTreeMap::new();
+    for folder in named {
+        if let Some(split) = Split::from_word(folder)
+            && let Some(first) = taken.insert(split, folder)
+        {
+            return Err(Error::DuplicateSplit { path: root.into(), first: first.to_owned(), second: folder.clone() });
+        }
+    }
+    let mut folders: Vec<_> = folders.iter().map(|folder| (Split::from_word(folder), folder.as_str())).collect();
+    folders.sort_unstable();
+    Ok(folders)
+}
+
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    /// Class of each row.
+    labels: Vec<String>,
+    /// All class folders, with and without images.
+    declared: BTreeSet<String>,
+}
+
+impl Found {
+    /// Reads `root/inside/class`, where `inside` is empty or ends with `/`.
+    fn read_class(&mut self, root: &Path, split: Option<Split>, inside: &str, class: &str) -> Result<(), Error> {
+        let folder = format!("{inside}{class}");
+        let listing = Listing::of(&root.join(&folder))?;
+        if let Some(nested) = listing.folders.first() {
+            return Err(Error::Misplaced { path: root.into(), found: format!("{folder}/{nested}/") });
+        }
+        self.declared.insert(class.to_owned());
+        for image in listing.images {
+            let name = format!("{folder}/{image}");
+            self.labels.push(class.to_owned());
+            let path = root.join(&name);
+            self.rows.push(Row { path, name, split, labels: Labels::Single(0), patient_id: None, line: 0 });
+        }
+        Ok(())
+    }
+}
+
+/// What one folder holds, sorted; without hidden files and files that are no images.
+struct Listing {
+    folders: Vec<String>,
+    images: Vec<String>,
+}
+
+impl Listing {
+    fn of(folder: &Path) -> Result<Self, Error> {
+        let broken = |source| Error::Read { path: folder.into(), source };
+        let mut listing = Self { folders: Vec::new(), images: Vec::new() };
+        for entry in std::fs::read_dir(folder).map_err(broken)? {
+            let entry: DirEntry = entry.map_err(broken)?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(Error::NameNotUtf8 { path: entry.path() });
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            if entry.path().is_dir() {
+                listing.folders.push(name);
+            } else if is_image(&name) {
+                listing.images.push(name);
+            }
+        }
+        listing.folders.sort_unstable();
+        listing.images.sort_unstable();
+        Ok(listing)
+    }
+
+    /// The folders of a place where images would belong to no class.
+    fn only_folders(self, place: &Path) -> Result<Vec<String>, Error> {
+        match self.images.into_iter().next() {
+            Some(image) => Err(Error::Misplaced { path: place.into(), found: image }),
+            None => Ok(self.folders),
+        }
+    }
+}
+
+fn is_image(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(found)))
+}

@@ -1,0 +1,174 @@
+//! What [`check`](crate::check) found, for programs and for people.
+
+mod text;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::Split;
+
+/// A manifest and its images, examined. Displays as plain text of at most 80 columns where names permit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// The CSV or directory.
+    pub path: PathBuf,
+    /// Names of the classes or findings.
+    pub classes: Vec<String>,
+    /// True if an image may show several findings, or none.
+    pub multi_label: bool,
+    /// Number of images.
+    pub images: usize,
+    /// Number of distinct patient ids; `None` if no row has one.
+    pub patients: Option<usize>,
+    /// Images by split: those that occur, in order, unassigned ones last.
+    pub splits: Vec<SplitCount>,
+    /// Sizes of the readable images, the most frequent first.
+    pub sizes: Vec<SizeCount>,
+    /// What stops training.
+    pub problems: Vec<Problem>,
+    /// What makes results doubtful.
+    pub warnings: Vec<Warning>,
+}
+
+/// One split, counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SplitCount {
+    /// The split; `None` for rows without one.
+    pub split: Option<Split>,
+    /// Its images.
+    pub images: usize,
+    /// Its distinct patient ids.
+    pub patients: usize,
+    /// Images that show each class, `[c]`.
+    pub images_of: Vec<usize>,
+}
+
+/// How many images have one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SizeCount {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// Something that stops training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Problem {
+    /// An image is missing or cannot be decoded.
+    Unreadable {
+        /// The image, as the manifest writes it.
+        name: String,
+        /// Its line; 0 in a directory.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The labels of a row do not fit the classes: the manifest was not made by [`Manifest::read`](crate::Manifest::read).
+    BrokenLabels {
+        /// The image.
+        name: String,
+        /// Its line; 0 in a directory.
+        line: usize,
+    },
+    /// Train or val has no image.
+    EmptySplit {
+        /// The split.
+        split: Split,
+    },
+    /// All images of train have the same labels.
+    OneClassInTrain {
+        /// What they show; empty if nothing.
+        classes: Vec<String>,
+    },
+}
+
+/// Something that makes results doubtful.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// Patients whose images are in more than one split: the model is tested on people whom it knows.
+    PatientsAcrossSplits {
+        /// Those patients, sorted.
+        patients: Vec<PatientAcross>,
+    },
+    /// Files with the same bytes in more than one split.
+    DuplicatesAcrossSplits {
+        /// Groups of equal files.
+        groups: Vec<Vec<DuplicateFile>>,
+    },
+    /// Files with the same bytes and different labels.
+    DuplicatesDisagree {
+        /// Groups of equal files.
+        groups: Vec<Vec<DuplicateFile>>,
+    },
+    /// Files with the same bytes in one split.
+    DuplicatesWithinSplit {
+        /// Groups of equal files.
+        groups: Vec<Vec<DuplicateFile>>,
+    },
+    /// Test has no image, so nothing will be reported on unseen data.
+    NoTest,
+    /// No image has a split: [`assign_splits`](crate::Manifest::assign_splits) will give them.
+    Unassigned,
+    /// Classes that no image of a split shows: their AUC is undefined there.
+    ClassAbsent {
+        /// Each class and split.
+        classes: Vec<ClassInSplit>,
+    },
+    /// Findings that every image of a split shows: their AUC is undefined there.
+    ClassEverywhere {
+        /// Each finding and split.
+        classes: Vec<ClassInSplit>,
+    },
+    /// Classes that one image of a split shows.
+    SingleExample {
+        /// Each class and split.
+        classes: Vec<ClassInSplit>,
+    },
+    /// Classes that only one patient shows: they can be in one split only, by default train.
+    SinglePatient {
+        /// The classes.
+        classes: Vec<String>,
+    },
+    /// Images with a side under 32 pixels.
+    SmallImages {
+        /// The images.
+        names: Vec<String>,
+    },
+}
+
+/// A patient in several splits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PatientAcross {
+    /// The patient.
+    pub patient_id: String,
+    /// The splits.
+    pub splits: Vec<Split>,
+}
+
+/// One of several equal files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DuplicateFile {
+    /// The image, as the manifest writes it.
+    pub name: String,
+    /// Its line; 0 in a directory.
+    pub line: usize,
+    /// Its split.
+    pub split: Option<Split>,
+}
+
+/// A class in a split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassInSplit {
+    /// The class.
+    pub class: String,
+    /// The split.
+    pub split: Split,
+}

@@ -1,0 +1,229 @@
+//! [`CheckReport`] as plain text for a terminal.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::report::{CheckReport, ClassInSplit, DuplicateFile, PatientAcross, Problem, SplitCount, Warning};
+
+/// The classic terminal.
+const COLUMNS: usize = 80;
+/// Most problems that are printed; the rest is counted. Warnings need no limit: there is one of a kind.
+const MOST_PROBLEMS: usize = 20;
+/// Most classes in the table.
+const MOST_CLASSES: usize = 30;
+/// Most sizes.
+const MOST_SIZES: usize = 4;
+/// Most examples that one warning gives.
+const MOST_EXAMPLES: usize = 3;
+/// Longest class name in the table: what four numbers of [`CELL`] columns leave of [`COLUMNS`], less the indent.
+const NAME: usize = COLUMNS - 4 * CELL - 2;
+/// Columns of a number in the table.
+const CELL: usize = 10;
+
+impl Display for CheckReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let patients = match self.patients {
+            Some(patients) => count(patients, "patient"),
+            None => "no patient ids".to_owned(),
+        };
+        let classes = if self.multi_label {
+            format!("{} (multi-label)", count(self.classes.len(), "finding"))
+        } else {
+            count(self.classes.len(), "class")
+        };
+        let head = format!("{}: {}, {patients}, {classes}", self.path.display(), count(self.images, "image"));
+        wrap(f, "", &head)?;
+        f.write_str("\n")?;
+        self.write_table(f)?;
+        f.write_str("\n")?;
+        self.write_sizes(f)?;
+        match self.problems.len() {
+            0 => f.write_str("no problems\n")?,
+            problems => writeln!(f, "{}:", count(problems, "problem"))?,
+        }
+        for problem in self.problems.iter().take(MOST_PROBLEMS) {
+            wrap(f, "  - ", &problem.to_string())?;
+        }
+        if self.problems.len() > MOST_PROBLEMS {
+            writeln!(f, "    and {} more", self.problems.len() - MOST_PROBLEMS)?;
+        }
+        match self.warnings.len() {
+            0 => f.write_str("no warnings\n")?,
+            warnings => writeln!(f, "{}:", count(warnings, "warning"))?,
+        }
+        self.warnings.iter().try_for_each(|warning| wrap(f, "  - ", &warning.to_string()))
+    }
+}
+
+impl CheckReport {
+    /// Images of each class in each split.
+    fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let headings = self.splits.iter().map(|count| count.split.map_or("no split", |split| split.word()).to_owned());
+        write_line(f, "", headings, "total")?;
+        for (class, name) in self.classes.iter().enumerate().take(MOST_CLASSES) {
+            self.write_numbers(f, name, |count| count.images_of[class])?;
+        }
+        if self.classes.len() > MOST_CLASSES {
+            writeln!(f, "  and {} more", self.classes.len() - MOST_CLASSES)?;
+        }
+        self.write_numbers(f, "all images", |count| count.images)?;
+        match self.patients {
+            Some(patients) => write_line(
+                f,
+                "patients",
+                self.splits.iter().map(|count| count.patients.to_string()),
+                &patients.to_string(),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn write_numbers(&self, f: &mut Formatter<'_>, name: &str, number: impl Fn(&SplitCount) -> usize) -> fmt::Result {
+        let numbers: Vec<usize> = self.splits.iter().map(number).collect();
+        let total: usize = numbers.iter().sum();
+        write_line(f, name, numbers.iter().map(usize::to_string), &total.to_string())
+    }
+
+    fn write_sizes(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.sizes.is_empty() {
+            return Ok(());
+        }
+        let sizes = self.sizes.iter().take(MOST_SIZES);
+        let mut text: Vec<String> =
+            sizes.map(|size| format!("{} x {} ({})", size.width, size.height, size.images)).collect();
+        if self.sizes.len() > MOST_SIZES {
+            let images = self.sizes[MOST_SIZES..].iter().map(|size| size.images).sum();
+            text.push(format!("{} of {}", count(images, "image"), count(self.sizes.len() - MOST_SIZES, "other size")));
+        }
+        wrap(f, "", &format!("width x height (images): {}", text.join(", ")))
+    }
+}
+
+/// One line of the table.
+fn write_line(f: &mut Formatter<'_>, name: &str, cells: impl Iterator<Item = String>, total: &str) -> fmt::Result {
+    let name = printable(name);
+    let short = match name.char_indices().nth(NAME) {
+        None => name,
+        Some(_) => name.chars().take(NAME - 3).chain("...".chars()).collect(),
+    };
+    write!(f, "  {short:<NAME$}")?;
+    cells.chain([total.to_owned()]).try_for_each(|cell| write!(f, "{cell:>CELL$}"))?;
+    f.write_str("\n")
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unreadable { name, line, reason } => write!(f, "{}: {reason}", place(name, *line)),
+            Problem::BrokenLabels { name, line } => write!(f, "{}: labels do not fit the classes", place(name, *line)),
+            Problem::EmptySplit { split } => write!(f, "no image is in {split}"),
+            Problem::OneClassInTrain { classes } if classes.is_empty() => {
+                f.write_str("every image in train is without a finding: there is nothing to learn")
+            }
+            Problem::OneClassInTrain { classes } => {
+                write!(f, "every image in train shows {}: there is nothing to learn", classes.join(" and "))
+            }
+        }
+    }
+}
+
+impl Display for Warning {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::PatientsAcrossSplits { patients } => {
+                let patient = |PatientAcross { patient_id, splits }: &PatientAcross| {
+                    let splits: Vec<_> = splits.iter().map(|split| split.word()).collect();
+                    format!("{patient_id} ({})", splits.join(", "))
+                };
+                let number = count(patients.len(), "patient");
+                write!(f, "{number} in more than one split, so results on val and test are too good: ")?;
+                f.write_str(&examples(patients, patient))
+            }
+            Warning::DuplicatesAcrossSplits { groups } => {
+                let number = count(groups.len(), "image");
+                write!(f, "{number} in more than one split, byte for byte: {}", examples(groups, group))
+            }
+            Warning::DuplicatesDisagree { groups } => {
+                let number = count(groups.len(), "image");
+                write!(f, "{number} listed more than once, with different labels: {}", examples(groups, group))
+            }
+            Warning::DuplicatesWithinSplit { groups } => {
+                let number = count(groups.len(), "image");
+                write!(f, "{number} listed more than once in one split: {}", examples(groups, group))
+            }
+            Warning::NoTest => f.write_str("no image is in test: nothing will be measured on unseen patients"),
+            Warning::Unassigned => f.write_str("no splits: training will assign them, by patient"),
+            Warning::ClassAbsent { classes } => write!(f, "no image shows {}", examples(classes, class)),
+            Warning::ClassEverywhere { classes } => write!(f, "every image shows {}", examples(classes, class)),
+            Warning::SingleExample { classes } => write!(f, "a single image shows {}", examples(classes, class)),
+            Warning::SinglePatient { classes } => {
+                write!(f, "a single patient shows {}: seen in one split only", examples(classes, String::clone))
+            }
+            Warning::SmallImages { names } => {
+                write!(
+                    f,
+                    "{} with a side under 32 pixels: {}",
+                    count(names.len(), "image"),
+                    examples(names, String::clone)
+                )
+            }
+        }
+    }
+}
+
+/// `edema in val`.
+fn class(found: &ClassInSplit) -> String {
+    format!("{} in {}", found.class, found.split)
+}
+
+/// `line 3, a.png (train) = line 9, b.png (test)`.
+fn group(files: &Vec<DuplicateFile>) -> String {
+    let file = |file: &DuplicateFile| match file.split {
+        Some(split) => format!("{} ({split})", place(&file.name, file.line)),
+        None => place(&file.name, file.line),
+    };
+    files.iter().map(file).collect::<Vec<_>>().join(" = ")
+}
+
+/// `line 3, a.png`; the name alone in a directory.
+fn place(name: &str, line: usize) -> String {
+    if line == 0 { name.to_owned() } else { format!("line {line}, {name}") }
+}
+
+/// The first few, and how many more there are.
+fn examples<T>(all: &[T], text: impl Fn(&T) -> String) -> String {
+    let mut out = all.iter().take(MOST_EXAMPLES).map(text).collect::<Vec<_>>().join("; ");
+    if all.len() > MOST_EXAMPLES {
+        out += &format!("; and {} more", all.len() - MOST_EXAMPLES);
+    }
+    out
+}
+
+/// `1 image`, `2 images`, `3 classes`.
+fn count(number: usize, noun: &str) -> String {
+    let plural = if noun.ends_with('s') { "es" } else { "s" };
+    format!("{number} {noun}{}", if number == 1 { "" } else { plural })
+}
+
+/// Writes `text` after `bullet`, broken between words before [`COLUMNS`] and indented by the bullet's width.
+fn wrap(f: &mut Formatter<'_>, bullet: &str, text: &str) -> fmt::Result {
+    let mut column = bullet.len();
+    f.write_str(bullet)?;
+    for (index, word) in printable(text).split(' ').enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column + 1 + width > COLUMNS {
+            write!(f, "\n{:1$}", "", bullet.len())?;
+            column = bullet.len();
+        } else if index > 0 {
+            f.write_str(" ")?;
+            column += 1;
+        }
+        f.write_str(word)?;
+        column += width;
+    }
+    f.write_str("\n")
+}
+
+/// Names come from files: without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}

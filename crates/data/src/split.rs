@@ -1,0 +1,272 @@
+//! Who is trained on, who is validated on, who is tested on: decided by patient, never by image.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::random::{Purpose, stream};
+use crate::{Error, Labels, Manifest, Row};
+
+/// Train, val, test: 70 %, 15 % and 15 % of the images.
+pub const DEFAULT_FRACTIONS: [f64; 3] = [0.7, 0.15, 0.15];
+
+/// One part of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The plug-in learns from these.
+    Train,
+    /// These choose the best epoch, thresholds and temperature.
+    Val,
+    /// These are looked at once, for the final numbers.
+    Test,
+}
+
+impl Split {
+    /// All three, in order.
+    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+    /// `train`, `val`, `valid`, `validation` or `test`, in any case.
+    pub fn from_word(word: &str) -> Option<Split> {
+        let words = [
+            ("train", Split::Train),
+            ("val", Split::Val),
+            ("valid", Split::Val),
+            ("validation", Split::Val),
+            ("test", Split::Test),
+        ];
+        words.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, split)| split)
+    }
+
+    /// `train`, `val` or `test`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What [`Manifest::assign_splits`] did; displays as a sentence for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assigned {
+    /// Nothing: the manifest has its splits.
+    Nothing,
+    /// All three splits.
+    All {
+        /// Images in train, val and test.
+        images: [usize; 3],
+        /// Patients in train, val and test.
+        patients: [usize; 3],
+    },
+    /// Val, out of train, because the manifest had none.
+    ValFromTrain {
+        /// Images moved to val.
+        images: usize,
+        /// Their patients.
+        patients: usize,
+    },
+}
+
+impl fmt::Display for Assigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Assigned::Nothing => f.write_str("splits are those of the manifest"),
+            Assigned::All { images: [train, val, test], patients: [p_train, p_val, p_test] } => write!(
+                f,
+                "the manifest has no splits: assigned {train} images to train, {val} to val and {test} to test \
+                 ({p_train}, {p_val} and {p_test} patients)"
+            ),
+            Assigned::ValFromTrain { images, patients } => {
+                write!(
+                    f,
+                    "the manifest has no val split: moved {images} images ({patients} patients) from train to val"
+                )
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// Gives every image a split, if none has one; else, if there is train but no val, moves `fractions[1]` of train
+    /// to val; else does nothing.
+    ///
+    /// Rows of one patient stay together; each class is spread over the splits by `fractions` (train, val, test) as
+    /// evenly as a greedy assignment manages; a patient who alone shows a class goes to train. The result depends on
+    /// the rows and `seed`, not on the order of rows.
+    ///
+    /// # Errors
+    /// [`Error::Fractions`] unless they are in [0, 1], sum to 1, and train has something.
+    pub fn assign_splits(&mut self, seed: u64, fractions: [f64; 3]) -> Result<Assigned, Error> {
+        let valid = fractions.iter().all(|fraction| (0.0..=1.0).contains(fraction));
+        if !valid || fractions[0] == 0.0 || (fractions.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
+            return Err(Error::Fractions { found: fractions });
+        }
+        let has = |split| self.rows.iter().any(|row| row.split == Some(split));
+        if !self.has_splits() {
+            let (images, patients) = self.distribute(None, seed, fractions);
+            Ok(Assigned::All { images, patients })
+        } else if has(Split::Train) && !has(Split::Val) {
+            let fractions = [1.0 - fractions[1], fractions[1], 0.0];
+            let (images, patients) = self.distribute(Some(Split::Train), seed, fractions);
+            Ok(Assigned::ValFromTrain { images: images[1], patients: patients[1] })
+        } else {
+            Ok(Assigned::Nothing)
+        }
+    }
+
+    /// Distributes the rows that are in `from`; gives images and patients of each split.
+    fn distribute(&mut self, from: Option<Split>, seed: u64, fractions: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        let classes = self.classes.len();
+        let mut patients: BTreeMap<PatientKey, Patient> = BTreeMap::new();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.split == from) {
+            let patient = patients.entry(PatientKey::of(row)).or_insert_with(|| Patient::new(classes));
+            patient.add(index, &row.labels);
+        }
+        // Sorted by key: the order of rows is forgotten before the seed decides.
+        let mut patients: Vec<Patient> = patients.into_values().collect();
+        patients.shuffle(&mut stream(Purpose::Split, seed, 0, 0));
+        // Large patients first: the small ones then even out what is left.
+        patients.sort_by_key(|patient| std::cmp::Reverse(patient.rows.len()));
+
+        let splits = stratify(&patients, fractions);
+        let (mut images, mut people) = ([0; 3], [0; 3]);
+        for (patient, split) in patients.into_iter().zip(splits) {
+            people[split] += 1;
+            images[split] += patient.rows.len();
+            for row in patient.rows {
+                self.rows[row].split = Some(Split::ALL[split]);
+            }
+        }
+        (images, people)
+    }
+}
+
+/// Whose a row is: of a patient with an id, or of nobody else, told by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum PatientKey {
+    Id(String),
+    Row(String),
+}
+
+impl PatientKey {
+    pub(crate) fn of(row: &Row) -> Self {
+        match &row.patient_id {
+            Some(id) => PatientKey::Id(id.clone()),
+            None => PatientKey::Row(row.name.clone()),
+        }
+    }
+}
+
+/// Rows that must stay together.
+struct Patient {
+    rows: Vec<usize>,
+    /// Rows that show each class; one more for rows without a finding.
+    shown: Vec<usize>,
+}
+
+impl Patient {
+    fn new(classes: usize) -> Self {
+        Self { rows: Vec::new(), shown: vec![0; classes + 1] }
+    }
+
+    fn add(&mut self, row: usize, labels: &Labels) {
+        self.rows.push(row);
+        let nothing = self.shown.len() - 1;
+        let mut any = false;
+        for class in (0..nothing).filter(|&class| labels.has(class)) {
+            self.shown[class] += 1;
+            any = true;
+        }
+        self.shown[nothing] += usize::from(!any);
+    }
+}
+
+/// The split (0, 1, 2) of each patient: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, algorithm 1)
+/// with patients in place of examples.
+///
+/// The class with the fewest patients left comes first, because the common ones can still be balanced later. Each of
+/// its patients goes where most images of the class are still wanted, then where most images are.
+fn stratify(patients: &[Patient], fractions: [f64; 3]) -> Vec<usize> {
+    let mut splits = vec![0; patients.len()];
+    let mut open: Vec<usize> = (0..patients.len()).collect();
+    let mut wanted = Wanted::new(patients, fractions);
+    while let Some(class) = wanted.rarest_class() {
+        let alone = patients_of(patients, class) == 1;
+        open.retain(|&index| {
+            let shows = patients[index].shown[class] > 0;
+            if shows {
+                splits[index] = if alone { 0 } else { wanted.best_split(class) };
+                wanted.take(&patients[index], splits[index]);
+            }
+            !shows
+        });
+    }
+    splits
+}
+
+/// How many patients show `class`.
+fn patients_of(patients: &[Patient], class: usize) -> usize {
+    patients.iter().filter(|patient| patient.shown[class] > 0).count()
+}
+
+/// What each split still lacks; below zero where it has more than its share.
+struct Wanted {
+    /// Splits with a share at all.
+    open: Vec<usize>,
+    images: [f64; 3],
+    images_of: Vec<[f64; 3]>,
+    /// Patients of each class that have no split yet.
+    patients_of: Vec<usize>,
+}
+
+impl Wanted {
+    fn new(patients: &[Patient], fractions: [f64; 3]) -> Self {
+        let classes = patients.first().map_or(0, |patient| patient.shown.len());
+        let share = |images: usize| fractions.map(|fraction| fraction * images as f64);
+        let images_of = |class| share(patients.iter().map(|patient: &Patient| patient.shown[class]).sum());
+        Self {
+            open: (0..3).filter(|&split| fractions[split] > 0.0).collect(),
+            images: share(patients.iter().map(|patient| patient.rows.len()).sum()),
+            images_of: (0..classes).map(images_of).collect(),
+            patients_of: (0..classes).map(|class| patients_of(patients, class)).collect(),
+        }
+    }
+
+    /// The class with the fewest patients that have no split yet; `None` when all have one.
+    fn rarest_class(&self) -> Option<usize> {
+        (0..self.patients_of.len())
+            .filter(|&class| self.patients_of[class] > 0)
+            .min_by_key(|&class| self.patients_of[class])
+    }
+
+    /// Where `class` is wanted most, then where images are; the first of equals.
+    fn best_split(&self, class: usize) -> usize {
+        let want = |split: usize| (self.images_of[class][split], self.images[split]);
+        let mut best = self.open[0];
+        for &split in &self.open {
+            if want(split) > want(best) {
+                best = split;
+            }
+        }
+        best
+    }
+
+    fn take(&mut self, patient: &Patient, split: usize) {
+        self.images[split] -= patient.rows.len() as f64;
+        for (class, &shown) in patient.shown.iter().enumerate() {
+            self.images_of[class][split] -= shown as f64;
+            self.patients_of[class] -= usize::from(shown > 0);
+        }
+    }
+}
