@@ -21,6 +21,13 @@ impl AttentionShape {
         self.width / self.heads
     }
 
+    /// Asserts that the heads tile the width and that `qkv [t, 3d]` and `o [t, d]` are of this shape.
+    fn check(self, qkv: &[f32], o: &[f32]) {
+        let AttentionShape { tokens, heads, width } = self;
+        assert!(width.is_multiple_of(heads), "{heads} heads do not tile width {width}");
+        assert!(qkv.len() == tokens * 3 * width && o.len() == tokens * width, "attention shapes");
+    }
+
     fn scale(self) -> f32 {
         1.0 / (self.head_width() as f32).sqrt()
     }
@@ -44,6 +51,7 @@ impl Kernels {
     /// `o [t, d]` from `qkv [t, 3d]` of one image; `scores` is scratch.
     pub fn attention(&self, shape: AttentionShape, qkv: &[f32], o: &mut [f32], scores: &mut Vec<f32>) {
         let AttentionShape { tokens: t, heads, width } = shape;
+        shape.check(qkv, o);
         scores.resize(t * t, 0.0);
         for head in 0..heads {
             self.attention_probabilities(shape, qkv, head, scores);
@@ -62,6 +70,8 @@ impl Kernels {
         scores: &mut Vec<f32>,
     ) {
         let AttentionShape { tokens: t, heads, width } = shape;
+        shape.check(qkv, d_o);
+        assert_eq!(d_qkv.len(), qkv.len(), "attention shapes");
         scores.resize(2 * t * t, 0.0);
         let (p, d_p) = scores.split_at_mut(t * t);
         for head in 0..heads {

@@ -16,7 +16,7 @@ pub struct PackedWeight {
 impl PackedWeight {
     /// Packs a dense row-major `[out, in]`.
     pub fn new(data: Vec<f32>, out: usize, input: usize) -> Self {
-        assert_eq!(data.len(), out * input, "expected [{out}, {input}]");
+        assert!(out.checked_mul(input) == Some(data.len()), "{} values, expected [{out}, {input}]", data.len());
         PackedWeight { rows: out, cols: input, data }
     }
 
@@ -50,8 +50,9 @@ pub(crate) fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_
     if c.rows == 0 || c.cols == 0 {
         return;
     }
-    // SAFETY: a view's constructor asserts that its last element lies inside its slice, `t()` keeps that set of
-    // elements, the three shapes agree (asserted above), and `c` is borrowed mutably, so it overlaps neither input.
+    // SAFETY: a view's constructor asserts that its last element lies inside its slice, so offsets fit an `isize`;
+    // `t()` keeps that set of elements; the rows of `c` do not overlap one another; the three shapes agree (asserted
+    // above); `c` is borrowed mutably, so it overlaps neither input. With no inner dimension no input is read.
     unsafe {
         gemm::gemm(
             c.rows,
@@ -118,8 +119,7 @@ impl Kernels {
 
     /// `d_w += d_yᵀ x`, `d_b += Σ d_y` over rows; `x [m, in]`, `d_y [m, out]`; an empty `d_b` is skipped.
     pub fn linear_backward_weight(&self, x: &[f32], d_y: &[f32], d_w: &mut [f32], d_b: &mut [f32], out: usize) {
-        let m = d_y.len() / out;
-        let input = x.len() / m.max(1);
+        let (m, input) = (d_y.len() / out, d_w.len() / out);
         self.matmul(MatMut::new(d_w, out, input), 1.0, 1.0, Mat::new(d_y, m, out).t(), Mat::new(x, m, input));
         if !d_b.is_empty() {
             assert_eq!(d_b.len(), out, "bias gradient");

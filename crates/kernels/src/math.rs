@@ -21,7 +21,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * f + 8.333_452e-3;
     let p = p * f + 4.166_579_6e-2;
     let p = p * f + 1.666_666_5e-1;
-    let p = p * f + 5.000_000_1e-1;
+    let p = p * f + 0.5;
     let y = p * f * f + f + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     y * f32::from_bits(exponent)
@@ -38,14 +38,14 @@ pub(crate) fn erf(x: f32) -> f32 {
     let p = -2.726_142_3e-10;
     let p = p * s + 2.770_681_5e-8;
     let p = p * s - 2.101_024e-6;
-    let p = p * s - 5.692_506_5e-5;
+    let p = p * s - 5.692_506_2e-5;
     let p = p * s - 7.349_906_5e-4;
     let p = p * s - 2.954_6e-3;
     let p = p * s - 1.609_603_3e-2;
-    let q = -1.456_607_2e-5;
-    let q = q * s - 2.133_740_6e-4;
+    let q = -1.456_607_15e-5;
+    let q = q * s - 2.133_740_5e-4;
     let q = q * s - 1.682_827_e-3;
-    let q = q * s - 7.373_329e-3;
+    let q = q * s - 7.373_329_3e-3;
     let q = q * s - 1.426_473_9e-2;
     x * p / q
 }

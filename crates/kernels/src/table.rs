@@ -6,6 +6,10 @@ use crate::view::{Mat, MatMut};
 use crate::{gelu, linear, norm, softmax};
 use std::sync::OnceLock;
 
+type Layernorm = unsafe fn(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]);
+type LayernormBackward = unsafe fn(x: &[f32], gamma: &[f32], eps: f32, d_y: &[f32], d_x: &mut [f32]);
+type LayernormBackwardAffine = unsafe fn(x: &[f32], eps: f32, d_y: &[f32], d_gamma: &mut [f32], d_beta: &mut [f32]);
+
 /// Function pointers of one instruction set.
 ///
 /// The pointers are `unsafe` because calling one on a machine without its instructions is undefined;
@@ -15,9 +19,9 @@ pub struct Kernels {
     /// The instruction set in use.
     pub isa: Isa,
     pub(crate) matmul: fn(MatMut<'_>, f32, f32, Mat<'_>, Mat<'_>),
-    layernorm: unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]),
-    layernorm_backward: unsafe fn(&[f32], &[f32], f32, &[f32], &mut [f32]),
-    layernorm_backward_affine: unsafe fn(&[f32], f32, &[f32], &mut [f32], &mut [f32]),
+    layernorm: Layernorm,
+    layernorm_backward: LayernormBackward,
+    layernorm_backward_affine: LayernormBackwardAffine,
     softmax: unsafe fn(&mut [f32], usize, f32),
     softmax_backward: unsafe fn(&[f32], &mut [f32], usize, f32),
     gelu: unsafe fn(Gelu, &[f32], &mut [f32]),

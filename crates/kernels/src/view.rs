@@ -19,25 +19,39 @@ pub struct MatMut<'a> {
     pub(crate) row_stride: usize,
 }
 
-/// Asserts that a view of this shape ends inside `len` values.
-fn assert_inside(len: usize, rows: usize, cols: usize, row_stride: usize) {
-    assert!(cols <= row_stride || rows <= 1, "rows overlap: {cols} columns, stride {row_stride}");
-    if rows > 0 && cols > 0 {
-        let end = (rows - 1) * row_stride + cols;
-        assert!(end <= len, "view [{rows}, {cols}] with stride {row_stride} ends at {end} of {len}");
+/// The row stride of a view whose every element lies inside `len` values.
+///
+/// Pointer arithmetic relies on this assertion, so it must not wrap. The stride of a single row means nothing and is
+/// replaced by its length: a stride that is kept is smaller than the slice.
+fn checked_stride(len: usize, rows: usize, cols: usize, row_stride: usize) -> usize {
+    if rows <= 1 || cols == 0 {
+        assert!(rows * cols <= len, "view [{rows}, {cols}] leaves its {len} values");
+        return cols;
     }
+    assert!(cols <= row_stride, "rows overlap: {cols} columns, stride {row_stride}");
+    let end = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols));
+    assert!(
+        end.is_some_and(|end| end <= len),
+        "view [{rows}, {cols}] with stride {row_stride} leaves its {len} values"
+    );
+    row_stride
+}
+
+/// Asserts that a dense `[rows, cols]` has exactly `len` values.
+fn assert_dense(len: usize, rows: usize, cols: usize) {
+    assert!(rows.checked_mul(cols) == Some(len), "{len} values, expected [{rows}, {cols}]");
 }
 
 impl<'a> Mat<'a> {
     /// A dense row-major matrix, `[rows, cols]`.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "expected [{rows}, {cols}]");
+        assert_dense(data.len(), rows, cols);
         Self::strided(data, rows, cols, cols)
     }
 
     /// `cols` columns at the start of rows that are `row_stride` apart.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert_inside(data.len(), rows, cols, row_stride);
+        let row_stride = checked_stride(data.len(), rows, cols, row_stride);
         Mat { data, rows, cols, row_stride, col_stride: 1 }
     }
 
@@ -50,13 +64,13 @@ impl<'a> Mat<'a> {
 impl<'a> MatMut<'a> {
     /// A dense row-major matrix, `[rows, cols]`.
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "expected [{rows}, {cols}]");
+        assert_dense(data.len(), rows, cols);
         Self::strided(data, rows, cols, cols)
     }
 
     /// `cols` columns at the start of rows that are `row_stride` apart.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert_inside(data.len(), rows, cols, row_stride);
+        let row_stride = checked_stride(data.len(), rows, cols, row_stride);
         MatMut { data, rows, cols, row_stride }
     }
 }
