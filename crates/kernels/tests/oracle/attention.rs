@@ -1,0 +1,152 @@
+//! Attention of one image on a fused projection, and its gradient.
+
+use crate::exact::{Exact, exact, sum};
+use crate::problem::{Problem, Random, assert_gradient, central_differences, dot, every_isa};
+use crate::softmax::softmax;
+use melo_kernels::{AttentionShape, Kernels};
+
+#[derive(Debug)]
+struct Attention {
+    backward: bool,
+    tokens: usize,
+    heads: usize,
+    width: usize,
+    /// Half the range of q, k and v: larger values make sharper probabilities.
+    spread: f32,
+}
+
+impl Attention {
+    fn inputs(&self) -> (Vec<f32>, Vec<f32>) {
+        let mut random = Random::new(self.tokens * 17 + self.width);
+        (random.around(self.tokens * 3 * self.width, 0.0, self.spread), random.values(self.tokens * self.width))
+    }
+
+    fn shape(&self) -> AttentionShape {
+        AttentionShape { tokens: self.tokens, heads: self.heads, width: self.width }
+    }
+
+    fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Where part 0, 1 or 2 (q, k, v) of a head's row lies in `qkv`.
+    fn at(&self, part: usize, head: usize, row: usize, column: usize) -> usize {
+        row * 3 * self.width + part * self.width + head * self.head_width() + column
+    }
+
+    /// Probabilities `[t, t]` of a head.
+    ///
+    /// A rounding of a score, or of its row's largest, moves its probability by as much, relatively.
+    fn probabilities(&self, qkv: &[Exact], head: usize) -> Vec<Exact> {
+        let (t, w) = (self.tokens, self.head_width());
+        let scale = 1.0 / (w as f64).sqrt();
+        (0..t)
+            .flat_map(|i| {
+                let scores: Vec<Exact> =
+                    (0..t).map(|j| sum(w, |l| qkv[self.at(0, head, i, l)] * qkv[self.at(1, head, j, l)])).collect();
+                let largest = scores.iter().fold(0.0, |a: f64, s| a.max(s.mass * scale));
+                let p = softmax(&scores.iter().map(|s| s.value).collect::<Vec<_>>(), scale);
+                p.into_iter().map(move |p| Exact { value: p, mass: p * (1.0 + 2.0 * largest) })
+            })
+            .collect()
+    }
+}
+
+impl Problem for Attention {
+    fn steps(&self) -> usize {
+        16 + (1 + usize::from(self.backward)) * (self.tokens + self.head_width())
+    }
+
+    fn reference(&self) -> Vec<Exact> {
+        let (t, w, d) = (self.tokens, self.head_width(), self.width);
+        let (qkv, d_o) = self.inputs();
+        let (qkv, d_o) = (exact(&qkv), exact(&d_o));
+        let mut o = vec![Exact::ZERO; t * d];
+        let mut d_qkv = vec![Exact::ZERO; t * 3 * d];
+        for head in 0..self.heads {
+            let p = self.probabilities(&qkv, head);
+            let column = |l: usize| head * w + l;
+            for (i, l) in (0..t).flat_map(|i| (0..w).map(move |l| (i, l))) {
+                o[i * d + column(l)] = sum(t, |j| p[i * t + j] * qkv[self.at(2, head, j, l)]);
+            }
+            if !self.backward {
+                continue;
+            }
+            let d_p: Vec<Exact> = (0..t * t)
+                .map(|at| sum(w, |l| d_o[at / t * d + column(l)] * qkv[self.at(2, head, at % t, l)]))
+                .collect();
+            let scale = 1.0 / (w as f64).sqrt();
+            let scale = Exact { value: scale, mass: scale };
+            let mean: Vec<Exact> = (0..t).map(|i| sum(t, |j| p[i * t + j] * d_p[i * t + j])).collect();
+            let d_s: Vec<Exact> = (0..t * t).map(|at| scale * p[at] * (d_p[at] - mean[at / t])).collect();
+            for (i, l) in (0..t).flat_map(|i| (0..w).map(move |l| (i, l))) {
+                d_qkv[self.at(0, head, i, l)] = sum(t, |j| d_s[i * t + j] * qkv[self.at(1, head, j, l)]);
+                d_qkv[self.at(1, head, i, l)] = sum(t, |j| d_s[j * t + i] * qkv[self.at(0, head, j, l)]);
+                d_qkv[self.at(2, head, i, l)] = sum(t, |j| p[j * t + i] * d_o[j * d + column(l)]);
+            }
+        }
+        if self.backward { d_qkv } else { o }
+    }
+
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let (qkv, mut d_o) = self.inputs();
+        // Scratch of an earlier, larger call.
+        let mut scores = vec![f32::NAN; 100_000];
+        if self.backward {
+            let mut d_qkv = vec![f32::NAN; qkv.len()];
+            kernels.attention_backward(self.shape(), &qkv, &d_o, &mut d_qkv, &mut scores);
+            return d_qkv;
+        }
+        d_o.fill(f32::NAN);
+        kernels.attention(self.shape(), &qkv, &mut d_o, &mut scores);
+        d_o
+    }
+}
+
+#[test]
+fn attention_and_its_gradient_are_their_formulas() {
+    for backward in [false, true] {
+        for tokens in [1, 2, 5, 197] {
+            for (heads, width) in [(1, 1), (1, 3), (2, 6), (1, 16), (1, 17), (3, 48), (1, 64), (3, 192)] {
+                for spread in [0.5, 2.0] {
+                    Attention { backward, tokens, heads, width, spread }.check();
+                }
+            }
+        }
+        Attention { backward, tokens: 197, heads: 12, width: 768, spread: 1.0 }.check();
+    }
+}
+
+#[test]
+fn attention_backward_is_the_derivative_of_attention() {
+    let problem = Attention { backward: true, tokens: 5, heads: 2, width: 6, spread: 1.5 };
+    let (qkv, d_o) = problem.inputs();
+    let (t, w, d) = (problem.tokens, problem.head_width(), problem.width);
+    let numeric = central_differences(&qkv, |qkv| {
+        let mut o = vec![0.0; t * d];
+        for (head, i) in (0..problem.heads).flat_map(|head| (0..t).map(move |i| (head, i))) {
+            let value = |part, row, l| qkv[problem.at(part, head, row, l)];
+            let scores: Vec<f64> = (0..t).map(|j| (0..w).map(|l| value(0, i, l) * value(1, j, l)).sum()).collect();
+            let p = softmax(&scores, 1.0 / (w as f64).sqrt());
+            for l in 0..w {
+                o[i * d + head * w + l] = (0..t).map(|j| p[j] * value(2, j, l)).sum();
+            }
+        }
+        dot(&o, &d_o)
+    });
+    for k in every_isa() {
+        let mut d_qkv = vec![0.0; qkv.len()];
+        k.attention_backward(problem.shape(), &qkv, &d_o, &mut d_qkv, &mut Vec::new());
+        assert_gradient("attention", k, &d_qkv, &numeric);
+    }
+}
+
+#[test]
+fn equal_tokens_attend_equally() {
+    let row = [0.5, -1.0, 2.0, 1.0, 0.25, -0.75];
+    for k in every_isa() {
+        let mut o = [0.0; 8];
+        k.attention(AttentionShape { tokens: 4, heads: 1, width: 2 }, &row.repeat(4), &mut o, &mut Vec::new());
+        assert_eq!(o, [0.25, -0.75, 0.25, -0.75, 0.25, -0.75, 0.25, -0.75], "{}", k.isa);
+    }
+}

@@ -1,0 +1,13 @@
+//! Every kernel on every instruction set against naive f64 oracles, every backward against central differences of the
+//! f64 forward, and every view that must be refused.
+
+mod attention;
+mod exact;
+mod gelu;
+mod linear;
+mod lowrank;
+mod matmul;
+mod norm;
+mod problem;
+mod softmax;
+mod views;
