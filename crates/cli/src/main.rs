@@ -1,3 +1,110 @@
-//! The `melo` command.
+//! The `melo` command: one file a verb.
 
-fn main() {}
+mod machine;
+mod progress;
+mod verbs;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Low-rank plug-ins on a frozen Vision Transformer, for medical image diagnosis.
+#[derive(Parser)]
+#[command(
+    name = "melo",
+    version,
+    max_term_width = 100,
+    after_help = "Start here:\n  \
+    melo quickstart                       everything on generated images, in two minutes\n  \
+    melo data check labels.csv            before training\n  \
+    melo train --backbone vit.safetensors --data labels.csv --out task.safetensors\n\n\
+    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted."
+)]
+struct Cli {
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Quickstart(verbs::quickstart::Args),
+    Train(verbs::train::Args),
+    Eval(verbs::eval::Args),
+    Predict(verbs::predict::Args),
+    /// Look at plug-ins
+    #[command(subcommand)]
+    Plugin(verbs::plugin::Verb),
+    /// Look at backbones
+    #[command(subcommand)]
+    Backbone(verbs::backbone::Verb),
+    /// Look at data before training
+    #[command(subcommand)]
+    Data(verbs::data::Verb),
+    Pretrain(verbs::pretrain::Args),
+    Completions(verbs::completions::Args),
+}
+
+/// Why a verb ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something went wrong; the sentence says what, where, and what to do.
+    Message(String),
+    /// Everything that went wrong was already said.
+    Reported,
+    /// Stopped by the user.
+    Interrupted(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Message(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Reported) => ExitCode::FAILURE,
+        Err(Failure::Message(message)) => {
+            eprintln!("melo: {message}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Interrupted(message)) => {
+            eprintln!("melo: {message}");
+            ExitCode::from(130)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let threads = cli.threads.map_or_else(machine::cores, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    pool.install(|| match cli.verb {
+        Verb::Quickstart(args) => verbs::quickstart::run(&args),
+        Verb::Train(args) => verbs::train::run(&args),
+        Verb::Eval(args) => verbs::eval::run(&args),
+        Verb::Predict(args) => verbs::predict::run(&args),
+        Verb::Plugin(verb) => verbs::plugin::run(&verb),
+        Verb::Backbone(verb) => verbs::backbone::run(&verb),
+        Verb::Data(verb) => verbs::data::run(&verb),
+        Verb::Pretrain(args) => verbs::pretrain::run(&args),
+        Verb::Completions(args) => verbs::completions::run(&args),
+    })
+}
+
+/// Prints to standard output; a reader that went away (`| head`) ends the program quietly.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints one JSON value on one line.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    say(serde_json::to_string(value)?);
+    Ok(())
+}

@@ -2,9 +2,33 @@
 
 use crate::error::Error;
 use melo_data::Augment;
-use melo_vit::LoraConfig;
+use melo_vit::{LoraConfig, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// Defaults of a run, for the library and the command line alike.
+pub mod defaults {
+    /// Rank of the paper's experiments.
+    pub const RANK: usize = 4;
+    /// Passes over the training split.
+    pub const EPOCHS: usize = 20;
+    /// Images a step.
+    pub const BATCH_SIZE: usize = 16;
+    /// Highest learning rate.
+    pub const LEARNING_RATE: f64 = 2e-3;
+    /// Floor of the cosine, as the paper's code.
+    pub const MIN_LEARNING_RATE: f64 = 1e-6;
+    /// Epochs of warm-up.
+    pub const WARMUP_EPOCHS: f64 = 1.0;
+    /// Weight decay.
+    pub const WEIGHT_DECAY: f64 = 0.05;
+    /// Gradient norm.
+    pub const CLIP_NORM: f64 = 1.0;
+    /// Label smoothing, as the paper's code.
+    pub const LABEL_SMOOTHING: f64 = 0.1;
+    /// Epochs without a better validation AUC.
+    pub const PATIENCE: usize = 10;
+}
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +94,31 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// The defaults: rank 4 on query and value of all `depth` blocks.
+    pub fn new(depth: usize) -> Self {
+        TrainConfig {
+            method: Method::Lora,
+            lora: LoraConfig {
+                rank: defaults::RANK,
+                alpha: defaults::RANK as f32,
+                targets: vec![Target::Q, Target::V],
+                blocks: (0..depth).collect(),
+            },
+            epochs: defaults::EPOCHS,
+            batch_size: defaults::BATCH_SIZE,
+            learning_rate: defaults::LEARNING_RATE,
+            min_learning_rate: defaults::MIN_LEARNING_RATE,
+            warmup_epochs: defaults::WARMUP_EPOCHS,
+            weight_decay: defaults::WEIGHT_DECAY,
+            clip_norm: defaults::CLIP_NORM,
+            label_smoothing: defaults::LABEL_SMOOTHING,
+            class_weights: ClassWeights::None,
+            patience: defaults::PATIENCE,
+            augment: Augment::default(),
+            seed: 0,
+        }
+    }
+
     /// Checks every range.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ mod state;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWStep};
-pub use config::{ClassWeights, Method, TrainConfig};
+pub use config::{ClassWeights, Method, TrainConfig, defaults};
 pub use error::Error;
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;

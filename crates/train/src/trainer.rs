@@ -306,6 +306,7 @@ impl<'a> Run<'a> {
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
         let mut card = self.task.card.clone();
+        card.lora = self.config.lora.clone();
         card.provenance.seed = self.config.seed;
         card.provenance.train_images = self.task.train.len();
         card.provenance.settings = serde_json::to_value(self.config).expect("settings are plain data");

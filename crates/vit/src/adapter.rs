@@ -70,6 +70,11 @@ pub struct LoraConfig {
 }
 
 impl LoraConfig {
+    /// Adapts nothing: a linear probe.
+    pub fn none() -> Self {
+        LoraConfig { rank: 0, alpha: 1.0, targets: Vec::new(), blocks: Vec::new() }
+    }
+
     /// `alpha / r`, never rounded.
     pub fn scale(&self) -> f32 {
         self.alpha / self.rank as f32

@@ -1,5 +1,6 @@
 //! The frozen backbone: loaded once, shared by every plug-in, told apart by its digest.
 
+use crate::card::BackboneReference;
 use crate::config::{ModelDescription, VitConfig};
 use crate::error::Error;
 use crate::head::Head;
@@ -208,6 +209,11 @@ impl Backbone {
     /// The same weights in another file, in another order, or without their classifier have the same digest.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What a card says of this backbone.
+    pub fn reference(&self) -> BackboneReference {
+        BackboneReference { digest: self.digest.clone(), name: self.name.clone() }
     }
 
     /// The instruction set in use.

@@ -73,6 +73,29 @@ impl TaskCard {
     /// The version of the format that this software writes and reads.
     pub const FORMAT: u32 = 1;
 
+    /// A card before any training: no adapter, no calibration, no metrics.
+    pub fn new(
+        task: String,
+        kind: TaskKind,
+        classes: Vec<String>,
+        preprocess: Preprocess,
+        backbone: BackboneReference,
+    ) -> Self {
+        TaskCard {
+            format: TaskCard::FORMAT,
+            task,
+            kind,
+            thresholds: vec![0.5; classes.len()],
+            classes,
+            preprocess,
+            lora: LoraConfig::none(),
+            backbone,
+            temperature: 1.0,
+            metrics: BTreeMap::new(),
+            provenance: Provenance::default(),
+        }
+    }
+
     /// Checks what the card says against itself.
     ///
     /// # Errors
@@ -96,7 +119,7 @@ impl TaskCard {
         }
         let Preprocess { size, crop_pct, std, mean, .. } = &self.preprocess;
         let finite = mean.iter().chain(std).all(|x| x.is_finite()) && std.iter().all(|&s| s > 0.0);
-        if !(1..=4096).contains(size) || !(*crop_pct > 0.0 && *crop_pct <= 1.0) || !finite {
+        if !((1..=4096).contains(size) && *crop_pct > 0.0 && *crop_pct <= 1.0 && finite) {
             return Err("preprocess: size, crop_pct, mean or std is out of range".into());
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, hex};
-use crate::card::TaskCard;
+use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
@@ -99,6 +99,17 @@ impl Plugin {
         }
         file.read_all(&shapes, adapter.tensors_mut().into_iter().chain(head.tensors_mut()).collect())?;
         Ok(Plugin { card, adapter, head, digest: hex(&Sha256::digest(file.bytes())) })
+    }
+
+    /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
+    pub fn own_classifier(backbone: &Backbone) -> Option<Self> {
+        let head = backbone.classifier.clone()?;
+        let classes = (0..head.classes()).map(|class| class.to_string()).collect();
+        let preprocess = backbone.preprocess.clone();
+        let card =
+            TaskCard::new(backbone.name.clone(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
+        let adapter = Adapter::zeros(&card.lora, &backbone.config);
+        Some(Plugin { card, adapter, head, digest: String::new() })
     }
 
     /// Writes the plug-in atomically.

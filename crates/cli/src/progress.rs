@@ -1,0 +1,106 @@
+//! Progress of long work on standard error: a live bar on a terminal, plain lines when piped.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use melo_train::{EpochRow, Event};
+use std::io::IsTerminal;
+
+/// The column heads of the lines of [`epoch_line`].
+const EPOCH_HEAD: &str = "epoch  train loss  val loss  val AUC  val ACC  images/s";
+
+/// A bar that counts to `total`; invisible when standard error is not a terminal.
+pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}").expect("the template is valid");
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_style(style.progress_chars("=> "));
+    bar.set_prefix(what);
+    bar
+}
+
+/// Shows a training run.
+pub(crate) struct TrainProgress {
+    bar: ProgressBar,
+    epochs: usize,
+    train_images: usize,
+    started: std::time::Instant,
+    images_done: usize,
+    epochs_before: usize,
+}
+
+impl TrainProgress {
+    pub(crate) fn new(epochs: usize, train_images: usize) -> Self {
+        TrainProgress {
+            bar: bar(epochs * train_images, "train"),
+            epochs,
+            train_images,
+            started: std::time::Instant::now(),
+            images_done: 0,
+            epochs_before: 0,
+        }
+    }
+
+    pub(crate) fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::Started { trainable, backbone, epochs_done } => {
+                self.started = std::time::Instant::now();
+                self.epochs_before = epochs_done;
+                let percent = percent(trainable, backbone);
+                self.line(format!("{trainable} trainable parameters, {percent:.3} % of the backbone's {backbone}"));
+                if epochs_done > 0 {
+                    self.line(format!("resuming after epoch {epochs_done} of {}", self.epochs));
+                }
+                self.line(EPOCH_HEAD.to_owned());
+            }
+            Event::Step { epoch, images, loss } => {
+                self.images_done = (epoch - 1) * self.train_images + images;
+                self.bar.set_position(self.images_done as u64);
+                let done = self.images_done - self.epochs_before * self.train_images;
+                let rate = done as f64 / self.started.elapsed().as_secs_f64();
+                let left = (self.epochs * self.train_images - self.images_done) as f64 / rate;
+                let message = format!(
+                    "epoch {epoch}/{}  loss {loss:.4}  {rate:.1} images/s  {} left",
+                    self.epochs,
+                    duration(left)
+                );
+                self.bar.set_message(message);
+            }
+            Event::Epoch(row) => self.line(epoch_line(row)),
+        }
+    }
+
+    fn line(&self, text: String) {
+        match self.bar.is_hidden() {
+            true => eprintln!("{text}"),
+            false => self.bar.println(text),
+        }
+    }
+
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Trained values in percent of the backbone's.
+pub(crate) fn percent(trainable: usize, backbone: usize) -> f64 {
+    100.0 * trainable as f64 / backbone as f64
+}
+
+fn epoch_line(row: &EpochRow) -> String {
+    let mark = if row.best { "  best" } else { "" };
+    format!(
+        "{:>5}  {:>10.4}  {:>8.4}  {:>7.4}  {:>7.4}  {:>8.1}{mark}",
+        row.epoch, row.train_loss, row.val_loss, row.val_auc_macro, row.val_acc, row.images_per_s
+    )
+}
+
+/// Seconds as `1 h 02 min`, `3 min 05 s` or `7 s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, min, s) => format!("{min} min {s:02} s"),
+        (h, min, _) => format!("{h} h {min:02} min"),
+    }
+}

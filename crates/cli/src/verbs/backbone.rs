@@ -1,0 +1,72 @@
+//! `melo backbone`: what a checkpoint holds.
+
+use crate::{Failure, say, say_json};
+use melo_vit::Backbone;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Show a backbone's architecture, preprocessing and digest
+    #[command(after_help = "Example:\n  melo backbone info deit_tiny_patch16_224.safetensors --json")]
+    Info {
+        /// Weights: timm safetensors with their JSON beside them, or a file of `melo pretrain`
+        backbone: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
+    let Verb::Info { backbone: path, json } = verb;
+    let backbone = Backbone::load(path)?;
+    let classes = backbone.classifier.as_ref().map(|head| head.classes());
+    let parameters = backbone.config.parameters();
+    if *json {
+        return say_json(&json!({
+            "backbone": path,
+            "name": backbone.name,
+            "parameters": parameters,
+            "config": backbone.config,
+            "preprocess": backbone.preprocess,
+            "classifier_classes": classes,
+            "backbone_digest": backbone.digest(),
+            "isa": backbone.isa().to_string(),
+        }));
+    }
+    let config = &backbone.config;
+    let preprocess = &backbone.preprocess;
+    say(format!(
+        "name        {}\n\
+         shape       {} blocks, width {}, {} heads, MLP {}, patches of {} px\n\
+         parameters  {parameters} without a classifier\n\
+         input       {} px (positions for {} px), {:?} crop of {:.3}, {:?}, mean {:?}, std {:?}\n\
+         details     eps {:e}, GELU {:?}, pooling {:?}{}{}\n\
+         classifier  {}\n\
+         computes on {}\n\
+         digest      {}",
+        backbone.name,
+        config.depth,
+        config.width,
+        config.heads,
+        config.mlp_hidden,
+        config.patch,
+        preprocess.size,
+        config.image_size,
+        preprocess.crop_mode,
+        preprocess.crop_pct,
+        preprocess.interpolation,
+        preprocess.mean,
+        preprocess.std,
+        config.eps,
+        config.activation,
+        config.pool,
+        if config.pre_norm { ", norm before the blocks" } else { "" },
+        if config.distilled { ", distillation token" } else { "" },
+        classes.map_or("none".to_owned(), |c| format!("{c} classes")),
+        backbone.isa(),
+        backbone.digest(),
+    ));
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `melo data`: what is wrong with a data set, before training meets it.
+
+use crate::progress::bar;
+use crate::{Failure, say, say_json};
+use melo_data::{DEFAULT_FRACTIONS, Manifest, check};
+use std::path::PathBuf;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Decode every image and list what is broken, missing, leaking or doubtful
+    #[command(after_help = "Examples:\n  melo data check labels.csv\n  melo data check images/ --json\n\n\
+        A manifest is a CSV with the columns path,split,label[,patient_id] (one class an image), or\n\
+        path,split,<a 0/1 column for every finding>[,patient_id]; or a folder with a folder for every class.\n\
+        Exit status 1 when something would stop training.")]
+    Check {
+        /// CSV manifest, or a folder with a folder for every class
+        data: PathBuf,
+        /// Seed of the patient-wise splits, when the manifest has none
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
+    let Verb::Check { data, seed, json } = verb;
+    let mut manifest = Manifest::read(data)?;
+    let assigned = manifest.assign_splits(*seed, DEFAULT_FRACTIONS)?;
+    let bar = bar(manifest.rows.len(), "check");
+    let report = check(&manifest, &|done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    if *json {
+        say_json(&report)?;
+    } else {
+        say(format!("{report}\n{assigned}").trim_end());
+    }
+    if report.problems.is_empty() { Ok(()) } else { Err(Failure::Reported) }
+}

@@ -1,0 +1,143 @@
+//! `melo eval`: a plug-in measured on a split.
+
+use super::task::open_split;
+use crate::{Failure, say, say_json};
+use clap::ValueEnum;
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
+use melo_eval::Metrics;
+use melo_vit::{Backbone, Plugin, TaskCard, TaskKind, Workspace};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Measure a plug-in on a labelled split
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv\n  \
+    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --split val --json \\\n    \
+    --predictions wbc_val.csv")]
+pub(crate) struct Args {
+    /// Weights that the plug-in was trained on
+    #[arg(long)]
+    backbone: PathBuf,
+    /// Plug-in
+    #[arg(long)]
+    plugin: PathBuf,
+    /// CSV manifest, or a folder with a folder for every class
+    #[arg(long)]
+    data: PathBuf,
+    /// Split to measure on
+    #[arg(long, value_enum, default_value_t = SplitArg::Test)]
+    split: SplitArg,
+    /// Write every image's probabilities to this CSV
+    #[arg(long, value_name = "CSV")]
+    predictions: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitArg {
+    Train,
+    Val,
+    Test,
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Split {
+        match split {
+            SplitArg::Train => Split::Train,
+            SplitArg::Val => Split::Val,
+            SplitArg::Test => Split::Test,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let backbone = Backbone::load(&args.backbone)?;
+    let plugin = Plugin::load(&args.plugin, &backbone)?;
+    let split = Split::from(args.split);
+    let manifest = read_manifest(&args.data, &plugin.card)?;
+    let cache = Arc::new(Cache::new(0));
+    let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
+    let probabilities = probabilities(&backbone, &plugin, &dataset)?;
+    let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
+    if let Some(path) = &args.predictions {
+        write_predictions(path, &plugin.card, &dataset, &probabilities)?;
+    }
+    if args.json {
+        return say_json(&summary(&plugin, &backbone, split, &metrics)?);
+    }
+    say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
+    say(melo_eval::table(&metrics, &plugin.card.classes).trim_end());
+    Ok(())
+}
+
+/// The manifest with the splits that training saw and the classes in the plug-in's order.
+pub(crate) fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
+    let mut manifest = Manifest::read(data)?;
+    if manifest.multi_label != (card.kind == TaskKind::MultiLabel) {
+        let (found, expected) = match manifest.multi_label {
+            true => ("a 0/1 column for every finding", "one `label` column"),
+            false => ("one `label` column", "a 0/1 column for every finding"),
+        };
+        return Err(Failure::Message(format!("{}: has {found}, but the plug-in needs {expected}", data.display())));
+    }
+    manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
+    Ok(manifest.with_classes(&card.classes)?)
+}
+
+/// Calibrated probabilities `[n, c]` of a data set in order.
+pub(crate) fn probabilities(backbone: &Backbone, plugin: &Plugin, dataset: &Dataset) -> Result<Vec<f32>, Failure> {
+    let order: Vec<usize> = (0..dataset.len()).collect();
+    let source = dataset.epoch(&order, None);
+    let shape = (dataset.len(), plugin.card.preprocess.size);
+    let parts = (Some(&plugin.adapter), &plugin.head);
+    let mut values = backbone.forward_with(&source, shape, parts, &Workspace::default())?;
+    values.chunks_exact_mut(plugin.card.classes.len()).for_each(|logits| plugin.card.probabilities(logits));
+    Ok(values)
+}
+
+fn summary(plugin: &Plugin, backbone: &Backbone, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
+    let mut object = Map::new();
+    object.insert("task".into(), json!(plugin.card.task));
+    object.insert("split".into(), json!(split.word()));
+    object.insert("classes".into(), json!(plugin.card.classes));
+    if let Value::Object(fields) = serde_json::to_value(metrics)? {
+        for (field, value) in fields {
+            let value = match value {
+                Value::Array(values) if field.ends_with("_per_class") => {
+                    plugin.card.classes.iter().cloned().zip(values).collect::<Map<_, _>>().into()
+                }
+                other => other,
+            };
+            object.insert(field, value);
+        }
+    }
+    object.insert("plugin_digest".into(), json!(plugin.digest));
+    object.insert("backbone_digest".into(), json!(backbone.digest()));
+    Ok(Value::Object(object))
+}
+
+fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilities: &[f32]) -> Result<(), Failure> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let mut head = vec!["path".to_owned()];
+    match card.kind {
+        TaskKind::SingleLabel => head.push("label".to_owned()),
+        TaskKind::MultiLabel => head.extend(card.classes.iter().map(|class| format!("label_{class}"))),
+    }
+    head.extend(card.classes.iter().map(|class| format!("p_{class}")));
+    table.write_record(&head)?;
+    for (row, values) in dataset.rows().iter().zip(probabilities.chunks_exact(card.classes.len())) {
+        let mut record = vec![row.name.clone()];
+        match &row.labels {
+            Labels::Single(label) => record.push(card.classes[*label].clone()),
+            Labels::Multi(labels) => record.extend(labels.iter().map(ToString::to_string)),
+        }
+        record.extend(values.iter().map(ToString::to_string));
+        table.write_record(&record)?;
+    }
+    let bytes = table.into_inner()?;
+    Ok(melo_vit::write_atomically(path, &bytes)?)
+}

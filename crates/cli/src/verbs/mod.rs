@@ -1,0 +1,12 @@
+//! The verbs of the command line, and what several of them share.
+
+pub(crate) mod backbone;
+pub(crate) mod completions;
+pub(crate) mod data;
+pub(crate) mod eval;
+pub(crate) mod plugin;
+pub(crate) mod predict;
+pub(crate) mod pretrain;
+pub(crate) mod quickstart;
+mod task;
+pub(crate) mod train;

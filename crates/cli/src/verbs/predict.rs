@@ -1,0 +1,219 @@
+//! `melo predict`: any number of plug-ins on any number of images, through one backbone.
+
+use crate::{Failure, say, say_json};
+use melo_imaging::Pixels;
+use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images decoded and computed together: enough to keep all cores busy, few enough to show results soon.
+const CHUNK: usize = 32;
+/// Best classes that are listed.
+const TOP: usize = 5;
+
+/// Classify images with plug-ins, or with the backbone's own classifier
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo predict --backbone vit.safetensors --plugin wbc.safetensors smear.png\n  \
+    melo predict --backbone vit.safetensors --plugin cxr.safetensors --plugin tb.safetensors films/ --json\n  \
+    melo predict --backbone deit_tiny_patch16_224.safetensors photo.jpg        (its own 1000 classes)\n\n\
+    An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
+pub(crate) struct Args {
+    /// Weights that the plug-ins were trained on
+    #[arg(long)]
+    backbone: PathBuf,
+    /// Plug-in; may be given several times [default: the backbone's own classifier]
+    #[arg(long)]
+    plugin: Vec<PathBuf>,
+    /// Images, or folders of images
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// Print one JSON object for every image and task
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let backbone = Backbone::load(&args.backbone)?;
+    let plugins = load_plugins(args, &backbone)?;
+    let images = expand(&args.images)?;
+    let workspace = Workspace::default();
+    let mut broken = 0;
+    for chunk in images.chunks(CHUNK) {
+        let decoded: Vec<_> = chunk.par_iter().map(|path| melo_imaging::read(path)).collect();
+        let mut good: Vec<(&Path, Pixels)> = Vec::new();
+        for (path, result) in chunk.iter().zip(decoded) {
+            match result {
+                Ok(pixels) => good.push((path, pixels)),
+                Err(error) => {
+                    eprintln!("melo: {error}");
+                    broken += 1;
+                }
+            }
+        }
+        for answer in predict(&backbone, &plugins, &good, &workspace)? {
+            if args.json {
+                say_json(&answer.json(&backbone))?;
+            } else {
+                say(answer.line());
+            }
+        }
+    }
+    if broken > 0 {
+        eprintln!("melo: {broken} of {} images could not be read", images.len());
+        return Err(Failure::Reported);
+    }
+    Ok(())
+}
+
+fn load_plugins(args: &Args, backbone: &Backbone) -> Result<Vec<Arc<Plugin>>, Failure> {
+    if args.plugin.is_empty() {
+        let own = Plugin::own_classifier(backbone).ok_or_else(|| {
+            let path = args.backbone.display();
+            Failure::Message(format!("{path}: has no classifier of its own; give a plug-in with --plugin"))
+        })?;
+        return Ok(vec![Arc::new(own)]);
+    }
+    args.plugin.iter().map(|path| Ok(Arc::new(Plugin::load(path, backbone)?))).collect()
+}
+
+/// Files as they are, folders as the images in them, sorted.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
+    let mut images = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            images.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let entries = entries.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
+        let is_image = |path: &PathBuf| {
+            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+            EXTENSIONS.contains(&extension.as_str())
+        };
+        let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
+        if found.is_empty() {
+            return Err(Failure::Message(format!("{}: holds no {} file", path.display(), EXTENSIONS.join(", "))));
+        }
+        found.sort();
+        images.extend(found);
+    }
+    Ok(images)
+}
+
+/// One task's answer for one image.
+pub(crate) struct Answer {
+    image: PathBuf,
+    plugin: Arc<Plugin>,
+    /// `[c]`
+    probabilities: Vec<f32>,
+}
+
+/// The prepared images of a chunk, repeated for every plug-in that prepares them alike.
+struct Repeated<'a> {
+    prepared: &'a [Vec<f32>],
+}
+
+impl ImageSource for Repeated<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        out.copy_from_slice(&self.prepared[index % self.prepared.len()]);
+        Ok(())
+    }
+}
+
+/// All plug-ins on all images, image by image; plug-ins with the same preprocessing share one mixed batch.
+pub(crate) fn predict(
+    backbone: &Backbone,
+    plugins: &[Arc<Plugin>],
+    images: &[(&Path, Pixels)],
+    workspace: &Workspace,
+) -> Result<Vec<Answer>, Failure> {
+    let mut by_spec: Vec<(&Preprocess, Vec<usize>)> = Vec::new();
+    for (index, plugin) in plugins.iter().enumerate() {
+        let spec = &plugin.card.preprocess;
+        match by_spec.iter_mut().find(|(known, _)| *known == spec) {
+            Some((_, members)) => members.push(index),
+            None => by_spec.push((spec, vec![index])),
+        }
+    }
+    let n = images.len();
+    let mut logits: Vec<Vec<f32>> = vec![Vec::new(); plugins.len()];
+    for (spec, members) in by_spec.iter().filter(|_| n > 0) {
+        let prepared: Vec<Vec<f32>> =
+            images.par_iter().map(|(_, pixels)| melo_imaging::prepare(pixels, spec)).collect();
+        let segments: Vec<Segment> = members
+            .iter()
+            .enumerate()
+            .map(|(k, &index)| Segment { images: k * n..(k + 1) * n, plugin: Arc::clone(&plugins[index]) })
+            .collect();
+        let answers = backbone.forward(&Repeated { prepared: &prepared }, spec.size, &segments, workspace)?;
+        members.iter().zip(answers).for_each(|(&index, answer)| logits[index] = answer);
+    }
+    let mut answers = Vec::new();
+    for (image, (path, _)) in images.iter().enumerate() {
+        for (plugin, logits) in plugins.iter().zip(&logits) {
+            let classes = plugin.card.classes.len();
+            let mut probabilities = logits[image * classes..(image + 1) * classes].to_vec();
+            plugin.card.probabilities(&mut probabilities);
+            answers.push(Answer { image: path.to_path_buf(), plugin: Arc::clone(plugin), probabilities });
+        }
+    }
+    Ok(answers)
+}
+
+impl Answer {
+    /// Class indices, the most probable first.
+    fn ranking(&self) -> Vec<usize> {
+        let mut ranking: Vec<usize> = (0..self.probabilities.len()).collect();
+        ranking.sort_by(|&a, &b| self.probabilities[b].total_cmp(&self.probabilities[a]));
+        ranking
+    }
+
+    /// Names of the findings at or above their thresholds.
+    fn findings(&self) -> Vec<&str> {
+        let card = &self.plugin.card;
+        let found = self.probabilities.iter().zip(&card.thresholds).map(|(p, threshold)| p >= threshold);
+        card.classes.iter().zip(found).filter(|(_, found)| *found).map(|(class, _)| class.as_str()).collect()
+    }
+
+    fn json(&self, backbone: &Backbone) -> Value {
+        let card = &self.plugin.card;
+        let probabilities: Map<String, Value> =
+            card.classes.iter().cloned().zip(self.probabilities.iter().map(|&p| json!(p))).collect();
+        let ranking = self.ranking();
+        let mut object = json!({
+            "image": self.image,
+            "task": card.task,
+            "probabilities": probabilities,
+            "top": &ranking[..TOP.min(ranking.len())],
+        });
+        let fields = object.as_object_mut().expect("it was made as an object");
+        match card.kind {
+            TaskKind::SingleLabel => fields.insert("predicted".into(), json!(card.classes[ranking[0]])),
+            TaskKind::MultiLabel => fields.insert("findings".into(), json!(self.findings())),
+        };
+        let digest = Some(&self.plugin.digest).filter(|digest| !digest.is_empty());
+        fields.insert("plugin_digest".into(), json!(digest));
+        fields.insert("backbone_digest".into(), json!(backbone.digest()));
+        object
+    }
+
+    fn line(&self) -> String {
+        let card = &self.plugin.card;
+        let best: Vec<String> = self
+            .ranking()
+            .into_iter()
+            .take(TOP)
+            .map(|class| format!("{} {:.3}", card.classes[class], self.probabilities[class]))
+            .collect();
+        let findings = match card.kind {
+            TaskKind::SingleLabel => String::new(),
+            TaskKind::MultiLabel if self.findings().is_empty() => "no finding; ".to_owned(),
+            TaskKind::MultiLabel => format!("{}; ", self.findings().join(" + ")),
+        };
+        format!("{}  {}: {findings}{}", self.image.display(), card.task, best.join(", "))
+    }
+}

@@ -1,0 +1,88 @@
+//! `melo pretrain`: the small embedded backbone, from formulas alone.
+
+use super::train::train_with_progress;
+use crate::progress::duration;
+use crate::{Failure, say};
+use melo_data::Augment;
+use melo_train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
+use melo_vit::{BackboneReference, LoraConfig, Storage, TaskCard, TaskKind};
+use std::path::PathBuf;
+
+/// Images of the validation set.
+const VALIDATION_IMAGES: usize = 1536;
+
+/// Pre-train the small default backbone on formula-driven images (no photograph, no download)
+#[derive(clap::Args)]
+#[command(after_help = "Example (how assets/vit_small_formula.safetensors was made):\n  \
+    melo pretrain --out vit_small_formula.safetensors --seed 0")]
+pub(crate) struct Args {
+    /// Backbone to write, in 16-bit floats
+    #[arg(long)]
+    out: PathBuf,
+    /// Run folder [default: --out with the extension `run`]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on from the run folder's last epoch, if it has one
+    #[arg(long)]
+    resume: bool,
+    /// Formulas to tell apart
+    #[arg(long, default_value_t = 384)]
+    classes: usize,
+    /// Images an epoch, all new
+    #[arg(long, default_value_t = 15_360)]
+    images: usize,
+    /// Epochs
+    #[arg(long, default_value_t = 20)]
+    epochs: usize,
+    /// Images a step
+    #[arg(long, default_value_t = 64)]
+    batch_size: usize,
+    /// Highest learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Seed
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let started = std::time::Instant::now();
+    let (vit, preprocess) = small_vit();
+    let config = TrainConfig {
+        method: Method::Full,
+        lora: LoraConfig::none(),
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        learning_rate: args.lr,
+        label_smoothing: 0.0,
+        patience: 0,
+        augment: Augment::none(),
+        seed: args.seed,
+        ..TrainConfig::new(vit.depth)
+    };
+    let checkpoint = initial_checkpoint("vit_small_formula", vit, preprocess.clone(), args.seed);
+    let train_set = FormulaSet::new(args.images, args.classes, preprocess.clone());
+    let val_set = FormulaSet::new(VALIDATION_IMAGES, args.classes, preprocess.clone());
+    let classes = (0..args.classes).map(|class| format!("formula_{class}")).collect();
+    let reference = BackboneReference { digest: String::new(), name: checkpoint.name.clone() };
+    let card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, classes, preprocess, reference);
+    let task = Task { start: Start::Trained(&checkpoint), card, train: &train_set, val: &val_set };
+    let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
+    if !args.resume {
+        folder.refuse_existing()?;
+    }
+    let outcome = train_with_progress(&task, &config, &folder, args.resume)?;
+    let trained = outcome.checkpoint.expect("full fine-tuning returns a backbone");
+    trained.write(&args.out, Storage::F16)?;
+    let (best, seconds) = (&outcome.best, started.elapsed().as_secs_f64());
+    say(format!(
+        "{}: {} parameters, names {:.1} % of {} formulas right (epoch {}), {}",
+        args.out.display(),
+        outcome.backbone,
+        100.0 * best.val_acc,
+        args.classes,
+        best.epoch,
+        duration(seconds)
+    ));
+    Ok(())
+}
