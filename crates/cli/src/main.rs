@@ -30,7 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Quickstart(verbs::quickstart::Args),
-    Train(verbs::train::Args),
+    Train(Box<verbs::train::Args>),
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
     /// Look at plug-ins

@@ -219,3 +219,138 @@ impl<'a> Canvas<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use melo_vit::Interpolation;
+
+    use super::*;
+
+    const STILL: Change =
+        Change { flips: [1.0; 2], angle: 0.0, scale: 1.0, shift: [0.0; 2], brightness: 1.0, contrast: 1.0 };
+
+    fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        Preprocess { size, crop_mode, crop_pct: 1.0, interpolation: Interpolation::Bicubic, mean, std }
+    }
+
+    /// Every pixel different from its neighbours.
+    fn pixels(width: usize, height: usize) -> Pixels {
+        let rgb = (0..width * height * 3).map(|index| (index * 89 % 251) as u8).collect();
+        Pixels { width, height, rgb }
+    }
+
+    /// The pixel at `(x, y)` of a square.
+    fn at(square: &Pixels, x: usize, y: usize) -> &[u8] {
+        &square.rgb[(y * square.width + x) * 3..][..3]
+    }
+
+    #[test]
+    fn no_change_is_the_centre_crop_bit_for_bit() {
+        for size in [7, 8, 33] {
+            for (width, height) in [(33, 33), (40, 33), (35, 47), (6, 50), (51, 5), (3, 4), (34, 36)] {
+                for mode in [CropMode::Center, CropMode::Squash, CropMode::Border] {
+                    let (fitted, spec) = (pixels(width, height), spec(size, mode));
+                    let mut expected = vec![0.0; 3 * size * size];
+                    let mut found = expected.clone();
+                    melo_imaging::crop_normalise(&fitted, &spec, &mut expected);
+                    let square = STILL.resample(&Canvas::new(&fitted, &spec), size);
+                    melo_imaging::normalise(&square, &spec, &mut found);
+                    assert!(found == expected, "{width} x {height} to {size}, {mode:?}");
+                    assert_eq!(square, Augment::none().apply(&fitted, &spec, 1, 2, 3));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flips_mirror() {
+        let (fitted, spec) = (pixels(40, 33), spec(32, CropMode::Center));
+        let canvas = Canvas::new(&fitted, &spec);
+        let still = STILL.resample(&canvas, 32);
+        let flipped = |flips| Change { flips, ..STILL }.resample(&canvas, 32);
+        let (across, down) = (flipped([-1.0, 1.0]), flipped([1.0, -1.0]));
+        for (x, y) in [(0, 0), (5, 9), (31, 2)] {
+            assert_eq!(at(&across, x, y), at(&still, 31 - x, y));
+            assert_eq!(at(&down, x, y), at(&still, x, 31 - y));
+        }
+    }
+
+    #[test]
+    fn a_quarter_turn_turns() {
+        let (fitted, spec) = (pixels(32, 32), spec(32, CropMode::Center));
+        let turned = Change { angle: std::f32::consts::FRAC_PI_2, ..STILL }.resample(&Canvas::new(&fitted, &spec), 32);
+        for (x, y) in [(0, 0), (5, 9), (31, 2)] {
+            let (found, expected) = (at(&turned, x, y), at(&fitted, 31 - y, x));
+            // Sine and cosine of a quarter turn are off by 1e-7.
+            assert!(found.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= 1), "{found:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn scale_and_shift_stay_inside_the_crop() {
+        // A border of 9 around a crop of 7 that shift and scale must not reach.
+        let (mut fitted, spec) = (pixels(16, 16), spec(8, CropMode::Center));
+        for (index, pixel) in fitted.rgb.chunks_exact_mut(3).enumerate() {
+            let inside = |position| (4..12).contains(&position);
+            pixel.fill(if inside(index % 16) && inside(index / 16) { 7 } else { 9 });
+        }
+        let zoom = Augment { crop_scale: 0.25, ..Augment::none() };
+        for row in 0..200 {
+            assert!(zoom.apply(&fitted, &spec, 0, 0, row).rgb.iter().all(|&sample| sample == 7), "row {row}");
+        }
+    }
+
+    #[test]
+    fn draws_stay_in_their_ranges_and_reach_them() {
+        let augment = Augment { vertical_flip: true, ..Augment::default() };
+        let draws: Vec<Change> = (0..1000).map(|row| augment.draw(5, 6, row)).collect();
+        let range = |value: fn(&Change) -> f32| {
+            let values = draws.iter().map(value);
+            (values.clone().fold(f32::INFINITY, f32::min), values.fold(f32::NEG_INFINITY, f32::max))
+        };
+        let near = |(min, max): (f32, f32), low: f32, high: f32| {
+            let slack = (high - low) * 0.02;
+            assert!(low <= min && min < low + slack && high - slack < max && max <= high, "{min} to {max}");
+        };
+        near(range(|change| change.angle.to_degrees()), -10.001, 10.001);
+        near(range(|change| change.scale * change.scale), 0.7999, 1.0001);
+        near(range(|change| change.brightness), 0.8999, 1.1001);
+        near(range(|change| change.contrast), 0.8999, 1.1001);
+        for flip in 0..2 {
+            let flipped = draws.iter().filter(|change| change.flips[flip] < 0.0).count();
+            // Five standard deviations of a fair coin.
+            assert!((421..579).contains(&flipped), "{flipped}");
+        }
+    }
+
+    #[test]
+    fn tone_scales_about_the_mean_and_saturates() {
+        let mut pixels = Pixels { width: 2, height: 1, rgb: vec![100, 100, 100, 200, 200, 200] };
+        Change { contrast: 0.5, ..STILL }.tone(&mut pixels);
+        assert_eq!(pixels.rgb, [125, 125, 125, 175, 175, 175]);
+        Change { brightness: 2.0, ..STILL }.tone(&mut pixels);
+        assert_eq!(pixels.rgb, [250, 250, 250, 255, 255, 255]);
+    }
+
+    #[test]
+    fn refuses_values_out_of_range() {
+        assert!(Augment::default().validate().is_ok() && Augment::none().validate().is_ok());
+        let bad = [
+            Augment { crop_scale: 0.0, ..Augment::none() },
+            Augment { rotate_degrees: -1.0, ..Augment::none() },
+            Augment { brightness: f32::NAN, ..Augment::none() },
+            Augment { contrast: 1.5, ..Augment::none() },
+        ];
+        for augment in bad {
+            assert!(matches!(augment.validate(), Err(Error::Augment { .. })), "{augment:?}");
+        }
+    }
+
+    #[test]
+    fn settings_are_json_with_defaults() {
+        let augment: Augment = serde_json::from_str(r#"{"vertical_flip": true}"#).unwrap();
+        assert_eq!(augment, Augment { vertical_flip: true, ..Augment::default() });
+        assert!(serde_json::from_str::<Augment>(r#"{"shear": 1.0}"#).is_err());
+    }
+}

@@ -77,12 +77,14 @@ fn count_splits(manifest: &Manifest) -> Vec<SplitCount> {
     let known = Split::ALL.map(Some).into_iter().chain([None]);
     let count = known.map(|split| {
         let rows = || manifest.rows.iter().filter(move |row| row.split == split);
+        let classes = 0..manifest.classes.len();
         let images_of = |class| rows().filter(|row| row.labels.has(class)).count();
         SplitCount {
             split,
             images: rows().count(),
             patients: distinct_patients(rows()),
-            images_of: (0..manifest.classes.len()).map(images_of).collect(),
+            images_of: classes.clone().map(images_of).collect(),
+            images_of_none: rows().filter(|row| !classes.clone().any(|class| row.labels.has(class))).count(),
         }
     });
     count.filter(|count| count.images > 0).collect()

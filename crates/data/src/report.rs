@@ -42,6 +42,8 @@ pub struct SplitCount {
     pub patients: usize,
     /// Images that show each class, `[c]`.
     pub images_of: Vec<usize>,
+    /// Images that show none, which only multi-label allows.
+    pub images_of_none: usize,
 }
 
 /// How many images have one size.

@@ -196,7 +196,9 @@ impl Patient {
 /// with patients in place of examples.
 ///
 /// The class with the fewest patients left comes first, because the common ones can still be balanced later. Each of
-/// its patients goes where most images of the class are still wanted, then where most images are.
+/// its patients goes where the largest part of the class's share is still wanted, then where most images are. A part, not
+/// a number: else train, whose share is the largest, would take the first and largest patients one after the other, and
+/// classes of few patients whole.
 fn stratify(patients: &[Patient], fractions: [f64; 3]) -> Vec<usize> {
     let mut splits = vec![0; patients.len()];
     let mut open: Vec<usize> = (0..patients.len()).collect();
@@ -225,7 +227,10 @@ struct Wanted {
     /// Splits with a share at all.
     open: Vec<usize>,
     images: [f64; 3],
-    images_of: Vec<[f64; 3]>,
+    /// Of each class, as a part of the split's share of it.
+    part_of: Vec<[f64; 3]>,
+    /// Images of each class in each split's share.
+    share_of: Vec<[f64; 3]>,
     /// Patients of each class that have no split yet.
     patients_of: Vec<usize>,
 }
@@ -234,11 +239,12 @@ impl Wanted {
     fn new(patients: &[Patient], fractions: [f64; 3]) -> Self {
         let classes = patients.first().map_or(0, |patient| patient.shown.len());
         let share = |images: usize| fractions.map(|fraction| fraction * images as f64);
-        let images_of = |class| share(patients.iter().map(|patient: &Patient| patient.shown[class]).sum());
+        let share_of = |class| share(patients.iter().map(|patient: &Patient| patient.shown[class]).sum());
         Self {
             open: (0..3).filter(|&split| fractions[split] > 0.0).collect(),
             images: share(patients.iter().map(|patient| patient.rows.len()).sum()),
-            images_of: (0..classes).map(images_of).collect(),
+            part_of: vec![[1.0; 3]; classes],
+            share_of: (0..classes).map(share_of).collect(),
             patients_of: (0..classes).map(|class| patients_of(patients, class)).collect(),
         }
     }
@@ -252,7 +258,7 @@ impl Wanted {
 
     /// Where `class` is wanted most, then where images are; the first of equals.
     fn best_split(&self, class: usize) -> usize {
-        let want = |split: usize| (self.images_of[class][split], self.images[split]);
+        let want = |split: usize| (self.part_of[class][split], self.images[split]);
         let mut best = self.open[0];
         for &split in &self.open {
             if want(split) > want(best) {
@@ -264,9 +270,9 @@ impl Wanted {
 
     fn take(&mut self, patient: &Patient, split: usize) {
         self.images[split] -= patient.rows.len() as f64;
-        for (class, &shown) in patient.shown.iter().enumerate() {
-            self.images_of[class][split] -= shown as f64;
-            self.patients_of[class] -= usize::from(shown > 0);
+        for (class, &shown) in patient.shown.iter().enumerate().filter(|(_, shown)| **shown > 0) {
+            self.part_of[class][split] -= shown as f64 / self.share_of[class][split];
+            self.patients_of[class] -= 1;
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Pillow's `Image.resize`: separable, antialiased, in fixed point.
 //!
-//! One output sample is `sum_k w[k] · in[first + k]`, first along rows, then along columns, with the result of
+//! One output sample is `sum_k w[k] · in[first + k]`, along rows and along columns in turn, with the result of
 //! each pass rounded to 8 bits. Weights sum to one, are computed in f64 and rounded to [`FRACTION_BITS`] bits.
 //! When shrinking, the filter is stretched by the scale, which is what makes it antialias.
+//!
+//! Which pass comes first shows in the rounding and in the clamping of overshoot: Pillow 13 takes columns first where
+//! the height loses more than twice what the width does; earlier ones always take rows first. For an image that keeps
+//! its aspect ratio they differ only where it is more than twice as high as wide.
 
 use melo_vit::Interpolation;
 
@@ -12,20 +16,24 @@ use crate::Pixels;
 /// as in Pillow's `Resample.c`; other values round differently.
 const FRACTION_BITS: u32 = 32 - 8 - 2;
 
-/// Resizes to `width` × `height`, bit-equal to Pillow's `Image.resize((width, height), interpolation)`.
+/// Resizes to `width` × `height`, bit-equal to Pillow 13's `Image.resize((width, height), interpolation)`.
 ///
 /// # Panics
 /// If a side, old or new, is zero, or `pixels.rgb` is not `[height, width, 3]`.
 pub fn resize(pixels: &Pixels, width: usize, height: usize, interpolation: Interpolation) -> Pixels {
     pixels.check();
     assert!(width > 0 && height > 0, "resize to {width} x {height}");
-    // A pass that would keep its side is skipped, as in Pillow.
-    let wide = (width != pixels.width).then(|| resize_rows(pixels, &Weights::new(pixels.width, width, interpolation)));
-    let wide = wide.as_ref().unwrap_or(pixels);
-    if height == wide.height {
-        return wide.clone();
+    let (old_width, old_height) = (pixels.width, pixels.height);
+    let columns_first = height < old_height && old_height - height > 2 * old_width.saturating_sub(width);
+    let rows = |pixels: &Pixels| resize_rows(pixels, &Weights::new(old_width, width, interpolation));
+    let columns = |pixels: &Pixels| resize_columns(pixels, &Weights::new(old_height, height, interpolation));
+    match (width != old_width, height != old_height) {
+        (false, false) => pixels.clone(),
+        (true, false) => rows(pixels),
+        (false, true) => columns(pixels),
+        (true, true) if columns_first => rows(&columns(pixels)),
+        (true, true) => columns(&rows(pixels)),
     }
-    resize_columns(wide, &Weights::new(wide.height, height, interpolation))
 }
 
 /// For each output position: where its window of input starts, and its weights.

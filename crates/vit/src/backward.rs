@@ -46,6 +46,12 @@ impl Gradients {
         all
     }
 
+    /// True when both are gradients of the same trainable parts.
+    pub(crate) fn is_shaped_like(&self, other: &Gradients) -> bool {
+        let lengths = |gradients: &Gradients| gradients.tensors().into_iter().map(Vec::len).collect::<Vec<_>>();
+        self.adapter.config == other.adapter.config && lengths(self) == lengths(other)
+    }
+
     /// Sets every value to zero.
     pub fn clear(&mut self) {
         self.tensors_mut().into_iter().for_each(|tensor| tensor.fill(0.0));

@@ -182,6 +182,7 @@ impl Backbone {
         let groups = batch.images.div_ceil(workspace.group);
         let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
         let mut sums = std::mem::take(&mut workspace.lanes);
+        sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let tape_from = tape_start(adapter, all_weights);
         let shared: &Workspace = workspace;

@@ -202,6 +202,11 @@ impl Answer {
     }
 
     fn line(&self) -> String {
+        format!("{}  {}", self.image.display(), self.summary())
+    }
+
+    /// Task, findings and the most probable classes.
+    pub(crate) fn summary(&self) -> String {
         let card = &self.plugin.card;
         let best: Vec<String> = self
             .ranking()
@@ -214,6 +219,6 @@ impl Answer {
             TaskKind::MultiLabel if self.findings().is_empty() => "no finding; ".to_owned(),
             TaskKind::MultiLabel => format!("{}; ", self.findings().join(" + ")),
         };
-        format!("{}  {}: {findings}{}", self.image.display(), card.task, best.join(", "))
+        format!("{}: {findings}{}", card.task, best.join(", "))
     }
 }

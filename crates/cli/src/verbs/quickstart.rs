@@ -1,11 +1,230 @@
-//! `melo quickstart`.
+//! `melo quickstart`: the whole job on generated images and an embedded backbone, with files to go on playing with.
 
-use crate::Failure;
+use super::eval::{probabilities, read_manifest};
+use super::predict::predict;
+use super::task::open_split;
+use super::train::{new_card, train_with_progress};
+use crate::progress::{duration, percent};
+use crate::{Failure, say, say_json};
+use melo_data::synthetic::{Phantom, phantom};
+use melo_data::{Cache, Manifest, Split};
+use melo_imaging::write_png;
+use melo_train::{RunFolder, Start, Task, TrainConfig, evaluate};
+use melo_vit::{Backbone, LoraConfig, Plugin, Storage, Workspace, write_atomically};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-/// Quickstart
+/// A small ViT that `melo pretrain` made from formulas alone.
+const BACKBONE: &[u8] = include_bytes!("../../../../assets/vit_small_formula.safetensors");
+const BACKBONE_FILE: &str = "backbone.safetensors";
+/// Side of the generated images, px.
+const IMAGE_SIDE: usize = 96;
+/// Images of the training, validation and test split of each task.
+const IMAGES: [(Split, usize); 3] = [(Split::Train, 360), (Split::Val, 120), (Split::Test, 240)];
+const EPOCHS: usize = 12;
+const LEARNING_RATE: f64 = 5e-3;
+
+/// Train four plug-ins on generated images with an embedded backbone, then switch between them: no download, two minutes
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Example:\n  melo quickstart\n\n\
+    The images are synthetic phantoms drawn from formulas: they look like four modalities and mean nothing clinically.\n\
+    Everything is left in the folder: images, manifests, backbone and plug-ins, to try the other verbs on.")]
+pub(crate) struct Args {
+    /// Folder to work in
+    #[arg(default_value = "melo-quickstart")]
+    folder: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) fn run(_args: &Args) -> Result<(), Failure> {
+/// What one task came to.
+#[derive(Serialize)]
+struct Row {
+    task: &'static str,
+    plugin: PathBuf,
+    trainable_parameters: usize,
+    trainable_percent: f64,
+    plugin_bytes: u64,
+    /// Test figures of a head alone on the frozen backbone.
+    auc_before: Option<f64>,
+    acc_before: f64,
+    /// Test figures with the plug-in.
+    auc_after: Option<f64>,
+    acc_after: f64,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let started = Instant::now();
+    let backbone = write_backbone(&args.folder)?;
+    eprintln!(
+        "backbone: {}, {} parameters, frozen, pre-trained on formulas alone",
+        backbone.name,
+        backbone.config.parameters()
+    );
+    let mut rows = Vec::new();
+    for kind in Phantom::ALL {
+        eprintln!("\n{}: {}", kind.title(), kind.classes().join(", "));
+        let data = write_images(&args.folder, kind)?;
+        rows.push(train_task(&args.folder, kind, &data, &backbone)?);
+    }
+    let switching = switch(&args.folder, &backbone, &rows)?;
+    if args.json {
+        return say_json(&serde_json::json!({
+            "tasks": rows,
+            "switch_seconds": switching.seconds,
+            "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    say(table(&rows));
+    say(&switching.text);
+    say(next_steps(&args.folder));
+    eprintln!("all of it took {}", duration(started.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// Writes the embedded backbone; a folder with anything else in it is left alone.
+fn write_backbone(folder: &Path) -> Result<Backbone, Failure> {
+    let path = folder.join(BACKBONE_FILE);
+    let failed = |error: std::io::Error| Failure::Message(format!("{}: {error}", folder.display()));
+    if folder.exists() && !path.exists() && std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
+        let message = format!("{}: is not empty and not from a quickstart; name another folder", folder.display());
+        return Err(Failure::Message(message));
+    }
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    write_atomically(&path, BACKBONE)?;
+    Ok(Backbone::load(&path)?)
+}
+
+/// Draws a task's images and its manifest; returns the manifest's path.
+fn write_images(folder: &Path, kind: Phantom) -> Result<PathBuf, Failure> {
+    let folder = folder.join(kind.name());
+    std::fs::create_dir_all(folder.join("images"))
+        .map_err(|error| Failure::Message(format!("{}: {error}", folder.display())))?;
+    let classes = kind.classes();
+    let splits = IMAGES.iter().flat_map(|&(split, images)| std::iter::repeat_n(split, images));
+    let images: Vec<(usize, Split)> = splits.enumerate().collect();
+    let lines: Vec<String> = images
+        .into_par_iter()
+        .map(|(index, split)| {
+            let class = index % classes.len();
+            let name = format!("images/{}_{index:04}.png", classes[class]);
+            write_png(&folder.join(&name), &phantom(kind, class, index as u64, IMAGE_SIDE))?;
+            Ok(format!("{name},{split},{}\n", classes[class]))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let manifest = folder.join("labels.csv");
+    write_atomically(&manifest, format!("path,split,label\n{}", lines.concat()).as_bytes())?;
+    Ok(manifest)
+}
+
+/// Trains a linear probe for comparison, then the plug-in, and measures both on the test split.
+fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) -> Result<Row, Failure> {
+    let started = Instant::now();
+    let manifest = Manifest::read(data)?;
+    let preprocess = &backbone.preprocess;
+    let cache = Arc::new(Cache::new(usize::MAX));
+    let open = |split| open_split(&manifest, split, preprocess, &cache);
+    let (train, val, test) = (open(Split::Train)?, open(Split::Val)?, open(Split::Test)?);
+    let task = Task {
+        start: Start::Frozen(backbone),
+        card: new_card(kind.name().to_owned(), &manifest, preprocess.clone(), backbone),
+        train: &train,
+        val: &val,
+    };
+    let run = |name: &str, lora: LoraConfig| {
+        let run_folder = RunFolder::create(&folder.join(kind.name()).join(name))?;
+        run_folder.clear()?;
+        let defaults = TrainConfig::new(backbone.config.depth);
+        let config = TrainConfig { epochs: EPOCHS, learning_rate: LEARNING_RATE, lora, ..defaults };
+        train_with_progress(&task, &config, &run_folder, false)
+    };
+    let measure = |plugin: &Plugin| {
+        let probabilities = probabilities(backbone, plugin, &test)?;
+        Ok::<_, Failure>(evaluate(&test, plugin.card.kind, &probabilities, &plugin.card.thresholds)?)
+    };
+    eprintln!("a head alone:");
+    let before = measure(&run("probe.run", LoraConfig::none())?.plugin)?;
+    eprintln!("the plug-in:");
+    let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora)?;
+    let after = measure(&outcome.plugin)?;
+    let plugin = folder.join(format!("{}.safetensors", kind.name()));
+    outcome.plugin.save(&plugin, &backbone.config, Storage::F32)?;
+    Ok(Row {
+        task: kind.name(),
+        trainable_parameters: outcome.trainable,
+        trainable_percent: percent(outcome.trainable, outcome.backbone),
+        plugin_bytes: std::fs::metadata(&plugin).map_or(0, |file| file.len()),
+        plugin,
+        auc_before: before.auc_macro,
+        acc_before: before.acc,
+        auc_after: after.auc_macro,
+        acc_after: after.acc,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\ntask         trainable      %   file size   test AUC           test ACC           seconds\n\
+         \x20                                          before   after    before   after\n",
+    );
+    let auc = |auc: Option<f64>| auc.map_or("undefined".to_owned(), |auc| format!("{auc:.3}"));
+    for row in rows {
+        text += &format!(
+            "{:<12} {:>9} {:>6.3} {:>9.1} kB   {:<8} {:<8} {:<8.3} {:<8.3} {:>7.1}\n",
+            row.task,
+            row.trainable_parameters,
+            row.trainable_percent,
+            row.plugin_bytes as f64 / 1000.0,
+            auc(row.auc_before),
+            auc(row.auc_after),
+            row.acc_before,
+            row.acc_after,
+            row.seconds,
+        );
+    }
+    text + "before: a head alone on the frozen backbone; after: with the low-rank plug-in. Synthetic phantoms, no clinical data."
+}
+
+/// The four plug-ins on one image.
+struct Switching {
+    text: String,
+    seconds: f64,
+}
+
+/// Runs one image through all plug-ins at once, and times the switch from one to the next.
+fn switch(folder: &Path, backbone: &Backbone, rows: &[Row]) -> Result<Switching, Failure> {
+    let plugins: Vec<Arc<Plugin>> =
+        rows.iter().map(|row| Ok(Arc::new(Plugin::load(&row.plugin, backbone)?))).collect::<Result<_, Failure>>()?;
+    let manifest = read_manifest(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"), &plugins[2].card)?;
+    let image = &manifest.split(Split::Test)[0].path;
+    let pixels = melo_imaging::read(image)?;
+    let answers = predict(backbone, &plugins, &[(image, pixels)], &Workspace::default())?;
+    const SWITCHES: u32 = 100_000;
+    let started = Instant::now();
+    for switch in 0..SWITCHES {
+        std::hint::black_box(Arc::clone(&plugins[switch as usize % plugins.len()]));
+    }
+    let seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
+    let mut text = format!("\none image, four tasks, one pass of the backbone's weights ({}):\n", image.display());
+    for answer in &answers {
+        text += &format!("  {}\n", answer.summary());
+    }
+    text += &format!("switching from one plug-in to the next takes {:.0} ns: it is a pointer.", seconds * 1e9);
+    Ok(Switching { text, seconds })
+}
+
+fn next_steps(folder: &Path) -> String {
+    let at = folder.display();
+    format!(
+        "\nGo on with the files in {at}:\n  \
+         melo plugin info {at}/fundus.safetensors\n  \
+         melo eval --backbone {at}/{BACKBONE_FILE} --plugin {at}/fundus.safetensors --data {at}/fundus/labels.csv\n  \
+         melo train --help"
+    )
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::Split;
 use crate::report::{CheckReport, ClassInSplit, DuplicateFile, PatientAcross, Problem, SplitCount, Warning};
 
 /// The classic terminal.
@@ -14,8 +15,8 @@ const MOST_CLASSES: usize = 30;
 const MOST_SIZES: usize = 4;
 /// Most examples that one warning gives.
 const MOST_EXAMPLES: usize = 3;
-/// Longest class name in the table: what four numbers of [`CELL`] columns leave of [`COLUMNS`], less the indent.
-const NAME: usize = COLUMNS - 4 * CELL - 2;
+/// Longest class name in the table: what five numbers (three splits, none, total) leave of [`COLUMNS`], less the indent.
+const NAME: usize = COLUMNS - 5 * CELL - 2;
 /// Columns of a number in the table.
 const CELL: usize = 10;
 
@@ -57,30 +58,36 @@ impl Display for CheckReport {
 impl CheckReport {
     /// Images of each class in each split.
     fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let headings = self.splits.iter().map(|count| count.split.map_or("no split", |split| split.word()).to_owned());
-        write_line(f, "", headings, "total")?;
+        let mut lines: Vec<(String, Vec<usize>)> = Vec::new();
+        let mut add = |name: &str, number: &dyn Fn(&SplitCount) -> usize| {
+            let mut numbers: Vec<usize> = self.splits.iter().map(number).collect();
+            numbers.push(numbers.iter().sum());
+            lines.push((shortened(name), numbers));
+        };
         for (class, name) in self.classes.iter().enumerate().take(MOST_CLASSES) {
-            self.write_numbers(f, name, |count| count.images_of[class])?;
+            add(name, &|count| count.images_of[class]);
         }
-        if self.classes.len() > MOST_CLASSES {
-            writeln!(f, "  and {} more", self.classes.len() - MOST_CLASSES)?;
+        if self.multi_label {
+            add("(no finding)", &|count| count.images_of_none);
         }
-        self.write_numbers(f, "all images", |count| count.images)?;
-        match self.patients {
-            Some(patients) => write_line(
-                f,
-                "patients",
-                self.splits.iter().map(|count| count.patients.to_string()),
-                &patients.to_string(),
-            ),
-            None => Ok(()),
-        }
-    }
+        add("(all images)", &|count| count.images);
+        let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
 
-    fn write_numbers(&self, f: &mut Formatter<'_>, name: &str, number: impl Fn(&SplitCount) -> usize) -> fmt::Result {
-        let numbers: Vec<usize> = self.splits.iter().map(number).collect();
-        let total: usize = numbers.iter().sum();
-        write_line(f, name, numbers.iter().map(usize::to_string), &total.to_string())
+        write!(f, "  {:width$}", "")?;
+        let headings = self.splits.iter().map(|count| count.split.map_or("no split", Split::word));
+        headings.chain(["total"]).try_for_each(|heading| write!(f, "{heading:>CELL$}"))?;
+        f.write_str("\n")?;
+        for (index, (name, numbers)) in lines.iter().enumerate() {
+            if index == MOST_CLASSES && self.classes.len() > MOST_CLASSES {
+                writeln!(f, "  and {} more", self.classes.len() - MOST_CLASSES)?;
+            }
+            write_line(f, name, width, numbers)?;
+        }
+        // Not the sum: a patient may be in several splits.
+        self.patients.map_or(Ok(()), |patients| {
+            let numbers: Vec<usize> = self.splits.iter().map(|count| count.patients).chain([patients]).collect();
+            write_line(f, "(patients)", width, &numbers)
+        })
     }
 
     fn write_sizes(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -99,15 +106,19 @@ impl CheckReport {
 }
 
 /// One line of the table.
-fn write_line(f: &mut Formatter<'_>, name: &str, cells: impl Iterator<Item = String>, total: &str) -> fmt::Result {
+fn write_line(f: &mut Formatter<'_>, name: &str, width: usize, numbers: &[usize]) -> fmt::Result {
+    write!(f, "  {name:width$}")?;
+    numbers.iter().try_for_each(|number| write!(f, "{number:>CELL$}"))?;
+    f.write_str("\n")
+}
+
+/// A class name that fits the table.
+fn shortened(name: &str) -> String {
     let name = printable(name);
-    let short = match name.char_indices().nth(NAME) {
+    match name.char_indices().nth(NAME) {
         None => name,
         Some(_) => name.chars().take(NAME - 3).chain("...".chars()).collect(),
-    };
-    write!(f, "  {short:<NAME$}")?;
-    cells.chain([total.to_owned()]).try_for_each(|cell| write!(f, "{cell:>CELL$}"))?;
-    f.write_str("\n")
+    }
 }
 
 impl Display for Problem {
@@ -140,15 +151,19 @@ impl Display for Warning {
             }
             Warning::DuplicatesAcrossSplits { groups } => {
                 let number = count(groups.len(), "image");
-                write!(f, "{number} in more than one split, byte for byte: {}", examples(groups, group))
+                write!(f, "{number} in more than one split, byte for byte: {}", examples(groups, |files| group(files)))
             }
             Warning::DuplicatesDisagree { groups } => {
                 let number = count(groups.len(), "image");
-                write!(f, "{number} listed more than once, with different labels: {}", examples(groups, group))
+                write!(
+                    f,
+                    "{number} listed more than once, with different labels: {}",
+                    examples(groups, |files| group(files))
+                )
             }
             Warning::DuplicatesWithinSplit { groups } => {
                 let number = count(groups.len(), "image");
-                write!(f, "{number} listed more than once in one split: {}", examples(groups, group))
+                write!(f, "{number} listed more than once in one split: {}", examples(groups, |files| group(files)))
             }
             Warning::NoTest => f.write_str("no image is in test: nothing will be measured on unseen patients"),
             Warning::Unassigned => f.write_str("no splits: training will assign them, by patient"),
@@ -176,7 +191,7 @@ fn class(found: &ClassInSplit) -> String {
 }
 
 /// `line 3, a.png (train) = line 9, b.png (test)`.
-fn group(files: &Vec<DuplicateFile>) -> String {
+fn group(files: &[DuplicateFile]) -> String {
     let file = |file: &DuplicateFile| match file.split {
         Some(split) => format!("{} ({split})", place(&file.name, file.line)),
         None => place(&file.name, file.line),

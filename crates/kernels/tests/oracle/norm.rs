@@ -154,6 +154,17 @@ fn a_constant_row_becomes_beta() {
 }
 
 #[test]
+fn the_variance_is_that_of_the_differences() {
+    // Sums of these are exact in f32 and their squares are not: a mean of squares less a squared mean would be off by 1.
+    let x: Vec<f32> = (0..32).map(|i| 4097.0 + if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
+    for k in every_isa() {
+        let mut y = [f32::NAN; 32];
+        k.layernorm(&x, &[1.0; 32], &[0.0; 32], 0.0, &mut y);
+        assert!(y.iter().enumerate().all(|(i, &y)| y == if i % 2 == 0 { 1.0 } else { -1.0 }), "{y:?} on {}", k.isa);
+    }
+}
+
+#[test]
 fn layernorm_backward_is_the_derivative_of_layernorm() {
     for d in [3, 16, 17] {
         let problem = Layernorm { pass: Pass::Forward, m: 2, d, center: 0.5, spread: 1.0, eps: 1e-3 };

@@ -1,0 +1,32 @@
+//! Manifests, splits, checks and datasets on images made in a temporary folder.
+
+mod check;
+mod dataset;
+mod folder;
+mod manifest;
+mod split;
+
+use std::path::Path;
+
+use melo_imaging::Pixels;
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Pixels of noise, different for each `seed`.
+fn noise(width: usize, height: usize, seed: u32) -> Pixels {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let sample = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    Pixels { width, height, rgb: (0..width * height * 3).map(sample).collect() }
+}
+
+/// Writes a PNG of noise, with the folders that it needs.
+fn write_image(path: &Path, width: usize, height: usize, seed: u32) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    melo_imaging::write_png(path, &noise(width, height, seed)).unwrap();
+}

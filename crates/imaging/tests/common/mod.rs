@@ -1,0 +1,31 @@
+//! What `tools/golden/pixels.py` computes too.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::PathBuf;
+
+use melo_imaging::Pixels;
+
+/// A file of `tests/golden`.
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Ramps, a grid of edges, and noise from a multiplicative hash.
+pub fn pattern(width: usize, height: usize) -> Pixels {
+    let sample = |x: usize, y: usize, c: usize| {
+        let ramp = x * (c + 1) + y * 2;
+        let edges = (x / 5 + y / 7) % 2 * 90;
+        let hash = (x * 73856093) ^ (y * 19349663) ^ (c * 83492791);
+        let noise = (hash as u32).wrapping_mul(2654435761) >> 27;
+        (ramp + edges + noise as usize) as u8
+    };
+    let rgb = (0..height * width * 3).map(|at| sample(at / 3 % width, at / 3 / width, at % 3)).collect();
+    Pixels { width, height, rgb }
+}
+
+/// FNV-1a, 64 bits.
+pub fn checksum(bytes: &[u8]) -> String {
+    let hash =
+        bytes.iter().fold(0xcbf29ce484222325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));
+    format!("{hash:016x}")
+}

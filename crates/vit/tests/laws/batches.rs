@@ -1,0 +1,248 @@
+//! A batch is its images, in any company, order, grouping and number of threads; and training is a reader of the backbone.
+
+use crate::tiny;
+use crate::variants::{assert_reordered, distance, images, largest, logits, lora, pick, variants};
+use melo_kernels::cross_entropy;
+use melo_vit::{
+    Adapter, Backbone, Batch, Error, Gradients, Head, ImageBatch, ImageError, ImageSource, LoraConfig, Plugin, Segment,
+    Target, Workspace,
+};
+use std::sync::Arc;
+
+/// Plug-ins that differ in all that may differ on one backbone.
+fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
+    let settings = [
+        (lora(4, 2.0, &[Target::Q, Target::V]), 3),
+        (lora(1, 3.0, &Target::ALL), 2),
+        (lora(0, 1.0, &[]), 5),
+        (LoraConfig { blocks: vec![1], ..lora(3, 7.0, &[Target::O, Target::Fc1, Target::Fc2]) }, 1),
+        (LoraConfig { blocks: vec![0], ..lora(16, 1.0, &[Target::K]) }, 7),
+    ];
+    let plugin =
+        |(seed, (lora, classes)): (u64, (LoraConfig, usize))| Arc::new(tiny::plugin(backbone, &lora, classes, seed));
+    (10..).zip(settings).map(plugin).collect()
+}
+
+/// Consecutive segments of these lengths, each with the next plug-in.
+fn segments(plugins: &[Arc<Plugin>], lengths: &[usize]) -> Vec<Segment> {
+    let mut next = 0;
+    let segment = |(at, len): (usize, &usize)| {
+        let images = next..next + len;
+        next += len;
+        Segment { images, plugin: plugins[at % plugins.len()].clone() }
+    };
+    lengths.iter().enumerate().map(segment).collect()
+}
+
+#[test]
+fn a_mixed_batch_equals_one_by_one() {
+    // Lengths that fill groups, straddle them, share one between several plug-ins, and are empty in every place.
+    let batches: [&[usize]; 6] =
+        [&[1, 4, 0, 2, 6, 3], &[0, 0, 5, 1, 1, 0], &[1, 1, 1, 1, 1, 1], &[9, 7], &[8, 0, 8], &[0, 1]];
+    for (what, config) in variants() {
+        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let plugins = plugins(&backbone);
+        let batch = images(16, config.image_size, 2);
+        for lengths in batches {
+            let segments = segments(&plugins, lengths);
+            for group in [1, 2, 3, 8] {
+                let workspace = Workspace::with_group(group);
+                let mixed = backbone.forward(&batch, batch.size, &segments, &workspace).expect("a batch of this size");
+                assert_eq!(mixed.len(), segments.len());
+                for (Segment { images, plugin }, found) in segments.iter().zip(&mixed) {
+                    assert_eq!(found.len(), images.len() * plugin.head.classes());
+                    for (image, found) in images.clone().zip(found.chunks_exact(plugin.head.classes())) {
+                        let alone = pick(&batch, [image]);
+                        let expected = logits(&backbone, &alone, Some(&plugin.adapter), &plugin.head);
+                        assert_reordered(
+                            found,
+                            &expected,
+                            &format!("{what}: {lengths:?}, group {group}, image {image}"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_images_has_no_logits() {
+    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
+    let nothing = ImageBatch { size: 12, data: Vec::new() };
+    let plugins = plugins(&backbone);
+    let none = backbone.forward(&nothing, 12, &[], &Workspace::default()).expect("nothing to do");
+    assert!(none.is_empty());
+    let empty =
+        backbone.forward(&nothing, 12, &segments(&plugins, &[0, 0]), &Workspace::default()).expect("nothing to do");
+    assert_eq!(empty, [[], []] as [[f32; 0]; 2]);
+}
+
+#[test]
+fn permuting_images_permutes_outputs() {
+    for (what, config) in variants() {
+        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
+        let head = tiny::head(3, &config, 4);
+        let batch = images(7, config.image_size, 2);
+        let order = [3, 0, 6, 5, 1, 4, 2];
+        let straight = logits(&backbone, &batch, Some(&adapter), &head);
+        let permuted = logits(&backbone, &pick(&batch, order), Some(&adapter), &head);
+        let expected: Vec<f32> = order.iter().flat_map(|&i| &straight[3 * i..3 * (i + 1)]).copied().collect();
+        assert_reordered(&permuted, &expected, what);
+        assert!(distance(&permuted, &straight) > 0.1 * largest(&straight), "{what}: the images look all alike");
+    }
+}
+
+fn label_loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
+    cross_entropy(logits, image % logits.len(), 0.1, &[], 0.125, d_logits)
+}
+
+/// Gradients, loss and logits of one step from zero.
+fn step(
+    backbone: &Backbone,
+    batch: &ImageBatch,
+    (adapter, head): (&Adapter, &Head),
+    all_weights: bool,
+    workspace: &mut Workspace,
+) -> (Gradients, f64, Vec<f32>) {
+    let mut gradients = Gradients::zeros(adapter, head, &backbone.config, all_weights);
+    let input = Batch { source: batch, images: batch.len(), size: batch.size, loss: &label_loss };
+    let (loss, logits) = backbone.step(&input, (adapter, head), &mut gradients, workspace).expect("one step");
+    (gradients, loss, logits)
+}
+
+fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(work)
+}
+
+#[test]
+fn grouping_does_not_change_gradients() {
+    for (what, config) in variants() {
+        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+        let batch = images(19, config.image_size, 2);
+        for all_weights in [false, true] {
+            let run =
+                |group| step(&backbone, &batch, (&adapter, &head), all_weights, &mut Workspace::with_group(group));
+            let (expected, expected_loss, expected_logits) = run(1);
+            for group in [2, 3, 8, 19, 100] {
+                let (found, loss, logits) = run(group);
+                assert!((loss - expected_loss).abs() < 1e-5, "{what}, group {group}");
+                assert_reordered(&logits, &expected_logits, what);
+                for (index, (found, expected)) in found.tensors().into_iter().zip(expected.tensors()).enumerate() {
+                    assert_reordered(found, expected, &format!("{what}, group {group}, tensor {index}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let config = tiny::config();
+    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+    // More groups than lanes of gradients, so that a lane holds several.
+    let batch = images(53, config.image_size, 2);
+    let run =
+        |threads, all| in_pool(threads, || step(&backbone, &batch, (&adapter, &head), all, &mut Workspace::default()));
+    let (expected, loss, expected_logits) = run(1, false);
+    let (all_expected, ..) = run(1, true);
+    for threads in [2, 3] {
+        for _ in 0..3 {
+            let (found, found_loss, found_logits) = run(threads, false);
+            assert_eq!(found.tensors(), expected.tensors(), "{threads} threads");
+            assert_eq!((found_loss, &found_logits), (loss, &expected_logits), "{threads} threads");
+        }
+        let (found, found_loss, found_logits) = run(threads, true);
+        assert_eq!(found_logits, expected_logits);
+        assert!((found_loss - loss).abs() < 1e-9);
+        for (index, (found, expected)) in found.tensors().into_iter().zip(all_expected.tensors()).enumerate() {
+            assert_reordered(found, expected, &format!("all weights, {threads} threads, tensor {index}"));
+        }
+        let plugins = plugins(&backbone);
+        let segments = segments(&plugins, &[1, 30, 0, 2, 20]);
+        let forward = || backbone.forward(&batch, batch.size, &segments, &Workspace::default()).expect("one batch");
+        assert_eq!(in_pool(threads, forward), in_pool(1, forward), "{threads} threads");
+    }
+}
+
+#[test]
+fn one_workspace_serves_trainings_of_every_shape() {
+    let config = tiny::config();
+    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let batch = images(5, config.image_size, 2);
+    let mut shared = Workspace::default();
+    let trainings = [
+        (lora(4, 3.0, &[Target::Q]), 3, false),
+        (lora(4, 3.0, &[Target::Q, Target::V]), 3, false),
+        (lora(4, 3.0, &[Target::K, Target::V]), 3, false),
+        (lora(2, 3.0, &[Target::K, Target::V]), 3, false),
+        (lora(2, 3.0, &[Target::K, Target::V]), 2, false),
+        (lora(2, 3.0, &[Target::K, Target::V]), 2, true),
+        (lora(0, 1.0, &[]), 2, false),
+    ];
+    for (lora, classes, all_weights) in trainings {
+        let (adapter, head) = (tiny::adapter(&lora, &config, 3), tiny::head(classes, &config, 4));
+        let (expected, ..) = step(&backbone, &batch, (&adapter, &head), all_weights, &mut Workspace::default());
+        let (found, ..) = step(&backbone, &batch, (&adapter, &head), all_weights, &mut shared);
+        assert!(found.tensors() == expected.tensors(), "{lora:?}, {classes} classes, all weights: {all_weights}");
+    }
+}
+
+#[test]
+fn training_leaves_the_backbone_alone() {
+    let config = tiny::config();
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let backbone = Backbone::new(checkpoint.clone());
+    let digest = backbone.digest().to_owned();
+    let batch = images(8, config.image_size, 2);
+    let probe = tiny::head(3, &config, 9);
+    let before = logits(&backbone, &batch, None, &probe);
+    let mut adapter = Adapter::init(&lora(4, 2.0, &[Target::Q, Target::V]), &config, 3);
+    let mut head = Head::zeros(3, config.feature_width());
+    let mut workspace = Workspace::default();
+    let mut losses = Vec::new();
+    for _ in 0..5 {
+        let (gradients, loss, _) = step(&backbone, &batch, (&adapter, &head), false, &mut workspace);
+        losses.push(loss);
+        let trained = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
+        for (values, slopes) in trained.zip(gradients.tensors()) {
+            values.iter_mut().zip(slopes).for_each(|(value, slope)| *value -= 0.1 * slope);
+        }
+    }
+    assert!(losses.is_sorted_by(|a, b| a > b), "training goes downhill: {losses:?}");
+    assert!(adapter.blocks.iter().all(|b| b[0].as_ref().is_some_and(|q| largest(&q.b) > 0.0)), "B has moved");
+    assert_eq!(logits(&backbone, &batch, None, &probe), before);
+    assert_eq!(backbone.digest(), digest);
+    assert_eq!(Backbone::new(checkpoint).digest(), digest);
+}
+
+/// A source whose image 3 cannot be read.
+struct Broken(ImageBatch);
+
+impl ImageSource for Broken {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        if index == 3 { Err("truncated JPEG".into()) } else { self.0.load(index, out) }
+    }
+}
+
+#[test]
+fn an_unreadable_image_is_named_and_gradients_stay_unchanged() {
+    let config = tiny::config();
+    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+    let source = Broken(images(5, config.image_size, 2));
+    let mut workspace = Workspace::default();
+    let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
+    let input = Batch { source: &source, images: 5, size: config.image_size, loss: &label_loss };
+    let error =
+        backbone.step(&input, (&adapter, &head), &mut gradients, &mut workspace).expect_err("image 3 is broken");
+    assert!(matches!(&error, Error::Image { index: 3, source } if source.to_string() == "truncated JPEG"), "{error}");
+    assert!(gradients.tensors().into_iter().flatten().all(|&x| x == 0.0));
+    // The next step must not see what the broken one left behind.
+    let (found, ..) = step(&backbone, &source.0, (&adapter, &head), false, &mut workspace);
+    let (expected, ..) = step(&backbone, &source.0, (&adapter, &head), false, &mut Workspace::default());
+    assert!(found.tensors() == expected.tensors());
+}

@@ -1,0 +1,11 @@
+//! What must hold whatever the weights are: adapters with `B ≠ 0` and `alpha ≠ r`, `alpha < r` too.
+
+mod batches;
+mod files;
+mod gradients;
+mod merging;
+mod reference;
+mod sizes;
+#[path = "../tiny/mod.rs"]
+mod tiny;
+mod variants;

@@ -1,0 +1,176 @@
+//! A Vision Transformer in f64, one row at a time, as the papers write it (arXiv 2010.11929, equations 1 to 4).
+
+use melo_vit::{Activation, Adapter, Head, LoraConfig, Pool, Target, VitConfig, Weights};
+use std::collections::BTreeMap;
+
+type Row = Vec<f64>;
+
+/// Parameters by name, so that a test can move any of them.
+pub(crate) struct Reference {
+    config: VitConfig,
+    lora: LoraConfig,
+    pub(crate) parameters: BTreeMap<String, Row>,
+}
+
+impl Reference {
+    pub(crate) fn new(config: &VitConfig, weights: &Weights, adapter: &Adapter, head: &Head) -> Self {
+        let names = names(config, adapter, head);
+        let values = adapter.tensors().into_iter().chain(head.tensors()).chain(weights.tensors());
+        let wide = values.map(|values| values.iter().map(|&x| f64::from(x)).collect());
+        Reference {
+            config: config.clone(),
+            lora: adapter.config.clone(),
+            parameters: names.into_iter().zip(wide).collect(),
+        }
+    }
+
+    /// Logits of one image `[3, s, s]` at the size that the positions are for.
+    pub(crate) fn logits(&self, image: &[f32]) -> Row {
+        let config = &self.config;
+        let mut tokens = self.embed(image);
+        for block in 0..config.depth {
+            let name = |part: &str| format!("blocks.{block}.{part}");
+            let normed: Vec<Row> = tokens.iter().map(|x| self.norm(&name("norm1"), x)).collect();
+            let attended = self.attention(block, &normed);
+            for (x, o) in tokens.iter_mut().zip(attended) {
+                add(x, &self.linear(&name("attn.proj"), &o));
+                self.adapt(block, Target::O, &o, x);
+                let normed = self.norm(&name("norm2"), x);
+                let mut hidden = self.linear(&name("mlp.fc1"), &normed);
+                self.adapt(block, Target::Fc1, &normed, &mut hidden);
+                hidden.iter_mut().for_each(|h| *h = gelu(config.activation, *h));
+                add(x, &self.linear(&name("mlp.fc2"), &hidden));
+                self.adapt(block, Target::Fc2, &hidden, x);
+            }
+        }
+        if config.norm {
+            tokens.iter_mut().for_each(|x| *x = self.norm("norm", x));
+        }
+        let (prefix, patches) = tokens.split_at(config.prefix_tokens());
+        let pooled: Vec<Row> = match config.pool {
+            Pool::Token => prefix.to_vec(),
+            Pool::Avg => {
+                let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
+                vec![(0..config.width).map(mean).collect()]
+            }
+        };
+        let feature = pooled.into_iter().map(|x| if config.fc_norm { self.norm("fc_norm", &x) } else { x });
+        self.linear("head", &feature.flatten().collect())
+    }
+
+    fn embed(&self, image: &[f32]) -> Vec<Row> {
+        let VitConfig { patch: p, image_size: side, width: d, .. } = self.config;
+        let pixel = |channel: usize, y: usize, x: usize| f64::from(image[(channel * side + y) * side + x]);
+        let patches = (0..(side / p).pow(2)).map(|at| {
+            let (top, left) = (at / (side / p) * p, at % (side / p) * p);
+            let pixels = (0..3 * p * p).map(|i| pixel(i / (p * p), top + i / p % p, left + i % p));
+            self.linear("patch_embed.proj", &pixels.collect())
+        });
+        let prefix = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
+        let mut tokens: Vec<Row> = prefix.chain(patches).collect();
+        let first = if self.config.pos_embed_prefix { 0 } else { self.config.prefix_tokens() };
+        for (x, position) in tokens[first..].iter_mut().zip(self.parameters["pos_embed"].chunks_exact(d)) {
+            add(x, position);
+        }
+        if self.config.pre_norm {
+            tokens.iter_mut().for_each(|x| *x = self.norm("norm_pre", x));
+        }
+        tokens
+    }
+
+    fn attention(&self, block: usize, normed: &[Row]) -> Vec<Row> {
+        let d = self.config.width;
+        let width = d / self.config.heads;
+        let projected: Vec<[Row; 3]> = normed
+            .iter()
+            .map(|x| {
+                let qkv = self.linear(&format!("blocks.{block}.attn.qkv"), x);
+                let mut parts = [&qkv[..d], &qkv[d..2 * d], &qkv[2 * d..]].map(<[f64]>::to_vec);
+                for (part, target) in parts.iter_mut().zip([Target::Q, Target::K, Target::V]) {
+                    self.adapt(block, target, x, part);
+                }
+                parts
+            })
+            .collect();
+        projected
+            .iter()
+            .map(|[q, _, _]| {
+                let head = |start: usize| {
+                    let columns = start..start + width;
+                    let scores = projected
+                        .iter()
+                        .map(|[_, k, _]| columns.clone().map(|i| q[i] * k[i]).sum::<f64>() / (width as f64).sqrt());
+                    let powers: Row = scores.map(f64::exp).collect();
+                    let total: f64 = powers.iter().sum();
+                    let mix =
+                        |i: usize| powers.iter().zip(&projected).map(|(p, [_, _, v])| p / total * v[i]).sum::<f64>();
+                    columns.map(mix).collect::<Row>()
+                };
+                (0..self.config.heads).flat_map(|h| head(h * width)).collect()
+            })
+            .collect()
+    }
+
+    fn linear(&self, name: &str, x: &Row) -> Row {
+        let mut y = product(&self.parameters[&format!("{name}.weight")], x);
+        if let Some(bias) = self.parameters.get(&format!("{name}.bias")) {
+            add(&mut y, bias);
+        }
+        y
+    }
+
+    /// `y += (alpha / r) · B (A x)` where the projection is adapted.
+    fn adapt(&self, block: usize, target: Target, x: &Row, y: &mut Row) {
+        let matrix = |m: &str| self.parameters.get(&format!("blocks.{block}.{target}.lora_{m}"));
+        if let (Some(a), Some(b)) = (matrix("a"), matrix("b")) {
+            let scale = f64::from(self.lora.alpha) / self.lora.rank as f64;
+            let update: Row = product(b, &product(a, x)).iter().map(|u| scale * u).collect();
+            add(y, &update);
+        }
+    }
+
+    fn norm(&self, name: &str, x: &Row) -> Row {
+        let d = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / d;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d;
+        let deviation = (variance + f64::from(self.config.eps)).sqrt();
+        let (gamma, beta) = (&self.parameters[&format!("{name}.weight")], &self.parameters[&format!("{name}.bias")]);
+        (0..x.len()).map(|i| (x[i] - mean) / deviation * gamma[i] + beta[i]).collect()
+    }
+}
+
+/// Names of adapter, head and backbone tensors, in the order of `Gradients::tensors`.
+pub(crate) fn names(config: &VitConfig, adapter: &Adapter, head: &Head) -> Vec<String> {
+    let head = Head::tensor_shapes(head.classes(), config.feature_width());
+    let shapes = adapter.tensor_shapes(config).into_iter().chain(head).chain(config.tensor_shapes());
+    shapes.map(|(name, _)| name).collect()
+}
+
+/// `W x` for `W [out, in]`.
+fn product(w: &[f64], x: &Row) -> Row {
+    w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
+}
+
+fn add(x: &mut [f64], y: &[f64]) {
+    assert_eq!(x.len(), y.len());
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+fn gelu(kind: Activation, x: f64) -> f64 {
+    match kind {
+        Activation::Erf => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Activation::Tanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        Activation::Quick => x / (1.0 + (-1.702 * x).exp()),
+    }
+}
+
+/// `2/√π · e^(-x²) · Σ 2^k x^(2k+1) / (2k+1)!!` (DLMF 7.6.2): terms of one sign, so nothing cancels.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum, mut k) = (x, x, 0.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        k += 1.0;
+        term *= 2.0 * x * x / (2.0 * k + 1.0);
+        sum += term;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+}

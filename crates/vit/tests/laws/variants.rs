@@ -1,0 +1,71 @@
+//! The architectures that the laws are tried on, and what every law needs: images, settings, closeness.
+
+use crate::tiny;
+use melo_vit::{Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, Target, VitConfig, Workspace};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Each a departure from [`tiny::config`] that some published ViT makes.
+pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
+    let plain = tiny::config();
+    vec![
+        ("augreg", plain.clone()),
+        (
+            "clip",
+            VitConfig { pre_norm: true, activation: Activation::Quick, patch_bias: false, eps: 1e-5, ..plain.clone() },
+        ),
+        ("tanh", VitConfig { activation: Activation::Tanh, qkv_bias: false, heads: 4, ..plain.clone() }),
+        ("distilled", VitConfig { distilled: true, ..plain.clone() }),
+        (
+            "distilled, positions of patches alone",
+            VitConfig { distilled: true, pos_embed_prefix: false, ..plain.clone() },
+        ),
+        ("positions of patches alone", VitConfig { pos_embed_prefix: false, ..plain.clone() }),
+        ("mean of tokens, then norm", VitConfig { pool: Pool::Avg, norm: false, fc_norm: true, ..plain.clone() }),
+        ("norm, then mean of tokens", VitConfig { pool: Pool::Avg, pre_norm: true, ..plain.clone() }),
+        ("class token, then norm", VitConfig { norm: false, fc_norm: true, eps: 1e-3, ..plain }),
+    ]
+}
+
+/// `n` images of side `size`, in the range of normalised pixels.
+pub(crate) fn images(n: usize, size: usize, seed: u64) -> ImageBatch {
+    ImageBatch { size, data: tiny::random(n * 3 * size * size, 2.0, &mut ChaCha8Rng::seed_from_u64(seed)) }
+}
+
+/// The images at `indices`.
+pub(crate) fn pick(batch: &ImageBatch, indices: impl IntoIterator<Item = usize>) -> ImageBatch {
+    let len = 3 * batch.size * batch.size;
+    let data = indices.into_iter().flat_map(|i| &batch.data[i * len..(i + 1) * len]).copied().collect();
+    ImageBatch { size: batch.size, data }
+}
+
+/// Settings on all blocks of [`tiny::config`].
+pub(crate) fn lora(rank: usize, alpha: f32, targets: &[Target]) -> LoraConfig {
+    LoraConfig { rank, alpha, targets: targets.to_vec(), blocks: vec![0, 1] }
+}
+
+/// Logits of all images of a batch.
+pub(crate) fn logits(backbone: &Backbone, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
+    let shape = (batch.len(), batch.size);
+    backbone.forward_with(batch, shape, (adapter, head), &Workspace::default()).expect("images of this size are tiled")
+}
+
+/// Largest magnitude.
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |a, b| a.max(b.abs()))
+}
+
+/// Largest difference.
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "lengths");
+    // A NaN is no distance: it must not be lost in a maximum.
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |worst, d| if d <= worst { worst } else { d })
+}
+
+/// Asserts that the same numbers were computed in another order: f32 sums of up to 48 terms, through some 40 operations
+/// one after the other, whose roundings (6e-8 each) mostly cancel.
+pub(crate) fn assert_reordered(found: &[f32], expected: &[f32], what: &str) {
+    let bound = 2e-5 * largest(expected);
+    let error = distance(found, expected);
+    assert!(bound > 0.0 && error <= bound, "{what}: differs by {error:e}, more than {bound:e}");
+}

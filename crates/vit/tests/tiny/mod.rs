@@ -1,0 +1,92 @@
+//! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
+
+use melo_vit::{
+    Activation, Adapter, Backbone, BackboneReference, Checkpoint, CropMode, Head, Interpolation, LoraConfig, Plugin,
+    Pool, Preprocess, Provenance, TaskCard, TaskKind, VitConfig, Weights,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+/// Two blocks of width 16 on 3 × 3 patches of 4 pixels.
+pub(crate) fn config() -> VitConfig {
+    VitConfig {
+        depth: 2,
+        width: 16,
+        heads: 2,
+        mlp_hidden: 24,
+        patch: 4,
+        image_size: 12,
+        eps: 1e-6,
+        activation: Activation::Erf,
+        pool: Pool::Token,
+        pre_norm: false,
+        norm: true,
+        fc_norm: false,
+        distilled: false,
+        pos_embed_prefix: true,
+        patch_bias: true,
+        qkv_bias: true,
+    }
+}
+
+/// `len` values, uniform in ±`bound`.
+pub(crate) fn random(len: usize, bound: f32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-bound..bound)).collect()
+}
+
+/// Random weights: matrices keep the variance of what passes through them, norms scale by 0.5 to 1.5.
+pub(crate) fn checkpoint(config: &VitConfig, seed: u64) -> Checkpoint {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut weights = Weights::zeros(config);
+    for ((name, shape), values) in config.tensor_shapes().iter().zip(weights.tensors_mut()) {
+        let matrix = name.ends_with("weight") && shape.len() > 1;
+        let bound = if matrix { (3.0 / shape[1..].iter().product::<usize>() as f32).sqrt() } else { 0.5 };
+        let center = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };
+        *values = random(values.len(), bound, &mut rng).iter().map(|x| center + x).collect();
+    }
+    let preprocess = Preprocess {
+        size: config.image_size,
+        crop_mode: CropMode::Center,
+        crop_pct: 0.9,
+        interpolation: Interpolation::Bicubic,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+    };
+    Checkpoint { name: "tiny_vit".to_owned(), config: config.clone(), preprocess, weights, classifier: None }
+}
+
+/// An adapter with `A` and `B` both random: `B = 0` would hide what `A` does.
+pub(crate) fn adapter(lora: &LoraConfig, vit: &VitConfig, seed: u64) -> Adapter {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut adapter = Adapter::zeros(lora, vit);
+    adapter.tensors_mut().into_iter().for_each(|values| *values = random(values.len(), 0.4, &mut rng));
+    adapter
+}
+
+/// A head with random weight and bias.
+pub(crate) fn head(classes: usize, vit: &VitConfig, seed: u64) -> Head {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut head = Head::zeros(classes, vit.feature_width());
+    head.tensors_mut().into_iter().for_each(|values| *values = random(values.len(), 0.5, &mut rng));
+    head
+}
+
+/// A plug-in of `classes` classes with random matrices.
+pub(crate) fn plugin(backbone: &Backbone, lora: &LoraConfig, classes: usize, seed: u64) -> Plugin {
+    let card = TaskCard {
+        format: TaskCard::FORMAT,
+        task: "tiny".to_owned(),
+        kind: TaskKind::MultiLabel,
+        classes: (0..classes).map(|class| format!("finding {class}")).collect(),
+        preprocess: backbone.preprocess.clone(),
+        lora: lora.clone(),
+        backbone: BackboneReference { digest: backbone.digest().to_owned(), name: backbone.name.clone() },
+        temperature: 1.5,
+        thresholds: vec![0.5; classes],
+        metrics: BTreeMap::from([("val_auc_macro".to_owned(), 0.75)]),
+        provenance: Provenance::default(),
+    };
+    let (adapter, head) = (adapter(lora, &backbone.config, seed), head(classes, &backbone.config, seed + 1));
+    Plugin { card, adapter, head, digest: String::new() }
+}
