@@ -1,5 +1,7 @@
 //! Manifests, splits, checks and datasets on images made in a temporary folder.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 mod check;
 mod dataset;
 mod folder;
