@@ -122,8 +122,9 @@ impl TrainConfig {
     /// Checks every range.
     ///
     /// # Errors
-    /// [`Error::Setting`] that names the setting.
+    /// [`Error::Setting`] or [`Error::Augment`] that names the setting.
     pub fn check(&self) -> Result<(), Error> {
+        self.augment.validate()?;
         let wrong = |setting, reason: String| Err(Error::Setting { setting, reason });
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());

@@ -84,6 +84,9 @@ pub enum Error {
     /// From the engine, or from a file of weights.
     #[error(transparent)]
     Vit(#[from] melo_vit::Error),
+    /// From the settings of the augmentation.
+    #[error(transparent)]
+    Augment(#[from] melo_data::Error),
     /// From the statistics.
     #[error(transparent)]
     Eval(#[from] melo_eval::Error),

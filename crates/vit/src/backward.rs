@@ -81,7 +81,20 @@ pub(crate) struct BackwardBuffers {
     d_pooled: Vec<f32>,
 }
 
-/// One linear layer with its low-rank update in the backward pass.
+/// What is trained, and where its gradients go.
+struct Training<'a> {
+    adapter: &'a Adapter,
+    gradients: &'a mut Gradients,
+}
+
+/// The low-rank matrices with their gradients, and scratch for `A x`.
+struct LowRankTraining<'a> {
+    adapter: &'a Adapter,
+    gradient: &'a mut Adapter,
+    z: &'a mut Vec<f32>,
+}
+
+/// One linear layer with its low-rank updates in the backward pass.
 struct AdaptedLinear<'a> {
     block: usize,
     /// Targets, with the first output column of each.
@@ -108,7 +121,7 @@ impl Backbone {
         for block in (first..self.config.depth).rev() {
             let tape = std::mem::take(&mut buffers.tape[block - first]);
             let needs_input = all_weights || block > first;
-            self.block_backward(block, shape, adapter, &tape, needs_input, buffers, gradients);
+            self.block_backward(block, shape, &tape, needs_input, buffers, Training { adapter, gradients });
             buffers.tape[block - first] = tape;
         }
         if let Some(weights) = &mut gradients.weights {
@@ -175,44 +188,43 @@ impl Backbone {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn block_backward(
         &self,
         index: usize,
         shape: GroupShape<'_>,
-        adapter: &Adapter,
         tape: &BlockTape,
         needs_input: bool,
         buffers: &mut Buffers,
-        gradients: &mut Gradients,
+        training: Training<'_>,
     ) {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
         let (d, hidden, m, t) = (self.config.width, self.config.mlp_hidden, shape.rows(), shape.tokens);
         let Buffers { normed, g, scores, z, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, .. } = backward;
-        let Gradients { adapter: d_adapter, weights: d_weights, .. } = gradients;
+        let Gradients { adapter: gradient, weights: d_weights, .. } = training.gradients;
+        let mut lowrank = LowRankTraining { adapter: training.adapter, gradient, z };
         let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
 
         resize(g, m * hidden);
         k.gelu(self.config.activation.into(), &tape.h, g);
         resize(d_h, m * hidden);
         let fc2 = AdaptedLinear { block: index, targets: &[(Target::Fc2, 0)], layer: &block.fc2 };
-        self.linear_backward(&fc2, adapter, d_adapter, g, d_x, Some(d_h), z);
+        self.linear_backward(&fc2, &mut lowrank, g, d_x, Some(d_h));
         self.linear_weights_backward(g, d_x, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
         k.gelu_backward(self.config.activation.into(), &tape.h, d_h);
 
         self.layernorm(&block.norm2, &tape.x_mid, normed);
         resize(d_normed, m * d);
         let fc1 = AdaptedLinear { block: index, targets: &[(Target::Fc1, 0)], layer: &block.fc1 };
-        self.linear_backward(&fc1, adapter, d_adapter, normed, d_h, Some(d_normed), z);
+        self.linear_backward(&fc1, &mut lowrank, normed, d_h, Some(d_normed));
         self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), hidden);
         self.norm_weights_backward(&tape.x_mid, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm2));
         k.layernorm_backward(&tape.x_mid, &block.norm2.gamma, self.config.eps, d_normed, d_x);
 
         resize(d_o, m * d);
         let proj = AdaptedLinear { block: index, targets: &[(Target::O, 0)], layer: &block.proj };
-        self.linear_backward(&proj, adapter, d_adapter, &tape.o, d_x, Some(d_o), z);
+        self.linear_backward(&proj, &mut lowrank, &tape.o, d_x, Some(d_o));
         self.linear_weights_backward(&tape.o, d_x, d_block.as_deref_mut().map(|b| &mut b.proj), d);
         resize(d_qkv, m * 3 * d);
         let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(t * d));
@@ -223,7 +235,7 @@ impl Backbone {
         self.layernorm(&block.norm1, &tape.x, normed);
         let targets = [(Target::Q, 0), (Target::K, d), (Target::V, 2 * d)];
         let qkv = AdaptedLinear { block: index, targets: &targets, layer: &block.qkv };
-        self.linear_backward(&qkv, adapter, d_adapter, normed, d_qkv, needs_input.then_some(&mut *d_normed), z);
+        self.linear_backward(&qkv, &mut lowrank, normed, d_qkv, needs_input.then_some(&mut *d_normed));
         self.linear_weights_backward(normed, d_qkv, d_block.as_deref_mut().map(|b: &mut Block| &mut b.qkv), 3 * d);
         if needs_input {
             self.norm_weights_backward(&tape.x, d_normed, d_block.map(|b| &mut b.norm1));
@@ -232,23 +244,21 @@ impl Backbone {
     }
 
     /// Gradients of a layer's low-rank matrices, and of its input where `d_x [m, in]` is given.
-    #[allow(clippy::too_many_arguments)]
     fn linear_backward(
         &self,
         linear: &AdaptedLinear<'_>,
-        adapter: &Adapter,
-        d_adapter: &mut Adapter,
+        lowrank: &mut LowRankTraining<'_>,
         x: &[f32],
         d_y: &[f32],
         mut d_x: Option<&mut [f32]>,
-        z: &mut Vec<f32>,
     ) {
         let out = linear.layer.weight.out_features();
         if let Some(d_x) = d_x.as_deref_mut() {
             self.kernels.linear_backward(d_y, &linear.layer.weight, d_x);
         }
+        let LowRankTraining { adapter, gradient, z } = lowrank;
         for &(target, column) in linear.targets {
-            let pair = &mut d_adapter.blocks[linear.block][target as usize];
+            let pair = &mut gradient.blocks[linear.block][target as usize];
             if let (Some(update), Some(pair)) = (adapter.update(linear.block, target), pair) {
                 let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
                 self.kernels.lowrank_backward(update, x, (&d_y[column..], out), gradient, d_x.as_deref_mut(), z);
