@@ -48,7 +48,16 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<Pixels, Error> {
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
             decode_with(ImageFormat::Tiff, bytes, Source { name, format: "TIFF" })
         }
-        [b'B', b'M', ..] => decode_with(ImageFormat::Bmp, bytes, Source { name, format: "BMP" }),
+        [b'B', b'M', ..] => {
+            let source = Source { name, format: "BMP" };
+            // Checked here because the decoder calls a width of zero "too large".
+            if let Some(&[w0, w1, w2, w3, h0, h1, h2, h3]) = bytes.get(18..26).filter(|_| bytes[14] >= 40) {
+                let (width, height) = (i32::from_le_bytes([w0, w1, w2, w3]), i32::from_le_bytes([h0, h1, h2, h3]));
+                // A negative height is that of an image stored from the top.
+                source.check_size(width.max(0) as u64, height.unsigned_abs().into())?;
+            }
+            decode_with(ImageFormat::Bmp, bytes, source)
+        }
         _ => {
             let first = &bytes[..bytes.len().min(8)];
             Err(Error::NotAnImage { path: name.into(), found: format!("{first:02x?} (\"{}\")", first.escape_ascii()) })

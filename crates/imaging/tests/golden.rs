@@ -9,7 +9,7 @@ use melo_imaging::{crop_normalise, fit, normalise, prepare, read, resize};
 use melo_vit::{CropMode, Interpolation, Preprocess};
 
 fn fields(name: &str) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(golden(name)).unwrap();
+    let text = fs::read_to_string(golden(name)).expect("written by tools/golden/pixels.py");
     text.lines().map(|line| line.split(' ').map(String::from).collect()).collect()
 }
 

@@ -10,7 +10,7 @@ use melo_imaging::{Error, MAX_ASPECT, Pixels, decode, read, write_png};
 use proptest::prelude::*;
 
 fn bytes(name: &str) -> Vec<u8> {
-    fs::read(golden(name)).unwrap()
+    fs::read(golden(name)).expect("written by tools/golden/pixels.py")
 }
 
 fn decoded(bytes: &[u8]) -> Result<Pixels, Error> {
@@ -33,13 +33,13 @@ fn patched(file: &str, at: usize, value: &[u8]) -> Vec<u8> {
 
 /// Where the frame header's height is, its width following.
 fn jpeg_height(bytes: &[u8]) -> usize {
-    bytes.windows(2).position(|pair| pair[0] == 0xff && matches!(pair[1], 0xc0 | 0xc2)).unwrap() + 5
+    bytes.windows(2).position(|pair| pair[0] == 0xff && matches!(pair[1], 0xc0 | 0xc2)).expect("a frame header") + 5
 }
 
 /// A cut anywhere is refused, unless what is left holds every pixel (only padding or an end marker is lost).
 fn no_cut_goes_unseen(file: &str, least_refused: f64) {
     let bytes = bytes(file);
-    let whole = decoded(&bytes).unwrap();
+    let whole = decoded(&bytes).expect("whole");
     let mut refused = 0;
     for cut in 0..bytes.len() {
         match decoded(&bytes[..cut]) {
@@ -195,7 +195,7 @@ fn claiming(width: u16, height: u16) -> [Vec<u8>; 4] {
     let at = jpeg_height(&bytes("grey.jpg"));
     let jpeg = patched("grey.jpg", at, &[height.to_be_bytes(), width.to_be_bytes()].concat());
     let mut tiff = bytes("rgb16_little.tif");
-    let directory = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
+    let directory = u32::from_le_bytes(tiff[4..8].try_into().expect("4 bytes")) as usize;
     // Tags 256 and 257, and the rows of the only strip, 278; each value is the last 4 of 12 bytes.
     for (entry, side) in [(0, width), (1, height), (7, height)] {
         let at = directory + 2 + entry * 12 + 8;
@@ -231,7 +231,9 @@ fn header_claiming_more_than_the_file_holds() {
 fn header_claiming_no_column() {
     for bytes in claiming(0, 21) {
         let error = refused(&bytes);
-        assert!(matches!(error, Error::NoPixels { .. } | Error::Damaged { .. }), "{error}");
+        // The PNG and TIFF decoders say so before they are asked.
+        let named = matches!(error, Error::NoPixels { .. }) || error.to_string().contains("dimensions");
+        assert!(named, "{error}");
     }
 }
 

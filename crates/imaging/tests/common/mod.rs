@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use melo_imaging::Pixels;
 
 /// A file of `tests/golden`.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Ramps, a grid of edges, and noise from a multiplicative hash.
-pub fn pattern(width: usize, height: usize) -> Pixels {
+pub(crate) fn pattern(width: usize, height: usize) -> Pixels {
     let sample = |x: usize, y: usize, c: usize| {
         let ramp = x * (c + 1) + y * 2;
         let edges = (x / 5 + y / 7) % 2 * 90;
@@ -24,7 +24,7 @@ pub fn pattern(width: usize, height: usize) -> Pixels {
 }
 
 /// FNV-1a, 64 bits.
-pub fn checksum(bytes: &[u8]) -> String {
+pub(crate) fn checksum(bytes: &[u8]) -> String {
     let hash =
         bytes.iter().fold(0xcbf29ce484222325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));
     format!("{hash:016x}")
