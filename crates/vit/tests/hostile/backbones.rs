@@ -1,0 +1,253 @@
+//! Weights that are not a plain ViT, or whose description is missing, incomplete or a lie.
+
+use crate::raw::{RawFile, assert_error};
+use crate::tiny;
+use melo_vit::{Checkpoint, Error, Storage, VitConfig};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// timm weights with the JSON beside them, in a folder of their own.
+struct Weights {
+    path: PathBuf,
+    sidecar: PathBuf,
+    json: Value,
+    _folder: tempfile::TempDir,
+}
+
+impl Weights {
+    fn new() -> Self {
+        Weights::of(&tiny::config())
+    }
+
+    fn of(config: &VitConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vit.safetensors");
+        tiny::checkpoint(config, 1).write(&path, Storage::F32).unwrap();
+        let mut file = RawFile::read(&path);
+        file.metadata.clear();
+        file.set("head.weight", &[2, 16], &[0.25; 32]);
+        file.set("head.bias", &[2], &[0.5; 2]);
+        file.write(&path);
+        let json = json!({
+            "architecture": "vit_tiny_patch4_12",
+            "model_args": { "num_heads": 2 },
+            "pretrained_cfg": {
+                "input_size": [3, 12, 12],
+                "interpolation": "bicubic",
+                "crop_pct": 0.9,
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+            },
+        });
+        let weights = Weights { sidecar: path.with_extension("json"), path, json, _folder: folder };
+        weights.describe(&weights.json);
+        weights
+    }
+
+    fn describe(&self, json: &Value) {
+        std::fs::write(&self.sidecar, json.to_string()).unwrap();
+    }
+
+    fn refused(&self) -> Error {
+        match Checkpoint::read(&self.path) {
+            Err(error) => error,
+            Ok(_) => panic!("{} was accepted", self.path.display()),
+        }
+    }
+
+    fn refused_after(&self, change: impl FnOnce(&mut RawFile)) -> Error {
+        let mut file = RawFile::read(&self.path);
+        change(&mut file);
+        file.write(&self.path);
+        self.refused()
+    }
+
+    fn refused_after_json(&self, change: impl FnOnce(&mut Value)) -> Error {
+        let mut json = self.json.clone();
+        change(&mut json);
+        self.describe(&json);
+        self.refused()
+    }
+}
+
+#[test]
+fn what_was_not_changed_is_accepted() {
+    let weights = Weights::new();
+    let read = Checkpoint::read(&weights.path).unwrap();
+    assert_eq!((&read.config, read.name.as_str()), (&tiny::config(), "vit_tiny_patch4_12"));
+    assert_eq!(read.classifier.unwrap().bias, [0.5, 0.5]);
+}
+
+#[test]
+fn weights_without_a_description_are_refused() {
+    let weights = Weights::new();
+    std::fs::remove_file(&weights.sidecar).unwrap();
+    let sidecar = weights.sidecar.display().to_string();
+    assert_error!(weights.refused(), Error::Config { .. }, weights.path, sidecar, "config.json", "pretrained_cfg");
+}
+
+#[test]
+fn a_description_that_is_no_json_is_refused() {
+    let weights = Weights::new();
+    for text in ["", "{", "null", "[]", "{\"pretrained_cfg\": 3}"] {
+        std::fs::write(&weights.sidecar, text).unwrap();
+        assert_error!(weights.refused(), Error::Config { .. }, weights.sidecar);
+    }
+    std::fs::write(&weights.sidecar, [0xff, 0xfe, 0x00]).unwrap();
+    assert_error!(weights.refused(), Error::Io { .. }, weights.sidecar);
+}
+
+#[test]
+fn statistics_are_never_assumed() {
+    let weights = Weights::new();
+    for field in ["mean", "std", "crop_pct", "interpolation"] {
+        let error =
+            weights.refused_after_json(|json| drop(json["pretrained_cfg"].as_object_mut().unwrap().remove(field)));
+        assert_error!(error, Error::Config { .. }, weights.sidecar, field);
+    }
+    let error = weights.refused_after_json(|json| drop(json.as_object_mut().unwrap().remove("pretrained_cfg")));
+    assert_error!(error, Error::Config { .. }, weights.sidecar, "pretrained_cfg", "mean");
+}
+
+#[test]
+fn preprocessing_that_is_not_supported_is_named() {
+    let changes = [
+        ("interpolation", json!("nearest"), "nearest"),
+        ("crop_mode", json!("five"), "five"),
+        ("crop_pct", json!(0.0), "crop_pct 0"),
+        ("crop_pct", json!(1.2), "crop_pct 1.2"),
+        ("std", json!([0.5, 0.0, 0.5]), "std"),
+        ("std", json!([0.5, 0.5]), "length 2"),
+    ];
+    for (field, value, word) in changes {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| json["pretrained_cfg"][field] = value);
+        assert_error!(error, Error::Config { .. }, weights.sidecar, word);
+    }
+}
+
+#[test]
+fn an_architecture_that_is_not_supported_is_named() {
+    let changes = [
+        ("act_layer", json!("relu"), "relu"),
+        ("global_pool", json!("map"), "map"),
+        ("num_heads", json!(0), "0 heads"),
+        ("num_heads", json!(3), "3 heads"),
+        ("num_heads", json!(null), "num_heads"),
+    ];
+    for (field, value, word) in changes {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| json["model_args"][field] = value);
+        assert_error!(error, Error::Config { .. }, weights.path, word);
+    }
+}
+
+#[test]
+fn a_tensor_that_would_be_ignored_is_refused_with_a_hint() {
+    let cases = [
+        ("blocks.0.ls1.gamma", "layer scale"),
+        ("blocks.1.ls2.gamma", "layer scale"),
+        ("blocks.0.attn.q_norm.weight", "query and key normalisation"),
+        ("reg_token", "register tokens"),
+        ("blocks.2.norm1.weight", "plain ViT"),
+        ("decoder.weight", "plain ViT"),
+    ];
+    for (name, hint) in cases {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| file.set(name, &[16], &[1.0; 16]));
+        assert_error!(error, Error::UnexpectedTensor { .. }, weights.path, name, hint);
+    }
+}
+
+#[test]
+fn every_missing_tensor_is_named() {
+    for (name, _) in tiny::config().tensor_shapes() {
+        // Without one of these it is another architecture, of which other tensors are missing or too many.
+        if name.ends_with("qkv.bias") || name.ends_with("proj.bias") && name.starts_with("patch") {
+            continue;
+        }
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| drop(file.tensors.remove(&name)));
+        match &error {
+            Error::MissingTensor { name: missing, .. } => assert_eq!(missing, &name),
+            // A block without its projection is none, and what is left of it belongs nowhere.
+            Error::UnexpectedTensor { name: left, .. } if name.ends_with("qkv.weight") => {
+                assert!(left.starts_with("blocks."), "{left}");
+            }
+            Error::Config { reason, .. } => {
+                let word = match name.as_str() {
+                    "blocks.0.attn.qkv.weight" => "depth 0",
+                    "norm.weight" => "`norm`",
+                    other => other,
+                };
+                assert!(reason.contains(word), "{name}: {reason}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_error!(error, _, weights.path);
+    }
+}
+
+#[test]
+fn a_wrong_shape_is_refused() {
+    let cases: [(&str, &[usize]); 5] = [
+        ("blocks.1.attn.qkv.weight", &[16, 48]),
+        ("blocks.1.mlp.fc1.weight", &[23, 16]),
+        ("blocks.0.norm1.weight", &[15]),
+        ("cls_token", &[1, 16]),
+        ("norm.bias", &[16, 1]),
+    ];
+    for (name, shape) in cases {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| file.set(name, shape, &vec![0.5; shape.iter().product()]));
+        assert_error!(error, Error::Shape { .. }, weights.path, name, format!("{shape:?}"));
+    }
+}
+
+#[test]
+fn a_shape_that_hides_the_architecture_is_refused() {
+    let cases: [(&str, &[usize], &str); 7] = [
+        ("patch_embed.proj.weight", &[16, 1, 4, 4], "three-channel"),
+        ("patch_embed.proj.weight", &[16, 48], "patch_embed.proj.weight"),
+        ("patch_embed.proj.weight", &[16, 3, 4, 2], "4 × 2"),
+        ("pos_embed", &[1, 8, 16], "8 positions"),
+        ("pos_embed", &[10, 16], "pos_embed"),
+        ("blocks.0.mlp.fc1.weight", &[24], "blocks.0.mlp.fc1.weight"),
+        ("fc_norm.weight", &[16], "fc_norm"),
+    ];
+    for (name, shape, word) in cases {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| file.set(name, shape, &vec![0.5; shape.iter().product()]));
+        assert_error!(error, Error::Config { .. }, weights.path, word);
+    }
+}
+
+#[test]
+fn nan_in_weights_is_refused() {
+    for (name, _) in tiny::config().tensor_shapes().iter().chain(&[("head.bias".to_owned(), vec![2])]) {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| {
+            file.tensors.get_mut(name).unwrap().2[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+        assert_error!(error, Error::NonFinite { index: 1, .. }, weights.path, format!("`{name}`"), "NaN");
+    }
+}
+
+#[test]
+fn a_classifier_of_another_width_is_refused() {
+    let weights = Weights::new();
+    let error = weights.refused_after(|file| file.set("head.weight", &[2, 8], &[0.5; 16]));
+    assert_error!(error, Error::Shape { .. }, weights.path, "head.weight", "[2, 8]");
+    let weights = Weights::new();
+    let error = weights.refused_after(|file| drop(file.tensors.remove("head.bias")));
+    assert_error!(error, Error::MissingTensor { .. }, weights.path, "head.bias");
+    let distilled = Weights::of(&VitConfig { distilled: true, ..tiny::config() });
+    assert_error!(distilled.refused(), Error::MissingTensor { .. }, distilled.path, "head_dist.weight");
+}
+
+#[test]
+fn a_file_of_our_own_with_a_broken_description_is_refused() {
+    let weights = Weights::new();
+    let error = weights.refused_after(|file| drop(file.metadata.insert("melo.backbone".to_owned(), "{".to_owned())));
+    assert_error!(error, Error::Config { .. }, weights.path, "melo.backbone");
+}

@@ -1,0 +1,137 @@
+//! Cards that cannot be read or contradict themselves.
+
+use crate::raw::{Fixture, assert_error};
+use melo_vit::{Error, PluginInfo};
+use serde_json::{Value, json};
+
+/// Asserts that a change to the card is refused by a message that says every word.
+fn assert_card_refused(change: impl FnOnce(&mut Value), words: &[&str]) {
+    let fixture = Fixture::new();
+    let error = fixture.refused_after_card(change);
+    let message = error.to_string();
+    assert_error!(error, Error::Card { .. }, fixture.path);
+    words.iter().for_each(|word| assert!(message.contains(word), "`{message}` does not say `{word}`"));
+}
+
+#[test]
+fn a_file_without_a_card_is_refused() {
+    let fixture = Fixture::new();
+    let error = fixture.refused_after(|file| file.metadata.clear());
+    assert_error!(error, Error::Card { .. }, fixture.path, "melo.card");
+    assert_error!(PluginInfo::read(&fixture.path).unwrap_err(), Error::Card { .. }, fixture.path, "melo.card");
+}
+
+#[test]
+fn broken_json_is_refused() {
+    for json in ["", "{", "null", "[]", "\"card\"", "{}", "\u{0}", "{\"format\": 1}"] {
+        let fixture = Fixture::new();
+        let error = fixture.refused_after(|file| drop(file.metadata.insert("melo.card".to_owned(), json.to_owned())));
+        assert_error!(error, Error::Card { .. }, fixture.path, "card:");
+    }
+    let deep = "[".repeat(100_000);
+    let fixture = Fixture::new();
+    let error = fixture.refused_after(|file| drop(file.metadata.insert("melo.card".to_owned(), deep)));
+    assert_error!(error, Error::Card { .. }, fixture.path, "card:");
+}
+
+#[test]
+fn every_missing_field_is_named() {
+    let card = serde_json::to_value(Fixture::new().plugin.card).unwrap();
+    for field in card.as_object().unwrap().keys() {
+        assert_card_refused(|card| drop(card.as_object_mut().unwrap().remove(field)), &["missing field", field]);
+    }
+}
+
+#[test]
+fn an_unknown_field_is_named_at_every_level() {
+    assert_card_refused(|card| card["threshold"] = json!(0.5), &["unknown field", "threshold"]);
+    for part in ["lora", "preprocess", "backbone", "provenance"] {
+        assert_card_refused(|card| card[part]["novel"] = json!(1), &["unknown field", "novel"]);
+    }
+}
+
+#[test]
+fn another_format_is_refused() {
+    for format in [0, 2, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1"]);
+    }
+}
+
+#[test]
+fn classes_are_distinct_and_enough() {
+    assert_card_refused(|card| card["classes"] = json!(["a", "b", "a"]), &["classes", "repeat"]);
+    assert_card_refused(|card| card["classes"] = json!([]), &["classes", "too few"]);
+    let alone = |card: &mut Value| {
+        card["kind"] = json!("single_label");
+        card["classes"] = json!(["a"]);
+        card["thresholds"] = json!([0.5]);
+    };
+    assert_card_refused(alone, &["classes", "too few"]);
+    assert_card_refused(|card| card["kind"] = json!("ordinal"), &["ordinal"]);
+}
+
+#[test]
+fn temperature_is_positive_and_finite() {
+    for temperature in [json!(0.0), json!(-1.0), json!(1e39)] {
+        assert_card_refused(|card| card["temperature"] = temperature, &["temperature"]);
+    }
+    for temperature in [json!(null), json!("NaN")] {
+        assert_card_refused(|card| card["temperature"] = temperature, &["expected f32"]);
+    }
+}
+
+#[test]
+fn thresholds_are_probabilities_one_a_class() {
+    for thresholds in
+        [json!([]), json!([0.5, 0.5]), json!([0.5, 0.5, 1.5]), json!([0.5, 0.5, -0.1]), json!([0.5, 0.5, 0.5, 0.5])]
+    {
+        assert_card_refused(|card| card["thresholds"] = thresholds, &["thresholds", "expected 3"]);
+    }
+}
+
+#[test]
+fn preprocessing_is_possible() {
+    let changes = [
+        ("size", json!(0)),
+        ("size", json!(4100)),
+        ("size", json!(1u64 << 60)),
+        ("crop_pct", json!(0.0)),
+        ("crop_pct", json!(1.5)),
+        ("crop_pct", json!(-1.0)),
+        ("mean", json!([0.5, 1e39, 0.5])),
+        ("std", json!([0.5, 0.0, 0.5])),
+        ("std", json!([0.5, -1.0, 0.5])),
+        ("std", json!([0.5, 1e39, 0.5])),
+    ];
+    for (field, value) in changes {
+        assert_card_refused(|card| card["preprocess"][field] = value, &["preprocess", field]);
+    }
+    assert_card_refused(|card| card["preprocess"]["size"] = json!(13), &["image size 13", "patch size 4"]);
+    assert_card_refused(|card| card["preprocess"]["interpolation"] = json!("nearest"), &["nearest"]);
+}
+
+#[test]
+fn low_rank_settings_fit_the_backbone() {
+    let changes = [
+        ("alpha", json!(0.0), "alpha is 0"),
+        ("alpha", json!(-4.0), "alpha is -4"),
+        ("alpha", json!(1e39), "alpha is inf"),
+        ("alpha", json!(null), "expected f32"),
+        ("rank", json!(17), "rank 17"),
+        ("rank", json!(u64::MAX), "rank 18446744073709551615"),
+        ("rank", json!(-1), "-1"),
+        ("rank", json!(2.5), "2.5"),
+        ("targets", json!([]), "no target"),
+        ("targets", json!(["q", "q"]), "repeat"),
+        ("targets", json!(["v", "q"]), "out of order"),
+        ("targets", json!(["x"]), "`x`"),
+        ("blocks", json!([]), "no block"),
+        ("blocks", json!([1, 1]), "repeat"),
+        ("blocks", json!([1, 0]), "out of order"),
+        ("blocks", json!([0, 2]), "block 2"),
+        ("blocks", json!([u64::MAX]), "block 18446744073709551615"),
+    ];
+    for (field, value, word) in changes {
+        assert_card_refused(|card| card["lora"][field] = value, &[word]);
+    }
+}

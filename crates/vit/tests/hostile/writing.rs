@@ -1,0 +1,72 @@
+//! Writes that fail leave what stood there, and no temporary file.
+
+use crate::raw::{Fixture, assert_error};
+use melo_vit::{Error, Plugin, Storage, write_atomically};
+
+#[test]
+fn a_plugin_with_nan_is_never_written_over_a_good_one() {
+    let mut fixture = Fixture::new();
+    let before = std::fs::read(&fixture.path).unwrap();
+    fixture.plugin.head.bias[1] = f32::NAN;
+    for storage in [Storage::F32, Storage::F16] {
+        let error = fixture.plugin.save(&fixture.path, &fixture.backbone.config, storage).unwrap_err();
+        assert_error!(error, Error::NonFinite { index: 1, .. }, fixture.path, "head.bias", "NaN");
+    }
+    assert_eq!(std::fs::read(&fixture.path).unwrap(), before);
+    assert_eq!(fixture.files(), ["task.safetensors"]);
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_named() {
+    let fixture = Fixture::new();
+    let path = fixture.folder.path().join("missing").join("task.safetensors");
+    let error = fixture.plugin.save(&path, &fixture.backbone.config, Storage::F32).unwrap_err();
+    assert_error!(error, Error::Io { .. }, path);
+    assert_eq!(fixture.files(), ["task.safetensors"]);
+}
+
+#[test]
+fn a_file_in_place_of_the_folder_is_left_alone() {
+    let fixture = Fixture::new();
+    let before = std::fs::read(&fixture.path).unwrap();
+    let path = fixture.path.join("task.safetensors");
+    assert_error!(write_atomically(&path, b"new").unwrap_err(), Error::Io { .. }, path);
+    assert_eq!(std::fs::read(&fixture.path).unwrap(), before);
+}
+
+/// Both fail only when the temporary file, already written, is renamed.
+#[test]
+fn a_failed_rename_leaves_no_temporary_file() {
+    let fixture = Fixture::new();
+    let occupied = fixture.folder.path().join("occupied");
+    std::fs::create_dir(&occupied).unwrap();
+    std::fs::write(occupied.join("inside"), "kept").unwrap();
+    let endless = fixture.folder.path().join("n".repeat(300));
+    for path in [occupied.clone(), endless] {
+        let error = fixture.plugin.save(&path, &fixture.backbone.config, Storage::F32).unwrap_err();
+        assert_error!(error, Error::Io { .. }, path);
+        assert_eq!(fixture.files(), ["occupied", "task.safetensors"]);
+    }
+    assert_eq!(std::fs::read_to_string(occupied.join("inside")).unwrap(), "kept");
+}
+
+#[test]
+fn a_reader_meets_the_old_file_or_the_new_one() {
+    let fixture = Fixture::new();
+    let mut other = fixture.plugin.clone();
+    other.head.bias.fill(9.0);
+    let written = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for plugin in [&other, &fixture.plugin].into_iter().cycle().take(40) {
+                plugin.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
+            }
+            written.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !written.load(std::sync::atomic::Ordering::Relaxed) {
+            let head = Plugin::load(&fixture.path, &fixture.backbone).unwrap().head;
+            assert!(head == other.head || head == fixture.plugin.head);
+        }
+    });
+    assert_eq!(fixture.files(), ["task.safetensors"]);
+}
