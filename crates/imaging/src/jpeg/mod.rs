@@ -30,7 +30,7 @@ pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Pixels, Error> {
         adobe_transform: None,
     };
     let frame = decoder.read()?;
-    let colour = decoder.colour(&frame)?;
+    let colour = decoder.colour(&frame);
     Ok(render(frame, colour))
 }
 
@@ -287,15 +287,14 @@ impl<'a> Decoder<'a> {
     }
 
     /// What the components mean, as libjpeg guesses it.
-    fn colour(&self, frame: &Frame) -> Result<Colour, Error> {
+    fn colour(&self, frame: &Frame) -> Colour {
         let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
-        Ok(match (&ids[..], self.adobe_transform) {
+        match (&ids[..], self.adobe_transform) {
             ([_], _) => Colour::Grey,
             _ if self.jfif => Colour::YCbCr,
-            (_, Some(0)) => Colour::Rgb,
-            (b"RGB", None) => Colour::Rgb,
+            (_, Some(0)) | (b"RGB", None) => Colour::Rgb,
             _ => Colour::YCbCr,
-        })
+        }
     }
 }
 
