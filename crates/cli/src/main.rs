@@ -5,6 +5,8 @@ mod progress;
 mod verbs;
 
 use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Low-rank plug-ins on a frozen Vision Transformer, for medical image diagnosis.
@@ -51,6 +53,8 @@ enum Verb {
 pub(crate) enum Failure {
     /// Something went wrong; the sentence says what, where, and what to do.
     Message(String),
+    /// The command line asks for what cannot be; the sentence says why.
+    Usage(String),
     /// Everything that went wrong was already said.
     Reported,
     /// Stopped by the user.
@@ -69,11 +73,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(Failure::Message(message)) => {
-            eprintln!("melo: {message}");
+            note(format_args!("melo: {message}"));
             ExitCode::FAILURE
         }
+        Err(Failure::Usage(message)) => {
+            note(format_args!("melo: {message}"));
+            ExitCode::from(2)
+        }
         Err(Failure::Interrupted(message)) => {
-            eprintln!("melo: {message}");
+            note(format_args!("melo: {message}"));
             ExitCode::from(130)
         }
     }
@@ -95,16 +103,30 @@ fn run(cli: Cli) -> Result<(), Failure> {
     })
 }
 
-/// Prints to standard output; a reader that went away (`| head`) ends the program quietly.
+/// Prints to standard output. A reader that went away (`| head`) ends the program quietly; results that cannot be
+/// written for another reason, such as a full disk, are a failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    use std::io::Write;
-    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
-        std::process::exit(0);
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        note(format_args!("melo: standard output: {error}"));
+        std::process::exit(1);
     }
+}
+
+/// Prints to standard error. That nobody can read it is no reason to lose a training run, so a failure is passed over.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Prints one JSON value on one line.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     say(serde_json::to_string(value)?);
     Ok(())
+}
+
+/// A path as JSON text, which cannot hold names that are not UTF-8: they are shown with a replacement character.
+pub(crate) fn json_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }

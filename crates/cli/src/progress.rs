@@ -72,7 +72,7 @@ impl TrainProgress {
 
     fn line(&self, text: String) {
         match self.bar.is_hidden() {
-            true => eprintln!("{text}"),
+            true => crate::note(text),
             false => self.bar.println(text),
         }
     }

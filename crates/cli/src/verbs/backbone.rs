@@ -1,9 +1,9 @@
 //! `melo backbone`: what a checkpoint holds.
 
 use crate::{Failure, say, say_json};
-use melo_vit::Backbone;
-use serde_json::json;
-use std::path::PathBuf;
+use melo_vit::{Backbone, Preprocess, VitConfig};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
@@ -18,22 +18,36 @@ pub(crate) enum Verb {
     },
 }
 
+/// The object of `--json`; the contract is `docs/json.md`.
+#[derive(Serialize)]
+struct Fields<'a> {
+    #[serde(serialize_with = "crate::json_path")]
+    backbone: &'a Path,
+    name: &'a str,
+    parameters: usize,
+    config: &'a VitConfig,
+    preprocess: &'a Preprocess,
+    classifier_classes: Option<usize>,
+    backbone_digest: &'a str,
+    isa: String,
+}
+
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     let Verb::Info { backbone: path, json } = verb;
     let backbone = Backbone::load(path)?;
     let classes = backbone.classifier.as_ref().map(|head| head.classes());
     let parameters = backbone.config.parameters();
     if *json {
-        return say_json(&json!({
-            "backbone": path,
-            "name": backbone.name,
-            "parameters": parameters,
-            "config": backbone.config,
-            "preprocess": backbone.preprocess,
-            "classifier_classes": classes,
-            "backbone_digest": backbone.digest(),
-            "isa": backbone.isa().to_string(),
-        }));
+        return say_json(&Fields {
+            backbone: path,
+            name: &backbone.name,
+            parameters,
+            config: &backbone.config,
+            preprocess: &backbone.preprocess,
+            classifier_classes: classes,
+            backbone_digest: backbone.digest(),
+            isa: backbone.isa().to_string(),
+        });
     }
     let config = &backbone.config;
     let preprocess = &backbone.preprocess;

@@ -29,9 +29,10 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     let mut manifest = Manifest::read(data)?;
     let assigned = manifest.assign_splits(*seed, DEFAULT_FRACTIONS)?;
     let bar = bar(manifest.rows.len(), "check");
-    let report = check(&manifest, &|done, _| bar.set_position(done as u64));
+    let mut report = check(&manifest, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     if *json {
+        report.path = report.path.to_string_lossy().into_owned().into();
         say_json(&report)?;
     } else {
         say(format!("{report}\n{assigned}").trim_end());

@@ -1,6 +1,6 @@
 //! `melo eval`: a plug-in measured on a split.
 
-use super::task::open_split;
+use super::task::{check_output, open_splits};
 use crate::{Failure, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
@@ -55,12 +55,15 @@ impl From<SplitArg> for Split {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(path) = &args.predictions {
+        check_output("--predictions", path, &[&args.backbone, &args.plugin, &args.data])?;
+    }
     let backbone = Backbone::load(&args.backbone)?;
     let plugin = Plugin::load(&args.plugin, &backbone)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;
     let cache = Arc::new(Cache::new(0));
-    let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
+    let [dataset] = open_splits(&manifest, [split], &plugin.card.preprocess, &cache)?;
     let probabilities = probabilities(&backbone, &plugin, &dataset)?;
     let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
     if let Some(path) = &args.predictions {

@@ -2,8 +2,8 @@
 
 use crate::{Failure, say, say_json};
 use melo_vit::{PluginInfo, TaskCard, TaskKind};
-use serde_json::json;
-use std::path::PathBuf;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
@@ -18,17 +18,28 @@ pub(crate) enum Verb {
     },
 }
 
+/// The object of `--json`; the contract is `docs/json.md`.
+#[derive(Serialize)]
+struct Fields<'a> {
+    #[serde(serialize_with = "crate::json_path")]
+    plugin: &'a Path,
+    bytes: usize,
+    parameters: usize,
+    plugin_digest: &'a str,
+    card: &'a TaskCard,
+}
+
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     let Verb::Info { plugin, json } = verb;
     let info = PluginInfo::read(plugin)?;
     if *json {
-        return say_json(&json!({
-            "plugin": plugin,
-            "bytes": info.bytes,
-            "parameters": info.parameters(),
-            "plugin_digest": info.digest,
-            "card": info.card,
-        }));
+        return say_json(&Fields {
+            plugin,
+            bytes: info.bytes,
+            parameters: info.parameters(),
+            plugin_digest: &info.digest,
+            card: &info.card,
+        });
     }
     say(describe(&info));
     Ok(())

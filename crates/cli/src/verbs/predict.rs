@@ -1,10 +1,10 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
-use crate::{Failure, say, say_json};
+use crate::{Failure, note, say, say_json};
 use melo_imaging::Pixels;
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,24 +48,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             match result {
                 Ok(pixels) => good.push((path, pixels)),
                 Err(error) => {
-                    eprintln!("melo: {error}");
+                    note(format_args!("melo: {error}"));
                     broken += 1;
                 }
             }
         }
         for answer in predict(&backbone, &plugins, &good, &workspace)? {
             if args.json {
-                say_json(&answer.json(&backbone))?;
+                say_json(&answer.fields(&backbone))?;
             } else {
                 say(answer.line());
             }
         }
     }
-    if broken > 0 {
-        eprintln!("melo: {broken} of {} images could not be read", images.len());
-        return Err(Failure::Reported);
+    match broken {
+        0 => Ok(()),
+        1 => Err(Failure::Reported),
+        _ => Err(Failure::Message(format!("{broken} of {} images could not be read", images.len()))),
     }
-    Ok(())
 }
 
 fn load_plugins(args: &Args, backbone: &Backbone) -> Result<Vec<Arc<Plugin>>, Failure> {
@@ -110,6 +110,34 @@ pub(crate) struct Answer {
     plugin: Arc<Plugin>,
     /// `[c]`
     probabilities: Vec<f32>,
+}
+
+/// One line of `--json`; the contract is `docs/json.md`.
+#[derive(Serialize)]
+struct Fields<'a> {
+    #[serde(serialize_with = "crate::json_path")]
+    image: &'a Path,
+    task: &'a str,
+    probabilities: Probabilities<'a>,
+    top: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<Vec<&'a str>>,
+    plugin_digest: Option<&'a str>,
+    backbone_digest: &'a str,
+}
+
+/// An object of class names and probabilities, in the order of the head.
+struct Probabilities<'a> {
+    classes: &'a [String],
+    values: &'a [f32],
+}
+
+impl Serialize for Probabilities<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.classes.iter().zip(self.values))
+    }
 }
 
 /// The prepared images of a chunk, repeated for every plug-in that prepares them alike.
@@ -179,26 +207,20 @@ impl Answer {
         card.classes.iter().zip(found).filter(|(_, found)| *found).map(|(class, _)| class.as_str()).collect()
     }
 
-    fn json(&self, backbone: &Backbone) -> Value {
+    fn fields<'a>(&'a self, backbone: &'a Backbone) -> Fields<'a> {
         let card = &self.plugin.card;
-        let probabilities: Map<String, Value> =
-            card.classes.iter().cloned().zip(self.probabilities.iter().map(|&p| json!(p))).collect();
         let ranking = self.ranking();
-        let mut object = json!({
-            "image": self.image,
-            "task": card.task,
-            "probabilities": probabilities,
-            "top": &ranking[..TOP.min(ranking.len())],
-        });
-        let fields = object.as_object_mut().expect("it was made as an object");
-        match card.kind {
-            TaskKind::SingleLabel => fields.insert("predicted".into(), json!(card.classes[ranking[0]])),
-            TaskKind::MultiLabel => fields.insert("findings".into(), json!(self.findings())),
-        };
-        let digest = Some(&self.plugin.digest).filter(|digest| !digest.is_empty());
-        fields.insert("plugin_digest".into(), json!(digest));
-        fields.insert("backbone_digest".into(), json!(backbone.digest()));
-        object
+        let single = card.kind == TaskKind::SingleLabel;
+        Fields {
+            image: &self.image,
+            task: &card.task,
+            probabilities: Probabilities { classes: &card.classes, values: &self.probabilities },
+            top: ranking[..TOP.min(ranking.len())].to_vec(),
+            predicted: single.then(|| card.classes[ranking[0]].as_str()),
+            findings: (!single).then(|| self.findings()),
+            plugin_digest: Some(self.plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
+            backbone_digest: backbone.digest(),
+        }
     }
 
     fn line(&self) -> String {

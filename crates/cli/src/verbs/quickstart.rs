@@ -2,10 +2,10 @@
 
 use super::eval::{probabilities, read_manifest};
 use super::predict::predict;
-use super::task::open_split;
+use super::task::open_splits;
 use super::train::{new_card, train_with_progress};
 use crate::progress::{duration, percent};
-use crate::{Failure, say, say_json};
+use crate::{Failure, note, say, say_json};
 use melo_data::synthetic::{Phantom, phantom};
 use melo_data::{Cache, Manifest, Split};
 use melo_imaging::write_png;
@@ -45,6 +45,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Row {
     task: &'static str,
+    #[serde(serialize_with = "crate::json_path")]
     plugin: PathBuf,
     trainable_parameters: usize,
     trainable_percent: f64,
@@ -61,14 +62,14 @@ struct Row {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     let backbone = write_backbone(&args.folder)?;
-    eprintln!(
+    note(format_args!(
         "backbone: {}, {} parameters, frozen, pre-trained on formulas alone",
         backbone.name,
         backbone.config.parameters()
-    );
+    ));
     let mut rows = Vec::new();
     for kind in Phantom::ALL {
-        eprintln!("\n{}: {}", kind.title(), kind.classes().join(", "));
+        note(format_args!("\n{}: {}", kind.title(), kind.classes().join(", ")));
         let data = write_images(&args.folder, kind)?;
         rows.push(train_task(&args.folder, kind, &data, &backbone)?);
     }
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     say(table(&rows));
     say(&switching.text);
     say(next_steps(&args.folder));
-    eprintln!("all of it took {}", duration(started.elapsed().as_secs_f64()));
+    note(format_args!("all of it took {}", duration(started.elapsed().as_secs_f64())));
     Ok(())
 }
 
@@ -128,8 +129,7 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
     let manifest = Manifest::read(data)?;
     let preprocess = &backbone.preprocess;
     let cache = Arc::new(Cache::new(usize::MAX));
-    let open = |split| open_split(&manifest, split, preprocess, &cache);
-    let (train, val, test) = (open(Split::Train)?, open(Split::Val)?, open(Split::Test)?);
+    let [train, val, test] = open_splits(&manifest, Split::ALL, preprocess, &cache)?;
     let task = Task {
         start: Start::Frozen(backbone),
         card: new_card(kind.name().to_owned(), &manifest, preprocess.clone(), backbone),
@@ -138,18 +138,22 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
     };
     let run = |name: &str, lora: LoraConfig| {
         let run_folder = RunFolder::create(&folder.join(kind.name()).join(name))?;
-        run_folder.clear()?;
         let defaults = TrainConfig::new(backbone.config.depth);
         let config = TrainConfig { epochs: EPOCHS, learning_rate: LEARNING_RATE, lora, ..defaults };
-        train_with_progress(&task, &config, &run_folder, false)
+        train_with_progress(&task, &config, &run_folder, false).map_err(|failure| match failure {
+            Failure::Interrupted(_) => {
+                Failure::Interrupted("stopped; the quickstart begins anew when run again".into())
+            }
+            other => other,
+        })
     };
     let measure = |plugin: &Plugin| {
         let probabilities = probabilities(backbone, plugin, &test)?;
         Ok::<_, Failure>(evaluate(&test, plugin.card.kind, &probabilities, &plugin.card.thresholds)?)
     };
-    eprintln!("a head alone:");
+    note("a head alone:");
     let before = measure(&run("probe.run", LoraConfig::none())?.plugin)?;
-    eprintln!("the plug-in:");
+    note("the plug-in:");
     let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora)?;
     let after = measure(&outcome.plugin)?;
     let plugin = folder.join(format!("{}.safetensors", kind.name()));

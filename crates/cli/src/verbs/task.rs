@@ -1,7 +1,7 @@
 //! What training and evaluation share: a manifest's splits as data sets, every broken file listed first.
 
-use crate::Failure;
 use crate::progress::bar;
+use crate::{Failure, note};
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
 use melo_vit::Preprocess;
 use std::path::Path;
@@ -10,38 +10,70 @@ use std::sync::Arc;
 /// How many broken files are listed before the rest is counted.
 const LISTED: usize = 20;
 
-/// One split, decoded once: broken files end here, all together.
-pub(crate) fn open_split(
+/// Splits, decoded once: the broken files of all of them end here, all together.
+pub(crate) fn open_splits<const N: usize>(
     manifest: &Manifest,
-    split: Split,
+    splits: [Split; N],
     preprocess: &Preprocess,
     cache: &Arc<Cache>,
-) -> Result<Dataset, Failure> {
-    let rows: Vec<Row> = manifest.split(split).into_iter().cloned().collect();
-    if rows.is_empty() {
-        let path = manifest.path.display();
+) -> Result<[Dataset; N], Failure> {
+    let path = manifest.path.display();
+    if let Some(split) = splits.into_iter().find(|&split| manifest.split(split).is_empty()) {
         return Err(Failure::Message(format!("{path}: no image is in the {split} split")));
     }
-    let dataset = Dataset::new(rows, preprocess.clone(), Arc::clone(cache));
-    let bar = bar(dataset.len(), "read");
-    bar.set_message(split.word());
-    let unreadable = dataset.preload(&|done, _| bar.set_position(done as u64));
+    let datasets = splits.map(|split| {
+        let rows: Vec<Row> = manifest.split(split).into_iter().cloned().collect();
+        Dataset::new(rows, preprocess.clone(), Arc::clone(cache))
+    });
+    let images = datasets.iter().map(Dataset::len).sum();
+    let bar = bar(images, "read");
+    let mut unreadable: Vec<(usize, String)> = Vec::new();
+    let mut read = 0;
+    for dataset in &datasets {
+        let broken = dataset.preload(&|done, _| bar.set_position((read + done) as u64));
+        unreadable.extend(broken.iter().map(|broken| (dataset.rows()[broken.row].line, broken.error.to_string())));
+        read += dataset.len();
+    }
     bar.finish_and_clear();
     if unreadable.is_empty() {
-        return Ok(dataset);
+        return Ok(datasets);
     }
-    for broken in unreadable.iter().take(LISTED) {
-        eprintln!("melo: line {}: {}", dataset.rows()[broken.row].line, broken.error);
+    unreadable.sort();
+    for (line, error) in unreadable.iter().take(LISTED) {
+        match line {
+            0 => note(format_args!("melo: {error}")),
+            line => note(format_args!("melo: line {line}: {error}")),
+        }
     }
     if unreadable.len() > LISTED {
-        eprintln!("melo: and {} more", unreadable.len() - LISTED);
+        note(format_args!("melo: and {} more; `melo data check --json` lists all", unreadable.len() - LISTED));
     }
+    let words: Vec<&str> = splits.iter().map(|split| split.word()).collect();
     Err(Failure::Message(format!(
-        "{}: {} of {} images of the {split} split cannot be read; mend or remove these rows",
-        manifest.path.display(),
+        "{path}: {} of {images} images in {} cannot be read; mend or remove them",
         unreadable.len(),
-        dataset.len()
+        words.join(" and "),
     )))
+}
+
+/// Refuses a file to be written that has no folder, is a folder, or is one of the files that are read.
+pub(crate) fn check_output(flag: &str, output: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    let refuse = |reason: String| Err(Failure::Usage(format!("{flag} {}: {reason}", output.display())));
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return refuse("the folder does not exist".to_owned());
+    }
+    if output.is_dir() {
+        return refuse("is a folder, expected a file name".to_owned());
+    }
+    let same = |input: &&&Path| match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(output)) => input == output,
+        _ => false,
+    };
+    match inputs.iter().find(same) {
+        Some(input) => refuse(format!("would replace {}, which is read", input.display())),
+        None => Ok(()),
+    }
 }
 
 /// The name of a task whose data lie in `data`: the folder's.

@@ -1,14 +1,14 @@
 //! `melo train`: one task on a frozen backbone.
 
-use super::task::{name_of, open_split};
+use super::task::{check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
-use crate::{Failure, machine, say, say_json};
+use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Augment, Cache, DEFAULT_FRACTIONS, Manifest, Split};
 use melo_train::{ClassWeights, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, defaults, train};
 use melo_vit::{Backbone, CropMode, LoraConfig, Plugin, Preprocess, Storage, Target, TaskCard, TaskKind};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -173,6 +173,16 @@ enum CropArg {
 }
 
 impl Args {
+    fn run_path(&self) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| self.out.with_extension("run"))
+    }
+
+    fn out_exists(&self) -> Failure {
+        let (out, run) = (self.out.display(), self.run_path());
+        let run = run.display();
+        Failure::Message(format!("--out {out}: exists already; --overwrite replaces it, and what {run} may hold"))
+    }
+
     fn config(&self, depth: usize) -> TrainConfig {
         let AdapterArgs { rank, alpha, targets, blocks } = &self.adapter;
         let mut targets: Vec<Target> = targets.iter().map(|target| Target::ALL[*target as usize]).collect();
@@ -222,7 +232,7 @@ impl ImageArgs {
     /// The weights' statistics and filter, the task's size and crop.
     fn preprocess(&self, own: &Preprocess) -> Result<Preprocess, Failure> {
         if !(self.crop_pct > 0.0 && self.crop_pct <= 1.0) {
-            return Err(Failure::Message(format!("--crop-pct is {}, expected a number in (0, 1]", self.crop_pct)));
+            return Err(Failure::Usage(format!("--crop-pct is {}, expected a number in (0, 1]", self.crop_pct)));
         }
         let crop_mode = match self.crop_mode {
             CropArg::Center => CropMode::Center,
@@ -239,48 +249,54 @@ const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
-    let folder = prepare_outputs(args)?;
+    check_outputs(args)?;
     let backbone = Backbone::load(&args.backbone)?;
     let config = args.config(backbone.config.depth);
-    config.check()?;
-    config.lora.check(&backbone.config)?;
+    config.check().map_err(usage)?;
+    config.lora.check(&backbone.config).map_err(usage)?;
     let preprocess = args.images.preprocess(&backbone.preprocess)?;
-    backbone.check_size(preprocess.size)?;
+    backbone.check_size(preprocess.size).map_err(usage)?;
     let mut manifest = Manifest::read(&args.data)?;
-    eprintln!("{}", manifest.assign_splits(args.seed, DEFAULT_FRACTIONS)?);
+    note(manifest.assign_splits(args.seed, DEFAULT_FRACTIONS)?);
+    let task_name = args.task.clone().unwrap_or_else(|| name_of(&args.data));
+    let card = new_card(task_name, &manifest, preprocess.clone(), &backbone);
+    card.check().map_err(usage)?;
+    let folder = run_folder(args)?;
     let cache = Arc::new(Cache::new(args.cache_mib << 20));
-    let train_set = open_split(&manifest, Split::Train, &preprocess, &cache)?;
-    let val_set = open_split(&manifest, Split::Val, &preprocess, &cache)?;
-    let task = Task {
-        start: Start::Frozen(&backbone),
-        card: new_card(args.task.clone().unwrap_or_else(|| name_of(&args.data)), &manifest, preprocess, &backbone),
-        train: &train_set,
-        val: &val_set,
-    };
+    let [train_set, val_set] = open_splits(&manifest, [Split::Train, Split::Val], &preprocess, &cache)?;
+    let task = Task { start: Start::Frozen(&backbone), card, train: &train_set, val: &val_set };
     let outcome = train_with_progress(&task, &config, &folder, args.resume)?;
     let storage = if args.f16 { Storage::F16 } else { Storage::F32 };
     outcome.plugin.save(&args.out, &backbone.config, storage)?;
     report(args, &backbone, &outcome, started.elapsed().as_secs_f64())
 }
 
+/// Settings out of their range come from the command line.
+fn usage(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
 /// Refuses, before anything is computed, what could not be written at the end or would be lost.
-fn prepare_outputs(args: &Args) -> Result<RunFolder, Failure> {
-    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
-        return Err(Failure::Message(format!("--out {}: the folder does not exist", args.out.display())));
-    }
-    if args.out.is_dir() {
-        return Err(Failure::Message(format!("--out {}: is a folder, expected a file name", args.out.display())));
+fn check_outputs(args: &Args) -> Result<(), Failure> {
+    check_output("--out", &args.out, &[&args.backbone, &args.data])?;
+    let run = args.run_path();
+    if args.out.starts_with(&run) {
+        let (out, run) = (args.out.display(), run.display());
+        return Err(Failure::Usage(format!("--out {out}: lies in the run folder {run}; name another file or --run")));
     }
     if args.out.exists() && !args.overwrite && !args.resume {
-        let message = format!("--out {}: exists already; --overwrite replaces it", args.out.display());
-        return Err(Failure::Message(message));
+        return Err(args.out_exists());
     }
-    let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
-    if args.overwrite {
-        folder.clear()?;
-    } else if !args.resume {
-        folder.refuse_existing()?;
+    Ok(())
+}
+
+/// The run folder; one that holds a run is taken only to resume it or to start anew.
+fn run_folder(args: &Args) -> Result<RunFolder, Failure> {
+    let folder = RunFolder::create(&args.run_path())?;
+    match (args.overwrite, args.resume) {
+        (false, false) => folder.refuse_existing()?,
+        (false, true) if args.out.exists() && !folder.has_state() => return Err(args.out_exists()),
+        _ => {}
     }
     Ok(folder)
 }
@@ -336,7 +352,7 @@ fn report(args: &Args, backbone: &Backbone, outcome: &Outcome, seconds: f64) -> 
     let peak_rss_bytes = machine::peak_rss_bytes();
     if args.json {
         return say_json(&json!({
-            "plugin": args.out,
+            "plugin": args.out.to_string_lossy(),
             "task": outcome.plugin.card.task,
             "best_epoch": best.epoch,
             "epochs": history.len(),
