@@ -4,7 +4,7 @@
 use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::error::Error;
-use melo_vit::{NamedTensor, Storage, TensorFile, write_tensors};
+use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, write_tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) data_digest: String,
     /// Digest of the frozen backbone, or the name of the trained one.
     pub(crate) backbone: String,
+    /// From pixels to input.
+    pub(crate) preprocess: Preprocess,
     /// Optimizer steps taken.
     pub(crate) steps: u64,
     /// Every epoch so far.
@@ -70,15 +72,22 @@ impl Record {
         if saved.backbone != self.backbone {
             return mismatch("the backbone", saved.backbone.clone(), self.backbone.clone());
         }
-        let fields = |config: &TrainConfig| serde_json::to_value(config).expect("settings are plain data");
-        let (saved, current) = (fields(&saved.config), fields(&self.config));
-        for (field, value) in current.as_object().into_iter().flatten() {
-            if saved.get(field) != Some(value) {
-                let was = saved.get(field).map_or_else(|| "absent".to_owned(), ToString::to_string);
-                return mismatch(&format!("setting `{field}`"), was, value.to_string());
+        let both = fields(&saved.config).into_iter().zip(fields(&self.config));
+        let both = both.chain(fields(&saved.preprocess).into_iter().zip(fields(&self.preprocess)));
+        for ((field, saved), (_, current)) in both {
+            if saved != current {
+                return mismatch(&format!("setting `{field}`"), saved.to_string(), current.to_string());
             }
         }
         Ok(())
+    }
+}
+
+/// Name and value of each field, in order of the type's definition.
+fn fields(settings: &impl Serialize) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => unreachable!("settings are plain structs"),
     }
 }
 

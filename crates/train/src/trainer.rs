@@ -93,6 +93,7 @@ pub fn train(task: &Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> 
     if resume && folder.has_state() {
         run.restore(folder)?;
     } else {
+        folder.clear()?;
         folder.write_config(config)?;
     }
     let (backbone, _) = task.start.describe();
@@ -150,6 +151,7 @@ impl<'a> Run<'a> {
             config: config.clone(),
             data_digest: task.card.provenance.data_digest.clone(),
             backbone: task.start.describe().1,
+            preprocess: task.card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),
         };
@@ -166,12 +168,17 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Takes up the folder's state, and makes from it what a kill between two files may have left behind.
     fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
         let state = State::read(&folder.state(), &self.record, &self.model.tensor_shapes())?;
-        self.set_values(&state.last);
         self.best = state.best;
         self.optimizer = state.optimizer;
         self.record = state.record;
+        folder.write_table(&self.record.history)?;
+        let best = self.best.clone();
+        self.set_values(&best);
+        self.save_best(folder)?;
+        self.set_values(&state.last);
         Ok(())
     }
 
@@ -295,10 +302,16 @@ impl<'a> Run<'a> {
         state.write(&folder.state(), &self.model.tensor_shapes())?;
         folder.write_table(&self.record.history)?;
         if self.record.history.last().is_some_and(|row| row.best) {
-            match self.model.checkpoint() {
-                None => self.plugin().save(&folder.best(), &self.model.backbone().config, melo_vit::Storage::F32)?,
-                Some(checkpoint) => checkpoint.write(&folder.best(), melo_vit::Storage::F32)?,
-            }
+            self.save_best(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the values now in the model as those of the best epoch.
+    fn save_best(&self, folder: &RunFolder) -> Result<(), Error> {
+        match self.model.checkpoint() {
+            None => self.plugin().save(&folder.best(), &self.model.backbone().config, melo_vit::Storage::F32)?,
+            Some(checkpoint) => checkpoint.write(&folder.best(), melo_vit::Storage::F32)?,
         }
         Ok(())
     }

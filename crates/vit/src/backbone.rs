@@ -96,7 +96,12 @@ impl Checkpoint {
 }
 
 fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Description, Error> {
-    if let Some(json) = file.metadata()?.get(METADATA_KEY) {
+    let metadata = file.metadata()?;
+    if metadata.contains_key(crate::plugin::METADATA_KEY) {
+        let reason = "this is a plug-in, expected the weights of a backbone".to_owned();
+        return Err(Error::Config { path: path.to_owned(), reason });
+    }
+    if let Some(json) = metadata.get(METADATA_KEY) {
         return serde_json::from_str(json)
             .map_err(|error| Error::Config { path: path.to_owned(), reason: format!("{METADATA_KEY}: {error}") });
     }

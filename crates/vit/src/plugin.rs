@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Metadata key that holds the card's JSON.
-const METADATA_KEY: &str = "melo.card";
+pub(crate) const METADATA_KEY: &str = "melo.card";
 
 /// One clinical task on a frozen backbone.
 #[derive(Clone, Debug)]
