@@ -1,0 +1,399 @@
+//! The main job end to end, with the real binary on real files: train, evaluate, predict, and every field of `--json`
+//! that `docs/json.md` promises.
+
+mod workplace;
+
+use melo_data::synthetic::Phantom;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use workplace::{Ran, SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train_by};
+
+/// Two tasks on one backbone, trained once for all tests.
+struct Trained {
+    workplace: Workplace,
+    backbone: PathBuf,
+    smear: PathBuf,
+    fundus: PathBuf,
+    smear_data: PathBuf,
+    /// What training the blood smears printed.
+    report: Value,
+    stderr: String,
+}
+
+static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
+    let workplace = Workplace::lasting("main_job");
+    let backbone = workplace.at("backbone.safetensors");
+    std::fs::copy(embedded_backbone(), &backbone).expect("the backbone can be copied");
+    let smear_data = workplace.phantoms(Phantom::BloodSmear, SIDE, [24, 12, 12]);
+    let fundus_data = workplace.phantoms(Phantom::Fundus, SIDE, [24, 12, 12]);
+    let (smear, fundus) = (workplace.at("smear.safetensors"), workplace.at("fundus.safetensors"));
+    run(&mut two_epochs(&backbone, &fundus_data, &fundus)).good();
+    let ran = run(two_epochs(&backbone, &smear_data, &smear).arg("--json"));
+    let stderr = ran.stderr.clone();
+    Trained { report: ran.json(), workplace, backbone, smear, fundus, smear_data, stderr }
+});
+
+fn two_epochs(backbone: &Path, data: &Path, out: &Path) -> Command {
+    two_epochs_by(melo(), backbone, data, out)
+}
+
+fn two_epochs_by(command: Command, backbone: &Path, data: &Path, out: &Path) -> Command {
+    let mut command = train_by(command, backbone, data, out);
+    command.args(["--epochs", "2", "--batch-size", "8"]);
+    command
+}
+
+fn eval(backbone: &Path, plugin: &Path, data: &Path) -> Command {
+    let mut command = melo();
+    command.arg("eval").arg("--backbone").arg(backbone).arg("--plugin").arg(plugin).arg("--data").arg(data);
+    command
+}
+
+fn predict(backbone: &Path, plugins: &[&Path], images: &[PathBuf]) -> Ran {
+    let mut command = melo();
+    command.arg("predict").arg("--backbone").arg(backbone).arg("--json");
+    for plugin in plugins {
+        command.arg("--plugin").arg(plugin);
+    }
+    run(command.args(images))
+}
+
+fn smears(trained: &Trained) -> Vec<PathBuf> {
+    (0..3).map(|index| trained.workplace.at(format!("blood_smear/test_{index}.png"))).collect()
+}
+
+fn number(object: &Value, field: &str) -> f64 {
+    object[field].as_f64().unwrap_or_else(|| panic!("{field} is a number in {object}"))
+}
+
+fn unit(object: &Value, field: &str) {
+    let value = number(object, field);
+    assert!((0.0..=1.0).contains(&value), "{field} {value}");
+}
+
+fn digest(object: &Value, field: &str) -> String {
+    let digest = object[field].as_str().unwrap_or_else(|| panic!("{field} is text in {object}"));
+    assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{field} {digest}");
+    digest.to_owned()
+}
+
+#[test]
+fn train_ends_with_the_object_that_scripts_rely_on() {
+    let Trained { report, smear, .. } = &*TRAINED;
+    assert_eq!(report["plugin"], smear.to_str().expect("the path is UTF-8"));
+    assert_eq!(report["task"], "blood_smear");
+    assert!((1..=2).contains(&report["best_epoch"].as_u64().expect("an epoch")));
+    assert_eq!(report["epochs"], 2);
+    unit(report, "val_auc_macro");
+    unit(report, "val_acc");
+    let trainable = number(report, "trainable_parameters");
+    let percent = number(report, "trainable_percent");
+    assert!(trainable > 0.0 && percent > 0.0 && percent < 5.0, "{trainable} are {percent} %");
+    assert_eq!(number(report, "plugin_bytes"), bytes(smear).len() as f64);
+    assert!(number(report, "seconds") > 0.0);
+    assert!(number(report, "peak_rss_bytes") > 1e6);
+}
+
+#[test]
+fn trainable_percent_counts_against_the_backbone() {
+    let Trained { report, backbone, .. } = &*TRAINED;
+    let info = run(melo().args(["backbone", "info", "--json"]).arg(backbone)).json();
+    let expected = 100.0 * number(report, "trainable_parameters") / number(&info, "parameters");
+    assert!((number(report, "trainable_percent") - expected).abs() < 1e-9);
+    assert_eq!(digest(&info, "backbone_digest"), digest(report, "backbone_digest"));
+    assert_eq!(info["classifier_classes"], Value::Null);
+    // What is stored as 32-bit floats is printed as such, not with the digits of its 64-bit neighbour.
+    assert_eq!(info["config"]["eps"].to_string(), "1e-6");
+}
+
+#[test]
+fn progress_goes_to_standard_error() {
+    let Trained { stderr, .. } = &*TRAINED;
+    let epochs: Vec<&str> = stderr.lines().filter(|line| line.trim_start().starts_with(['1', '2'])).collect();
+    assert!(stderr.contains("epoch  train loss"), "{stderr}");
+    assert!(epochs.len() >= 2, "{stderr}");
+    assert!(!stderr.contains('\r') && !stderr.contains('\u{1b}'), "plain lines when piped: {stderr:?}");
+}
+
+#[test]
+fn the_run_folder_holds_settings_epochs_and_states() {
+    let Trained { workplace, smear, .. } = &*TRAINED;
+    let config: Value = serde_json::from_slice(&bytes(&workplace.at("smear.run/config.json"))).expect("it is JSON");
+    assert_eq!(config["epochs"], 2);
+    let table = String::from_utf8(bytes(&workplace.at("smear.run/epochs.csv"))).expect("it is text");
+    assert_eq!(table.lines().count(), 3, "a head and two epochs: {table}");
+    assert!(workplace.at("smear.run/last.safetensors").is_file());
+    assert_eq!(bytes(&workplace.at("smear.run/best.safetensors")), bytes(smear));
+    assert_eq!(workplace.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn the_backbone_stays_as_it_is() {
+    assert_eq!(bytes(&TRAINED.backbone), bytes(&embedded_backbone()));
+}
+
+#[test]
+fn eval_prints_the_object_that_scripts_rely_on() {
+    let Trained { backbone, smear, smear_data, report, .. } = &*TRAINED;
+    let object = run(eval(backbone, smear, smear_data).arg("--json")).json();
+    assert_eq!(object["task"], "blood_smear");
+    assert_eq!(object["split"], "test");
+    assert_eq!(object["n"], 12);
+    ["acc", "auc_macro", "auc_micro"].iter().for_each(|field| unit(&object, field));
+    let per_class = object["auc_per_class"].as_object().expect("an object");
+    let names: Vec<&str> = per_class.keys().map(String::as_str).collect();
+    assert_eq!(names, ["eosinophil_like", "lymphocyte_like", "monocyte_like", "neutrophil_like"]);
+    let mean = per_class.values().map(|auc| auc.as_f64().expect("a number")).sum::<f64>() / names.len() as f64;
+    assert!((mean - number(&object, "auc_macro")).abs() < 1e-9);
+    assert_eq!(digest(&object, "plugin_digest"), digest(report, "plugin_digest"));
+    assert_eq!(digest(&object, "backbone_digest"), digest(report, "backbone_digest"));
+    let val = run(eval(backbone, smear, smear_data).args(["--split", "val", "--json"])).json();
+    assert_eq!(val["split"], "val");
+    assert!((number(&val, "auc_macro") - number(report, "val_auc_macro")).abs() < 1e-9);
+    assert!((number(&val, "acc") - number(report, "val_acc")).abs() < 1e-9);
+}
+
+#[test]
+fn eval_for_people_is_a_table() {
+    let Trained { backbone, smear, smear_data, .. } = &*TRAINED;
+    let text = run(&mut eval(backbone, smear, smear_data)).good();
+    for part in ["blood_smear", "test split", "macro AUC", "monocyte_like", "confusion"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn predictions_are_those_of_predict() {
+    let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
+    let csv = workplace.at("predictions.csv");
+    run(eval(backbone, smear, smear_data).arg("--predictions").arg(&csv)).good();
+    let table = String::from_utf8(bytes(&csv)).expect("it is text");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 13, "a head and a row an image");
+    assert_eq!(rows[0][..3], ["path", "label", "p_eosinophil_like"]);
+    let answers = predict(backbone, &[smear], &smears(&TRAINED)).json_lines();
+    for (row, answer) in rows[1..].iter().zip(&answers) {
+        assert!(answer["image"].as_str().expect("a path").ends_with(row[0]));
+        for (head, value) in rows[0][2..].iter().zip(&row[2..]) {
+            let class = head.strip_prefix("p_").expect("a probability");
+            let expected = number(&answer["probabilities"], class);
+            // One pass over all images and one over three round alike to within a few units of the last place.
+            assert!((value.parse::<f64>().expect("a number") - expected).abs() < 1e-5, "{class}");
+        }
+    }
+}
+
+#[test]
+fn predict_prints_a_line_for_every_image_and_task() {
+    let Trained { backbone, smear, fundus, report, .. } = &*TRAINED;
+    let images = smears(&TRAINED);
+    let lines = predict(backbone, &[smear, fundus], &images).json_lines();
+    assert_eq!(lines.len(), 6);
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line["image"], images[index / 2].to_str().expect("the path is UTF-8"));
+        assert_eq!(line["task"], ["blood_smear", "fundus"][index % 2]);
+        let probabilities = line["probabilities"].as_object().expect("an object");
+        let total: f64 = probabilities.values().map(|p| p.as_f64().expect("a number")).sum();
+        assert!((total - 1.0).abs() < 1e-5, "one class an image: {total}");
+        let best = line["predicted"].as_str().expect("a class");
+        assert!(probabilities.values().all(|p| p.as_f64() <= probabilities[best].as_f64()));
+        digest(line, "plugin_digest");
+        assert_eq!(digest(line, "backbone_digest"), digest(report, "backbone_digest"));
+    }
+    assert_eq!(digest(&lines[0], "plugin_digest"), digest(report, "plugin_digest"));
+    assert_ne!(digest(&lines[0], "plugin_digest"), digest(&lines[1], "plugin_digest"));
+}
+
+#[test]
+fn several_plugins_at_once_answer_as_one_by_one() {
+    let Trained { backbone, smear, fundus, .. } = &*TRAINED;
+    let images = smears(&TRAINED);
+    let together = predict(backbone, &[smear, fundus], &images).json_lines();
+    for (index, plugin) in [smear, fundus].into_iter().enumerate() {
+        for (image, path) in images.iter().enumerate() {
+            let alone = predict(backbone, &[plugin], std::slice::from_ref(path)).json();
+            let mixed = &together[2 * image + index];
+            assert_eq!(alone["plugin_digest"], mixed["plugin_digest"]);
+            for (class, p) in alone["probabilities"].as_object().expect("an object") {
+                let difference = p.as_f64().expect("a number") - number(&mixed["probabilities"], class);
+                assert!(difference.abs() < 1e-5, "{class}: {difference}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_image_is_named_and_the_others_are_answered() {
+    let Trained { workplace, backbone, smear, .. } = &*TRAINED;
+    let broken = workplace.write("broken/not_an_image.png", "patient: Doe");
+    let images = [smears(&TRAINED)[0].clone(), broken, smears(&TRAINED)[1].clone()];
+    let ran = predict(backbone, &[smear], &images);
+    assert_eq!((ran.status, ran.stdout.lines().count()), (1, 2), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("not_an_image.png: not an image"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_folder_means_the_images_in_it() {
+    let Trained { workplace, backbone, smear, .. } = &*TRAINED;
+    let lines = predict(backbone, &[smear], &[workplace.at("blood_smear")]).json_lines();
+    assert_eq!(lines.len(), 48);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_plugin_with_any_number_of_threads() {
+    let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
+    for threads in [1, 2, 3] {
+        let again = workplace.at(format!("threads_{threads}.safetensors"));
+        run(&mut two_epochs_by(melo_with_threads(threads), backbone, smear_data, &again)).good();
+        assert_eq!(bytes(&again), bytes(smear), "{threads} threads");
+    }
+    let other = workplace.at("other_seed.safetensors");
+    run(two_epochs(backbone, smear_data, &other).args(["--seed", "1"])).good();
+    assert_ne!(bytes(&other), bytes(smear));
+}
+
+#[test]
+fn rank_0_is_a_linear_probe() {
+    let Trained { workplace, backbone, smear_data, .. } = &*TRAINED;
+    let out = workplace.at("probe.safetensors");
+    let report = run(two_epochs(backbone, smear_data, &out).args(["--rank", "0", "--json"])).json();
+    let info = run(melo().args(["backbone", "info", "--json"]).arg(backbone)).json();
+    let width = info["config"]["width"].as_u64().expect("a width");
+    assert_eq!(report["trainable_parameters"], 4 * width + 4);
+    assert!(run(melo().args(["plugin", "info"]).arg(&out)).good().contains("linear probe"));
+    assert_eq!(predict(backbone, &[&out], &smears(&TRAINED)).json_lines().len(), 3);
+}
+
+#[test]
+fn sixteen_bits_halve_the_file_and_keep_the_answers() {
+    let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
+    let out = workplace.at("half.safetensors");
+    let report = run(two_epochs(backbone, smear_data, &out).args(["--f16", "--json"])).json();
+    let info = |path: &Path| run(melo().args(["plugin", "info", "--json"]).arg(path)).json();
+    let (whole, half) = (info(smear), info(&out));
+    assert_eq!(whole["parameters"], half["parameters"]);
+    let saved = number(&whole, "bytes") - number(&half, "bytes");
+    assert!((saved - 2.0 * number(&whole, "parameters")).abs() < 64.0, "two bytes a parameter, up to padding: {saved}");
+    assert_eq!(digest(&half, "plugin_digest"), digest(&report, "plugin_digest"));
+    let lines = predict(backbone, &[smear, &out], &smears(&TRAINED)).json_lines();
+    for pair in lines.chunks(2) {
+        for (class, p) in pair[0]["probabilities"].as_object().expect("an object") {
+            let difference = p.as_f64().expect("a number") - number(&pair[1]["probabilities"], class);
+            assert!(difference.abs() < 1e-2, "{class}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn plugin_info_shows_the_card() {
+    let Trained { smear, report, .. } = &*TRAINED;
+    let info = run(melo().args(["plugin", "info", "--json"]).arg(smear)).json();
+    assert_eq!(info["bytes"], report["plugin_bytes"]);
+    assert_eq!(info["parameters"], report["trainable_parameters"]);
+    assert_eq!(info["plugin_digest"], report["plugin_digest"]);
+    let card = &info["card"];
+    assert_eq!(card["task"], "blood_smear");
+    assert_eq!(card["kind"], "single_label");
+    assert_eq!(card["lora"]["rank"], 4);
+    assert_eq!(card["backbone"]["digest"], report["backbone_digest"]);
+    assert_eq!(card["metrics"]["val_auc_macro"], report["val_auc_macro"]);
+    assert_eq!(card["provenance"]["settings"]["epochs"], 2);
+}
+
+#[test]
+fn findings_may_be_many_or_none() {
+    let workplace = Workplace::new();
+    let backbone = workplace.tiny_backbone("vit", 1, None);
+    let mut table = String::from("path,split,nodule,effusion,patient_id\n");
+    for index in 0..48 {
+        let class = index % 3;
+        let split = ["train", "train", "val", "test"][index / 12];
+        workplace.image(&format!("{index}.png"), Phantom::ChestFilm, class, index as u64, 32);
+        table += &format!("{index}.png,{split},{},{},p{index}\n", u8::from(class == 1), u8::from(class == 2));
+    }
+    let data = workplace.write("films.csv", table);
+    let out = workplace.at("films.safetensors");
+    run(&mut two_epochs(&backbone, &data, &out)).good();
+    let csv = workplace.at("predictions.csv");
+    let object = run(eval(&backbone, &out, &data).arg("--json").arg("--predictions").arg(&csv)).json();
+    assert_eq!(object["n"], 12);
+    assert_eq!(object["auc_per_class"].as_object().map(serde_json::Map::len), Some(2));
+    let table = String::from_utf8(bytes(&csv)).expect("it is text");
+    assert!(table.starts_with("path,label_nodule,label_effusion,p_nodule,p_effusion\n"), "{table}");
+    let line = predict(&backbone, &[&out], &[workplace.at("0.png")]).json();
+    assert!(line["findings"].is_array() && line.get("predicted").is_none(), "{line}");
+    ["nodule", "effusion"].iter().for_each(|finding| unit(&line["probabilities"], finding));
+}
+
+#[test]
+fn a_folder_for_every_class_is_a_manifest() {
+    let workplace = Workplace::new();
+    let backbone = workplace.tiny_backbone("vit", 1, None);
+    for index in 0..40 {
+        let class = Phantom::Mammogram.classes()[index % 2];
+        workplace.image(&format!("views/{class}/{index}.png"), Phantom::Mammogram, index % 2, index as u64, 32);
+    }
+    let (data, out) = (workplace.at("views"), workplace.at("views.safetensors"));
+    let ran = run(two_epochs(&backbone, &data, &out).args(["--json", "--seed", "3"]));
+    assert!(ran.stderr.contains("the manifest has no splits: assigned 28 images to train"), "{}", ran.stderr);
+    assert_eq!(ran.json()["task"], "views");
+    let object = run(eval(&backbone, &out, &data).arg("--json")).json();
+    assert_eq!(object["n"], 6, "the splits are those of the training's seed");
+    let report = run(melo().args(["data", "check", "--json"]).arg(&data)).json();
+    assert_eq!((report["images"].as_u64(), report["problems"].as_array().map(Vec::len)), (Some(40), Some(0)));
+}
+
+#[test]
+fn without_a_plugin_the_backbones_own_classifier_answers() {
+    let workplace = Workplace::new();
+    let backbone = workplace.tiny_backbone("vit", 7, Some(10));
+    workplace.image("photo.png", Phantom::Fundus, 0, 0, 48);
+    let line = predict(&backbone, &[], &[workplace.at("photo.png")]).json();
+    assert_eq!(line["task"], "vit_tiny_patch16_32");
+    assert_eq!(line["plugin_digest"], Value::Null);
+    let top: Vec<u64> = line["top"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
+    assert_eq!(top.len(), 5);
+    let of = |class: &u64| number(&line["probabilities"], &class.to_string());
+    assert!(top.is_sorted_by(|a, b| of(a) >= of(b)));
+    assert!((0..10).all(|class| top.contains(&class) || of(&class) <= of(&top[4])));
+}
+
+#[test]
+fn data_check_prints_one_object() {
+    let report = run(melo().args(["data", "check", "--json"]).arg(&TRAINED.smear_data)).json();
+    assert_eq!(report["images"], 48);
+    assert_eq!(report["multi_label"], false);
+    assert_eq!(report["splits"][0]["split"], "train");
+    assert_eq!(report["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn every_verb_explains_itself_with_an_example() {
+    let verbs: [&[&str]; 9] = [
+        &["quickstart"],
+        &["train"],
+        &["eval"],
+        &["predict"],
+        &["plugin", "info"],
+        &["backbone", "info"],
+        &["data", "check"],
+        &["pretrain"],
+        &["completions"],
+    ];
+    for verb in verbs {
+        let help = run(melo().args(verb).arg("--help")).good();
+        assert!(help.contains("Example") && help.contains("  melo "), "{verb:?}: {help}");
+    }
+    assert!(run(melo().arg("--help")).good().contains("melo quickstart"));
+}
+
+#[test]
+fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(melo().args(["completions", shell])).good();
+        assert!(script.contains("quickstart") && script.contains("backbone"), "{shell}");
+    }
+}
