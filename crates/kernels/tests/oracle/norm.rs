@@ -155,8 +155,8 @@ fn a_constant_row_becomes_beta() {
 
 #[test]
 fn the_variance_is_that_of_the_differences() {
-    // Sums of these are exact in f32 and their squares are not: a mean of squares less a squared mean would be off by 1.
-    let x: Vec<f32> = (0..32).map(|i| 4097.0 + if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
+    // Sums of these are exact in f32; the square of their mean is not, so that taking it from the mean of squares gives 2.
+    let x: Vec<f32> = (0..32).map(|i| 4097.0 + if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
     for k in every_isa() {
         let mut y = [f32::NAN; 32];
         k.layernorm(&x, &[1.0; 32], &[0.0; 32], 0.0, &mut y);
