@@ -75,10 +75,10 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
         image_size: 96,
         eps: 1e-6,
         activation: Activation::Erf,
-        pool: Pool::Token,
+        pool: Pool::Avg,
         pre_norm: false,
-        norm: true,
-        fc_norm: false,
+        norm: false,
+        fc_norm: true,
         distilled: false,
         pos_embed_prefix: true,
         patch_bias: true,
@@ -95,16 +95,21 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
     (config, preprocess)
 }
 
-/// Random weights as timm initialises a ViT: matrices, positions and tokens normal with deviation 0.02 (cut at two
-/// deviations), norms 1 and 0, biases 0.
+/// Random weights as the original ViT's (arXiv 2010.11929): matrices normal with variance
+/// `2 / (in + out)`, tokens and positions with deviation 0.02, all cut at two deviations; norms 1 and 0, biases 0.
 pub fn initial_checkpoint(name: &str, config: VitConfig, preprocess: Preprocess, seed: u64) -> Checkpoint {
     let mut weights = Weights::zeros(&config);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for ((name, shape), tensor) in config.tensor_shapes().iter().zip(weights.tensors_mut()) {
-        if shape.len() > 1 {
-            tensor.iter_mut().for_each(|x| *x = 0.02 * truncated_normal(&mut rng));
-        } else if name.contains("norm") && name.ends_with("weight") {
+        let deviation = match shape.as_slice() {
+            [1, _, _] => 0.02,
+            [out, input @ ..] if !input.is_empty() => (2.0 / (out + input.iter().product::<usize>()) as f32).sqrt(),
+            _ => 0.0,
+        };
+        if name.contains("norm") && name.ends_with("weight") {
             tensor.fill(1.0);
+        } else if deviation > 0.0 {
+            tensor.iter_mut().for_each(|x| *x = deviation * truncated_normal(&mut rng));
         }
     }
     Checkpoint { name: name.to_owned(), config, preprocess, weights, classifier: None }

@@ -21,7 +21,7 @@ pub enum CropMode {
     Center,
     /// Both sides to `resize_side` (aspect ratio lost), then the centre `size` × `size`.
     Squash,
-    /// Longer side to `resize_side`, padded with black to a square, then the centre `size` × `size`.
+    /// Longer side to `resize_side`, then the centre `size` × `size`, padded with the mean colour.
     Border,
 }
 

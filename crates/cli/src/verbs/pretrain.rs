@@ -26,16 +26,16 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
     /// Formulas to tell apart
-    #[arg(long, default_value_t = 384)]
+    #[arg(long, default_value_t = 96)]
     classes: usize,
     /// Images an epoch, all new
     #[arg(long, default_value_t = 15_360)]
     images: usize,
     /// Epochs
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 14)]
     epochs: usize,
     /// Images a step
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 32)]
     batch_size: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = 1e-3)]
