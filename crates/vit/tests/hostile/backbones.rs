@@ -1,6 +1,6 @@
 //! Weights that are not a plain ViT, or whose description is missing, incomplete or a lie.
 
-use crate::raw::{RawFile, assert_error};
+use crate::raw::{Fixture, RawFile, assert_error};
 use crate::tiny;
 use melo_vit::{Checkpoint, Error, Storage, VitConfig};
 use serde_json::{Value, json};
@@ -76,6 +76,12 @@ fn what_was_not_changed_is_accepted() {
     let read = Checkpoint::read(&weights.path).unwrap();
     assert_eq!((&read.config, read.name.as_str()), (&tiny::config(), "vit_tiny_patch4_12"));
     assert_eq!(read.classifier.unwrap().bias, [0.5, 0.5]);
+}
+
+#[test]
+fn a_plugin_is_no_backbone() {
+    let fixture = Fixture::new();
+    assert_error!(Checkpoint::read(&fixture.path).unwrap_err(), Error::Config { .. }, fixture.path, "plug-in");
 }
 
 #[test]
