@@ -15,7 +15,7 @@ pub mod defaults {
     /// Images a step.
     pub const BATCH_SIZE: usize = 16;
     /// Highest learning rate.
-    pub const LEARNING_RATE: f64 = 2e-3;
+    pub const LEARNING_RATE: f64 = 1e-3;
     /// Floor of the cosine, as the paper's code.
     pub const MIN_LEARNING_RATE: f64 = 1e-6;
     /// Epochs of warm-up.

@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             observer(Event::Step { epoch, images, loss: loss / images as f64 });
         }
         let (val_loss, metrics) = self.validate()?;
-        let val_auc_macro = metrics.auc_macro.unwrap_or(f64::NAN);
+        let val_auc_macro = metrics.auc_macro.expect("the validation split holds a class and its opposite");
         let better = |best: &EpochRow| {
             val_auc_macro > best.val_auc_macro || (val_auc_macro == best.val_auc_macro && val_loss < best.val_loss)
         };

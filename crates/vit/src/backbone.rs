@@ -69,6 +69,7 @@ impl Checkpoint {
         let Description { name, config, preprocess } = description;
         let expected = config.tensor_shapes();
         refuse_unknown_tensors(path, &shapes, &expected)?;
+        file.require(&expected)?;
         let mut weights = Weights::zeros(&config);
         file.read_all(&expected, weights.tensors_mut())?;
         let classifier = read_classifier(&file, &shapes, &config)?;
@@ -96,14 +97,17 @@ impl Checkpoint {
 }
 
 fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Description, Error> {
+    let wrong_in = |path: &Path, reason: String| Error::Config { path: path.to_owned(), reason };
     let metadata = file.metadata()?;
     if metadata.contains_key(crate::plugin::METADATA_KEY) {
-        let reason = "this is a plug-in, expected the weights of a backbone".to_owned();
-        return Err(Error::Config { path: path.to_owned(), reason });
+        return Err(wrong_in(path, "this is a plug-in, expected the weights of a backbone".into()));
     }
     if let Some(json) = metadata.get(METADATA_KEY) {
-        return serde_json::from_str(json)
-            .map_err(|error| Error::Config { path: path.to_owned(), reason: format!("{METADATA_KEY}: {error}") });
+        let own = |reason: String| wrong_in(path, format!("{METADATA_KEY}: {reason}"));
+        let description: Description = serde_json::from_str(json).map_err(|error| own(error.to_string()))?;
+        description.config.check().map_err(own)?;
+        check_preprocess(&description.preprocess, &description.config).map_err(own)?;
+        return Ok(description);
     }
     let sidecars = [path.with_extension("json"), path.with_file_name("config.json")];
     let Some(sidecar) = sidecars.iter().find(|sidecar| sidecar.is_file()) else {
@@ -112,16 +116,24 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
              `pretrained_cfg` (mean, std, crop_pct, interpolation)",
             sidecars[0].display()
         );
-        return Err(Error::Config { path: path.to_owned(), reason });
+        return Err(wrong_in(path, reason));
     };
-    let wrong = |reason: String| Error::Config { path: sidecar.clone(), reason };
+    let wrong = |reason: String| wrong_in(sidecar, reason);
     let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;
     let model: ModelDescription = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    let config = VitConfig::infer(shapes, &model).map_err(|reason| Error::Config { path: path.to_owned(), reason })?;
+    let config = VitConfig::infer(shapes, &model).map_err(|reason| wrong_in(path, reason))?;
+    config.check().map_err(|reason| wrong_in(path, reason))?;
     let preprocess = model.preprocess(config.image_size).map_err(wrong)?;
+    check_preprocess(&preprocess, &config).map_err(wrong)?;
     let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let name = if model.architecture.is_empty() { stem() } else { model.architecture };
     Ok(Description { name, config, preprocess })
+}
+
+fn check_preprocess(preprocess: &Preprocess, config: &VitConfig) -> Result<(), String> {
+    preprocess.check()?;
+    let (size, patch) = (preprocess.size, config.patch);
+    if size.is_multiple_of(patch) { Ok(()) } else { Err(Error::ImageSize { size, patch }.to_string()) }
 }
 
 /// Tensors of the classifier, which is not part of the frozen backbone.
@@ -155,9 +167,10 @@ fn read_classifier(
     shapes: &BTreeMap<String, Vec<usize>>,
     config: &VitConfig,
 ) -> Result<Option<Head>, Error> {
-    let Some(&[classes, _]) = shapes.get("head.weight").map(Vec::as_slice) else {
+    let Some(shape) = shapes.get("head.weight") else {
         return Ok(None);
     };
+    let classes = shape.first().copied().unwrap_or(0);
     let d = config.width;
     let read = |name: &str| -> Result<Head, Error> {
         Ok(Head {

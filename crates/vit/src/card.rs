@@ -117,12 +117,10 @@ impl TaskCard {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(format!("temperature {} is not positive", self.temperature));
         }
-        let Preprocess { size, crop_pct, std, mean, .. } = &self.preprocess;
-        let finite = mean.iter().chain(std).all(|x| x.is_finite()) && std.iter().all(|&s| s > 0.0);
-        if !((1..=4096).contains(size) && *crop_pct > 0.0 && *crop_pct <= 1.0 && finite) {
-            return Err("preprocess: size, crop_pct, mean or std is out of range".into());
+        if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(format!("metric `{name}` is {value}, which JSON cannot hold"));
         }
-        Ok(())
+        self.preprocess.check()
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax

@@ -94,6 +94,35 @@ impl VitConfig {
         }
     }
 
+    /// Checks that the numbers describe a network.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let VitConfig { depth, width, heads, mlp_hidden, patch, image_size, eps, .. } = *self;
+        // Far beyond every published ViT, and small enough that no product of two of them wraps around.
+        const MOST: usize = 1 << 16;
+        let sizes = [("depth", depth), ("width", width), ("mlp_hidden", mlp_hidden), ("patch", patch)];
+        if let Some((name, size)) =
+            sizes.into_iter().chain([("image_size", image_size)]).find(|(_, size)| !(1..=MOST).contains(size))
+        {
+            return Err(format!("{name} {size} is not in 1 to {MOST}"));
+        }
+        if heads == 0 || !width.is_multiple_of(heads) {
+            return Err(format!("width {width} is not a multiple of {heads} heads"));
+        }
+        if !image_size.is_multiple_of(patch) {
+            return Err(format!("image_size {image_size} is not a multiple of patch {patch}"));
+        }
+        if !(eps.is_finite() && eps > 0.0) {
+            return Err(format!("eps {eps} is not positive"));
+        }
+        if self.norm && self.fc_norm {
+            return Err("norm and fc_norm exclude each other".into());
+        }
+        Ok(())
+    }
+
     /// Name and shape of every tensor of the backbone, in the order of `Weights::tensors`; names as timm's.
     pub fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (d, hidden) = (self.width, self.mlp_hidden);
@@ -244,9 +273,6 @@ impl ModelDescription {
                 ));
             }
         };
-        if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(format!("width {width} is not a multiple of {heads} heads"));
-        }
         Ok(heads)
     }
 
@@ -299,18 +325,13 @@ impl ModelDescription {
             Some("border") => CropMode::Border,
             Some(other) => return Err(format!("crop mode `{other}` is not supported (center, squash, border)")),
         };
-        let crop_pct = cfg.crop_pct.ok_or("`pretrained_cfg.crop_pct` is missing")?;
-        let std = cfg.std.ok_or("`pretrained_cfg.std` is missing")?;
-        if !(crop_pct > 0.0 && crop_pct <= 1.0) || std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            return Err(format!("crop_pct {crop_pct} or std {std:?} is out of range"));
-        }
         Ok(Preprocess {
             size: cfg.input_size.map_or(image_size, |[_, _, side]| side),
             crop_mode,
-            crop_pct,
+            crop_pct: cfg.crop_pct.ok_or("`pretrained_cfg.crop_pct` is missing")?,
             interpolation,
             mean: cfg.mean.ok_or("`pretrained_cfg.mean` is missing")?,
-            std,
+            std: cfg.std.ok_or("`pretrained_cfg.std` is missing")?,
         })
     }
 }

@@ -115,13 +115,15 @@ impl Plugin {
     /// Writes the plug-in atomically.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::NonFinite`] for one that holds NaN or an infinity: it is never written.
+    /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
+    /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        self.card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
         let shapes = tensor_shapes(&self.adapter, &self.head, vit);
         let values = self.adapter.tensors().into_iter().chain(self.head.tensors());
         let tensors: Vec<_> = shapes.into_iter().zip(values).map(|((n, s), t)| (n, s, t.as_slice())).collect();
         for (name, _, values) in &tensors {
-            if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+            if let Some(index) = values.iter().position(|&x| !storage.holds(x)) {
                 let (path, name, value) = (path.to_owned(), name.clone(), values[index]);
                 return Err(Error::NonFinite { path, name, index, value });
             }

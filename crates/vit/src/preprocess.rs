@@ -48,6 +48,27 @@ impl Preprocess {
     pub fn resize_side(&self) -> usize {
         (self.size as f64 / self.crop_pct).floor() as usize
     }
+
+    /// Checks that it can be carried out.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Preprocess { size, crop_pct, mean, std, .. } = self;
+        if !(1..=4096).contains(size) {
+            return Err(format!("preprocess: size {size} is not in 1 to 4096"));
+        }
+        if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
+            return Err(format!("preprocess: crop_pct {crop_pct} is not in (0, 1]"));
+        }
+        if !mean.iter().all(|x| x.is_finite()) {
+            return Err(format!("preprocess: mean {mean:?} is not finite"));
+        }
+        if !std.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err(format!("preprocess: std {std:?} is not positive"));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,16 @@ pub enum Storage {
     F16,
 }
 
+impl Storage {
+    /// True when `x` is a finite number in this storage.
+    pub(crate) fn holds(self, x: f32) -> bool {
+        match self {
+            Storage::F32 => x.is_finite(),
+            Storage::F16 => f16::from_f32(x).is_finite(),
+        }
+    }
+}
+
 /// A tensor to be written: name, shape, values.
 pub type NamedTensor<'a> = (String, Vec<usize>, &'a [f32]);
 
@@ -89,6 +99,25 @@ impl TensorFile {
             Some(index) => Err(Error::NonFinite { path, name, index, value: values[index] }),
             None => Ok(values),
         }
+    }
+
+    /// Checks that the tensors of these shapes are there, before anything is allocated for them.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`].
+    pub(crate) fn require(&self, shapes: &[(String, Vec<usize>)]) -> Result<(), Error> {
+        let found = self.shapes()?;
+        for (name, expected) in shapes {
+            let (path, name) = (self.path.clone(), name.clone());
+            match found.get(&name) {
+                None => return Err(Error::MissingTensor { path, name }),
+                Some(found) if found != expected => {
+                    return Err(Error::Shape { path, name, expected: expected.clone(), found: found.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Reads the tensors of these shapes into `into`, in order.

@@ -124,6 +124,9 @@ fn preprocessing_that_is_not_supported_is_named() {
         ("crop_pct", json!(1.2), "crop_pct 1.2"),
         ("std", json!([0.5, 0.0, 0.5]), "std"),
         ("std", json!([0.5, 0.5]), "length 2"),
+        ("mean", json!([0.5, 1e39, 0.5]), "mean"),
+        ("input_size", json!([3, 0, 0]), "0"),
+        ("input_size", json!([3, 13, 13]), "13"),
     ];
     for (field, value, word) in changes {
         let weights = Weights::new();
@@ -140,6 +143,7 @@ fn an_architecture_that_is_not_supported_is_named() {
         ("num_heads", json!(0), "0 heads"),
         ("num_heads", json!(3), "3 heads"),
         ("num_heads", json!(null), "num_heads"),
+        ("norm_eps", json!(-1.0), "eps"),
     ];
     for (field, value, word) in changes {
         let weights = Weights::new();
@@ -228,6 +232,24 @@ fn a_shape_that_hides_the_architecture_is_refused() {
     }
 }
 
+/// A tensor without values may claim any other side at no cost: nothing may be allocated by it.
+#[test]
+fn a_shape_is_believed_only_with_its_values() {
+    let cases: [(&str, &[usize], &str); 6] = [
+        ("blocks.0.mlp.fc1.weight", &[1 << 58, 0], "mlp_hidden"),
+        ("blocks.0.mlp.fc1.weight", &[0, 16], "mlp_hidden"),
+        ("blocks.0.mlp.fc1.weight", &[1 << 16, 0], "blocks.0.mlp.fc1.weight"),
+        ("pos_embed", &[0, (1 << 50) + 1, 16], "image_size"),
+        ("pos_embed", &[1, usize::MAX, 0], "pos_embed"),
+        ("head.weight", &[1 << 58, 0], "head.weight"),
+    ];
+    for (name, shape, word) in cases {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| file.set(name, shape, &[]));
+        assert_error!(error, Error::Shape { .. } | Error::Config { .. }, weights.path, word);
+    }
+}
+
 #[test]
 fn nan_in_weights_is_refused() {
     for (name, _) in tiny::config().tensor_shapes().iter().chain(&[("head.bias".to_owned(), vec![2])]) {
@@ -244,6 +266,8 @@ fn a_classifier_of_another_width_is_refused() {
     let weights = Weights::new();
     let error = weights.refused_after(|file| file.set("head.weight", &[2, 8], &[0.5; 16]));
     assert_error!(error, Error::Shape { .. }, weights.path, "head.weight", "[2, 8]");
+    let error = weights.refused_after(|file| file.set("head.weight", &[32], &[0.5; 32]));
+    assert_error!(error, Error::Shape { .. }, weights.path, "head.weight", "[32]");
     let weights = Weights::new();
     let error = weights.refused_after(|file| drop(file.tensors.remove("head.bias")));
     assert_error!(error, Error::MissingTensor { .. }, weights.path, "head.bias");
@@ -252,7 +276,39 @@ fn a_classifier_of_another_width_is_refused() {
 }
 
 #[test]
-fn a_file_of_our_own_with_a_broken_description_is_refused() {
+fn a_file_of_our_own_that_contradicts_itself_is_refused() {
+    let changes = [
+        ("heads", json!(0)),
+        ("heads", json!(3)),
+        ("patch", json!(0)),
+        ("patch", json!(5)),
+        ("image_size", json!(0)),
+        ("image_size", json!(13)),
+        ("depth", json!(0)),
+        ("depth", json!(u64::MAX)),
+        ("width", json!(0)),
+        ("width", json!(u64::MAX)),
+        ("mlp_hidden", json!(0)),
+        ("mlp_hidden", json!(1u64 << 60)),
+        ("image_size", json!(1u64 << 62)),
+        ("eps", json!(-1.0)),
+        ("eps", json!(1e39)),
+        ("fc_norm", json!(true)),
+        ("novel", json!(1)),
+    ];
+    for (field, value) in changes {
+        let weights = Weights::new();
+        tiny::checkpoint(&tiny::config(), 1).write(&weights.path, Storage::F32).unwrap();
+        let word = format!("{field} = {value}");
+        let error = weights.refused_after(|file| {
+            let mut json: Value = serde_json::from_str(&file.metadata["melo.backbone"]).unwrap();
+            json["config"][field] = value;
+            file.metadata.insert("melo.backbone".to_owned(), json.to_string());
+        });
+        assert!(matches!(error, Error::Config { .. }), "{word}: {error:?}");
+        let message = error.to_string();
+        assert!(message.contains(&weights.path.display().to_string()) && message.contains(field), "{word}: {message}");
+    }
     let weights = Weights::new();
     let error = weights.refused_after(|file| drop(file.metadata.insert("melo.backbone".to_owned(), "{".to_owned())));
     assert_error!(error, Error::Config { .. }, weights.path, "melo.backbone");

@@ -17,6 +17,40 @@ fn a_plugin_with_nan_is_never_written_over_a_good_one() {
 }
 
 #[test]
+fn a_value_beyond_f16_is_never_written_as_infinity() {
+    let mut fixture = Fixture::new();
+    let before = std::fs::read(&fixture.path).unwrap();
+    fixture.plugin.head.weight[7] = 65_520.0;
+    let error = fixture.plugin.save(&fixture.path, &fixture.backbone.config, Storage::F16).unwrap_err();
+    assert_error!(error, Error::NonFinite { index: 7, .. }, fixture.path, "head.weight");
+    assert_eq!(std::fs::read(&fixture.path).unwrap(), before);
+    fixture.plugin.head.weight[7] = 65_504.0;
+    fixture.plugin.save(&fixture.path, &fixture.backbone.config, Storage::F16).unwrap();
+    assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().head.weight[7], 65_504.0);
+}
+
+#[test]
+fn a_card_that_could_not_be_read_back_is_never_written() {
+    let fixture = Fixture::new();
+    let before = std::fs::read(&fixture.path).unwrap();
+    type Change = fn(&mut Plugin);
+    let changes: [(&str, Change); 5] = [
+        ("temperature", |plugin| plugin.card.temperature = f32::NAN),
+        ("thresholds", |plugin| plugin.card.thresholds.clear()),
+        ("classes", |plugin| plugin.card.classes[1] = "finding 0".to_owned()),
+        ("metric", |plugin| plugin.card.metrics.extend([("val_auc_macro".to_owned(), f64::NAN)])),
+        ("metric", |plugin| plugin.card.metrics.extend([("val_loss".to_owned(), f64::INFINITY)])),
+    ];
+    for (word, change) in changes {
+        let mut plugin = fixture.plugin.clone();
+        change(&mut plugin);
+        let error = plugin.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap_err();
+        assert_error!(error, Error::Card { .. }, fixture.path, word);
+        assert_eq!(std::fs::read(&fixture.path).unwrap(), before, "{word}");
+    }
+}
+
+#[test]
 fn a_folder_that_does_not_exist_is_named() {
     let fixture = Fixture::new();
     let path = fixture.folder.path().join("missing").join("task.safetensors");
