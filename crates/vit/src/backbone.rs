@@ -5,7 +5,7 @@ use crate::config::{ModelDescription, VitConfig};
 use crate::error::Error;
 use crate::head::Head;
 use crate::preprocess::Preprocess;
-use crate::tensor_file::{Storage, TensorFile, write_tensors};
+use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, write_tensors};
 use crate::weights::Weights;
 use melo_kernels::{Kernels, PackedWeight};
 use rayon::prelude::*;
@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// Metadata key under which this software's own backbones describe themselves.
-const METADATA_KEY: &str = "melo.backbone";
 
 /// A checkpoint in memory: what a file says, before it is packed for computing.
 #[derive(Clone, Debug)]
@@ -92,18 +89,18 @@ impl Checkpoint {
         let shapes = self.config.tensor_shapes();
         let tensors: Vec<_> =
             shapes.into_iter().zip(self.weights.tensors()).map(|((n, s), t)| (n, s, t.as_slice())).collect();
-        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), storage)
+        write_tensors(path, &tensors, HashMap::from([(BACKBONE_KEY.to_owned(), json)]), storage)
     }
 }
 
 fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Description, Error> {
     let wrong_in = |path: &Path, reason: String| Error::Config { path: path.to_owned(), reason };
     let metadata = file.metadata()?;
-    if metadata.contains_key(crate::plugin::METADATA_KEY) {
+    if metadata.contains_key(CARD_KEY) {
         return Err(wrong_in(path, "this is a plug-in, expected the weights of a backbone".into()));
     }
-    if let Some(json) = metadata.get(METADATA_KEY) {
-        let own = |reason: String| wrong_in(path, format!("{METADATA_KEY}: {reason}"));
+    if let Some(json) = metadata.get(BACKBONE_KEY) {
+        let own = |reason: String| wrong_in(path, format!("{BACKBONE_KEY}: {reason}"));
         let description: Description = serde_json::from_str(json).map_err(|error| own(error.to_string()))?;
         description.config.check().map_err(own)?;
         check_preprocess(&description.preprocess, &description.config).map_err(own)?;

@@ -3,8 +3,9 @@
 
 use crate::adapter::{Adapter, Target};
 use crate::backbone::Backbone;
+use crate::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, resize};
 use crate::config::{Pool, VitConfig};
-use crate::forward::{BlockTape, Buffers, GroupShape, resize};
+
 use crate::head::Head;
 use crate::weights::{Block, Linear, Norm, Weights};
 use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
@@ -62,23 +63,6 @@ impl Gradients {
             sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
     }
-}
-
-/// Buffers that only the backward pass needs.
-#[derive(Default)]
-pub(crate) struct BackwardBuffers {
-    /// Gradient of the residual stream, `[m, d]`.
-    d_x: Vec<f32>,
-    /// Gradient of a normalised copy of it, `[m, d]`.
-    d_normed: Vec<f32>,
-    /// Gradient of `[m, 3d]` or `[m, d]` inside attention.
-    d_qkv: Vec<f32>,
-    d_o: Vec<f32>,
-    /// Gradient of the MLP's hidden layer, `[m, hidden]`.
-    d_h: Vec<f32>,
-    /// Gradient of the features, and of the pooled rows before their norm.
-    d_features: Vec<f32>,
-    d_pooled: Vec<f32>,
 }
 
 /// What is trained, and where its gradients go.

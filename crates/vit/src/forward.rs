@@ -1,86 +1,12 @@
 //! The forward pass of one group of images: `m = images · t` rows through the frozen blocks, plug-ins beside them.
 
-use crate::adapter::{Adapter, Target};
+use crate::adapter::Target;
 use crate::backbone::Backbone;
+use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
 use crate::config::Pool;
-use crate::head::Head;
 use crate::weights::Norm;
 use melo_kernels::{AttentionShape, Mat, MatMut};
 use std::ops::Range;
-
-/// The images of a group that share a plug-in.
-#[derive(Clone, Copy)]
-pub(crate) struct GroupSegment<'a> {
-    /// First image, within the group.
-    pub(crate) start: usize,
-    /// One past the last image, within the group.
-    pub(crate) end: usize,
-    pub(crate) adapter: Option<&'a Adapter>,
-    pub(crate) head: &'a Head,
-}
-
-/// What the backward pass needs of one block, every field `[m, …]`.
-#[derive(Default)]
-pub(crate) struct BlockTape {
-    /// Residual stream at the block's input, `[m, d]`; kept in training only.
-    pub(crate) x: Vec<f32>,
-    /// Fused projection, `[m, 3d]`.
-    pub(crate) qkv: Vec<f32>,
-    /// Attention output before `proj`, `[m, d]`.
-    pub(crate) o: Vec<f32>,
-    /// Residual stream between attention and MLP, `[m, d]`; kept in training only.
-    pub(crate) x_mid: Vec<f32>,
-    /// `fc1`'s output before GELU, `[m, hidden]`.
-    pub(crate) h: Vec<f32>,
-}
-
-/// Buffers of one worker, grown once and used again for every group.
-#[derive(Default)]
-pub(crate) struct Buffers {
-    /// Images of the group, `[images, 3, s, s]`.
-    pub(crate) images: Vec<f32>,
-    /// Unfolded patches, `[images · patches, 3·p·p]`.
-    pub(crate) patches: Vec<f32>,
-    /// Residual stream, `[m, d]`.
-    pub(crate) x: Vec<f32>,
-    /// Token rows before `norm_pre`, kept for training all weights, `[m, d]`.
-    pub(crate) embedded: Vec<f32>,
-    /// A normalised copy of the residual stream, `[m, d]`.
-    pub(crate) normed: Vec<f32>,
-    /// The MLP's hidden layer after GELU, `[m, hidden]`.
-    pub(crate) g: Vec<f32>,
-    /// Attention scores of one head.
-    pub(crate) scores: Vec<f32>,
-    /// `A x` of a low-rank update, `[m, r]`.
-    pub(crate) z: Vec<f32>,
-    /// Pooled rows before and after the last norm, and features `[images, feature width]`.
-    pub(crate) pooled: Vec<f32>,
-    pub(crate) features: Vec<f32>,
-    /// One tape a taped block, or a single one used by every block in turn.
-    pub(crate) tape: Vec<BlockTape>,
-    pub(crate) backward: crate::backward::BackwardBuffers,
-}
-
-/// Fixed facts of a pass: image side, tokens an image, images of the group.
-#[derive(Clone, Copy)]
-pub(crate) struct GroupShape<'a> {
-    pub(crate) images: usize,
-    pub(crate) size: usize,
-    pub(crate) tokens: usize,
-    /// Position embedding at this size, `[prefix + patches, d]` or `[patches, d]`.
-    pub(crate) pos_embed: &'a [f32],
-}
-
-impl GroupShape<'_> {
-    pub(crate) fn rows(&self) -> usize {
-        self.images * self.tokens
-    }
-}
-
-/// Sets the length of a buffer without giving memory back.
-pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
-    buffer.resize(len, 0.0);
-}
 
 impl Backbone {
     pub(crate) fn attention_shape(&self, tokens: usize) -> AttentionShape {

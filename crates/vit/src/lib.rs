@@ -6,6 +6,7 @@
 mod adapter;
 mod backbone;
 mod backward;
+mod buffers;
 mod card;
 mod config;
 mod error;

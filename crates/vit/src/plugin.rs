@@ -6,13 +6,10 @@ use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
-use crate::tensor_file::{Storage, TensorFile, write_tensors};
+use crate::tensor_file::{CARD_KEY, Storage, TensorFile, write_tensors};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// Metadata key that holds the card's JSON.
-pub(crate) const METADATA_KEY: &str = "melo.card";
 
 /// One clinical task on a frozen backbone.
 #[derive(Clone, Debug)]
@@ -64,7 +61,7 @@ impl PluginInfo {
 fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
     let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
     let metadata = file.metadata()?;
-    let json = metadata.get(METADATA_KEY).ok_or_else(|| wrong(format!("no `{METADATA_KEY}` in its metadata")))?;
+    let json = metadata.get(CARD_KEY).ok_or_else(|| wrong(format!("no `{CARD_KEY}` in its metadata")))?;
     let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
     card.check().map_err(|reason| wrong(format!("card: {reason}")))?;
     Ok(card)
@@ -129,7 +126,7 @@ impl Plugin {
             }
         }
         let json = serde_json::to_string(&self.card).expect("a card is plain data");
-        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), storage)
+        write_tensors(path, &tensors, HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
     }
 
     /// Trained numbers: adapter and head.

@@ -8,6 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Metadata key that holds a plug-in's card.
+pub(crate) const CARD_KEY: &str = "melo.card";
+/// Metadata key under which this software's own backbones describe themselves.
+pub(crate) const BACKBONE_KEY: &str = "melo.backbone";
+
 /// How numbers are stored in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {

@@ -7,8 +7,8 @@
 use crate::adapter::Adapter;
 use crate::backbone::Backbone;
 use crate::backward::{Gradients, tape_start};
+use crate::buffers::{Buffers, GroupSegment, GroupShape, resize};
 use crate::error::Error;
-use crate::forward::{Buffers, GroupSegment, GroupShape, resize};
 use crate::head::Head;
 use crate::image::ImageSource;
 use crate::plugin::Plugin;

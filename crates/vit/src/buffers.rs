@@ -1,0 +1,95 @@
+//! What one group of images needs while it is computed: its shape, its segments, and buffers that are used again.
+
+use crate::adapter::Adapter;
+use crate::head::Head;
+
+/// The images of a group that share a plug-in.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupSegment<'a> {
+    /// First image, within the group.
+    pub(crate) start: usize,
+    /// One past the last image, within the group.
+    pub(crate) end: usize,
+    pub(crate) adapter: Option<&'a Adapter>,
+    pub(crate) head: &'a Head,
+}
+
+/// What the backward pass needs of one block, every field `[m, …]`.
+#[derive(Default)]
+pub(crate) struct BlockTape {
+    /// Residual stream at the block's input, `[m, d]`; kept in training only.
+    pub(crate) x: Vec<f32>,
+    /// Fused projection, `[m, 3d]`.
+    pub(crate) qkv: Vec<f32>,
+    /// Attention output before `proj`, `[m, d]`.
+    pub(crate) o: Vec<f32>,
+    /// Residual stream between attention and MLP, `[m, d]`; kept in training only.
+    pub(crate) x_mid: Vec<f32>,
+    /// `fc1`'s output before GELU, `[m, hidden]`.
+    pub(crate) h: Vec<f32>,
+}
+
+/// Buffers of one worker, grown once and used again for every group.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Images of the group, `[images, 3, s, s]`.
+    pub(crate) images: Vec<f32>,
+    /// Unfolded patches, `[images · patches, 3·p·p]`.
+    pub(crate) patches: Vec<f32>,
+    /// Residual stream, `[m, d]`.
+    pub(crate) x: Vec<f32>,
+    /// Token rows before `norm_pre`, kept for training all weights, `[m, d]`.
+    pub(crate) embedded: Vec<f32>,
+    /// A normalised copy of the residual stream, `[m, d]`.
+    pub(crate) normed: Vec<f32>,
+    /// The MLP's hidden layer after GELU, `[m, hidden]`.
+    pub(crate) g: Vec<f32>,
+    /// Attention scores of one head.
+    pub(crate) scores: Vec<f32>,
+    /// `A x` of a low-rank update, `[m, r]`.
+    pub(crate) z: Vec<f32>,
+    /// Pooled rows before and after the last norm, and features `[images, feature width]`.
+    pub(crate) pooled: Vec<f32>,
+    pub(crate) features: Vec<f32>,
+    /// One tape a taped block, or a single one used by every block in turn.
+    pub(crate) tape: Vec<BlockTape>,
+    pub(crate) backward: BackwardBuffers,
+}
+
+/// Buffers that only the backward pass needs.
+#[derive(Default)]
+pub(crate) struct BackwardBuffers {
+    /// Gradient of the residual stream, `[m, d]`.
+    pub(crate) d_x: Vec<f32>,
+    /// Gradient of a normalised copy of it, `[m, d]`.
+    pub(crate) d_normed: Vec<f32>,
+    /// Gradient of `[m, 3d]` or `[m, d]` inside attention.
+    pub(crate) d_qkv: Vec<f32>,
+    pub(crate) d_o: Vec<f32>,
+    /// Gradient of the MLP's hidden layer, `[m, hidden]`.
+    pub(crate) d_h: Vec<f32>,
+    /// Gradient of the features, and of the pooled rows before their norm.
+    pub(crate) d_features: Vec<f32>,
+    pub(crate) d_pooled: Vec<f32>,
+}
+
+/// Fixed facts of a pass: image side, tokens an image, images of the group.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupShape<'a> {
+    pub(crate) images: usize,
+    pub(crate) size: usize,
+    pub(crate) tokens: usize,
+    /// Position embedding at this size, `[prefix + patches, d]` or `[patches, d]`.
+    pub(crate) pos_embed: &'a [f32],
+}
+
+impl GroupShape<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        self.images * self.tokens
+    }
+}
+
+/// Sets the length of a buffer without giving memory back.
+pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
