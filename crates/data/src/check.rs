@@ -110,12 +110,15 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
             }
         }
     }
-    let train = manifest.split(Split::Train);
-    if let Some(first) = train.first()
-        && train.iter().all(|row| row.labels == first.labels)
-    {
-        let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
-        problems.push(Problem::OneClassInTrain { classes: shown.map(|(name, _)| name.clone()).collect() });
+    for split in [Split::Train, Split::Val] {
+        let rows = manifest.split(split);
+        if let Some(first) = rows.first()
+            && rows.iter().all(|row| row.labels == first.labels)
+        {
+            let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
+            let classes = shown.map(|(name, _)| name.clone()).collect();
+            problems.push(Problem::OneClass { split, classes });
+        }
     }
     for (row, image) in manifest.rows.iter().zip(images) {
         let (name, line) = (row.name.clone(), row.line);

@@ -83,8 +83,10 @@ pub enum Problem {
         /// The split.
         split: Split,
     },
-    /// All images of train have the same labels.
-    OneClassInTrain {
+    /// All images of train, or of val, have the same labels.
+    OneClass {
+        /// The split.
+        split: Split,
         /// What they show; empty if nothing.
         classes: Vec<String>,
     },

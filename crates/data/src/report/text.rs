@@ -127,11 +127,12 @@ impl Display for Problem {
             Problem::Unreadable { name, line, reason } => write!(f, "{}: {reason}", place(name, *line)),
             Problem::BrokenLabels { name, line } => write!(f, "{}: labels do not fit the classes", place(name, *line)),
             Problem::EmptySplit { split } => write!(f, "no image is in {split}"),
-            Problem::OneClassInTrain { classes } if classes.is_empty() => {
-                f.write_str("every image in train is without a finding: there is nothing to learn")
-            }
-            Problem::OneClassInTrain { classes } => {
-                write!(f, "every image in train shows {}: there is nothing to learn", classes.join(" and "))
+            Problem::OneClass { split, classes } => {
+                match classes.as_slice() {
+                    [] => write!(f, "every image in {split} is without a finding")?,
+                    classes => write!(f, "every image in {split} shows {}", classes.join(" and "))?,
+                }
+                f.write_str(": there is nothing to tell apart")
             }
         }
     }

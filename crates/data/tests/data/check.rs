@@ -81,9 +81,10 @@ fn empty_splits_stop_training_except_test() {
 }
 
 #[test]
-fn one_class_in_train_stops_training() {
-    let report = report("path,split,label\n1.png,train,a\n2.png,train,a\n3.png,val,b\n", |_| ());
-    assert_eq!(report.problems, [Problem::OneClassInTrain { classes: vec!["a".into()] }]);
+fn one_class_in_train_or_val_stops_training() {
+    let report = report("path,split,label\n1.png,train,a\n2.png,train,a\n3.png,val,b\n4.png,val,b\n", |_| ());
+    let one = |split, class: &str| Problem::OneClass { split, classes: vec![class.into()] };
+    assert_eq!(report.problems, [one(Split::Train, "a"), one(Split::Val, "b")]);
 }
 
 #[test]
@@ -178,7 +179,8 @@ fn the_text_is_short_and_narrow() {
         csv += &format!("gone{index}.png,train,a class with a very long name that goes on and on number {index}\n");
     }
     let text = report(&csv, |_| ()).to_string();
-    assert!(text.contains("50 problems:") && text.contains("and 30 more"), "{text}");
+    // The files that are gone, and that val shows one class.
+    assert!(text.contains("51 problems:") && text.contains("and 31 more"), "{text}");
     // Only the path of the temporary folder may be longer.
     assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
     assert!(text.lines().count() < 90, "{text}");
