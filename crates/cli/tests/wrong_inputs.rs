@@ -195,7 +195,7 @@ fn empty_splits() {
 }
 
 #[test]
-fn every_training_image_of_one_class() {
+fn every_image_of_a_split_of_one_class() {
     let bench = &*BENCH;
     let new = Workplace::new();
     let table =
@@ -205,6 +205,13 @@ fn every_training_image_of_one_class() {
     let checked = run(melo().args(["data", "check"]).arg(&data));
     assert_eq!(checked.status, 1);
     assert!(checked.stdout.contains("every image in train shows healthy"), "{}", checked.stdout);
+    // The best epoch is chosen on val, so it must tell classes apart too.
+    let table = manifest(&new).replace("val,haemorrhages", "val,healthy").replace("val,exudates", "val,healthy");
+    let data = new.write("fundus/one.csv", table);
+    run(&mut bench.train_anew(&new, &data).0).refused(1, &["val split", "every image has the same label"]);
+    let checked = run(melo().args(["data", "check"]).arg(&data));
+    assert_eq!(checked.status, 1);
+    assert!(checked.stdout.contains("every image in val shows healthy"), "{}", checked.stdout);
 }
 
 #[test]
@@ -351,13 +358,14 @@ fn settings_out_of_range_are_wrong_usage() {
 
 #[test]
 fn flags_and_verbs_that_do_not_exist() {
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 8] = [
         &["tain"],
         &["train", "--epoch", "3"],
         &["train"],
         &["predict"],
         &["plugin"],
         &["train", "--targets", "q,w"],
+        &["train", "--task", ""],
         &["eval", "--split", "dev"],
     ];
     for arguments in wrong {

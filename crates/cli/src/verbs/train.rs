@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Name of the task [default: name of the data's folder]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     task: Option<String>,
     /// Run folder [default: --out with the extension `run`]
     #[arg(long, value_name = "DIR")]
