@@ -85,10 +85,16 @@ impl Record {
 
 /// Name and value of each field, in order of the type's definition.
 fn fields(settings: &impl Serialize) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(settings) {
-        Ok(serde_json::Value::Object(fields)) => fields,
+    match to_json(settings) {
+        serde_json::Value::Object(fields) => fields,
         _ => unreachable!("settings are plain structs"),
     }
+}
+
+/// Settings as JSON, by way of text: an f32 of 0.8 stays 0.8 and does not become 0.800000011920929.
+pub(crate) fn to_json(settings: &impl Serialize) -> serde_json::Value {
+    let text = serde_json::to_string(settings).expect("settings are plain data");
+    serde_json::from_str(&text).expect("what was written can be read")
 }
 
 /// Values of every trained tensor, by the names of `Model::tensor_shapes`.

@@ -8,7 +8,7 @@ use crate::folder::RunFolder;
 use crate::model::{Model, Start};
 use crate::objective::Objective;
 use crate::schedule::Schedule;
-use crate::state::{EpochRow, Record, State, Values};
+use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::EpochAugment;
 use melo_vit::{Adapter, Batch, Checkpoint, Gradients, Head, Plugin, TaskCard, Workspace};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
         card.lora = self.config.lora.clone();
         card.provenance.seed = self.config.seed;
         card.provenance.train_images = self.task.train.len();
-        card.provenance.settings = serde_json::to_value(self.config).expect("settings are plain data");
+        card.provenance.settings = to_json(self.config);
         if let Some(best) = self.record.best() {
             card.metrics.insert("best_epoch".into(), best.epoch as f64);
             card.metrics.insert("val_auc_macro".into(), best.val_auc_macro);

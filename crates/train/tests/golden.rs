@@ -4,6 +4,8 @@
 //! moves logits by about 1e-6 and gradients by about 2e-5 of their largest value; 1e-4 and 1e-3 leave room for other
 //! instruction sets, and are far below what a wrong constant (eps, GELU kind, floored alpha / r) moves them.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use melo_train::{AdamW, AdamWStep};
 use melo_vit::{
     Activation, Adapter, Backbone, Batch, Checkpoint, CropMode, Gradients, Head, ImageBatch, Interpolation, LoraConfig,

@@ -2,6 +2,7 @@
 //! `melo-imaging` executes it, for training and for serving alike, so the two cannot drift.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Resampling filter, both antialiased when shrinking, as Pillow's `Image.resize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,22 @@ impl Preprocess {
             return Err(format!("preprocess: std {std:?} is not positive"));
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Preprocess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std } = self;
+        let crop = match crop_mode {
+            CropMode::Center => "center",
+            CropMode::Squash => "squash",
+            CropMode::Border => "border",
+        };
+        let filter = match interpolation {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+        };
+        write!(f, "{size} px, {crop} crop of {crop_pct:.3}, {filter}, mean {mean:?}, std {std:?}")
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         "name        {}\n\
          shape       {} blocks, width {}, {} heads, MLP {}, patches of {} px\n\
          parameters  {parameters} without a classifier\n\
-         input       {} px (positions for {} px), {:?} crop of {:.3}, {:?}, mean {:?}, std {:?}\n\
+         input       {preprocess}; positions for {} px\n\
          details     eps {:e}, GELU {:?}, pooling {:?}{}{}\n\
          classifier  {}\n\
          computes on {}\n\
@@ -66,13 +66,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         config.heads,
         config.mlp_hidden,
         config.patch,
-        preprocess.size,
         config.image_size,
-        preprocess.crop_mode,
-        preprocess.crop_pct,
-        preprocess.interpolation,
-        preprocess.mean,
-        preprocess.std,
         config.eps,
         config.activation,
         config.pool,

@@ -1,6 +1,6 @@
 //! `melo eval`: a plug-in measured on a split.
 
-use super::task::{check_output, open_splits};
+use super::task::{CACHE_MIB, check_output, open_splits};
 use crate::{Failure, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugin = Plugin::load(&args.plugin, &backbone)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;
-    let cache = Arc::new(Cache::new(0));
+    let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let [dataset] = open_splits(&manifest, [split], &plugin.card.preprocess, &cache)?;
     let probabilities = probabilities(&backbone, &plugin, &dataset)?;
     let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;

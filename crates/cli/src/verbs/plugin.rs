@@ -56,13 +56,13 @@ fn describe(info: &PluginInfo) -> String {
         0 => "none (linear probe)".to_owned(),
         r => format!("rank {r}, alpha {}, on {} of {} blocks", lora.alpha, targets.join(" "), lora.blocks.len()),
     };
-    let metrics: Vec<String> = metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let metrics: Vec<String> = metrics.iter().map(|(name, &value)| figure(name, value)).collect();
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
          adapter     {adapter}\n\
          parameters  {} in {} bytes\n\
-         input       {} px, {:?} crop of {:.3}, {:?}, mean {:?}, std {:?}\n\
+         input       {preprocess}\n\
          calibration temperature {temperature}\n\
          metrics     {}\n\
          trained by  {} on {} images, seed {}\n\
@@ -71,12 +71,6 @@ fn describe(info: &PluginInfo) -> String {
         classes.join(", "),
         info.parameters(),
         info.bytes,
-        preprocess.size,
-        preprocess.crop_mode,
-        preprocess.crop_pct,
-        preprocess.interpolation,
-        preprocess.mean,
-        preprocess.std,
         metrics.join(", "),
         provenance.software,
         provenance.train_images,
@@ -85,4 +79,9 @@ fn describe(info: &PluginInfo) -> String {
         backbone.digest,
         info.digest,
     )
+}
+
+/// Counts without decimals, the rest with four.
+fn figure(name: &str, value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() > 1.0 { format!("{name} {value}") } else { format!("{name} {value:.4}") }
 }

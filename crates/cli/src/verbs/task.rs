@@ -7,6 +7,8 @@ use melo_vit::Preprocess;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Memory for decoded images, MiB.
+pub(crate) const CACHE_MIB: usize = 1024;
 /// How many broken files are listed before the rest is counted.
 const LISTED: usize = 20;
 

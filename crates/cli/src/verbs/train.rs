@@ -1,6 +1,6 @@
 //! `melo train`: one task on a frozen backbone.
 
-use super::task::{check_output, name_of, open_splits};
+use super::task::{CACHE_MIB, check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Memory for decoded images, MiB
-    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    #[arg(long, default_value_t = CACHE_MIB, value_name = "MIB")]
     cache_mib: usize,
     #[command(flatten)]
     adapter: AdapterArgs,
