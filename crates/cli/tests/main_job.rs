@@ -256,6 +256,36 @@ fn the_same_seed_gives_the_same_plugin_with_any_number_of_threads() {
 }
 
 #[test]
+fn memory_does_not_grow_with_the_batch() {
+    let workplace = Workplace::new();
+    let data = workplace.phantoms(Phantom::Fundus, SIDE, [128, 12, 12]);
+    let peak = |batch: &str| {
+        let out = workplace.at(format!("batch_{batch}.safetensors"));
+        let mut command = train_by(melo(), &embedded_backbone(), &data, &out);
+        number(&run(command.args(["--epochs", "1", "--batch-size", batch, "--json"])).json(), "peak_rss_bytes")
+    };
+    let (small, large) = (peak("8"), peak("128"));
+    assert!(large <= 1.3 * small, "batch 8 peaks at {small} bytes, batch 128 at {large}");
+}
+
+#[test]
+fn the_order_of_lines_does_not_matter() {
+    let workplace = Workplace::new();
+    let data = workplace.phantoms(Phantom::Fundus, SIDE, [12, 6, 6]);
+    let train = |name: &str| {
+        let out = workplace.at(name);
+        run(&mut two_epochs(&embedded_backbone(), &data, &out)).good();
+        bytes(&out)
+    };
+    let forwards = train("forwards.safetensors");
+    let text = std::fs::read_to_string(&data).expect("the manifest is text");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[1..].reverse();
+    std::fs::write(&data, lines.join("\n")).expect("the manifest can be written");
+    assert!(forwards == train("backwards.safetensors"));
+}
+
+#[test]
 fn rank_0_is_a_linear_probe() {
     let Trained { workplace, backbone, smear_data, .. } = &*TRAINED;
     let out = workplace.at("probe.safetensors");

@@ -343,9 +343,9 @@ fn settings_out_of_range_are_wrong_usage() {
         (&["--label-smoothing", "1"], "label_smoothing: is 1"),
         (&["--weight-decay", "inf"], "weight_decay: is inf"),
         (&["--image-size", "40"], "image size 40 is not a multiple of the patch size 16"),
-        (&["--image-size", "0"], "image size 0"),
+        (&["--image-size", "0"], "size 0 is not in 1 to 4096"),
         (&["--image-size", "16384"], "size"),
-        (&["--crop-pct", "NaN"], "--crop-pct is NaN"),
+        (&["--crop-pct", "NaN"], "crop_pct NaN is not in (0, 1]"),
         (&["--rotate", "NaN"], "rotate"),
         (&["--crop-scale", "0"], "crop_scale"),
     ];
@@ -521,4 +521,53 @@ fn symbolic_links_that_lead_nowhere() {
     std::os::unix::fs::symlink("../class", new.at("class/again")).expect("it can be made");
     std::fs::remove_file(new.at("loop.png")).expect("it was made");
     run(melo().args(["data", "check"]).arg(new.at(""))).refused(1, &["class/again"]);
+}
+
+#[test]
+fn a_run_folder_that_holds_somebody_elses_files() {
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    let config = new.write("hub/config.json", r#"{"architecture":"vit_tiny_patch16_224"}"#);
+    let (mut command, out) = bench.train_anew(&new, &bench.data);
+    run(command.arg("--run").arg(new.at("hub"))).refused(1, &["hub", "not a run folder", "config.json", "--run"]);
+    assert!(bytes(&config).starts_with(b"{\"architecture\"") && !out.exists());
+}
+
+#[test]
+fn data_without_splits_that_the_plugin_was_not_trained_on() {
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    let unsplit: String = manifest(&new)
+        .lines()
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .fold(String::new(), |text, fields| text + fields[0] + "," + fields[2] + "\n");
+    let data = new.write("fundus/unsplit.csv", unsplit);
+    run(&mut bench.eval(&bench.plugin, &data)).refused(1, &["unsplit.csv", "fundus", "split"]);
+}
+
+#[test]
+fn a_crop_that_asks_for_an_enormous_resize() {
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    let (mut command, _) = bench.train_anew(&new, &bench.data);
+    run(command.args(["--crop-pct", "1e-7"])).refused(2, &["crop_pct", "8192"]);
+}
+
+#[test]
+fn findings_in_another_order_at_resume() {
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    manifest(&new);
+    let table = |head: &str, rows: [&str; 2]| {
+        let splits = ["train", "val", "test"].into_iter();
+        splits.fold(format!("path,split,{head}\n"), |text, split| {
+            (0..6).fold(text, |text, i| text + &format!("{split}_{i}.png,{split},{}\n", rows[i % 2]))
+        })
+    };
+    let data = new.write("fundus/findings.csv", table("a,b", ["1,0", "0,1"]));
+    let (mut command, out) = bench.train_anew(&new, &data);
+    run(&mut command).good();
+    std::fs::remove_file(out).expect("the plug-in can be removed");
+    new.write("fundus/findings.csv", table("b,a", ["0,1", "1,0"]));
+    run(bench.train_anew(&new, &data).0.arg("--resume")).refused(1, &["cannot resume", "order of the classes", "a, b"]);
 }

@@ -1,4 +1,5 @@
-//! Which instruction set the kernels run on: detected once, lowered by `MELO_ISA` for tests.
+//! Which instruction set the vector loops run on: detected once, lowered by `MELO_ISA` for tests.
+//! (The `gemm` crate detects its own for matrix products.)
 
 use std::fmt;
 

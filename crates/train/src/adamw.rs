@@ -52,15 +52,16 @@ impl AdamW {
         let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(self.steps).unwrap_or(i32::MAX));
         let rate = (step.learning_rate / correction(step.beta1)) as f32;
         let root_correction = correction(step.beta2).sqrt() as f32;
-        let (beta1, beta2, eps) = (step.beta1 as f32, step.beta2 as f32, step.eps as f32);
+        let (keep2, eps) = (step.beta2 as f32, step.eps as f32);
+        let (new1, new2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
         let moments = self.first.iter_mut().zip(&mut self.second);
         for (((parameter, gradient), decay), (first, second)) in
             parameters.into_iter().zip(gradients).zip(decays).zip(moments)
         {
             let keep = if *decay { (1.0 - step.learning_rate * step.weight_decay) as f32 } else { 1.0 };
             for (((p, &g), m), v) in parameter.iter_mut().zip(gradient.iter()).zip(first).zip(second) {
-                *m += (1.0 - beta1) * (g - *m);
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *m += new1 * (g - *m);
+                *v = keep2 * *v + new2 * g * g;
                 *p = *p * keep - rate * *m / (v.sqrt() / root_correction + eps);
             }
         }

@@ -35,6 +35,17 @@ pub enum Error {
         /// Epochs planned.
         epochs: usize,
     },
+    /// The run folder is somebody else's.
+    #[error(
+        "{}: not a run folder: {} is not from a training; name another folder with --run",
+        folder.display(), file.display()
+    )]
+    NotARun {
+        /// The folder.
+        folder: PathBuf,
+        /// A file in it that a run would replace.
+        file: PathBuf,
+    },
     /// The saved state belongs to other settings, data or weights.
     #[error("{}: cannot resume: {field} was {saved} and is now {current}", path.display())]
     ResumeMismatch {

@@ -6,6 +6,11 @@ use crate::state::{EpochRow, State};
 use melo_vit::write_atomically;
 use std::path::{Path, PathBuf};
 
+/// Settings of the run.
+const CONFIG: &str = "config.json";
+/// One line an epoch.
+const TABLE: &str = "epochs.csv";
+
 /// A folder that holds one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder(PathBuf);
@@ -52,12 +57,29 @@ impl RunFolder {
         Err(Error::RunExists { folder: self.0.clone(), epoch: record.history.len(), epochs: record.config.epochs })
     }
 
-    /// Removes a run's files, and nothing else.
+    /// Refuses a folder whose files by the names of a run's are not a run's, such as a model's own `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`].
+    pub fn refuse_foreign(&self) -> Result<(), Error> {
+        let ours = |json: Vec<u8>| serde_json::from_slice::<TrainConfig>(&json).is_ok();
+        let config = self.0.join(CONFIG);
+        let found =
+            [self.state(), self.best(), self.0.join(TABLE), config.clone()].into_iter().find(|path| path.exists());
+        match found {
+            Some(file) if !std::fs::read(config).is_ok_and(ours) => {
+                Err(Error::NotARun { folder: self.0.clone(), file })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a run's files, and nothing else; the settings last, which mark the folder as a run's.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn clear(&self) -> Result<(), Error> {
-        for path in [self.state(), self.best(), self.0.join("epochs.csv"), self.0.join("config.json")] {
+        for path in [self.state(), self.best(), self.0.join(TABLE), self.0.join(CONFIG)] {
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(Error::Io { path, source }),
                 _ => {}
@@ -68,11 +90,11 @@ impl RunFolder {
 
     pub(crate) fn write_config(&self, config: &TrainConfig) -> Result<(), Error> {
         let json = serde_json::to_vec_pretty(config).expect("settings are plain data");
-        Ok(write_atomically(&self.0.join("config.json"), &json)?)
+        Ok(write_atomically(&self.0.join(CONFIG), &json)?)
     }
 
     pub(crate) fn write_table(&self, history: &[EpochRow]) -> Result<(), Error> {
-        let path = self.0.join("epochs.csv");
+        let path = self.0.join(TABLE);
         let mut table = csv::Writer::from_writer(Vec::new());
         let written = history.iter().try_for_each(|row| table.serialize(row));
         let bytes = written

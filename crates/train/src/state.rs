@@ -39,10 +39,14 @@ pub struct EpochRow {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) config: TrainConfig,
-    /// Digest of the manifest, or the name of the generator.
+    /// Digest of the manifest, or what the generator draws.
     pub(crate) data_digest: String,
-    /// Digest of the frozen backbone, or the name of the trained one.
+    /// Digest of the backbone at the start.
     pub(crate) backbone: String,
+    /// Classes in the order of the head's rows.
+    pub(crate) classes: Vec<String>,
+    /// Threads, where the result depends on them: when all weights are trained.
+    pub(crate) threads: Option<usize>,
     /// From pixels to input.
     pub(crate) preprocess: Preprocess,
     /// Optimizer steps taken.
@@ -71,6 +75,13 @@ impl Record {
         }
         if saved.backbone != self.backbone {
             return mismatch("the backbone", saved.backbone.clone(), self.backbone.clone());
+        }
+        if saved.classes != self.classes {
+            return mismatch("the order of the classes", saved.classes.join(", "), self.classes.join(", "));
+        }
+        if saved.threads != self.threads {
+            let threads = |record: &Record| record.threads.map_or("any".to_owned(), |threads| threads.to_string());
+            return mismatch("the number of threads", threads(saved), threads(self));
         }
         let both = fields(&saved.config).into_iter().zip(fields(&self.config));
         let both = both.chain(fields(&saved.preprocess).into_iter().zip(fields(&self.preprocess)));
@@ -146,5 +157,25 @@ impl State {
         let [last, best, first, second] = GROUPS.map(read);
         let optimizer = AdamW { steps: record.steps, first: first?, second: second? };
         Ok(State { last: last?, best: best?, optimizer, record })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_come_back_from_json_bit_for_bit() {
+        let mut x = 0.1f64;
+        for _ in 0..2000 {
+            x = (x * 3.9 * (1.0 - x)).clamp(1e-9, 1.0);
+            let text = serde_json::to_string(&x).unwrap();
+            assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), x.to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_keep_their_decimals() {
+        assert_eq!(to_json(&[0.8f32]).to_string(), "[0.8]");
     }
 }

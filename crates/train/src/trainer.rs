@@ -1,7 +1,7 @@
 //! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
 
 use crate::adamw::{AdamW, AdamWStep};
-use crate::config::TrainConfig;
+use crate::config::{Method, TrainConfig};
 use crate::error::Error;
 use crate::examples::{Examples, class_counts, evaluate};
 use crate::folder::RunFolder;
@@ -89,6 +89,7 @@ pub fn train(task: &Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> 
     check_method(task, config)?;
     check_splits(task)?;
     let RunOptions { folder, resume, stop, observer } = options;
+    folder.refuse_foreign()?;
     let mut run = Run::new(task, config)?;
     if resume && folder.has_state() {
         run.restore(folder)?;
@@ -151,6 +152,8 @@ impl<'a> Run<'a> {
             config: config.clone(),
             data_digest: task.card.provenance.data_digest.clone(),
             backbone: task.start.describe().1,
+            classes: task.card.classes.clone(),
+            threads: (config.method == Method::Full).then(rayon::current_num_threads),
             preprocess: task.card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),

@@ -1,4 +1,4 @@
-//! The shape of a Vision Transformer: what its weights and the JSON beside them say, never a guess.
+//! The shape of a Vision Transformer: from its weights, the JSON beside them, and timm's naming rules.
 
 use crate::preprocess::{CropMode, Interpolation, Preprocess};
 use melo_kernels::Gelu;
@@ -245,8 +245,6 @@ pub(crate) struct ModelDescription {
 
 #[derive(Clone, Debug, Deserialize)]
 struct PretrainedConfig {
-    #[serde(default)]
-    tag: String,
     input_size: Option<[usize; 3]>,
     interpolation: Option<String>,
     crop_pct: Option<f64>,
@@ -264,7 +262,7 @@ impl ModelDescription {
     fn heads(&self, width: usize) -> Result<usize, String> {
         let heads = match (self.argument("num_heads").and_then(|v| v.as_u64()), width) {
             (Some(heads), _) => heads as usize,
-            // vit_so150m, vit_so400m, vit_huge, vit_giant and vit_gigantic do not use heads of 64.
+            // vit_so400m, vit_huge, vit_giant and vit_gigantic do not use heads of 64.
             (None, 1152 | 1280 | 1408 | 1664) => 16,
             (None, width) if width.is_multiple_of(64) => width / 64,
             (None, _) => {
@@ -289,7 +287,6 @@ impl ModelDescription {
             Some("quick_gelu" | "quickgelu") => Ok(Activation::Quick),
             Some(other) => Err(format!("activation `{other}` is not supported (gelu, gelu_tanh, quick_gelu)")),
             None if self.architecture.contains("quickgelu") => Ok(Activation::Quick),
-            None if self.tag().starts_with("openai") => Ok(Activation::Quick),
             None => Ok(Activation::Erf),
         }
     }
@@ -302,10 +299,6 @@ impl ModelDescription {
             None if fc_norm => Ok(Pool::Avg),
             None => Ok(Pool::Token),
         }
-    }
-
-    fn tag(&self) -> &str {
-        self.pretrained_cfg.as_ref().map_or("", |cfg| &cfg.tag)
     }
 
     /// The preprocessing these weights were trained with.

@@ -26,6 +26,9 @@ pub enum CropMode {
     Border,
 }
 
+/// Longest side resized to, pixels: far beyond every published ViT's, and small enough to allocate.
+const MAX_SIDE: usize = 8192;
+
 /// Everything that turns decoded 8-bit RGB pixels into one `[3, size, size]` input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,13 +57,19 @@ impl Preprocess {
     ///
     /// # Errors
     /// A sentence that names the field.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         let Preprocess { size, crop_pct, mean, std, .. } = self;
         if !(1..=4096).contains(size) {
             return Err(format!("preprocess: size {size} is not in 1 to 4096"));
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
             return Err(format!("preprocess: crop_pct {crop_pct} is not in (0, 1]"));
+        }
+        if self.resize_side() > MAX_SIDE {
+            return Err(format!(
+                "preprocess: crop_pct {crop_pct} asks for {} px, more than {MAX_SIDE}",
+                self.resize_side()
+            ));
         }
         if !mean.iter().all(|x| x.is_finite()) {
             return Err(format!("preprocess: mean {mean:?} is not finite"));

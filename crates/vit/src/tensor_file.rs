@@ -24,7 +24,7 @@ pub enum Storage {
 
 impl Storage {
     /// True when `x` is a finite number in this storage.
-    pub(crate) fn holds(self, x: f32) -> bool {
+    fn holds(self, x: f32) -> bool {
         match self {
             Storage::F32 => x.is_finite(),
             Storage::F16 => f16::from_f32(x).is_finite(),
@@ -151,13 +151,19 @@ fn to_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
 /// Writes a safetensors file atomically: whole, or not at all.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`], and [`Error::NonFinite`] for values that would be NaN or an infinity in the file.
 pub fn write_tensors(
     path: &Path,
     tensors: &[NamedTensor<'_>],
     metadata: HashMap<String, String>,
     storage: Storage,
 ) -> Result<(), Error> {
+    for (name, _, values) in tensors {
+        if let Some(index) = values.iter().position(|&x| !storage.holds(x)) {
+            let (path, name, value) = (path.to_owned(), name.clone(), values[index]);
+            return Err(Error::NonFinite { path, name, index, value });
+        }
+    }
     let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, shape, values)| {
@@ -187,22 +193,16 @@ pub fn write_tensors(
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".melo-").tempfile_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".melo-");
+        // A temporary file is its owner's alone by default; a result gets what the user's umask leaves.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
         file.as_file_mut().write_all(bytes)?;
         file.as_file().sync_all()?;
-        share_permissions(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
     write().map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-/// Temporary files are made readable by their owner alone; results are meant to be shared.
-fn share_permissions(file: &std::fs::File) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    Ok(())
 }

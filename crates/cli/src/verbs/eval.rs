@@ -1,9 +1,9 @@
 //! `melo eval`: a plug-in measured on a split.
 
 use super::task::{CACHE_MIB, check_output, open_splits};
-use crate::{Failure, say, say_json};
+use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
-use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
+use melo_data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
 use melo_eval::Metrics;
 use melo_vit::{Backbone, Plugin, TaskCard, TaskKind, Workspace};
 use serde_json::{Map, Value, json};
@@ -87,7 +87,18 @@ pub(crate) fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Fa
         };
         return Err(Failure::Message(format!("{}: has {found}, but the plug-in needs {expected}", data.display())));
     }
-    manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
+    let assigned = manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
+    if assigned != Assigned::Nothing {
+        if manifest.digest() != card.provenance.data_digest {
+            return Err(Failure::Message(format!(
+                "{}: has not all splits, and is not the data that {} was trained on, so which images are new to it cannot \
+                 be told; add a `split` column (train, val, test)",
+                data.display(),
+                card.task
+            )));
+        }
+        note(assigned);
+    }
     Ok(manifest.with_classes(&card.classes)?)
 }
 

@@ -1,11 +1,12 @@
 //! `melo pretrain`: the small embedded backbone, from formulas alone.
 
+use super::task::check_output;
 use super::train::train_with_progress;
 use crate::progress::duration;
-use crate::{Failure, say};
+use crate::{Failure, say, say_json};
 use melo_data::Augment;
 use melo_train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
-use melo_vit::{BackboneReference, LoraConfig, Storage, TaskCard, TaskKind};
+use melo_vit::{Backbone, BackboneReference, LoraConfig, Storage, TaskCard, TaskKind};
 use std::path::PathBuf;
 
 /// Images of the validation set.
@@ -26,8 +27,8 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
     /// Formulas to tell apart
-    #[arg(long, default_value_t = 96)]
-    classes: usize,
+    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u16).range(2..=1024))]
+    classes: u16,
     /// Images an epoch, all new
     #[arg(long, default_value_t = 15_360)]
     images: usize,
@@ -43,10 +44,18 @@ pub(crate) struct Args {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = std::time::Instant::now();
+    check_output("--out", &args.out, &[])?;
+    if args.out.exists() && !args.resume {
+        return Err(Failure::Usage(format!("--out {}: exists already; name another file", args.out.display())));
+    }
+    let classes = usize::from(args.classes);
     let (vit, preprocess) = small_vit();
     let config = TrainConfig {
         method: Method::Full,
@@ -60,12 +69,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         seed: args.seed,
         ..TrainConfig::new(vit.depth)
     };
+    config.check().map_err(|error| Failure::Usage(error.to_string()))?;
     let checkpoint = initial_checkpoint("vit_small_formula", vit, preprocess.clone(), args.seed);
-    let train_set = FormulaSet::new(args.images, args.classes, preprocess.clone());
-    let val_set = FormulaSet::new(VALIDATION_IMAGES, args.classes, preprocess.clone());
-    let classes = (0..args.classes).map(|class| format!("formula_{class}")).collect();
+    let train_set = FormulaSet::new(args.images, classes, preprocess.clone());
+    let val_set = FormulaSet::new(VALIDATION_IMAGES, classes, preprocess.clone());
+    let names = (0..classes).map(|class| format!("formula_{class}")).collect();
     let reference = BackboneReference { digest: String::new(), name: checkpoint.name.clone() };
-    let card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, classes, preprocess, reference);
+    let mut card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
+    card.provenance.data_digest = format!("{} images of {classes} formulas", args.images);
     let task = Task { start: Start::Trained(&checkpoint), card, train: &train_set, val: &val_set };
     let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
     if !args.resume {
@@ -75,6 +86,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let trained = outcome.checkpoint.expect("full fine-tuning returns a backbone");
     trained.write(&args.out, Storage::F16)?;
     let (best, seconds) = (&outcome.best, started.elapsed().as_secs_f64());
+    if args.json {
+        return say_json(&serde_json::json!({
+            "backbone": args.out.to_string_lossy(),
+            "backbone_digest": Backbone::load(&args.out)?.digest(),
+            "parameters": outcome.backbone,
+            "best_epoch": best.epoch,
+            "val_acc": best.val_acc,
+            "val_auc_macro": best.val_auc_macro,
+            "seconds": seconds,
+        }));
+    }
     say(format!(
         "{}: {} parameters, names {:.1} % of {} formulas right (epoch {}), {}",
         args.out.display(),

@@ -23,8 +23,12 @@ const BACKBONE_FILE: &str = "backbone.safetensors";
 /// Side of the generated images, px.
 const IMAGE_SIDE: usize = 96;
 /// Images of the training, validation and test split of each task.
-const IMAGES: [(Split, usize); 3] = [(Split::Train, 360), (Split::Val, 120), (Split::Test, 240)];
-const EPOCHS: usize = 12;
+const IMAGES: [(Split, usize); 3] = [(Split::Train, 900), (Split::Val, 120), (Split::Test, 240)];
+/// Epochs of a head alone, which settles soon, and of a plug-in.
+const HEAD_EPOCHS: usize = 3;
+const PLUGIN_EPOCHS: usize = 7;
+const BATCH_SIZE: usize = 8;
+/// Small models on small images want more than the default.
 const LEARNING_RATE: f64 = 5e-3;
 
 /// Train four plug-ins on generated images with an embedded backbone, then switch between them: no download, two minutes
@@ -92,7 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn write_backbone(folder: &Path) -> Result<Backbone, Failure> {
     let path = folder.join(BACKBONE_FILE);
     let failed = |error: std::io::Error| Failure::Message(format!("{}: {error}", folder.display()));
-    if folder.exists() && !path.exists() && std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
+    let ours = std::fs::read(&path).is_ok_and(|bytes| bytes == BACKBONE);
+    if folder.exists() && !ours && std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
         let message = format!("{}: is not empty and not from a quickstart; name another folder", folder.display());
         return Err(Failure::Message(message));
     }
@@ -136,10 +141,10 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
         train: &train,
         val: &val,
     };
-    let run = |name: &str, lora: LoraConfig| {
+    let run = |name: &str, lora: LoraConfig, epochs: usize| {
         let run_folder = RunFolder::create(&folder.join(kind.name()).join(name))?;
         let defaults = TrainConfig::new(backbone.config.depth);
-        let config = TrainConfig { epochs: EPOCHS, learning_rate: LEARNING_RATE, lora, ..defaults };
+        let config = TrainConfig { epochs, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, lora, ..defaults };
         train_with_progress(&task, &config, &run_folder, false).map_err(|failure| match failure {
             Failure::Interrupted(_) => {
                 Failure::Interrupted("stopped; the quickstart begins anew when run again".into())
@@ -152,9 +157,9 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
         Ok::<_, Failure>(evaluate(&test, plugin.card.kind, &probabilities, &plugin.card.thresholds)?)
     };
     note("a head alone:");
-    let before = measure(&run("probe.run", LoraConfig::none())?.plugin)?;
+    let before = measure(&run("probe.run", LoraConfig::none(), HEAD_EPOCHS)?.plugin)?;
     note("the plug-in:");
-    let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora)?;
+    let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora, PLUGIN_EPOCHS)?;
     let after = measure(&outcome.plugin)?;
     let plugin = folder.join(format!("{}.safetensors", kind.name()));
     outcome.plugin.save(&plugin, &backbone.config, Storage::F32)?;
@@ -215,7 +220,7 @@ fn switch(folder: &Path, backbone: &Backbone, rows: &[Row]) -> Result<Switching,
         std::hint::black_box(Arc::clone(&plugins[switch as usize % plugins.len()]));
     }
     let seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
-    let mut text = format!("\none image, four tasks, one pass of the backbone's weights ({}):\n", image.display());
+    let mut text = format!("\none image, four tasks, one mixed batch ({}):\n", image.display());
     for answer in &answers {
         text += &format!("  {}\n", answer.summary());
     }

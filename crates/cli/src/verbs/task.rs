@@ -68,6 +68,9 @@ pub(crate) fn check_output(flag: &str, output: &Path, inputs: &[&Path]) -> Resul
     if output.is_dir() {
         return refuse("is a folder, expected a file name".to_owned());
     }
+    if output.exists() && !output.is_file() {
+        return refuse("is not a regular file".to_owned());
+    }
     let same = |input: &&&Path| match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(output)) => input == output,
         _ => false,

@@ -8,7 +8,7 @@ use melo_data::{Augment, Cache, DEFAULT_FRACTIONS, Manifest, Split};
 use melo_train::{ClassWeights, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, defaults, train};
 use melo_vit::{Backbone, CropMode, LoraConfig, Plugin, Preprocess, Storage, Target, TaskCard, TaskKind};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -191,9 +191,13 @@ impl Args {
         targets.dedup();
         blocks.sort_unstable();
         blocks.dedup();
+        let lora = match *rank {
+            0 => LoraConfig::none(),
+            rank => LoraConfig { rank, alpha: alpha.unwrap_or(rank as f32), targets, blocks },
+        };
         let optimiser = &self.optimiser;
         TrainConfig {
-            lora: LoraConfig { rank: *rank, alpha: alpha.unwrap_or(*rank as f32), targets, blocks },
+            lora,
             epochs: optimiser.epochs,
             batch_size: optimiser.batch_size,
             learning_rate: optimiser.lr,
@@ -231,16 +235,15 @@ impl ImageArgs {
 
     /// The weights' statistics and filter, the task's size and crop.
     fn preprocess(&self, own: &Preprocess) -> Result<Preprocess, Failure> {
-        if !(self.crop_pct > 0.0 && self.crop_pct <= 1.0) {
-            return Err(Failure::Usage(format!("--crop-pct is {}, expected a number in (0, 1]", self.crop_pct)));
-        }
         let crop_mode = match self.crop_mode {
             CropArg::Center => CropMode::Center,
             CropArg::Squash => CropMode::Squash,
             CropArg::Border => CropMode::Border,
         };
         let size = self.image_size.unwrap_or(own.size);
-        Ok(Preprocess { size, crop_mode, crop_pct: self.crop_pct, ..own.clone() })
+        let preprocess = Preprocess { size, crop_mode, crop_pct: self.crop_pct, ..own.clone() };
+        preprocess.check().map_err(usage)?;
+        Ok(preprocess)
     }
 }
 
@@ -258,11 +261,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     backbone.check_size(preprocess.size).map_err(usage)?;
     let mut manifest = Manifest::read(&args.data)?;
     note(manifest.assign_splits(args.seed, DEFAULT_FRACTIONS)?);
+    // Shuffles and augmentation go by index: the order of the file's lines must not matter.
+    manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
     let task_name = args.task.clone().unwrap_or_else(|| name_of(&args.data));
     let card = new_card(task_name, &manifest, preprocess.clone(), &backbone);
     card.check().map_err(usage)?;
     let folder = run_folder(args)?;
-    let cache = Arc::new(Cache::new(args.cache_mib << 20));
+    let cache = Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20)));
     let [train_set, val_set] = open_splits(&manifest, [Split::Train, Split::Val], &preprocess, &cache)?;
     let task = Task { start: Start::Frozen(&backbone), card, train: &train_set, val: &val_set };
     let outcome = train_with_progress(&task, &config, &folder, args.resume)?;
@@ -280,7 +285,9 @@ fn usage(error: impl std::fmt::Display) -> Failure {
 fn check_outputs(args: &Args) -> Result<(), Failure> {
     check_output("--out", &args.out, &[&args.backbone, &args.data])?;
     let run = args.run_path();
-    if args.out.starts_with(&run) {
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let same = run.canonicalize().is_ok_and(|run| parent.canonicalize().is_ok_and(|parent| parent.starts_with(run)));
+    if same || args.out.starts_with(&run) {
         let (out, run) = (args.out.display(), run.display());
         return Err(Failure::Usage(format!("--out {out}: lies in the run folder {run}; name another file or --run")));
     }

@@ -72,9 +72,10 @@ fn classes_are_distinct_and_enough() {
 
 #[test]
 fn temperature_is_positive_and_finite() {
-    for temperature in [json!(0.0), json!(-1.0), json!(1e39)] {
+    for temperature in [json!(0.0), json!(-1.0)] {
         assert_card_refused(|card| card["temperature"] = temperature, &["temperature"]);
     }
+    assert_card_refused(|card| card["temperature"] = json!(1e39), &["number out of range"]);
     for temperature in [json!(null), json!("NaN")] {
         assert_card_refused(|card| card["temperature"] = temperature, &["expected f32"]);
     }
@@ -98,14 +99,16 @@ fn preprocessing_is_possible() {
         ("crop_pct", json!(0.0)),
         ("crop_pct", json!(1.5)),
         ("crop_pct", json!(-1.0)),
-        ("mean", json!([0.5, 1e39, 0.5])),
         ("std", json!([0.5, 0.0, 0.5])),
         ("std", json!([0.5, -1.0, 0.5])),
-        ("std", json!([0.5, 1e39, 0.5])),
     ];
     for (field, value) in changes {
         assert_card_refused(|card| card["preprocess"][field] = value, &["preprocess", field]);
     }
+    for field in ["mean", "std"] {
+        assert_card_refused(|card| card["preprocess"][field] = json!([0.5, 1e39, 0.5]), &["number out of range"]);
+    }
+    assert_card_refused(|card| card["preprocess"]["crop_pct"] = json!(1e-7), &["crop_pct", "8192"]);
     assert_card_refused(|card| card["preprocess"]["size"] = json!(13), &["image size 13", "patch size 4"]);
     assert_card_refused(|card| card["preprocess"]["interpolation"] = json!("nearest"), &["nearest"]);
 }
@@ -115,7 +118,7 @@ fn low_rank_settings_fit_the_backbone() {
     let changes = [
         ("alpha", json!(0.0), "alpha is 0"),
         ("alpha", json!(-4.0), "alpha is -4"),
-        ("alpha", json!(1e39), "alpha is inf"),
+        ("alpha", json!(1e39), "number out of range"),
         ("alpha", json!(null), "expected f32"),
         ("rank", json!(17), "rank 17"),
         ("rank", json!(u64::MAX), "rank 18446744073709551615"),

@@ -87,9 +87,9 @@ pub fn phantom(kind: Phantom, class: usize, instance: u64, size: usize) -> Pixel
     }
 }
 
-/// How plain a finding is, from 0 (all but absent) to 1: mostly plain, one in nine below a third.
+/// How plain a finding is, from 0 (all but absent) to 1: mostly plain, one in five below two thirds.
 fn visibility(rng: &mut ChaCha8Rng) -> f32 {
-    rng.random_range(0.0f32..1.0).sqrt()
+    rng.random_range(0.0f32..1.0).sqrt().sqrt()
 }
 
 /// A point about the origin at a random angle, its distance a draw from `radius`.
@@ -231,7 +231,7 @@ mod tests {
             }
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, "52f8f722558b2df3");
+        assert_eq!(digest, "eaded6cfbf064ff3");
     }
 
     #[test]
