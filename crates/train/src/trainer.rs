@@ -138,6 +138,8 @@ struct Run<'a> {
     model: Model<'a>,
     best: Values,
     optimizer: AdamW,
+    /// Which tensors weight decay applies to.
+    decays: Vec<bool>,
     record: Record,
     objective: Objective,
     workspace: Workspace,
@@ -167,6 +169,7 @@ impl<'a> Run<'a> {
             objective: Objective::new(config, task.card.kind, classes, task.train),
             workspace: Workspace::default(),
             gradients: model.gradients(),
+            decays: model.decays(),
             model,
         })
     }
@@ -268,9 +271,8 @@ impl<'a> Run<'a> {
         let parts = (&self.model.adapter, &self.model.head);
         let (loss, _) = self.model.backbone().step(&input, parts, &mut self.gradients, &mut self.workspace)?;
         clip(&mut self.gradients, self.config.clip_norm);
-        let decays = self.model.decays();
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
-        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &decays, step);
+        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.decays, step);
         self.model.refresh();
         Ok(loss)
     }

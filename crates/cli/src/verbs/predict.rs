@@ -1,7 +1,6 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
 use crate::{Failure, note, say, say_json};
-use melo_imaging::Pixels;
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -38,22 +37,23 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let backbone = Backbone::load(&args.backbone)?;
     let plugins = load_plugins(args, &backbone)?;
+    let groups = by_preprocess(&plugins);
     let images = expand(&args.images)?;
     let workspace = Workspace::default();
     let mut broken = 0;
     for chunk in images.chunks(CHUNK) {
-        let decoded: Vec<_> = chunk.par_iter().map(|path| melo_imaging::read(path)).collect();
-        let mut good: Vec<(&Path, Pixels)> = Vec::new();
-        for (path, result) in chunk.iter().zip(decoded) {
+        let prepared: Vec<_> = chunk.par_iter().map(|path| prepare(path, &groups)).collect();
+        let mut good = Vec::new();
+        for result in prepared {
             match result {
-                Ok(pixels) => good.push((path, pixels)),
+                Ok(image) => good.push(image),
                 Err(error) => {
                     note(format_args!("melo: {error}"));
                     broken += 1;
                 }
             }
         }
-        for answer in predict(&backbone, &plugins, &good, &workspace)? {
+        for answer in predict(&backbone, (&plugins, &groups), &good, &workspace)? {
             if args.json {
                 say_json(&answer.fields(&backbone))?;
             } else {
@@ -140,53 +140,76 @@ impl Serialize for Probabilities<'_> {
     }
 }
 
-/// The prepared images of a chunk, repeated for every plug-in that prepares them alike.
+/// Plug-ins that prepare images alike.
+pub(crate) struct Group {
+    preprocess: Preprocess,
+    /// Their indices.
+    plugins: Vec<usize>,
+}
+
+pub(crate) fn by_preprocess(plugins: &[Arc<Plugin>]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (index, plugin) in plugins.iter().enumerate() {
+        let preprocess = &plugin.card.preprocess;
+        match groups.iter_mut().find(|group| group.preprocess == *preprocess) {
+            Some(group) => group.plugins.push(index),
+            None => groups.push(Group { preprocess: preprocess.clone(), plugins: vec![index] }),
+        }
+    }
+    groups
+}
+
+/// An image as network input, once for every group; the decoded pixels are gone by then.
+pub(crate) struct Prepared {
+    path: PathBuf,
+    /// `[3, s, s]` for each group.
+    inputs: Vec<Vec<f32>>,
+}
+
+pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_imaging::Error> {
+    let pixels = melo_imaging::read(path)?;
+    let inputs = groups.iter().map(|group| melo_imaging::prepare(&pixels, &group.preprocess)).collect();
+    Ok(Prepared { path: path.to_owned(), inputs })
+}
+
+/// The images of a chunk as one group wants them, again and again for each of its plug-ins.
 struct Repeated<'a> {
-    prepared: &'a [Vec<f32>],
+    images: &'a [Prepared],
+    group: usize,
 }
 
 impl ImageSource for Repeated<'_> {
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        out.copy_from_slice(&self.prepared[index % self.prepared.len()]);
+        out.copy_from_slice(&self.images[index % self.images.len()].inputs[self.group]);
         Ok(())
     }
 }
 
-/// All plug-ins on all images, image by image; plug-ins with the same preprocessing share one mixed batch.
+/// All plug-ins on all images, image by image; the plug-ins of a group share one mixed batch.
 pub(crate) fn predict(
     backbone: &Backbone,
-    plugins: &[Arc<Plugin>],
-    images: &[(&Path, Pixels)],
+    (plugins, groups): (&[Arc<Plugin>], &[Group]),
+    images: &[Prepared],
     workspace: &Workspace,
 ) -> Result<Vec<Answer>, Failure> {
-    let mut by_spec: Vec<(&Preprocess, Vec<usize>)> = Vec::new();
-    for (index, plugin) in plugins.iter().enumerate() {
-        let spec = &plugin.card.preprocess;
-        match by_spec.iter_mut().find(|(known, _)| *known == spec) {
-            Some((_, members)) => members.push(index),
-            None => by_spec.push((spec, vec![index])),
-        }
-    }
     let n = images.len();
     let mut logits: Vec<Vec<f32>> = vec![Vec::new(); plugins.len()];
-    for (spec, members) in by_spec.iter().filter(|_| n > 0) {
-        let prepared: Vec<Vec<f32>> =
-            images.par_iter().map(|(_, pixels)| melo_imaging::prepare(pixels, spec)).collect();
+    for (group, Group { preprocess, plugins: members }) in groups.iter().enumerate().filter(|_| n > 0) {
         let segments: Vec<Segment> = members
             .iter()
             .enumerate()
             .map(|(k, &index)| Segment { images: k * n..(k + 1) * n, plugin: Arc::clone(&plugins[index]) })
             .collect();
-        let answers = backbone.forward(&Repeated { prepared: &prepared }, spec.size, &segments, workspace)?;
+        let answers = backbone.forward(&Repeated { images, group }, preprocess.size, &segments, workspace)?;
         members.iter().zip(answers).for_each(|(&index, answer)| logits[index] = answer);
     }
     let mut answers = Vec::new();
-    for (image, (path, _)) in images.iter().enumerate() {
+    for (image, Prepared { path, .. }) in images.iter().enumerate() {
         for (plugin, logits) in plugins.iter().zip(&logits) {
             let classes = plugin.card.classes.len();
             let mut probabilities = logits[image * classes..(image + 1) * classes].to_vec();
             plugin.card.probabilities(&mut probabilities);
-            answers.push(Answer { image: path.to_path_buf(), plugin: Arc::clone(plugin), probabilities });
+            answers.push(Answer { image: path.clone(), plugin: Arc::clone(plugin), probabilities });
         }
     }
     Ok(answers)

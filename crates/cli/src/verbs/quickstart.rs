@@ -1,7 +1,7 @@
 //! `melo quickstart`: the whole job on generated images and an embedded backbone, with files to go on playing with.
 
 use super::eval::{probabilities, read_manifest};
-use super::predict::predict;
+use super::predict::{by_preprocess, predict, prepare};
 use super::task::open_splits;
 use super::train::{new_card, train_with_progress};
 use crate::progress::{duration, percent};
@@ -212,8 +212,8 @@ fn switch(folder: &Path, backbone: &Backbone, rows: &[Row]) -> Result<Switching,
         rows.iter().map(|row| Ok(Arc::new(Plugin::load(&row.plugin, backbone)?))).collect::<Result<_, Failure>>()?;
     let manifest = read_manifest(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"), &plugins[2].card)?;
     let image = &manifest.split(Split::Test)[0].path;
-    let pixels = melo_imaging::read(image)?;
-    let answers = predict(backbone, &plugins, &[(image, pixels)], &Workspace::default())?;
+    let groups = by_preprocess(&plugins);
+    let answers = predict(backbone, (&plugins, &groups), &[prepare(image, &groups)?], &Workspace::default())?;
     const SWITCHES: u32 = 100_000;
     let started = Instant::now();
     for switch in 0..SWITCHES {
