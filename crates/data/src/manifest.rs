@@ -175,7 +175,7 @@ impl Manifest {
             field(&shown.len().to_string());
             shown.iter().for_each(|class| field(class));
         }
-        hex(&hash.finalize())
+        melo_vit::hex(&hash.finalize())
     }
 
     /// `"melanoma"`, or `"edema", "effusion"`, or `without a finding`.
@@ -189,11 +189,6 @@ impl Manifest {
             .collect();
         if shown.is_empty() { "without a finding".to_owned() } else { shown.join(", ") }
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes `Single` labels of class names: the sorted distinct names, and each row's index among them.

@@ -17,11 +17,22 @@ mod png;
 mod preprocess;
 mod resize;
 
+use std::path::Path;
+
 pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, read};
 pub use error::Error;
 pub use png::write_png;
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use resize::resize;
+
+/// Extensions of image files, in lower case: for finding images in folders. Decoding goes by content.
+pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
+
+/// True when the name ends in one of [`EXTENSIONS`], in any case.
+pub fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(found)))
+}
 
 /// Decoded 8-bit RGB pixels, row by row, `[height, width, 3]`; grey images hold three equal channels.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -276,7 +276,7 @@ fn digest(config: &VitConfig, weights: &Weights) -> String {
     hex(&hash.finalize())
 }
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal digits, as digests are written.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

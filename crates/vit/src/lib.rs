@@ -21,7 +21,7 @@ mod walk;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
-pub use backbone::{Backbone, Checkpoint};
+pub use backbone::{Backbone, Checkpoint, hex};
 pub use backward::Gradients;
 pub use card::{BackboneReference, Provenance, TaskCard, TaskKind};
 pub use config::{Activation, Pool, VitConfig};
@@ -31,6 +31,6 @@ pub use image::{ImageBatch, ImageError, ImageSource};
 pub use melo_kernels::{Isa, binary_cross_entropy, cross_entropy};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
-pub use tensor_file::{NamedTensor, Storage, TensorFile, write_atomically, write_tensors};
+pub use tensor_file::{NamedTensor, Storage, TensorFile, folder_of, write_atomically, write_tensors};
 pub use walk::{Batch, ImageLoss, Segment, Workspace};
 pub use weights::{Block, Linear, Norm, Weights};

@@ -186,13 +186,18 @@ pub fn write_tensors(
     write_atomically(path, &bytes)
 }
 
+/// The folder that a file lies in: `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes `bytes` to a temporary file beside `path`, flushes it to the disk, and renames it into place.
 ///
 /// # Errors
 /// [`Error::Io`]; whatever stood at `path` is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || -> std::io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".melo-");
         // A temporary file is its owner's alone by default; a result gets what the user's umask leaves.

@@ -81,7 +81,6 @@ fn load_plugins(args: &Args, backbone: &Backbone) -> Result<Vec<Arc<Plugin>>, Fa
 
 /// Files as they are, folders as the images in them, sorted.
 fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
     let mut images = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -90,13 +89,14 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         }
         let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
         let entries = entries.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let is_image = |path: &PathBuf| {
-            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-            EXTENSIONS.contains(&extension.as_str())
-        };
+        let is_image = |path: &PathBuf| melo_imaging::has_image_extension(path);
         let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
         if found.is_empty() {
-            return Err(Failure::Message(format!("{}: holds no {} file", path.display(), EXTENSIONS.join(", "))));
+            return Err(Failure::Message(format!(
+                "{}: holds no {} file",
+                path.display(),
+                melo_imaging::EXTENSIONS.join(", ")
+            )));
         }
         found.sort();
         images.extend(found);

@@ -3,7 +3,7 @@
 use crate::progress::bar;
 use crate::{Failure, note};
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_vit::Preprocess;
+use melo_vit::{Preprocess, folder_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,8 +61,7 @@ pub(crate) fn open_splits<const N: usize>(
 /// Refuses a file to be written that has no folder, is a folder, or is one of the files that are read.
 pub(crate) fn check_output(flag: &str, output: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     let refuse = |reason: String| Err(Failure::Usage(format!("{flag} {}: {reason}", output.display())));
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
+    if !folder_of(output).is_dir() {
         return refuse("the folder does not exist".to_owned());
     }
     if output.is_dir() {

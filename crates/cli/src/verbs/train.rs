@@ -6,9 +6,9 @@ use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Augment, Cache, DEFAULT_FRACTIONS, Manifest, Split};
 use melo_train::{ClassWeights, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, defaults, train};
-use melo_vit::{Backbone, CropMode, LoraConfig, Plugin, Preprocess, Storage, Target, TaskCard, TaskKind};
+use melo_vit::{Backbone, CropMode, LoraConfig, Plugin, Preprocess, Storage, Target, TaskCard, TaskKind, folder_of};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -285,8 +285,8 @@ fn usage(error: impl std::fmt::Display) -> Failure {
 fn check_outputs(args: &Args) -> Result<(), Failure> {
     check_output("--out", &args.out, &[&args.backbone, &args.data])?;
     let run = args.run_path();
-    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let same = run.canonicalize().is_ok_and(|run| parent.canonicalize().is_ok_and(|parent| parent.starts_with(run)));
+    let parent = folder_of(&args.out).canonicalize();
+    let same = run.canonicalize().is_ok_and(|run| parent.is_ok_and(|parent| parent.starts_with(run)));
     if same || args.out.starts_with(&run) {
         let (out, run) = (args.out.display(), run.display());
         return Err(Failure::Usage(format!("--out {out}: lies in the run folder {run}; name another file or --run")));

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirEntry;
 use std::path::Path;
 
+use melo_imaging::has_image_extension;
+
 use super::{Labels, Manifest, Row, index_classes};
 use crate::{Error, Split};
-
-/// Extensions of images, in lower case.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
 
 pub(super) fn read(root: &Path) -> Result<Manifest, Error> {
     let folders = Listing::of(root)?.only_folders(root)?;
@@ -105,7 +104,7 @@ impl Listing {
             }
             if entry.path().is_dir() {
                 listing.folders.push(name);
-            } else if is_image(&name) {
+            } else if has_image_extension(Path::new(&name)) {
                 listing.images.push(name);
             }
         }
@@ -121,9 +120,4 @@ impl Listing {
             None => Ok(self.folders),
         }
     }
-}
-
-fn is_image(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(found)))
 }
