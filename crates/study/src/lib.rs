@@ -1,0 +1,5 @@
+//! Comparisons of methods: tasks × backbones × methods × seeds × folds, honest statistics, a report.
+
+mod results;
+
+pub use results::*;
