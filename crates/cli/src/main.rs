@@ -35,6 +35,7 @@ enum Verb {
     Train(Box<verbs::train::Args>),
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
+    Study(verbs::study::Args),
     /// Look at plug-ins
     #[command(subcommand)]
     Plugin(verbs::plugin::Verb),
@@ -95,6 +96,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Train(args) => verbs::train::run(&args),
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
+        Verb::Study(args) => verbs::study::run(&args),
         Verb::Plugin(verb) => verbs::plugin::run(&verb),
         Verb::Backbone(verb) => verbs::backbone::run(&verb),
         Verb::Data(verb) => verbs::data::run(&verb),

@@ -1,8 +1,12 @@
 //! Progress of long work on standard error: a live bar on a terminal, plain lines when piped.
 
+mod study;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo_train::{EpochRow, Event};
 use std::io::IsTerminal;
+
+pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].
 const EPOCH_HEAD: &str = "epoch  train loss  val loss  val AUC  val ACC  images/s";

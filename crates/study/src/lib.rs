@@ -1,5 +1,30 @@
 //! Comparisons of methods: tasks × backbones × methods × seeds × folds, honest statistics, a report.
+//!
+//! ```text
+//! Plan::read    study file                 -> cells: one training each
+//! Study::run    cells, a process each      -> a result a cell, kept; what is done is not done again
+//! analyse       all results                -> Results: figures, intervals, comparisons
+//! report        Results                    -> report.html, report.md, CSV
+//! ```
 
+mod analysis;
+mod calibration;
+mod cell;
+mod error;
+mod examples;
+mod method;
+mod plan;
 mod results;
+mod run;
+mod scores;
+mod store;
+mod subgroup;
 
+pub use analysis::analyse;
+pub use cell::{CellOptions, CellResult, Identity, run_cell};
+pub use error::Error;
+pub use method::MethodSettings;
+pub use plan::{BackbonePlan, Cell, Plan, TaskPlan};
 pub use results::*;
+pub use run::{Finished, Study, StudyEvent, StudyOptions};
+pub use store::{CellFolder, Lock, StudyFolder};

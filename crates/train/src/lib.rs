@@ -1,6 +1,8 @@
 //! Training of plug-ins: losses, AdamW, schedules, epochs that survive a kill.
 
 mod adamw;
+mod answers;
+mod certify;
 mod config;
 mod error;
 mod examples;
@@ -13,6 +15,8 @@ mod state;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWStep};
+pub use answers::{Answers, column};
+pub use certify::certify;
 pub use config::{ClassWeights, Method, TrainConfig, defaults};
 pub use error::Error;
 pub use examples::{Examples, evaluate};

@@ -336,7 +336,7 @@ pub(crate) fn train_with_progress(
 }
 
 /// Set by Ctrl-C or a request to terminate; a second one ends the process at once, which loses only the epoch in flight.
-fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
     static FLAG: std::sync::OnceLock<Arc<AtomicBool>> = std::sync::OnceLock::new();
     if let Some(flag) = FLAG.get() {
         return Ok(Arc::clone(flag));

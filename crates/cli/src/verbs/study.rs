@@ -1,0 +1,163 @@
+//! `melo study`: methods compared on tasks, with statistics and a report.
+
+use super::train::interrupt_flag;
+use crate::progress::StudyProgress;
+use crate::{Failure, machine, note, say, say_json};
+use melo_study::{CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Compare methods on tasks: every seed and fold, honest statistics, one report
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo study study.toml --out runs/study                 (again after a kill: goes on where it was)\n  \
+    melo study study.toml --out runs/study --report-only   (of the cells that are done)\n\n\
+    A small study file:\n  \
+    [study]\n  \
+    name = \"plug-ins against full fine-tuning\"\n  \
+    seeds = [0, 1, 2]\n  \
+    methods = [\"lora\", \"linear\", \"full\"]     # or the names of [[method]] tables\n  \
+    [[backbone]]\n  \
+    name = \"deit-tiny\"\n  \
+    weights = \"deit_tiny_patch16_224.safetensors\"\n  \
+    [[task]]\n  \
+    name = \"blood-cell\"\n  \
+    labels = \"wbc/labels.csv\"\n\n\
+    All keys: docs/study.md. The folder gets report.html, report.md, results.json, arms.csv, comparisons.csv, and a\n\
+    folder for every cell.")]
+pub(crate) struct Args {
+    /// Study file (TOML); its paths are relative to it
+    file: PathBuf,
+    /// Folder for cells, results and report
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Cells at a time, which share the threads [default: one a thread]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Compute nothing, report on the cells that are done
+    #[arg(long)]
+    report_only: bool,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+    /// Run this cell in this process
+    #[arg(long, hide = true, value_name = "NAME")]
+    cell: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let plan = Plan::read(&args.file)?;
+    let folder = StudyFolder::create(&args.out)?;
+    if let Some(name) = &args.cell {
+        return run_one(&plan, &folder, name);
+    }
+    let study = Study::new(plan, folder)?;
+    let finished = match args.report_only {
+        true => Finished { cells: study.finished()?, failures: Vec::new() },
+        false => run_cells(args, &study)?,
+    };
+    let failed = finished.failures.len();
+    let results = analyse(&study, finished, &machine::description())?;
+    let report = write(&study, &results)?;
+    summarise(args, &results, &report)?;
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::Message(format!(
+            "{failed} of {} cells failed; the same command tries them again",
+            results.study.cells
+        ))),
+    }
+}
+
+/// The whole study, each cell in a process of this program.
+fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
+    let stop = interrupt_flag()?;
+    let program = std::env::current_exe()?;
+    let threads = rayon::current_num_threads();
+    let jobs = args.jobs.map_or(threads, usize::from);
+    let command = |name: &str| {
+        let mut command = Command::new(&program);
+        command.args(["--threads", &(threads / jobs).max(1).to_string(), "study"]);
+        command.arg(&args.file).arg("--out").arg(&args.out).args(["--cell", name]);
+        command
+    };
+    let mut progress = StudyProgress::new(&study.plan);
+    let options =
+        StudyOptions { jobs, command: &command, stop: &stop, observer: &mut |event| progress.show(&study.plan, event) };
+    let finished = study.run(options);
+    progress.finish();
+    finished.map_err(|error| match error {
+        Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
+        other => other.into(),
+    })
+}
+
+/// One cell: a line of JSON an epoch, and an end when the study that started it is gone.
+fn run_one(plan: &Plan, folder: &StudyFolder, name: &str) -> Result<(), Failure> {
+    let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
+    let cell = plan.cell(name).ok_or_else(unknown)?;
+    let folder = folder.cell(name)?;
+    let _lock = folder.lock()?;
+    let stop = interrupt_flag()?;
+    stop_with_standard_input(&stop);
+    let mut observer = |row: &_| {
+        if let Ok(json) = serde_json::to_string(row) {
+            // The study may be gone: then the flag is up already.
+            let _ = writeln!(std::io::stdout().lock(), "{json}");
+        }
+    };
+    let options = CellOptions { stop: &stop, observer: &mut observer, peak_rss_bytes: machine::peak_rss_bytes };
+    Ok(run_cell(plan, &cell, &folder, options)?)
+}
+
+fn stop_with_standard_input(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        let mut nothing = [0; 64];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Everything that is made from the results; the report's path.
+fn write(study: &Study, results: &Results) -> Result<PathBuf, Failure> {
+    let folder = &study.folder;
+    folder.write("results.json", &serde_json::to_string_pretty(results)?)?;
+    folder.write("arms.csv", &report::arms_csv(results))?;
+    folder.write("comparisons.csv", &report::comparisons_csv(results))?;
+    folder.write("report.md", &report::markdown(results))?;
+    Ok(folder.write("report.html", &report::html(results))?)
+}
+
+fn summarise(args: &Args, results: &Results, report: &Path) -> Result<(), Failure> {
+    let info = &results.study;
+    if args.json {
+        let verdicts = |method: &str| {
+            let of = |task: &melo_study::TaskResults| {
+                let comparison = task.comparisons.iter().find(|comparison| comparison.method == method)?;
+                Some((task.name.clone(), json!(comparison.verdict)))
+            };
+            results.tasks.iter().filter_map(of).collect::<serde_json::Map<_, _>>()
+        };
+        let methods = results.methods.iter().filter(|method| method.name != info.reference);
+        return say_json(&json!({
+            "study": info.name,
+            "cells": info.cells,
+            "cells_done": info.cells_done,
+            "failures": info.failures,
+            "reference": info.reference,
+            "verdicts": methods.map(|m| (m.name.clone(), verdicts(&m.name).into())).collect::<serde_json::Map<_, _>>(),
+            "report": report.to_string_lossy(),
+        }));
+    }
+    for failure in &info.failures {
+        note(format_args!("melo: {}: {}", failure.cell, failure.reason));
+    }
+    say(report::summary(results).trim_end());
+    say(format!("{} of {} cells; {}", info.cells_done, info.cells, report.display()));
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! From finished cells to [`Results`].
+//!
+//! A figure of an arm is the mean over its cells. Its interval is of the patient bootstrap: patients are drawn with
+//! replacement within strata, the same draw for every arm of a task, so that differences are paired. The draw is within
+//! each fold. It says how the figure would vary with other patients of the same kind, for these trainings; how it varies
+//! with the training is seen in the seeds.
+
+mod arm;
+mod compare;
+mod draws;
+mod total;
+
+use crate::audit;
+use crate::cell::{CellInput, CellResult};
+use crate::error::Error;
+use crate::examples::examples;
+use crate::plan::Cell;
+use crate::results::{Arm, BackboneInfo, MethodInfo, Results, StudyInfo, TaskResults};
+use crate::run::{Finished, Study};
+use crate::subgroup::subgroups;
+use arm::ArmCells;
+use draws::TaskDraws;
+use melo_train::Answers;
+use std::collections::BTreeMap;
+
+/// Bytes of a number in f32.
+const F32_BYTES: u64 = 4;
+
+/// Statistics of everything that is finished; `machine` is said as it is.
+///
+/// # Errors
+/// Why manifests, plug-ins or images cannot be read.
+pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Results, Error> {
+    let plan = &study.plan;
+    let mut tasks = Vec::new();
+    let mut samples = Vec::new();
+    for task in 0..plan.tasks.len() {
+        let cells: Vec<&(Cell, CellResult)> = finished.cells.iter().filter(|(cell, _)| cell.task == task).collect();
+        let (results, of_task) = analyse_task(study, task, &cells)?;
+        tasks.push(results);
+        samples.push(of_task);
+    }
+    compare::correct(&mut tasks);
+    Ok(Results {
+        study: StudyInfo {
+            name: plan.name.clone(),
+            software: melo_train::SOFTWARE.to_owned(),
+            machine: machine.to_owned(),
+            seeds: plan.seeds.clone(),
+            folds: plan.folds,
+            level: plan.level,
+            replicates: plan.replicates,
+            reference: plan.reference.clone(),
+            margin: plan.margin,
+            cells: plan.cells().len(),
+            cells_done: finished.cells.len(),
+            failures: finished.failures,
+        },
+        methods: plan
+            .methods
+            .iter()
+            .map(|method| MethodInfo { name: method.name.clone(), description: method.to_string() })
+            .collect(),
+        backbones: plan
+            .backbones
+            .iter()
+            .zip(&study.backbones)
+            .map(|(backbone, facts)| BackboneInfo {
+                name: backbone.name.clone(),
+                architecture: facts.architecture.clone(),
+                digest: facts.digest.clone(),
+                parameters: facts.config.parameters(),
+                bytes: F32_BYTES * facts.config.parameters() as u64,
+            })
+            .collect(),
+        totals: total::totals(study, &tasks, &samples),
+        tasks,
+    })
+}
+
+/// Bootstrap samples of the macro AUC by backbone and method, at all training data.
+type ArmSamples = BTreeMap<(usize, usize), Vec<f64>>;
+
+fn analyse_task(
+    study: &Study,
+    task: usize,
+    cells: &[&(Cell, CellResult)],
+) -> Result<(TaskResults, ArmSamples), Error> {
+    let plan = &study.plan;
+    let any = Cell { task, backbone: 0, method: 0, data_fraction: 1.0, fold: plan.fold_numbers()[0], seed: plan.seeds[0] };
+    let manifest = CellInput::new(plan, &any, &study.backbones[0])?.manifest;
+    let mut results = TaskResults {
+        name: plan.tasks[task].name.clone(),
+        multi_label: manifest.multi_label,
+        classes: manifest.classes.clone(),
+        audit: audit::audit(&manifest),
+        arms: Vec::new(),
+        comparisons: Vec::new(),
+        examples: Vec::new(),
+    };
+    if cells.is_empty() {
+        return Ok((results, ArmSamples::new()));
+    }
+    let mut tests: BTreeMap<Option<usize>, &Answers> = BTreeMap::new();
+    for (cell, result) in cells {
+        tests.entry(cell.fold).or_insert(&result.test);
+    }
+    let draws = TaskDraws::new(plan, &tests);
+    let groups = subgroups(&plan.tasks[task], &tests)?;
+    let mut arms: Vec<ArmCells<'_>> = Vec::new();
+    for (cell, result) in cells {
+        match arms.iter_mut().find(|arm| arm.holds(cell)) {
+            Some(arm) => arm.add(cell, result),
+            None => arms.push(ArmCells::new(cell, result)),
+        }
+    }
+    arms.sort_by(|a, b| a.place().partial_cmp(&b.place()).expect("shares are numbers"));
+    let mut samples = ArmSamples::new();
+    for arm in &arms {
+        let (found, auc): (Arm, Vec<f64>) = arm.describe(plan, &draws, &groups);
+        results.arms.push(found);
+        if let Some(key) = arm.whole_data_key() {
+            samples.insert(key, auc);
+        }
+    }
+    results.comparisons = compare::comparisons(plan, &arms, &results.arms, &samples);
+    results.examples = examples(study, &manifest, cells)?;
+    Ok((results, samples))
+}

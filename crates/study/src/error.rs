@@ -1,0 +1,88 @@
+//! What can go wrong in a study, each cause by name.
+
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A study file that cannot be carried out.
+    #[error("{}: {reason}", path.display())]
+    Study {
+        /// The study file.
+        path: PathBuf,
+        /// The key, what was found and expected.
+        reason: String,
+    },
+    /// No cell of the study has this name.
+    #[error("{}: no cell of the study has the name {name}", path.display())]
+    UnknownCell {
+        /// The study file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Another process works in the folder.
+    #[error("{}: another `melo study` works in this folder; wait for it, or name another --out", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A finished cell belongs to another study file, other data or other weights.
+    #[error(
+        "{}: was made with another {field} ({saved}, now {current}); name another --out, or remove this file to \
+         compute the cell again", path.display()
+    )]
+    Foreign {
+        /// The cell's result.
+        path: PathBuf,
+        /// What differs.
+        field: String,
+        /// In the file.
+        saved: String,
+        /// Now.
+        current: String,
+    },
+    /// A cell's result cannot be read.
+    #[error("{}: not a cell's result: {reason}; remove it to compute the cell again", path.display())]
+    Result {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met.
+        reason: String,
+    },
+    /// A split that the study needs is missing or has unreadable images.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Asked to stop; finished cells and epochs are saved.
+    #[error("stopped; finished cells and epochs are saved in {} and the same command goes on", folder.display())]
+    Interrupted {
+        /// The study's folder.
+        folder: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// From the weights or the engine.
+    #[error(transparent)]
+    Vit(#[from] melo_vit::Error),
+    /// From the data.
+    #[error(transparent)]
+    Manifest(#[from] melo_data::Error),
+    /// From the training.
+    #[error(transparent)]
+    Train(#[from] melo_train::Error),
+    /// From the statistics.
+    #[error(transparent)]
+    Eval(#[from] melo_eval::Error),
+}

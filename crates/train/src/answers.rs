@@ -1,0 +1,160 @@
+//! What a plug-in says of every image of a split, with the truth: all that statistics need.
+
+use crate::error::Error;
+use melo_data::{Dataset, Labels};
+use melo_vit::{Backbone, Plugin, TaskKind, Workspace};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Logits and truth of the images of a split, in the split's order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// One class an image, or many.
+    pub kind: TaskKind,
+    /// Number of classes `c`.
+    pub classes: usize,
+    /// Names in the manifest, `[n]`.
+    pub names: Vec<String>,
+    /// Patients, `[n]`; an image without one is its own.
+    pub patients: Vec<Option<String>>,
+    /// Class of each image `[n]` (single label), or findings `[n · c]`, 0 or 1.
+    pub labels: Vec<usize>,
+    /// `[n · c]`, before temperature.
+    pub logits: Vec<f32>,
+}
+
+impl Answers {
+    /// A plug-in's answers on a data set.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward_with`].
+    pub fn of(backbone: &Backbone, plugin: &Plugin, dataset: &Dataset) -> Result<Self, Error> {
+        let order: Vec<usize> = (0..dataset.len()).collect();
+        let source = dataset.epoch(&order, None);
+        let shape = (dataset.len(), dataset.spec().size);
+        let parts = (Some(&plugin.adapter), &plugin.head);
+        let logits = backbone.forward_with(&source, shape, parts, &Workspace::default())?;
+        let rows = dataset.rows();
+        let labels = rows.iter().flat_map(|row| match &row.labels {
+            Labels::Single(label) => vec![*label],
+            Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
+        });
+        Ok(Answers {
+            kind: plugin.card.kind,
+            classes: plugin.card.classes.len(),
+            names: rows.iter().map(|row| row.name.clone()).collect(),
+            patients: rows.iter().map(|row| row.patient_id.clone()).collect(),
+            labels: labels.collect(),
+            logits,
+        })
+    }
+
+    /// Checks lengths and numbers of answers that come from a file.
+    ///
+    /// # Errors
+    /// A sentence that names what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let (n, c) = (self.names.len(), self.classes);
+        let multi_label = self.kind == TaskKind::MultiLabel;
+        let labels = if multi_label { n.checked_mul(c) } else { Some(n) };
+        if n == 0 || c == 0 || self.patients.len() != n || Some(self.labels.len()) != labels {
+            return Err("names, patients and labels differ in number".to_owned());
+        }
+        if n.checked_mul(c) != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
+            return Err(format!("expected {n} rows of {c} finite logits"));
+        }
+        let limit = if multi_label { 2 } else { c };
+        match self.labels.iter().find(|&&label| label >= limit) {
+            Some(label) => Err(format!("label {label}, expected less than {limit}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Probabilities `[n · c]` at a temperature: softmax, or a sigmoid each.
+    pub fn probabilities(&self, temperature: f32) -> Vec<f32> {
+        let mut values: Vec<f32> = self.logits.iter().map(|x| x / temperature).collect();
+        values.chunks_exact_mut(self.classes).for_each(|row| self.kind.probabilities(row));
+        values
+    }
+
+    /// Which image shows which class, `[n · c]`; one-hot for single-label tasks.
+    pub fn truth(&self) -> Vec<bool> {
+        match self.kind {
+            TaskKind::MultiLabel => self.labels.iter().map(|&label| label == 1).collect(),
+            TaskKind::SingleLabel => {
+                self.labels.iter().flat_map(|&label| (0..self.classes).map(move |class| class == label)).collect()
+            }
+        }
+    }
+
+    /// A number for each image's patient, `[n]`; an image without one is its own.
+    pub fn clusters(&self) -> Vec<usize> {
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut next = 0;
+        let mut fresh = || {
+            next += 1;
+            next - 1
+        };
+        self.patients
+            .iter()
+            .map(|patient| match patient {
+                Some(id) => *numbers.entry(id.as_str()).or_insert_with(&mut fresh),
+                None => fresh(),
+            })
+            .collect()
+    }
+
+    /// The class of each image `[n]`; with several findings the rarest that it shows (`c` for none), so that a draw
+    /// within strata keeps the rare ones.
+    pub fn strata(&self) -> Vec<usize> {
+        if self.kind == TaskKind::SingleLabel {
+            return self.labels.clone();
+        }
+        let rows = || self.labels.chunks_exact(self.classes);
+        let count: Vec<usize> = (0..self.classes).map(|class| rows().filter(|row| row[class] == 1).count()).collect();
+        let rarest = |row: &[usize]| (0..self.classes).filter(|&class| row[class] == 1).min_by_key(|&class| count[class]);
+        rows().map(|row| rarest(row).unwrap_or(self.classes)).collect()
+    }
+}
+
+/// Values of one class out of `[n · c]`.
+pub fn column<T: Copy>(values: &[T], class: usize, classes: usize) -> Vec<T> {
+    values.iter().skip(class).step_by(classes).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(kind: TaskKind, labels: Vec<usize>) -> Answers {
+        let patients = ["a", "b", "a", ""].map(|id| (!id.is_empty()).then(|| id.to_owned()));
+        Answers {
+            kind,
+            classes: 2,
+            names: (0..4).map(|i| format!("{i}.png")).collect(),
+            patients: patients.to_vec(),
+            labels,
+            logits: vec![0.0, 1.0, 2.0, -1.0, 0.5, 0.5, 3.0, 1.0],
+        }
+    }
+
+    #[test]
+    fn patients_are_clusters_and_the_rarest_finding_is_the_stratum() {
+        let multi = answers(TaskKind::MultiLabel, vec![1, 0, 1, 1, 0, 0, 1, 0]);
+        assert_eq!(multi.clusters(), [0, 1, 0, 2]);
+        assert_eq!(multi.strata(), [0, 1, 2, 0]);
+        assert_eq!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]).strata(), [1, 0, 0, 1]);
+        assert_eq!(column(&multi.truth(), 1, 2), [false, true, false, false]);
+    }
+
+    #[test]
+    fn answers_that_do_not_fit_are_refused() {
+        assert!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]).check().is_ok());
+        assert!(answers(TaskKind::SingleLabel, vec![1, 0, 2, 1]).check().unwrap_err().contains("label 2"));
+        assert!(answers(TaskKind::MultiLabel, vec![1, 0, 0, 1]).check().unwrap_err().contains("differ in number"));
+        let mut infinite = answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]);
+        infinite.logits[3] = f32::INFINITY;
+        assert!(infinite.check().unwrap_err().contains("finite"));
+    }
+}

@@ -1,0 +1,87 @@
+//! What a finished training adds to the card: temperature and thresholds from the validation split, figures with
+//! intervals from the test split.
+
+use crate::answers::{Answers, column};
+use crate::error::Error;
+use melo_eval::{RankedScores, Resampling, percentile_interval, wilson};
+use melo_vit::{TaskCard, TaskKind};
+
+/// Level of the intervals in a card.
+const LEVEL: f64 = 0.95;
+/// Bootstrap replicates behind them.
+const REPLICATES: usize = 2000;
+/// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
+const MIN_CASES: usize = 5;
+
+/// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases) and metrics.
+///
+/// Metrics, each with an interval at 95 %: `test_auc_macro` (patient bootstrap), `test_auc/<class>` (DeLong),
+/// `test_sensitivity/<class>` and `test_specificity/<class>` at the card's decisions (Wilson), `test_acc` (Wilson, of
+/// images for single-label and of findings for multi-label tasks). What is undefined is left out.
+///
+/// # Errors
+/// [`Error::Eval`].
+pub fn certify(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Result<(), Error> {
+    let fit = melo_eval::fit_temperature(&val.logits, &val.labels, val.classes, val.kind == TaskKind::MultiLabel)?;
+    card.temperature = fit.temperature as f32;
+    if card.kind == TaskKind::MultiLabel {
+        let (probabilities, truth) = (val.probabilities(card.temperature), val.truth());
+        for (class, threshold) in card.thresholds.iter_mut().enumerate() {
+            let (scores, truth) = (column(&probabilities, class, val.classes), column(&truth, class, val.classes));
+            let positives = truth.iter().filter(|&&positive| positive).count();
+            if positives >= MIN_CASES && truth.len() - positives >= MIN_CASES {
+                *threshold = melo_eval::youden(&scores, &truth).map_or(*threshold, |point| point.threshold.clamp(0.0, 1.0));
+            }
+        }
+    }
+    if let Some(test) = test {
+        describe_test(card, test)?;
+    }
+    Ok(())
+}
+
+fn describe_test(card: &mut TaskCard, test: &Answers) -> Result<(), Error> {
+    let (c, probabilities, truth) = (test.classes, test.probabilities(card.temperature), test.truth());
+    let metrics = match test.kind {
+        TaskKind::SingleLabel => melo_eval::single_label(&probabilities, &test.labels, c)?,
+        TaskKind::MultiLabel => {
+            let labels: Vec<u8> = truth.iter().map(|&shown| u8::from(shown)).collect();
+            melo_eval::multi_label(&probabilities, &labels, &card.thresholds)?
+        }
+    };
+    let mut put = |name: String, value: Option<f64>, interval: Option<(f64, f64)>| {
+        if let (Some(value), Some((low, high))) = (value, interval) {
+            card.metrics.insert(name.clone(), value);
+            card.metric_intervals.insert(name, [low, high]);
+        }
+    };
+    put("test_auc_macro".into(), metrics.auc_macro, auc_interval(test, &probabilities, &truth));
+    let cases = if test.kind == TaskKind::MultiLabel { test.names.len() * c } else { test.names.len() } as f64;
+    put("test_acc".into(), Some(metrics.acc), Some(wilson(metrics.acc * cases, cases, LEVEL)));
+    for (class, name) in card.classes.iter().enumerate() {
+        let estimate = melo_eval::delong(&column(&probabilities, class, c), &column(&truth, class, c), LEVEL);
+        put(format!("test_auc/{name}"), estimate.map(|e| e.auc), estimate.map(|e| (e.low, e.high)));
+        let counts = &metrics.counts_per_class[class];
+        let (positives, negatives) = (counts.positives() as f64, counts.true_negative as f64 + counts.false_positive as f64);
+        let share = |part: u64, whole: f64| (whole > 0.0).then(|| wilson(part as f64, whole, LEVEL));
+        put(format!("test_sensitivity/{name}"), counts.sensitivity(), share(counts.true_positive, positives));
+        put(format!("test_specificity/{name}"), counts.specificity(), share(counts.true_negative, negatives));
+    }
+    Ok(())
+}
+
+/// Interval of the macro AUC by the patient bootstrap.
+fn auc_interval(test: &Answers, probabilities: &[f32], truth: &[bool]) -> Option<(f64, f64)> {
+    let c = test.classes;
+    let ranked: Vec<RankedScores> =
+        (0..c).map(|class| RankedScores::new(&column(probabilities, class, c), &column(truth, class, c))).collect();
+    let resampling = Resampling::new(&test.clusters(), &test.strata(), 0);
+    let mut weights = vec![0; test.names.len()];
+    let mut samples: Vec<f64> = (0..REPLICATES)
+        .filter_map(|replicate| {
+            resampling.weights(replicate, &mut weights);
+            melo_eval::mean_defined(ranked.iter().map(|ranked| ranked.auc(&weights)))
+        })
+        .collect();
+    (!samples.is_empty()).then(|| percentile_interval(&mut samples, LEVEL))
+}
