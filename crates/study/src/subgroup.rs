@@ -38,11 +38,12 @@ pub(crate) fn subgroups(task: &TaskPlan, tests: &BTreeMap<Option<usize>, &Answer
     let mut groups: BTreeMap<(usize, String), Group> = BTreeMap::new();
     for (&fold, test) in tests {
         for (row, name) in test.names.iter().enumerate() {
-            for (index, column) in task.subgroups.iter().enumerate() {
-                let Some(value) = columns.value(name, index) else { continue };
-                let group = groups.entry((index, value.to_owned())).or_insert_with(|| Group {
+            let values = columns.of(name).unwrap_or_default();
+            for (index, (column, value)) in task.subgroups.iter().zip(values).enumerate() {
+                let Some(value) = value else { continue };
+                let group = groups.entry((index, value.clone())).or_insert_with(|| Group {
                     column: column.split(':').next().unwrap_or(column).to_owned(),
-                    value: value.to_owned(),
+                    value: value.clone(),
                     members: tests.iter().map(|(&fold, test)| (fold, vec![false; test.names.len()])).collect(),
                 });
                 if let Some(members) = group.members.get_mut(&fold) {

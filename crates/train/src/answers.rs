@@ -88,6 +88,11 @@ impl Answers {
         }
     }
 
+    /// Findings `[n · c]` of a multi-label task, 0 or 1.
+    pub fn findings(&self) -> Vec<u8> {
+        self.labels.iter().map(|&label| u8::from(label == 1)).collect()
+    }
+
     /// A number for each image's patient, `[n]`; an image without one is its own.
     pub fn clusters(&self) -> Vec<usize> {
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();

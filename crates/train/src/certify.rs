@@ -22,7 +22,10 @@ const MIN_CASES: usize = 5;
 /// # Errors
 /// [`Error::Eval`].
 pub fn certify(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Result<(), Error> {
-    let fit = melo_eval::fit_temperature(&val.logits, &val.labels, val.classes, val.kind == TaskKind::MultiLabel)?;
+    let fit = match val.kind {
+        TaskKind::SingleLabel => melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?,
+        TaskKind::MultiLabel => melo_eval::fit_temperature_multi_label(&val.logits, &val.findings(), val.classes)?,
+    };
     card.temperature = fit.temperature as f32;
     if card.kind == TaskKind::MultiLabel {
         let (probabilities, truth) = (val.probabilities(card.temperature), val.truth());
@@ -44,10 +47,7 @@ fn describe_test(card: &mut TaskCard, test: &Answers) -> Result<(), Error> {
     let (c, probabilities, truth) = (test.classes, test.probabilities(card.temperature), test.truth());
     let metrics = match test.kind {
         TaskKind::SingleLabel => melo_eval::single_label(&probabilities, &test.labels, c)?,
-        TaskKind::MultiLabel => {
-            let labels: Vec<u8> = truth.iter().map(|&shown| u8::from(shown)).collect();
-            melo_eval::multi_label(&probabilities, &labels, &card.thresholds)?
-        }
+        TaskKind::MultiLabel => melo_eval::multi_label(&probabilities, &test.findings(), &card.thresholds)?,
     };
     let mut put = |name: String, value: Option<f64>, interval: Option<(f64, f64)>| {
         if let (Some(value), Some((low, high))) = (value, interval) {
@@ -56,16 +56,17 @@ fn describe_test(card: &mut TaskCard, test: &Answers) -> Result<(), Error> {
         }
     };
     put("test_auc_macro".into(), metrics.auc_macro, auc_interval(test, &probabilities, &truth));
-    let cases = if test.kind == TaskKind::MultiLabel { test.names.len() * c } else { test.names.len() } as f64;
-    put("test_acc".into(), Some(metrics.acc), Some(wilson(metrics.acc * cases, cases, LEVEL)));
+    let answers = test.labels.len() as u64;
+    put("test_acc".into(), Some(metrics.acc), wilson((metrics.acc * answers as f64).round() as u64, answers, LEVEL));
     for (class, name) in card.classes.iter().enumerate() {
         let estimate = melo_eval::delong(&column(&probabilities, class, c), &column(&truth, class, c), LEVEL);
         put(format!("test_auc/{name}"), estimate.map(|e| e.auc), estimate.map(|e| (e.low, e.high)));
         let counts = &metrics.counts_per_class[class];
-        let (positives, negatives) = (counts.positives() as f64, counts.true_negative as f64 + counts.false_positive as f64);
-        let share = |part: u64, whole: f64| (whole > 0.0).then(|| wilson(part as f64, whole, LEVEL));
-        put(format!("test_sensitivity/{name}"), counts.sensitivity(), share(counts.true_positive, positives));
-        put(format!("test_specificity/{name}"), counts.specificity(), share(counts.true_negative, negatives));
+        let negatives = counts.true_negative + counts.false_positive;
+        let sensitivity = wilson(counts.true_positive, counts.positives(), LEVEL);
+        let specificity = wilson(counts.true_negative, negatives, LEVEL);
+        put(format!("test_sensitivity/{name}"), counts.sensitivity(), sensitivity);
+        put(format!("test_specificity/{name}"), counts.specificity(), specificity);
     }
     Ok(())
 }
@@ -80,8 +81,14 @@ fn auc_interval(test: &Answers, probabilities: &[f32], truth: &[bool]) -> Option
     let mut samples: Vec<f64> = (0..REPLICATES)
         .filter_map(|replicate| {
             resampling.weights(replicate, &mut weights);
-            melo_eval::mean_defined(ranked.iter().map(|ranked| ranked.auc(&weights)))
+            macro_auc(&ranked, &weights)
         })
         .collect();
     (!samples.is_empty()).then(|| percentile_interval(&mut samples, LEVEL))
+}
+
+/// Mean over the classes whose AUC is defined.
+fn macro_auc(ranked: &[RankedScores], weights: &[u32]) -> Option<f64> {
+    let defined: Vec<f64> = ranked.iter().filter_map(|ranked| ranked.auc(weights)).collect();
+    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }

@@ -1,13 +1,18 @@
 //! One arm: figures of its cells, their means, their intervals.
 
 use super::draws::{TaskDraws, Weights};
+use crate::calibration::calibration;
 use crate::cell::CellResult;
+use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::results::{Arm, ClassResults, Cost, Estimate, LearningPoint, Subgroup};
 use crate::scores::{Scores, mean};
 use crate::subgroup::Group;
 use melo_eval::percentile_interval;
 use melo_vit::TaskKind;
+
+/// Cases of a class, or without it, from which a figure is not called shaky.
+const FEW: u64 = 10;
 
 /// The cells of one arm.
 pub(super) struct ArmCells<'a> {
@@ -66,7 +71,7 @@ impl<'a> ArmCells<'a> {
     }
 
     /// The arm, and the bootstrap samples of its macro AUC (empty where it is undefined).
-    pub(super) fn describe(&self, plan: &Plan, draws: &TaskDraws, groups: &[Group]) -> (Arm, Vec<f64>) {
+    pub(super) fn describe(&self, plan: &Plan, draws: &TaskDraws, groups: &[Group]) -> Result<(Arm, Vec<f64>), Error> {
         let point = self.figures(&draws.once(), groups);
         let samples = draws.map(|weights| self.figures(weights, groups));
         let estimate = |value: Option<f64>, of: &dyn Fn(&Figures) -> Option<f64>| -> Option<Estimate> {
@@ -85,6 +90,7 @@ impl<'a> ArmCells<'a> {
                 operating.specificity = estimate(point.points[index].1, &|figures| figures.points[index].1);
                 next_point += 1;
             }
+            class_results.operating_points.retain(|point| point.sensitivity.is_some() || point.specificity.is_some());
             class_results
         });
         let per_class = per_class.collect();
@@ -105,13 +111,13 @@ impl<'a> ArmCells<'a> {
             val_auc: mean(self.cells.iter().map(|(_, result, _)| best(result).val_auc_macro)),
             per_class,
             subgroups: subgroups.collect(),
-            calibration: crate::calibration::calibration(self.cells.iter().map(|(_, result, _)| *result)),
+            calibration: calibration(&self.cells.iter().map(|(_, result, _)| *result).collect::<Vec<_>>())?,
             confusion: self.confusion(),
             learning: self.learning(),
             cost: self.cost(),
         };
         let auc = samples.iter().filter_map(|figures| figures.auc).collect();
-        (arm, auc)
+        Ok((arm, auc))
     }
 
     /// Figures under weights of the test images, means over cells.
@@ -153,11 +159,16 @@ impl<'a> ArmCells<'a> {
             class: name.to_owned(),
             positives,
             auc: None,
-            note: melo_eval::why_undefined(positives, cases - positives),
-            roc: melo_eval::roc_curve(&all, &truth).into_iter().map(|p| (p.false_positive_rate, p.sensitivity)).collect(),
-            precision_recall: melo_eval::precision_recall_curve(&all, &truth)
+            note: melo_eval::why_undefined(positives, cases - positives, FEW),
+            roc: melo_eval::roc_points(&all, &truth)
                 .into_iter()
-                .map(|p| (p.recall, p.precision))
+                .flatten()
+                .map(|point| (point.false_positive_rate, point.true_positive_rate))
+                .collect(),
+            precision_recall: melo_eval::precision_recall_points(&all, &truth)
+                .into_iter()
+                .flatten()
+                .map(|point| (point.recall, point.precision))
                 .collect(),
             operating_points: crate::scores::operating_points_of(class, self.cells.iter().map(|(_, _, scores)| scores)),
         }

@@ -15,7 +15,7 @@ use crate::cell::{CellInput, CellResult};
 use crate::error::Error;
 use crate::examples::examples;
 use crate::plan::Cell;
-use crate::results::{Arm, BackboneInfo, MethodInfo, Results, StudyInfo, TaskResults};
+use crate::results::{BackboneInfo, MethodInfo, Results, StudyInfo, TaskResults};
 use crate::run::{Finished, Study};
 use crate::subgroup::subgroups;
 use arm::ArmCells;
@@ -117,7 +117,7 @@ fn analyse_task(
     arms.sort_by(|a, b| a.place().partial_cmp(&b.place()).expect("shares are numbers"));
     let mut samples = ArmSamples::new();
     for arm in &arms {
-        let (found, auc): (Arm, Vec<f64>) = arm.describe(plan, &draws, &groups);
+        let (found, auc) = arm.describe(plan, &draws, &groups)?;
         results.arms.push(found);
         if let Some(key) = arm.whole_data_key() {
             samples.insert(key, auc);
