@@ -37,6 +37,7 @@ pub(crate) struct MethodSection {
     alpha: Option<f32>,
     targets: Option<Vec<Target>>,
     last_k: Option<usize>,
+    layer_decay: Option<f64>,
 }
 
 /// A method with the study's shared settings.
@@ -68,6 +69,7 @@ impl MethodSection {
             alpha: None,
             targets: None,
             last_k: None,
+            layer_decay: None,
         })
     }
 
@@ -91,7 +93,7 @@ impl MethodSettings {
     /// Settings of a run on this backbone and task.
     pub(crate) fn config(&self, vit: &VitConfig, task: &TaskPlan, seed: u64) -> TrainConfig {
         let MethodSettings { section, train, .. } = self;
-        let defaults = TrainConfig::new(self.kind, vit.depth);
+        let defaults = TrainConfig::for_method(self.kind, vit.depth);
         let mut config = TrainConfig {
             epochs: section.epochs.or(train.epochs).unwrap_or(defaults.epochs),
             batch_size: train.batch_size.unwrap_or(defaults.batch_size),
@@ -101,6 +103,7 @@ impl MethodSettings {
             weight_decay: section.weight_decay.or(train.weight_decay).unwrap_or(defaults.weight_decay),
             clip_norm: train.clip_norm.unwrap_or(defaults.clip_norm),
             label_smoothing: train.label_smoothing.unwrap_or(defaults.label_smoothing),
+            layer_decay: section.layer_decay.unwrap_or(defaults.layer_decay),
             class_weights: train.class_weights.unwrap_or(defaults.class_weights),
             patience: train.patience.unwrap_or(defaults.patience),
             seed,
@@ -133,3 +136,23 @@ fn sorted(mut targets: Vec<Target>) -> Vec<Target> {
     targets
 }
 
+impl fmt::Display for MethodSettings {
+    /// `lora: rank 4, alpha 4, on q v, last 6 blocks, learning rate 0.001`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MethodSection { rank, alpha, targets, last_k, learning_rate, layer_decay, .. } = &self.section;
+        write!(f, "{}", self.kind)?;
+        if self.kind == Method::Lora {
+            let rank = rank.unwrap_or(defaults::RANK);
+            let targets = targets.clone().unwrap_or_else(|| vec![Target::Q, Target::V]);
+            let targets: Vec<String> = sorted(targets).iter().map(ToString::to_string).collect();
+            write!(f, ": rank {rank}, alpha {}, on {}", alpha.unwrap_or(rank as f32), targets.join(" "))?;
+            if let Some(k) = last_k {
+                write!(f, ", last {k} blocks")?;
+            }
+        }
+        if let Some(decay) = layer_decay {
+            write!(f, ", layer decay {decay}")?;
+        }
+        write!(f, ", learning rate {}", learning_rate.unwrap_or(self.kind.learning_rate()))
+    }
+}

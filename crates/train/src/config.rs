@@ -1,6 +1,7 @@
 //! Settings of a run, with the defaults of the paper's code where it has them.
 
 use crate::error::Error;
+use crate::method::Method;
 use melo_data::Augment;
 use melo_vit::{LoraConfig, Target};
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,12 @@ pub mod defaults {
     pub const EPOCHS: usize = 20;
     /// Images a step.
     pub const BATCH_SIZE: usize = 16;
-    /// Highest learning rate.
+    /// Highest learning rate of low-rank matrices and heads.
     pub const LEARNING_RATE: f64 = 1e-3;
+    /// Highest learning rate when the backbone's weights are trained: a tenth, since they already know something.
+    pub const FULL_LEARNING_RATE: f64 = 1e-4;
+    /// Layer-wise decay of the learning rate, off.
+    pub const LAYER_DECAY: f64 = 1.0;
     /// Floor of the cosine, as the paper's code.
     pub const MIN_LEARNING_RATE: f64 = 1e-6;
     /// Epochs of warm-up.
@@ -28,16 +33,6 @@ pub mod defaults {
     pub const LABEL_SMOOTHING: f64 = 0.1;
     /// Epochs without a better validation AUC.
     pub const PATIENCE: usize = 10;
-}
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Low-rank matrices and a head; a rank of 0 leaves the head alone: a linear probe.
-    Lora,
-    /// Every parameter of the backbone, and a head.
-    Full,
 }
 
 /// Weights of classes in the loss.
@@ -75,6 +70,9 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
     pub min_learning_rate: f64,
+    /// Layer-wise decay of the learning rate when all weights are trained, in (0, 1]: block `i` of `depth` learns at
+    /// `layer_decay^(depth - i)` of the rate, what precedes the blocks at `layer_decay^(depth + 1)`; 1 is off.
+    pub layer_decay: f64,
     /// Epochs of linear warm-up.
     pub warmup_epochs: f64,
     /// Decoupled weight decay of matrices; biases and norms have none.
@@ -108,6 +106,7 @@ impl TrainConfig {
             batch_size: defaults::BATCH_SIZE,
             learning_rate: defaults::LEARNING_RATE,
             min_learning_rate: defaults::MIN_LEARNING_RATE,
+            layer_decay: defaults::LAYER_DECAY,
             warmup_epochs: defaults::WARMUP_EPOCHS,
             weight_decay: defaults::WEIGHT_DECAY,
             clip_norm: defaults::CLIP_NORM,
@@ -135,6 +134,10 @@ impl TrainConfig {
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return wrong("learning_rate", format!("is {}, expected a positive number", self.learning_rate));
         }
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            return wrong("layer_decay", format!("is {}, expected (0, 1]", self.layer_decay));
+        }
+        self.method.check(self)?;
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return wrong("label_smoothing", format!("is {}, expected [0, 1)", self.label_smoothing));
         }

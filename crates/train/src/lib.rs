@@ -7,6 +7,8 @@ mod config;
 mod error;
 mod examples;
 mod folder;
+mod groups;
+mod method;
 mod model;
 mod objective;
 mod pretrain;
@@ -14,15 +16,19 @@ mod schedule;
 mod state;
 mod trainer;
 
-pub use adamw::{AdamW, AdamWStep};
+pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
 pub use certify::certify;
-pub use config::{ClassWeights, Method, TrainConfig, defaults};
+pub use config::{ClassWeights, TrainConfig, defaults};
 pub use error::Error;
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;
+pub use method::Method;
 pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use schedule::Schedule;
 pub use state::EpochRow;
 pub use trainer::{Event, Outcome, RunOptions, Task, train};
+
+/// Name and version of this software, for cards and reports.
+pub const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,8 @@
 //! What is being trained: a head, an adapter, and with full fine-tuning the backbone's own weights.
 
-use crate::config::{Method, TrainConfig};
+use crate::adamw::TensorStep;
+use crate::config::TrainConfig;
+use crate::groups::tensor_steps;
 use melo_vit::{Adapter, Backbone, Checkpoint, Gradients, Head};
 
 /// The backbone a run starts from.
@@ -98,19 +100,15 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Which tensors weight decay applies to: matrices, not biases, norms, tokens or positions.
-    pub(crate) fn decays(&self) -> Vec<bool> {
-        self.tensor_shapes().iter().map(|(name, shape)| shape.len() > 1 && !is_embedding(name)).collect()
+    /// How the optimizer steps each tensor.
+    pub(crate) fn tensor_steps(&self, config: &TrainConfig) -> Vec<TensorStep> {
+        tensor_steps(&self.tensor_shapes(), config, self.backbone().config.depth)
     }
 
     /// Number of trained values.
     pub(crate) fn parameters(&self) -> usize {
         self.tensors().into_iter().map(Vec::len).sum()
     }
-}
-
-fn is_embedding(name: &str) -> bool {
-    matches!(name, "cls_token" | "dist_token" | "pos_embed")
 }
 
 impl Start<'_> {
@@ -122,10 +120,8 @@ impl Start<'_> {
         }
     }
 
-    pub(crate) fn method(&self) -> Method {
-        match self {
-            Start::Frozen(_) => Method::Lora,
-            Start::Trained(_) => Method::Full,
-        }
+    /// True when the backbone's own weights are trained.
+    pub(crate) fn is_trained(&self) -> bool {
+        matches!(self, Start::Trained(_))
     }
 }

@@ -1,7 +1,7 @@
 //! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
 
-use crate::adamw::{AdamW, AdamWStep};
-use crate::config::{Method, TrainConfig};
+use crate::adamw::{AdamW, AdamWStep, TensorStep};
+use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::examples::{Examples, class_counts, evaluate};
 use crate::folder::RunFolder;
@@ -66,7 +66,7 @@ pub struct RunOptions<'a> {
 /// A finished run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The plug-in of the best epoch, card filled in.
+    /// The plug-in of the best epoch, card filled in; with full fine-tuning it belongs to `checkpoint`.
     pub plugin: Plugin,
     /// The backbone of the best epoch, with full fine-tuning.
     pub checkpoint: Option<Checkpoint>,
@@ -109,8 +109,9 @@ pub fn train(task: &Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> 
 }
 
 fn check_method(task: &Task<'_>, config: &TrainConfig) -> Result<(), Error> {
-    if task.start.method() != config.method {
-        let reason = format!("{:?} does not fit a start of {:?}", config.method, task.start.method());
+    if task.start.is_trained() != config.method.trains_backbone() {
+        let start = if task.start.is_trained() { "trained" } else { "frozen" };
+        let reason = format!("{} does not fit a backbone that is {start}", config.method);
         return Err(Error::Setting { setting: "method", reason });
     }
     Ok(())
@@ -138,8 +139,8 @@ struct Run<'a> {
     model: Model<'a>,
     best: Values,
     optimizer: AdamW,
-    /// Which tensors weight decay applies to.
-    decays: Vec<bool>,
+    /// How each tensor is stepped.
+    tensor_steps: Vec<TensorStep>,
     record: Record,
     objective: Objective,
     workspace: Workspace,
@@ -155,7 +156,7 @@ impl<'a> Run<'a> {
             data_digest: task.card.provenance.data_digest.clone(),
             backbone: task.start.describe().1,
             classes: task.card.classes.clone(),
-            threads: (config.method == Method::Full).then(rayon::current_num_threads),
+            threads: config.method.trains_backbone().then(rayon::current_num_threads),
             preprocess: task.card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),
@@ -169,7 +170,7 @@ impl<'a> Run<'a> {
             objective: Objective::new(config, task.card.kind, classes, task.train),
             workspace: Workspace::default(),
             gradients: model.gradients(),
-            decays: model.decays(),
+            tensor_steps: model.tensor_steps(config),
             model,
         })
     }
@@ -272,7 +273,7 @@ impl<'a> Run<'a> {
         let (loss, _) = self.model.backbone().step(&input, parts, &mut self.gradients, &mut self.workspace)?;
         clip(&mut self.gradients, self.config.clip_norm);
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
-        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.decays, step);
+        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
         self.model.refresh();
         Ok(loss)
     }
@@ -324,6 +325,9 @@ impl<'a> Run<'a> {
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
         let mut card = self.task.card.clone();
+        if let Some(checkpoint) = self.model.checkpoint() {
+            card.backbone.digest = checkpoint.digest();
+        }
         card.lora = self.config.lora.clone();
         card.provenance.seed = self.config.seed;
         card.provenance.train_images = self.task.train.len();

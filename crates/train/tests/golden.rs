@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-use melo_train::{AdamW, AdamWStep};
+use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
     Activation, Adapter, Backbone, Batch, Checkpoint, CropMode, Gradients, Head, ImageBatch, Interpolation, LoraConfig,
     Pool, Preprocess, Target, TensorFile, VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
@@ -200,7 +200,7 @@ fn check_ten_losses(golden: &Golden, all_weights: bool) {
             parameters.extend(checkpoint.weights.tensors_mut());
         }
         let step = AdamWStep::new(golden.header.lr, golden.header.weight_decay);
-        optimizer.step(parameters, &gradients, &vec![true; gradients.len()], step);
+        optimizer.step(parameters, &gradients, &vec![TensorStep::WHOLE; gradients.len()], step);
     }
     assert_close("ten losses", &losses, &golden.expected("losses"), 1e-4);
 }

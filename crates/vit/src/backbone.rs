@@ -241,11 +241,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn check_size(&self, size: usize) -> Result<(), Error> {
-        let patch = self.config.patch;
-        if size == 0 || !size.is_multiple_of(patch) {
-            return Err(Error::ImageSize { size, patch });
-        }
-        Ok(())
+        self.config.check_size(size)
     }
 }
 

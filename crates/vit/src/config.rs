@@ -1,5 +1,6 @@
 //! The shape of a Vision Transformer: from its weights, the JSON beside them, and timm's naming rules.
 
+use crate::error::Error;
 use crate::preprocess::{CropMode, Interpolation, Preprocess};
 use melo_kernels::Gelu;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,18 @@ impl VitConfig {
     /// Tokens `t` of an image of side `size`.
     pub fn tokens(&self, size: usize) -> usize {
         self.prefix_tokens() + (size / self.patch).pow(2)
+    }
+
+    /// Checks that images of side `size` can be tiled by patches.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`].
+    pub fn check_size(&self, size: usize) -> Result<(), Error> {
+        let patch = self.patch;
+        if size == 0 || !size.is_multiple_of(patch) {
+            return Err(Error::ImageSize { size, patch });
+        }
+        Ok(())
     }
 
     /// Length of the feature that heads read: `d`, or `2 d` with a distillation token and token pooling.

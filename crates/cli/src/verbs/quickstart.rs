@@ -137,7 +137,7 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
     let [train, val, test] = open_splits(&manifest, Split::ALL, preprocess, &cache)?;
     let task = Task {
         start: Start::Frozen(backbone),
-        card: new_card(kind.name().to_owned(), &manifest, preprocess.clone(), backbone),
+        card: new_card(kind.name().to_owned(), &manifest, preprocess.clone(), backbone.reference()),
         train: &train,
         val: &val,
     };

@@ -1,0 +1,305 @@
+//! The flags of `melo train`, and the settings they come to.
+
+use super::super::task::CACHE_MIB;
+use super::usage;
+use crate::Failure;
+use clap::ValueEnum;
+use melo_data::Augment;
+use melo_train::{ClassWeights, Method, TrainConfig, defaults};
+use melo_vit::{CropMode, LoraConfig, Preprocess, Target};
+use std::path::{Path, PathBuf};
+
+/// Train a plug-in: a head, with low-rank matrices beside a backbone that stays as it is, or with a backbone of its own
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo train --backbone deit_tiny_patch16_224.safetensors --data wbc/labels.csv --out wbc.safetensors\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --rank 8 --targets q,v,fc1 --resume\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
+    melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n\n\
+    --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
+    The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
+pub(crate) struct Args {
+    /// Weights: timm safetensors with their JSON beside them, or a file of `melo pretrain`
+    #[arg(long)]
+    pub(super) backbone: PathBuf,
+    /// CSV manifest, or a folder with a folder for every class (see `melo data check --help`)
+    #[arg(long)]
+    pub(super) data: PathBuf,
+    /// Plug-in to write
+    #[arg(long)]
+    pub(super) out: PathBuf,
+    /// Name of the task [default: name of the data's folder]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) task: Option<String>,
+    /// Run folder [default: --out with the extension `run`]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run: Option<PathBuf>,
+    /// Go on from the run folder's last epoch, if it has one
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(super) resume: bool,
+    /// Start anew where a run or a plug-in exists
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Store the plug-in in 16-bit floats: half the size
+    #[arg(long)]
+    pub(super) f16: bool,
+    /// Seed of splits, initial values, order and augmentation
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Memory for decoded images, MiB
+    #[arg(long, default_value_t = CACHE_MIB, value_name = "MIB")]
+    pub(super) cache_mib: usize,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    optimiser: OptimiserArgs,
+    #[command(flatten)]
+    pub(super) images: ImageArgs,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+pub(super) struct MethodArgs {
+    /// What is trained besides the head
+    #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
+    method: MethodArg,
+    /// lora: rank of the matrices; 0 is --method linear [default: 4]
+    #[arg(long)]
+    rank: Option<usize>,
+    /// lora: the update is scaled by alpha / rank [default: the rank]
+    #[arg(long)]
+    alpha: Option<f32>,
+    /// lora: adapted projections [default: q,v]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    targets: Vec<TargetArg>,
+    /// lora: adapted blocks, from 0 [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    blocks: Vec<usize>,
+    /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    layer_decay: Option<f64>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Optimiser")]
+struct OptimiserArgs {
+    /// Passes over the training split
+    #[arg(long, default_value_t = defaults::EPOCHS)]
+    epochs: usize,
+    /// Images a step; memory does not grow with it
+    #[arg(long, default_value_t = defaults::BATCH_SIZE)]
+    batch_size: usize,
+    /// Highest learning rate [default: 0.001; full: 0.0001]
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Learning rate at the end of the cosine
+    #[arg(long, default_value_t = defaults::MIN_LEARNING_RATE)]
+    min_lr: f64,
+    /// Epochs of linear warm-up
+    #[arg(long, default_value_t = defaults::WARMUP_EPOCHS)]
+    warmup_epochs: f64,
+    /// Weight decay of matrices
+    #[arg(long, default_value_t = defaults::WEIGHT_DECAY)]
+    weight_decay: f64,
+    /// Largest norm of the gradient; 0 is unlimited
+    #[arg(long, default_value_t = defaults::CLIP_NORM)]
+    clip_norm: f64,
+    /// Label smoothing, for one class an image
+    #[arg(long, default_value_t = defaults::LABEL_SMOOTHING)]
+    label_smoothing: f64,
+    /// Weights of classes in the loss
+    #[arg(long, value_enum, default_value_t = WeightsArg::None)]
+    class_weights: WeightsArg,
+    /// Stop after this many epochs without a better validation AUC; 0 never
+    #[arg(long, default_value_t = defaults::PATIENCE)]
+    patience: usize,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Images")]
+pub(super) struct ImageArgs {
+    /// Side of the network input, px [default: the weights' own]
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
+    /// How a rectangle becomes a square: cut the ends, squeeze, or pad
+    #[arg(long, value_enum, default_value_t = CropArg::Squash)]
+    crop_mode: CropArg,
+    /// Share of the side that the centre crop keeps
+    #[arg(long, default_value_t = 1.0)]
+    crop_pct: f64,
+    /// No augmentation at all
+    #[arg(long)]
+    no_augment: bool,
+    /// No horizontal flip (sides matter: situs, laterality)
+    #[arg(long)]
+    no_flip: bool,
+    /// Vertical flip too (no up or down: microscopy, dermoscopy)
+    #[arg(long)]
+    vertical_flip: bool,
+    /// Largest rotation, degrees
+    #[arg(long, default_value_t = Augment::default().rotate_degrees)]
+    rotate: f32,
+    /// Smallest area that a random crop keeps; 1 is off
+    #[arg(long, default_value_t = Augment::default().crop_scale)]
+    crop_scale: f32,
+    /// Largest relative change of brightness
+    #[arg(long, default_value_t = Augment::default().brightness)]
+    brightness: f32,
+    /// Largest relative change of contrast
+    #[arg(long, default_value_t = Augment::default().contrast)]
+    contrast: f32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MethodArg {
+    /// Low-rank matrices beside the frozen backbone
+    Lora,
+    /// Nothing else: a linear probe
+    Linear,
+    /// Every weight of the backbone, which is then written too
+    Full,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TargetArg {
+    Q,
+    K,
+    V,
+    O,
+    Fc1,
+    Fc2,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WeightsArg {
+    None,
+    Balanced,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CropArg {
+    Center,
+    Squash,
+    Border,
+}
+
+impl Args {
+    pub(super) fn run_path(&self) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| self.out.with_extension("run"))
+    }
+
+    /// Where full fine-tuning writes the backbone; none for the other methods.
+    pub(super) fn backbone_out(&self) -> Option<PathBuf> {
+        self.method.chosen().trains_backbone().then(|| self.out.with_extension("backbone.safetensors"))
+    }
+
+    /// The refusal of an output that is there already.
+    pub(super) fn exists(&self, output: &Path) -> Failure {
+        let (out, run) = (output.display(), self.run_path());
+        let run = run.display();
+        Failure::Message(format!("--out {out}: exists already; --overwrite replaces it, and what {run} may hold"))
+    }
+
+    /// The settings on a backbone of `depth` blocks.
+    pub(super) fn config(&self, depth: usize) -> Result<TrainConfig, Failure> {
+        let method = self.method.chosen();
+        self.method.refuse_foreign_flags(method)?;
+        let defaults = TrainConfig::for_method(method, depth);
+        let optimiser = &self.optimiser;
+        Ok(TrainConfig {
+            lora: if method.trains_low_rank() { self.method.lora(depth) } else { defaults.lora },
+            epochs: optimiser.epochs,
+            batch_size: optimiser.batch_size,
+            learning_rate: optimiser.lr.unwrap_or(defaults.learning_rate),
+            min_learning_rate: optimiser.min_lr,
+            layer_decay: self.method.layer_decay.unwrap_or(defaults.layer_decay),
+            warmup_epochs: optimiser.warmup_epochs,
+            weight_decay: optimiser.weight_decay,
+            clip_norm: optimiser.clip_norm,
+            label_smoothing: optimiser.label_smoothing,
+            class_weights: match optimiser.class_weights {
+                WeightsArg::None => ClassWeights::None,
+                WeightsArg::Balanced => ClassWeights::Balanced,
+            },
+            patience: optimiser.patience,
+            augment: self.images.augment(),
+            seed: self.seed,
+            method,
+        })
+    }
+}
+
+impl MethodArgs {
+    /// Low-rank matrices of rank 0 are a linear probe.
+    pub(super) fn chosen(&self) -> Method {
+        match self.method {
+            MethodArg::Lora if self.rank == Some(0) => Method::Linear,
+            MethodArg::Lora => Method::Lora,
+            MethodArg::Linear => Method::Linear,
+            MethodArg::Full => Method::Full,
+        }
+    }
+
+    /// Refuses flags of another method, which would silently do nothing; `--rank 0` asks for no matrices everywhere.
+    fn refuse_foreign_flags(&self, method: Method) -> Result<(), Failure> {
+        let lora = matches!(self.method, MethodArg::Lora);
+        let flags = [
+            ("--rank", "lora", lora || self.rank.is_none_or(|rank| rank == 0)),
+            ("--alpha", "lora", lora || self.alpha.is_none()),
+            ("--targets", "lora", lora || self.targets.is_empty()),
+            ("--blocks", "lora", lora || self.blocks.is_empty()),
+            ("--layer-decay", "full", method.trains_backbone() || self.layer_decay.is_none()),
+        ];
+        match flags.into_iter().find(|(_, _, fits)| !fits) {
+            Some((flag, owner, _)) => Err(usage(format!("{flag} is for --method {owner}, not for {method}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn lora(&self, depth: usize) -> LoraConfig {
+        let rank = self.rank.unwrap_or(defaults::RANK);
+        let mut targets = match self.targets.as_slice() {
+            [] => vec![Target::Q, Target::V],
+            targets => targets.iter().map(|target| Target::ALL[*target as usize]).collect(),
+        };
+        let mut blocks = if self.blocks.is_empty() { (0..depth).collect() } else { self.blocks.clone() };
+        targets.sort();
+        targets.dedup();
+        blocks.sort_unstable();
+        blocks.dedup();
+        LoraConfig { rank, alpha: self.alpha.unwrap_or(rank as f32), targets, blocks }
+    }
+}
+
+impl ImageArgs {
+    fn augment(&self) -> Augment {
+        if self.no_augment {
+            return Augment::none();
+        }
+        Augment {
+            horizontal_flip: !self.no_flip,
+            vertical_flip: self.vertical_flip,
+            rotate_degrees: self.rotate,
+            crop_scale: self.crop_scale,
+            brightness: self.brightness,
+            contrast: self.contrast,
+        }
+    }
+
+    /// The weights' statistics and filter, the task's size and crop.
+    pub(super) fn preprocess(&self, own: &Preprocess) -> Result<Preprocess, Failure> {
+        let crop_mode = match self.crop_mode {
+            CropArg::Center => CropMode::Center,
+            CropArg::Squash => CropMode::Squash,
+            CropArg::Border => CropMode::Border,
+        };
+        let size = self.image_size.unwrap_or(own.size);
+        let preprocess = Preprocess { size, crop_mode, crop_pct: self.crop_pct, ..own.clone() };
+        preprocess.check().map_err(usage)?;
+        Ok(preprocess)
+    }
+}

@@ -1,0 +1,113 @@
+//! The training methods of `melo train`, with the real binary: each trains, is measured, and refuses another's flags.
+
+mod workplace;
+
+use melo_data::synthetic::Phantom;
+use melo_vit::{Checkpoint, PluginInfo};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run, train};
+
+fn smears(workplace: &Workplace) -> PathBuf {
+    workplace.phantoms(Phantom::BloodSmear, SIDE, [16, 8, 8])
+}
+
+fn one_epoch(data: &Path, out: &Path, flags: &[&str]) -> Command {
+    let mut command = train(&embedded_backbone(), data, out);
+    command.args(["--epochs", "1", "--batch-size", "8", "--json"]).args(flags);
+    command
+}
+
+fn eval(backbone: &Path, plugin: &Path, data: &Path) -> Command {
+    let mut command = melo();
+    command.arg("eval").arg("--backbone").arg(backbone).arg("--plugin").arg(plugin).arg("--data").arg(data);
+    command.args(["--split", "val", "--json"]);
+    command
+}
+
+fn settings(plugin: &Path) -> Value {
+    PluginInfo::read(plugin).expect("a plug-in").card.provenance.settings
+}
+
+#[test]
+fn full_writes_a_backbone_that_its_plugin_belongs_to() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("tuned.safetensors"));
+    let report = run(&mut one_epoch(&data, &out, &["--method", "full", "--layer-decay", "0.75"])).json();
+    let backbone = workplace.at("tuned.backbone.safetensors");
+    assert_eq!(report["backbone"], backbone.to_string_lossy().as_ref());
+    assert_eq!(report["method"], "full");
+    let settings = settings(&out);
+    assert_eq!((&settings["learning_rate"], &settings["layer_decay"]), (&0.0001.into(), &0.75.into()));
+    let parameters = Checkpoint::read(&backbone).expect("a backbone").config.parameters();
+    let head = PluginInfo::read(&out).expect("a plug-in").parameters();
+    assert_eq!(report["trainable_parameters"], parameters + head);
+    let measured = run(&mut eval(&backbone, &out, &data)).json();
+    assert_eq!(measured["backbone_digest"], report["backbone_digest"]);
+    assert_eq!(measured["plugin_digest"], report["plugin_digest"]);
+    assert_eq!((&measured["auc_macro"], &measured["acc"]), (&report["val_auc_macro"], &report["val_acc"]));
+    run(&mut eval(&embedded_backbone(), &out, &data)).refused(1, &["tuned.safetensors", "belongs to backbone"]);
+    run(&mut one_epoch(&data, &out, &["--method", "full"])).refused(1, &["tuned.safetensors", "exists already"]);
+}
+
+#[test]
+fn full_in_16_bit_belongs_to_the_rounded_backbone() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("half.safetensors"));
+    run(&mut one_epoch(&data, &out, &["--method", "full", "--f16"])).good();
+    run(&mut eval(&workplace.at("half.backbone.safetensors"), &out, &data)).good();
+}
+
+#[test]
+fn full_at_another_image_size_keeps_the_interpolated_positions() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("small.safetensors"));
+    run(&mut one_epoch(&data, &out, &["--method", "full", "--image-size", "48"])).good();
+    let backbone = workplace.at("small.backbone.safetensors");
+    assert_eq!(Checkpoint::read(&backbone).expect("a backbone").config.image_size, 48);
+    run(&mut eval(&backbone, &out, &data)).good();
+}
+
+#[test]
+fn an_existing_backbone_is_not_replaced_unasked() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("tuned.safetensors"));
+    workplace.write("tuned.backbone.safetensors", "dear to somebody");
+    let command = &mut one_epoch(&data, &out, &["--method", "full"]);
+    run(command).refused(1, &["tuned.backbone.safetensors", "exists already"]);
+    let mut onto_itself = train(&workplace.at("tuned.backbone.safetensors"), &data, &out);
+    onto_itself.args(["--method", "full", "--overwrite"]);
+    run(&mut onto_itself).refused(2, &["tuned.backbone.safetensors", "would replace"]);
+    assert_eq!(bytes(&workplace.at("tuned.backbone.safetensors")), b"dear to somebody");
+}
+
+#[test]
+fn linear_is_rank_0() {
+    let workplace = Workplace::new();
+    let data = smears(&workplace);
+    let (linear, rank_0) = (workplace.at("linear.safetensors"), workplace.at("rank_0.safetensors"));
+    let report = run(&mut one_epoch(&data, &linear, &["--method", "linear"])).json();
+    assert_eq!(report["method"], "linear");
+    run(&mut one_epoch(&data, &rank_0, &["--rank", "0"])).good();
+    assert_eq!(bytes(&linear), bytes(&rank_0));
+    assert_eq!(settings(&linear)["learning_rate"], 0.001);
+}
+
+#[test]
+fn flags_of_another_method_are_refused() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("out.safetensors"));
+    let cases: [(&[&str], &str); 6] = [
+        (&["--method", "linear", "--rank", "4"], "--rank"),
+        (&["--method", "full", "--alpha", "4"], "--alpha"),
+        (&["--method", "full", "--targets", "q"], "--targets"),
+        (&["--method", "linear", "--blocks", "1"], "--blocks"),
+        (&["--method", "lora", "--layer-decay", "0.9"], "--layer-decay"),
+        (&["--method", "full", "--layer-decay", "0"], "layer_decay"),
+    ];
+    for (flags, named) in cases {
+        run(&mut one_epoch(&data, &out, flags)).refused(2, &[named]);
+    }
+    assert!(!out.exists());
+}

@@ -1,0 +1,77 @@
+//! How each trained tensor is stepped: whether weight decay applies, and its share of the learning rate.
+
+use crate::adamw::TensorStep;
+use crate::config::TrainConfig;
+
+/// The step of every tensor of `shapes`, on a backbone of `depth` blocks.
+pub(crate) fn tensor_steps(shapes: &[(String, Vec<usize>)], config: &TrainConfig, depth: usize) -> Vec<TensorStep> {
+    shapes
+        .iter()
+        .map(|(name, shape)| TensorStep { decays: decays(name, shape), rate: layer_rate(name, config, depth) })
+        .collect()
+}
+
+/// Weight decay applies to matrices, not to biases, norms, tokens or positions.
+fn decays(name: &str, shape: &[usize]) -> bool {
+    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "pos_embed")
+}
+
+/// `layer_decay^(layers above)`: 1 for the head and the last norm, `layer_decay^(depth - i)` for block `i`, and
+/// `layer_decay^(depth + 1)` for everything before the blocks (BEiT, arXiv 2106.08254, and MAE's fine-tuning code).
+fn layer_rate(name: &str, config: &TrainConfig, depth: usize) -> f64 {
+    let first = name.split('.').next().unwrap_or(name);
+    let above = match first {
+        "cls_token" | "dist_token" | "pos_embed" | "patch_embed" | "norm_pre" => depth + 1,
+        "blocks" => {
+            let index = name.split('.').nth(1).and_then(|index| index.parse::<usize>().ok());
+            depth - index.expect("blocks are numbered")
+        }
+        _ => 0,
+    };
+    config.layer_decay.powi(i32::try_from(above).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::Method;
+    use crate::pretrain::small_vit;
+    use melo_vit::Head;
+
+    fn full(layer_decay: f64) -> Vec<(String, TensorStep)> {
+        let (vit, _) = small_vit();
+        let config = TrainConfig { layer_decay, ..TrainConfig::for_method(Method::Full, vit.depth) };
+        let mut shapes = Head::tensor_shapes(3, vit.feature_width());
+        shapes.extend(vit.tensor_shapes());
+        let steps = tensor_steps(&shapes, &config, vit.depth);
+        shapes.into_iter().map(|(name, _)| name).zip(steps).collect()
+    }
+
+    #[test]
+    fn rates_fall_from_the_head_to_the_embeddings() {
+        let steps = full(0.5);
+        let rate = |wanted: &str| steps.iter().find(|(name, _)| name == wanted).unwrap().1.rate;
+        assert_eq!([rate("head.weight"), rate("head.bias"), rate("fc_norm.weight")], [1.0; 3]);
+        // `small_vit` has 8 blocks: the last is one below the head, the first eight, the embeddings nine.
+        assert_eq!(rate("blocks.7.mlp.fc2.weight"), 0.5);
+        assert_eq!(rate("blocks.7.norm1.bias"), 0.5);
+        assert_eq!(rate("blocks.4.attn.qkv.weight"), 0.0625);
+        assert_eq!(rate("blocks.0.attn.qkv.weight"), 0.00390625);
+        for embedding in ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"] {
+            assert_eq!(rate(embedding), 0.001953125, "{embedding}");
+        }
+    }
+
+    #[test]
+    fn a_decay_of_one_is_off() {
+        assert!(full(1.0).iter().all(|(_, step)| step.rate == 1.0));
+    }
+
+    #[test]
+    fn weight_decay_is_for_matrices() {
+        for (name, step) in full(1.0) {
+            let matrix = name.ends_with("weight") && !name.contains("norm");
+            assert_eq!(step.decays, matrix, "{name}");
+        }
+    }
+}
