@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_train::{Answers, EpochRow, Event, Method, RunOptions, Start, Task, TrainConfig, train};
+use melo_train::{Answers, EpochRow, Event, RunOptions, Start, Task, TrainConfig, train};
 use melo_vit::{Backbone, Checkpoint, CropMode, Plugin, Preprocess, Storage, TaskCard, TaskKind, VitConfig};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -168,12 +168,11 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
 
     let frozen = Backbone::new(checkpoint.clone());
     let card = card(plan, cell, &manifest, &identity, &frozen);
-    let start = match config.method {
-        Method::Full => {
-            checkpoint.resize(identity.preprocess.size);
-            Start::Trained(&checkpoint)
-        }
-        _ => Start::Frozen(&frozen),
+    let start = if config.method.trains_backbone() {
+        checkpoint.weights.resize_positions(&mut checkpoint.config, identity.preprocess.size);
+        Start::Trained(&checkpoint)
+    } else {
+        Start::Frozen(&frozen)
     };
     let task = Task { start, card, train: &train_set, val: &val_set };
     let run = folder.run()?;

@@ -1,5 +1,6 @@
 //! One arm: figures of its cells, their means, their intervals.
 
+use super::Samples;
 use super::draws::{TaskDraws, Weights};
 use crate::calibration::calibration;
 use crate::cell::CellResult;
@@ -70,8 +71,8 @@ impl<'a> ArmCells<'a> {
         Some((scores.collect(), self.cells[0].2.truth(class)))
     }
 
-    /// The arm, and the bootstrap samples of its macro AUC (empty where it is undefined).
-    pub(super) fn describe(&self, plan: &Plan, draws: &TaskDraws, groups: &[Group]) -> Result<(Arm, Vec<f64>), Error> {
+    /// The arm, and its bootstrap samples.
+    pub(super) fn describe(&self, plan: &Plan, draws: &TaskDraws, groups: &[Group]) -> Result<(Arm, Samples), Error> {
         let point = self.figures(&draws.once(), groups);
         let samples = draws.map(|weights| self.figures(weights, groups));
         let estimate = |value: Option<f64>, of: &dyn Fn(&Figures) -> Option<f64>| -> Option<Estimate> {
@@ -116,15 +117,18 @@ impl<'a> ArmCells<'a> {
             learning: self.learning(),
             cost: self.cost(),
         };
-        let auc = samples.iter().filter_map(|figures| figures.auc).collect();
-        Ok((arm, auc))
+        let kept = Samples {
+            auc: samples.iter().filter_map(|figures| figures.auc).collect(),
+            acc: samples.iter().map(|figures| figures.acc).collect(),
+        };
+        Ok((arm, kept))
     }
 
     /// Figures under weights of the test images, means over cells.
     fn figures(&self, weights: &Weights, groups: &[Group]) -> Figures {
         let cells = || self.cells.iter().map(|(cell, _, scores)| (scores, weights[&cell.fold].as_slice(), cell.fold));
         let classes = self.cells[0].1.classes.len();
-        let points = self.cells[0].2.operating_points().len();
+        let points = self.cells[0].2.operating_points();
         Figures {
             auc: mean_of_some(cells().map(|(scores, weights, _)| scores.auc(Some(weights)))),
             acc: mean(cells().map(|(scores, weights, _)| scores.acc(weights))),

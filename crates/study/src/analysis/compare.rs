@@ -13,7 +13,7 @@ pub(super) fn comparisons(plan: &Plan, cells: &[ArmCells<'_>], arms: &[Arm], sam
     };
     let find = |key: (usize, usize)| {
         let index = cells.iter().position(|arm| arm.whole_data_key() == Some(key))?;
-        Some((&cells[index], arms[index].auc?, samples.get(&key)?))
+        Some((&cells[index], arms[index].auc?, &samples.get(&key)?.auc))
     };
     let mut found = Vec::new();
     for &(backbone, method) in samples.keys().filter(|(_, method)| *method != reference) {

@@ -78,8 +78,16 @@ pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Resul
     })
 }
 
-/// Bootstrap samples of the macro AUC by backbone and method, at all training data.
-type ArmSamples = BTreeMap<(usize, usize), Vec<f64>>;
+/// Bootstrap samples of an arm.
+struct Samples {
+    /// Macro AUC; fewer than the draws where some leave it undefined.
+    auc: Vec<f64>,
+    /// Accuracy.
+    acc: Vec<f64>,
+}
+
+/// Samples by backbone and method, at all training data.
+type ArmSamples = BTreeMap<(usize, usize), Samples>;
 
 fn analyse_task(
     study: &Study,
@@ -117,10 +125,10 @@ fn analyse_task(
     arms.sort_by(|a, b| a.place().partial_cmp(&b.place()).expect("shares are numbers"));
     let mut samples = ArmSamples::new();
     for arm in &arms {
-        let (found, auc) = arm.describe(plan, &draws, &groups)?;
+        let (found, drawn) = arm.describe(plan, &draws, &groups)?;
         results.arms.push(found);
         if let Some(key) = arm.whole_data_key() {
-            samples.insert(key, auc);
+            samples.insert(key, drawn);
         }
     }
     results.comparisons = compare::comparisons(plan, &arms, &results.arms, &samples);

@@ -1,11 +1,10 @@
 //! Sums over tasks.
 
-use super::ArmSamples;
+use super::{ArmSamples, Samples};
 use crate::results::{Arm, Estimate, TaskResults, Total, Verdict};
 use crate::run::Study;
 use crate::scores::mean;
 use melo_eval::percentile_interval;
-use melo_train::Method;
 
 /// One line a backbone and method that have a result on all tasks.
 pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples]) -> Vec<Total> {
@@ -22,17 +21,21 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
                 continue;
             }
             let stored: u64 = arms.iter().map(|arm| arm.cost.stored_bytes).sum();
-            let shared = if settings.kind == Method::Full { 0 } else { 4 * facts.config.parameters() as u64 };
+            let shared = if settings.kind.trains_backbone() { 0 } else { 4 * facts.config.parameters() as u64 };
             let verdicts = tasks.iter().flat_map(|task| &task.comparisons);
             let verdicts = verdicts.filter(|c| c.backbone == *backbone_name && c.method == *method_name);
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();
-            let of_tasks: Vec<&Vec<f64>> = samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
+            let of_tasks: Vec<&Samples> = samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
+            let over_tasks = |value: fn(&Arm) -> Option<Estimate>, drawn: fn(&Samples) -> &Vec<f64>| {
+                let drawn: Vec<&Vec<f64>> = of_tasks.iter().map(|samples| drawn(samples)).collect();
+                mean_estimate(arms.iter().map(|arm| value(arm)), &drawn, plan.level)
+            };
             totals.push(Total {
                 backbone: backbone_name.clone(),
                 method: method_name.clone(),
                 tasks: arms.len(),
-                auc: auc(&arms, &of_tasks, plan.level),
-                acc: mean_estimate(arms.iter().map(|arm| arm.acc)),
+                auc: over_tasks(|arm| arm.auc, |samples| &samples.auc),
+                acc: over_tasks(|arm| arm.acc, |samples| &samples.acc),
                 storage_bytes: shared + stored,
                 non_inferior_tasks: (*method_name != plan.reference).then_some(good),
             });
@@ -41,21 +44,19 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
     totals
 }
 
-/// Mean over tasks; patients of each task are drawn independently.
-fn auc(arms: &[&Arm], samples: &[&Vec<f64>], level: f64) -> Option<Estimate> {
-    let value = mean_estimate(arms.iter().map(|arm| arm.auc))?;
+/// Mean over tasks; the patients of each task are drawn independently of the others'.
+fn mean_estimate(
+    estimates: impl Iterator<Item = Option<Estimate>>,
+    samples: &[&Vec<f64>],
+    level: f64,
+) -> Option<Estimate> {
+    let values: Vec<f64> = estimates.map(|estimate| Some(estimate?.value)).collect::<Option<_>>()?;
     let replicates = samples.iter().map(|samples| samples.len()).min().unwrap_or(0);
-    if replicates == 0 || samples.len() != arms.len() {
+    if replicates == 0 || samples.len() != values.len() {
         return None;
     }
     let mut means: Vec<f64> =
         (0..replicates).map(|replicate| mean(samples.iter().map(|samples| samples[replicate]))).collect();
     let (low, high) = percentile_interval(&mut means, level);
-    Some(Estimate { value, low, high })
-}
-
-/// Mean of the values where all are defined.
-fn mean_estimate(estimates: impl Iterator<Item = Option<Estimate>>) -> Option<f64> {
-    let values: Option<Vec<f64>> = estimates.map(|estimate| Some(estimate?.value)).collect();
-    values.filter(|values| !values.is_empty()).map(|values| mean(values.into_iter()))
+    Some(Estimate { value: mean(values.into_iter()), low, high })
 }
