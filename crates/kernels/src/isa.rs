@@ -1,5 +1,5 @@
-//! Which instruction set the vector loops run on: detected once, lowered by `MELO_ISA` for tests.
-//! (The `gemm` crate detects its own for matrix products.)
+//! Which instruction set the vector loops and the products in bfloat16 run on: detected once, lowered by `MELO_ISA` for tests.
+//! (The `gemm` crate detects its own for matrix products in f32.)
 
 use std::fmt;
 
@@ -12,11 +12,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with BF16: products in [`Precision::Bf16`](crate::Precision::Bf16) have their own instructions.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
     /// True when this machine can run it.
     pub fn is_available(self) -> bool {
@@ -32,22 +34,24 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
-    /// The fastest available instruction set, no faster than `MELO_ISA` (`portable`, `avx2`, `avx512`) where it is set.
+    /// The fastest available instruction set, no faster than `MELO_ISA` (the words of [`Isa`]'s `Display`) where it is set.
     ///
     /// # Panics
     /// When `MELO_ISA` holds another word: a forced test must not silently run on something else.
     pub fn detect() -> Isa {
         let ceiling = match std::env::var("MELO_ISA") {
-            Err(_) => Isa::Avx512,
+            Err(_) => Isa::Avx512Bf16,
             Ok(word) => *Isa::ALL
                 .iter()
                 .find(|isa| isa.to_string() == word)
-                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2 or avx512")),
+                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2, avx512 or avx512bf16")),
         };
         Isa::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Isa::Portable)
     }
@@ -59,6 +63,7 @@ impl fmt::Display for Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
         })
     }
 }

@@ -18,6 +18,7 @@
 //! A shape mismatch is a bug of the caller and panics.
 
 mod attention;
+mod bf16;
 mod gelu;
 mod isa;
 mod linear;
@@ -26,6 +27,8 @@ mod lowrank;
 mod mapped;
 mod math;
 mod norm;
+mod precision;
+mod skinny;
 mod softmax;
 mod table;
 mod view;
@@ -37,5 +40,6 @@ pub use linear::PackedWeight;
 pub use loss::{binary_cross_entropy, cross_entropy};
 pub use lowrank::{LowRankGradient, LowRankUpdate};
 pub use mapped::MappedFile;
+pub use precision::{Precision, UnknownPrecision};
 pub use table::Kernels;
 pub use view::{Mat, MatMut};

@@ -1,23 +1,32 @@
 //! Matrix products: `y = x Wᵀ + b` with a packed frozen weight, its gradients, and the general product below them.
 
+use crate::bf16::{Finish, Panels};
+use crate::precision::Precision;
 use crate::table::Kernels;
-use crate::view::{Mat, MatMut};
+use crate::view::{Mat, MatMut, assert_product};
+use std::sync::OnceLock;
 
 /// A weight `[out, in]` in the layout that the matrix product wants.
-///
-/// The portable layout is the row-major matrix itself.
 #[derive(Clone, Debug)]
 pub struct PackedWeight {
     rows: usize,
     cols: usize,
-    data: Vec<f32>,
+    layout: Layout,
+}
+
+#[derive(Clone, Debug)]
+enum Layout {
+    /// The row-major matrix itself.
+    F32(Vec<f32>),
+    /// Panels of the transpose, for `x Wᵀ`, and once a gradient was asked for those of the matrix, for `d_y W`.
+    Bf16 { forward: Panels, backward: OnceLock<Panels> },
 }
 
 impl PackedWeight {
-    /// Packs a dense row-major `[out, in]`.
+    /// Packs a dense row-major `[out, in]` in f32; [`Kernels::pack`] does it in the precision of a table.
     pub fn new(data: Vec<f32>, out: usize, input: usize) -> Self {
         assert!(out.checked_mul(input) == Some(data.len()), "{} values, expected [{out}, {input}]", data.len());
-        PackedWeight { rows: out, cols: input, data }
+        PackedWeight { rows: out, cols: input, layout: Layout::F32(data) }
     }
 
     /// Output features.
@@ -29,24 +38,11 @@ impl PackedWeight {
     pub fn in_features(&self) -> usize {
         self.cols
     }
-
-    fn mat(&self) -> Mat<'_> {
-        Mat::new(&self.data, self.rows, self.cols)
-    }
 }
 
 /// `c = keep · c + scale · a b` through the `gemm` crate, which picks its own micro-kernel.
-pub(crate) fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
-    assert!(
-        a.cols == b.rows && c.rows == a.rows && c.cols == b.cols,
-        "[{}, {}] · [{}, {}] into [{}, {}]",
-        a.rows,
-        a.cols,
-        b.rows,
-        b.cols,
-        c.rows,
-        c.cols
-    );
+fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
+    assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
     if c.rows == 0 || c.cols == 0 {
         return;
     }
@@ -81,7 +77,24 @@ pub(crate) fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_
 impl Kernels {
     /// `c = keep · c + scale · a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`; `c` is not read when `keep` is 0.
     pub fn matmul(&self, c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
-        (self.matmul)(c, keep, scale, a, b);
+        match self.precision {
+            Precision::F32 => matmul(c, keep, scale, a, b),
+            // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
+            Precision::Bf16 => unsafe { self.bf16.matmul(c, keep, scale, a, b) },
+        }
+    }
+
+    /// A dense row-major weight `[out, in]` for the products of this table's precision.
+    pub fn pack(&self, data: Vec<f32>, out: usize, input: usize) -> PackedWeight {
+        let weight = PackedWeight::new(data, out, input);
+        match (self.precision, &weight.layout) {
+            (Precision::Bf16, Layout::F32(data)) => {
+                // SAFETY: as in `matmul`.
+                let forward = unsafe { Panels::new(&self.bf16, Mat::new(data, out, input).t()) };
+                PackedWeight { layout: Layout::Bf16 { forward, backward: OnceLock::new() }, ..weight }
+            }
+            _ => weight,
+        }
     }
 
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.
@@ -98,23 +111,33 @@ impl Kernels {
         let (out, input) = (w.rows, w.cols);
         let m = x.len() / input;
         assert!(bias.is_empty() || bias.len() == out, "bias [{}] for [{out}, {input}]", bias.len());
-        if !bias.is_empty() {
-            for y in y.chunks_exact_mut(out) {
-                if add {
-                    y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                } else {
-                    y.copy_from_slice(bias);
-                }
+        let x = Mat::new(x, m, input);
+        match &w.layout {
+            Layout::F32(data) => {
+                set_bias(bias, y, add);
+                let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
+                matmul(MatMut::new(y, m, out), keep, 1.0, x, Mat::new(data, out, input).t());
+            }
+            Layout::Bf16 { forward, .. } => {
+                let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
+                // SAFETY: as in `matmul`.
+                unsafe { self.bf16.matmul_packed(MatMut::new(y, m, out), finish, x, forward.rhs()) };
             }
         }
-        let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
-        self.matmul(MatMut::new(y, m, out), keep, 1.0, Mat::new(x, m, input), w.mat().t());
     }
 
     /// `d_x = d_y W`; `d_y [m, out]`, `d_x [m, in]`.
     pub fn linear_backward(&self, d_y: &[f32], w: &PackedWeight, d_x: &mut [f32]) {
         let m = d_y.len() / w.rows;
-        self.matmul(MatMut::new(d_x, m, w.cols), 0.0, 1.0, Mat::new(d_y, m, w.rows), w.mat());
+        let (d_x, d_y) = (MatMut::new(d_x, m, w.cols), Mat::new(d_y, m, w.rows));
+        match &w.layout {
+            Layout::F32(data) => matmul(d_x, 0.0, 1.0, d_y, Mat::new(data, w.rows, w.cols)),
+            Layout::Bf16 { forward, backward } => {
+                let weight = backward.get_or_init(|| forward.transposed()).rhs();
+                // SAFETY: as in `matmul`.
+                unsafe { self.bf16.matmul_packed(d_x, Finish { keep: 0.0, scale: 1.0, bias: &[] }, d_y, weight) };
+            }
+        }
     }
 
     /// `d_w += d_yᵀ x`, `d_b += Σ d_y` over rows; `x [m, in]`, `d_y [m, out]`; an empty `d_b` is skipped.
@@ -126,6 +149,20 @@ impl Kernels {
             for d_y in d_y.chunks_exact(out) {
                 d_b.iter_mut().zip(d_y).for_each(|(b, d)| *b += d);
             }
+        }
+    }
+}
+
+/// The bias in every row of `y`, or added to it; an empty one is none.
+fn set_bias(bias: &[f32], y: &mut [f32], add: bool) {
+    if bias.is_empty() {
+        return;
+    }
+    for y in y.chunks_exact_mut(bias.len()) {
+        if add {
+            y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        } else {
+            y.copy_from_slice(bias);
         }
     }
 }

@@ -40,15 +40,10 @@ impl Kernels {
     pub fn lowrank(&self, update: LowRankUpdate<'_>, x: &[f32], y: &mut [f32], y_stride: usize, z: &mut Vec<f32>) {
         let (input, out, rank) = (update.input(), update.out(), update.rank);
         let m = x.len() / input;
-        z.resize(m * rank, 0.0);
-        self.matmul(MatMut::new(z, m, rank), 0.0, 1.0, Mat::new(x, m, input), Mat::new(update.a, rank, input).t());
-        self.matmul(
-            MatMut::strided(y, m, out, y_stride),
-            1.0,
-            update.scale,
-            Mat::new(z, m, rank),
-            Mat::new(update.b, out, rank).t(),
-        );
+        let (z, b, _) = scratch(z, m * rank, out * rank, 0);
+        transpose(update.b, rank, b);
+        self.dots(Mat::new(x, m, input), update.a, update.scale, z);
+        self.spread(z, b, MatMut::strided(y, m, out, y_stride));
     }
 
     /// Adds to the gradients of `A` and `B`, and `scale · (d_y B) A` to `d_x` where one is given.
@@ -67,14 +62,33 @@ impl Kernels {
         let m = x.len() / input;
         let x = Mat::new(x, m, input);
         let d_y = Mat::strided(d_y, m, out, d_y_stride);
-        let a = Mat::new(update.a, rank, input);
-        z.resize(m * rank, 0.0);
-        self.matmul(MatMut::new(z, m, rank), 0.0, update.scale, x, a.t());
-        self.matmul(MatMut::new(gradient.d_b, out, rank), 1.0, 1.0, d_y.t(), Mat::new(z, m, rank));
-        self.matmul(MatMut::new(z, m, rank), 0.0, update.scale, d_y, Mat::new(update.b, out, rank));
-        self.matmul(MatMut::new(gradient.d_a, rank, input), 1.0, 1.0, Mat::new(z, m, rank).t(), x);
-        if let Some(d_x) = d_x {
-            self.matmul(MatMut::new(d_x, m, input), 1.0, 1.0, Mat::new(z, m, rank), a);
+        let (z, b, d_b) = scratch(z, m * rank, out * rank, out * rank);
+        self.dots(x, update.a, update.scale, z);
+        d_b.fill(0.0);
+        self.gather(z, d_y, d_b);
+        for (r, d_b) in d_b.chunks_exact(out).enumerate() {
+            gradient.d_b[r..].iter_mut().step_by(rank).zip(d_b).for_each(|(sum, d)| *sum += d);
         }
+        transpose(update.b, rank, b);
+        self.dots(d_y, b, update.scale, z);
+        self.gather(z, x, gradient.d_a);
+        if let Some(d_x) = d_x {
+            self.spread(z, update.a, MatMut::new(d_x, m, input));
+        }
+    }
+}
+
+/// `A x` and two matrices in the shape of `Bᵀ`, side by side in one buffer.
+fn scratch(buffer: &mut Vec<f32>, z: usize, b: usize, d_b: usize) -> (&mut [f32], &mut [f32], &mut [f32]) {
+    buffer.resize(z + b + d_b, 0.0);
+    let (z, matrices) = buffer.split_at_mut(z);
+    let (b, d_b) = matrices.split_at_mut(b);
+    (z, b, d_b)
+}
+
+/// `x [n, cols]` to `y [cols, n]`.
+fn transpose(x: &[f32], cols: usize, y: &mut [f32]) {
+    for (column, y) in y.chunks_exact_mut((x.len() / cols).max(1)).enumerate() {
+        y.iter_mut().zip(x[column..].iter().step_by(cols)).for_each(|(y, x)| *y = *x);
     }
 }

@@ -1,24 +1,29 @@
-//! The table of kernels: the loops of `norm`, `softmax` and `gelu` compiled once for each instruction set.
+//! The table of kernels: the vector loops and the products in bfloat16, compiled once for each instruction set.
 
+use crate::bf16::{self, Engine, Finish, Lhs, Line, Rhs};
 use crate::gelu::Gelu;
 use crate::isa::Isa;
+use crate::precision::Precision;
 use crate::view::{Mat, MatMut};
-use crate::{gelu, linear, norm, softmax};
+use crate::{gelu, norm, skinny, softmax};
 use std::sync::OnceLock;
 
 type Layernorm = unsafe fn(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]);
 type LayernormBackward = unsafe fn(x: &[f32], gamma: &[f32], eps: f32, d_y: &[f32], d_x: &mut [f32]);
 type LayernormBackwardAffine = unsafe fn(x: &[f32], eps: f32, d_y: &[f32], d_gamma: &mut [f32], d_beta: &mut [f32]);
 
-/// Function pointers of one instruction set.
+/// Function pointers of one instruction set, and the precision of its matrix products.
 ///
 /// The pointers are `unsafe` because calling one on a machine without its instructions is undefined;
-/// [`Kernels::for_isa`] is the only way to a table and checks that first.
+/// [`Kernels::with`] is the only way to a table and checks that first.
 #[derive(Debug)]
 pub struct Kernels {
     /// The instruction set in use.
     pub isa: Isa,
-    pub(crate) matmul: fn(MatMut<'_>, f32, f32, Mat<'_>, Mat<'_>),
+    /// What goes into [`Kernels::matmul`], and so into attention and the gradients of weights. A packed weight has its
+    /// own; low-rank updates are always in f32.
+    pub precision: Precision,
+    pub(crate) bf16: Engine,
     layernorm: Layernorm,
     layernorm_backward: LayernormBackward,
     layernorm_backward_affine: LayernormBackwardAffine,
@@ -26,11 +31,14 @@ pub struct Kernels {
     softmax_backward: unsafe fn(&[f32], &mut [f32], usize, f32),
     gelu: unsafe fn(Gelu, &[f32], &mut [f32]),
     gelu_backward: unsafe fn(Gelu, &[f32], &mut [f32]),
+    dots: unsafe fn(Mat<'_>, &[f32], f32, &mut [f32]),
+    spread: unsafe fn(&[f32], &[f32], MatMut<'_>),
+    gather: unsafe fn(&[f32], Mat<'_>, &mut [f32]),
 }
 
-/// Compiles every vector loop with the named target features and collects them in a table.
+/// Compiles every loop with the named target features and collects them in a table a precision.
 macro_rules! stamp {
-    ($table:ident, $isa:expr $(, $feature:literal)?) => {
+    ($table:ident, $isa:expr, $bf16:ident $(, $feature:literal)?) => {
         mod $table {
             use super::*;
 
@@ -62,49 +70,99 @@ macro_rules! stamp {
             fn gelu_backward(kind: Gelu, x: &[f32], d: &mut [f32]) {
                 gelu::backward(kind, x, d)
             }
+            $(#[target_feature(enable = $feature)])?
+            fn dots(x: Mat<'_>, few: &[f32], scale: f32, z: &mut [f32]) {
+                skinny::dots(x, few, scale, z)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
+                skinny::spread(z, few, y)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn gather(z: &[f32], x: Mat<'_>, few: &mut [f32]) {
+                skinny::gather(z, x, few)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn lhs(x: Mat<'_>, words: &mut [u32]) {
+                bf16::$bf16::lhs(x, words)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn rhs(x: Mat<'_>, lines: &mut [Line]) {
+                bf16::$bf16::rhs(x, lines)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
+                bf16::$bf16::product(lhs, rhs, finish, c)
+            }
 
-            pub(super) static TABLE: Kernels = Kernels {
-                isa: $isa,
-                matmul: linear::matmul,
-                layernorm,
-                layernorm_backward,
-                layernorm_backward_affine,
-                softmax,
-                softmax_backward,
-                gelu,
-                gelu_backward,
-            };
+            const fn table(precision: Precision) -> Kernels {
+                Kernels {
+                    isa: $isa,
+                    precision,
+                    bf16: Engine { lhs, rhs, product },
+                    layernorm,
+                    layernorm_backward,
+                    layernorm_backward_affine,
+                    softmax,
+                    softmax_backward,
+                    gelu,
+                    gelu_backward,
+                    dots,
+                    spread,
+                    gather,
+                }
+            }
+            /// In the order of [`Precision::ALL`].
+            pub(super) static TABLES: [Kernels; 2] = [table(Precision::F32), table(Precision::Bf16)];
         }
     };
 }
 
-stamp!(portable, Isa::Portable);
+stamp!(portable, Isa::Portable, portable);
 #[cfg(target_arch = "x86_64")]
-stamp!(avx2, Isa::Avx2, "avx2,fma");
+stamp!(avx2, Isa::Avx2, portable, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512, Isa::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+stamp!(avx512, Isa::Avx512, portable, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+stamp!(avx512bf16, Isa::Avx512Bf16, x86, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma");
 
 impl Kernels {
-    /// The table of [`Isa::detect`], found once.
-    pub fn detect() -> &'static Kernels {
-        static DETECTED: OnceLock<&'static Kernels> = OnceLock::new();
-        DETECTED.get_or_init(|| Kernels::for_isa(Isa::detect()).unwrap_or(&portable::TABLE))
+    /// The table of [`Isa::detect`], found once, in this precision.
+    pub fn detect(precision: Precision) -> &'static Kernels {
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        let isa = *DETECTED.get_or_init(Isa::detect);
+        Kernels::with(isa, precision).unwrap_or(&portable::TABLES[precision as usize])
     }
 
-    /// The table of one instruction set, none where this machine lacks it.
+    /// The table of one instruction set in f32, none where this machine lacks it.
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
+        Kernels::with(isa, Precision::F32)
+    }
+
+    /// The table of one instruction set and precision, none where this machine lacks the instructions.
+    ///
+    /// Every instruction set has bfloat16: without instructions for it, the same roundings are made by others.
+    pub fn with(isa: Isa, precision: Precision) -> Option<&'static Kernels> {
         if !isa.is_available() {
             return None;
         }
-        match isa {
-            Isa::Portable => Some(&portable::TABLE),
+        let tables = match isa {
+            Isa::Portable => &portable::TABLES,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(&avx2::TABLE),
+            Isa::Avx2 => &avx2::TABLES,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Some(&avx512::TABLE),
+            Isa::Avx512 => &avx512::TABLES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => &avx512bf16::TABLES,
             #[cfg(not(target_arch = "x86_64"))]
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(&tables[precision as usize])
+    }
+
+    /// The same instruction set in f32, for what is small and steers everything: heads.
+    pub fn in_f32(&self) -> &'static Kernels {
+        Kernels::for_isa(self.isa).unwrap_or(&portable::TABLES[0])
     }
 
     /// LayerNorm of rows: `y = (x - mean) / sqrt(var + eps) · gamma + beta`; `x, y [m, d]`, `gamma, beta [d]`.
@@ -147,5 +205,23 @@ impl Kernels {
     pub fn gelu_backward(&self, kind: Gelu, x: &[f32], d: &mut [f32]) {
         // SAFETY: as in `layernorm`.
         unsafe { (self.gelu_backward)(kind, x, d) }
+    }
+
+    /// `z = scale · x fewᵀ`; `x [m, k]`, `few [r, k]`, `z [m, r]`.
+    pub(crate) fn dots(&self, x: Mat<'_>, few: &[f32], scale: f32, z: &mut [f32]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.dots)(x, few, scale, z) }
+    }
+
+    /// `y += z few`; `z [m, r]`, `few [r, n]`, `y [m, n]`.
+    pub(crate) fn spread(&self, z: &[f32], few: &[f32], y: MatMut<'_>) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.spread)(z, few, y) }
+    }
+
+    /// `few += zᵀ x`; `z [m, r]`, `x [m, n]`, `few [r, n]`.
+    pub(crate) fn gather(&self, z: &[f32], x: Mat<'_>, few: &mut [f32]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.gather)(z, x, few) }
     }
 }

@@ -74,3 +74,8 @@ impl<'a> MatMut<'a> {
         MatMut { data, rows, cols, row_stride }
     }
 }
+
+/// Asserts that `a b` has the shape of `c`; shapes are `(rows, columns)`.
+pub(crate) fn assert_product(c: &MatMut<'_>, (m, k): (usize, usize), (k_b, n): (usize, usize)) {
+    assert!(k == k_b && c.rows == m && c.cols == n, "[{m}, {k}] · [{k_b}, {n}] into [{}, {}]", c.rows, c.cols);
+}

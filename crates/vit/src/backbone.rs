@@ -7,7 +7,7 @@ use crate::head::Head;
 use crate::preprocess::Preprocess;
 use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, write_tensors};
 use crate::weights::Weights;
-use melo_kernels::{Kernels, PackedWeight};
+use melo_kernels::{Kernels, PackedWeight, Precision};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -188,35 +188,48 @@ fn read_classifier(
 }
 
 impl Backbone {
-    /// Reads, checks, digests and packs a checkpoint file.
+    /// Reads, checks, digests and packs a checkpoint file, for products in f32.
     ///
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Ok(Backbone::new(Checkpoint::read(path)?))
+        Backbone::load_with(path, Precision::F32)
     }
 
-    /// Digests and packs a checkpoint.
+    /// As [`Backbone::load`], for products in this precision.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn load_with(path: &Path, precision: Precision) -> Result<Self, Error> {
+        Ok(Backbone::new_with(Checkpoint::read(path)?, precision))
+    }
+
+    /// Digests and packs a checkpoint, for products in f32.
     pub fn new(checkpoint: Checkpoint) -> Self {
-        let Checkpoint { name, config, preprocess, weights, classifier } = checkpoint;
-        let digest = digest(&config, &weights);
-        let weights = weights.pack(&config);
-        Backbone { name, config, preprocess, classifier, weights, kernels: Kernels::detect(), digest }
+        Backbone::new_with(checkpoint, Precision::F32)
     }
 
-    /// Packs weights that are being trained: no digest is taken, since they change with every step.
+    /// As [`Backbone::new`], for products in this precision. The digest is of the weights as they were read.
+    pub fn new_with(checkpoint: Checkpoint, precision: Precision) -> Self {
+        let digest = digest(&checkpoint.config, &checkpoint.weights);
+        Backbone { digest, ..Backbone::pack(checkpoint, precision) }
+    }
+
+    /// Packs weights that are being trained, for products in f32: no digest is taken, since they change with every step.
     pub fn in_training(checkpoint: &Checkpoint) -> Self {
-        let Checkpoint { name, config, preprocess, weights, .. } = checkpoint.clone();
-        let weights = weights.pack(&config);
-        Backbone {
-            name,
-            config,
-            preprocess,
-            classifier: None,
-            weights,
-            kernels: Kernels::detect(),
-            digest: String::new(),
-        }
+        Backbone::in_training_with(checkpoint, Precision::F32)
+    }
+
+    /// As [`Backbone::in_training`], for products in this precision. The trained weights themselves stay f32.
+    pub fn in_training_with(checkpoint: &Checkpoint, precision: Precision) -> Self {
+        Backbone::pack(Checkpoint { classifier: None, ..checkpoint.clone() }, precision)
+    }
+
+    fn pack(checkpoint: Checkpoint, precision: Precision) -> Self {
+        let Checkpoint { name, config, preprocess, weights, classifier } = checkpoint;
+        let kernels = Kernels::detect(precision);
+        let weights = weights.pack(&config, kernels);
+        Backbone { name, config, preprocess, classifier, weights, kernels, digest: String::new() }
     }
 
     /// SHA-256 (hex) of everything that determines this backbone's features: architecture and every parameter.
@@ -234,6 +247,11 @@ impl Backbone {
     /// The instruction set in use.
     pub fn isa(&self) -> melo_kernels::Isa {
         self.kernels.isa
+    }
+
+    /// The precision of the matrix products.
+    pub fn precision(&self) -> Precision {
+        self.kernels.precision
     }
 
     /// Checks that images of side `size` can be tiled by patches.

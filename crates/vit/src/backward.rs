@@ -124,9 +124,10 @@ impl Backbone {
         let (n, c, width) = (shape.images, head.classes(), self.config.feature_width());
         let d_features = &mut buffers.backward.d_features;
         resize(d_features, n * width);
-        self.kernels.linear_backward_weight(&buffers.features, d_logits, &mut gradient.weight, &mut gradient.bias, c);
+        let k = self.kernels.in_f32();
+        k.linear_backward_weight(&buffers.features, d_logits, &mut gradient.weight, &mut gradient.bias, c);
         let weight = Mat::new(&head.weight, c, width);
-        self.kernels.matmul(MatMut::new(d_features, n, width), 0.0, 1.0, Mat::new(d_logits, n, c), weight);
+        k.matmul(MatMut::new(d_features, n, width), 0.0, 1.0, Mat::new(d_logits, n, c), weight);
     }
 
     /// Features' gradient to the residual stream's, `d_x [m, d]`.

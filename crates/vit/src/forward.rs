@@ -168,7 +168,7 @@ impl Backbone {
         for row in logits.chunks_exact_mut(classes) {
             row.copy_from_slice(&segment.head.bias);
         }
-        self.kernels.matmul(
+        self.kernels.in_f32().matmul(
             MatMut::new(logits, images, classes),
             1.0,
             1.0,

@@ -2,7 +2,8 @@
 
 use crate::config::VitConfig;
 use crate::positions;
-use melo_kernels::PackedWeight;
+use melo_kernels::{Kernels, PackedWeight};
+use rayon::prelude::*;
 
 /// A linear layer; an empty bias is none.
 #[derive(Clone, Debug)]
@@ -65,8 +66,8 @@ impl Linear {
         Linear { weight: vec![0.0; out * input], bias: vec![0.0; if bias { out } else { 0 }] }
     }
 
-    fn pack(self, out: usize, input: usize) -> Linear<PackedWeight> {
-        Linear { weight: PackedWeight::new(self.weight, out, input), bias: self.bias }
+    fn pack(self, kernels: &Kernels, out: usize, input: usize) -> Linear<PackedWeight> {
+        Linear { weight: kernels.pack(self.weight, out, input), bias: self.bias }
     }
 }
 
@@ -142,25 +143,25 @@ impl Weights {
     }
 
     /// The same parameters in the layout that the matrix product wants.
-    pub(crate) fn pack(self, config: &VitConfig) -> Weights<PackedWeight> {
+    pub(crate) fn pack(self, config: &VitConfig, kernels: &Kernels) -> Weights<PackedWeight> {
         let (d, hidden) = (config.width, config.mlp_hidden);
         let pack_block = |block: Block| Block {
             norm1: block.norm1,
-            qkv: block.qkv.pack(3 * d, d),
-            proj: block.proj.pack(d, d),
+            qkv: block.qkv.pack(kernels, 3 * d, d),
+            proj: block.proj.pack(kernels, d, d),
             norm2: block.norm2,
-            fc1: block.fc1.pack(hidden, d),
-            fc2: block.fc2.pack(d, hidden),
+            fc1: block.fc1.pack(kernels, hidden, d),
+            fc2: block.fc2.pack(kernels, d, hidden),
         };
         Weights {
             cls_token: self.cls_token,
             dist_token: self.dist_token,
             pos_embed: self.pos_embed,
-            patch_embed: self.patch_embed.pack(d, 3 * config.patch * config.patch),
+            patch_embed: self.patch_embed.pack(kernels, d, 3 * config.patch * config.patch),
             norm_pre: self.norm_pre,
             norm: self.norm,
             fc_norm: self.fc_norm,
-            blocks: self.blocks.into_iter().map(pack_block).collect(),
+            blocks: self.blocks.into_par_iter().map(pack_block).collect(),
         }
     }
 }
