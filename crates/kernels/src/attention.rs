@@ -86,10 +86,25 @@ impl Kernels {
         }
     }
 
-    fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
+    /// Probabilities `p [t, t]` of one head, `softmax(q_h k_hᵀ / √(d/h))` row by row, from `qkv [t, 3d]` of one image.
+    pub fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
         let t = shape.tokens;
         let (q, k) = (shape.part(qkv, 0, head), shape.part(qkv, 1, head));
         self.matmul(MatMut::new(p, t, t), 0.0, 1.0, q, k.t());
         self.softmax(p, t, shape.scale());
+    }
+    /// Gradient `d_p [t, t]` of one head's probabilities, `d_o_h v_hᵀ`, from `qkv [t, 3d]` and `d_o [t, d]` of one image.
+    pub fn attention_probabilities_backward(
+        &self,
+        shape: AttentionShape,
+        qkv: &[f32],
+        d_o: &[f32],
+        head: usize,
+        d_p: &mut [f32],
+    ) {
+        let AttentionShape { tokens: t, width, .. } = shape;
+        shape.check(qkv, d_o);
+        let d_o = Mat::strided(&d_o[head * shape.head_width()..], t, shape.head_width(), width);
+        self.matmul(MatMut::new(d_p, t, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
     }
 }

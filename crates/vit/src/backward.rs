@@ -66,9 +66,9 @@ impl Gradients {
 }
 
 /// What is trained, and where its gradients go.
-struct Training<'a> {
-    adapter: &'a Adapter,
-    gradients: &'a mut Gradients,
+pub(crate) struct Training<'a> {
+    pub(crate) adapter: &'a Adapter,
+    pub(crate) gradients: &'a mut Gradients,
 }
 
 /// The low-rank matrices with their gradients, and scratch for `A x`.
@@ -113,7 +113,8 @@ impl Backbone {
         }
     }
 
-    fn head_backward(
+    /// Logits' gradient to the features'.
+    pub(crate) fn head_backward(
         &self,
         shape: GroupShape<'_>,
         head: &Head,
@@ -131,7 +132,12 @@ impl Backbone {
     }
 
     /// Features' gradient to the residual stream's, `d_x [m, d]`.
-    fn pool_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, mut weights: Option<&mut Weights>) {
+    pub(crate) fn pool_backward(
+        &self,
+        shape: GroupShape<'_>,
+        buffers: &mut Buffers,
+        mut weights: Option<&mut Weights>,
+    ) {
         let d = self.config.width;
         let prefix = self.config.prefix_tokens();
         let Buffers { x, pooled, backward, .. } = buffers;
@@ -173,7 +179,8 @@ impl Backbone {
         }
     }
 
-    fn block_backward(
+    /// Residual stream's gradient from a block's output to its input; leaves in `d_o` that of the attention's output.
+    pub(crate) fn block_backward(
         &self,
         index: usize,
         shape: GroupShape<'_>,

@@ -103,6 +103,52 @@ impl Problem for Attention {
     }
 }
 
+/// The probabilities of every head, or the gradient of them, `[h, t, t]`.
+#[derive(Debug)]
+struct Probabilities(Attention);
+
+impl Problem for Probabilities {
+    fn steps(&self) -> usize {
+        16 + self.0.tokens + self.0.head_width()
+    }
+
+    fn reference(&self) -> Vec<Exact> {
+        let Attention { backward, tokens: t, heads, width: d, .. } = self.0;
+        let (w, (qkv, d_o)) = (self.0.head_width(), self.0.inputs());
+        let (qkv, d_o) = (exact(&qkv), exact(&d_o));
+        let d_p =
+            |head: usize, at: usize| sum(w, |l| d_o[at / t * d + head * w + l] * qkv[self.0.at(2, head, at % t, l)]);
+        (0..heads)
+            .flat_map(|head| match backward {
+                true => (0..t * t).map(|at| d_p(head, at)).collect(),
+                false => self.0.probabilities(&qkv, head),
+            })
+            .collect()
+    }
+
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let (qkv, d_o) = self.0.inputs();
+        let (t, shape) = (self.0.tokens, self.0.shape());
+        let mut all = vec![f32::NAN; self.0.heads * t * t];
+        for (head, p) in all.chunks_exact_mut(t * t).enumerate() {
+            match self.0.backward {
+                true => kernels.attention_probabilities_backward(shape, &qkv, &d_o, head, p),
+                false => kernels.attention_probabilities(shape, &qkv, head, p),
+            }
+        }
+        all
+    }
+}
+
+#[test]
+fn probabilities_and_their_gradient_are_their_formulas() {
+    for (backward, tokens) in [false, true].into_iter().flat_map(|backward| [1, 2, 5, 197].map(|t| (backward, t))) {
+        for (heads, width) in [(1, 1), (1, 3), (2, 6), (1, 17), (3, 48), (3, 192)] {
+            Probabilities(Attention { backward, tokens, heads, width, spread: 2.0 }).check();
+        }
+    }
+}
+
 #[test]
 fn attention_and_its_gradient_are_their_formulas() {
     for backward in [false, true] {
