@@ -1,5 +1,6 @@
 //! Comparisons of methods: tasks × backbones × methods × seeds × folds, honest statistics, a report.
 
+pub mod report;
 mod results;
 
 pub use results::*;
