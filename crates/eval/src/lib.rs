@@ -14,6 +14,7 @@
 mod auc;
 mod error;
 mod metrics;
+pub mod plot;
 mod table;
 
 pub use auc::roc_auc;

@@ -8,15 +8,18 @@
 //! ```
 
 mod analysis;
+mod audit;
 mod calibration;
 mod cell;
 mod error;
 mod examples;
 mod method;
 mod plan;
+pub mod report;
 mod results;
 mod run;
 mod scores;
+mod shortcut;
 mod store;
 mod subgroup;
 

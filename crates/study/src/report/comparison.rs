@@ -1,0 +1,185 @@
+//! The main comparison: every method on every task, and its difference to the reference.
+
+use melo_eval::plot::{Axis, Element, Forest, ForestRow};
+
+use super::legend::panel;
+use super::page::{Part, note};
+use super::table::{Table, estimate, figure, figure_with, name_of_series};
+use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
+use super::words::{NOTHING, interval, level, number, p_equals, p_value, signed, signed_interval};
+use crate::{Comparison, Results, Verdict};
+
+pub(super) fn part(results: &Results) -> Option<Part> {
+    let table = main_table(results)?;
+    let forests = forests(results);
+    let mut content = vec![table];
+    if !forests.is_empty() {
+        content.push(note(reading(results)));
+        content.push(Element::new("div").class("panels large").children(forests));
+    }
+    content.extend(means(results));
+    content.extend(tests(results));
+    Some(Part { id: "comparison", heading: "Comparison", content })
+}
+
+fn main_table(results: &Results) -> Option<Element> {
+    let study = &results.study;
+    let caption = format!(
+        "Test macro AUC, accuracy and difference of AUC to {}, with {} intervals",
+        study.reference,
+        level(study.level)
+    );
+    let difference = format!("AUC − {}", study.reference);
+    let mut table = Table::new(&caption, &["method", "AUC", "accuracy", &difference, "verdict"]);
+    for task in &results.tasks {
+        for backbone in backbones(results) {
+            let arms = arms_on(results, task, backbone);
+            if arms.is_empty() {
+                continue;
+            }
+            table.group(&task_on_backbone(results, task, backbone));
+            for arm in arms {
+                let found = comparison(task, &arm.method, backbone);
+                let difference = match found {
+                    Some(found) => figure_with(signed(found.difference.value), signed_interval(&found.difference)),
+                    None => figure(NOTHING),
+                };
+                let verdict = match found {
+                    Some(found) => verdict_cell(results, found),
+                    None if arm.method == study.reference => Element::new("td").class("num soft").text("reference"),
+                    None => figure(NOTHING),
+                };
+                let cells = [estimate(arm.auc.as_ref(), None), estimate(arm.acc.as_ref(), None), difference, verdict];
+                table.row(name_of_series(&arm.method, series(results, &arm.method)), cells);
+            }
+        }
+    }
+    table.draw()
+}
+
+fn verdict_cell(results: &Results, found: &Comparison) -> Element {
+    let lost =
+        lost_to_holm(results, found).then(|| Element::new("small").class("remark").text("not after Holm's correction"));
+    Element::new("td").class("num").child(badge(found.verdict)).children(lost)
+}
+
+/// A verdict as a word with its sign.
+pub(super) fn badge(verdict: Verdict) -> Element {
+    let sign = Element::new("span").with("aria-hidden", "true").text(format!("{} ", verdict.sign()));
+    Element::new("span").class(format!("verdict {}", verdict.word())).child(sign).text(verdict.word())
+}
+
+/// One forest plot a method and backbone, all on one axis.
+fn forests(results: &Results) -> Vec<Element> {
+    let study = &results.study;
+    let all = results.tasks.iter().flat_map(|task| &task.comparisons);
+    let ends = all.flat_map(|found| [found.difference.low, found.difference.value, found.difference.high]);
+    let title = format!("difference of test macro AUC to {}", study.reference);
+    let Some(axis) = Axis::around(title, ends.chain([0.0, -study.margin]), 6) else { return Vec::new() };
+    let mut drawn = Vec::new();
+    for method in others(results) {
+        for backbone in backbones(results) {
+            let name = on_backbone(results, method, backbone);
+            let rows: Vec<_> = results
+                .tasks
+                .iter()
+                .filter_map(|task| Some(forest_row(results, &task.name, comparison(task, method, backbone)?)))
+                .collect();
+            let described = rows.iter().map(|row| format!("{}: {}", row.label, row.shown)).collect::<Vec<_>>();
+            let forest = Forest {
+                title: format!("{name} against {}", study.reference),
+                description: described.join("; "),
+                width: 340.0,
+                axis: axis.clone(),
+                zero: Some((0.0, "equal".into())),
+                margin: (study.margin > 0.0).then(|| (-study.margin, format!("−{} ", study.margin))),
+                rows,
+            };
+            drawn.extend(forest.draw().map(|chart| panel(&forest.title, None, chart)));
+        }
+    }
+    drawn
+}
+
+fn forest_row(results: &Results, task: &str, found: &Comparison) -> ForestRow {
+    ForestRow {
+        label: task.to_owned(),
+        shown: format!("{} {}", signed(found.difference.value), signed_interval(&found.difference)),
+        series: series(results, &found.method),
+        value: found.difference.value,
+        low: found.difference.low,
+        high: found.difference.high,
+        hollow: found.verdict == Verdict::Inconclusive,
+    }
+}
+
+fn reading(results: &Results) -> String {
+    format!(
+        "Right of the solid line the method is better than {}. An interval that stays right of the dashed line (a loss of {}) \
+         shows non-inferiority, one that stays right of the solid line superiority; hollow markers are inconclusive. Verdicts \
+         follow from each task's own interval; where they do not survive Holm's correction over all tasks, the table says so.",
+        results.study.reference, results.study.margin
+    )
+}
+
+/// Means over tasks.
+fn means(results: &Results) -> Option<Element> {
+    let mut table = Table::new("Mean over tasks", &["method", "tasks", "AUC", "accuracy", "non-inferior on"]);
+    for total in results.totals.iter().filter(|total| total.tasks > 0) {
+        let passed = total.non_inferior_tasks.map_or(NOTHING.to_owned(), |tasks| format!("{tasks} of {}", total.tasks));
+        table.row(
+            name_of_series(&on_backbone(results, &total.method, &total.backbone), series(results, &total.method)),
+            [
+                figure(total.tasks.to_string()),
+                estimate(total.auc.as_ref(), None),
+                estimate(total.acc.as_ref(), None),
+                figure(passed),
+            ],
+        );
+    }
+    table.draw()
+}
+
+/// The p values behind the verdicts.
+fn tests(results: &Results) -> Option<Element> {
+    let study = &results.study;
+    let columns = ["method", "p difference", "Holm", "p DeLong", "p inferior", "Holm"];
+    let caption = format!(
+        "Tests behind the verdicts: no difference to {} (two-sided), inferior by more than {} (one-sided)",
+        study.reference, study.margin
+    );
+    let mut table = Table::new(&caption, &columns);
+    for task in &results.tasks {
+        if !task.comparisons.is_empty() {
+            table.group(&task.name);
+        }
+        for found in &task.comparisons {
+            let name = on_backbone(results, &found.method, &found.backbone);
+            let delong = found.p_delong.map_or(NOTHING.to_owned(), p_value);
+            let cells = [
+                p_value(found.p),
+                p_value(found.p_holm),
+                delong,
+                p_value(found.p_inferior),
+                p_value(found.p_inferior_holm),
+            ];
+            table.row(name_of_series(&name, series(results, &found.method)), cells.map(figure));
+        }
+    }
+    table.draw()
+}
+
+/// `−0.012 [−0.031, +0.006], p = 0.21 (Holm)`: a comparison in a line.
+pub(super) fn line(found: &Comparison) -> String {
+    format!(
+        "{} {}, {} after Holm's correction",
+        signed(found.difference.value),
+        signed_interval(&found.difference),
+        p_equals(found.p_holm)
+    )
+}
+
+/// `0.912 [0.890, 0.931]` for a summary.
+pub(super) fn short_estimate(found: &crate::Estimate) -> String {
+    format!("{} {}", number(found.value, 3), interval(found))
+}

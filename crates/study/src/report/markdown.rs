@@ -1,0 +1,157 @@
+//! The main tables as Markdown, for a paper or an issue.
+
+use super::costs::of_methods;
+use super::headline::{answer, compared, unfinished_sentence};
+use super::method::sentences;
+use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone};
+use super::words::{NOTHING, estimate, level, p_value, signed, signed_interval};
+use crate::{Comparison, Results};
+
+/// The report as Markdown: the answer, the main comparison with intervals and verdicts, the tests, the costs, and how the
+/// figures were made. Tables are of GitHub's kind.
+pub fn markdown(results: &Results) -> String {
+    let study = &results.study;
+    let mut out = format!("# {}\n\n{}\n", escaped(&study.name), escaped(&compared(results)));
+    let sentences_of = answer(results).into_iter().chain(unfinished_sentence(results));
+    for sentence in sentences_of {
+        out.push_str(&format!("\n{}\n", escaped(&sentence)));
+    }
+    for failure in &study.failures {
+        out.push_str(&format!("\n- {}: {}", escaped(&failure.cell), escaped(&failure.reason)));
+    }
+    if !study.failures.is_empty() {
+        out.push('\n');
+    }
+    section(&mut out, "Comparison", &comparisons(results));
+    let note = format!(
+        "Test figures with {} intervals. † The verdict does not survive Holm's correction over tasks.",
+        level(study.level)
+    );
+    out.push_str(&format!("\n{}\n", escaped(&note)));
+    section(&mut out, "Mean over tasks", &means(results));
+    section(&mut out, "Tests", &tests(results));
+    section(&mut out, "Costs", &costs(results));
+    out.push_str("\n## How this was made\n");
+    for sentence in sentences(results) {
+        out.push_str(&format!("\n{}\n", escaped(&sentence)));
+    }
+    out
+}
+
+fn section(out: &mut String, heading: &str, rows: &[Vec<String>]) {
+    let [head, body @ ..] = rows else { return };
+    if body.is_empty() {
+        return;
+    }
+    out.push_str(&format!("\n## {heading}\n\n"));
+    push_row(out, head);
+    out.push_str(&format!("|{}\n", "---|".repeat(head.len())));
+    body.iter().for_each(|row| push_row(out, row));
+}
+
+fn push_row(out: &mut String, cells: &[String]) {
+    let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
+    out.push_str(&format!("| {} |\n", cells.join(" | ")));
+}
+
+fn headed(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn comparisons(results: &Results) -> Vec<Vec<String>> {
+    let reference = &results.study.reference;
+    let mut rows =
+        vec![headed(&["task", "method", "AUC", "accuracy", &format!("AUC − {reference}"), "p (Holm)", "verdict"])];
+    for task in &results.tasks {
+        for backbone in backbones(results) {
+            for arm in arms_on(results, task, backbone) {
+                let found = comparison(task, &arm.method, backbone);
+                let of = |show: &dyn Fn(&Comparison) -> String| found.map_or(NOTHING.to_owned(), show);
+                let verdict = |found: &Comparison| {
+                    format!("{}{}", found.verdict.word(), if lost_to_holm(results, found) { " †" } else { "" })
+                };
+                rows.push(vec![
+                    task.name.clone(),
+                    on_backbone(results, &arm.method, backbone),
+                    estimate(arm.auc.as_ref()),
+                    estimate(arm.acc.as_ref()),
+                    of(&|found| format!("{} {}", signed(found.difference.value), signed_interval(&found.difference))),
+                    of(&|found| p_value(found.p_holm)),
+                    if arm.method == *reference { "reference".into() } else { of(&verdict) },
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+fn means(results: &Results) -> Vec<Vec<String>> {
+    let mut rows = vec![headed(&["method", "tasks", "AUC", "accuracy", "non-inferior on"])];
+    for total in results.totals.iter().filter(|total| total.tasks > 0) {
+        rows.push(vec![
+            on_backbone(results, &total.method, &total.backbone),
+            total.tasks.to_string(),
+            estimate(total.auc.as_ref()),
+            estimate(total.acc.as_ref()),
+            total.non_inferior_tasks.map_or(NOTHING.to_owned(), |tasks| tasks.to_string()),
+        ]);
+    }
+    rows
+}
+
+fn tests(results: &Results) -> Vec<Vec<String>> {
+    let heads = ["task", "method", "p", "p (Holm)", "p (DeLong)", "p inferior", "p inferior (Holm)"];
+    let mut rows = vec![headed(&heads)];
+    for task in &results.tasks {
+        for found in &task.comparisons {
+            rows.push(vec![
+                task.name.clone(),
+                on_backbone(results, &found.method, &found.backbone),
+                p_value(found.p),
+                p_value(found.p_holm),
+                found.p_delong.map_or(NOTHING.to_owned(), p_value),
+                p_value(found.p_inferior),
+                p_value(found.p_inferior_holm),
+            ]);
+        }
+    }
+    rows
+}
+
+fn costs(results: &Results) -> Vec<Vec<String>> {
+    let heads =
+        ["method", "trained parameters", "%", "stored a task", "stored, all tasks", "peak memory", "s/epoch", "epochs"];
+    let mut rows = vec![headed(&heads)];
+    rows.extend(of_methods(results).iter().map(|method| {
+        vec![
+            method.name.clone(),
+            method.parameters(),
+            method.percent(),
+            method.stored(),
+            method.all_tasks(),
+            method.memory(),
+            method.epoch_seconds(),
+            method.epochs(),
+        ]
+    }));
+    rows
+}
+
+/// `text` on one line, with everything that Markdown or HTML would read as markup escaped.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(' '),
+            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
+            '<' => out.push_str("&lt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,86 @@
+//! How the figures were made, and with what.
+
+use melo_eval::plot::Element;
+
+use super::page::{Part, paragraph};
+use super::table::{Table, figure, name, words};
+use super::words::{bytes, count, level, list, plural};
+use crate::Results;
+
+pub(super) fn part(results: &Results) -> Option<Part> {
+    let mut content: Vec<_> = sentences(results).into_iter().map(paragraph).collect();
+    content.extend(methods(results));
+    content.extend(digests(results));
+    content.push(facts(results));
+    Some(Part { id: "method", heading: "How this was made", content })
+}
+
+/// How intervals, p values and verdicts were made.
+pub(super) fn sentences(results: &Results) -> Vec<String> {
+    let study = &results.study;
+    let seeds: Vec<_> = study.seeds.iter().map(u64::to_string).collect();
+    let splits = match study.folds {
+        0 => "on the splits of the manifests".to_owned(),
+        folds => format!("on {} by patient", plural(folds, "fold", "folds")),
+    };
+    let word = if seeds.len() == 1 { "seed" } else { "seeds" };
+    let (reference, margin) = (&study.reference, study.margin);
+    vec![
+        format!(
+            "Each method was trained on each task with {word} {} {splits}; these cells are averaged. The epoch with the best \
+             validation macro AUC counts; the test split was used once, for the figures here.",
+            list(&seeds)
+        ),
+        format!(
+            "Intervals are at the {} level, by the percentile bootstrap with {} replicates: patients are drawn with replacement \
+             (images where the manifest names no patient), and all of a patient's images go with them. Differences are paired: \
+             both methods see the same patients in a replicate.",
+            level(study.level),
+            count(study.replicates as u64)
+        ),
+        format!(
+            "Macro AUC is the mean over classes of the one-vs-rest AUC; a class without a positive or a negative test image has \
+             no AUC and is left out. Verdicts read the interval of the difference to {reference}: superior if it lies above \
+             zero, non-inferior if above −{margin}, inferior if below −{margin}, and inconclusive otherwise."
+        ),
+        "P values of the difference are two-sided, by the same bootstrap, and by DeLong's paired test for tasks with two classes \
+         or one finding; those of inferiority are one-sided, for the hypothesis that the loss is larger than the margin. Holm's \
+         correction is over tasks, for each method."
+            .to_owned(),
+        "Temperatures and operating points were chosen on the validation split and measured on the test split. ROC and \
+         precision-recall curves are of all cells' scores together."
+            .to_owned(),
+    ]
+}
+
+fn methods(results: &Results) -> Option<Element> {
+    let mut table = Table::new("Methods", &["method", "settings"]);
+    for method in &results.methods {
+        table.row(name(&method.name), [words(method.description.as_str())]);
+    }
+    table.draw()
+}
+
+fn digests(results: &Results) -> Option<Element> {
+    let mut table = Table::new("Backbones", &["backbone", "architecture", "parameters", "weights", "digest"]);
+    for backbone in &results.backbones {
+        let cells = [
+            words(backbone.architecture.as_str()),
+            figure(count(backbone.parameters as u64)),
+            figure(bytes(backbone.bytes as f64)),
+            Element::new("td").child(Element::new("code").text(backbone.digest.as_str())),
+        ];
+        table.row(name(&backbone.name), cells);
+    }
+    table.draw()
+}
+
+fn facts(results: &Results) -> Element {
+    let study = &results.study;
+    let cells = format!("{} of {} done", count(study.cells_done as u64), count(study.cells as u64));
+    let facts = [("software", study.software.as_str()), ("machine", &study.machine), ("cells", &cells)];
+    let pair = |(what, value): (&str, &str)| {
+        Element::new("div").child(Element::new("dt").text(what)).child(Element::new("dd").text(value))
+    };
+    Element::new("dl").class("facts").children(facts.into_iter().filter(|(_, value)| !value.is_empty()).map(pair))
+}

@@ -1,0 +1,27 @@
+//! The report that people look at: one HTML page that works offline, Markdown for a paper, and tidy CSV.
+//!
+//! All of it is made of [`Results`] alone, by pure functions; names from outside are escaped. What a study does not have
+//! (several shares of the data, examples, subgroups, ...) leaves no trace in the report.
+
+mod audit;
+mod comparison;
+mod costs;
+mod csv;
+mod curves;
+mod diagnostics;
+mod examples;
+mod fractions;
+mod gap;
+mod headline;
+mod legend;
+mod markdown;
+mod method;
+mod page;
+mod table;
+mod task;
+mod view;
+mod words;
+
+pub use csv::{arms_csv, comparisons_csv};
+pub use markdown::markdown;
+pub use page::html;

@@ -1,0 +1,145 @@
+//! The pages of each task.
+
+use melo_eval::plot::Element;
+
+use super::comparison::{badge, line, short_estimate};
+use super::legend::legend;
+use super::page::{Part, note};
+use super::table::{Table, estimate, figure, name};
+use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, several_backbones};
+use super::words::{count, list, number};
+use super::{curves, diagnostics, examples};
+use crate::{Arm, ClassResults, Results, TaskResults};
+
+pub(super) fn part(results: &Results) -> Option<Part> {
+    let tasks: Vec<_> = results.tasks.iter().filter(|task| !task.arms.is_empty()).collect();
+    let content: Vec<_> = tasks.iter().enumerate().map(|(i, task)| details(results, task, i == 0)).collect();
+    (!content.is_empty()).then_some(Part { id: "tasks", heading: "Task by task", content })
+}
+
+/// One task: the first stands open, and on paper all do.
+fn details(results: &Results, task: &TaskResults, open: bool) -> Element {
+    let details = Element::new("details").class("task");
+    let details = if open { details.with("open", "open") } else { details };
+    let drawn = details.child(summary(results, task));
+    let of_backbones = backbones(results).flat_map(|backbone| on_backbone(results, task, backbone));
+    drawn.children(of_backbones).children(examples::block(task))
+}
+
+fn summary(results: &Results, task: &TaskResults) -> Element {
+    let found = main_method(results).zip(backbones(results).next());
+    let auc = found.and_then(|(method, backbone)| Some((method, arm(task, method, backbone)?.auc?)));
+    let auc = auc.map(|(method, auc)| Element::new("small").text(format!("{method} {}", short_estimate(&auc))));
+    let verdict = found.and_then(|(method, backbone)| comparison(task, method, backbone));
+    Element::new("summary")
+        .child(Element::new("h3").text(task.name.as_str()))
+        .children(auc)
+        .children(verdict.map(|found| badge(found.verdict)))
+}
+
+fn on_backbone(results: &Results, task: &TaskResults, backbone: &str) -> Vec<Element> {
+    let arms = arms_on(results, task, backbone);
+    if arms.is_empty() {
+        return Vec::new();
+    }
+    let shown = overlaid(results, &arms);
+    let mut drawn = Vec::new();
+    if several_backbones(results) {
+        drawn.push(Element::new("h4").class("backbone").text(format!("On {backbone}")));
+    }
+    drawn.extend(main_line(results, task, backbone));
+    drawn.push(legend(results, &shown));
+    if shown.len() < arms.len() {
+        let names: Vec<_> = shown.iter().map(|arm| arm.method.clone()).collect();
+        drawn.push(note(format!(
+            "Charts show {}; the other methods are in the tables and in results.csv.",
+            list(&names)
+        )));
+    }
+    drawn.extend(curves::of_classes(results, task, &shown));
+    drawn.extend(classes(&arms));
+    drawn.extend(operating_points(results, &arms));
+    drawn.extend(diagnostics::calibration(results, &shown, &arms));
+    drawn.extend(diagnostics::confusion(&shown));
+    drawn.extend(curves::learning(results, &shown));
+    drawn.extend(subgroups(&arms));
+    drawn
+}
+
+fn main_line(results: &Results, task: &TaskResults, backbone: &str) -> Option<Element> {
+    let main = main_method(results)?;
+    let found = comparison(task, main, backbone)?;
+    Some(Element::new("p").text(format!("{main} less {}: {}.", found.reference, line(found))))
+}
+
+/// Names of the arms as columns after `first`.
+fn columns<'a>(first: &[&'a str], arms: &[&'a Arm]) -> Vec<&'a str> {
+    first.iter().copied().chain(arms.iter().map(|arm| arm.method.as_str())).collect()
+}
+
+fn classes(arms: &[&Arm]) -> Option<Element> {
+    let longest = arms.iter().max_by_key(|arm| arm.per_class.len())?;
+    let mut table = Table::new("AUC of each class against the rest", &columns(&["class", "test images"], arms));
+    for (i, class) in longest.per_class.iter().enumerate() {
+        let of = |arm: &&Arm| {
+            let found = arm.per_class.get(i);
+            estimate(found.and_then(|class| class.auc.as_ref()), found.and_then(|class| class.note.as_deref()))
+        };
+        table.row(name(&class.class), std::iter::once(figure(count(class.positives))).chain(arms.iter().map(of)));
+    }
+    table.draw()
+}
+
+/// Operating points of the main method and the reference.
+fn operating_points(results: &Results, arms: &[&Arm]) -> Option<Element> {
+    let main = main_method(results);
+    let chosen: Vec<_> = arms
+        .iter()
+        .filter(|arm| Some(arm.method.as_str()) == main || arm.method == results.study.reference)
+        .filter(|arm| arm.per_class.iter().any(|class| !class.operating_points.is_empty()))
+        .collect();
+    let first = chosen.first()?;
+    let of_arm = ["threshold", "sensitivity", "specificity"];
+    let titles: Vec<_> = std::iter::once("rule").chain(chosen.iter().flat_map(|_| of_arm)).collect();
+    let names: Vec<_> = chosen.iter().map(|arm| arm.method.clone()).collect();
+    let caption = "Operating points: chosen on the validation split, measured on the test split";
+    let mut table = Table::new(caption, &titles).over(&names, of_arm.len());
+    for (i, class) in first.per_class.iter().enumerate().filter(|(_, class)| !class.operating_points.is_empty()) {
+        table.group(&class.class);
+        for point in &class.operating_points {
+            let cells = chosen.iter().flat_map(|arm| point_cells(arm.per_class.get(i), &point.rule));
+            table.row(name(&point.rule), cells);
+        }
+    }
+    table.draw()
+}
+
+fn point_cells(class: Option<&ClassResults>, rule: &str) -> [Element; 3] {
+    let point = class.and_then(|class| class.operating_points.iter().find(|point| point.rule == rule));
+    let threshold = point.map_or(f64::NAN, |point| point.threshold);
+    [
+        figure(number(threshold, 3)),
+        estimate(point.and_then(|point| point.sensitivity.as_ref()), None),
+        estimate(point.and_then(|point| point.specificity.as_ref()), None),
+    ]
+}
+
+fn subgroups(arms: &[&Arm]) -> Option<Element> {
+    let longest = arms.iter().max_by_key(|arm| arm.subgroups.len())?;
+    let mut table = Table::new("Test macro AUC of subgroups", &columns(&["subgroup", "test images"], arms));
+    let mut column = None;
+    for group in &longest.subgroups {
+        if column != Some(&group.column) {
+            table.group(&group.column);
+            column = Some(&group.column);
+        }
+        let of = |arm: &&Arm| {
+            let mut same =
+                arm.subgroups.iter().filter(|other| (&other.column, &other.value) == (&group.column, &group.value));
+            let found = same.next();
+            estimate(found.and_then(|group| group.auc.as_ref()), found.and_then(|group| group.note.as_deref()))
+        };
+        table.row(name(&group.value), std::iter::once(figure(count(group.images as u64))).chain(arms.iter().map(of)));
+    }
+    table.draw()
+}
