@@ -83,7 +83,7 @@ fn example(
     let preprocess = &plugin.card.preprocess;
     let input = melo_imaging::prepare(&pixels, preprocess);
     let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
-    let overlay = melo_imaging::overlay(&pixels, preprocess, &map, (OPACITY, SIDE));
+    let overlay = melo_imaging::overlay_within(&pixels, preprocess, map.grid, &map.values, (OPACITY, SIDE));
     let shown: Vec<&str> = (0..result.test.classes)
         .filter(|class| result.test.truth()[answer.row * result.test.classes + class])
         .map(|class| result.classes[class].as_str())

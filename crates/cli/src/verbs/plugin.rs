@@ -1,5 +1,8 @@
 //! `melo plugin`: what a plug-in says of itself.
 
+mod card;
+
+use super::task::check_output;
 use crate::{Failure, say, say_json};
 use melo_vit::{PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
@@ -16,6 +19,15 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Render a plug-in's card as a page: figures with intervals, thresholds, where it comes from
+    #[command(after_help = "Examples:\n  melo plugin card wbc.safetensors\n  melo plugin card wbc.safetensors --out wbc.html")]
+    Card {
+        /// Plug-in file
+        plugin: PathBuf,
+        /// File to write; HTML where its name ends in `.html`, else Markdown [default: Markdown to standard output]
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
 /// The object of `--json`; the contract is `docs/json.md`.
@@ -30,9 +42,15 @@ struct Fields<'a> {
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
-    let Verb::Info { plugin, json } = verb;
+    match verb {
+        Verb::Info { plugin, json } => show(plugin, *json),
+        Verb::Card { plugin, out } => render(plugin, out.as_deref()),
+    }
+}
+
+fn show(plugin: &Path, json: bool) -> Result<(), Failure> {
     let info = PluginInfo::read(plugin)?;
-    if *json {
+    if json {
         return say_json(&Fields {
             plugin,
             bytes: info.bytes,
@@ -45,18 +63,37 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     Ok(())
 }
 
+fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
+    let Some(out) = out else {
+        say(card::markdown(&PluginInfo::read(plugin)?).trim_end());
+        return Ok(());
+    };
+    check_output("--out", out, &[plugin])?;
+    let info = PluginInfo::read(plugin)?;
+    let is_html = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+    let page = if is_html { card::html(&info) } else { card::markdown(&info) };
+    Ok(melo_vit::write_atomically(out, page.as_bytes())?)
+}
+
+/// The adapter in words.
+fn adapter(card: &TaskCard) -> String {
+    let lora = &card.lora;
+    let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
+    match lora.rank {
+        0 => "none (linear probe)".to_owned(),
+        r => format!("rank {r}, alpha {}, on {} of {} blocks", lora.alpha, targets.join(" "), lora.blocks.len()),
+    }
+}
+
 fn describe(info: &PluginInfo) -> String {
-    let TaskCard { task, kind, classes, preprocess, lora, backbone, metrics, provenance, temperature, .. } = &info.card;
+    let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
     let kind = match kind {
         TaskKind::SingleLabel => "one class an image",
         TaskKind::MultiLabel => "any number of findings an image",
     };
-    let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
-    let adapter = match lora.rank {
-        0 => "none (linear probe)".to_owned(),
-        r => format!("rank {r}, alpha {}, on {} of {} blocks", lora.alpha, targets.join(" "), lora.blocks.len()),
-    };
-    let metrics: Vec<String> = metrics.iter().map(|(name, &value)| figure(name, value)).collect();
+    let adapter = adapter(&info.card);
+    let metrics: Vec<String> =
+        metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
