@@ -12,11 +12,24 @@
 //! ```
 
 mod auc;
+mod bootstrap;
+mod delong;
+mod distributions;
 mod error;
+mod holm;
 mod metrics;
+mod proportion;
+mod ranked;
 mod table;
+mod undefined;
 
 pub use auc::roc_auc;
+pub use bootstrap::{Resampling, bootstrap_p_inferior, bootstrap_p_zero, percentile_interval};
+pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
+pub use holm::holm;
 pub use metrics::{Counts, Metrics, multi_label, single_label};
+pub use proportion::{clopper_pearson, wilson};
+pub use ranked::RankedScores;
 pub use table::table;
+pub use undefined::why_undefined;
