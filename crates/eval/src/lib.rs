@@ -13,11 +13,13 @@
 
 mod auc;
 mod bootstrap;
+mod curves;
 mod delong;
 mod distributions;
 mod error;
 mod holm;
 mod metrics;
+mod operating;
 mod proportion;
 mod ranked;
 mod table;
@@ -25,10 +27,12 @@ mod undefined;
 
 pub use auc::roc_auc;
 pub use bootstrap::{Resampling, bootstrap_p_inferior, bootstrap_p_zero, percentile_interval};
+pub use curves::{PrecisionRecallPoint, RocPoint, average_precision, precision_recall_points, roc_points};
 pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
 pub use holm::holm;
 pub use metrics::{Counts, Metrics, multi_label, single_label};
+pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
 pub use proportion::{clopper_pearson, wilson};
 pub use ranked::RankedScores;
 pub use table::table;
