@@ -22,18 +22,24 @@ pub(crate) fn ranked_auc(mut cases: Vec<(f32, bool)>) -> Option<f64> {
     }
     cases.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
 
-    // Counts are whole numbers, so the only rounding is the final division.
-    // `twice_won` is at most n² / 2, which u64 holds for any n below 6e9.
-    let (mut positives, mut negatives, mut twice_won) = (0u64, 0u64, 0u64);
     // `==` rather than bits: -0.0 and 0.0 are a tie.
-    for tie in cases.chunk_by(|a, b| a.0 == b.0) {
-        let tied_positives = tie.iter().filter(|(_, positive)| *positive).count() as u64;
-        let tied_negatives = tie.len() as u64 - tied_positives;
-        twice_won += tied_positives * (2 * negatives + tied_negatives);
+    auc_of_groups(cases.chunk_by(|a, b| a.0 == b.0).map(|tie| {
+        let positives = tie.iter().filter(|(_, positive)| *positive).count() as u64;
+        (positives, tie.len() as u64 - positives)
+    }))
+}
+
+/// AUC of (positives, negatives) in each group of tied scores, the lowest score first.
+pub(crate) fn auc_of_groups(groups: impl Iterator<Item = (u64, u64)>) -> Option<f64> {
+    // Counts are whole numbers, so the only rounding is the final division. Both counts fit in 64 bits, so
+    // twice their product fits in 128 unless both are above 2^63.
+    let (mut positives, mut negatives, mut twice_won) = (0u64, 0u64, 0u128);
+    for (tied_positives, tied_negatives) in groups {
+        twice_won += u128::from(tied_positives) * (2 * u128::from(negatives) + u128::from(tied_negatives));
         positives += tied_positives;
         negatives += tied_negatives;
     }
-    let pairs = positives * negatives;
+    let pairs = u128::from(positives) * u128::from(negatives);
     (pairs > 0).then(|| twice_won as f64 / (2 * pairs) as f64)
 }
 

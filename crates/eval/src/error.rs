@@ -43,6 +43,16 @@ pub enum Error {
         /// The score.
         found: f32,
     },
+    /// A probability is above 1 or negative.
+    #[error("probability of image {row}, class {class}: expected a number from 0 to 1, found {found}")]
+    ProbabilityOutOfRange {
+        /// The image.
+        row: usize,
+        /// The class.
+        class: usize,
+        /// The probability.
+        found: f32,
+    },
     /// A class index is too large.
     #[error("label of image {row}: expected a class below {classes}, found {found}")]
     LabelOutOfRange {

@@ -2,6 +2,17 @@
 //!
 //! Letters: `n` images, `c` classes (or findings). Matrices are row-major `[n, c]`.
 //!
+//! | question | answer |
+//! |---|---|
+//! | how good | [`single_label`], [`multi_label`], [`roc_auc`], [`average_precision`] |
+//! | how sure is that | [`delong`], [`wilson`], [`clopper_pearson`]; by patient, [`Resampling`] with [`RankedScores`] |
+//! | is one better | [`delong_paired`], [`bootstrap_p_zero`], [`bootstrap_p_inferior`]; many at once, [`holm`] |
+//! | is it honest | [`reliability_single_label`], [`brier_single_label`], [`fit_temperature_single_label`] |
+//! | where to cut | [`youden`], [`at_sensitivity`], [`at_specificity`] |
+//! | how to draw it | [`roc_points`], [`precision_recall_points`] |
+//!
+//! What cannot be known is `None`, never a number such as 0.5, and [`why_undefined`] says why.
+//!
 //! ```
 //! let probabilities = [0.9, 0.1, 0.2, 0.8, 0.6, 0.4, 0.7, 0.3];
 //! let metrics = melo_eval::single_label(&probabilities, &[0, 1, 1, 0], 2)?;
@@ -12,12 +23,37 @@
 //! ```
 
 mod auc;
+mod bootstrap;
+mod calibration;
+mod checks;
+mod curves;
+mod delong;
+mod distributions;
 mod error;
+mod holm;
 mod metrics;
+mod operating;
 pub mod plot;
+mod proportion;
+mod ranked;
 mod table;
+mod temperature;
+mod undefined;
 
 pub use auc::roc_auc;
+pub use bootstrap::{Resampling, bootstrap_p_inferior, bootstrap_p_zero, percentile_interval};
+pub use calibration::{
+    Reliability, ReliabilityBin, brier_multi_label, brier_single_label, reliability_multi_label,
+    reliability_single_label,
+};
+pub use curves::{PrecisionRecallPoint, RocPoint, average_precision, precision_recall_points, roc_points};
+pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
+pub use holm::holm;
 pub use metrics::{Counts, Metrics, multi_label, single_label};
+pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
+pub use proportion::{clopper_pearson, wilson};
+pub use ranked::RankedScores;
 pub use table::table;
+pub use temperature::{Temperature, fit_temperature_multi_label, fit_temperature_single_label};
+pub use undefined::why_undefined;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::auc::ranked_auc;
+use crate::checks::{check_multi_label, check_single_label};
 
 /// One class against the rest: how many images fall in each cell of the 2 × 2 table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,15 +113,7 @@ pub struct Metrics {
 /// # Errors
 /// No images, fewer than two classes, lengths that do not fit, a label out of range, a score that is not finite.
 pub fn single_label(probabilities: &[f32], labels: &[usize], classes: usize) -> Result<Metrics, Error> {
-    check_classes(classes, 2)?;
-    if labels.is_empty() {
-        return Err(Error::NoRows);
-    }
-    check_length("probabilities", probabilities.len(), labels.len().saturating_mul(classes))?;
-    if let Some((row, &found)) = labels.iter().enumerate().find(|(_, label)| **label >= classes) {
-        return Err(Error::LabelOutOfRange { row, classes, found });
-    }
-    check_finite(probabilities, classes)?;
+    check_single_label("probabilities", probabilities, labels, classes)?;
 
     let mut truth = vec![false; probabilities.len()];
     let mut counts = vec![Counts::default(); classes];
@@ -153,22 +146,10 @@ pub fn single_label(probabilities: &[f32], labels: &[usize], classes: usize) -> 
 /// a NaN threshold.
 pub fn multi_label(probabilities: &[f32], labels: &[u8], thresholds: &[f32]) -> Result<Metrics, Error> {
     let classes = thresholds.len();
-    check_classes(classes, 1)?;
-    if labels.is_empty() {
-        return Err(Error::NoRows);
-    }
-    if !labels.len().is_multiple_of(classes) {
-        return Err(Error::Ragged { what: "labels", classes, found: labels.len() });
-    }
-    check_length("probabilities", probabilities.len(), labels.len())?;
+    check_multi_label("probabilities", probabilities, labels, classes)?;
     if let Some(class) = thresholds.iter().position(|threshold| threshold.is_nan()) {
         return Err(Error::ThresholdNan { class });
     }
-    if let Some(at) = labels.iter().position(|label| *label > 1) {
-        let (row, class) = (at / classes, at % classes);
-        return Err(Error::LabelNotBinary { row, class, found: labels[at] });
-    }
-    check_finite(probabilities, classes)?;
 
     let truth: Vec<bool> = labels.iter().map(|label| *label == 1).collect();
     let mut counts = vec![Counts::default(); classes];
@@ -228,7 +209,7 @@ impl Metrics {
 }
 
 /// Index of the largest of some finite scores, the first where several tie.
-fn argmax(scores: &[f32]) -> usize {
+pub(crate) fn argmax(scores: &[f32]) -> usize {
     (1..scores.len()).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
 }
 
@@ -238,21 +219,6 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 
 fn mean_with_zeros(fractions: &[Option<f64>]) -> f64 {
     fractions.iter().flatten().sum::<f64>() / fractions.len() as f64
-}
-
-fn check_classes(found: usize, expected: usize) -> Result<(), Error> {
-    if found < expected { Err(Error::TooFewClasses { expected, found }) } else { Ok(()) }
-}
-
-fn check_length(what: &'static str, found: usize, expected: usize) -> Result<(), Error> {
-    if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
-}
-
-fn check_finite(probabilities: &[f32], classes: usize) -> Result<(), Error> {
-    match probabilities.iter().position(|score| !score.is_finite()) {
-        Some(at) => Err(Error::ScoreNotFinite { row: at / classes, class: at % classes, found: probabilities[at] }),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
