@@ -5,6 +5,7 @@
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
+//! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //! ```
 //!
 //! The numbers are those of timm's `transforms_imagenet_eval` over Pillow, so that weights trained in Python
@@ -12,6 +13,7 @@
 
 mod decode;
 mod error;
+pub mod heatmap;
 mod jpeg;
 mod png;
 mod preprocess;
@@ -21,7 +23,7 @@ use std::path::Path;
 
 pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, read};
 pub use error::Error;
-pub use png::write_png;
+pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use resize::resize;
 

@@ -18,24 +18,25 @@ use crate::{Pixels, resize};
 /// If `pixels` has no pixel or `spec.resize_side()` is zero.
 pub fn fit(pixels: &Pixels, spec: &Preprocess) -> Pixels {
     pixels.check();
+    let (width, height) = fitted_size(pixels.width, pixels.height, spec);
+    resize(pixels, width, height, spec.interpolation)
+}
+
+/// Width and height of what [`fit`] makes of an image.
+pub(crate) fn fitted_size(width: usize, height: usize, spec: &Preprocess) -> (usize, usize) {
     let side = spec.resize_side();
-    let (width, height) = match spec.crop_mode {
+    match spec.crop_mode {
         CropMode::Squash => (side, side),
         CropMode::Center => {
             let longer = |long: usize, short: usize| (side as f64 * long as f64 / short as f64) as usize;
-            if pixels.width <= pixels.height {
-                (side, longer(pixels.height, pixels.width))
-            } else {
-                (longer(pixels.width, pixels.height), side)
-            }
+            if width <= height { (side, longer(height, width)) } else { (longer(width, height), side) }
         }
         CropMode::Border => {
-            let ratio = pixels.width.max(pixels.height) as f64 / side as f64;
+            let ratio = width.max(height) as f64 / side as f64;
             let scaled = |length: usize| ((length as f64 / ratio).round_ties_even() as usize).max(1);
-            (scaled(pixels.width), scaled(pixels.height))
+            (scaled(width), scaled(height))
         }
-    };
-    resize(pixels, width, height, spec.interpolation)
+    }
 }
 
 /// Crops the centre `size` × `size` out of what [`fit`] gave and normalises it into `out`, `[3, size, size]`.
@@ -63,7 +64,7 @@ pub fn crop_normalise(fitted: &Pixels, spec: &Preprocess, out: &mut [f32]) {
 }
 
 /// Where the centre `crop` of `length` begins, how much padding goes before it, and how many pixels are copied.
-fn center(length: usize, crop: usize) -> (usize, usize, usize) {
+pub(crate) fn center(length: usize, crop: usize) -> (usize, usize, usize) {
     if length < crop {
         (0, (crop - length) / 2, length)
     } else {

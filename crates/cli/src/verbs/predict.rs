@@ -1,6 +1,9 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
+mod heatmaps;
+
 use crate::{Failure, note, say, say_json};
+use heatmaps::{Heatmap, Heatmaps};
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -17,7 +20,10 @@ const TOP: usize = 5;
 #[command(after_help = "Examples:\n  \
     melo predict --backbone vit.safetensors --plugin wbc.safetensors smear.png\n  \
     melo predict --backbone vit.safetensors --plugin cxr.safetensors --plugin tb.safetensors films/ --json\n  \
-    melo predict --backbone deit_tiny_patch16_224.safetensors photo.jpg        (its own 1000 classes)\n\n\
+    melo predict --backbone deit_tiny_patch16_224.safetensors photo.jpg        (its own 1000 classes)\n  \
+    melo predict --backbone vit.safetensors --plugin oct.safetensors scans/ --heatmap maps/\n\n\
+    A heat map shows which parts of an image an answer rests on, not where a disease is. Colours run from none over \
+    blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     /// Weights that the plug-ins were trained on
@@ -32,6 +38,8 @@ pub(crate) struct Args {
     /// Print one JSON object for every image and task
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    heatmaps: heatmaps::Args,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -39,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugins = load_plugins(args, &backbone)?;
     let groups = by_preprocess(&plugins);
     let images = expand(&args.images)?;
+    let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let workspace = Workspace::default();
     let mut broken = 0;
     for chunk in images.chunks(CHUNK) {
@@ -53,11 +62,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 }
             }
         }
-        for answer in predict(&backbone, (&plugins, &groups), &good, &workspace)? {
+        let mut answers = predict(&backbone, (&plugins, &groups), &good, &workspace)?;
+        if let Some(heatmaps) = &mut heatmaps {
+            let drawn = heatmaps.draw(&backbone, &groups, &good, &answers)?;
+            answers.iter_mut().zip(drawn).for_each(|(answer, drawn)| answer.heatmaps = Some(drawn));
+        }
+        for answer in answers {
             if args.json {
                 say_json(&answer.fields(&backbone))?;
             } else {
-                say(answer.line());
+                say(answer.lines());
             }
         }
     }
@@ -110,6 +124,8 @@ pub(crate) struct Answer {
     plugin: Arc<Plugin>,
     /// `[c]`
     probabilities: Vec<f32>,
+    /// Those that were written; none where none were asked for.
+    heatmaps: Option<Vec<Heatmap>>,
 }
 
 /// One line of `--json`; the contract is `docs/json.md`.
@@ -124,6 +140,8 @@ struct Fields<'a> {
     predicted: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heatmaps: Option<&'a [Heatmap]>,
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
 }
@@ -209,7 +227,7 @@ pub(crate) fn predict(
             let classes = plugin.card.classes.len();
             let mut probabilities = logits[image * classes..(image + 1) * classes].to_vec();
             plugin.card.probabilities(&mut probabilities);
-            answers.push(Answer { image: path.clone(), plugin: Arc::clone(plugin), probabilities });
+            answers.push(Answer { image: path.clone(), plugin: Arc::clone(plugin), probabilities, heatmaps: None });
         }
     }
     Ok(answers)
@@ -223,11 +241,20 @@ impl Answer {
         ranking
     }
 
+    /// Classes at or above their thresholds.
+    fn found(&self) -> impl Iterator<Item = usize> {
+        let thresholds = self.plugin.card.thresholds.iter();
+        self.probabilities
+            .iter()
+            .zip(thresholds)
+            .enumerate()
+            .filter(|(_, (p, threshold))| p >= threshold)
+            .map(|(i, _)| i)
+    }
+
     /// Names of the findings at or above their thresholds.
     fn findings(&self) -> Vec<&str> {
-        let card = &self.plugin.card;
-        let found = self.probabilities.iter().zip(&card.thresholds).map(|(p, threshold)| p >= threshold);
-        card.classes.iter().zip(found).filter(|(_, found)| *found).map(|(class, _)| class.as_str()).collect()
+        self.found().map(|class| self.plugin.card.classes[class].as_str()).collect()
     }
 
     fn fields<'a>(&'a self, backbone: &'a Backbone) -> Fields<'a> {
@@ -241,13 +268,17 @@ impl Answer {
             top: ranking[..TOP.min(ranking.len())].to_vec(),
             predicted: single.then(|| card.classes[ranking[0]].as_str()),
             findings: (!single).then(|| self.findings()),
+            heatmaps: self.heatmaps.as_deref(),
             plugin_digest: Some(self.plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: backbone.digest(),
         }
     }
 
-    fn line(&self) -> String {
-        format!("{}  {}", self.image.display(), self.summary())
+    /// The answer, and below it where its heat maps are.
+    fn lines(&self) -> String {
+        let line = format!("{}  {}", self.image.display(), self.summary());
+        let heatmaps = self.heatmaps.iter().flatten();
+        heatmaps.fold(line, |lines, Heatmap { class, path }| format!("{lines}\n    {class}: {}", path.display()))
     }
 
     /// Task, findings and the most probable classes.
