@@ -110,16 +110,18 @@ impl Answers {
             .collect()
     }
 
-    /// The class of each image `[n]`; with several findings the rarest that it shows (`c` for none), so that a draw
-    /// within strata keeps the rare ones.
+    /// A number for the rarest class that each image shows, `[n]`: `c` for the rarest of all, 1 for the commonest, 0 for an
+    /// image without a finding. A patient belongs to the highest of its images, so that a draw within strata keeps the
+    /// rare classes.
     pub fn strata(&self) -> Vec<usize> {
-        if self.kind == TaskKind::SingleLabel {
-            return self.labels.clone();
-        }
-        let rows = || self.labels.chunks_exact(self.classes);
-        let count: Vec<usize> = (0..self.classes).map(|class| rows().filter(|row| row[class] == 1).count()).collect();
-        let rarest = |row: &[usize]| (0..self.classes).filter(|&class| row[class] == 1).min_by_key(|&class| count[class]);
-        rows().map(|row| rarest(row).unwrap_or(self.classes)).collect()
+        let (truth, c) = (self.truth(), self.classes);
+        let count = |class: usize| truth.iter().skip(class).step_by(c).filter(|&&shown| shown).count();
+        let mut by_count: Vec<usize> = (0..c).collect();
+        by_count.sort_by_key(|&class| std::cmp::Reverse(count(class)));
+        let mut rarity = vec![0; c];
+        by_count.iter().zip(1..).for_each(|(&class, rank)| rarity[class] = rank);
+        let rarest = |row: &[bool]| row.iter().zip(&rarity).filter(|(shown, _)| **shown).map(|(_, &rank)| rank).max();
+        truth.chunks_exact(c).map(|row| rarest(row).unwrap_or(0)).collect()
     }
 }
 
@@ -148,8 +150,8 @@ mod tests {
     fn patients_are_clusters_and_the_rarest_finding_is_the_stratum() {
         let multi = answers(TaskKind::MultiLabel, vec![1, 0, 1, 1, 0, 0, 1, 0]);
         assert_eq!(multi.clusters(), [0, 1, 0, 2]);
-        assert_eq!(multi.strata(), [0, 1, 2, 0]);
-        assert_eq!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]).strata(), [1, 0, 0, 1]);
+        assert_eq!(multi.strata(), [1, 2, 0, 1]);
+        assert_eq!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 0]).strata(), [2, 1, 1, 1]);
         assert_eq!(column(&multi.truth(), 1, 2), [false, true, false, false]);
     }
 
