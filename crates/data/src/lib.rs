@@ -13,6 +13,7 @@
 //! Whatever is random here is a function of a seed given by the caller, never of a thread or a clock, so that
 //! training resumes bit for bit.
 
+mod appearance;
 mod augment;
 mod cache;
 mod check;
@@ -20,23 +21,26 @@ mod columns;
 mod csv_file;
 mod dataset;
 mod error;
+mod fingerprint;
 mod folds;
 mod manifest;
+mod near;
 mod random;
 mod report;
 mod split;
 mod subset;
 pub mod synthetic;
 
+pub use appearance::{Appearance, appearance};
 pub use augment::Augment;
 pub use cache::Cache;
-pub use check::check;
+pub use check::{check, examine};
 pub use columns::{Columns, columns};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
 pub use random::shuffled;
 pub use report::{
-    CheckReport, ClassInSplit, DuplicateFile, PatientAcross, Problem, SizeCount, SplitCount, Warning,
+    CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
 };
 pub use split::{Assigned, DEFAULT_FRACTIONS, Split};

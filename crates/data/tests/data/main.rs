@@ -8,6 +8,7 @@ mod dataset;
 mod folder;
 mod folds;
 mod manifest;
+mod near;
 mod split;
 mod subset;
 
