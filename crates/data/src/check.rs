@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::appearance::Appearance;
+use crate::fingerprint::Fingerprint;
+use crate::near::{Look, near_duplicates};
 use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount};
 use crate::split::PatientKey;
 use crate::{CheckReport, Manifest, Problem, Row, Split, Warning};
@@ -17,10 +20,16 @@ const SMALL_SIDE: usize = 32;
 /// SHA-256 of a file.
 type FileDigest = [u8; 32];
 
-/// What reading one file gave: its digest, if it could be read, and its size, if it is an image.
+/// What reading one file gave: its digest, if it could be read, and what it is like, if it is an image.
 struct Image {
     digest: Option<FileDigest>,
-    size: Result<(usize, usize), String>,
+    looks: Result<(Appearance, Option<Fingerprint>), String>,
+}
+
+impl Image {
+    fn size(&self) -> Option<(usize, usize)> {
+        self.looks.as_ref().ok().map(|(appearance, _)| (appearance.width, appearance.height))
+    }
 }
 
 /// Decodes every file on the ambient `rayon` pool and reports on files, labels, patients and splits.
@@ -28,6 +37,14 @@ struct Image {
 /// Call [`Manifest::assign_splits`] first to see what training will see. `progress(done, of)` is called from the
 /// pool's threads, once an image.
 pub fn check(manifest: &Manifest, progress: &(dyn Fn(usize, usize) + Sync)) -> CheckReport {
+    examine(manifest, progress).0
+}
+
+/// [`check`], and what each row's image is like (`None` if it cannot be read), from the same decoding.
+pub fn examine(
+    manifest: &Manifest,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> (CheckReport, Vec<Option<Appearance>>) {
     let done = AtomicUsize::new(0);
     let open = |row: &Row| {
         let image = open(row);
@@ -37,7 +54,7 @@ pub fn check(manifest: &Manifest, progress: &(dyn Fn(usize, usize) + Sync)) -> C
     let images: Vec<Image> = manifest.rows.par_iter().map(open).collect();
 
     let splits = count_splits(manifest);
-    CheckReport {
+    let report = CheckReport {
         path: manifest.path.clone(),
         classes: manifest.classes.clone(),
         multi_label: manifest.multi_label,
@@ -50,7 +67,9 @@ pub fn check(manifest: &Manifest, progress: &(dyn Fn(usize, usize) + Sync)) -> C
         problems: problems(manifest, &splits, &images),
         warnings: warnings(manifest, &splits, &images),
         splits,
-    }
+    };
+    let appearance = |image: Image| image.looks.ok().map(|(appearance, _)| appearance);
+    (report, images.into_iter().map(appearance).collect())
 }
 
 fn open(row: &Row) -> Image {
@@ -58,11 +77,11 @@ fn open(row: &Row) -> Image {
     let prefix = format!("{}: ", row.path.display());
     let reason = |error: String| error.strip_prefix(&prefix).map(str::to_owned).unwrap_or(error);
     match std::fs::read(&row.path) {
-        Err(source) => Image { digest: None, size: Err(format!("cannot be read: {source}")) },
+        Err(source) => Image { digest: None, looks: Err(format!("cannot be read: {source}")) },
         Ok(bytes) => Image {
             digest: Some(Sha256::digest(&bytes).into()),
-            size: melo_imaging::decode(&bytes, &row.path)
-                .map(|pixels| (pixels.width, pixels.height))
+            looks: melo_imaging::decode(&bytes, &row.path)
+                .map(|pixels| (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels)))
                 .map_err(|error| reason(error.to_string())),
         },
     }
@@ -92,8 +111,8 @@ fn count_splits(manifest: &Manifest) -> Vec<SplitCount> {
 
 fn count_sizes(images: &[Image]) -> Vec<SizeCount> {
     let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-    for size in images.iter().filter_map(|image| image.size.as_ref().ok()) {
-        *counts.entry(*size).or_default() += 1;
+    for size in images.iter().filter_map(Image::size) {
+        *counts.entry(size).or_default() += 1;
     }
     let mut sizes: Vec<SizeCount> =
         counts.into_iter().map(|((width, height), images)| SizeCount { width, height, images }).collect();
@@ -125,7 +144,7 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
         if !row.labels.fits(manifest.classes.len(), manifest.multi_label) {
             problems.push(Problem::BrokenLabels { name: name.clone(), line });
         }
-        if let Err(reason) = &image.size {
+        if let Err(reason) = &image.looks {
             problems.push(Problem::Unreadable { name, line, reason: reason.clone() });
         }
     }
@@ -139,13 +158,14 @@ fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
         warnings.push(Warning::PatientsAcrossSplits { patients });
     }
     warnings.extend(duplicates(manifest, images));
+    warnings.extend(near_duplicates(manifest, &looks(images)));
     if !manifest.has_splits() {
         warnings.push(Warning::Unassigned);
     } else if !splits.iter().any(|count| count.split == Some(Split::Test)) {
         warnings.push(Warning::NoTest);
     }
     warnings.extend(rare_classes(manifest, splits));
-    let small = |image: &Image| image.size.as_ref().is_ok_and(|(width, height)| *width.min(height) < SMALL_SIDE);
+    let small = |image: &Image| image.size().is_some_and(|(width, height)| width.min(height) < SMALL_SIDE);
     let names: Vec<String> =
         manifest.rows.iter().zip(images).filter(|(_, image)| small(image)).map(|(row, _)| row.name.clone()).collect();
     if !names.is_empty() {
@@ -193,6 +213,19 @@ fn duplicates(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Numbers files by their bytes; those that cannot be read have no fingerprint either.
+fn looks(images: &[Image]) -> Vec<Look> {
+    let mut numbers: HashMap<FileDigest, usize> = HashMap::new();
+    let look = |image: &Image| {
+        let next = numbers.len();
+        Look {
+            fingerprint: image.looks.as_ref().ok().and_then(|(_, fingerprint)| *fingerprint),
+            bytes: image.digest.map_or(next, |digest| *numbers.entry(digest).or_insert(next)),
+        }
+    };
+    images.iter().map(look).collect()
 }
 
 fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {

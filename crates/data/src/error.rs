@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Split;
+
 /// What a manifest may look like; ends the errors about its header.
 const LAYOUTS: &str = "expected a comma-separated header: \"path,split,label,patient_id\", \
     or \"path,split,FINDING,FINDING,...,patient_id\" with 0 or 1 below each finding \
@@ -218,6 +220,76 @@ pub enum Error {
     Fractions {
         /// Train, val, test.
         found: [f64; 3],
+    },
+    /// More folds than patients, or fewer than two.
+    #[error("{}: expected 2 to {patients} folds (there are {patients} patients), found {found}", path.display())]
+    Folds {
+        /// The manifest.
+        path: PathBuf,
+        /// Folds asked for.
+        found: usize,
+        /// Patients; images without one count as their own.
+        patients: usize,
+    },
+    /// A fold that does not exist.
+    #[error("fold: expected a number below {folds}, found {found}")]
+    Fold {
+        /// Number of folds.
+        folds: usize,
+        /// The fold, from 0.
+        found: usize,
+    },
+    /// Too few patients for all three splits.
+    #[error("{}: fold {fold} of {folds} has no image in {split}: expected more patients, or other folds", path.display())]
+    EmptyFold {
+        /// The manifest.
+        path: PathBuf,
+        /// Number of folds.
+        folds: usize,
+        /// The fold, from 0.
+        fold: usize,
+        /// The split without an image.
+        split: Split,
+    },
+    /// A share of the training data that is none.
+    #[error("share of the training patients: expected a number above 0, at most 1; found {found}")]
+    TrainFraction {
+        /// The share.
+        found: f64,
+    },
+    /// A subset of train was asked for, and nothing is in train.
+    #[error("{}: expected images in train, found none", path.display())]
+    NoTrain {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A column for subgroups that the CSV does not have.
+    #[error("{}: expected a column \"{column}\", found {}", path.display(), quoted(found))]
+    NoColumn {
+        /// The CSV.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Columns of the CSV.
+        found: Vec<String>,
+    },
+    /// Bins that divide nothing.
+    #[error("column \"{found}\": expected a name, or a name and ascending numbers such as \"age:40,60\"")]
+    Bins {
+        /// What was given.
+        found: String,
+    },
+    /// A value, of a column to be divided into bins, that is no number.
+    #[error("{}, line {line}, column \"{column}\": expected a number or nothing, found \"{found}\"", path.display())]
+    NotNumber {
+        /// The CSV.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: String,
+        /// The value.
+        found: String,
     },
     /// A value of [`Augment`](crate::Augment) out of its range.
     #[error("augmentation: expected {field} from {min} to {max}, found {found}")]

@@ -3,6 +3,9 @@
 //! ```text
 //! Manifest::read     CSV or folders        -> rows with labels, perhaps splits
 //! assign_splits      rows without split    -> train, val, test; no patient in two of them
+//! with_fold          rows, a fold of k     -> that fold as test; every image is tested once
+//! subset_train       rows, a share         -> fewer training patients; val and test as they are
+//! columns            a CSV beside it       -> what each image's columns say, for subgroups
 //! check              every file, decoded   -> CheckReport: problems and warnings
 //! Dataset            rows of one split     -> [3, size, size] inputs, cached, augmented
 //! ```
@@ -10,23 +13,34 @@
 //! Whatever is random here is a function of a seed given by the caller, never of a thread or a clock, so that
 //! training resumes bit for bit.
 
+mod appearance;
 mod augment;
 mod cache;
 mod check;
+mod columns;
+mod csv_file;
 mod dataset;
 mod error;
+mod fingerprint;
+mod folds;
 mod manifest;
+mod near;
 mod random;
 mod report;
 mod split;
+mod subset;
 pub mod synthetic;
 
+pub use appearance::{Appearance, appearance};
 pub use augment::Augment;
 pub use cache::Cache;
-pub use check::check;
+pub use check::{check, examine};
+pub use columns::{Columns, columns};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
 pub use random::shuffled;
-pub use report::{CheckReport, ClassInSplit, DuplicateFile, PatientAcross, Problem, SizeCount, SplitCount, Warning};
+pub use report::{
+    CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
+};
 pub use split::{Assigned, DEFAULT_FRACTIONS, Split};

@@ -151,10 +151,7 @@ impl Manifest {
     /// its name, split, patient (both empty if none), the number of classes that it shows in decimal, and these, sorted.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        let mut field = |text: &str| {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        };
+        let mut field = |text: &str| hash_field(&mut hash, text);
         field("melo-manifest-1");
         let mut classes: Vec<(&str, usize)> = self.classes.iter().map(String::as_str).zip(0..).collect();
         classes.sort_unstable();
@@ -178,6 +175,21 @@ impl Manifest {
         melo_vit::hex(&hash.finalize())
     }
 
+    /// SHA-256, in hexadecimal, of which image is in which split, whatever the labels, patients and order of rows.
+    ///
+    /// Hashed are, each as a little-endian `u64` length and its bytes: `melo-splits-1`; then for each image, sorted by
+    /// name and then by split as bytes: its name and its split (`train`, `val`, `test`, or empty if it has none).
+    pub fn split_digest(&self) -> String {
+        let mut pairs: Vec<(&str, &str)> =
+            self.rows.iter().map(|row| (row.name.as_str(), row.split.map_or("", Split::word))).collect();
+        pairs.sort_unstable();
+        let mut hash = Sha256::new();
+        for text in ["melo-splits-1"].into_iter().chain(pairs.into_iter().flat_map(<[&str; 2]>::from)) {
+            hash_field(&mut hash, text);
+        }
+        melo_vit::hex(&hash.finalize())
+    }
+
     /// `"melanoma"`, or `"edema", "effusion"`, or `without a finding`.
     fn describe(&self, labels: &Labels) -> String {
         let shown: Vec<String> = self
@@ -189,6 +201,12 @@ impl Manifest {
             .collect();
         if shown.is_empty() { "without a finding".to_owned() } else { shown.join(", ") }
     }
+}
+
+/// A length as a little-endian `u64`, and the bytes.
+fn hash_field(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_le_bytes());
+    hash.update(text.as_bytes());
 }
 
 /// Makes `Single` labels of class names: the sorted distinct names, and each row's index among them.

@@ -10,6 +10,9 @@ pub(crate) enum Purpose {
     Split = 0,
     Shuffle = 1,
     Augment = 2,
+    Folds = 3,
+    ValOfFold = 4,
+    Subset = 5,
 }
 
 /// The stream whose ChaCha key is `seed`, `epoch`, `row` and `purpose`, each a little-endian `u64`.

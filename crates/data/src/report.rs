@@ -117,6 +117,21 @@ pub enum Warning {
         /// Groups of equal files.
         groups: Vec<Vec<DuplicateFile>>,
     },
+    /// Images in two splits that look the same though their files differ: saved again, resized, brightened, slightly
+    /// cropped, or mirrored left to right.
+    NearDuplicatesAcrossSplits {
+        /// Number of such pairs.
+        total: usize,
+        /// The pairs, the closest first; at most 1,000.
+        pairs: Vec<NearPair>,
+    },
+    /// The same in one split, but for images of one patient, which may look alike.
+    NearDuplicatesWithinSplit {
+        /// Number of such pairs.
+        total: usize,
+        /// The pairs, the closest first; at most 1,000.
+        pairs: Vec<NearPair>,
+    },
     /// Test has no image, so nothing will be reported on unseen data.
     NoTest,
     /// No image has a split: [`assign_splits`](crate::Manifest::assign_splits) will give them.
@@ -157,7 +172,7 @@ pub struct PatientAcross {
     pub splits: Vec<Split>,
 }
 
-/// One of several equal files.
+/// One of several files that are, or look, the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DuplicateFile {
     /// The image, as the manifest writes it.
@@ -166,6 +181,17 @@ pub struct DuplicateFile {
     pub line: usize,
     /// Its split.
     pub split: Option<Split>,
+}
+
+/// Two images that look the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NearPair {
+    /// How many of the 255 bits of their fingerprints differ, at most 34.
+    pub distance: u32,
+    /// True if one looks like the other mirrored left to right.
+    pub mirrored: bool,
+    /// The two.
+    pub images: [DuplicateFile; 2],
 }
 
 /// A class in a split.

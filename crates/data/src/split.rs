@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::random::{Purpose, stream};
@@ -114,32 +115,26 @@ impl Manifest {
         }
         let has = |split| self.rows.iter().any(|row| row.split == Some(split));
         if !self.has_splits() {
-            let (images, patients) = self.distribute(None, seed, fractions);
+            let (images, patients) = self.distribute(None, stream(Purpose::Split, seed, 0, 0), fractions);
             Ok(Assigned::All { images, patients })
         } else if has(Split::Train) && !has(Split::Val) {
-            let fractions = [1.0 - fractions[1], fractions[1], 0.0];
-            let (images, patients) = self.distribute(Some(Split::Train), seed, fractions);
-            Ok(Assigned::ValFromTrain { images: images[1], patients: patients[1] })
+            let (images, patients) = self.val_from_train(stream(Purpose::Split, seed, 0, 0), fractions[1]);
+            Ok(Assigned::ValFromTrain { images, patients })
         } else {
             Ok(Assigned::Nothing)
         }
     }
 
-    /// Distributes the rows that are in `from`; gives images and patients of each split.
-    fn distribute(&mut self, from: Option<Split>, seed: u64, fractions: [f64; 3]) -> ([usize; 3], [usize; 3]) {
-        let classes = self.classes.len();
-        let mut patients: BTreeMap<PatientKey, Patient> = BTreeMap::new();
-        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.split == from) {
-            let patient = patients.entry(PatientKey::of(row)).or_insert_with(|| Patient::new(classes));
-            patient.add(index, &row.labels);
-        }
-        // Sorted by key: the order of rows is forgotten before the seed decides.
-        let mut patients: Vec<Patient> = patients.into_values().collect();
-        patients.shuffle(&mut stream(Purpose::Split, seed, 0, 0));
-        // Large patients first: the small ones then even out what is left.
-        patients.sort_by_key(|patient| std::cmp::Reverse(patient.rows.len()));
+    /// Moves `fraction` of train to val; gives its images and patients.
+    pub(crate) fn val_from_train(&mut self, random: ChaCha8Rng, fraction: f64) -> (usize, usize) {
+        let (images, patients) = self.distribute(Some(Split::Train), random, [1.0 - fraction, fraction, 0.0]);
+        (images[1], patients[1])
+    }
 
-        let splits = stratify(&patients, fractions);
+    /// Distributes the rows that are in `from`; gives images and patients of each split.
+    fn distribute(&mut self, from: Option<Split>, random: ChaCha8Rng, fractions: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        let patients = largest_first(self.patients(|row| row.split == from, random));
+        let splits = stratify(&patients, &fractions, Some(0));
         let (mut images, mut people) = ([0; 3], [0; 3]);
         for (patient, split) in patients.into_iter().zip(splits) {
             people[split] += 1;
@@ -150,6 +145,26 @@ impl Manifest {
         }
         (images, people)
     }
+
+    /// The patients of the rows that are `wanted`, in a random order that does not depend on the order of rows.
+    pub(crate) fn patients(&self, wanted: impl Fn(&Row) -> bool, mut random: ChaCha8Rng) -> Vec<Patient> {
+        let classes = self.classes.len();
+        let mut patients: BTreeMap<PatientKey, Patient> = BTreeMap::new();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| wanted(row)) {
+            let patient = patients.entry(PatientKey::of(row)).or_insert_with(|| Patient::new(classes));
+            patient.add(index, &row.labels);
+        }
+        // Sorted by key: the order of rows is forgotten before the seed decides.
+        let mut patients: Vec<Patient> = patients.into_values().collect();
+        patients.shuffle(&mut random);
+        patients
+    }
+}
+
+/// Large patients first, as [`stratify`] wants them: the small ones then even out what is left.
+pub(crate) fn largest_first(mut patients: Vec<Patient>) -> Vec<Patient> {
+    patients.sort_by_key(|patient| std::cmp::Reverse(patient.rows.len()));
+    patients
 }
 
 /// Whose a row is: of a patient with an id, or of nobody else, told by its name.
@@ -169,10 +184,10 @@ impl PatientKey {
 }
 
 /// Rows that must stay together.
-struct Patient {
-    rows: Vec<usize>,
+pub(crate) struct Patient {
+    pub(crate) rows: Vec<usize>,
     /// Rows that show each class; one more for rows without a finding.
-    shown: Vec<usize>,
+    pub(crate) shown: Vec<usize>,
 }
 
 impl Patient {
@@ -192,64 +207,64 @@ impl Patient {
     }
 }
 
-/// The split (0, 1, 2) of each patient: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, algorithm 1)
+/// The part (below `fractions.len()`) of each patient: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, algorithm 1)
 /// with patients in place of examples.
 ///
 /// The class with the fewest patients left comes first, because the common ones can still be balanced later. Each of
 /// its patients goes where the largest part of the class's share is still wanted, then where most images are. A part, not
 /// a number: else train, whose share is the largest, would take the first and largest patients one after the other, and
-/// classes of few patients whole.
-fn stratify(patients: &[Patient], fractions: [f64; 3]) -> Vec<usize> {
-    let mut splits = vec![0; patients.len()];
+/// classes of few patients whole. A patient who alone shows a class goes to part `lone`, if that is given.
+pub(crate) fn stratify(patients: &[Patient], fractions: &[f64], lone: Option<usize>) -> Vec<usize> {
+    let mut parts = vec![0; patients.len()];
     let mut open: Vec<usize> = (0..patients.len()).collect();
     let mut wanted = Wanted::new(patients, fractions);
     while let Some(class) = wanted.rarest_class() {
-        let alone = patients_of(patients, class) == 1;
+        let lone = lone.filter(|_| patients_of(patients, class) == 1);
         open.retain(|&index| {
             let shows = patients[index].shown[class] > 0;
             if shows {
-                splits[index] = if alone { 0 } else { wanted.best_split(class) };
-                wanted.take(&patients[index], splits[index]);
+                parts[index] = lone.unwrap_or_else(|| wanted.best_part(class));
+                wanted.take(&patients[index], parts[index]);
             }
             !shows
         });
     }
-    splits
+    parts
 }
 
 /// How many patients show `class`.
-fn patients_of(patients: &[Patient], class: usize) -> usize {
+pub(crate) fn patients_of(patients: &[Patient], class: usize) -> usize {
     patients.iter().filter(|patient| patient.shown[class] > 0).count()
 }
 
-/// What each split still lacks; below zero where it has more than its share.
+/// What each part still lacks; below zero where it has more than its share.
 struct Wanted {
-    /// Splits with a share at all.
+    /// Parts with a share at all.
     open: Vec<usize>,
-    images: [f64; 3],
-    /// Of each class, as a part of the split's share of it.
-    part_of: Vec<[f64; 3]>,
-    /// Images of each class in each split's share.
-    share_of: Vec<[f64; 3]>,
-    /// Patients of each class that have no split yet.
+    images: Vec<f64>,
+    /// Of each class, relative to the part's share of it.
+    lack_of: Vec<Vec<f64>>,
+    /// Images of each class in each part's share.
+    share_of: Vec<Vec<f64>>,
+    /// Patients of each class that have no part yet.
     patients_of: Vec<usize>,
 }
 
 impl Wanted {
-    fn new(patients: &[Patient], fractions: [f64; 3]) -> Self {
+    fn new(patients: &[Patient], fractions: &[f64]) -> Self {
         let classes = patients.first().map_or(0, |patient| patient.shown.len());
-        let share = |images: usize| fractions.map(|fraction| fraction * images as f64);
+        let share = |images: usize| fractions.iter().map(|fraction| fraction * images as f64).collect::<Vec<_>>();
         let share_of = |class| share(patients.iter().map(|patient: &Patient| patient.shown[class]).sum());
         Self {
-            open: (0..3).filter(|&split| fractions[split] > 0.0).collect(),
+            open: (0..fractions.len()).filter(|&part| fractions[part] > 0.0).collect(),
             images: share(patients.iter().map(|patient| patient.rows.len()).sum()),
-            part_of: vec![[1.0; 3]; classes],
+            lack_of: vec![vec![1.0; fractions.len()]; classes],
             share_of: (0..classes).map(share_of).collect(),
             patients_of: (0..classes).map(|class| patients_of(patients, class)).collect(),
         }
     }
 
-    /// The class with the fewest patients that have no split yet; `None` when all have one.
+    /// The class with the fewest patients that have no part yet; `None` when all have one.
     fn rarest_class(&self) -> Option<usize> {
         (0..self.patients_of.len())
             .filter(|&class| self.patients_of[class] > 0)
@@ -257,21 +272,21 @@ impl Wanted {
     }
 
     /// Where `class` is wanted most, then where images are; the first of equals.
-    fn best_split(&self, class: usize) -> usize {
-        let want = |split: usize| (self.part_of[class][split], self.images[split]);
+    fn best_part(&self, class: usize) -> usize {
+        let want = |part: usize| (self.lack_of[class][part], self.images[part]);
         let mut best = self.open[0];
-        for &split in &self.open {
-            if want(split) > want(best) {
-                best = split;
+        for &part in &self.open {
+            if want(part) > want(best) {
+                best = part;
             }
         }
         best
     }
 
-    fn take(&mut self, patient: &Patient, split: usize) {
-        self.images[split] -= patient.rows.len() as f64;
+    fn take(&mut self, patient: &Patient, part: usize) {
+        self.images[part] -= patient.rows.len() as f64;
         for (class, &shown) in patient.shown.iter().enumerate().filter(|(_, shown)| **shown > 0) {
-            self.part_of[class][split] -= shown as f64 / self.share_of[class][split];
+            self.lack_of[class][part] -= shown as f64 / self.share_of[class][part];
             self.patients_of[class] -= 1;
         }
     }

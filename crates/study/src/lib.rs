@@ -24,10 +24,12 @@ mod store;
 mod subgroup;
 
 pub use analysis::analyse;
+pub use audit::audit;
 pub use cell::{CellOptions, CellResult, Identity, run_cell};
 pub use error::Error;
 pub use method::MethodSettings;
 pub use plan::{BackbonePlan, Cell, Plan, TaskPlan};
 pub use results::*;
 pub use run::{Finished, Study, StudyEvent, StudyOptions};
+pub use shortcut::{SHORTCUT_AUC, Shortcut, shortcut};
 pub use store::{CellFolder, Lock, StudyFolder};

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 
 use super::{Labels, Manifest, Row, index_classes};
+use crate::csv_file::CsvFile;
 use crate::{Error, Split};
 
 /// Which column is what.
 struct Columns {
-    count: usize,
     image: usize,
     split: Option<usize>,
     patient_id: Option<usize>,
@@ -25,29 +25,20 @@ enum LabelColumns {
 }
 
 pub(super) fn read(path: &Path) -> Result<Manifest, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| Error::NotUtf8 { path: path.into(), line: line_ends(&bytes[..error.valid_up_to()]) + 1 })?;
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-    let mut lines = Lines { text: &bytes, seen: 0, line: 1 };
-    // A record of a text that is UTF-8 and may have any number of fields cannot fail.
-    let mut records = reader.records().filter_map(Result::ok).filter(|record| !record.iter().all(str::is_empty));
-
-    let header = records.next().unwrap_or_default();
-    let columns = Columns::of(path, &header)?;
+    let file = CsvFile::read(path)?;
+    let columns = Columns::of(path, &file.header)?;
     let mut rows = Vec::new();
     let mut names = Vec::new();
     let mut first_lines: HashMap<PathBuf, usize> = HashMap::new();
-    for record in records {
-        let line = lines.of(&record);
-        let mut row = columns.row(path, &record, line)?;
+    for record in file.records() {
+        let (line, record) = record?;
+        let mut row = columns.row(path, record, line)?;
         if let Some(first) = first_lines.insert(row.path.clone(), line) {
             return Err(Error::DuplicatePath { path: path.into(), line, first, name: row.name });
         }
         match &columns.label {
             LabelColumns::Single(label) => names.push(class_name(path, &record[*label], line)?),
-            LabelColumns::Multi(columns) => row.labels = findings(path, &record, line, columns)?,
+            LabelColumns::Multi(columns) => row.labels = findings(path, record, line, columns)?,
         }
         rows.push(row);
     }
@@ -96,14 +87,11 @@ impl Columns {
             }
         };
         let (split, patient_id) = (seen.get("split").copied(), seen.get("patient_id").copied());
-        Ok(Self { count: header.len(), image, split, patient_id, label })
+        Ok(Self { image, split, patient_id, label })
     }
 
     /// Everything but the labels of one record.
     fn row(&self, path: &Path, record: &StringRecord, line: usize) -> Result<Row, Error> {
-        if record.len() != self.count {
-            return Err(Error::FieldCount { path: path.into(), line, expected: self.count, found: record.len() });
-        }
         let name = record[self.image].to_owned();
         if name.is_empty() {
             return Err(Error::EmptyPath { path: path.into(), line });
@@ -138,31 +126,4 @@ fn findings(path: &Path, record: &StringRecord, line: usize, columns: &[(usize, 
         found => Err(Error::NotBinary { path: path.into(), line, column: name.clone(), found: found.to_owned() }),
     });
     Ok(Labels::Multi(values.collect::<Result<_, _>>()?))
-}
-
-/// Counts lines as an editor does, blank ones too.
-///
-/// The `csv` crate says where a record begins, but takes blank lines before it for its beginning.
-struct Lines<'a> {
-    text: &'a [u8],
-    seen: usize,
-    line: usize,
-}
-
-impl Lines<'_> {
-    /// The line on which `record` begins; records come in order.
-    fn of(&mut self, record: &StringRecord) -> usize {
-        let begin = record.position().map_or(self.seen, |position| position.byte() as usize);
-        let blank = self.text[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        self.line += line_ends(&self.text[self.seen..begin + blank]);
-        self.seen = begin + blank;
-        self.line
-    }
-}
-
-/// Number of `\n`, `\r\n` and lone `\r`.
-fn line_ends(text: &[u8]) -> usize {
-    let lone = |(&byte, next): (&u8, Option<&u8>)| byte == b'\n' || (byte == b'\r' && next != Some(&b'\n'));
-    let next = text.iter().skip(1).map(Some).chain([None]);
-    text.iter().zip(next).filter(|&pair| lone(pair)).count()
 }

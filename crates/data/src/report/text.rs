@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::Split;
-use crate::report::{CheckReport, ClassInSplit, DuplicateFile, PatientAcross, Problem, SplitCount, Warning};
+use crate::report::{CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SplitCount, Warning};
 
 /// The classic terminal.
 const COLUMNS: usize = 80;
@@ -166,6 +166,17 @@ impl Display for Warning {
                 let number = count(groups.len(), "image");
                 write!(f, "{number} listed more than once in one split: {}", examples(groups, |files| group(files)))
             }
+            Warning::NearDuplicatesAcrossSplits { total, pairs } => write!(
+                f,
+                "{} of images in two splits look the same, so results on val and test may be too good: {}",
+                count(*total, "pair"),
+                first_of(*total, pairs, pair)
+            ),
+            // The least of the warnings about duplicates: how many, and one of them.
+            Warning::NearDuplicatesWithinSplit { total, pairs } => {
+                let first = pairs.first().map(pair).unwrap_or_default();
+                write!(f, "{} of images in one split look the same, such as {first}", count(*total, "pair"))
+            }
             Warning::NoTest => f.write_str("no image is in test: nothing will be measured on unseen patients"),
             Warning::Unassigned => f.write_str("no splits: training will assign them, by patient"),
             Warning::ClassAbsent { classes } => write!(f, "no image shows {}", examples(classes, class)),
@@ -193,11 +204,22 @@ fn class(found: &ClassInSplit) -> String {
 
 /// `line 3, a.png (train) = line 9, b.png (test)`.
 fn group(files: &[DuplicateFile]) -> String {
-    let file = |file: &DuplicateFile| match file.split {
+    files.iter().map(placed).collect::<Vec<_>>().join(" = ")
+}
+
+/// `line 3, a.png (train)`.
+fn placed(file: &DuplicateFile) -> String {
+    match file.split {
         Some(split) => format!("{} ({split})", place(&file.name, file.line)),
         None => place(&file.name, file.line),
-    };
-    files.iter().map(file).collect::<Vec<_>>().join(" = ")
+    }
+}
+
+/// `line 3, a.png (train) ~ line 9, b.png (test), 12 of 255 bits differ, mirrored`.
+fn pair(pair: &NearPair) -> String {
+    let [first, second] = pair.images.each_ref().map(placed);
+    let mirrored = if pair.mirrored { ", mirrored" } else { "" };
+    format!("{first} ~ {second}, {} of 255 bits differ{mirrored}", pair.distance)
 }
 
 /// `line 3, a.png`; the name alone in a directory.
@@ -207,9 +229,14 @@ fn place(name: &str, line: usize) -> String {
 
 /// The first few, and how many more there are.
 fn examples<T>(all: &[T], text: impl Fn(&T) -> String) -> String {
-    let mut out = all.iter().take(MOST_EXAMPLES).map(text).collect::<Vec<_>>().join("; ");
-    if all.len() > MOST_EXAMPLES {
-        out += &format!("; and {} more", all.len() - MOST_EXAMPLES);
+    first_of(all.len(), all, text)
+}
+
+/// The first few of `total`.
+fn first_of<T>(total: usize, listed: &[T], text: impl Fn(&T) -> String) -> String {
+    let mut out = listed.iter().take(MOST_EXAMPLES).map(text).collect::<Vec<_>>().join("; ");
+    if total > MOST_EXAMPLES {
+        out += &format!("; and {} more", total - MOST_EXAMPLES);
     }
     out
 }

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod check;
+mod columns;
 mod dataset;
 mod folder;
+mod folds;
 mod manifest;
+mod near;
 mod split;
+mod subset;
 
 use std::path::Path;
 

@@ -238,3 +238,17 @@ fn digest_is_known_and_forgets_the_order_of_rows() {
         assert_ne!(read(changed).unwrap().digest(), read(unchanged).unwrap().digest(), "{change}");
     }
 }
+
+#[test]
+fn the_split_digest_is_of_names_and_splits_alone() {
+    let text = "path,split,label,patient_id\nb,train,x,1\na,test,y,\n";
+    let digest = |csv: &str| read(csv).unwrap().split_digest();
+    // hashlib.sha256(b"".join(len(t).to_bytes(8, "little") + t for t in
+    //     [b"melo-splits-1", b"a", b"test", b"b", b"train"])).hexdigest()
+    assert_eq!(digest(text), "bc66003b7c77635ddc6390cf6bfbb430c01d71fd3604a40219b93b738a4bacdd");
+    let same = ["path,split,label\na,test,p\nb,train,q\n", "split,path,f,patient_id\ntest,a,0,7\ntrain,b,1,8\n"];
+    same.into_iter().for_each(|same| assert_eq!(digest(same), digest(text)));
+    assert_ne!(digest(&text.replace("test", "val")), digest(text));
+    assert_ne!(digest(&text.replace("\na,", "\nc,")), digest(text));
+    assert_ne!(digest("path,label\nb,x\na,y\n"), digest(text));
+}

@@ -6,13 +6,13 @@ use melo_data::{Assigned, DEFAULT_FRACTIONS, Error, Labels, Manifest, Row, Split
 
 use crate::manifest::assert_refused;
 
-fn row(name: String, patient: Option<usize>, labels: Labels, split: Option<Split>) -> Row {
+pub(crate) fn row(name: String, patient: Option<usize>, labels: Labels, split: Option<Split>) -> Row {
     let patient_id = patient.map(|patient| format!("p{patient}"));
     Row { path: name.clone().into(), name, split, labels, patient_id, line: 0 }
 }
 
 /// 600 images of about 200 patients, classes 0, 1, 2 in proportion 6 : 3 : 1, one class a patient.
-fn single_label() -> Manifest {
+pub(crate) fn single_label() -> Manifest {
     let rows = (0..600).map(|index| {
         let patient = (index * 7919) % 600 / 3 * 17 % 211;
         let class = [0, 0, 0, 0, 0, 0, 1, 1, 1, 2][patient % 10];
@@ -22,7 +22,7 @@ fn single_label() -> Manifest {
 }
 
 /// 500 images without patient, three findings of 40, 12 and 4 %.
-fn multi_label() -> Manifest {
+pub(crate) fn multi_label() -> Manifest {
     let rows = (0..500usize).map(|index| {
         let draw = |step: usize, percent: usize| u8::from(index * step % 100 < percent);
         let findings = vec![draw(37, 40), draw(61, 12), draw(83, 4)];
@@ -31,16 +31,16 @@ fn multi_label() -> Manifest {
     manifest(3, true, rows.collect())
 }
 
-fn manifest(classes: usize, multi_label: bool, rows: Vec<Row>) -> Manifest {
+pub(crate) fn manifest(classes: usize, multi_label: bool, rows: Vec<Row>) -> Manifest {
     let classes = (0..classes).map(|class| format!("class{class}")).collect();
     Manifest { path: "m.csv".into(), classes, multi_label, rows }
 }
 
-fn splits(manifest: &Manifest) -> BTreeMap<String, Split> {
+pub(crate) fn splits(manifest: &Manifest) -> BTreeMap<String, Split> {
     manifest.rows.iter().map(|row| (row.name.clone(), row.split.unwrap())).collect()
 }
 
-fn assert_no_patient_crosses(manifest: &Manifest) {
+pub(crate) fn assert_no_patient_crosses(manifest: &Manifest) {
     let mut split_of = BTreeMap::new();
     for row in manifest.rows.iter().filter(|row| row.patient_id.is_some()) {
         let split = *split_of.entry(&row.patient_id).or_insert(row.split);
