@@ -57,7 +57,7 @@ impl Bars {
                     .with("rx", 1.5)
             };
             [
-                Element::label("row", 0.0, top + 12.0, clip(&bar.label, room)),
+                Element::label("row", 1.0, top + 12.0, clip(&bar.label, room)),
                 Element::label("value end", self.width - 1.0, top + 12.0, bar.shown.as_str()),
                 long("band", self.width),
                 long(&format!("bar {}", class(bar.series)), (bar.value / longest * self.width).max(1.5)),

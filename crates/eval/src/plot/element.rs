@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 /// HTML elements that have no content and no end tag.
-const VOID: [&str; 6] = ["br", "col", "hr", "img", "link", "meta"];
+const VOID: [&str; 7] = ["br", "col", "hr", "img", "link", "meta", "wbr"];
 /// Elements after which a line ends, so that a page can be read and compared as text.
 const LINES: [&str; 16] = [
     "div",
@@ -110,7 +110,7 @@ impl Display for Element {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "<{}", self.tag)?;
         for (name, value) in &self.attributes {
-            write!(f, " {name}=\"{}\"", Escaped(value))?;
+            write!(f, " {name}=\"{}\"", Escaped { text: value, quotes: true })?;
         }
         if VOID.contains(&self.tag) {
             f.write_str("/>")?;
@@ -119,7 +119,7 @@ impl Display for Element {
             for node in &self.content {
                 match node {
                     Node::Element(element) => element.fmt(f)?,
-                    Node::Text(text) => Escaped(text).fmt(f)?,
+                    Node::Text(text) => Escaped { text, quotes: false }.fmt(f)?,
                 }
             }
             write!(f, "</{}>", self.tag)?;
@@ -128,16 +128,20 @@ impl Display for Element {
     }
 }
 
-struct Escaped<'a>(&'a str);
+/// Quotes are left alone outside attributes: a style sheet is raw text, where `&quot;` would mean just that.
+struct Escaped<'a> {
+    text: &'a str,
+    quotes: bool,
+}
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         use fmt::Write;
-        for c in self.0.chars() {
+        for c in self.text.chars() {
             match c {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
-                '"' => f.write_str("&quot;")?,
+                '"' if self.quotes => f.write_str("&quot;")?,
                 '\n' | '\t' => f.write_char(c)?,
                 c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {
                     f.write_char(char::REPLACEMENT_CHARACTER)?;
@@ -163,10 +167,10 @@ mod tests {
 
     #[test]
     fn text_and_attributes_are_escaped() {
-        let element = Element::new("b").with("title", "\"a\" & <b>").text("</b><script>&amp;\u{0}\u{1b}");
+        let element = Element::new("b").with("title", "\"a\" & <b>").text("</b><script>&amp;\"\u{0}\u{1b}");
         assert_eq!(
             element.to_string(),
-            "<b title=\"&quot;a&quot; &amp; &lt;b>\">&lt;/b>&lt;script>&amp;amp;\u{fffd}\u{fffd}</b>"
+            "<b title=\"&quot;a&quot; &amp; &lt;b>\">&lt;/b>&lt;script>&amp;amp;\"\u{fffd}\u{fffd}</b>"
         );
     }
 

@@ -110,7 +110,7 @@ impl Forest {
         let mut drawn = Vec::new();
         let room = self.width / FONT - ems(&row.shown) - 1.0;
         let label = clip(&row.label, room);
-        drawn.push(Element::label("row", 0.0, top + 12.0, label));
+        drawn.push(Element::label("row", 1.0, top + 12.0, label));
         drawn.push(Element::label("value end", self.width - 1.0, top + 12.0, row.shown.as_str()));
         let y = top + MARK;
         let class = class(row.series);

@@ -4,7 +4,7 @@ use melo_eval::plot::{Axis, Element, Forest, ForestRow};
 
 use super::legend::panel;
 use super::page::{Part, note};
-use super::table::{Table, estimate, figure, figure_with, name_of_series};
+use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
 use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
 use super::words::{NOTHING, interval, level, number, p_equals, p_value, signed, signed_interval};
 use crate::{Comparison, Results, Verdict};
@@ -30,7 +30,10 @@ fn main_table(results: &Results) -> Option<Element> {
         level(study.level)
     );
     let difference = format!("AUC − {}", study.reference);
-    let mut table = Table::new(&caption, &["method", "AUC", "accuracy", &difference, "verdict"]);
+    let figures = ["AUC", "accuracy", &difference].map(|title| head(title, true));
+    let verdict = Element::new("th").with("scope", "col").class("num wide").text("verdict");
+    let heads = std::iter::once(head("method", false)).chain(figures).chain([verdict]);
+    let mut table = Table::headed(&caption, heads.collect());
     for task in &results.tasks {
         for backbone in backbones(results) {
             let arms = arms_on(results, task, backbone);
@@ -40,14 +43,12 @@ fn main_table(results: &Results) -> Option<Element> {
             table.group(&task_on_backbone(results, task, backbone));
             for arm in arms {
                 let found = comparison(task, &arm.method, backbone);
-                let difference = match found {
-                    Some(found) => figure_with(signed(found.difference.value), signed_interval(&found.difference)),
-                    None => figure(NOTHING),
-                };
-                let verdict = match found {
-                    Some(found) => verdict_cell(results, found),
-                    None if arm.method == study.reference => Element::new("td").class("num soft").text("reference"),
-                    None => figure(NOTHING),
+                let (difference, verdict) = match found {
+                    Some(found) => (difference_cell(found), verdict_cell(results, found)),
+                    None => {
+                        let what = if arm.method == study.reference { "reference" } else { NOTHING };
+                        (figure(NOTHING), Element::new("td").class("num soft wide").text(what))
+                    }
                 };
                 let cells = [estimate(arm.auc.as_ref(), None), estimate(arm.acc.as_ref(), None), difference, verdict];
                 table.row(name_of_series(&arm.method, series(results, &arm.method)), cells);
@@ -57,10 +58,16 @@ fn main_table(results: &Results) -> Option<Element> {
     table.draw()
 }
 
+/// The difference, with the verdict where a phone has no room for a column of its own.
+fn difference_cell(found: &Comparison) -> Element {
+    let verdict = Element::new("div").class("narrow").child(badge(found.verdict));
+    figure_with(signed(found.difference.value), signed_interval(&found.difference)).child(verdict)
+}
+
 fn verdict_cell(results: &Results, found: &Comparison) -> Element {
     let lost =
         lost_to_holm(results, found).then(|| Element::new("small").class("remark").text("not after Holm's correction"));
-    Element::new("td").class("num").child(badge(found.verdict)).children(lost)
+    Element::new("td").class("num wide").child(badge(found.verdict)).children(lost)
 }
 
 /// A verdict as a word with its sign.
@@ -140,31 +147,32 @@ fn means(results: &Results) -> Option<Element> {
     table.draw()
 }
 
-/// The p values behind the verdicts.
+/// The p values behind the verdicts, a table for each method and backbone.
 fn tests(results: &Results) -> Option<Element> {
     let study = &results.study;
-    let columns = ["method", "p difference", "Holm", "p DeLong", "p inferior", "Holm"];
-    let caption = format!(
-        "Tests behind the verdicts: no difference to {} (two-sided), inferior by more than {} (one-sided)",
+    let pairs = others(results).flat_map(|method| backbones(results).map(move |backbone| (method, backbone)));
+    let tables: Vec<_> = pairs.filter_map(|(method, backbone)| tests_of(results, method, backbone)).collect();
+    let text = format!(
+        "The p values behind the verdicts: of no difference to {} (two-sided), and of inferiority by more than {} \
+         (one-sided).",
         study.reference, study.margin
     );
+    (!tables.is_empty()).then(|| {
+        let tables = Element::new("div").class("tables").children(tables);
+        Element::new("div").class("block").child(note(text)).child(tables)
+    })
+}
+
+fn tests_of(results: &Results, method: &str, backbone: &str) -> Option<Element> {
+    let columns = ["task", "p different", "Holm", "DeLong", "p inferior", "Holm"];
+    let caption = format!("{} against {}", on_backbone(results, method, backbone), results.study.reference);
     let mut table = Table::new(&caption, &columns);
     for task in &results.tasks {
-        if !task.comparisons.is_empty() {
-            table.group(&task.name);
-        }
-        for found in &task.comparisons {
-            let name = on_backbone(results, &found.method, &found.backbone);
-            let delong = found.p_delong.map_or(NOTHING.to_owned(), p_value);
-            let cells = [
-                p_value(found.p),
-                p_value(found.p_holm),
-                delong,
-                p_value(found.p_inferior),
-                p_value(found.p_inferior_holm),
-            ];
-            table.row(name_of_series(&name, series(results, &found.method)), cells.map(figure));
-        }
+        let Some(found) = comparison(task, method, backbone) else { continue };
+        let delong = found.p_delong.map_or(NOTHING.to_owned(), p_value);
+        let inferior = [p_value(found.p_inferior), p_value(found.p_inferior_holm)];
+        let cells = [p_value(found.p), p_value(found.p_holm), delong].into_iter().chain(inferior);
+        table.row(name(&task.name), cells.map(figure));
     }
     table.draw()
 }

@@ -9,13 +9,14 @@ use crate::{Arm, ClassResults, LearningPoint, Results, TaskResults};
 
 /// ROC and precision-recall curves of every class.
 pub(super) fn of_classes(results: &Results, task: &TaskResults, arms: &[&Arm]) -> Option<Element> {
-    let roc = Kind { name: "ROC", x: "1 − specificity", y: "sensitivity", steps: false, of: |class| &class.roc };
+    let roc =
+        Kind { name: "ROC", x: "1 − specificity", y: "sensitivity", steps: false, of: |class| class.roc.clone() };
     let recall = Kind {
         name: "precision-recall",
         x: "recall",
         y: "precision",
         steps: true,
-        of: |class| &class.precision_recall,
+        of: |class| best_precisions(&class.precision_recall),
     };
     let drawn: Vec<_> = [("ROC curves", roc), ("Precision-recall curves", recall)]
         .into_iter()
@@ -33,7 +34,13 @@ struct Kind {
     x: &'static str,
     y: &'static str,
     steps: bool,
-    of: fn(&ClassResults) -> &Vec<(f64, f64)>,
+    of: fn(&ClassResults) -> Vec<(f64, f64)>,
+}
+
+/// Of the thresholds with the same recall the one with the best precision: the others only add false alarms.
+fn best_precisions(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let best = |same: &[(f64, f64)]| same.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+    curve.chunk_by(|a, b| a.0 == b.0).filter_map(best).collect()
 }
 
 impl Kind {
@@ -43,7 +50,7 @@ impl Kind {
             arms.iter().filter_map(|arm| Some((arm.method.as_str(), arm.per_class.get(class)?))).collect();
         let line = |(method, found): &(&str, &ClassResults)| Line {
             steps: self.steps,
-            ..Line::new(series(results, method), (self.of)(found).clone())
+            ..Line::new(series(results, method), (self.of)(found))
         };
         let positives = with_class.iter().map(|(_, found)| found.positives).max()?;
         let described: Vec<_> = with_class

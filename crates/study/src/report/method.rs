@@ -3,7 +3,7 @@
 use melo_eval::plot::Element;
 
 use super::page::{Part, paragraph};
-use super::table::{Table, figure, name, words};
+use super::table::{Table, name, words};
 use super::words::{bytes, count, level, list, plural};
 use crate::Results;
 
@@ -54,7 +54,7 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
 }
 
 fn methods(results: &Results) -> Option<Element> {
-    let mut table = Table::new("Methods", &["method", "settings"]);
+    let mut table = Table::of_words("Methods", &["method", "settings"]);
     for method in &results.methods {
         table.row(name(&method.name), [words(method.description.as_str())]);
     }
@@ -62,12 +62,12 @@ fn methods(results: &Results) -> Option<Element> {
 }
 
 fn digests(results: &Results) -> Option<Element> {
-    let mut table = Table::new("Backbones", &["backbone", "architecture", "parameters", "weights", "digest"]);
+    let mut table = Table::of_words("Backbones", &["backbone", "architecture", "parameters", "weights", "digest"]);
     for backbone in &results.backbones {
         let cells = [
             words(backbone.architecture.as_str()),
-            figure(count(backbone.parameters as u64)),
-            figure(bytes(backbone.bytes as f64)),
+            words(count(backbone.parameters as u64)),
+            words(bytes(backbone.bytes as f64)),
             Element::new("td").child(Element::new("code").text(backbone.digest.as_str())),
         ];
         table.row(name(&backbone.name), cells);

@@ -16,12 +16,22 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// A table of figures.
     pub(super) fn new(caption: &str, columns: &[&str]) -> Self {
-        let cells = columns.iter().enumerate().map(|(i, title)| head_cell(title, i == 0));
+        Self::headed(caption, columns.iter().enumerate().map(|(i, title)| head(title, i > 0)).collect())
+    }
+
+    /// A table of words, whose columns stand at the left.
+    pub(super) fn of_words(caption: &str, columns: &[&str]) -> Self {
+        Self::headed(caption, columns.iter().map(|title| head(title, false)).collect())
+    }
+
+    /// A table under these cells.
+    pub(super) fn headed(caption: &str, heads: Vec<Element>) -> Self {
         Self {
             caption: Element::new("caption").text(caption),
-            heads: vec![Element::new("tr").children(cells)],
-            columns: columns.len(),
+            columns: heads.len(),
+            heads: vec![Element::new("tr").children(heads)],
             groups: Vec::new(),
             group: Element::new("tbody"),
             rows: 0,
@@ -39,7 +49,7 @@ impl Table {
 
     /// Begins a group of rows, headed by `name`.
     pub(super) fn group(&mut self, name: &str) {
-        let head = Element::new("th").with("colspan", self.columns).with("scope", "rowgroup").text(name);
+        let head = breakable(Element::new("th").with("colspan", self.columns).with("scope", "rowgroup"), name);
         let group = Element::new("tbody").child(Element::new("tr").class("group").child(head));
         self.groups.push(std::mem::replace(&mut self.group, group));
     }
@@ -72,20 +82,28 @@ pub(super) fn scroll(table: Element) -> Element {
     Element::new("div").class("scroll").with("tabindex", 0).child(table)
 }
 
-fn head_cell(title: &str, first: bool) -> Element {
+/// A column's heading, at the right where it is of figures.
+pub(super) fn head(title: &str, figures: bool) -> Element {
     let cell = Element::new("th").with("scope", "col");
-    if first { cell.text(title) } else { cell.class("num").text(title) }
+    if figures { cell.class("num").text(title) } else { cell.text(title) }
 }
 
 /// The cell that heads a row.
 pub(super) fn name(text: &str) -> Element {
-    Element::new("th").with("scope", "row").text(text)
+    breakable(Element::new("th").with("scope", "row"), text)
 }
 
 /// The same with the sample of a series.
 pub(super) fn name_of_series(text: &str, series: usize) -> Element {
     let label = Element::new("span").class("series").child(melo_eval::plot::swatch(series));
-    Element::new("th").with("scope", "row").child(label.text(text))
+    Element::new("th").with("scope", "row").child(label.child(breakable(Element::new("span"), text)))
+}
+
+/// `text` in `element`, where a line may end after an underscore or a slash.
+fn breakable(element: Element, text: &str) -> Element {
+    let mut pieces = text.split_inclusive(['_', '/']);
+    let element = element.text(pieces.next().unwrap_or_default());
+    pieces.fold(element, |element, piece| element.child(Element::new("wbr")).text(piece))
 }
 
 /// A cell of figures.
