@@ -62,20 +62,21 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// `Σ f(i)` over `0..len`, in lanes that are added as a tree.
+/// `Σ f(a_i, b_i, …)` over slices of equal length, in lanes that are added as a tree.
 #[inline(always)]
-pub(crate) fn sum_by(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum_by<const N: usize>(x: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f32 {
+    let len = x.first().map_or(0, |x| x.len());
+    assert!(x.iter().all(|x| x.len() == len), "slices of unequal lengths");
     let mut lanes = [0.0f32; LANES];
-    let whole = len - len % LANES;
-    let mut start = 0;
-    while start < whole {
+    let chunks = x.map(|x| x.as_chunks::<LANES>());
+    for at in 0..len / LANES {
+        let chunk = chunks.map(|(chunks, _)| &chunks[at]);
         for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += f(start + lane);
+            *total += f(chunk.map(|chunk| chunk[lane]));
         }
-        start += LANES;
     }
-    for (lane, total) in lanes.iter_mut().enumerate().take(len - whole) {
-        *total += f(whole + lane);
+    for (lane, total) in lanes.iter_mut().enumerate().take(len % LANES) {
+        *total += f(chunks.map(|(_, tail)| tail[lane]));
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -133,7 +134,7 @@ mod tests {
     fn reductions_take_every_value_once() {
         for len in [0, 1, 15, 16, 17, 100] {
             let x: Vec<f32> = (0..len).map(|i| (i as f32) - 40.0).collect();
-            assert_eq!(sum_by(len, |i| x[i]), x.iter().sum::<f32>());
+            assert_eq!(sum_by([&x], |[x]| x), x.iter().sum::<f32>());
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

@@ -8,8 +8,8 @@ use crate::math::sum_by;
 #[inline(always)]
 fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     let d = x.len() as f32;
-    let mean = sum_by(x.len(), |i| x[i]) / d;
-    let variance = sum_by(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / d;
+    let mean = sum_by([x], |[x]| x) / d;
+    let variance = sum_by([x], |[x]| (x - mean) * (x - mean)) / d;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
@@ -32,8 +32,8 @@ pub(crate) fn backward(x: &[f32], gamma: &[f32], eps: f32, d_y: &[f32], d_x: &mu
     assert!(x.len() == d_y.len() && x.len() == d_x.len() && x.len().is_multiple_of(d), "layernorm shapes");
     for ((x, d_y), d_x) in x.chunks_exact(d).zip(d_y.chunks_exact(d)).zip(d_x.chunks_exact_mut(d)) {
         let (mean, scale) = statistics(x, eps);
-        let mean_g = sum_by(d, |i| d_y[i] * gamma[i]) / d as f32;
-        let mean_gx = sum_by(d, |i| d_y[i] * gamma[i] * (x[i] - mean) * scale) / d as f32;
+        let mean_g = sum_by([d_y, gamma], |[d_y, gamma]| d_y * gamma) / d as f32;
+        let mean_gx = sum_by([d_y, gamma, x], |[d_y, gamma, x]| d_y * gamma * (x - mean) * scale) / d as f32;
         for (((d_x, &d_y), &x), &gamma) in d_x.iter_mut().zip(d_y).zip(x).zip(gamma) {
             *d_x += scale * (d_y * gamma - mean_g - (x - mean) * scale * mean_gx);
         }

@@ -10,19 +10,19 @@ const COLUMNS: usize = 64;
 /// Rows of the few that share a pass.
 const FEW: usize = 4;
 
-/// `z = scale · x rᵀ`; `x [m, k]`, `few [r, k]`, `z [m, r]`.
+/// `z = scale · x fewᵀ`; `x [m, k]`, `few [r, k]`, `z [m, r]`.
 #[inline(always)]
 pub(crate) fn dots(x: Mat<'_>, few: &[f32], scale: f32, z: &mut [f32]) {
     let rank = z.len() / x.rows.max(1);
     for (i, z) in z.chunks_exact_mut(rank.max(1)).enumerate() {
         let x = &x.data[i * x.row_stride..][..x.cols];
         for (z, few) in z.iter_mut().zip(few.chunks_exact(x.len())) {
-            *z = scale * sum_by(x.len(), |l| x[l] * few[l]);
+            *z = scale * sum_by([x, few], |[x, few]| x * few);
         }
     }
 }
 
-/// `y += z r`; `z [m, r]`, `few [r, n]`, `y [m, n]`.
+/// `y += z few`; `z [m, r]`, `few [r, n]`, `y [m, n]`.
 #[inline(always)]
 pub(crate) fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
     let rank = z.len() / y.rows.max(1);
@@ -34,7 +34,7 @@ pub(crate) fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
     }
 }
 
-/// `r += zᵀ x`; `z [m, r]`, `x [m, n]`, `few [r, n]`.
+/// `few += zᵀ x`; `z [m, r]`, `x [m, n]`, `few [r, n]`.
 #[inline(always)]
 pub(crate) fn gather(z: &[f32], x: Mat<'_>, few: &mut [f32]) {
     let rank = z.len() / x.rows.max(1);

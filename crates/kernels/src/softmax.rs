@@ -11,7 +11,7 @@ pub(crate) fn forward(scores: &mut [f32], t: usize, scale: f32) {
         for s in row.iter_mut() {
             *s = exp(*s * scale - top);
         }
-        let norm = 1.0 / sum_by(t, |i| row[i]);
+        let norm = 1.0 / sum_by([row], |[p]| p);
         for p in row.iter_mut() {
             *p *= norm;
         }
@@ -23,7 +23,7 @@ pub(crate) fn forward(scores: &mut [f32], t: usize, scale: f32) {
 pub(crate) fn backward(p: &[f32], d_p: &mut [f32], t: usize, scale: f32) {
     assert!(p.len() == d_p.len() && p.len().is_multiple_of(t), "softmax shapes");
     for (p, d) in p.chunks_exact(t).zip(d_p.chunks_exact_mut(t)) {
-        let dot = sum_by(t, |i| p[i] * d[i]);
+        let dot = sum_by([p, d], |[p, d]| p * d);
         for (d, &p) in d.iter_mut().zip(p) {
             *d = scale * p * (*d - dot);
         }

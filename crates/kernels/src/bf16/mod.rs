@@ -183,12 +183,12 @@ fn round_rhs(
     if pairs == 0 || x.cols == 0 {
         return;
     }
-    let whole = |panel: usize| panel * COLUMNS..x.cols.min((panel + 1) * COLUMNS);
+    let columns_of = |panel: usize| panel * COLUMNS..x.cols.min((panel + 1) * COLUMNS);
     if x.col_stride == 1 {
-        for l in 0..pairs {
-            let (low, high) = (row(x, 2 * l), row(x, 2 * l + 1));
-            for (panel, lines) in lines.chunks_exact_mut(pairs).enumerate() {
-                interleave(&low[whole(panel)], high.get(whole(panel)).unwrap_or_default(), &mut lines[l].0);
+        for (panel, lines) in lines.chunks_exact_mut(pairs).enumerate() {
+            for (l, line) in lines.iter_mut().enumerate() {
+                let high = row(x, 2 * l + 1).get(columns_of(panel)).unwrap_or_default();
+                interleave(&row(x, 2 * l)[columns_of(panel)], high, &mut line.0);
             }
         }
         return;
@@ -196,7 +196,7 @@ fn round_rhs(
     assert_eq!(x.row_stride, 1, "rows or columns are adjacent");
     let x = x.t();
     for (panel, lines) in lines.chunks_exact_mut(pairs).enumerate() {
-        let columns = whole(panel);
+        let columns = columns_of(panel);
         transpose(Mat { data: &x.data[columns.start * x.row_stride..], rows: columns.len(), ..x }, lines);
     }
 }

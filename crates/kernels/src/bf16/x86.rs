@@ -25,6 +25,10 @@ fn mask(len: usize) -> __mmask16 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn load(x: &[f32], at: usize) -> __m512 {
+    if let Some(x) = x.get(at..at + 16) {
+        // SAFETY: these are 16 values.
+        return unsafe { _mm512_loadu_ps(x.as_ptr()) };
+    }
     let len = x.len().saturating_sub(at);
     // SAFETY: only the values that the mask names are read, and those lie in `x`.
     unsafe { _mm512_maskz_loadu_ps(mask(len), x.as_ptr().wrapping_add(at)) }
@@ -42,6 +46,10 @@ fn round(low: __m512, high: __m512) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn store(words: &mut [u32], at: usize, value: __m512i) {
+    if let Some(words) = words.get_mut(at..at + 16) {
+        // SAFETY: these are 16 words.
+        return unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), value) };
+    }
     let len = words.len().saturating_sub(at);
     // SAFETY: only the words that the mask names are written, and those lie in `words`.
     unsafe { _mm512_mask_storeu_epi32(words.as_mut_ptr().wrapping_add(at).cast(), mask(len), value) }
@@ -192,9 +200,17 @@ fn multiply<const M: usize, const V: usize>(
             b = b.wrapping_add(1);
         }
     }
-    for (i, sums) in sums.iter().enumerate() {
+    // Through memory: were a register chosen by a loop's index, all of them would live there.
+    let mut stored = [[[0.0f32; COLUMNS]; V]; M];
+    for (stored, sums) in stored.iter_mut().zip(sums) {
+        for (stored, sum) in stored.iter_mut().zip(sums) {
+            // SAFETY: these are 16 values.
+            unsafe { _mm512_storeu_ps(stored.as_mut_ptr(), sum) };
+        }
+    }
+    for (i, sums) in stored.iter().enumerate() {
         let row = &mut c.data[(tile.row + i) * c.row_stride..][tile.column..tile.column + tile.columns];
-        for (v, &sum) in sums.iter().enumerate() {
+        for (v, sum) in sums.iter().enumerate() {
             let columns = v * COLUMNS..tile.columns.min((v + 1) * COLUMNS);
             finish_columns(&mut row[columns], sum, finish, tile.column + v * COLUMNS);
         }
@@ -213,13 +229,17 @@ fn add_products(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
 /// Up to 16 columns of a row of `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn finish_columns(c: &mut [f32], sum: __m512, Finish { keep, scale, bias }: Finish<'_>, column: usize) {
-    let mut value = _mm512_mul_ps(sum, _mm512_set1_ps(scale));
+fn finish_columns(c: &mut [f32], sum: &[f32; COLUMNS], Finish { keep, scale, bias }: Finish<'_>, column: usize) {
+    let mut value = _mm512_mul_ps(load(sum, 0), _mm512_set1_ps(scale));
     if !bias.is_empty() {
         value = _mm512_add_ps(value, load(bias, column));
     }
     if keep != 0.0 {
         value = _mm512_fmadd_ps(_mm512_set1_ps(keep), load(c, 0), value);
+    }
+    if c.len() == COLUMNS {
+        // SAFETY: these are 16 values.
+        return unsafe { _mm512_storeu_ps(c.as_mut_ptr(), value) };
     }
     // SAFETY: only the values that the mask names are written, and those lie in `c`.
     unsafe { _mm512_mask_storeu_ps(c.as_mut_ptr(), mask(c.len()), value) };
