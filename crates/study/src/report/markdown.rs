@@ -58,7 +58,7 @@ fn headed(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
 }
 
-fn comparisons(results: &Results) -> Vec<Vec<String>> {
+pub(super) fn comparisons(results: &Results) -> Vec<Vec<String>> {
     let reference = &results.study.reference;
     let mut rows =
         vec![headed(&["task", "method", "AUC", "accuracy", &format!("AUC − {reference}"), "p (Holm)", "verdict"])];

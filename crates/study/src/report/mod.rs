@@ -19,9 +19,11 @@ mod method;
 mod page;
 mod table;
 mod task;
+mod terminal;
 mod view;
 mod words;
 
 pub use csv::{arms_csv, comparisons_csv};
 pub use markdown::markdown;
 pub use page::html;
+pub use terminal::summary;
