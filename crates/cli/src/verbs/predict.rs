@@ -1,5 +1,6 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
+use super::task::PrecisionArg;
 use crate::{Failure, note, say, say_json};
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
@@ -32,10 +33,13 @@ pub(crate) struct Args {
     /// Print one JSON object for every image and task
     #[arg(long)]
     json: bool,
+    /// Numbers that go into the backbone's matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = Backbone::load(&args.backbone)?;
+    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
     let plugins = load_plugins(args, &backbone)?;
     let groups = by_preprocess(&plugins);
     let images = expand(&args.images)?;
@@ -126,6 +130,7 @@ struct Fields<'a> {
     findings: Option<Vec<&'a str>>,
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
+    precision: String,
 }
 
 /// An object of class names and probabilities, in the order of the head.
@@ -243,6 +248,7 @@ impl Answer {
             findings: (!single).then(|| self.findings()),
             plugin_digest: Some(self.plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: backbone.digest(),
+            precision: backbone.precision().to_string(),
         }
     }
 

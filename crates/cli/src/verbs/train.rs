@@ -1,6 +1,6 @@
 //! `melo train`: one task on a frozen backbone.
 
-use super::task::{CACHE_MIB, check_output, name_of, open_splits};
+use super::task::{CACHE_MIB, PrecisionArg, check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Memory for decoded images, MiB
     #[arg(long, default_value_t = CACHE_MIB, value_name = "MIB")]
     cache_mib: usize,
+    /// Numbers that go into the backbone's matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
@@ -253,7 +256,7 @@ const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
-    let backbone = Backbone::load(&args.backbone)?;
+    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
     let config = args.config(backbone.config.depth);
     config.check().map_err(usage)?;
     config.lora.check(&backbone.config).map_err(usage)?;
@@ -370,6 +373,7 @@ fn report(args: &Args, backbone: &Backbone, outcome: &Outcome, seconds: f64) -> 
             "plugin_bytes": bytes,
             "plugin_digest": digest,
             "backbone_digest": backbone.digest(),
+            "precision": backbone.precision().to_string(),
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
         }));
