@@ -149,6 +149,7 @@ fn eval_prints_the_object_that_scripts_rely_on() {
     assert!((mean - number(&object, "auc_macro")).abs() < 1e-9);
     assert_eq!(digest(&object, "plugin_digest"), digest(report, "plugin_digest"));
     assert_eq!(digest(&object, "backbone_digest"), digest(report, "backbone_digest"));
+    assert_eq!([&object["precision"], &report["precision"]], ["f32", "f32"]);
     let val = run(eval(backbone, smear, smear_data).args(["--split", "val", "--json"])).json();
     assert_eq!(val["split"], "val");
     assert!((number(&val, "auc_macro") - number(report, "val_auc_macro")).abs() < 1e-9);
@@ -183,6 +184,24 @@ fn predictions_are_those_of_predict() {
             assert!((value.parse::<f64>().expect("a number") - expected).abs() < 1e-5, "{class}");
         }
     }
+}
+
+#[test]
+fn the_precision_that_was_asked_for_is_used() {
+    let Trained { backbone, smear, .. } = &*TRAINED;
+    let answer = |precision: &str| {
+        let mut command = melo();
+        command.arg("predict").arg("--backbone").arg(backbone).arg("--plugin").arg(smear);
+        run(command.args(["--json", "--precision", precision]).args(&smears(&TRAINED)[..1])).json()
+    };
+    let [f32, bf16] = ["f32", "bf16"].map(|precision| {
+        let answer = answer(precision);
+        assert_eq!(answer["precision"], precision);
+        number(&answer["probabilities"], "monocyte_like")
+    });
+    // Eight significant bits: another number, and nearly the same.
+    assert!(f32 != bf16 && (f32 - bf16).abs() < 0.05, "{f32} {bf16}");
+    assert!(["f32", "bf16"].iter().any(|precision| answer("auto")["precision"] == *precision));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `melo eval`: a plug-in measured on a split.
 
-use super::task::{CACHE_MIB, check_output, open_splits};
+use super::task::{CACHE_MIB, PrecisionArg, check_output, open_splits};
 use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Numbers that go into the backbone's matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -58,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[&args.backbone, &args.plugin, &args.data])?;
     }
-    let backbone = Backbone::load(&args.backbone)?;
+    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
     let plugin = Plugin::load(&args.plugin, &backbone)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;
@@ -131,6 +134,7 @@ fn summary(plugin: &Plugin, backbone: &Backbone, split: Split, metrics: &Metrics
     }
     object.insert("plugin_digest".into(), json!(plugin.digest));
     object.insert("backbone_digest".into(), json!(backbone.digest()));
+    object.insert("precision".into(), json!(backbone.precision().to_string()));
     Ok(Value::Object(object))
 }
 

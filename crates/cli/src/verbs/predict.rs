@@ -2,6 +2,7 @@
 
 mod heatmaps;
 
+use super::task::PrecisionArg;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
@@ -40,10 +41,13 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     heatmaps: heatmaps::Args,
+    /// Numbers that go into the backbone's matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = Backbone::load(&args.backbone)?;
+    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
     let plugins = load_plugins(args, &backbone)?;
     let groups = by_preprocess(&plugins);
     let images = expand(&args.images)?;
@@ -144,6 +148,7 @@ struct Fields<'a> {
     heatmaps: Option<&'a [Heatmap]>,
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
+    precision: String,
 }
 
 /// An object of class names and probabilities, in the order of the head.
@@ -271,6 +276,7 @@ impl Answer {
             heatmaps: self.heatmaps.as_deref(),
             plugin_digest: Some(self.plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: backbone.digest(),
+            precision: backbone.precision().to_string(),
         }
     }
 

@@ -1,9 +1,10 @@
-//! What training and evaluation share: a manifest's splits as data sets, every broken file listed first.
+//! What verbs share: the precision of a backbone, and a manifest's splits as data sets, every broken file listed first.
 
 use crate::progress::bar;
 use crate::{Failure, note};
+use clap::ValueEnum;
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_vit::{Preprocess, folder_of};
+use melo_vit::{Precision, Preprocess, folder_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,27 @@ use std::sync::Arc;
 pub(crate) const CACHE_MIB: usize = 1024;
 /// How many broken files are listed before the rest is counted.
 const LISTED: usize = 20;
+
+/// How the backbone's matrix products are computed.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// bf16 where this processor multiplies it faster than f32 (AMD with AVX512-BF16), else f32
+    Auto,
+    /// As the weights are
+    F32,
+    /// Factors rounded to bfloat16, sums in f32; on any processor, but slow without instructions for it
+    Bf16,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Precision {
+        match precision {
+            PrecisionArg::Auto => Precision::fastest(),
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Bf16 => Precision::Bf16,
+        }
+    }
+}
 
 /// Splits, decoded once: the broken files of all of them end here, all together.
 pub(crate) fn open_splits<const N: usize>(
