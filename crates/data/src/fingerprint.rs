@@ -73,6 +73,20 @@ impl Fingerprint {
     }
 }
 
+#[cfg(test)]
+impl Fingerprint {
+    pub(crate) fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
+    /// `bits` bits turned, at most 48.
+    pub(crate) fn with_bits_turned(self, bits: usize) -> Self {
+        let mut turned = self;
+        (0..bits).for_each(|bit| turned.0[bit % 4] ^= 1 << (bit / 4 * 5));
+        turned
+    }
+}
+
 /// ITU-R BT.601, of one RGB pixel.
 pub(crate) fn luminance(rgb: &[u8]) -> f64 {
     0.299 * f64::from(rgb[0]) + 0.587 * f64::from(rgb[1]) + 0.114 * f64::from(rgb[2])

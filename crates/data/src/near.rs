@@ -127,3 +127,57 @@ fn find(prints: &[Option<Fingerprint>], kind: impl Fn(usize, usize) -> Option<Ki
         .map(of_one)
         .reduce(Found::default, |a, b| Found { across: a.across.merge(b.across), within: a.within.merge(b.within) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random fingerprints, of which every seventh is a close copy of an earlier one, and every ninth a mirrored one.
+    fn prints(number: usize) -> Vec<Option<Fingerprint>> {
+        let mut state = 1u64;
+        let mut draw = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state ^ state >> 29
+        };
+        let mut prints: Vec<Fingerprint> = Vec::new();
+        for index in 0..number {
+            let earlier = |step: u64| prints[(step % index as u64) as usize];
+            let close = |print: Fingerprint, step: u64| print.with_bits_turned((step % 40) as usize);
+            let print = match index {
+                0 => Fingerprint::from_words([draw(), draw(), draw(), draw()]),
+                _ if index % 7 == 0 => close(earlier(draw() >> 20), draw() >> 20),
+                _ if index % 9 == 0 => close(earlier(draw() >> 20).mirrored(), draw() >> 20),
+                _ => Fingerprint::from_words([draw(), draw(), draw(), draw()]),
+            };
+            prints.push(print);
+        }
+        prints.into_iter().enumerate().map(|(index, print)| (index % 11 != 5).then_some(print)).collect()
+    }
+
+    #[test]
+    fn pairs_are_those_of_the_definition() {
+        let prints = prints(300);
+        let kind = |a: usize, b: usize| match (a + b) % 3 {
+            0 => None,
+            1 => Some(Kind::Across),
+            _ => Some(Kind::Within),
+        };
+        let found = find(&prints, kind);
+        let mut expected: [Vec<Pair>; 3] = Default::default();
+        for (first, a) in prints.iter().enumerate() {
+            for (second, b) in prints.iter().enumerate().skip(first + 1) {
+                let (Some(a), Some(b)) = (a, b) else { continue };
+                let distances = [(*a, false), (a.mirrored(), true)]
+                    .map(|(a, mirrored)| (a.distance_up_to(*b, 256).unwrap(), mirrored));
+                let (distance, mirrored) = distances.into_iter().min().unwrap();
+                if distance <= NEAR {
+                    expected[(first + second) % 3].push((distance, first, second, mirrored));
+                }
+            }
+        }
+        expected.iter_mut().for_each(|pairs| pairs.sort_unstable());
+        assert!(expected.iter().all(|pairs| pairs.len() > 5 && pairs.iter().any(|pair| pair.3)));
+        assert_eq!((found.across.total, found.within.total), (expected[1].len(), expected[2].len()));
+        assert_eq!([found.across.closest, found.within.closest], [expected[1].clone(), expected[2].clone()]);
+    }
+}
