@@ -95,7 +95,10 @@ impl CellInput {
             data_digest: manifest.digest(),
             backbone_digest: backbone.digest.clone(),
             preprocess: Preprocess { size, crop_mode: CropMode::Squash, crop_pct: 1.0, ..own.clone() },
-            config: method.config(&backbone.config, &plan.tasks[cell.task], cell.seed),
+            config: TrainConfig {
+                precision: plan.precision,
+                ..method.config(&backbone.config, &plan.tasks[cell.task], cell.seed)
+            },
         };
         Ok(CellInput { manifest, identity })
     }
@@ -166,7 +169,7 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
     let CellInput { manifest, identity } = input;
     let config = &identity.config;
 
-    let frozen = Backbone::new(checkpoint.clone());
+    let frozen = Backbone::new_with(checkpoint.clone(), config.precision);
     let card = card(plan, cell, &manifest, &identity, &frozen);
     let start = if config.method.trains_backbone() {
         checkpoint.weights.resize_positions(&mut checkpoint.config, identity.preprocess.size);
@@ -184,7 +187,7 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
     let options = RunOptions { folder: &run, resume: true, stop, observer: &mut show };
     let mut outcome = train(&task, config, options)?;
 
-    let tuned = outcome.checkpoint.take().map(Backbone::new);
+    let tuned = outcome.checkpoint.take().map(|checkpoint| Backbone::new_with(checkpoint, config.precision));
     let backbone = tuned.as_ref().unwrap_or(&frozen);
     let mut plugin = outcome.plugin;
     let (val, test) = (Answers::of(backbone, &plugin, &val_set)?, Answers::of(backbone, &plugin, &test_set)?);

@@ -36,12 +36,12 @@ pub(crate) fn examples(
 ) -> Result<Vec<Example>, Error> {
     let plan = &study.plan;
     let adapted = |(cell, result): &&&(Cell, CellResult)| {
-        cell.data_fraction == 1.0 && result.identity.config.adapts()
+        cell.data_fraction == 1.0 && result.identity.config.method.trains_low_rank()
     };
     let Some((cell, result)) = cells.iter().find(adapted) else {
         return Ok(Vec::new());
     };
-    let backbone = Backbone::load(&plan.backbones[cell.backbone].weights)?;
+    let backbone = Backbone::load_with(&plan.backbones[cell.backbone].weights, plan.precision)?;
     let folder = study.folder.cell(&plan.cell_name(cell))?;
     let Some(plugin) = load_plugin(&folder, &backbone)? else {
         return Ok(Vec::new());
@@ -83,7 +83,7 @@ fn example(
     let preprocess = &plugin.card.preprocess;
     let input = melo_imaging::prepare(&pixels, preprocess);
     let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
-    let overlay = melo_imaging::overlay_within(&pixels, preprocess, map.grid, &map.values, (OPACITY, SIDE));
+    let overlay = melo_imaging::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);
     let shown: Vec<&str> = (0..result.test.classes)
         .filter(|class| result.test.truth()[answer.row * result.test.classes + class])
         .map(|class| result.classes[class].as_str())
@@ -95,6 +95,6 @@ fn example(
         predicted: result.classes[answer.class].clone(),
         probability: f64::from(answer.probability),
         correct: answer.correct,
-        overlay_png: base64::engine::general_purpose::STANDARD.encode(melo_imaging::encode_png(&overlay)?),
+        overlay_png: base64::engine::general_purpose::STANDARD.encode(melo_imaging::encode_png(&overlay)),
     })
 }

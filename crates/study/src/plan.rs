@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::method::{MethodSection, MethodSettings, TrainSection};
+use melo_vit::Precision;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub folds: usize,
     /// Shares of the training split, ascending, the last one 1.
     pub data_fractions: Vec<f64>,
+    /// Numbers in the backbones' matrix products.
+    pub precision: Precision,
     /// Level of confidence intervals.
     pub level: f64,
     /// Bootstrap replicates.
@@ -113,6 +116,8 @@ struct StudySection {
     #[serde(default = "default_margin")]
     margin: f64,
     reference: Option<String>,
+    #[serde(default = "default_precision")]
+    precision: String,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +146,9 @@ fn default_seeds() -> Vec<u64> {
 }
 fn default_fractions() -> Vec<f64> {
     vec![1.0]
+}
+fn default_precision() -> String {
+    Precision::F32.to_string()
 }
 fn default_level() -> f64 {
     0.95
@@ -188,6 +196,7 @@ impl Plan {
             split_seed: study.split_seed,
             folds: study.folds,
             data_fractions: study.data_fraction,
+            precision: study.precision.parse().map_err(|error| format!("study.{error}"))?,
             level: study.level,
             replicates: study.bootstrap,
             margin: study.margin,

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{LoraConfig, Target};
+use melo_vit::{LoraConfig, Precision, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -85,6 +85,9 @@ pub struct TrainConfig {
     pub class_weights: ClassWeights,
     /// Epochs without a better validation AUC before the run ends; 0 never ends early.
     pub patience: usize,
+    /// Numbers in the backbone's matrix products; what is trained stays f32.
+    #[serde(with = "words")]
+    pub precision: Precision,
     /// Augmentation of training images.
     pub augment: Augment,
     /// Seed of initial values, order and augmentation.
@@ -113,6 +116,7 @@ impl TrainConfig {
             label_smoothing: defaults::LABEL_SMOOTHING,
             class_weights: ClassWeights::None,
             patience: defaults::PATIENCE,
+            precision: Precision::F32,
             augment: Augment::default(),
             seed: 0,
         }
@@ -151,5 +155,19 @@ impl TrainConfig {
             Some((setting, value)) => wrong(setting, format!("is {value}, expected 0 or more")),
             None => Ok(()),
         }
+    }
+}
+
+/// A precision as the word that it displays as.
+mod words {
+    use melo_vit::Precision;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(precision)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

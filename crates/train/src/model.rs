@@ -39,7 +39,7 @@ impl<'a> Model<'a> {
         let trunk = match start {
             Start::Frozen(backbone) => Trunk::Frozen(backbone),
             Start::Trained(checkpoint) => Trunk::Trained {
-                packed: Box::new(Backbone::in_training(checkpoint)),
+                packed: Box::new(Backbone::in_training_with(checkpoint, config.precision)),
                 checkpoint: Box::new(checkpoint.clone()),
             },
         };
@@ -96,7 +96,7 @@ impl<'a> Model<'a> {
     /// To be called after trained weights were written to: packs them again.
     pub(crate) fn refresh(&mut self) {
         if let Trunk::Trained { checkpoint, packed } = &mut self.trunk {
-            **packed = Backbone::in_training(checkpoint);
+            **packed = Backbone::in_training_with(checkpoint, packed.precision());
         }
     }
 

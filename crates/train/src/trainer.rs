@@ -114,7 +114,13 @@ fn check_method(task: &Task<'_>, config: &TrainConfig) -> Result<(), Error> {
         let reason = format!("{} does not fit a backbone that is {start}", config.method);
         return Err(Error::Setting { setting: "method", reason });
     }
-    Ok(())
+    match task.start {
+        Start::Frozen(backbone) if backbone.precision() != config.precision => {
+            let reason = format!("is {}, but the backbone computes in {}", config.precision, backbone.precision());
+            Err(Error::Setting { setting: "precision", reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A split with one class teaches nothing, and a validation AUC must exist.

@@ -1,5 +1,6 @@
 //! `melo study`: methods compared on tasks, with statistics and a report.
 
+use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Cells at a time, which share the threads [default: one a thread]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
+    /// Numbers that go into the backbones' matrix products [default: the file's `study.precision`, else f32]
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
     /// Compute nothing, report on the cells that are done
     #[arg(long)]
     report_only: bool,
@@ -50,7 +54,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let plan = Plan::read(&args.file)?;
+    let mut plan = Plan::read(&args.file)?;
+    if let Some(precision) = args.precision {
+        plan.precision = precision.into();
+    }
     let folder = StudyFolder::create(&args.out)?;
     if let Some(name) = &args.cell {
         return run_one(&plan, &folder, name);
@@ -83,6 +90,7 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
         let mut command = Command::new(&program);
         command.args(["--threads", &(threads / jobs).max(1).to_string(), "study"]);
         command.arg(&args.file).arg("--out").arg(&args.out).args(["--cell", name]);
+        command.args(["--precision", &study.plan.precision.to_string()]);
         command
     };
     let mut progress = StudyProgress::new(&study.plan);

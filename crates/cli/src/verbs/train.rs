@@ -7,16 +7,13 @@ pub(crate) use args::Args;
 use super::task::{check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, note, say, say_json};
-use melo_data::{Cache, DEFAULT_FRACTIONS, Manifest, Split};
-use melo_train::{Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Split};
+use melo_train::{Answers, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
 use melo_vit::{Backbone, BackboneReference, Checkpoint, Plugin, Preprocess, Storage, TaskCard, TaskKind, folder_of};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Name and version, for cards.
-const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));
 
 /// The backbone that a run starts from.
 enum Trunk {
@@ -28,7 +25,7 @@ impl Trunk {
     /// Weights that are trained have their positions interpolated to the task's image size first.
     fn new(mut checkpoint: Checkpoint, config: &TrainConfig, preprocess: &Preprocess) -> Self {
         if !config.method.trains_backbone() {
-            return Trunk::Frozen(Box::new(Backbone::new(checkpoint)));
+            return Trunk::Frozen(Box::new(Backbone::new_with(checkpoint, config.precision)));
         }
         if preprocess.size != checkpoint.config.image_size {
             checkpoint.weights.resize_positions(&mut checkpoint.config, preprocess.size);
@@ -76,26 +73,49 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let [train_set, val_set] = open_splits(&manifest, [Split::Train, Split::Val], &preprocess, &cache)?;
     let task = Task { start: trunk.start(), card, train: &train_set, val: &val_set };
     let mut outcome = train_with_progress(&task, &config, &folder, args.resume)?;
-    let backbone = write(args, trunk, &mut outcome)?;
+    let backbone = finished_backbone(args, &config, trunk, &mut outcome)?;
+    certify(&manifest, &backbone, &mut outcome.plugin, &val_set)?;
+    outcome.plugin.save(&args.out, &backbone.config, storage(args))?;
     report(args, &config, &backbone, &outcome, started.elapsed().as_secs_f64())
 }
 
-/// Writes what was trained; returns the backbone that the plug-in belongs to.
+/// The backbone that the plug-in belongs to.
 ///
-/// A fine-tuned backbone comes first and is read back: its digest is that of the numbers in its file, 16-bit ones too.
-fn write(args: &Args, trunk: Trunk, outcome: &mut Outcome) -> Result<Backbone, Failure> {
-    let storage = if args.f16 { Storage::F16 } else { Storage::F32 };
+/// A fine-tuned one is written and read back: its digest is that of the numbers in its file, 16-bit ones too.
+fn finished_backbone(
+    args: &Args,
+    config: &TrainConfig,
+    trunk: Trunk,
+    outcome: &mut Outcome,
+) -> Result<Backbone, Failure> {
     let backbone = match (trunk, &outcome.checkpoint, args.backbone_out()) {
         (Trunk::Trained(_), Some(checkpoint), Some(path)) => {
-            checkpoint.write(&path, storage)?;
-            Backbone::load(&path)?
+            checkpoint.write(&path, storage(args))?;
+            Backbone::load_with(&path, config.precision)?
         }
         (Trunk::Frozen(backbone), ..) => *backbone,
         (Trunk::Trained(_), ..) => unreachable!("a trained backbone is returned, and has its file"),
     };
     outcome.plugin.card.backbone = backbone.reference();
-    outcome.plugin.save(&args.out, &backbone.config, storage)?;
     Ok(backbone)
+}
+
+fn storage(args: &Args) -> Storage {
+    if args.f16 { Storage::F16 } else { Storage::F32 }
+}
+
+/// Calibrates the plug-in on the validation split, and measures it on the test split where every image of one is readable.
+fn certify(manifest: &Manifest, backbone: &Backbone, plugin: &mut Plugin, val: &Dataset) -> Result<(), Failure> {
+    let val_answers = Answers::of(backbone, plugin, val)?;
+    let rows: Vec<_> = manifest.split(Split::Test).into_iter().cloned().collect();
+    let test = Dataset::new(rows, val.spec().clone(), Arc::new(Cache::new(0)));
+    let test = match test.is_empty() {
+        true => None,
+        false => Answers::of(backbone, plugin, &test)
+            .inspect_err(|error| note(format_args!("the card gets no test figures: {error}")))
+            .ok(),
+    };
+    Ok(melo_train::certify(&mut plugin.card, &val_answers, test.as_ref())?)
 }
 
 /// Settings out of their range come from the command line.
@@ -142,8 +162,9 @@ pub(crate) fn new_card(
 ) -> TaskCard {
     let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
     let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
-    card.provenance.software = SOFTWARE.to_owned();
+    card.provenance.software = melo_train::SOFTWARE.to_owned();
     card.provenance.data_digest = manifest.digest();
+    card.provenance.split_digest = manifest.split_digest();
     card
 }
 
@@ -208,6 +229,7 @@ fn report(
             "plugin_bytes": bytes,
             "plugin_digest": digest,
             "backbone_digest": backbone.digest(),
+            "precision": config.precision.to_string(),
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
         }));

@@ -1,6 +1,6 @@
 //! The flags of `melo train`, and the settings they come to.
 
-use super::super::task::CACHE_MIB;
+use super::super::task::{CACHE_MIB, PrecisionArg};
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Memory for decoded images, MiB
     #[arg(long, default_value_t = CACHE_MIB, value_name = "MIB")]
     pub(super) cache_mib: usize,
+    /// Numbers that go into the backbone's matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -228,6 +231,7 @@ impl Args {
             patience: optimiser.patience,
             augment: self.images.augment(),
             seed: self.seed,
+            precision: self.precision.into(),
             method,
         })
     }
