@@ -82,6 +82,9 @@ pub enum Error {
     /// From the training.
     #[error(transparent)]
     Train(#[from] melo_train::Error),
+    /// From an image.
+    #[error(transparent)]
+    Image(#[from] melo_imaging::Error),
     /// From the statistics.
     #[error(transparent)]
     Eval(#[from] melo_eval::Error),

@@ -84,6 +84,7 @@ fn example(
     let input = melo_imaging::prepare(&pixels, preprocess);
     let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
     let overlay = melo_imaging::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);
+    let png = melo_imaging::encode_png(&overlay).map_err(|source| Error::Io { path: path.clone(), source })?;
     let shown: Vec<&str> = (0..result.test.classes)
         .filter(|class| result.test.truth()[answer.row * result.test.classes + class])
         .map(|class| result.classes[class].as_str())
@@ -95,6 +96,6 @@ fn example(
         predicted: result.classes[answer.class].clone(),
         probability: f64::from(answer.probability),
         correct: answer.correct,
-        overlay_png: base64::engine::general_purpose::STANDARD.encode(melo_imaging::encode_png(&overlay)),
+        overlay_png: base64::engine::general_purpose::STANDARD.encode(png),
     })
 }
