@@ -83,7 +83,7 @@ fn example(
     let preprocess = &plugin.card.preprocess;
     let input = melo_imaging::prepare(&pixels, preprocess);
     let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
-    let overlay = melo_imaging::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);
+    let overlay = melo_imaging::heatmap::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);
     let png = melo_imaging::encode_png(&overlay).map_err(|source| Error::Io { path: path.clone(), source })?;
     let shown: Vec<&str> = (0..result.test.classes)
         .filter(|class| result.test.truth()[answer.row * result.test.classes + class])

@@ -35,6 +35,10 @@ pub struct Provenance {
     pub seed: u64,
     /// SHA-256 of the manifest's names, labels and splits.
     pub data_digest: String,
+    /// x
+    #[serde(default)] pub split_digest: String,
+    /// x
+    #[serde(default)] pub precision: String,
     /// Images in the training split.
     pub train_images: usize,
     /// Every other setting of the training.
@@ -65,6 +69,8 @@ pub struct TaskCard {
     pub thresholds: Vec<f32>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
+    /// x
+    #[serde(default)] pub metric_intervals: BTreeMap<String, [f64;2]>,
     /// Where it comes from.
     pub provenance: Provenance,
 }
@@ -91,7 +97,7 @@ impl TaskCard {
             lora: LoraConfig::none(),
             backbone,
             temperature: 1.0,
-            metrics: BTreeMap::new(),
+            metrics: BTreeMap::new(), metric_intervals: BTreeMap::new(),
             provenance: Provenance::default(),
         }
     }
