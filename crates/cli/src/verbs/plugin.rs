@@ -1,7 +1,7 @@
 //! `melo plugin`: what a plug-in says of itself.
 
 use crate::{Failure, say, say_json};
-use melo_vit::{PluginInfo, TaskCard, TaskKind};
+use melo_vit::{BottleneckConfig, LoraConfig, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -46,21 +46,18 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
 }
 
 fn describe(info: &PluginInfo) -> String {
-    let TaskCard { task, kind, classes, preprocess, lora, backbone, metrics, provenance, temperature, .. } = &info.card;
+    let TaskCard {
+        task, kind, classes, preprocess, lora, bottleneck, backbone, metrics, provenance, temperature, ..
+    } = &info.card;
     let kind = match kind {
         TaskKind::SingleLabel => "one class an image",
         TaskKind::MultiLabel => "any number of findings an image",
-    };
-    let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
-    let adapter = match lora.rank {
-        0 => "none (linear probe)".to_owned(),
-        r => format!("rank {r}, alpha {}, on {} of {} blocks", lora.alpha, targets.join(" "), lora.blocks.len()),
     };
     let metrics: Vec<String> = metrics.iter().map(|(name, &value)| figure(name, value)).collect();
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
-         adapter     {adapter}\n\
+         adapter     {}\n\
          parameters  {} in {} bytes\n\
          input       {preprocess}\n\
          calibration temperature {temperature}\n\
@@ -69,6 +66,7 @@ fn describe(info: &PluginInfo) -> String {
          backbone    {} {}\n\
          digest      {}",
         classes.join(", "),
+        adapter(lora, bottleneck),
         info.parameters(),
         info.bytes,
         metrics.join(", "),
@@ -79,6 +77,23 @@ fn describe(info: &PluginInfo) -> String {
         backbone.digest,
         info.digest,
     )
+}
+
+/// What a plug-in adds to the blocks.
+fn adapter(lora: &LoraConfig, bottleneck: &BottleneckConfig) -> String {
+    let mut parts = Vec::new();
+    if lora.rank > 0 {
+        let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
+        let others: String =
+            lora.rank_pattern.iter().map(|(block, rank)| format!(", {rank} in block {block}")).collect();
+        let root = if lora.rslora { " over the root of the rank" } else { "" };
+        let (rank, alpha, blocks) = (lora.rank, lora.alpha, lora.blocks.len());
+        parts.push(format!("rank {rank}{others}, alpha {alpha}{root}, on {} of {blocks} blocks", targets.join(" ")));
+    }
+    if bottleneck.width > 0 {
+        parts.push(format!("bottlenecks of width {} after {} blocks", bottleneck.width, bottleneck.blocks.len()));
+    }
+    if parts.is_empty() { "none (linear probe)".to_owned() } else { parts.join("; ") }
 }
 
 /// Counts without decimals, the rest with four.
