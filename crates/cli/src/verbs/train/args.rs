@@ -10,7 +10,7 @@ use melo_train::{ClassWeights, TrainConfig, defaults};
 use melo_vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
-/// Train a plug-in: a head, with low-rank matrices beside a backbone that stays as it is, or with a backbone of its own
+/// Train a plug-in: a head, and low-rank matrices or bottlenecks beside a frozen backbone, or a backbone of its own
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     melo train --backbone deit_tiny_patch16_224.safetensors --data wbc/labels.csv --out wbc.safetensors\n  \
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
 pub(crate) struct Args {
-    /// Weights: timm safetensors with their JSON beside them, or a file of `melo pretrain`
+    /// Weights: timm safetensors with their JSON beside them, or a file that melo wrote
     #[arg(long)]
     pub(super) backbone: PathBuf,
     /// CSV manifest, or a folder with a folder for every class (see `melo data check --help`)
