@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class Case:
     alpha: float = 3.0
     targets: tuple = ("q", "v")
     blocks: tuple = (0,)
+    rslora: bool = False
+    rank_pattern: dict = field(default_factory=dict)  # block: rank
+    bottleneck: int = 0  # width
+    bottleneck_blocks: tuple = ()
     task: str = "single"
     classes: int = 3
     label_smoothing: float = 0.0
@@ -66,7 +70,16 @@ class Case:
             "depth d heads mlp_hidden patch image_size eps gelu pool pre_norm distilled "
             "rank alpha targets blocks task label_smoothing lr weight_decay"
         )
-        return {"golden": json.dumps({"case": self.name} | {k: getattr(self, k) for k in keys.split()})}
+        values = {"case": self.name} | {k: getattr(self, k) for k in keys.split()}
+        # Settings that came later are said only where they are used: files without them stay as they are.
+        later = {k: getattr(self, k) for k in "rslora rank_pattern bottleneck bottleneck_blocks".split()}
+        return {"golden": json.dumps(values | {k: v for k, v in later.items() if v})}
+
+    def rank_of(self, block):
+        return self.rank_pattern.get(block, self.rank)
+
+    def scale_of(self, block):
+        return self.alpha / (math.sqrt(self.rank_of(block)) if self.rslora else self.rank_of(block))
 
     def embedding_std(self):
         """Small tokens make a wrong eps of the first LayerNorm show."""
@@ -90,6 +103,14 @@ CASES = [
     Case("distilled", gelu="tanh", distilled=True, own_classes=7),
     Case("resized_pos", mlp_hidden=28, patch=4, image_size=16, run_size=24, n=1, small_tokens=False),
     Case(
+        "rslora_pattern", depth=2,
+        rank=2, alpha=3.0, targets=("q", "v", "fc2"), blocks=(0, 1), rslora=True, rank_pattern={1: 5},
+    ),
+    Case(
+        "bottleneck", depth=2, gelu="quick",
+        rank=0, alpha=0.0, targets=(), blocks=(), bottleneck=6, bottleneck_blocks=(0, 1), label_smoothing=0.1,
+    ),
+    Case(
         "full", d=16, mlp_hidden=24, own_classes=3,
         rank=0, alpha=0.0, targets=(), blocks=(), label_smoothing=0.1, train_backbone=True, small_tokens=False,
     ),
@@ -110,6 +131,19 @@ class LowRankLinear(nn.Module):
         for first, a, b in self.updates:
             y = y + self.scale * F.pad(x @ a.T @ b.T, (first, y.shape[-1] - first - len(b)))
         return y
+
+
+class BottleneckMlp(nn.Module):
+    """`f + Up gelu(Down f + c) + e` with `f` what the MLP gives: the block adds it to the residual stream."""
+
+    def __init__(self, mlp, down, up):
+        super().__init__()
+        self.mlp = mlp
+        self.down, self.up = down, up  # (weight, bias) each
+
+    def forward(self, x):
+        f = self.mlp(x)
+        return f + F.linear(F.gelu(F.linear(f, *self.down)), *self.up)
 
 
 # Target of an update: the linear layer of the block, and the first of the update's rows in units of its width.
@@ -175,8 +209,14 @@ def draw_plugin(case, model, draw):
             layer, _ = PLACES[target]
             linear = model.blocks[block].get_submodule(layer)
             out = case.d if layer == "attn.qkv" else linear.out_features
-            plugin[f"plugin.blocks.{block}.{target}.lora_a"] = draw.matrix(case.rank, linear.in_features)
-            plugin[f"plugin.blocks.{block}.{target}.lora_b"] = draw.matrix(out, case.rank, scale=0.5)
+            plugin[f"plugin.blocks.{block}.{target}.lora_a"] = draw.matrix(case.rank_of(block), linear.in_features)
+            plugin[f"plugin.blocks.{block}.{target}.lora_b"] = draw.matrix(out, case.rank_of(block), scale=0.5)
+    for block in case.bottleneck_blocks:
+        name = f"plugin.blocks.{block}.adapter"
+        plugin[f"{name}.down.weight"] = draw.matrix(case.bottleneck, case.d, scale=2.0)
+        plugin[f"{name}.down.bias"] = draw.truncated(case.bottleneck, std=0.2)
+        plugin[f"{name}.up.weight"] = draw.matrix(case.d, case.bottleneck)
+        plugin[f"{name}.up.bias"] = draw.truncated(case.d, std=0.2)
     if case.train_backbone:
         plugin["plugin.head.weight"] = model.head.weight.detach().clone()
         plugin["plugin.head.bias"] = model.head.bias.detach().clone()
@@ -192,10 +232,14 @@ def attach(case, model, plugin):
             layer, part = PLACES[target]
             linear = model.blocks[block].get_submodule(layer)
             if not isinstance(linear, LowRankLinear):
-                linear = LowRankLinear(linear, case.alpha / case.rank)
+                linear = LowRankLinear(linear, case.scale_of(block))
                 model.blocks[block].set_submodule(layer, linear)
             a, b = (plugin[f"plugin.blocks.{block}.{target}.{side}"] for side in ("lora_a", "lora_b"))
             linear.updates.append((part * case.d, a, b))
+    for block in case.bottleneck_blocks:
+        name = f"plugin.blocks.{block}.adapter"
+        down, up = ((plugin[f"{name}.{layer}.weight"], plugin[f"{name}.{layer}.bias"]) for layer in ("down", "up"))
+        model.blocks[block].mlp = BottleneckMlp(model.blocks[block].mlp, down, up)
 
 
 def draw_labels(case, draw):
@@ -311,16 +355,19 @@ def resize_positions(pos_embed, prefix, new):
 
 
 def merged(p, golden):
-    """The backbone's parameters with `(alpha / r) · B A` added to their weights."""
+    """The backbone's parameters with `(alpha / r) · B A` added to their weights, and the bottlenecks beside them."""
     backbone = {name.removeprefix("backbone."): w for name, w in p.items() if name.startswith("backbone.")}
+    backbone |= {name.removeprefix("plugin."): w for name, w in p.items() if ".adapter." in name}
     for block in golden["blocks"]:
+        rank = golden.get("rank_pattern", {}).get(str(block), golden["rank"])
+        scale = golden["alpha"] / (rank**0.5 if golden.get("rslora") else rank)
         for target in golden["targets"]:
             layer, part = PLACES[target]
             a, b = (p[f"plugin.blocks.{block}.{target}.{side}"] for side in ("lora_a", "lora_b"))
             name = f"blocks.{block}.{layer}.weight"
             rows = torch.zeros(len(backbone[name]), len(b), dtype=b.dtype)
             rows[part * golden["d"] :][: len(b)] = torch.eye(len(b))
-            backbone[name] = backbone[name] + golden["alpha"] / golden["rank"] * rows @ b @ a
+            backbone[name] = backbone[name] + scale * rows @ b @ a
     return backbone
 
 
@@ -345,7 +392,11 @@ def tokens_of(p, golden, x):
             out.append(torch.softmax(q @ k.mT / math.sqrt(width), dim=-1) @ v)
         z = z + torch.cat(out, dim=-1) @ b["attn.proj.weight"].T + b["attn.proj.bias"]
         hidden = layernorm(b, "norm2", z, eps) @ b["mlp.fc1.weight"].T + b["mlp.fc1.bias"]
-        z = z + gelu(golden["gelu"], hidden) @ b["mlp.fc2.weight"].T + b["mlp.fc2.bias"]
+        f = gelu(golden["gelu"], hidden) @ b["mlp.fc2.weight"].T + b["mlp.fc2.bias"]
+        z = z + f
+        if "adapter.down.weight" in b:
+            narrow = gelu("erf", f @ b["adapter.down.weight"].T + b["adapter.down.bias"])
+            z = z + narrow @ b["adapter.up.weight"].T + b["adapter.up.bias"]
     if golden["pool"] == "avg":
         return layernorm(p, "fc_norm", z[:, len(prefix) :].mean(1), eps)
     return layernorm(p, "norm", z, eps)
@@ -437,6 +488,8 @@ def verify(case):
         wrong += [{"eps": eps} for eps in (1e-12, 1e-6, 1e-5) if eps != case.eps]
     if case.rank:
         wrong.append({"alpha": case.alpha // case.rank * case.rank})
+    if case.rslora:
+        wrong.append({"rslora": False})
     for change in wrong:
         off = (logits_of(p, golden | change, x) - logits).abs().max().item()
         assert off > 2e-4, f"{path.name}: {change} moves logits by {off:.1e} only"

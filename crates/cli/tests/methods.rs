@@ -95,16 +95,80 @@ fn linear_is_rank_0() {
 }
 
 #[test]
+fn low_rank_settings_reach_the_card_and_the_file() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("lora.safetensors"));
+    let flags = ["--last-k", "2", "--rank", "3", "--rank-pattern", "7:5", "--rslora", "--alpha", "2"];
+    run(one_epoch(&data, &out, &flags).args(["--lora-plus", "4", "--lora-dropout", "0.25"])).good();
+    let info = PluginInfo::read(&out).expect("a plug-in");
+    let lora = &info.card.lora;
+    assert_eq!((lora.rank, lora.alpha, lora.rslora), (3, 2.0, true));
+    assert_eq!((lora.blocks.as_slice(), lora.rank_of(6), lora.rank_of(7)), (&[6, 7][..], 3, 5));
+    assert_eq!(info.shapes["blocks.7.v.lora_a"], [5, 128]);
+    let settings = &info.card.provenance.settings;
+    assert_eq!((&settings["lora_plus"], &settings["lora_dropout"]), (&4.0.into(), &0.25.into()));
+    assert_eq!((info.card.format, info.card.provenance.precision.as_str()), (2, "f32"));
+    run(&mut eval(&embedded_backbone(), &out, &data)).good();
+    let said = run(melo().args(["plugin", "info"]).arg(&out)).good();
+    assert!(said.contains("rank 3, 5 in block 7, alpha 2 over the root of the rank, on q v of 2 blocks"), "{said}");
+}
+
+#[test]
+fn adapter_writes_bottlenecks_that_answer_beside_low_rank_plugins() {
+    let workplace = Workplace::new();
+    let data = smears(&workplace);
+    let (adapter, lora) = (workplace.at("adapter.safetensors"), workplace.at("lora.safetensors"));
+    let report = run(&mut one_epoch(&data, &adapter, &["--method", "adapter"])).json();
+    assert_eq!(report["method"], "adapter");
+    // Eight blocks of width 128, two layers of width 8 with biases, and a head of four classes.
+    assert_eq!(report["trainable_parameters"], 8 * (2 * 8 * 128 + 8 + 128) + 4 * 129);
+    let measured = run(&mut eval(&embedded_backbone(), &adapter, &data)).json();
+    assert_eq!(measured["auc_macro"], report["val_auc_macro"]);
+    let said = run(melo().args(["plugin", "info"]).arg(&adapter)).good();
+    assert!(said.contains("adapter     bottlenecks of width 8 after 8 blocks"), "{said}");
+    run(&mut one_epoch(&data, &lora, &[])).good();
+    let predict = |plugins: &[&Path]| {
+        let mut command = melo();
+        command.arg("predict").arg("--backbone").arg(embedded_backbone()).arg("--json");
+        for plugin in plugins {
+            command.arg("--plugin").arg(plugin);
+        }
+        run(command.arg(workplace.at("blood_smear/val_0.png"))).json_lines()
+    };
+    let (mixed, alone) = (predict(&[&adapter, &lora]), [predict(&[&adapter]), predict(&[&lora])].concat());
+    assert_eq!(mixed.len(), 2);
+    for (mixed, alone) in mixed.iter().zip(&alone) {
+        assert_eq!(mixed["plugin_digest"], alone["plugin_digest"]);
+        for (class, probability) in mixed["probabilities"].as_object().expect("probabilities") {
+            let difference =
+                probability.as_f64().expect("a number") - alone["probabilities"][class].as_f64().expect("too");
+            // The same sums in another order, in f32.
+            assert!(difference.abs() < 1e-5, "{class}: {difference}");
+        }
+    }
+}
+
+#[test]
 fn flags_of_another_method_are_refused() {
     let workplace = Workplace::new();
     let (data, out) = (smears(&workplace), workplace.at("out.safetensors"));
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["--method", "linear", "--rank", "4"], "--rank"),
         (&["--method", "full", "--alpha", "4"], "--alpha"),
         (&["--method", "full", "--targets", "q"], "--targets"),
         (&["--method", "linear", "--blocks", "1"], "--blocks"),
         (&["--method", "lora", "--layer-decay", "0.9"], "--layer-decay"),
         (&["--method", "full", "--layer-decay", "0"], "layer_decay"),
+        (&["--method", "adapter", "--lora-dropout", "0.1"], "--lora-dropout"),
+        (&["--rank", "0", "--rank-pattern", "1:4"], "--rank-pattern"),
+        (&["--rank", "0", "--last-k", "1"], "--last-k"),
+        (&["--method", "full", "--lora-plus", "16"], "--lora-plus"),
+        (&["--method", "linear", "--rslora"], "--rslora"),
+        (&["--bottleneck", "8"], "--bottleneck"),
+        (&["--last-k", "9"], "--last-k 9: the backbone has 8 blocks"),
+        (&["--last-k", "2", "--rank-pattern", "1:4"], "block 1 is not among"),
+        (&["--rank-pattern", "1:4,1:8"], "--rank-pattern names a block twice"),
+        (&["--method", "adapter", "--bottleneck", "200"], "width 200 exceeds"),
     ];
     for (flags, named) in cases {
         run(&mut one_epoch(&data, &out, flags)).refused(2, &[named]);

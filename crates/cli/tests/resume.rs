@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
-use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run, train};
+use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train, train_by};
 
 /// Epochs of the runs here, each long enough to be killed in.
 const EPOCHS: usize = 4;
@@ -172,6 +172,28 @@ fn a_finished_run_resumes_to_itself() {
     assert_eq!(&bytes(&out), plugin);
 }
 
+#[test]
+fn dropout_and_bottlenecks_resume_to_the_same_bytes_with_any_threads() {
+    let Uninterrupted { workplace, data, .. } = &*UNINTERRUPTED;
+    let methods: [(&str, &[&str]); 2] =
+        [("dropout", &["--lora-dropout", "0.3", "--rank-pattern", "7:8"]), ("adapter", &["--method", "adapter"])];
+    for (name, flags) in methods {
+        let command = |threads: usize, out: &std::path::Path| {
+            let mut command = train_by(melo_with_threads(threads), &embedded_backbone(), data, out);
+            command.args(["--epochs", &EPOCHS.to_string(), "--batch-size", "8"]).args(flags);
+            command
+        };
+        let (whole, halved) =
+            (workplace.at(format!("{name}.safetensors")), workplace.at(format!("{name}_halved.safetensors")));
+        run(&mut command(2, &whole)).good();
+        let mut running = Running::start(&mut command(1, &halved));
+        running.wait_for_epoch(2);
+        running.signal("-KILL");
+        run(command(3, &halved).arg("--resume")).good();
+        assert_eq!(bytes(&halved), bytes(&whole), "{name}");
+    }
+}
+
 /// A run of a few quick epochs on a tiny backbone, to be resumed in ways that are refused.
 struct Tiny {
     workplace: Workplace,
@@ -210,12 +232,16 @@ impl Tiny {
 #[test]
 fn another_setting_is_refused_by_name() {
     let tiny = Tiny::new();
-    let changed: [(&[&str], &str); 9] = [
+    let changed: [(&[&str], &str); 13] = [
         (&["--lr", "0.01"], "setting `learning_rate` was"),
         (&["--epochs", "5"], "setting `epochs` was 3 and is now 5"),
         (&["--batch-size", "3"], "setting `batch_size`"),
         (&["--rank", "2"], "setting `lora`"),
         (&["--alpha", "2"], "setting `lora`"),
+        (&["--rslora"], "setting `lora`"),
+        (&["--lora-dropout", "0.1"], "setting `lora_dropout`"),
+        (&["--lora-plus", "4"], "setting `lora_plus`"),
+        (&["--method", "linear"], "setting `method` was \"lora\" and is now \"linear\""),
         (&["--seed", "9"], "setting `seed`"),
         (&["--no-flip"], "setting `augment`"),
         (&["--image-size", "64"], "setting `size` was 32 and is now 64"),

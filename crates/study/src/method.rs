@@ -1,7 +1,7 @@
 //! A method of a study: what is trained, and with which settings.
 
 use crate::plan::TaskPlan;
-use melo_train::{ClassWeights, Method, TrainConfig, defaults};
+use melo_train::{ClassWeights, Method, TrainConfig};
 use melo_vit::{LoraConfig, Target, VitConfig};
 use serde::Deserialize;
 use std::fmt;
@@ -23,11 +23,11 @@ pub(crate) struct TrainSection {
 }
 
 /// One `[[method]]` table.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MethodSection {
     pub(crate) name: String,
-    kind: Method,
+    kind: Option<Method>,
     /// Tasks it is tried on; all where it is not given.
     tasks: Option<Vec<String>>,
     learning_rate: Option<f64>,
@@ -37,6 +37,10 @@ pub(crate) struct MethodSection {
     alpha: Option<f32>,
     targets: Option<Vec<Target>>,
     last_k: Option<usize>,
+    rslora: Option<bool>,
+    lora_plus: Option<f64>,
+    dropout: Option<f64>,
+    bottleneck: Option<usize>,
     layer_decay: Option<f64>,
 }
 
@@ -60,28 +64,34 @@ impl MethodSection {
             .map_err(|_| format!("study.methods: \"{name}\" is neither a kind of method nor a [[method]] table"))?;
         Ok(MethodSection {
             name: name.to_owned(),
-            kind,
-            tasks: None,
-            learning_rate: None,
-            epochs: None,
-            weight_decay: None,
-            rank: None,
-            alpha: None,
-            targets: None,
-            last_k: None,
-            layer_decay: None,
+            kind: Some(kind),
+            ..MethodSection::default()
         })
     }
 
     pub(crate) fn settings(&self, train: &TrainSection) -> Result<MethodSettings, String> {
-        let misplaced = [("rank", self.rank.is_some()), ("alpha", self.alpha.is_some())];
-        let misplaced = misplaced.into_iter().chain([("targets", self.targets.is_some()), ("last_k", self.last_k.is_some())]);
-        if let Some((key, _)) = misplaced.into_iter().find(|&(_, given)| given && self.kind != Method::Lora) {
-            return Err(format!("method \"{}\": {key} is for kind = \"lora\"", self.name));
+        let wrong = |reason: String| Err(format!("method \"{}\": {reason}", self.name));
+        let Some(kind) = self.kind else {
+            return wrong("kind is missing: lora, linear, adapter or full".to_owned());
+        };
+        let (lora, adapter, full) = (kind == Method::Lora, kind == Method::Adapter, kind == Method::Full);
+        let keys = [
+            ("rank", self.rank.is_some(), lora),
+            ("alpha", self.alpha.is_some(), lora),
+            ("targets", self.targets.is_some(), lora),
+            ("rslora", self.rslora.is_some(), lora),
+            ("lora_plus", self.lora_plus.is_some(), lora),
+            ("dropout", self.dropout.is_some(), lora),
+            ("last_k", self.last_k.is_some(), lora || adapter),
+            ("bottleneck", self.bottleneck.is_some(), adapter),
+            ("layer_decay", self.layer_decay.is_some(), full),
+        ];
+        if let Some((key, ..)) = keys.into_iter().find(|&(_, given, fits)| given && !fits) {
+            return wrong(format!("{key} does nothing for kind = \"{kind}\""));
         }
         Ok(MethodSettings {
             name: self.name.clone(),
-            kind: self.kind,
+            kind,
             tasks: self.tasks.clone(),
             section: self.clone(),
             train: train.clone(),
@@ -109,15 +119,23 @@ impl MethodSettings {
             seed,
             ..defaults
         };
-        if self.kind == Method::Lora {
-            let first = section.last_k.map_or(0, |k| vit.depth.saturating_sub(k));
-            let rank = section.rank.unwrap_or(defaults::RANK);
+        let first = section.last_k.map_or(0, |k| vit.depth.saturating_sub(k));
+        if self.kind.trains_low_rank() {
+            let rank = section.rank.unwrap_or(config.lora.rank);
             config.lora = LoraConfig {
                 rank,
                 alpha: section.alpha.unwrap_or(rank as f32),
-                targets: sorted(section.targets.clone().unwrap_or_else(|| vec![Target::Q, Target::V])),
+                targets: section.targets.clone().map_or(config.lora.targets, sorted),
                 blocks: (first..vit.depth).collect(),
+                rslora: section.rslora.unwrap_or(false),
+                ..config.lora
             };
+            config.lora_plus = section.lora_plus.unwrap_or(config.lora_plus);
+            config.lora_dropout = section.dropout.unwrap_or(config.lora_dropout);
+        }
+        if self.kind.trains_bottlenecks() {
+            config.bottleneck.width = section.bottleneck.unwrap_or(config.bottleneck.width);
+            config.bottleneck.blocks = (first..vit.depth).collect();
         }
         config.augment.horizontal_flip = task.horizontal_flip;
         config.augment.vertical_flip = task.vertical_flip;
@@ -139,20 +157,29 @@ fn sorted(mut targets: Vec<Target>) -> Vec<Target> {
 impl fmt::Display for MethodSettings {
     /// `lora: rank 4, alpha 4, on q v, last 6 blocks, learning rate 0.001`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MethodSection { rank, alpha, targets, last_k, learning_rate, layer_decay, .. } = &self.section;
+        let section = &self.section;
+        // What does not depend on the backbone is the same for every depth.
+        let config = TrainConfig::for_method(self.kind, 1);
         write!(f, "{}", self.kind)?;
-        if self.kind == Method::Lora {
-            let rank = rank.unwrap_or(defaults::RANK);
-            let targets = targets.clone().unwrap_or_else(|| vec![Target::Q, Target::V]);
-            let targets: Vec<String> = sorted(targets).iter().map(ToString::to_string).collect();
-            write!(f, ": rank {rank}, alpha {}, on {}", alpha.unwrap_or(rank as f32), targets.join(" "))?;
-            if let Some(k) = last_k {
-                write!(f, ", last {k} blocks")?;
-            }
+        if self.kind.trains_low_rank() {
+            let rank = section.rank.unwrap_or(config.lora.rank);
+            let targets = section.targets.clone().map_or(config.lora.targets, sorted);
+            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            write!(f, ": rank {rank}, alpha {}, on {}", section.alpha.unwrap_or(rank as f32), targets.join(" "))?;
         }
-        if let Some(decay) = layer_decay {
-            write!(f, ", layer decay {decay}")?;
+        if self.kind.trains_bottlenecks() {
+            write!(f, ": width {}", section.bottleneck.unwrap_or(config.bottleneck.width))?;
         }
-        write!(f, ", learning rate {}", learning_rate.unwrap_or(self.kind.learning_rate()))
+        if let Some(k) = section.last_k {
+            write!(f, ", last {k} blocks")?;
+        }
+        if section.rslora == Some(true) {
+            f.write_str(", rsLoRA")?;
+        }
+        let ratios = [("LoRA+", section.lora_plus), ("dropout", section.dropout), ("layer decay", section.layer_decay)];
+        for (name, value) in ratios.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            write!(f, ", {name} {value}")?;
+        }
+        write!(f, ", learning rate {}", section.learning_rate.unwrap_or(config.learning_rate))
     }
 }

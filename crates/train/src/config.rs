@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{LoraConfig, Precision, Target};
+use melo_vit::{BottleneckConfig, LoraConfig, Precision, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -11,6 +11,13 @@ use std::fmt;
 pub mod defaults {
     /// Rank of the paper's experiments.
     pub const RANK: usize = 4;
+    /// Width of a bottleneck: `2 · 8 · d + 8 + d` values a block, beside `4 · 4 · d` of rank 4 on query and value, so that
+    /// the two methods are compared at the same size.
+    pub const BOTTLENECK: usize = 8;
+    /// Learning rate of `B` over that of `A`, the same: LoRA+ off.
+    pub const LORA_PLUS: f64 = 1.0;
+    /// Dropout of the low-rank updates, off.
+    pub const LORA_DROPOUT: f64 = 0.0;
     /// Passes over the training split.
     pub const EPOCHS: usize = 20;
     /// Images a step.
@@ -60,8 +67,14 @@ impl fmt::Display for ClassWeights {
 pub struct TrainConfig {
     /// What is trained.
     pub method: Method,
-    /// The adapter's settings.
+    /// Settings of the low-rank updates.
     pub lora: LoraConfig,
+    /// Learning rate of `B` over that of `A` (LoRA+, arXiv 2402.12354, section 4), positive; 1 is off.
+    pub lora_plus: f64,
+    /// Probability in [0, 1) that an input of a low-rank update is dropped in training (PEFT's `lora_dropout`); 0 is off.
+    pub lora_dropout: f64,
+    /// Settings of the bottlenecks.
+    pub bottleneck: BottleneckConfig,
     /// Passes over the training split.
     pub epochs: usize,
     /// Images a step.
@@ -104,7 +117,11 @@ impl TrainConfig {
                 alpha: defaults::RANK as f32,
                 targets: vec![Target::Q, Target::V],
                 blocks: (0..depth).collect(),
+                ..LoraConfig::none()
             },
+            lora_plus: defaults::LORA_PLUS,
+            lora_dropout: defaults::LORA_DROPOUT,
+            bottleneck: BottleneckConfig::none(),
             epochs: defaults::EPOCHS,
             batch_size: defaults::BATCH_SIZE,
             learning_rate: defaults::LEARNING_RATE,
@@ -140,6 +157,12 @@ impl TrainConfig {
         }
         if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
             return wrong("layer_decay", format!("is {}, expected (0, 1]", self.layer_decay));
+        }
+        if !(self.lora_plus.is_finite() && self.lora_plus > 0.0) {
+            return wrong("lora_plus", format!("is {}, expected a positive number", self.lora_plus));
+        }
+        if !(0.0..1.0).contains(&self.lora_dropout) {
+            return wrong("lora_dropout", format!("is {}, expected [0, 1)", self.lora_dropout));
         }
         self.method.check(self)?;
         if !(0.0..1.0).contains(&self.label_smoothing) {

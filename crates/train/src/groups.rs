@@ -7,7 +7,10 @@ use crate::config::TrainConfig;
 pub(crate) fn tensor_steps(shapes: &[(String, Vec<usize>)], config: &TrainConfig, depth: usize) -> Vec<TensorStep> {
     shapes
         .iter()
-        .map(|(name, shape)| TensorStep { decays: decays(name, shape), rate: layer_rate(name, config, depth) })
+        .map(|(name, shape)| {
+            let plus = if name.ends_with(".lora_b") { config.lora_plus } else { 1.0 };
+            TensorStep { decays: decays(name, shape), rate: plus * layer_rate(name, config, depth) }
+        })
         .collect()
 }
 
@@ -36,7 +39,7 @@ mod tests {
     use super::*;
     use crate::method::Method;
     use crate::pretrain::small_vit;
-    use melo_vit::Head;
+    use melo_vit::{Adapter, Bottlenecks, Head};
 
     fn full(layer_decay: f64) -> Vec<(String, TensorStep)> {
         let (vit, _) = small_vit();
@@ -65,6 +68,32 @@ mod tests {
     #[test]
     fn a_decay_of_one_is_off() {
         assert!(full(1.0).iter().all(|(_, step)| step.rate == 1.0));
+    }
+
+    #[test]
+    fn lora_plus_speeds_up_b_alone() {
+        let (vit, _) = small_vit();
+        let config = TrainConfig { lora_plus: 16.0, ..TrainConfig::for_method(Method::Lora, vit.depth) };
+        let mut shapes = Adapter::init(&config.lora, &vit, 0).tensor_shapes(&vit);
+        shapes.extend(Head::tensor_shapes(3, vit.feature_width()));
+        let mut seen = 0;
+        for ((name, _), step) in shapes.iter().zip(tensor_steps(&shapes, &config, vit.depth)) {
+            let b = name.ends_with("lora_b");
+            assert_eq!(step.rate, if b { 16.0 } else { 1.0 }, "{name}");
+            assert_eq!(step.decays, name != "head.bias", "{name}");
+            seen += usize::from(b);
+        }
+        assert_eq!(seen, 2 * vit.depth);
+    }
+
+    #[test]
+    fn bottlenecks_learn_at_the_whole_rate() {
+        let (vit, _) = small_vit();
+        let config = TrainConfig::for_method(Method::Adapter, vit.depth);
+        let shapes = Bottlenecks::init(&config.bottleneck, &vit, 0).tensor_shapes(&vit);
+        for ((name, _), step) in shapes.iter().zip(tensor_steps(&shapes, &config, vit.depth)) {
+            assert_eq!(step, TensorStep { decays: name.ends_with("weight"), rate: 1.0 }, "{name}");
+        }
     }
 
     #[test]

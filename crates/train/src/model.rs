@@ -3,7 +3,7 @@
 use crate::adamw::TensorStep;
 use crate::config::TrainConfig;
 use crate::groups::tensor_steps;
-use melo_vit::{Adapter, Backbone, Checkpoint, Gradients, Head};
+use melo_vit::{Adapter, Backbone, Bottlenecks, Checkpoint, Gradients, Head};
 
 /// The backbone a run starts from.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,9 @@ impl<'a> Model<'a> {
             Start::Trained(checkpoint) => &checkpoint.config,
         };
         config.lora.check(vit)?;
-        let adapter = Adapter::init(&config.lora, vit, config.seed);
+        config.bottleneck.check(vit)?;
+        let bottlenecks = Bottlenecks::init(&config.bottleneck, vit, config.seed);
+        let adapter = Adapter { bottlenecks, ..Adapter::init(&config.lora, vit, config.seed) };
         let head = Head::zeros(classes, vit.feature_width());
         let trunk = match start {
             Start::Frozen(backbone) => Trunk::Frozen(backbone),

@@ -10,7 +10,7 @@ use crate::objective::Objective;
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::EpochAugment;
-use melo_vit::{Adapter, Batch, Checkpoint, Gradients, Head, Plugin, TaskCard, Workspace};
+use melo_vit::{Adapter, Batch, Checkpoint, Dropout, Gradients, Head, Plugin, TaskCard, Workspace};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -273,7 +273,13 @@ impl<'a> Run<'a> {
         let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| {
             objective.loss(train.labels(batch[image]), logits, scale, d_logits)
         };
-        let input = Batch { source: &*source, images: batch.len(), size: train.size(), loss: &image_loss };
+        let input = Batch {
+            source: &*source,
+            images: batch.len(),
+            size: train.size(),
+            loss: &image_loss,
+            dropout: self.dropout(),
+        };
         self.gradients.clear();
         let parts = (&self.model.adapter, &self.model.head);
         let (loss, _) = self.model.backbone().step(&input, parts, &mut self.gradients, &mut self.workspace)?;
@@ -282,6 +288,12 @@ impl<'a> Run<'a> {
         self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
         self.model.refresh();
         Ok(loss)
+    }
+
+    /// Dropout of the step to be taken: steps are counted over the whole run, also when it was resumed.
+    fn dropout(&self) -> Option<Dropout> {
+        let TrainConfig { lora_dropout: probability, seed, .. } = *self.config;
+        (probability > 0.0).then_some(Dropout { probability, seed, step: self.optimizer.steps })
     }
 
     /// Mean loss and metrics on the validation split.
@@ -335,7 +347,9 @@ impl<'a> Run<'a> {
             card.backbone.digest = checkpoint.digest();
         }
         card.lora = self.config.lora.clone();
+        card.bottleneck = self.config.bottleneck.clone();
         card.provenance.seed = self.config.seed;
+        card.provenance.precision = self.config.precision.to_string();
         card.provenance.train_images = self.task.train.len();
         card.provenance.settings = to_json(self.config);
         if let Some(best) = self.record.best() {

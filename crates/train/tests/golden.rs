@@ -9,11 +9,12 @@
 
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
-    Activation, Adapter, Backbone, Batch, Checkpoint, CropMode, ExplainMethod, Gradients, Head, ImageBatch,
-    Interpolation, LoraConfig, Plugin, Pool, Preprocess, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights,
-    Workspace, binary_cross_entropy, cross_entropy,
+    Activation, Adapter, Backbone, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, ExplainMethod, Gradients,
+    Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, Preprocess, Target, TaskCard, TaskKind, TensorFile,
+    VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Deserialize)]
@@ -34,6 +35,14 @@ struct Header {
     alpha: f32,
     targets: Vec<Target>,
     blocks: Vec<usize>,
+    #[serde(default)]
+    rslora: bool,
+    #[serde(default)]
+    rank_pattern: BTreeMap<usize, usize>,
+    #[serde(default)]
+    bottleneck: usize,
+    #[serde(default)]
+    bottleneck_blocks: Vec<usize>,
     task: String,
     label_smoothing: f64,
     lr: f64,
@@ -49,7 +58,7 @@ enum Truth {
 struct Golden {
     header: Header,
     file: TensorFile,
-    shapes: std::collections::BTreeMap<String, Vec<usize>>,
+    shapes: BTreeMap<String, Vec<usize>>,
     checkpoint: Checkpoint,
     adapter: Adapter,
     head: Head,
@@ -93,8 +102,12 @@ impl Golden {
             alpha: header.alpha,
             targets: header.targets.clone(),
             blocks: header.blocks.clone(),
+            rslora: header.rslora,
+            rank_pattern: header.rank_pattern.clone(),
         };
-        let mut adapter = Adapter::zeros(&lora, &config);
+        let bottleneck = BottleneckConfig { width: header.bottleneck, blocks: header.bottleneck_blocks.clone() };
+        let bottlenecks = Bottlenecks::zeros(&bottleneck, &config);
+        let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&lora, &config) };
         file.read_all(&prefixed("plugin.", adapter.tensor_shapes(&config)), adapter.tensors_mut()).unwrap();
         let classes = shapes["plugin.head.bias"][0];
         let mut head = Head::zeros(classes, config.feature_width());
@@ -136,7 +149,7 @@ impl Golden {
                 binary_cross_entropy(logits, labels, &[], 1.0 / (n * classes) as f64, d_logits)
             }
         };
-        let batch = Batch { source: &self.images, images: n, size: self.images.size, loss: &loss };
+        let batch = Batch { source: &self.images, images: n, size: self.images.size, loss: &loss, dropout: None };
         let mut gradients = Gradients::zeros(parts.0, parts.1, &backbone.config, all_weights);
         let (loss, logits) = backbone.step(&batch, parts, &mut gradients, &mut Workspace::default()).unwrap();
         (loss, logits, gradients)
@@ -262,6 +275,16 @@ fn positions_for_larger_and_smaller_images() {
         weights.resize_positions(&mut config, size);
         assert_close(name, &weights.pos_embed, &golden.expected(name), 1e-5);
     }
+}
+
+#[test]
+fn rank_stabilised_with_a_rank_of_its_own_for_a_block() {
+    check("rslora_pattern");
+}
+
+#[test]
+fn bottlenecks_after_the_mlps() {
+    check("bottleneck");
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! Low-rank adapters: `y = W x + b + (alpha / r) · B (A x)` on chosen projections of chosen blocks.
+//! What a plug-in adds to the blocks: low-rank updates `y = W x + b + (alpha / r) · B (A x)` on chosen projections of chosen
+//! blocks, and bottlenecks after their MLPs.
 
+use crate::bottleneck::{BottleneckConfig, Bottlenecks};
 use crate::config::VitConfig;
 use crate::error::Error;
 use melo_kernels::LowRankUpdate;
@@ -7,6 +9,7 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A projection that an adapter can change.
@@ -55,29 +58,48 @@ impl fmt::Display for Target {
     }
 }
 
-/// Settings of an adapter.
+/// Settings of the low-rank updates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank `r`; 0 adapts nothing: a linear probe.
+    /// Rank `r` where `rank_pattern` names no other; 0 adapts nothing: a linear probe.
     pub rank: usize,
-    /// Numerator of the scale `alpha / r`, any positive real number.
+    /// Numerator of the scale, any positive real number.
     pub alpha: f32,
     /// Adapted projections, ascending.
     pub targets: Vec<Target>,
     /// Adapted blocks, ascending.
     pub blocks: Vec<usize>,
+    /// Scale by `alpha / √r` instead of `alpha / r` (rank-stabilised LoRA, arXiv 2312.03732; PEFT's `use_rslora`).
+    #[serde(default)]
+    pub rslora: bool,
+    /// Ranks of single blocks, each with its own scale (PEFT's `rank_pattern`).
+    #[serde(default)]
+    pub rank_pattern: BTreeMap<usize, usize>,
 }
 
 impl LoraConfig {
     /// Adapts nothing: a linear probe.
     pub fn none() -> Self {
-        LoraConfig { rank: 0, alpha: 1.0, targets: Vec::new(), blocks: Vec::new() }
+        LoraConfig {
+            rank: 0,
+            alpha: 1.0,
+            targets: Vec::new(),
+            blocks: Vec::new(),
+            rslora: false,
+            rank_pattern: BTreeMap::new(),
+        }
     }
 
-    /// `alpha / r`, never rounded.
-    pub fn scale(&self) -> f32 {
-        self.alpha / self.rank as f32
+    /// Rank of a block's matrices.
+    pub fn rank_of(&self, block: usize) -> usize {
+        self.rank_pattern.get(&block).copied().unwrap_or(self.rank)
+    }
+
+    /// A block's `alpha / r`, or `alpha / √r` with rank-stabilised LoRA; never rounded.
+    pub fn scale_of(&self, block: usize) -> f32 {
+        let rank = self.rank_of(block) as f32;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
     /// Checks the settings against a backbone.
@@ -85,12 +107,21 @@ impl LoraConfig {
     /// # Errors
     /// [`Error::Lora`] that names the setting.
     pub fn check(&self, config: &VitConfig) -> Result<(), Error> {
-        if self.rank == 0 {
-            return Ok(());
-        }
         let wrong = |what: String| Err(Error::Lora(what));
+        if self.rank == 0 {
+            return match self.rank_pattern.is_empty() {
+                true => Ok(()),
+                false => wrong(format!("rank_pattern {:?} without a rank", self.rank_pattern)),
+            };
+        }
         if self.rank > config.width {
             return wrong(format!("rank {} exceeds the backbone's width {}", self.rank, config.width));
+        }
+        if let Some((block, rank)) = self.rank_pattern.iter().find(|(_, rank)| !(1..=config.width).contains(rank)) {
+            return wrong(format!("rank_pattern: rank {rank} of block {block} is not in 1 to {}", config.width));
+        }
+        if let Some(block) = self.rank_pattern.keys().find(|block| !self.blocks.contains(block)) {
+            return wrong(format!("rank_pattern: block {block} is not among the adapted blocks {:?}", self.blocks));
         }
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return wrong(format!("alpha is {}, expected a positive number", self.alpha));
@@ -117,28 +148,39 @@ pub struct LowRank {
     pub b: Vec<f32>,
 }
 
-/// The low-rank matrices of a plug-in, or the gradients of them.
+/// Everything that a plug-in adds to the blocks, or the gradients of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// Settings.
+    /// Settings of the low-rank updates.
     pub config: LoraConfig,
     /// For every block of the backbone, its matrices by target; `None` where nothing is adapted.
     pub blocks: Vec<[Option<LowRank>; 6]>,
+    /// Bottlenecks after the MLPs.
+    pub bottlenecks: Bottlenecks,
 }
 
 impl Adapter {
-    /// All zeros; `config` must have passed [`LoraConfig::check`].
+    /// All zeros, without bottlenecks; `config` must have passed [`LoraConfig::check`].
     pub fn zeros(config: &LoraConfig, vit: &VitConfig) -> Self {
         let adapted = |block: usize, target: Target| {
             let (input, out) = target.features(vit);
+            let rank = config.rank_of(block);
             (config.rank > 0 && config.blocks.contains(&block) && config.targets.contains(&target))
-                .then(|| LowRank { a: vec![0.0; config.rank * input], b: vec![0.0; out * config.rank] })
+                .then(|| LowRank { a: vec![0.0; rank * input], b: vec![0.0; out * rank] })
         };
         let blocks = (0..vit.depth).map(|block| Target::ALL.map(|target| adapted(block, target))).collect();
-        Adapter { config: config.clone(), blocks }
+        let bottlenecks = Bottlenecks::zeros(&BottleneckConfig::none(), vit);
+        Adapter { config: config.clone(), blocks, bottlenecks }
     }
 
-    /// `A` uniform in ±1/√in (Kaiming-uniform with a = √5, as PEFT and the paper's code), `B` zero.
+    /// All zeros, in the shapes of this one.
+    pub fn zeros_like(&self, vit: &VitConfig) -> Self {
+        let bottlenecks = Bottlenecks::zeros(&self.bottlenecks.config, vit);
+        Adapter { bottlenecks, ..Adapter::zeros(&self.config, vit) }
+    }
+
+    /// `A` uniform in ±1/√in (Kaiming-uniform with a = √5, as PEFT and the paper's code), `B` zero;
+    /// without bottlenecks.
     pub fn init(config: &LoraConfig, vit: &VitConfig, seed: u64) -> Self {
         let mut adapter = Adapter::zeros(config, vit);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -154,35 +196,40 @@ impl Adapter {
     /// The update of one projection, none where it is not adapted.
     pub fn update(&self, block: usize, target: Target) -> Option<LowRankUpdate<'_>> {
         let pair = self.blocks[block][target as usize].as_ref()?;
-        Some(LowRankUpdate { a: &pair.a, b: &pair.b, rank: self.config.rank, scale: self.config.scale() })
+        let (rank, scale) = (self.config.rank_of(block), self.config.scale_of(block));
+        Some(LowRankUpdate { a: &pair.a, b: &pair.b, rank, scale })
     }
 
-    /// The first adapted block; none for a linear probe.
+    /// The first block that is adapted in any way; none for a linear probe.
     pub fn first_block(&self) -> Option<usize> {
-        self.blocks.iter().position(|block| block.iter().any(Option::is_some))
+        let low_rank = self.blocks.iter().position(|block| block.iter().any(Option::is_some));
+        low_rank.into_iter().chain(self.bottlenecks.first_block()).min()
     }
 
-    /// Name and shape of every matrix, in the order of [`Adapter::tensors`].
+    /// Name and shape of every tensor, in the order of [`Adapter::tensors`].
     pub fn tensor_shapes(&self, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
-        let rank = self.config.rank;
         let mut shapes = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
+            let rank = self.config.rank_of(index);
             for target in Target::ALL.into_iter().filter(|&target| block[target as usize].is_some()) {
                 let (input, out) = target.features(vit);
                 shapes.push((format!("blocks.{index}.{target}.lora_a"), vec![rank, input]));
                 shapes.push((format!("blocks.{index}.{target}.lora_b"), vec![out, rank]));
             }
         }
+        shapes.extend(self.bottlenecks.tensor_shapes(vit));
         shapes
     }
 
-    /// Every matrix: by block, by target, `A` then `B`.
+    /// Every tensor: by block, by target, `A` then `B`; then those of the bottlenecks.
     pub fn tensors(&self) -> Vec<&Vec<f32>> {
-        self.blocks.iter().flatten().flatten().flat_map(|pair| [&pair.a, &pair.b]).collect()
+        let low_rank = self.blocks.iter().flatten().flatten().flat_map(|pair| [&pair.a, &pair.b]);
+        low_rank.chain(self.bottlenecks.tensors()).collect()
     }
 
     /// As [`Adapter::tensors`], to write to.
     pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
-        self.blocks.iter_mut().flatten().flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]).collect()
+        let low_rank = self.blocks.iter_mut().flatten().flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]);
+        low_rank.chain(self.bottlenecks.tensors_mut()).collect()
     }
 }

@@ -5,7 +5,7 @@ use crate::adapter::{Adapter, Target};
 use crate::backbone::Backbone;
 use crate::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, resize};
 use crate::config::{Pool, VitConfig};
-
+use crate::dropout::{DropoutScratch, GroupDropout};
 use crate::head::Head;
 use crate::weights::{Block, Linear, Norm, Weights};
 use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
@@ -13,7 +13,7 @@ use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
 /// Gradients, in the shapes of what they are gradients of.
 #[derive(Clone, Debug)]
 pub struct Gradients {
-    /// Of the low-rank matrices.
+    /// Of the low-rank matrices and bottlenecks.
     pub adapter: Adapter,
     /// Of the classifier.
     pub head: Head,
@@ -25,7 +25,7 @@ impl Gradients {
     /// All zeros, for these trainable parts.
     pub fn zeros(adapter: &Adapter, head: &Head, vit: &VitConfig, all_weights: bool) -> Self {
         Gradients {
-            adapter: Adapter::zeros(&adapter.config, vit),
+            adapter: adapter.zeros_like(vit),
             head: Head::zeros(head.classes(), vit.feature_width()),
             weights: all_weights.then(|| Weights::zeros(vit)),
         }
@@ -50,7 +50,11 @@ impl Gradients {
     /// True when both are gradients of the same trainable parts.
     pub(crate) fn is_shaped_like(&self, other: &Gradients) -> bool {
         let lengths = |gradients: &Gradients| gradients.tensors().into_iter().map(Vec::len).collect::<Vec<_>>();
-        self.adapter.config == other.adapter.config && lengths(self) == lengths(other)
+        let configs = |gradients: &Gradients| {
+            let Adapter { config, bottlenecks, .. } = &gradients.adapter;
+            (config.clone(), bottlenecks.config.clone())
+        };
+        configs(self) == configs(other) && lengths(self) == lengths(other)
     }
 
     /// Sets every value to zero.
@@ -71,11 +75,12 @@ pub(crate) struct Training<'a> {
     pub(crate) gradients: &'a mut Gradients,
 }
 
-/// The low-rank matrices with their gradients, and scratch for `A x`.
+/// The low-rank matrices with their gradients, scratch for `A x`, and dropout.
 struct LowRankTraining<'a> {
     adapter: &'a Adapter,
     gradient: &'a mut Adapter,
     z: &'a mut Vec<f32>,
+    dropout: (Option<GroupDropout>, &'a mut DropoutScratch),
 }
 
 /// One linear layer with its low-rank updates in the backward pass.
@@ -192,18 +197,28 @@ impl Backbone {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
         let (d, hidden, m, t) = (self.config.width, self.config.mlp_hidden, shape.rows(), shape.tokens);
-        let Buffers { normed, g, scores, z, backward, .. } = buffers;
+        let Buffers { normed, g, scores, z, bottleneck: scratch, dropout, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, .. } = backward;
         let Gradients { adapter: gradient, weights: d_weights, .. } = training.gradients;
-        let mut lowrank = LowRankTraining { adapter: training.adapter, gradient, z };
+        let bottleneck = training.adapter.bottlenecks.blocks[index].as_ref();
+        let d_f = match bottleneck.zip(gradient.bottlenecks.blocks[index].as_mut()) {
+            Some((bottleneck, gradient)) => {
+                d_normed.clone_from(d_x);
+                bottleneck.backward(k, (&tape.f, d_x), gradient, d_normed, scratch);
+                &*d_normed
+            }
+            None => &*d_x,
+        };
+        let dropout = (shape.dropout, dropout);
+        let mut lowrank = LowRankTraining { adapter: training.adapter, gradient, z, dropout };
         let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
 
         resize(g, m * hidden);
         k.gelu(self.config.activation.into(), &tape.h, g);
         resize(d_h, m * hidden);
         let fc2 = AdaptedLinear { block: index, targets: &[(Target::Fc2, 0)], layer: &block.fc2 };
-        self.linear_backward(&fc2, &mut lowrank, g, d_x, Some(d_h));
-        self.linear_weights_backward(g, d_x, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
+        self.linear_backward(&fc2, &mut lowrank, g, d_f, Some(d_h));
+        self.linear_weights_backward(g, d_f, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
         k.gelu_backward(self.config.activation.into(), &tape.h, d_h);
 
         self.layernorm(&block.norm2, &tape.x_mid, normed);
@@ -248,12 +263,24 @@ impl Backbone {
         if let Some(d_x) = d_x.as_deref_mut() {
             self.kernels.linear_backward(d_y, &linear.layer.weight, d_x);
         }
-        let LowRankTraining { adapter, gradient, z } = lowrank;
+        let LowRankTraining { adapter, gradient, z, dropout: (dropout, scratch) } = lowrank;
         for &(target, column) in linear.targets {
             let pair = &mut gradient.blocks[linear.block][target as usize];
             if let (Some(update), Some(pair)) = (adapter.update(linear.block, target), pair) {
                 let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
-                self.kernels.lowrank_backward(update, x, (&d_y[column..], out), gradient, d_x.as_deref_mut(), z);
+                let d_y = (&d_y[column..], out);
+                let Some(dropout) = dropout else {
+                    self.kernels.lowrank_backward(update, x, d_y, gradient, d_x.as_deref_mut(), z);
+                    continue;
+                };
+                dropout.apply((linear.block, target), x, linear.layer.weight.in_features(), scratch);
+                let DropoutScratch { x: dropped, d_x: d_dropped, .. } = &mut **scratch;
+                d_dropped.clear();
+                d_dropped.resize(x.len(), 0.0);
+                self.kernels.lowrank_backward(update, dropped, d_y, gradient, d_x.is_some().then_some(d_dropped), z);
+                if let Some(d_x) = d_x.as_deref_mut() {
+                    scratch.spread(d_x);
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What one group of images needs while it is computed: its shape, its segments, and buffers that are used again.
 
 use crate::adapter::Adapter;
+use crate::bottleneck::BottleneckScratch;
+use crate::dropout::{DropoutScratch, GroupDropout};
 use crate::head::Head;
 
 /// The images of a group that share a plug-in.
@@ -27,6 +29,8 @@ pub(crate) struct BlockTape {
     pub(crate) x_mid: Vec<f32>,
     /// `fc1`'s output before GELU, `[m, hidden]`.
     pub(crate) h: Vec<f32>,
+    /// What the MLP adds to the residual stream, `[m, d]`; computed by itself only where a bottleneck reads it.
+    pub(crate) f: Vec<f32>,
 }
 
 /// Buffers of one worker, grown once and used again for every group.
@@ -48,6 +52,8 @@ pub(crate) struct Buffers {
     pub(crate) scores: Vec<f32>,
     /// `A x` of a low-rank update, `[m, r]`.
     pub(crate) z: Vec<f32>,
+    pub(crate) bottleneck: BottleneckScratch,
+    pub(crate) dropout: DropoutScratch,
     /// Pooled rows before and after the last norm, and features `[images, feature width]`.
     pub(crate) pooled: Vec<f32>,
     pub(crate) features: Vec<f32>,
@@ -81,6 +87,8 @@ pub(crate) struct GroupShape<'a> {
     pub(crate) tokens: usize,
     /// Position embedding at this size, `[prefix + patches, d]` or `[patches, d]`.
     pub(crate) pos_embed: &'a [f32],
+    /// Dropout on the low-rank updates; in training only.
+    pub(crate) dropout: Option<GroupDropout>,
 }
 
 impl GroupShape<'_> {

@@ -1,6 +1,7 @@
 //! The card of a plug-in: everything needed to use it rightly, and to refuse to use it wrongly.
 
 use crate::adapter::LoraConfig;
+use crate::bottleneck::BottleneckConfig;
 use crate::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub struct BackboneReference {
 }
 
 /// Where a plug-in comes from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Software and version.
@@ -35,21 +36,41 @@ pub struct Provenance {
     pub seed: u64,
     /// SHA-256 of the manifest's names, labels and splits.
     pub data_digest: String,
-    /// x
-    #[serde(default)] pub split_digest: String,
-    /// x
-    #[serde(default)] pub precision: String,
+    /// SHA-256 of which images are in which split; empty where it was not taken.
+    #[serde(default)]
+    pub split_digest: String,
     /// Images in the training split.
     pub train_images: usize,
+    /// Numbers that the training computed in, such as `f32`.
+    #[serde(default = "single_precision")]
+    pub precision: String,
     /// Every other setting of the training.
     pub settings: serde_json::Value,
+}
+
+fn single_precision() -> String {
+    "f32".to_owned()
+}
+
+impl Default for Provenance {
+    fn default() -> Self {
+        Provenance {
+            software: String::new(),
+            seed: 0,
+            data_digest: String::new(),
+            split_digest: String::new(),
+            train_images: 0,
+            precision: single_precision(),
+            settings: serde_json::Value::Null,
+        }
+    }
 }
 
 /// How to use a plug-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskCard {
-    /// Version of the file format: [`TaskCard::FORMAT`].
+    /// Version of the file format: up to [`TaskCard::FORMAT`].
     pub format: u32,
     /// Name of the task.
     pub task: String,
@@ -59,8 +80,11 @@ pub struct TaskCard {
     pub classes: Vec<String>,
     /// From pixels to input.
     pub preprocess: Preprocess,
-    /// The adapter's settings.
+    /// Settings of the low-rank updates.
     pub lora: LoraConfig,
+    /// Settings of the bottlenecks.
+    #[serde(default)]
+    pub bottleneck: BottleneckConfig,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid.
@@ -69,15 +93,16 @@ pub struct TaskCard {
     pub thresholds: Vec<f32>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
-    /// x
-    #[serde(default)] pub metric_intervals: BTreeMap<String, [f64;2]>,
+    /// Confidence intervals `[low, high]` of figures by name.
+    #[serde(default)]
+    pub metric_intervals: BTreeMap<String, [f64; 2]>,
     /// Where it comes from.
     pub provenance: Provenance,
 }
 
 impl TaskCard {
-    /// The version of the format that this software writes and reads.
-    pub const FORMAT: u32 = 1;
+    /// The version of the format that this software writes; it reads this one and all before it.
+    pub const FORMAT: u32 = 2;
 
     /// A card before any training: no adapter, no calibration, no metrics.
     pub fn new(
@@ -95,9 +120,11 @@ impl TaskCard {
             classes,
             preprocess,
             lora: LoraConfig::none(),
+            bottleneck: BottleneckConfig::none(),
             backbone,
             temperature: 1.0,
-            metrics: BTreeMap::new(), metric_intervals: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            metric_intervals: BTreeMap::new(),
             provenance: Provenance::default(),
         }
     }
@@ -111,8 +138,11 @@ impl TaskCard {
         let mut names = self.classes.clone();
         names.sort();
         names.dedup();
-        if self.format != TaskCard::FORMAT {
-            return Err(format!("format {} is not known, expected {}", self.format, TaskCard::FORMAT));
+        if !(1..=TaskCard::FORMAT).contains(&self.format) {
+            return Err(format!("format {} is not known, expected 1 to {}", self.format, TaskCard::FORMAT));
+        }
+        if let (1, Some(field)) = (self.format, self.field_of_format_2()) {
+            return Err(format!("format 1 has no field `{field}`"));
         }
         if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
             return Err(format!("classes {:?} are too few or repeat", self.classes));
@@ -126,7 +156,25 @@ impl TaskCard {
         if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
             return Err(format!("metric `{name}` is {value}, which JSON cannot hold"));
         }
+        let ordered = |[low, high]: [f64; 2]| low.is_finite() && high.is_finite() && low <= high;
+        if let Some((name, interval)) = self.metric_intervals.iter().find(|(_, interval)| !ordered(**interval)) {
+            return Err(format!("metric_intervals: `{name}` is {interval:?}, expected [low, high]"));
+        }
         self.preprocess.check()
+    }
+
+    /// A field that came with format 2 and says more than its absence would.
+    fn field_of_format_2(&self) -> Option<&'static str> {
+        let provenance = Provenance::default();
+        let fields = [
+            ("lora.rslora", self.lora.rslora),
+            ("lora.rank_pattern", !self.lora.rank_pattern.is_empty()),
+            ("bottleneck", self.bottleneck != BottleneckConfig::none()),
+            ("metric_intervals", !self.metric_intervals.is_empty()),
+            ("provenance.split_digest", self.provenance.split_digest != provenance.split_digest),
+            ("provenance.precision", self.provenance.precision != provenance.precision),
+        ];
+        fields.into_iter().find(|(_, present)| *present).map(|(field, _)| field)
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax

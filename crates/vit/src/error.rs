@@ -111,6 +111,9 @@ pub enum Error {
     /// Low-rank settings that this backbone cannot carry.
     #[error("low-rank settings: {0}")]
     Lora(String),
+    /// Bottleneck settings that this backbone cannot carry.
+    #[error("bottleneck settings: {0}")]
+    Bottleneck(String),
     /// An input side that the patches do not tile.
     #[error("image size {size} is not a multiple of the patch size {patch}")]
     ImageSize {

@@ -2,6 +2,7 @@
 
 use crate::adapter::Target;
 use crate::backbone::Backbone;
+use crate::bottleneck::Bottleneck;
 use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
 use crate::config::Pool;
 use crate::weights::Norm;
@@ -77,12 +78,16 @@ impl Backbone {
         let block = &self.weights.blocks[index];
         let (d, hidden) = (self.config.width, self.config.mlp_hidden);
         let (t, m) = (shape.tokens, shape.rows());
-        let Buffers { x, normed, g, scores, z, .. } = buffers;
+        let Buffers { x, normed, g, scores, z, bottleneck: scratch, dropout, .. } = buffers;
         let mut adapt = |target: Target, x: &[f32], y: &mut [f32], column: usize| {
             let (input, _) = target.features(&self.config);
             let stride = y.len() / m;
             for (rows, update) in updates(segments, index, target, t) {
-                let inputs = &x[rows.start * input..rows.end * input];
+                let mut inputs = &x[rows.start * input..rows.end * input];
+                if let Some(drop) = shape.dropout {
+                    drop.apply((index, target), inputs, input, dropout);
+                    inputs = &dropout.x;
+                }
                 k.lowrank(update, inputs, &mut y[rows.start * stride + column..rows.end * stride], stride, z);
             }
         };
@@ -112,8 +117,19 @@ impl Backbone {
         k.linear(normed, &block.fc1.weight, &block.fc1.bias, &mut tape.h);
         adapt(Target::Fc1, normed, &mut tape.h, 0);
         k.gelu(self.config.activation.into(), &tape.h, g);
-        k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
-        adapt(Target::Fc2, g, x, 0);
+        if bottlenecks(segments, index, t).next().is_none() {
+            k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
+            adapt(Target::Fc2, g, x, 0);
+            return;
+        }
+        resize(&mut tape.f, m * d);
+        k.linear(g, &block.fc2.weight, &block.fc2.bias, &mut tape.f);
+        adapt(Target::Fc2, g, &mut tape.f, 0);
+        x.iter_mut().zip(&tape.f).for_each(|(x, f)| *x += f);
+        for (rows, bottleneck) in bottlenecks(segments, index, t) {
+            let values = rows.start * d..rows.end * d;
+            bottleneck.forward(k, &tape.f[values.clone()], &mut x[values], scratch);
+        }
     }
 
     /// The residual stream to features `[images, feature width]`: last norm and pooling.
@@ -188,6 +204,18 @@ fn updates<'a>(
     segments.iter().filter_map(move |segment| {
         let update = segment.adapter?.update(block, target)?;
         Some((segment.start * tokens..segment.end * tokens, update))
+    })
+}
+
+/// The bottlenecks of one block, with the rows they apply to.
+fn bottlenecks<'a>(
+    segments: &'a [GroupSegment<'a>],
+    block: usize,
+    tokens: usize,
+) -> impl Iterator<Item = (Range<usize>, &'a Bottleneck)> {
+    segments.iter().filter_map(move |segment| {
+        let bottleneck = segment.adapter?.bottlenecks.blocks[block].as_ref()?;
+        Some((segment.start * tokens..segment.end * tokens, bottleneck))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Frozen Vision Transformer, low-rank plug-ins, and the files that hold them.
+//! Frozen Vision Transformer, low-rank and bottleneck plug-ins, and the files that hold them.
 //!
 //! The backbone is immutable and shared; the plug-in is an argument of the forward pass. A batch of one task is a mixed
 //! batch with one segment, so there is one forward path, and switching tasks costs nothing.
@@ -6,9 +6,11 @@
 mod adapter;
 mod backbone;
 mod backward;
+mod bottleneck;
 mod buffers;
 mod card;
 mod config;
+mod dropout;
 mod error;
 mod explain;
 mod forward;
@@ -24,8 +26,10 @@ mod weights;
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
 pub use backbone::{Backbone, Checkpoint, hex};
 pub use backward::Gradients;
+pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use card::{BackboneReference, Provenance, TaskCard, TaskKind};
 pub use config::{Activation, Pool, VitConfig};
+pub use dropout::Dropout;
 pub use error::Error;
 pub use explain::{ExplainMethod, Explanation};
 pub use head::Head;

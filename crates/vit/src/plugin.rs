@@ -2,6 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, hex};
+use crate::bottleneck::Bottlenecks;
 use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
 use crate::error::Error;
@@ -16,7 +17,7 @@ use std::path::Path;
 pub struct Plugin {
     /// How to use it.
     pub card: TaskCard,
-    /// Low-rank matrices.
+    /// Low-rank matrices and bottlenecks.
     pub adapter: Adapter,
     /// Classifier.
     pub head: Head,
@@ -86,13 +87,15 @@ impl Plugin {
         }
         let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
         card.lora.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
+        card.bottleneck.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
         backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
         file.require(&Head::tensor_shapes(card.classes.len(), backbone.config.feature_width()))?;
-        let mut adapter = Adapter::zeros(&card.lora, &backbone.config);
+        let bottlenecks = Bottlenecks::zeros(&card.bottleneck, &backbone.config);
+        let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, &backbone.config) };
         let mut head = Head::zeros(card.classes.len(), backbone.config.feature_width());
         let shapes = tensor_shapes(&adapter, &head, &backbone.config);
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
-            let hint = "the card's ranks, targets and blocks do not call for it".to_owned();
+            let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
         }
         file.read_all(&shapes, adapter.tensors_mut().into_iter().chain(head.tensors_mut()).collect())?;
@@ -110,17 +113,18 @@ impl Plugin {
         Some(Plugin { card, adapter, head, digest: String::new() })
     }
 
-    /// Writes the plug-in atomically.
+    /// Writes the plug-in atomically, in [`TaskCard::FORMAT`].
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
-        self.card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
+        let card = TaskCard { format: TaskCard::FORMAT, ..self.card.clone() };
+        card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
         let shapes = tensor_shapes(&self.adapter, &self.head, vit);
         let values = self.adapter.tensors().into_iter().chain(self.head.tensors());
         let tensors: Vec<_> = shapes.into_iter().zip(values).map(|((n, s), t)| (n, s, t.as_slice())).collect();
-        let json = serde_json::to_string(&self.card).expect("a card is plain data");
+        let json = serde_json::to_string(&card).expect("a card is plain data");
         write_tensors(path, &tensors, HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
     }
 

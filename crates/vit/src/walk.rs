@@ -8,6 +8,7 @@ use crate::adapter::Adapter;
 use crate::backbone::Backbone;
 use crate::backward::{Gradients, tape_start};
 use crate::buffers::{Buffers, GroupSegment, GroupShape, resize};
+use crate::dropout::{Dropout, GroupDropout};
 use crate::error::Error;
 use crate::head::Head;
 use crate::image::ImageSource;
@@ -44,6 +45,8 @@ pub struct Batch<'a> {
     pub size: usize,
     /// Loss of an image, already divided by whatever the mean is over.
     pub loss: &'a ImageLoss<'a>,
+    /// Dropout on the low-rank updates.
+    pub dropout: Option<Dropout>,
 }
 
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
@@ -195,6 +198,9 @@ impl Backbone {
                 for group in groups * lane / lanes..groups * (lane + 1) / lanes {
                     let range = group * shared.group..batch.images.min((group + 1) * shared.group);
                     let shape = self.group_shape(range.len(), batch.size, &pos_embed);
+                    let (first_image, tokens) = (range.start, shape.tokens);
+                    let dropout = batch.dropout.map(|dropout| GroupDropout { dropout, first_image, tokens });
+                    let shape = GroupShape { dropout, ..shape };
                     let segment = GroupSegment { start: 0, end: range.len(), adapter: Some(adapter), head };
                     shared.with_buffers(|buffers| -> Result<(), Error> {
                         self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
@@ -223,7 +229,7 @@ impl Backbone {
     }
 
     fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
-        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed }
+        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None }
     }
 
     /// Loads the images of a group and leaves their features in `buffers`.

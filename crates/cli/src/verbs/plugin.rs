@@ -75,29 +75,18 @@ fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
     Ok(melo_vit::write_atomically(out, page.as_bytes())?)
 }
 
-/// The adapter in words.
-fn adapter(card: &TaskCard) -> String {
-    let lora = &card.lora;
-    let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
-    match lora.rank {
-        0 => "none (linear probe)".to_owned(),
-        r => format!("rank {r}, alpha {}, on {} of {} blocks", lora.alpha, targets.join(" "), lora.blocks.len()),
-    }
-}
-
 fn describe(info: &PluginInfo) -> String {
     let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
     let kind = match kind {
         TaskKind::SingleLabel => "one class an image",
         TaskKind::MultiLabel => "any number of findings an image",
     };
-    let adapter = adapter(&info.card);
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
-         adapter     {adapter}\n\
+         adapter     {}\n\
          parameters  {} in {} bytes\n\
          input       {preprocess}\n\
          calibration temperature {temperature}\n\
@@ -106,6 +95,7 @@ fn describe(info: &PluginInfo) -> String {
          backbone    {} {}\n\
          digest      {}",
         classes.join(", "),
+        adapter(&info.card),
         info.parameters(),
         info.bytes,
         metrics.join(", "),
@@ -116,6 +106,24 @@ fn describe(info: &PluginInfo) -> String {
         backbone.digest,
         info.digest,
     )
+}
+
+/// What a plug-in adds to the blocks.
+fn adapter(card: &TaskCard) -> String {
+    let TaskCard { lora, bottleneck, .. } = card;
+    let mut parts = Vec::new();
+    if lora.rank > 0 {
+        let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
+        let others: String =
+            lora.rank_pattern.iter().map(|(block, rank)| format!(", {rank} in block {block}")).collect();
+        let root = if lora.rslora { " over the root of the rank" } else { "" };
+        let (rank, alpha, blocks) = (lora.rank, lora.alpha, lora.blocks.len());
+        parts.push(format!("rank {rank}{others}, alpha {alpha}{root}, on {} of {blocks} blocks", targets.join(" ")));
+    }
+    if bottleneck.width > 0 {
+        parts.push(format!("bottlenecks of width {} after {} blocks", bottleneck.width, bottleneck.blocks.len()));
+    }
+    if parts.is_empty() { "none (linear probe)".to_owned() } else { parts.join("; ") }
 }
 
 /// Counts without decimals, the rest with four.

@@ -1,6 +1,7 @@
 //! `melo train`: one task on a backbone, frozen or not.
 
 mod args;
+mod method;
 
 pub(crate) use args::Args;
 
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = args.config(checkpoint.config.depth)?;
     config.check().map_err(usage)?;
     config.lora.check(&checkpoint.config).map_err(usage)?;
+    config.bottleneck.check(&checkpoint.config).map_err(usage)?;
     let preprocess = args.images.preprocess(&checkpoint.preprocess)?;
     checkpoint.config.check_size(preprocess.size).map_err(usage)?;
     let trunk = Trunk::new(checkpoint, &config, &preprocess);

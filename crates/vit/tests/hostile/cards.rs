@@ -1,7 +1,7 @@
 //! Cards that cannot be read or contradict themselves.
 
 use crate::raw::{Fixture, assert_error};
-use melo_vit::{Error, PluginInfo};
+use melo_vit::{BottleneckConfig, Error, Plugin, PluginInfo, Storage};
 use serde_json::{Value, json};
 
 /// Asserts that a change to the card is refused by a message that says every word.
@@ -37,7 +37,9 @@ fn broken_json_is_refused() {
 #[test]
 fn every_missing_field_is_named() {
     let card = serde_json::to_value(Fixture::new().plugin.card).unwrap();
-    for field in card.as_object().unwrap().keys() {
+    // What format 2 added has a default, so that files of format 1 are read.
+    let added = ["bottleneck", "metric_intervals"];
+    for field in card.as_object().unwrap().keys().filter(|field| !added.contains(&field.as_str())) {
         assert_card_refused(|card| drop(card.as_object_mut().unwrap().remove(field)), &["missing field", field]);
     }
 }
@@ -45,16 +47,97 @@ fn every_missing_field_is_named() {
 #[test]
 fn an_unknown_field_is_named_at_every_level() {
     assert_card_refused(|card| card["threshold"] = json!(0.5), &["unknown field", "threshold"]);
-    for part in ["lora", "preprocess", "backbone", "provenance"] {
+    for part in ["lora", "bottleneck", "preprocess", "backbone", "provenance"] {
         assert_card_refused(|card| card[part]["novel"] = json!(1), &["unknown field", "novel"]);
     }
 }
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 2, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1"]);
+    for format in [0, 3, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 2"]);
     }
+}
+
+/// Makes of a card what software that knew format 1 alone wrote.
+fn as_format_1(card: &mut Value) {
+    card["format"] = json!(1);
+    for field in ["bottleneck", "metric_intervals"] {
+        card.as_object_mut().unwrap().remove(field);
+    }
+    for field in ["rslora", "rank_pattern"] {
+        card["lora"].as_object_mut().unwrap().remove(field);
+    }
+    for field in ["split_digest", "precision"] {
+        card["provenance"].as_object_mut().unwrap().remove(field);
+    }
+}
+
+#[test]
+fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_2() {
+    let fixture = Fixture::new();
+    fixture.change_card(as_format_1);
+    let old = Plugin::load(&fixture.path, &fixture.backbone).unwrap();
+    assert_eq!(old.card.format, 1);
+    assert!(!old.card.lora.rslora && old.card.lora.rank_pattern.is_empty() && old.card.metric_intervals.is_empty());
+    assert_eq!(old.card.bottleneck, BottleneckConfig::none());
+    assert_eq!((old.card.provenance.precision.as_str(), old.card.provenance.split_digest.as_str()), ("f32", ""));
+    assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
+    old.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
+    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 2);
+    assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().adapter, old.adapter);
+}
+
+#[test]
+fn format_1_cannot_say_what_came_with_format_2() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 6] = [
+        ("lora.rslora", |card| card["lora"]["rslora"] = json!(true)),
+        ("lora.rank_pattern", |card| card["lora"]["rank_pattern"] = json!({"1": 4})),
+        ("bottleneck", |card| card["bottleneck"] = json!({"width": 4, "blocks": [0]})),
+        ("metric_intervals", |card| card["metric_intervals"] = json!({"val_acc": [0.5, 0.75]})),
+        ("provenance.split_digest", |card| card["provenance"]["split_digest"] = json!("00")),
+        ("provenance.precision", |card| card["provenance"]["precision"] = json!("bf16")),
+    ];
+    for (field, change) in changes {
+        let old = |card: &mut Value| {
+            as_format_1(card);
+            change(card);
+        };
+        assert_card_refused(old, &["format 1 has no field", field]);
+    }
+}
+
+#[test]
+fn intervals_are_finite_and_ordered() {
+    let interval = |interval: Value| move |card: &mut Value| card["metric_intervals"]["val_acc"] = interval;
+    assert_card_refused(interval(json!([0.75, 0.5])), &["metric_intervals", "val_acc", "0.75"]);
+    assert_card_refused(interval(json!([0.5, null])), &["expected f64"]);
+    assert_card_refused(interval(json!([0.5])), &["invalid length 1"]);
+    assert_card_refused(interval(json!([0.5, 0.75, 1.0])), &["trailing"]);
+}
+
+#[test]
+fn bottleneck_settings_fit_the_backbone() {
+    let changes = [
+        ("width", json!(17), "width 17"),
+        ("width", json!(0), "width 0"),
+        ("width", json!(u64::MAX), "width 18446744073709551615"),
+        ("width", json!(-1), "-1"),
+        ("width", json!(null), "expected usize"),
+        ("blocks", json!([]), "no block"),
+        ("blocks", json!([1, 1]), "repeat"),
+        ("blocks", json!([1, 0]), "out of order"),
+        ("blocks", json!([2]), "block 2"),
+    ];
+    for (field, value, word) in changes {
+        let change = |card: &mut Value| {
+            card["bottleneck"] = json!({"width": 4, "blocks": [0, 1]});
+            card["bottleneck"][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    assert_card_refused(|card| card["bottleneck"] = json!({"width": 4}), &["missing field", "blocks"]);
 }
 
 #[test]
@@ -133,6 +216,14 @@ fn low_rank_settings_fit_the_backbone() {
         ("blocks", json!([1, 0]), "out of order"),
         ("blocks", json!([0, 2]), "block 2"),
         ("blocks", json!([u64::MAX]), "block 18446744073709551615"),
+        ("rslora", json!(1), "expected a boolean"),
+        ("rank_pattern", json!({"1": 17}), "rank 17 of block 1"),
+        ("rank_pattern", json!({"1": 0}), "rank 0 of block 1"),
+        ("rank_pattern", json!({"2": 4}), "block 2 is not among"),
+        ("rank_pattern", json!({"18446744073709551615": 4}), "block 18446744073709551615"),
+        ("rank_pattern", json!({"1": u64::MAX}), "rank 18446744073709551615"),
+        ("rank_pattern", json!({"one": 4}), "expected key to be a number"),
+        ("rank_pattern", json!([4, 4]), "expected a map"),
     ];
     for (field, value, word) in changes {
         assert_card_refused(|card| card["lora"][field] = value, &[word]);

@@ -136,6 +136,40 @@ fn a_rank_that_the_tensors_do_not_have_is_refused() {
 }
 
 #[test]
+fn a_rank_pattern_that_the_tensors_do_not_have_is_refused() {
+    let fixture = Fixture::new();
+    let error = fixture.refused_after_card(|card| card["lora"]["rank_pattern"] = serde_json::json!({"1": 3}));
+    assert_error!(error, Error::Shape { .. }, fixture.path, "blocks.1.q.lora_a", "[4, 16]", "[3, 16]");
+}
+
+#[test]
+fn a_bottleneck_s_tensors_are_held_to_the_card() {
+    const DOWN: &str = "blocks.1.adapter.down.weight";
+    for name in RawFile::read(&Fixture::with_bottleneck().path).tensors.into_keys() {
+        let fixture = Fixture::with_bottleneck();
+        let error = fixture.refused_after(|file| drop(file.tensors.remove(&name)));
+        assert_error!(error, Error::MissingTensor { .. }, fixture.path, format!("`{name}`"));
+        let fixture = Fixture::with_bottleneck();
+        let error = fixture.refused_after(|file| {
+            file.tensors.get_mut(&name).unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+        assert_error!(error, Error::NonFinite { .. }, fixture.path, format!("`{name}`"), "NaN");
+    }
+    let fixture = Fixture::with_bottleneck();
+    let error = fixture.refused_after(|file| file.set(DOWN, &[16, 5], &[0.5; 80]));
+    assert_error!(error, Error::Shape { .. }, fixture.path, DOWN, "[16, 5]", "[5, 16]");
+    let fixture = Fixture::with_bottleneck();
+    let error = fixture.refused_after_card(|card| card["bottleneck"]["width"] = 4.into());
+    assert_error!(error, Error::Shape { .. }, fixture.path, DOWN, "[5, 16]", "[4, 16]");
+    let fixture = Fixture::with_bottleneck();
+    let error = fixture.refused_after_card(|card| card["bottleneck"]["blocks"] = [0].as_slice().into());
+    assert_error!(error, Error::UnexpectedTensor { .. }, fixture.path, "blocks.1.adapter");
+    let fixture = Fixture::with_bottleneck();
+    let error = fixture.refused_after_card(|card| card["bottleneck"] = serde_json::json!({"width": 0, "blocks": []}));
+    assert_error!(error, Error::UnexpectedTensor { .. }, fixture.path, "blocks.1.adapter");
+}
+
+#[test]
 fn a_head_of_another_number_of_classes_is_refused() {
     let fixture = Fixture::new();
     let error = fixture.refused_after_card(|card| {

@@ -62,8 +62,22 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("task.safetensors");
         let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-        let lora = LoraConfig { rank: 4, alpha: 2.0, targets: vec![Target::Q, Target::V], blocks: vec![0, 1] };
-        let plugin = tiny::plugin(&backbone, &lora, 3, 2);
+        let targets = vec![Target::Q, Target::V];
+        let lora = LoraConfig { rank: 4, alpha: 2.0, targets, blocks: vec![0, 1], ..LoraConfig::none() };
+        Fixture::of(folder, path, tiny::plugin(&backbone, &lora, 3, 2), backbone)
+    }
+
+    /// One with a bottleneck of width 5 after block 1 and nothing else.
+    pub(crate) fn with_bottleneck() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("task.safetensors");
+        let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
+        let bare = tiny::adapter(&LoraConfig::none(), &backbone.config, 2);
+        let adapter = tiny::with_bottlenecks(bare, 5, &[1], &backbone.config, 2);
+        Fixture::of(folder, path, tiny::plugin_of(&backbone, adapter, 3, 2), backbone)
+    }
+
+    fn of(folder: tempfile::TempDir, path: PathBuf, plugin: Plugin, backbone: Backbone) -> Self {
         plugin.save(&path, &backbone.config, Storage::F32).unwrap();
         Fixture { backbone, plugin, path, folder }
     }
@@ -86,11 +100,17 @@ impl Fixture {
 
     /// The same after a change to the card.
     pub(crate) fn refused_after_card(&self, change: impl FnOnce(&mut Value)) -> Error {
-        self.refused_after(|file| {
-            let mut card: Value = serde_json::from_str(&file.metadata["melo.card"]).unwrap();
-            change(&mut card);
-            file.metadata.insert("melo.card".to_owned(), card.to_string());
-        })
+        self.change_card(change);
+        self.refused()
+    }
+
+    /// Changes the card in the file.
+    pub(crate) fn change_card(&self, change: impl FnOnce(&mut Value)) {
+        let mut file = RawFile::read(&self.path);
+        let mut card: Value = serde_json::from_str(&file.metadata["melo.card"]).unwrap();
+        change(&mut card);
+        file.metadata.insert("melo.card".to_owned(), card.to_string());
+        file.write(&self.path);
     }
 
     /// Names of the files in the folder.

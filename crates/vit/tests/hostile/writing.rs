@@ -34,12 +34,14 @@ fn a_card_that_could_not_be_read_back_is_never_written() {
     let fixture = Fixture::new();
     let before = std::fs::read(&fixture.path).unwrap();
     type Change = fn(&mut Plugin);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 7] = [
         ("temperature", |plugin| plugin.card.temperature = f32::NAN),
         ("thresholds", |plugin| plugin.card.thresholds.clear()),
         ("classes", |plugin| plugin.card.classes[1] = "finding 0".to_owned()),
         ("metric", |plugin| plugin.card.metrics.extend([("val_auc_macro".to_owned(), f64::NAN)])),
         ("metric", |plugin| plugin.card.metrics.extend([("val_loss".to_owned(), f64::INFINITY)])),
+        ("metric_intervals", |plugin| plugin.card.metric_intervals.extend([("acc".to_owned(), [f64::NAN, 1.0])])),
+        ("metric_intervals", |plugin| plugin.card.metric_intervals.extend([("acc".to_owned(), [0.9, 0.8])])),
     ];
     for (word, change) in changes {
         let mut plugin = fixture.plugin.clone();

@@ -1,25 +1,34 @@
 //! A batch is its images, in any company, order, grouping and number of threads; and training is a reader of the backbone.
 
 use crate::tiny;
-use crate::variants::{assert_reordered, distance, images, largest, logits, lora, pick, variants};
+use crate::variants::{assert_reordered, distance, images, largest, logits, lora, patterned, pick, variants};
 use melo_kernels::cross_entropy;
 use melo_vit::{
-    Adapter, Backbone, Batch, Error, Gradients, Head, ImageBatch, ImageError, ImageSource, LoraConfig, Plugin, Segment,
-    Target, Workspace,
+    Adapter, Backbone, Batch, Dropout, Error, Gradients, Head, ImageBatch, ImageError, ImageSource, LoraConfig, Plugin,
+    Segment, Target, Workspace,
 };
 use std::sync::Arc;
 
 /// Plug-ins that differ in all that may differ on one backbone.
 fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
-    let settings = [
-        (lora(4, 2.0, &[Target::Q, Target::V]), 3),
-        (lora(1, 3.0, &Target::ALL), 2),
-        (lora(0, 1.0, &[]), 5),
-        (LoraConfig { blocks: vec![1], ..lora(3, 7.0, &[Target::O, Target::Fc1, Target::Fc2]) }, 1),
-        (LoraConfig { blocks: vec![0], ..lora(16, 1.0, &[Target::K]) }, 7),
+    let none = || lora(0, 1.0, &[]);
+    let late = LoraConfig { blocks: vec![1], ..lora(3, 7.0, &[Target::O, Target::Fc1, Target::Fc2]) };
+    let early = LoraConfig { blocks: vec![0], ..lora(16, 1.0, &[Target::K]) };
+    // Low-rank settings, width and blocks of the bottlenecks, classes.
+    let settings: [(LoraConfig, usize, &[usize], usize); 7] = [
+        (lora(4, 2.0, &[Target::Q, Target::V]), 0, &[], 3),
+        (lora(1, 3.0, &Target::ALL), 0, &[], 2),
+        (none(), 6, &[0, 1], 5),
+        (late, 16, &[1], 1),
+        (early, 0, &[], 7),
+        (patterned(lora(2, 3.0, &[Target::Q, Target::V]), 1, 5), 1, &[0], 2),
+        (none(), 0, &[], 4),
     ];
-    let plugin =
-        |(seed, (lora, classes)): (u64, (LoraConfig, usize))| Arc::new(tiny::plugin(backbone, &lora, classes, seed));
+    let plugin = |(seed, (lora, width, blocks, classes)): (u64, (LoraConfig, usize, &[usize], usize))| {
+        let adapter = tiny::adapter(&lora, &backbone.config, seed);
+        let adapter = tiny::with_bottlenecks(adapter, width, blocks, &backbone.config, seed);
+        Arc::new(tiny::plugin_of(backbone, adapter, classes, seed))
+    };
     (10..).zip(settings).map(plugin).collect()
 }
 
@@ -37,29 +46,38 @@ fn segments(plugins: &[Arc<Plugin>], lengths: &[usize]) -> Vec<Segment> {
 #[test]
 fn a_mixed_batch_equals_one_by_one() {
     // Lengths that fill groups, straddle them, share one between several plug-ins, and are empty in every place.
-    let batches: [&[usize]; 6] =
-        [&[1, 4, 0, 2, 6, 3], &[0, 0, 5, 1, 1, 0], &[1, 1, 1, 1, 1, 1], &[9, 7], &[8, 0, 8], &[0, 1]];
+    let batches: [&[usize]; 7] = [
+        &[1, 4, 0, 2, 6, 3],
+        &[0, 0, 5, 1, 1, 0],
+        &[1, 1, 1, 1, 1, 1],
+        &[1, 1, 1, 2, 1, 3, 1, 1],
+        &[9, 7],
+        &[8, 0, 8],
+        &[0, 1],
+    ];
     for (what, config) in variants() {
         let backbone = Backbone::new(tiny::checkpoint(&config, 1));
         let plugins = plugins(&backbone);
         let batch = images(16, config.image_size, 2);
+        let one_by_one = |plugin: &Arc<Plugin>| -> Vec<f32> {
+            let alone = |image| logits(&backbone, &pick(&batch, [image]), Some(&plugin.adapter), &plugin.head);
+            (0..batch.len()).flat_map(alone).collect()
+        };
+        let expected: Vec<Vec<f32>> = plugins.iter().map(one_by_one).collect();
         for lengths in batches {
             let segments = segments(&plugins, lengths);
             for group in [1, 2, 3, 8] {
                 let workspace = Workspace::with_group(group);
                 let mixed = backbone.forward(&batch, batch.size, &segments, &workspace).expect("a batch of this size");
                 assert_eq!(mixed.len(), segments.len());
-                for (Segment { images, plugin }, found) in segments.iter().zip(&mixed) {
-                    assert_eq!(found.len(), images.len() * plugin.head.classes());
-                    for (image, found) in images.clone().zip(found.chunks_exact(plugin.head.classes())) {
-                        let alone = pick(&batch, [image]);
-                        let expected = logits(&backbone, &alone, Some(&plugin.adapter), &plugin.head);
-                        assert_reordered(
-                            found,
-                            &expected,
-                            &format!("{what}: {lengths:?}, group {group}, image {image}"),
-                        );
-                    }
+                let expected = expected.iter().cycle();
+                for ((Segment { images, plugin }, found), expected) in segments.iter().zip(&mixed).zip(expected) {
+                    let classes = plugin.head.classes();
+                    assert_eq!(found.len(), images.len() * classes);
+                    // Held to the size of all of the plug-in's logits: a single one may be near zero.
+                    let mut whole = expected.clone();
+                    whole[images.start * classes..images.end * classes].copy_from_slice(found);
+                    assert_reordered(&whole, expected, &format!("{what}: {lengths:?}, group {group}, {images:?}"));
                 }
             }
         }
@@ -98,7 +116,7 @@ fn label_loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
     cross_entropy(logits, image % logits.len(), 0.1, &[], 0.125, d_logits)
 }
 
-/// Gradients, loss and logits of one step from zero.
+/// Gradients, loss and logits of one step from zero, under dropout.
 fn step(
     backbone: &Backbone,
     batch: &ImageBatch,
@@ -107,7 +125,8 @@ fn step(
     workspace: &mut Workspace,
 ) -> (Gradients, f64, Vec<f32>) {
     let mut gradients = Gradients::zeros(adapter, head, &backbone.config, all_weights);
-    let input = Batch { source: batch, images: batch.len(), size: batch.size, loss: &label_loss };
+    let dropout = Some(Dropout { probability: 0.2, seed: 1, step: 2 });
+    let input = Batch { source: batch, images: batch.len(), size: batch.size, loss: &label_loss, dropout };
     let (loss, logits) = backbone.step(&input, (adapter, head), &mut gradients, workspace).expect("one step");
     (gradients, loss, logits)
 }
@@ -120,7 +139,9 @@ fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 fn grouping_does_not_change_gradients() {
     for (what, config) in variants() {
         let backbone = Backbone::new(tiny::checkpoint(&config, 1));
-        let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+        let adapter = tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3);
+        let adapter = tiny::with_bottlenecks(adapter, 5, &[1], &config, 5);
+        let head = tiny::head(3, &config, 4);
         let batch = images(19, config.image_size, 2);
         for all_weights in [false, true] {
             let run =
@@ -142,7 +163,9 @@ fn grouping_does_not_change_gradients() {
 fn the_number_of_threads_changes_nothing() {
     let config = tiny::config();
     let backbone = Backbone::new(tiny::checkpoint(&config, 1));
-    let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+    let adapter = tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3);
+    let adapter = tiny::with_bottlenecks(adapter, 5, &[1], &config, 5);
+    let head = tiny::head(3, &config, 4);
     // More groups than lanes of gradients, so that a lane holds several.
     let batch = images(53, config.image_size, 2);
     let run =
@@ -236,7 +259,7 @@ fn an_unreadable_image_is_named_and_gradients_stay_unchanged() {
     let source = Broken(images(5, config.image_size, 2));
     let mut workspace = Workspace::default();
     let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
-    let input = Batch { source: &source, images: 5, size: config.image_size, loss: &label_loss };
+    let input = Batch { source: &source, images: 5, size: config.image_size, loss: &label_loss, dropout: None };
     let error =
         backbone.step(&input, (&adapter, &head), &mut gradients, &mut workspace).expect_err("image 3 is broken");
     assert!(matches!(&error, Error::Image { index: 3, source } if source.to_string() == "truncated JPEG"), "{error}");

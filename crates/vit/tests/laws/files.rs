@@ -1,14 +1,15 @@
 //! What is written is what is read: plug-ins bit for bit, 16-bit ones to the precision of f16, backbones by digest.
 
 use crate::tiny;
-use crate::variants::{images, logits, lora, variants};
+use crate::variants::{images, logits, lora, patterned, variants};
 use melo_vit::{Backbone, Checkpoint, LoraConfig, Plugin, PluginInfo, Storage, Target};
 
-fn settings() -> [LoraConfig; 4] {
+fn settings() -> [LoraConfig; 5] {
     [
         lora(4, 2.0, &[Target::Q, Target::V]),
         lora(3, 7.5, &Target::ALL),
         LoraConfig { blocks: vec![1], ..lora(1, 1.0, &[Target::K, Target::Fc2]) },
+        patterned(lora(2, 3.0, &[Target::Q, Target::Fc1]), 1, 5),
         lora(0, 1.0, &[]),
     ]
 }
@@ -19,8 +20,10 @@ fn save_then_load_is_bit_equal() {
     let path = folder.path().join("task.safetensors");
     for (what, config) in variants() {
         let backbone = Backbone::new(tiny::checkpoint(&config, 1));
-        for lora in settings() {
-            let saved = tiny::plugin(&backbone, &lora, 3, 2);
+        let plain = settings().map(|lora| tiny::adapter(&lora, &config, 2));
+        let both = plain.clone().map(|adapter| tiny::with_bottlenecks(adapter, 5, &[0, 1], &config, 3));
+        for adapter in plain.into_iter().chain(both) {
+            let saved = tiny::plugin_of(&backbone, adapter, 3, 2);
             saved.save(&path, &config, Storage::F32).expect("a folder to write to");
             let loaded = Plugin::load(&path, &backbone).expect("what was saved");
             assert!(saved.head.bias.iter().all(|&b| b != 0.0));

@@ -2,9 +2,10 @@
 
 use crate::reference::{Reference, names};
 use crate::tiny;
-use crate::variants::{assert_reordered, images, lora, variants};
+use crate::variants::{assert_reordered, images, lora, patterned, variants};
 use melo_vit::{
-    Adapter, Backbone, Batch, Checkpoint, Gradients, Head, ImageBatch, LoraConfig, Target, VitConfig, Workspace,
+    Adapter, Backbone, Batch, Checkpoint, Dropout, Gradients, Head, ImageBatch, LoraConfig, Target, VitConfig,
+    Workspace,
 };
 use std::collections::BTreeSet;
 
@@ -34,24 +35,37 @@ fn engine_loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
 ///
 /// The bound is 2e-5 of a tensor's largest slope: f32 rounds 6e-8 at each of some 60 operations on the way down and up,
 /// with sums of up to 72 terms in each, and errors of erf (5e-7) come on top.
-fn assert_gradients(what: &str, checkpoint: &Checkpoint, adapter: &Adapter, head: &Head, all_weights: bool) {
+fn assert_gradients(what: &str, checkpoint: &Checkpoint, parts: (&Adapter, &Head), all_weights: bool) {
+    assert_gradients_under(None, what, checkpoint, parts, all_weights);
+}
+
+/// The same under dropout.
+fn assert_gradients_under(
+    dropout: Option<Dropout>,
+    what: &str,
+    checkpoint: &Checkpoint,
+    (adapter, head): (&Adapter, &Head),
+    all_weights: bool,
+) {
     let Checkpoint { config, weights, .. } = checkpoint;
     let batch = images(IMAGES, config.image_size, 5);
     let backbone = Backbone::in_training(checkpoint);
     let mut gradients = Gradients::zeros(adapter, head, config, all_weights);
-    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss };
+    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss, dropout };
     let (found_loss, found_logits) = backbone
         .step(&step, (adapter, head), &mut gradients, &mut Workspace::default())
         .expect("images of this size are tiled");
 
     let mut reference = Reference::new(config, weights, adapter, head);
+    reference.dropout = dropout;
     let image = |i: usize, batch: &ImageBatch| {
         batch.data[i * batch.data.len() / IMAGES..][..batch.data.len() / IMAGES].to_vec()
     };
-    let total =
-        |reference: &Reference| -> f64 { (0..IMAGES).map(|i| loss(i, &reference.logits(&image(i, &batch))).0).sum() };
+    let total = |reference: &Reference| -> f64 {
+        (0..IMAGES).map(|i| loss(i, &reference.logits(i, &image(i, &batch))).0).sum()
+    };
     for (i, found) in found_logits.chunks_exact(CLASSES).enumerate() {
-        for (found, expected) in found.iter().zip(reference.logits(&image(i, &batch))) {
+        for (found, expected) in found.iter().zip(reference.logits(i, &image(i, &batch))) {
             let error = (f64::from(*found) - expected).abs();
             assert!(error <= 1e-5, "{what}: logit of image {i} is {found}, expected {expected}");
         }
@@ -98,7 +112,10 @@ fn every_parameter_s_gradient_is_its_derivative() {
         let config = VitConfig { image_size: SIDE, ..config };
         let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&lora(3, 2.0, &Target::ALL), &config, 2);
-        assert_gradients(what, &checkpoint, &adapter, &tiny::head(CLASSES, &config, 3), true);
+        let head = tiny::head(CLASSES, &config, 3);
+        assert_gradients(what, &checkpoint, (&adapter, &head), true);
+        let adapter = tiny::with_bottlenecks(adapter, 5, &[0, 1], &config, 4);
+        assert_gradients(&format!("{what}, with bottlenecks"), &checkpoint, (&adapter, &head), true);
     }
 }
 
@@ -113,11 +130,46 @@ fn an_adapter_s_gradient_is_its_derivative_wherever_it_sits() {
         LoraConfig { blocks: vec![1], ..lora(2, 1.0, &Target::ALL) },
         LoraConfig { blocks: vec![0], ..lora(2, 5.0, &[Target::O, Target::Fc2]) },
         LoraConfig { blocks: vec![0], ..lora(16, 5.0, &[Target::V, Target::Fc1]) },
+        LoraConfig { rslora: true, ..lora(3, 2.0, &[Target::Q, Target::Fc2]) },
+        patterned(lora(2, 3.0, &Target::ALL), 1, 5),
         lora(0, 1.0, &[]),
     ];
     for setting in settings {
         let adapter = tiny::adapter(&setting, &config, 2);
-        assert_gradients(&format!("{setting:?}"), &checkpoint, &adapter, &head, false);
+        assert_gradients(&format!("{setting:?}"), &checkpoint, (&adapter, &head), false);
+    }
+}
+
+#[test]
+fn a_bottleneck_s_gradient_is_its_derivative_wherever_it_sits() {
+    let config = VitConfig { image_size: SIDE, ..tiny::config() };
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let head = tiny::head(CLASSES, &config, 3);
+    let early = LoraConfig { blocks: vec![0], ..lora(2, 5.0, &[Target::V, Target::Fc2]) };
+    let late = LoraConfig { blocks: vec![1], ..lora(2, 5.0, &Target::ALL) };
+    for lora in [lora(0, 1.0, &[]), early, late] {
+        for (width, blocks) in [(1, &[0][..]), (16, &[1]), (4, &[0, 1])] {
+            let adapter = tiny::with_bottlenecks(tiny::adapter(&lora, &config, 2), width, blocks, &config, 4);
+            let what = format!("width {width} after {blocks:?}, {lora:?}");
+            assert_gradients(&what, &checkpoint, (&adapter, &head), false);
+        }
+    }
+}
+
+#[test]
+fn under_dropout_gradients_are_derivatives_too() {
+    let config = VitConfig { image_size: SIDE, ..tiny::config() };
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let head = tiny::head(CLASSES, &config, 3);
+    let dropout = Some(Dropout { probability: 0.3, seed: 11, step: 5 });
+    for (setting, all_weights) in [
+        (lora(4, 2.0, &[Target::Q, Target::V]), false),
+        (LoraConfig { blocks: vec![1], ..lora(2, 1.0, &Target::ALL) }, false),
+        (lora(3, 2.0, &Target::ALL), true),
+    ] {
+        let adapter = tiny::adapter(&setting, &config, 2);
+        let what = format!("dropout, {setting:?}");
+        assert_gradients_under(dropout, &what, &checkpoint, (&adapter, &head), all_weights);
     }
 }
 
@@ -127,7 +179,7 @@ fn gradients_are_added_to_what_is_there() {
     let backbone = Backbone::new(tiny::checkpoint(&config, 1));
     let (adapter, head) = (tiny::adapter(&lora(2, 1.0, &Target::ALL), &config, 2), tiny::head(CLASSES, &config, 3));
     let batch = images(IMAGES, config.image_size, 5);
-    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss };
+    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss, dropout: None };
     let mut workspace = Workspace::default();
     let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
     backbone.step(&step, (&adapter, &head), &mut gradients, &mut workspace).expect("one step");

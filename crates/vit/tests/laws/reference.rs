@@ -1,15 +1,28 @@
 //! A Vision Transformer in f64, one row at a time, as the papers write it (arXiv 2010.11929, equations 1 to 4).
 
-use melo_vit::{Activation, Adapter, Head, LoraConfig, Pool, Target, VitConfig, Weights};
+use melo_vit::{Activation, Adapter, Dropout, Head, LoraConfig, Pool, Target, VitConfig, Weights};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
 type Row = Vec<f64>;
+
+/// Where a low-rank update is applied.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    block: usize,
+    target: Target,
+    token: usize,
+}
 
 /// Parameters by name, so that a test can move any of them.
 pub(crate) struct Reference {
     config: VitConfig,
     lora: LoraConfig,
     pub(crate) parameters: BTreeMap<String, Row>,
+    /// Probability, seed and step of the dropout on low-rank updates.
+    pub(crate) dropout: Option<Dropout>,
 }
 
 impl Reference {
@@ -21,26 +34,34 @@ impl Reference {
             config: config.clone(),
             lora: adapter.config.clone(),
             parameters: names.into_iter().zip(wide).collect(),
+            dropout: None,
         }
     }
 
-    /// Logits of one image `[3, s, s]` at the size that the positions are for.
-    pub(crate) fn logits(&self, image: &[f32]) -> Row {
+    /// Logits of one image `[3, s, s]`, `index` of its batch, at the size that the positions are for.
+    pub(crate) fn logits(&self, index: usize, image: &[f32]) -> Row {
         let config = &self.config;
         let mut tokens = self.embed(image);
         for block in 0..config.depth {
             let name = |part: &str| format!("blocks.{block}.{part}");
             let normed: Vec<Row> = tokens.iter().map(|x| self.norm(&name("norm1"), x)).collect();
-            let attended = self.attention(block, &normed);
-            for (x, o) in tokens.iter_mut().zip(attended) {
+            let attended = self.attention(index, block, &normed);
+            for (token, (x, o)) in tokens.iter_mut().zip(attended).enumerate() {
+                let place = |target| Place { image: index, block, target, token };
                 add(x, &self.linear(&name("attn.proj"), &o));
-                self.adapt(block, Target::O, &o, x);
+                self.adapt(place(Target::O), &o, x);
                 let normed = self.norm(&name("norm2"), x);
                 let mut hidden = self.linear(&name("mlp.fc1"), &normed);
-                self.adapt(block, Target::Fc1, &normed, &mut hidden);
+                self.adapt(place(Target::Fc1), &normed, &mut hidden);
                 hidden.iter_mut().for_each(|h| *h = gelu(config.activation, *h));
-                add(x, &self.linear(&name("mlp.fc2"), &hidden));
-                self.adapt(block, Target::Fc2, &hidden, x);
+                let mut f = self.linear(&name("mlp.fc2"), &hidden);
+                self.adapt(place(Target::Fc2), &hidden, &mut f);
+                add(x, &f);
+                if self.parameters.contains_key(&name("adapter.down.weight")) {
+                    let mut z = self.linear(&name("adapter.down"), &f);
+                    z.iter_mut().for_each(|z| *z = gelu(Activation::Erf, *z));
+                    add(x, &self.linear(&name("adapter.up"), &z));
+                }
             }
         }
         if config.norm {
@@ -78,16 +99,17 @@ impl Reference {
         tokens
     }
 
-    fn attention(&self, block: usize, normed: &[Row]) -> Vec<Row> {
+    fn attention(&self, image: usize, block: usize, normed: &[Row]) -> Vec<Row> {
         let d = self.config.width;
         let width = d / self.config.heads;
         let projected: Vec<[Row; 3]> = normed
             .iter()
-            .map(|x| {
+            .enumerate()
+            .map(|(token, x)| {
                 let qkv = self.linear(&format!("blocks.{block}.attn.qkv"), x);
                 let mut parts = [&qkv[..d], &qkv[d..2 * d], &qkv[2 * d..]].map(<[f64]>::to_vec);
                 for (part, target) in parts.iter_mut().zip([Target::Q, Target::K, Target::V]) {
-                    self.adapt(block, target, x, part);
+                    self.adapt(Place { image, block, target, token }, x, part);
                 }
                 parts
             })
@@ -119,14 +141,36 @@ impl Reference {
         y
     }
 
-    /// `y += (alpha / r) · B (A x)` where the projection is adapted.
-    fn adapt(&self, block: usize, target: Target, x: &Row, y: &mut Row) {
+    /// `y += (alpha / r) · B (A (m ∘ x))` where the projection is adapted.
+    fn adapt(&self, place: Place, x: &Row, y: &mut Row) {
+        let Place { block, target, .. } = place;
         let matrix = |m: &str| self.parameters.get(&format!("blocks.{block}.{target}.lora_{m}"));
         if let (Some(a), Some(b)) = (matrix("a"), matrix("b")) {
-            let scale = f64::from(self.lora.alpha) / self.lora.rank as f64;
-            let update: Row = product(b, &product(a, x)).iter().map(|u| scale * u).collect();
+            let rank = (a.len() / x.len()) as f64;
+            let scale = f64::from(self.lora.alpha) / if self.lora.rslora { rank.sqrt() } else { rank };
+            let update: Row = product(b, &product(a, &self.dropped(place, x))).iter().map(|u| scale * u).collect();
             add(y, &update);
         }
+    }
+
+    /// `m ∘ x`: the ChaCha key is seed, step, image, and block and target in the two lowest bytes of the last word; an
+    /// input is dropped where the next 32 bits, row by row, are below `p · 2³²`.
+    fn dropped(&self, Place { image, block, target, token }: Place, x: &Row) -> Row {
+        let Some(Dropout { probability, seed, step }) = self.dropout else {
+            return x.clone();
+        };
+        let words = [seed, step, image as u64, 256 * block as u64 + target as u64];
+        let key: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        let mut rng = ChaCha8Rng::from_seed(key.try_into().expect("four words are 32 bytes"));
+        rng.set_word_pos((token * x.len()) as u128);
+        let keep = |x: &f64| {
+            if f64::from(rng.next_u32()) < (probability * 2f64.powi(32)).floor() {
+                0.0
+            } else {
+                x / (1.0 - probability)
+            }
+        };
+        x.iter().map(keep).collect()
     }
 
     fn norm(&self, name: &str, x: &Row) -> Row {

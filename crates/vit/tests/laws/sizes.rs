@@ -31,7 +31,8 @@ fn positions_that_are_equal_everywhere_stay_so_at_any_size() {
             let expected: Vec<f32> = batch
                 .data
                 .chunks_exact(3 * size * size)
-                .flat_map(|image| reference.logits(image))
+                .enumerate()
+                .flat_map(|(index, image)| reference.logits(index, image))
                 .map(|logit| logit as f32)
                 .collect();
             assert_reordered(&found, &expected, &format!("{what} at {size}"));

@@ -4,6 +4,7 @@ use crate::tiny;
 use melo_vit::{Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, Target, VitConfig, Workspace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 
 /// Each a departure from [`tiny::config`] that some published ViT makes.
 pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
@@ -41,7 +42,12 @@ pub(crate) fn pick(batch: &ImageBatch, indices: impl IntoIterator<Item = usize>)
 
 /// Settings on all blocks of [`tiny::config`].
 pub(crate) fn lora(rank: usize, alpha: f32, targets: &[Target]) -> LoraConfig {
-    LoraConfig { rank, alpha, targets: targets.to_vec(), blocks: vec![0, 1] }
+    LoraConfig { rank, alpha, targets: targets.to_vec(), blocks: vec![0, 1], ..LoraConfig::none() }
+}
+
+/// The same settings with rank-stabilised scales and a rank of its own for one block.
+pub(crate) fn patterned(lora: LoraConfig, block: usize, rank: usize) -> LoraConfig {
+    LoraConfig { rslora: true, rank_pattern: BTreeMap::from([(block, rank)]), ..lora }
 }
 
 /// Logits of all images of a batch.

@@ -1,8 +1,8 @@
 //! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
 
 use melo_vit::{
-    Activation, Adapter, Backbone, BackboneReference, Checkpoint, CropMode, Head, Interpolation, LoraConfig, Plugin,
-    Pool, Preprocess, Provenance, TaskCard, TaskKind, VitConfig, Weights,
+    Activation, Adapter, Backbone, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, Head, Interpolation,
+    LoraConfig, Plugin, Pool, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +64,20 @@ pub(crate) fn adapter(lora: &LoraConfig, vit: &VitConfig, seed: u64) -> Adapter 
     adapter
 }
 
+/// The same adapter with random bottlenecks of this width after these blocks: `Up = 0` would hide what `Down` does.
+pub(crate) fn with_bottlenecks(
+    adapter: Adapter,
+    width: usize,
+    blocks: &[usize],
+    vit: &VitConfig,
+    seed: u64,
+) -> Adapter {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut bottlenecks = Bottlenecks::zeros(&BottleneckConfig { width, blocks: blocks.to_vec() }, vit);
+    bottlenecks.tensors_mut().into_iter().for_each(|values| *values = random(values.len(), 0.4, &mut rng));
+    Adapter { bottlenecks, ..adapter }
+}
+
 /// A head with random weight and bias.
 pub(crate) fn head(classes: usize, vit: &VitConfig, seed: u64) -> Head {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -74,19 +88,22 @@ pub(crate) fn head(classes: usize, vit: &VitConfig, seed: u64) -> Head {
 
 /// A plug-in of `classes` classes with random matrices.
 pub(crate) fn plugin(backbone: &Backbone, lora: &LoraConfig, classes: usize, seed: u64) -> Plugin {
+    plugin_of(backbone, adapter(lora, &backbone.config, seed), classes, seed)
+}
+
+/// A plug-in of `classes` classes around an adapter.
+pub(crate) fn plugin_of(backbone: &Backbone, adapter: Adapter, classes: usize, seed: u64) -> Plugin {
+    let names = (0..classes).map(|class| format!("finding {class}")).collect();
+    let preprocess = backbone.preprocess.clone();
+    let card = TaskCard::new("tiny".to_owned(), TaskKind::MultiLabel, names, preprocess, backbone.reference());
     let card = TaskCard {
-        format: TaskCard::FORMAT,
-        task: "tiny".to_owned(),
-        kind: TaskKind::MultiLabel,
-        classes: (0..classes).map(|class| format!("finding {class}")).collect(),
-        preprocess: backbone.preprocess.clone(),
-        lora: lora.clone(),
-        backbone: BackboneReference { digest: backbone.digest().to_owned(), name: backbone.name.clone() },
+        lora: adapter.config.clone(),
+        bottleneck: adapter.bottlenecks.config.clone(),
         temperature: 1.5,
-        thresholds: vec![0.5; classes],
         metrics: BTreeMap::from([("val_auc_macro".to_owned(), 0.75)]),
-        provenance: Provenance::default(),
+        metric_intervals: BTreeMap::from([("val_auc_macro".to_owned(), [0.625, 0.875])]),
+        ..card
     };
-    let (adapter, head) = (adapter(lora, &backbone.config, seed), head(classes, &backbone.config, seed + 1));
+    let head = head(classes, &backbone.config, seed + 1);
     Plugin { card, adapter, head, digest: String::new() }
 }

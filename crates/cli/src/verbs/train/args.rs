@@ -1,26 +1,30 @@
 //! The flags of `melo train`, and the settings they come to.
 
 use super::super::task::{CACHE_MIB, PrecisionArg};
+use super::method::MethodArgs;
 use super::usage;
 use crate::Failure;
+use crate::verbs::task::CACHE_MIB;
 use clap::ValueEnum;
 use melo_data::Augment;
-use melo_train::{ClassWeights, Method, TrainConfig, defaults};
-use melo_vit::{CropMode, LoraConfig, Preprocess, Target};
+use melo_train::{ClassWeights, TrainConfig, defaults};
+use melo_vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
-/// Train a plug-in: a head, with low-rank matrices beside a backbone that stays as it is, or with a backbone of its own
+/// Train a plug-in: a head, and low-rank matrices or bottlenecks beside a frozen backbone, or a backbone of its own
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     melo train --backbone deit_tiny_patch16_224.safetensors --data wbc/labels.csv --out wbc.safetensors\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --rank 8 --targets q,v,fc1 --resume\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --last-k 6 --rank-pattern 11:16 --rslora\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
     melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
 pub(crate) struct Args {
-    /// Weights: timm safetensors with their JSON beside them, or a file of `melo pretrain`
+    /// Weights: timm safetensors with their JSON beside them, or a file that melo wrote
     #[arg(long)]
     pub(super) backbone: PathBuf,
     /// CSV manifest, or a folder with a folder for every class (see `melo data check --help`)
@@ -44,7 +48,7 @@ pub(crate) struct Args {
     /// Print one JSON object at the end
     #[arg(long)]
     pub(super) json: bool,
-    /// Store the plug-in in 16-bit floats: half the size
+    /// Write 16-bit floats: half the size
     #[arg(long)]
     pub(super) f16: bool,
     /// Seed of splits, initial values, order and augmentation
@@ -62,29 +66,6 @@ pub(crate) struct Args {
     optimiser: OptimiserArgs,
     #[command(flatten)]
     pub(super) images: ImageArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Method")]
-pub(super) struct MethodArgs {
-    /// What is trained besides the head
-    #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
-    method: MethodArg,
-    /// lora: rank of the matrices; 0 is --method linear [default: 4]
-    #[arg(long)]
-    rank: Option<usize>,
-    /// lora: the update is scaled by alpha / rank [default: the rank]
-    #[arg(long)]
-    alpha: Option<f32>,
-    /// lora: adapted projections [default: q,v]
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    targets: Vec<TargetArg>,
-    /// lora: adapted blocks, from 0 [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    blocks: Vec<usize>,
-    /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 1]
-    #[arg(long, value_name = "SHARE")]
-    layer_decay: Option<f64>,
 }
 
 #[derive(clap::Args)]
@@ -158,26 +139,6 @@ pub(super) struct ImageArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum MethodArg {
-    /// Low-rank matrices beside the frozen backbone
-    Lora,
-    /// Nothing else: a linear probe
-    Linear,
-    /// Every weight of the backbone, which is then written too
-    Full,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum TargetArg {
-    Q,
-    K,
-    V,
-    O,
-    Fc1,
-    Fc2,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum WeightsArg {
     None,
     Balanced,
@@ -209,17 +170,13 @@ impl Args {
 
     /// The settings on a backbone of `depth` blocks.
     pub(super) fn config(&self, depth: usize) -> Result<TrainConfig, Failure> {
-        let method = self.method.chosen();
-        self.method.refuse_foreign_flags(method)?;
-        let defaults = TrainConfig::for_method(method, depth);
+        let config = self.method.config(depth)?;
         let optimiser = &self.optimiser;
         Ok(TrainConfig {
-            lora: if method.trains_low_rank() { self.method.lora(depth) } else { defaults.lora },
             epochs: optimiser.epochs,
             batch_size: optimiser.batch_size,
-            learning_rate: optimiser.lr.unwrap_or(defaults.learning_rate),
+            learning_rate: optimiser.lr.unwrap_or(config.learning_rate),
             min_learning_rate: optimiser.min_lr,
-            layer_decay: self.method.layer_decay.unwrap_or(defaults.layer_decay),
             warmup_epochs: optimiser.warmup_epochs,
             weight_decay: optimiser.weight_decay,
             clip_norm: optimiser.clip_norm,
@@ -232,50 +189,8 @@ impl Args {
             augment: self.images.augment(),
             seed: self.seed,
             precision: self.precision.into(),
-            method,
+            ..config
         })
-    }
-}
-
-impl MethodArgs {
-    /// Low-rank matrices of rank 0 are a linear probe.
-    pub(super) fn chosen(&self) -> Method {
-        match self.method {
-            MethodArg::Lora if self.rank == Some(0) => Method::Linear,
-            MethodArg::Lora => Method::Lora,
-            MethodArg::Linear => Method::Linear,
-            MethodArg::Full => Method::Full,
-        }
-    }
-
-    /// Refuses flags of another method, which would silently do nothing; `--rank 0` asks for no matrices everywhere.
-    fn refuse_foreign_flags(&self, method: Method) -> Result<(), Failure> {
-        let lora = matches!(self.method, MethodArg::Lora);
-        let flags = [
-            ("--rank", "lora", lora || self.rank.is_none_or(|rank| rank == 0)),
-            ("--alpha", "lora", lora || self.alpha.is_none()),
-            ("--targets", "lora", lora || self.targets.is_empty()),
-            ("--blocks", "lora", lora || self.blocks.is_empty()),
-            ("--layer-decay", "full", method.trains_backbone() || self.layer_decay.is_none()),
-        ];
-        match flags.into_iter().find(|(_, _, fits)| !fits) {
-            Some((flag, owner, _)) => Err(usage(format!("{flag} is for --method {owner}, not for {method}"))),
-            None => Ok(()),
-        }
-    }
-
-    fn lora(&self, depth: usize) -> LoraConfig {
-        let rank = self.rank.unwrap_or(defaults::RANK);
-        let mut targets = match self.targets.as_slice() {
-            [] => vec![Target::Q, Target::V],
-            targets => targets.iter().map(|target| Target::ALL[*target as usize]).collect(),
-        };
-        let mut blocks = if self.blocks.is_empty() { (0..depth).collect() } else { self.blocks.clone() };
-        targets.sort();
-        targets.dedup();
-        blocks.sort_unstable();
-        blocks.dedup();
-        LoraConfig { rank, alpha: self.alpha.unwrap_or(rank as f32), targets, blocks }
     }
 }
 
