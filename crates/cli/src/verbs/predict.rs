@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    heatmaps: heatmaps::Args,
+    heatmaps: heatmaps::HeatmapArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
