@@ -243,6 +243,96 @@ fn several_plugins_at_once_answer_as_one_by_one() {
     }
 }
 
+/// [`predict`] with heat maps in `folder`.
+fn with_heatmaps(backbone: &Path, plugins: &[&Path], images: &[PathBuf], folder: &Path, more: &[&str]) -> Ran {
+    let mut command = melo();
+    command.arg("predict").arg("--backbone").arg(backbone).arg("--json").arg("--heatmap").arg(folder).args(more);
+    for plugin in plugins {
+        command.arg("--plugin").arg(plugin);
+    }
+    run(command.args(images))
+}
+
+/// Class and path of every heat map that a line names.
+fn heatmaps(line: &Value) -> Vec<(String, PathBuf)> {
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("text in {line}")).to_owned();
+    let all = line["heatmaps"].as_array().unwrap_or_else(|| panic!("a list in {line}"));
+    all.iter().map(|heatmap| (text(&heatmap["class"]), PathBuf::from(text(&heatmap["path"])))).collect()
+}
+
+#[test]
+fn heatmaps_are_written_for_what_was_predicted() {
+    let Trained { workplace, backbone, smear, fundus, .. } = &*TRAINED;
+    let images = smears(&TRAINED);
+    let folder = workplace.at("maps/of/two");
+    let plain = predict(backbone, &[smear, fundus], &images).json_lines();
+    let lines = with_heatmaps(backbone, &[smear, fundus], &images, &folder, &[]).json_lines();
+    assert_eq!(lines.len(), 6);
+    let (class, path) = heatmaps(&lines[1])[0].clone();
+    for (index, (mut line, plain)) in lines.into_iter().zip(plain).enumerate() {
+        let (image, task) = (&images[index / 2], ["blood_smear", "fundus"][index % 2]);
+        let [(class, path)] = heatmaps(&line).try_into().expect("one heat map");
+        assert_eq!(class, line["predicted"]);
+        assert_eq!(path, folder.join(format!("test_{}.{task}.{class}.png", index / 2)));
+        let (drawn, original) = (melo_imaging::read(&path), melo_imaging::read(image));
+        let (drawn, original) = (drawn.expect("it is an image"), original.expect("it is an image"));
+        assert_eq!((drawn.width, drawn.height), (original.width, original.height));
+        assert_ne!(drawn.rgb, original.rgb);
+        // All else is as without heat maps.
+        line.as_object_mut().expect("an object").remove("heatmaps");
+        assert_eq!(line, plain);
+    }
+    // The same again gives the same bytes; another method and another class give other ones.
+    let first = bytes(&path);
+    let again = |more: &[&str]| {
+        let path = workplace.at("maps/again");
+        let line = with_heatmaps(backbone, &[fundus], &images[..1], &path, more).json();
+        bytes(&heatmaps(&line)[0].1)
+    };
+    assert!(again(&["--heatmap-class", &class]) == first);
+    assert!(again(&["--heatmap-class", &class, "--heatmap-method", "rollout"]) != first);
+    let other = Phantom::Fundus.classes().iter().find(|&&other| other != class).expect("three classes");
+    assert!(again(&["--heatmap-class", other]) != first);
+}
+
+#[test]
+fn a_class_can_be_chosen_and_tasks_without_it_get_no_heatmap() {
+    let Trained { workplace, backbone, smear, fundus, .. } = &*TRAINED;
+    let images = smears(&TRAINED);
+    let class = Phantom::Fundus.classes()[1];
+    let folder = workplace.at("maps/chosen");
+    let more = ["--heatmap-class", class];
+    let lines = with_heatmaps(backbone, &[smear, fundus], &images[..1], &folder, &more).json_lines();
+    assert_eq!(heatmaps(&lines[0]), []);
+    assert_eq!(heatmaps(&lines[1]), [(class.to_owned(), folder.join(format!("test_0.fundus.{class}.png")))]);
+    assert_eq!(std::fs::read_dir(&folder).expect("it was made").count(), 1);
+    // For people, the paths stand below the answer.
+    let mut command = melo();
+    command.arg("predict").arg("--backbone").arg(backbone).arg("--plugin").arg(fundus).args(&images[..1]);
+    let text = run(command.arg("--heatmap").arg(&folder).args(more)).good();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains(class) && line.ends_with(".png")), "{text}");
+}
+
+#[test]
+fn heatmaps_never_share_a_name_nor_replace_an_image_that_is_read() {
+    let Trained { workplace, backbone, smear, .. } = &*TRAINED;
+    let folder = workplace.at("names");
+    let class = Phantom::BloodSmear.classes()[0];
+    workplace.image("names/A.png", Phantom::BloodSmear, 0, 1, SIDE);
+    workplace.image("names/b/a.png", Phantom::BloodSmear, 0, 2, SIDE);
+    let trap = format!("names/a.blood_smear.{class}.png");
+    workplace.image(&trap, Phantom::BloodSmear, 0, 3, SIDE);
+    let before = bytes(&workplace.at(&trap));
+    let images = ["names/A.png", "names/b/a.png", &trap].map(|name| workplace.at(name));
+    let lines = with_heatmaps(backbone, &[smear], &images, &folder, &["--heatmap-class", class]).json_lines();
+    let mut paths: Vec<PathBuf> = lines.iter().flat_map(heatmaps).map(|(_, path)| path).collect();
+    assert_eq!(paths[0], folder.join(format!("A.blood_smear.{class}.2.png")));
+    paths.dedup();
+    assert_eq!(paths.len(), 3, "{paths:?}");
+    assert!(bytes(&workplace.at(&trap)) == before && !paths.contains(&workplace.at(&trap)));
+}
+
 #[test]
 fn a_broken_image_is_named_and_the_others_are_answered() {
     let Trained { workplace, backbone, smear, .. } = &*TRAINED;
@@ -375,6 +465,16 @@ fn findings_may_be_many_or_none() {
     let line = predict(&backbone, &[&out], &[workplace.at("0.png")]).json();
     assert!(line["findings"].is_array() && line.get("predicted").is_none(), "{line}");
     ["nodule", "effusion"].iter().for_each(|finding| unit(&line["probabilities"], finding));
+
+    // A heat map of every finding, or of the most probable one where there is none.
+    let films: Vec<PathBuf> = (0..24).map(|index| workplace.at(format!("{index}.png"))).collect();
+    let lines = with_heatmaps(&backbone, &[&out], &films, &workplace.at("maps"), &[]).json_lines();
+    for line in &lines {
+        let explained: Vec<String> = heatmaps(line).into_iter().map(|(class, _)| class).collect();
+        let findings: Vec<&str> = line["findings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let top = ["nodule", "effusion"][line["top"][0].as_u64().expect("an index") as usize];
+        assert_eq!(explained, if findings.is_empty() { vec![top] } else { findings }, "{line}");
+    }
 }
 
 #[test]

@@ -571,3 +571,65 @@ fn findings_in_another_order_at_resume() {
     new.write("fundus/findings.csv", table("b,a", ["0,1", "1,0"]));
     run(bench.train_anew(&new, &data).0.arg("--resume")).refused(1, &["cannot resume", "order of the classes", "a, b"]);
 }
+
+#[test]
+fn heatmaps_that_cannot_be_made() {
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    let with = |more: &[&str]| {
+        let mut command = bench.predict(&bench.plugin, &bench.image());
+        run(command.args(more))
+    };
+    let text = |path: &Path| path.to_str().expect("the path is UTF-8").to_owned();
+    let maps = text(&new.at("maps"));
+    with(&["--heatmap", &maps, "--heatmap-class", "gout"]).refused(2, &["gout", "no such class", "haemorrhages"]);
+    assert!(!new.at("maps").exists(), "nothing is made for a request that is refused");
+    let file = text(&new.write("file", "mine"));
+    with(&["--heatmap", &file]).refused(2, &["file", "is a file, expected a folder"]);
+    with(&["--heatmap", &format!("{file}/below")]).refused(1, &["file/below", "Not a directory"]);
+    assert!(bytes(&new.at("file")) == b"mine");
+    for alone in [&["--heatmap-method", "rollout"][..], &["--heatmap-class", "healthy"]] {
+        let ran = with(alone);
+        assert!(ran.status == 2 && ran.stderr.contains("--heatmap <DIR>"), "{ran:?}");
+    }
+    let ran = with(&["--heatmap", &maps, "--heatmap-method", "tea_leaves"]);
+    assert!(ran.status == 2 && ran.stderr.contains("gradient, rollout"), "{ran:?}");
+    assert_eq!(new.leftovers(), Vec::<PathBuf>::new());
+}
+
+/// Names of tasks and classes come from a card, names of images from anywhere: none is a path.
+#[cfg(unix)]
+#[test]
+fn names_that_would_lead_elsewhere_stay_in_the_heatmaps_folder() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = &*BENCH;
+    let new = Workplace::new();
+    let data = new.phantoms(Phantom::Fundus, 32, [6, 6, 6]);
+    let table = String::from_utf8(bytes(&data)).expect("it is text");
+    let long = "ä".repeat(200);
+    let table = table.lines().enumerate().fold(String::new(), |text, (index, line)| {
+        let class = ["../../up", "/etc/x", &long][index.saturating_sub(1) % 3];
+        let line = line.rsplit_once(',').map_or(line, |(start, _)| start);
+        text + line + "," + if index == 0 { "label" } else { class } + "\n"
+    });
+    let data = new.write("fundus/labels.csv", table);
+    let (mut command, out) = bench.train_anew(&new, &data);
+    run(command.args(["--task", "../task"])).good();
+    let image = new.at(std::ffi::OsStr::from_bytes(b"fundus/..\xff \xc3\xa9 x.png"));
+    std::fs::copy(new.at("fundus/test_0.png"), &image).expect("it can be copied");
+    let maps = new.at("a/b/maps");
+    for class in ["../../up", "/etc/x", &long] {
+        let mut command = bench.predict(&out, &image);
+        run(command.arg("--heatmap").arg(&maps).args(["--heatmap-class", class])).good();
+    }
+    let mut written: Vec<String> = std::fs::read_dir(&maps)
+        .expect("it was made")
+        .map(|entry| entry.expect("it can be listed").file_name().into_string().expect("it is UTF-8"))
+        .collect();
+    written.sort();
+    let stem = "_..__é_x._.._task.";
+    let expected =
+        [format!("{stem}_.._.._up.png"), format!("{stem}_etc_x.png"), format!("{stem}{}.png", "ä".repeat(25))];
+    assert_eq!(written, expected);
+    assert_eq!(std::fs::read_dir(new.at("a/b")).expect("it was made").count(), 1);
+}

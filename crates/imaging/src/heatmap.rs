@@ -33,8 +33,8 @@ const UNSEEN: f32 = 0.5;
 /// `values [grid, grid]` over the network's input, laid over the decoded image that it was made from by `spec`.
 ///
 /// Values are divided by the largest of them, so that the hottest patch is 1 whatever it is worth: two overlays compare
-/// places, not strengths. Between the patches' centres they are interpolated bilinearly. A pixel of value `v` is mixed
-/// with its colour in proportion `opacity · v`, which leaves cold regions as they were; what the crop cut off, and the
+/// places, not strengths. Between the patches' centres they are interpolated bilinearly, with eased fractions
+/// `f² (3 - 2 f)`: plain ones draw a cross through every peak. A pixel of value `v` is mixed with its colour in proportion `opacity · v`, which leaves cold regions as they were; what the crop cut off, and the
 /// network never saw, is darkened by half. What is not a positive finite number counts as 0.
 ///
 /// # Panics
@@ -90,7 +90,7 @@ fn within(pixels: &Pixels, longest: usize) -> Pixels {
     resize(pixels, side(pixels.width), side(pixels.height), Interpolation::Bilinear)
 }
 
-/// Where a row or column of pixels lies in the grid: between two of its cells, and how far towards the second; none
+/// Where a row or column of pixels lies in the grid: between two of its cells, and the second one's share; none
 /// outside the network's input.
 type Place = Option<(usize, usize, f32)>;
 
@@ -102,7 +102,9 @@ fn places(shown: usize, fitted: usize, size: usize, grid: usize) -> Vec<Place> {
         let cell = input / size as f64 * grid as f64 - 0.5;
         let inside = cell.clamp(0.0, (grid - 1) as f64);
         let first = inside.floor() as usize;
-        (0.0..size as f64).contains(&input).then(|| (first, (first + 1).min(grid - 1), (inside - first as f64) as f32))
+        let fraction = inside - first as f64;
+        let eased = (fraction * fraction * (3.0 - 2.0 * fraction)) as f32;
+        (0.0..size as f64).contains(&input).then(|| (first, (first + 1).min(grid - 1), eased))
     };
     (0..shown).map(place).collect()
 }

@@ -57,7 +57,7 @@ fn brightened(
 fn hottest_place(drawn: &Pixels) -> (f64, f64) {
     let heat = |x: usize, y: usize| i32::from(at(drawn, x, y)[0]);
     let all = || (0..drawn.width * drawn.height).map(|i| (i % drawn.width, i / drawn.width));
-    let most = all().map(|(x, y)| heat(x, y)).max().unwrap();
+    let most = all().map(|(x, y)| heat(x, y)).max().expect("there are pixels");
     let hot: Vec<_> = all().filter(|&(x, y)| heat(x, y) == most).collect();
     let mean = |values: Vec<usize>| values.iter().sum::<usize>() as f64 / values.len() as f64 + 0.5;
     (mean(hot.iter().map(|p| p.0).collect()), mean(hot.iter().map(|p| p.1).collect()))
@@ -104,14 +104,15 @@ fn a_patch_is_drawn_where_the_pixels_that_made_it_lie() {
 }
 
 #[test]
-fn the_middle_of_a_patch_has_its_value_and_the_middle_between_two_half_of_it() {
+fn the_middle_of_a_patch_has_its_value_and_on_the_way_to_the_next_it_fades() {
     let spec = spec(CropMode::Squash, 1.0);
     let (width, height) = (GRID * 11, GRID * 5);
     let drawn = overlay(&plain(width, height, 0), &spec, GRID, &one_hot(2 * GRID + 3), 1.0);
     let (x, y) = (3 * 11 + 5, 2 * 5 + 2);
     assert_eq!(at(&drawn, x, y), HOTTEST);
-    // Six elevenths from the middle of one patch to the next: value and share of the colour are both 5/11.
-    let share = 5.0 / 11.0f32;
+    // Six elevenths of the way from the middle of the patch to the next: value and share of the colour are the same.
+    let way = 6.0 / 11.0f32;
+    let share = 1.0 - way * way * (3.0 - 2.0 * way);
     let found = at(&drawn, x + 6, y)[1];
     assert!((f32::from(found) - share * 130.0).abs() < 12.0, "{found}");
     assert_eq!(at(&drawn, x + 11, y), [0; 3]);

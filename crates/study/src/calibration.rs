@@ -31,8 +31,7 @@ pub(crate) fn calibration(cells: &[&CellResult]) -> Result<Calibration, Error> {
 /// Reliability and Brier score of all cells' test answers.
 fn at(cells: &[&CellResult], temperature: impl Fn(&CellResult) -> f32) -> Result<(Reliability, f64), Error> {
     let first = &cells[0].test;
-    let probabilities: Vec<f32> =
-        cells.iter().flat_map(|cell| cell.test.probabilities(temperature(cell))).collect();
+    let probabilities: Vec<f32> = cells.iter().flat_map(|cell| cell.test.probabilities(temperature(cell))).collect();
     let labels: Vec<usize> = cells.iter().flat_map(|cell| cell.test.labels.iter().copied()).collect();
     Ok(match first.kind {
         TaskKind::SingleLabel => (

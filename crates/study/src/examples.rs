@@ -66,7 +66,9 @@ fn answers(result: &CellResult) -> Vec<Answered> {
     };
     match test.kind {
         TaskKind::SingleLabel => rows.map(|(row, p)| of(row, first_maximum(p))).collect(),
-        TaskKind::MultiLabel => rows.map(|(row, p)| of(row, first_maximum(p))).filter(|a| a.probability >= 0.5).collect(),
+        TaskKind::MultiLabel => {
+            rows.map(|(row, p)| of(row, first_maximum(p))).filter(|a| a.probability >= 0.5).collect()
+        }
     }
 }
 

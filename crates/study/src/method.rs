@@ -62,11 +62,7 @@ impl MethodSection {
     pub(crate) fn built_in(name: &str) -> Result<Self, String> {
         let kind = serde_json::from_value(serde_json::Value::from(name))
             .map_err(|_| format!("study.methods: \"{name}\" is neither a kind of method nor a [[method]] table"))?;
-        Ok(MethodSection {
-            name: name.to_owned(),
-            kind: Some(kind),
-            ..MethodSection::default()
-        })
+        Ok(MethodSection { name: name.to_owned(), kind: Some(kind), ..MethodSection::default() })
     }
 
     pub(crate) fn settings(&self, train: &TrainSection) -> Result<MethodSettings, String> {

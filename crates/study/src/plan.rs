@@ -172,8 +172,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Io`]; [`Error::Study`] that names the key.
     pub fn read(path: &Path) -> Result<Plan, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let wrong = |reason: String| Error::Study { path: path.to_owned(), reason };
         let file: StudyFile = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
         Plan::of(path, file).map_err(wrong)
@@ -239,7 +238,9 @@ impl Plan {
         let fractions = &self.data_fractions;
         let rising = fractions.is_sorted_by(|a, b| a < b) && fractions.first().is_some_and(|&first| first > 0.0);
         if !rising || fractions.last() != Some(&1.0) {
-            return Err(format!("study.data_fraction: {fractions:?}: expected rising shares in (0, 1] that end with 1.0"));
+            return Err(format!(
+                "study.data_fraction: {fractions:?}: expected rising shares in (0, 1] that end with 1.0"
+            ));
         }
         if !(self.level > 0.5 && self.level < 1.0) {
             return Err(format!("study.level: {}: expected a number in (0.5, 1), such as 0.95", self.level));
@@ -330,7 +331,9 @@ fn resolve_methods(
     train: &TrainSection,
 ) -> Result<Vec<MethodSettings>, String> {
     if names.is_empty() {
-        return Err("study.methods: is empty; name some of lora, linear, full, adapter, or of the [[method]] tables".into());
+        return Err(
+            "study.methods: is empty; name some of lora, linear, full, adapter, or of the [[method]] tables".into()
+        );
     }
     if let Some(unused) = sections.iter().find(|section| !names.contains(&section.name)) {
         return Err(format!("method \"{}\": is not named in study.methods", unused.name));

@@ -81,7 +81,9 @@ impl Scores {
             TaskKind::MultiLabel => probabilities
                 .chunks_exact(classes)
                 .zip(truth.chunks_exact(classes))
-                .map(|(p, truth)| mean(p.iter().zip(truth).map(|(&p, &truth)| f64::from(u8::from((p >= 0.5) == truth)))))
+                .map(|(p, truth)| {
+                    mean(p.iter().zip(truth).map(|(&p, &truth)| f64::from(u8::from((p >= 0.5) == truth))))
+                })
                 .collect(),
         };
         let points = operating_points(result);

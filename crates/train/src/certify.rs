@@ -33,7 +33,8 @@ pub fn certify(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Re
             let (scores, truth) = (column(&probabilities, class, val.classes), column(&truth, class, val.classes));
             let positives = truth.iter().filter(|&&positive| positive).count();
             if positives >= MIN_CASES && truth.len() - positives >= MIN_CASES {
-                *threshold = melo_eval::youden(&scores, &truth).map_or(*threshold, |point| point.threshold.clamp(0.0, 1.0));
+                *threshold =
+                    melo_eval::youden(&scores, &truth).map_or(*threshold, |point| point.threshold.clamp(0.0, 1.0));
             }
         }
     }

@@ -9,9 +9,9 @@
 
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
-    Activation, Adapter, Backbone, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, ExplainMethod, Gradients,
-    Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, Preprocess, Target, TaskCard, TaskKind, TensorFile,
-    VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
+    Activation, Adapter, Backbone, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, ExplainMethod,
+    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, Preprocess, Target, TaskCard, TaskKind,
+    TensorFile, VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;

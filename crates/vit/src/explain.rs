@@ -71,7 +71,8 @@ impl Backbone {
         assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
         assert!(class < head.classes(), "class {class} of {}", head.classes());
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
-        let shape = GroupShape { images: 1, size, tokens: self.config.tokens(size), pos_embed: &pos_embed };
+        let tokens = self.config.tokens(size);
+        let shape = GroupShape { images: 1, size, tokens, pos_embed: &pos_embed, dropout: None };
         let segment = GroupSegment { start: 0, end: 1, adapter: Some(adapter), head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);

@@ -20,7 +20,9 @@ pub(crate) enum Verb {
         json: bool,
     },
     /// Render a plug-in's card as a page: figures with intervals, thresholds, where it comes from
-    #[command(after_help = "Examples:\n  melo plugin card wbc.safetensors\n  melo plugin card wbc.safetensors --out wbc.html")]
+    #[command(
+        after_help = "Examples:\n  melo plugin card wbc.safetensors\n  melo plugin card wbc.safetensors --out wbc.html"
+    )]
     Card {
         /// Plug-in file
         plugin: PathBuf,

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    heatmaps: heatmaps::Args,
+    heatmaps: heatmaps::HeatmapArgs,
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,

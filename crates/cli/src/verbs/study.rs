@@ -4,7 +4,9 @@ use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
-use melo_study::{CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell};
+use melo_study::{
+    CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
+};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

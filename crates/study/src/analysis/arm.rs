@@ -61,13 +61,18 @@ impl<'a> ArmCells<'a> {
     /// task is not binary or folds would mix scores of different models.
     pub(super) fn binary_scores(&self) -> Option<(Vec<f32>, Vec<bool>)> {
         let (_, result, _) = self.cells.first()?;
-        let binary = if result.test.kind == TaskKind::MultiLabel { result.classes.len() == 1 } else { result.classes.len() == 2 };
+        let binary = if result.test.kind == TaskKind::MultiLabel {
+            result.classes.len() == 1
+        } else {
+            result.classes.len() == 2
+        };
         if !binary || self.first.fold.is_some() {
             return None;
         }
         let class = result.classes.len() - 1;
         let n = result.test.names.len();
-        let scores = (0..n).map(|row| mean(self.cells.iter().map(|(_, _, s)| f64::from(s.probability(row, class)))) as f32);
+        let scores =
+            (0..n).map(|row| mean(self.cells.iter().map(|(_, _, s)| f64::from(s.probability(row, class)))) as f32);
         Some((scores.collect(), self.cells[0].2.truth(class)))
     }
 

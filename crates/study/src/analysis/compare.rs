@@ -29,9 +29,10 @@ pub(super) fn comparisons(plan: &Plan, cells: &[ArmCells<'_>], arms: &[Arm], sam
         let differences: Vec<f64> = other_samples.iter().zip(base_samples).map(|(a, b)| a - b).collect();
         let (low, high) = percentile_interval(&mut differences.clone(), plan.level);
         let difference = Estimate { value: other_auc.value - base_auc.value, low, high };
-        let p_delong = other.binary_scores().zip(base.binary_scores()).and_then(|((a, truth), (b, _))| {
-            Some(melo_eval::delong_paired(&a, &b, &truth, plan.level)?.p)
-        });
+        let p_delong = other
+            .binary_scores()
+            .zip(base.binary_scores())
+            .and_then(|((a, truth), (b, _))| Some(melo_eval::delong_paired(&a, &b, &truth, plan.level)?.p));
         let p = bootstrap_p_zero(&differences);
         let p_inferior = bootstrap_p_inferior(&differences, plan.margin);
         found.push(Comparison {

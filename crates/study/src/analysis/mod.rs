@@ -89,13 +89,10 @@ struct Samples {
 /// Samples by backbone and method, at all training data.
 type ArmSamples = BTreeMap<(usize, usize), Samples>;
 
-fn analyse_task(
-    study: &Study,
-    task: usize,
-    cells: &[&(Cell, CellResult)],
-) -> Result<(TaskResults, ArmSamples), Error> {
+fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Result<(TaskResults, ArmSamples), Error> {
     let plan = &study.plan;
-    let any = Cell { task, backbone: 0, method: 0, data_fraction: 1.0, fold: plan.fold_numbers()[0], seed: plan.seeds[0] };
+    let any =
+        Cell { task, backbone: 0, method: 0, data_fraction: 1.0, fold: plan.fold_numbers()[0], seed: plan.seeds[0] };
     let manifest = CellInput::new(plan, &any, &study.backbones[0])?.manifest;
     let mut results = TaskResults {
         name: plan.tasks[task].name.clone(),

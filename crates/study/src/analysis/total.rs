@@ -13,9 +13,8 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
     for (backbone, facts) in study.backbones.iter().enumerate() {
         for (method, settings) in plan.methods.iter().enumerate() {
             let (backbone_name, method_name) = (&plan.backbones[backbone].name, &settings.name);
-            let is_this = |arm: &&Arm| {
-                arm.data_fraction == 1.0 && arm.backbone == *backbone_name && arm.method == *method_name
-            };
+            let is_this =
+                |arm: &&Arm| arm.data_fraction == 1.0 && arm.backbone == *backbone_name && arm.method == *method_name;
             let arms: Vec<&Arm> = tasks.iter().filter_map(|task| task.arms.iter().find(is_this)).collect();
             if arms.len() != tasks.len() {
                 continue;
@@ -25,7 +24,8 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
             let verdicts = tasks.iter().flat_map(|task| &task.comparisons);
             let verdicts = verdicts.filter(|c| c.backbone == *backbone_name && c.method == *method_name);
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();
-            let of_tasks: Vec<&Samples> = samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
+            let of_tasks: Vec<&Samples> =
+                samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
             let over_tasks = |value: fn(&Arm) -> Option<Estimate>, drawn: fn(&Samples) -> &Vec<f64>| {
                 let drawn: Vec<&Vec<f64>> = of_tasks.iter().map(|samples| drawn(samples)).collect();
                 mean_estimate(arms.iter().map(|arm| value(arm)), &drawn, plan.level)

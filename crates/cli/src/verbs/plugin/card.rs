@@ -134,7 +134,11 @@ fn usage(info: &PluginInfo) -> Table {
         ("Backbone", format!("{} {}", card.backbone.name, card.backbone.digest)),
         ("Plug-in digest", info.digest.clone()),
     ];
-    Table { title: "How to use it", head: vec!["", ""], rows: rows.map(|(name, value)| vec![name.into(), value]).into() }
+    Table {
+        title: "How to use it",
+        head: vec!["", ""],
+        rows: rows.map(|(name, value)| vec![name.into(), value]).into(),
+    }
 }
 
 fn provenance(info: &PluginInfo) -> Table {

@@ -21,7 +21,7 @@ const NAME_BYTES: usize = 50;
 const LISTED: usize = 20;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct HeatmapArgs {
     /// Write heat maps into this folder, as IMAGE.TASK.CLASS.png: of the most probable class, or of every finding (of
     /// the most probable one where there is none)
     #[arg(long = "heatmap", value_name = "DIR")]
@@ -69,7 +69,11 @@ pub(super) struct Heatmaps<'a> {
 
 impl<'a> Heatmaps<'a> {
     /// Makes the folder, where heat maps are asked for and can be made.
-    pub(super) fn open(args: &'a Args, plugins: &[Arc<Plugin>], images: &[PathBuf]) -> Result<Option<Self>, Failure> {
+    pub(super) fn open(
+        args: &'a HeatmapArgs,
+        plugins: &[Arc<Plugin>],
+        images: &[PathBuf],
+    ) -> Result<Option<Self>, Failure> {
         let Some(folder) = args.folder.as_deref() else {
             return Ok(None);
         };

@@ -1,10 +1,9 @@
 //! The flags of `melo train`, and the settings they come to.
 
-use super::super::task::{CACHE_MIB, PrecisionArg};
 use super::method::MethodArgs;
 use super::usage;
 use crate::Failure;
-use crate::verbs::task::CACHE_MIB;
+use crate::verbs::task::{CACHE_MIB, PrecisionArg};
 use clap::ValueEnum;
 use melo_data::Augment;
 use melo_train::{ClassWeights, TrainConfig, defaults};
