@@ -14,6 +14,7 @@ or if the printed report has a page that is all but empty. All parts that can be
 """
 
 import argparse
+import html
 import json
 import pathlib
 import re
@@ -21,37 +22,44 @@ import subprocess
 import sys
 import tempfile
 
-WIDTHS = {"phone": 390, "small phone": 360, "desktop": 1280}
+WIDTHS = {"phone": 390, "small phone": 360, "tablet": 820, "desktop": 1280}
+# Widths that are checked without a picture.
+UNSEEN = ["small phone", "tablet"]
 # Height of one picture.
 PIECE = 2400
 
-# Run in the page: every finding as one line. Half a pixel is what rounding may do.
+# Run in the page, once with its own font and once with the widest of the usual ones: every finding as one line. Half a pixel
+# is what rounding may do.
 CHECK = """
-document.querySelectorAll('details').forEach(details => { details.open = true; });
 const findings = [];
 const name = svg => svg.querySelector('title') ? svg.querySelector('title').textContent.slice(0, 60) : 'a swatch';
-const wide = document.scrollingElement.scrollWidth;
-if (wide > window.innerWidth) findings.push(`the page is ${wide} pixels wide in a window of ${window.innerWidth}`);
-for (const svg of document.querySelectorAll('svg')) {
-  const frame = svg.getBoundingClientRect();
-  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
-  for (const [i, [label, box]] of texts.entries()) {
-    const outside = box.left < frame.left - 0.5 || box.right > frame.right + 0.5
-      || box.top < frame.top - 0.5 || box.bottom > frame.bottom + 0.5;
-    if (outside) findings.push(`"${label}" leaves the picture "${name(svg)}"`);
-    for (const [other, to] of texts.slice(i + 1)) {
-      const apart = box.right <= to.left + 0.5 || to.right <= box.left + 0.5
-        || box.bottom <= to.top + 0.5 || to.bottom <= box.top + 0.5;
-      if (!apart) findings.push(`"${label}" and "${other}" overlap in "${name(svg)}"`);
+for (const font of ['', '"DejaVu Sans", Verdana, sans-serif']) {
+  document.body.style.fontFamily = font;
+  const found = what => findings.push(font ? what + ' (wide font)' : what);
+  const wide = document.scrollingElement.scrollWidth;
+  if (wide > window.innerWidth) found(`the page is ${wide} pixels wide in a window of ${window.innerWidth}`);
+  for (const svg of document.querySelectorAll('svg')) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    for (const [i, [label, box]] of texts.entries()) {
+      const outside = box.left < frame.left - 0.5 || box.right > frame.right + 0.5
+        || box.top < frame.top - 0.5 || box.bottom > frame.bottom + 0.5;
+      if (outside) found(`"${label}" leaves the picture "${name(svg)}"`);
+      for (const [other, to] of texts.slice(i + 1)) {
+        const apart = box.right <= to.left + 0.5 || to.right <= box.left + 0.5
+          || box.bottom <= to.top + 0.5 || to.bottom <= box.top + 0.5;
+        if (!apart) found(`"${label}" and "${other}" overlap in "${name(svg)}"`);
+      }
     }
   }
+  for (const box of document.querySelectorAll('svg.plot, table, img')) {
+    const frame = box.getBoundingClientRect();
+    const cut = frame.right > window.innerWidth + 0.5 || frame.left < -0.5;
+    if (cut && !box.closest('.scroll')) found(`${box.tagName} is cut`);
+    if (frame.width === 0 || frame.height === 0) found(`${box.tagName} is empty`);
+  }
 }
-for (const box of document.querySelectorAll('svg.plot, table, img')) {
-  const frame = box.getBoundingClientRect();
-  const scrolls = box.closest('.scroll');
-  if (!scrolls && (frame.right > window.innerWidth + 0.5 || frame.left < -0.5)) findings.push(`${box.tagName} is cut`);
-  if (frame.width === 0 || frame.height === 0) findings.push(`${box.tagName} is empty`);
-}
+document.body.style.fontFamily = '';
 document.body.setAttribute('data-findings', JSON.stringify(findings));
 document.body.setAttribute('data-height', document.scrollingElement.scrollHeight);
 """
@@ -86,7 +94,7 @@ def framed(page, width, height, top, folder, check):
 
 
 def attribute(dom, name):
-    import html
+    """What the page was asked to say about itself."""
     found = re.search(rf'data-{name}="([^"]*)"', dom)
     if not found or not found[1]:
         sys.exit(f"the browser did not answer: no data-{name}")
@@ -128,7 +136,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for label, width in WIDTHS.items():
-            if arguments.checks_only or label == "small phone":
+            if arguments.checks_only or label in UNSEEN:
                 address = framed(arguments.page, width, 900, 0, folder, check=True)
                 dom = chromium("--allow-file-access-from-files", "--window-size=1300,900", "--dump-dom", address)
                 findings += [f"{label}: {finding}" for finding in json.loads(attribute(dom, "findings"))]

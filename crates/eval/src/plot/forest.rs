@@ -11,7 +11,7 @@ const ROW: f64 = 32.0;
 /// From the top of a row to its interval.
 const MARK: f64 = 21.0;
 /// Room above the rows, for what the guides say.
-const HEAD: f64 = 18.0;
+const HEAD: f64 = 20.0;
 /// Room below the rows, for ticks and title.
 const FOOT: f64 = 38.0;
 /// Room to the left and right of the plot, for the outermost tick labels.
@@ -100,7 +100,7 @@ impl Forest {
             let width = ems(label) * FONT;
             let fits = if anchor == "start" { x + width <= self.width } else { x - width >= 0.0 };
             if fits {
-                drawn.push(Element::label(&format!("tick {anchor}"), x, FONT - 1.0, label.as_str()));
+                drawn.push(Element::label(&format!("tick {anchor}"), x, FONT + 1.0, label.as_str()));
             }
         }
         drawn

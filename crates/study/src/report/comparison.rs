@@ -44,7 +44,7 @@ fn main_table(results: &Results) -> Option<Element> {
             for arm in arms {
                 let found = comparison(task, &arm.method, backbone);
                 let (difference, verdict) = match found {
-                    Some(found) => (difference_cell(found), verdict_cell(results, found)),
+                    Some(found) => (difference_cell(results, found), verdict_cell(results, found)),
                     None => {
                         let what = if arm.method == study.reference { "reference" } else { NOTHING };
                         (figure(NOTHING), Element::new("td").class("num soft wide").text(what))
@@ -59,15 +59,20 @@ fn main_table(results: &Results) -> Option<Element> {
 }
 
 /// The difference, with the verdict where a phone has no room for a column of its own.
-fn difference_cell(found: &Comparison) -> Element {
-    let verdict = Element::new("div").class("narrow").child(badge(found.verdict));
+fn difference_cell(results: &Results, found: &Comparison) -> Element {
+    let verdict = Element::new("div").class("narrow").children(verdict(results, found));
     figure_with(signed(found.difference.value), signed_interval(&found.difference)).child(verdict)
 }
 
 fn verdict_cell(results: &Results, found: &Comparison) -> Element {
+    Element::new("td").class("num wide").children(verdict(results, found))
+}
+
+/// The verdict, and whether Holm's correction takes it back.
+fn verdict(results: &Results, found: &Comparison) -> Vec<Element> {
     let lost =
         lost_to_holm(results, found).then(|| Element::new("small").class("remark").text("not after Holm's correction"));
-    Element::new("td").class("num wide").child(badge(found.verdict)).children(lost)
+    std::iter::once(badge(found.verdict)).chain(lost).collect()
 }
 
 /// A verdict as a word with its sign.

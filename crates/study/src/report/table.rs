@@ -5,6 +5,9 @@ use melo_eval::plot::Element;
 use super::words::{NOTHING, interval, number};
 use crate::Estimate;
 
+/// Rows up to which a table is kept on one page of paper.
+const MOST_WHOLE_ROWS: usize = 20;
+
 /// A table; the first column heads its rows.
 pub(super) struct Table {
     caption: Element,
@@ -68,11 +71,10 @@ impl Table {
             return None;
         }
         self.groups.push(self.group);
+        let long = self.rows + self.groups.len() > MOST_WHOLE_ROWS;
         let groups = self.groups.into_iter().filter(|group| *group != Element::new("tbody"));
-        let table = Element::new("table")
-            .child(self.caption)
-            .child(Element::new("thead").children(self.heads))
-            .children(groups);
+        let table = Element::new("table").class(if long { "long" } else { "whole" });
+        let table = table.child(self.caption).child(Element::new("thead").children(self.heads)).children(groups);
         Some(scroll(table))
     }
 }
