@@ -21,7 +21,7 @@ pub(super) fn part(results: &Results) -> Option<Part> {
 fn shortcuts(results: &Results) -> Option<Vec<Element>> {
     let main = main_method(results)?;
     let backbone = backbones(results).next()?;
-    let caption = "A shortcut's test macro AUC, and what the methods add to it";
+    let caption = "A shortcut's test macro AUC against the method's";
     let mut table = Table::new(caption, &["task", "shortcut", main, "of the gain over chance"]);
     let mut features = Vec::new();
     for task in &results.tasks {

@@ -6,7 +6,7 @@ use super::legend::panel;
 use super::page::{Part, note};
 use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
 use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
-use super::words::{NOTHING, interval, level, number, p_equals, p_value, signed, signed_interval};
+use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};
 use crate::{Comparison, Results, Verdict};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
@@ -190,9 +190,4 @@ pub(super) fn line(found: &Comparison) -> String {
         signed_interval(&found.difference),
         p_equals(found.p_holm)
     )
-}
-
-/// `0.912 [0.890, 0.931]` for a summary.
-pub(super) fn short_estimate(found: &crate::Estimate) -> String {
-    format!("{} {}", number(found.value, 3), interval(found))
 }

@@ -27,8 +27,8 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
     let (reference, margin) = (&study.reference, study.margin);
     vec![
         format!(
-            "Each method was trained on each task with {word} {} {splits}; these cells are averaged. The epoch with the best \
-             validation macro AUC counts; the test split was used once, for the figures here.",
+            "Each method was trained on each task with {word} {} {splits}; these cells are averaged. Epochs \
+             and settings are chosen by the validation macro AUC; figures are of the test split unless they say otherwise.",
             list(&seeds)
         ),
         format!(

@@ -1,6 +1,6 @@
 //! The report that people look at: one HTML page that works offline, Markdown for a paper, and tidy CSV.
 //!
-//! All of it is made of [`Results`] alone, by pure functions; names from outside are escaped. What a study does not have
+//! All of it is made of [`Results`](crate::Results) alone, by pure functions; names from outside are escaped. What a study does not have
 //! (several shares of the data, examples, subgroups, ...) leaves no trace in the report.
 
 mod audit;

@@ -125,7 +125,7 @@ pub(super) fn figure_with(text: impl Into<String>, below: impl Into<String>) -> 
 
 /// An estimate with its interval below it; `undefined` and why where there is none.
 pub(super) fn estimate(found: Option<&Estimate>, note: Option<&str>) -> Element {
-    match (found, note) {
+    match (found.filter(|found| found.value.is_finite()), note) {
         (Some(found), Some(note)) => figure_with(number(found.value, 3), interval(found)).child(remark(note)),
         (Some(found), None) => figure_with(number(found.value, 3), interval(found)),
         (None, Some(note)) => figure("undefined").child(remark(note)),

@@ -2,13 +2,13 @@
 
 use melo_eval::plot::Element;
 
-use super::comparison::{badge, line, short_estimate};
+use super::comparison::{badge, line};
 use super::legend::legend;
 use super::page::{Part, note};
 use super::table::{Table, estimate, figure, name};
 use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, several_backbones};
 use super::words::{count, list, number};
-use super::{curves, diagnostics, examples};
+use super::{curves, diagnostics, examples, words};
 use crate::{Arm, ClassResults, Results, TaskResults};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
@@ -29,7 +29,7 @@ fn details(results: &Results, task: &TaskResults, open: bool) -> Element {
 fn summary(results: &Results, task: &TaskResults) -> Element {
     let found = main_method(results).zip(backbones(results).next());
     let auc = found.and_then(|(method, backbone)| Some((method, arm(task, method, backbone)?.auc?)));
-    let auc = auc.map(|(method, auc)| Element::new("small").text(format!("{method} {}", short_estimate(&auc))));
+    let auc = auc.map(|(method, auc)| Element::new("small").text(format!("{method} {}", words::estimate(Some(&auc)))));
     let verdict = found.and_then(|(method, backbone)| comparison(task, method, backbone));
     Element::new("summary")
         .child(Element::new("h3").text(task.name.as_str()))
@@ -69,7 +69,7 @@ fn on_backbone(results: &Results, task: &TaskResults, backbone: &str) -> Vec<Ele
 fn main_line(results: &Results, task: &TaskResults, backbone: &str) -> Option<Element> {
     let main = main_method(results)?;
     let found = comparison(task, main, backbone)?;
-    Some(Element::new("p").text(format!("{main} less {}: {}.", found.reference, line(found))))
+    Some(Element::new("p").text(format!("Difference of {main} to {}: {}.", found.reference, line(found))))
 }
 
 /// Names of the arms as columns after `first`.

@@ -33,7 +33,10 @@ pub(super) fn signed_interval(estimate: &Estimate) -> String {
 
 /// `0.912 [0.890, 0.931]`, or [`NOTHING`].
 pub(super) fn estimate(estimate: Option<&Estimate>) -> String {
-    estimate.map_or_else(|| NOTHING.to_owned(), |found| format!("{} {}", number(found.value, 3), interval(found)))
+    match estimate.filter(|found| found.value.is_finite()) {
+        Some(found) => format!("{} {}", number(found.value, 3), interval(found)),
+        None => NOTHING.to_owned(),
+    }
 }
 
 /// A p value: `< 0.001`, or three decimals.

@@ -7,7 +7,7 @@ use crate::sample;
 
 /// Everything but the document type, which is HTML's and not XML's.
 fn markup(page: &str) -> &str {
-    page.strip_prefix("<!DOCTYPE html>\n").unwrap()
+    page.strip_prefix("<!DOCTYPE html>\n").expect("an HTML page")
 }
 
 fn studies() -> [(&'static str, Results); 3] {
@@ -19,9 +19,9 @@ fn has_class(node: &Node, class: &str) -> bool {
 }
 
 fn sections(page: &str) -> Vec<String> {
-    let document = Document::parse(markup(page)).unwrap();
+    let document = Document::parse(markup(page)).expect("well-formed");
     let sections = document.descendants().filter(|node| node.has_tag_name("section"));
-    sections.map(|section| section.attribute("id").unwrap().to_owned()).collect()
+    sections.map(|section| section.attribute("id").expect("an anchor").to_owned()).collect()
 }
 
 /// Writes the pages where they can be looked at: `target/tmp/*.html`, for `tools/report/screenshots.py`.
