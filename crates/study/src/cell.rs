@@ -184,8 +184,13 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
             observer(row);
         }
     };
-    let options = RunOptions { folder: &run, resume: true, stop, observer: &mut show };
-    let mut outcome = train(&task, config, options)?;
+    let mut attempt =
+        |resume: bool| train(&task, config, RunOptions { folder: &run, resume, stop, observer: &mut show });
+    let mut outcome = match attempt(true) {
+        // An unfinished state of other settings, or of another number of threads, is of no use to this cell.
+        Err(melo_train::Error::ResumeMismatch { .. } | melo_train::Error::State { .. }) => attempt(false),
+        other => other,
+    }?;
 
     let tuned = outcome.checkpoint.take().map(|checkpoint| Backbone::new_with(checkpoint, config.precision));
     let backbone = tuned.as_ref().unwrap_or(&frozen);

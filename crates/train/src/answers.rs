@@ -71,6 +71,21 @@ impl Answers {
         }
     }
 
+    /// The images at these rows alone.
+    pub fn of_rows(&self, rows: &[usize]) -> Answers {
+        fn pick<T: Clone>(values: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+            rows.iter().flat_map(|&row| values[row * width..(row + 1) * width].iter().cloned()).collect()
+        }
+        let label_width = if self.kind == TaskKind::MultiLabel { self.classes } else { 1 };
+        Answers {
+            names: pick(&self.names, 1, rows),
+            patients: pick(&self.patients, 1, rows),
+            labels: pick(&self.labels, label_width, rows),
+            logits: pick(&self.logits, self.classes, rows),
+            ..*self
+        }
+    }
+
     /// Probabilities `[n · c]` at a temperature: softmax, or a sigmoid each.
     pub fn probabilities(&self, temperature: f32) -> Vec<f32> {
         let mut values: Vec<f32> = self.logits.iter().map(|x| x / temperature).collect();
@@ -153,6 +168,13 @@ mod tests {
         assert_eq!(multi.strata(), [1, 2, 0, 1]);
         assert_eq!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 0]).strata(), [2, 1, 1, 1]);
         assert_eq!(column(&multi.truth(), 1, 2), [false, true, false, false]);
+    }
+
+    #[test]
+    fn rows_bring_their_labels_and_logits() {
+        let some = answers(TaskKind::MultiLabel, vec![1, 0, 1, 1, 0, 0, 1, 0]).of_rows(&[3, 1]);
+        assert_eq!((some.names, some.labels), (vec!["3.png".to_owned(), "1.png".to_owned()], vec![1, 0, 1, 1]));
+        assert_eq!(some.logits, [3.0, 1.0, 2.0, -1.0]);
     }
 
     #[test]

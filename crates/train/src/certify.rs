@@ -5,6 +5,8 @@ use crate::answers::{Answers, column};
 use crate::error::Error;
 use melo_eval::{RankedScores, Resampling, percentile_interval, wilson};
 use melo_vit::{TaskCard, TaskKind};
+use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Level of the intervals in a card.
 const LEVEL: f64 = 0.95;
@@ -13,11 +15,19 @@ const REPLICATES: usize = 2000;
 /// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
 const MIN_CASES: usize = 5;
 
-/// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases) and metrics.
-///
-/// Metrics, each with an interval at 95 %: `test_auc_macro` (patient bootstrap), `test_auc/<class>` (DeLong),
-/// `test_sensitivity/<class>` and `test_specificity/<class>` at the card's decisions (Wilson), `test_acc` (Wilson, of
-/// images for single-label and of findings for multi-label tasks). What is undefined is left out.
+/// A figure with its interval at 95 %.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// The figure.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases) and, each by the name
+/// `test_…`, the [`figures`] of the test split.
 ///
 /// # Errors
 /// [`Error::Eval`].
@@ -38,38 +48,45 @@ pub fn certify(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Re
             }
         }
     }
-    if let Some(test) = test {
-        describe_test(card, test)?;
+    for (name, Figure { value, low, high }) in test.map(|test| figures(card, test)).transpose()?.unwrap_or_default() {
+        card.metrics.insert(format!("test_{name}"), value);
+        card.metric_intervals.insert(format!("test_{name}"), [low, high]);
     }
     Ok(())
 }
 
-fn describe_test(card: &mut TaskCard, test: &Answers) -> Result<(), Error> {
-    let (c, probabilities, truth) = (test.classes, test.probabilities(card.temperature), test.truth());
-    let metrics = match test.kind {
-        TaskKind::SingleLabel => melo_eval::single_label(&probabilities, &test.labels, c)?,
-        TaskKind::MultiLabel => melo_eval::multi_label(&probabilities, &test.findings(), &card.thresholds)?,
+/// Figures of answers under a card's temperature and thresholds, by name: `auc_macro` (patient bootstrap), `auc/<class>`
+/// (DeLong), `sensitivity/<class>` and `specificity/<class>` at the card's decisions (Wilson), `acc` (Wilson, of images for
+/// single-label and of findings for multi-label tasks). What is undefined is left out.
+///
+/// # Errors
+/// [`Error::Eval`].
+pub fn figures(card: &TaskCard, answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
+    let (c, probabilities, truth) = (answers.classes, answers.probabilities(card.temperature), answers.truth());
+    let metrics = match answers.kind {
+        TaskKind::SingleLabel => melo_eval::single_label(&probabilities, &answers.labels, c)?,
+        TaskKind::MultiLabel => melo_eval::multi_label(&probabilities, &answers.findings(), &card.thresholds)?,
     };
+    let mut figures = BTreeMap::new();
     let mut put = |name: String, value: Option<f64>, interval: Option<(f64, f64)>| {
         if let (Some(value), Some((low, high))) = (value, interval) {
-            card.metrics.insert(name.clone(), value);
-            card.metric_intervals.insert(name, [low, high]);
+            figures.insert(name, Figure { value, low, high });
         }
     };
-    put("test_auc_macro".into(), metrics.auc_macro, auc_interval(test, &probabilities, &truth));
-    let answers = test.labels.len() as u64;
-    put("test_acc".into(), Some(metrics.acc), wilson((metrics.acc * answers as f64).round() as u64, answers, LEVEL));
+    put("auc_macro".into(), metrics.auc_macro, auc_interval(answers, &probabilities, &truth));
+    let decisions = answers.labels.len() as u64;
+    put("acc".into(), Some(metrics.acc), wilson((metrics.acc * decisions as f64).round() as u64, decisions, LEVEL));
     for (class, name) in card.classes.iter().enumerate() {
         let estimate = melo_eval::delong(&column(&probabilities, class, c), &column(&truth, class, c), LEVEL);
-        put(format!("test_auc/{name}"), estimate.map(|e| e.auc), estimate.map(|e| (e.low, e.high)));
+        put(format!("auc/{name}"), estimate.map(|e| e.auc), estimate.map(|e| (e.low, e.high)));
         let counts = &metrics.counts_per_class[class];
         let negatives = counts.true_negative + counts.false_positive;
         let sensitivity = wilson(counts.true_positive, counts.positives(), LEVEL);
         let specificity = wilson(counts.true_negative, negatives, LEVEL);
-        put(format!("test_sensitivity/{name}"), counts.sensitivity(), sensitivity);
-        put(format!("test_specificity/{name}"), counts.specificity(), specificity);
+        put(format!("sensitivity/{name}"), counts.sensitivity(), sensitivity);
+        put(format!("specificity/{name}"), counts.specificity(), specificity);
     }
-    Ok(())
+    Ok(figures)
 }
 
 /// Interval of the macro AUC by the patient bootstrap.

@@ -18,7 +18,7 @@ mod trainer;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
-pub use certify::certify;
+pub use certify::{Figure, certify, figures};
 pub use config::{ClassWeights, TrainConfig, defaults};
 pub use error::Error;
 pub use examples::{Examples, evaluate};

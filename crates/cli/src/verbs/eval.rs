@@ -5,8 +5,12 @@ use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
 use melo_eval::Metrics;
-use melo_vit::{Backbone, Plugin, TaskCard, TaskKind, Workspace};
+use melo_train::{Answers, Figure};
+use melo_vit::{Backbone, Plugin, TaskCard, TaskKind};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +19,9 @@ use std::sync::Arc;
 #[command(after_help = "Examples:\n  \
     melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv\n  \
     melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --split val --json \\\n    \
-    --predictions wbc_val.csv")]
+    --predictions wbc_val.csv\n  \
+    melo eval --backbone vit.safetensors --plugin cxr.safetensors --data cxr/labels.csv --meta cxr/meta.csv \\\n    \
+    --subgroup sex --subgroup age:40,60")]
 pub(crate) struct Args {
     /// Weights that the plug-in was trained on
     #[arg(long)]
@@ -32,6 +38,12 @@ pub(crate) struct Args {
     /// Write every image's probabilities to this CSV
     #[arg(long, value_name = "CSV")]
     predictions: Option<PathBuf>,
+    /// Also measure each value of this column, or each bin of a numeric one: `sex`, `age:40,60`; may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    subgroup: Vec<String>,
+    /// CSV with a `path` column that holds the subgroup columns [default: the manifest]
+    #[arg(long, value_name = "CSV", requires = "subgroup")]
+    meta: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -67,17 +79,80 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let manifest = read_manifest(&args.data, &plugin.card)?;
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let [dataset] = open_splits(&manifest, [split], &plugin.card.preprocess, &cache)?;
-    let probabilities = probabilities(&backbone, &plugin, &dataset)?;
+    let answers = Answers::of(&backbone, &plugin, &dataset)?;
+    let probabilities = answers.probabilities(plugin.card.temperature);
+    let figures = melo_train::figures(&plugin.card, &answers)?;
+    let groups = subgroups(args, &plugin.card, &answers)?;
     let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
     if args.json {
-        return say_json(&summary(&plugin, &backbone, split, &metrics)?);
+        let mut object = summary(&plugin, &backbone, split, &metrics)?;
+        object["intervals"] = intervals(&figures);
+        if !args.subgroup.is_empty() {
+            object["subgroups"] = serde_json::to_value(&groups)?;
+        }
+        return say_json(&object);
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
     say(melo_eval::table(&metrics, &plugin.card.classes).trim_end());
+    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy")] {
+        if let Some(Figure { value, low, high }) = figures.get(name) {
+            say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
+        }
+    }
+    groups.iter().for_each(|group| say(group));
     Ok(())
+}
+
+/// One value of one subgroup column.
+#[derive(Serialize)]
+struct Group {
+    column: String,
+    value: String,
+    images: usize,
+    /// None where the group holds one class only.
+    auc_macro: Option<Figure>,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Group { column, value, images, auc_macro } = self;
+        write!(f, "{column} {value}: {images} images, ")?;
+        match auc_macro {
+            Some(Figure { value, low, high }) => write!(f, "macro AUC {value:.4}, 95 % interval {low:.4} to {high:.4}"),
+            None => f.write_str("macro AUC undefined: one class only"),
+        }
+    }
+}
+
+/// The groups of the columns that were asked for, by column and value.
+fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<Group>, Failure> {
+    if args.subgroup.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = melo_data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
+    let mut rows: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
+    for (row, name) in answers.names.iter().enumerate() {
+        for (column, value) in columns.of(name).unwrap_or_default().iter().enumerate() {
+            if let Some(value) = value {
+                rows.entry((column, value)).or_default().push(row);
+            }
+        }
+    }
+    let group = |((column, value), rows): ((usize, &str), Vec<usize>)| {
+        let figures = melo_train::figures(card, &answers.of_rows(&rows))?;
+        let column = args.subgroup[column].split(':').next().unwrap_or_default().to_owned();
+        let auc_macro = figures.get("auc_macro").copied();
+        Ok(Group { column, value: value.to_owned(), images: rows.len(), auc_macro })
+    };
+    rows.into_iter().map(group).collect()
+}
+
+/// `{"auc_macro": [low, high], ...}`
+fn intervals(figures: &BTreeMap<String, Figure>) -> Value {
+    figures.iter().map(|(name, figure)| (name.clone(), json!([figure.low, figure.high]))).collect::<Map<_, _>>().into()
 }
 
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
@@ -103,17 +178,6 @@ pub(crate) fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Fa
         note(assigned);
     }
     Ok(manifest.with_classes(&card.classes)?)
-}
-
-/// Calibrated probabilities `[n, c]` of a data set in order.
-pub(crate) fn probabilities(backbone: &Backbone, plugin: &Plugin, dataset: &Dataset) -> Result<Vec<f32>, Failure> {
-    let order: Vec<usize> = (0..dataset.len()).collect();
-    let source = dataset.epoch(&order, None);
-    let shape = (dataset.len(), plugin.card.preprocess.size);
-    let parts = (Some(&plugin.adapter), &plugin.head);
-    let mut values = backbone.forward_with(&source, shape, parts, &Workspace::default())?;
-    values.chunks_exact_mut(plugin.card.classes.len()).for_each(|logits| plugin.card.probabilities(logits));
-    Ok(values)
 }
 
 fn summary(plugin: &Plugin, backbone: &Backbone, split: Split, metrics: &Metrics) -> Result<Value, Failure> {

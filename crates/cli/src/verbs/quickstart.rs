@@ -1,6 +1,6 @@
 //! `melo quickstart`: the whole job on generated images and an embedded backbone, with files to go on playing with.
 
-use super::eval::{probabilities, read_manifest};
+use super::eval::read_manifest;
 use super::predict::{by_preprocess, predict, prepare};
 use super::task::open_splits;
 use super::train::{new_card, train_with_progress};
@@ -9,7 +9,7 @@ use crate::{Failure, note, say, say_json};
 use melo_data::synthetic::{Phantom, phantom};
 use melo_data::{Cache, Manifest, Split};
 use melo_imaging::write_png;
-use melo_train::{RunFolder, Start, Task, TrainConfig, evaluate};
+use melo_train::{Answers, RunFolder, Start, Task, TrainConfig, evaluate};
 use melo_vit::{Backbone, LoraConfig, Plugin, Storage, Workspace, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -153,7 +153,7 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
         })
     };
     let measure = |plugin: &Plugin| {
-        let probabilities = probabilities(backbone, plugin, &test)?;
+        let probabilities = Answers::of(backbone, plugin, &test)?.probabilities(plugin.card.temperature);
         Ok::<_, Failure>(evaluate(&test, plugin.card.kind, &probabilities, &plugin.card.thresholds)?)
     };
     note("a head alone:");
