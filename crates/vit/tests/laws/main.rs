@@ -4,6 +4,7 @@ mod batches;
 mod files;
 mod gradients;
 mod merging;
+mod precision;
 mod reference;
 mod sizes;
 #[path = "../tiny/mod.rs"]
