@@ -126,6 +126,17 @@ impl Kernels {
         }
     }
 
+    /// A classifier, `y = x Wᵀ + b` in f32 whatever the precision; `x [n, width]`, `weight [c, width]`, `bias [c]`.
+    ///
+    /// It steers everything, and a row of `y` depends on its row of `x` alone, to the last bit.
+    pub fn classify(&self, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+        let (classes, width) = (bias.len(), weight.len() / bias.len());
+        let n = x.len() / width;
+        assert!(weight.len() == classes * width && y.len() == n * classes, "classifier shapes");
+        self.dots(Mat::new(x, n, width), weight, 1.0, y);
+        set_bias(bias, y, true);
+    }
+
     /// `d_x = d_y W`; `d_y [m, out]`, `d_x [m, in]`.
     pub fn linear_backward(&self, d_y: &[f32], w: &PackedWeight, d_x: &mut [f32]) {
         let m = d_y.len() / w.rows;

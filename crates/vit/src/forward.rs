@@ -6,7 +6,7 @@ use crate::bottleneck::Bottleneck;
 use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
 use crate::config::Pool;
 use crate::weights::Norm;
-use melo_kernels::{AttentionShape, Mat, MatMut};
+use melo_kernels::AttentionShape;
 use std::ops::Range;
 
 impl Backbone {
@@ -179,18 +179,8 @@ impl Backbone {
     /// Logits of a segment's images, `[images, c]`.
     pub(crate) fn logits(&self, segment: GroupSegment<'_>, features: &[f32], logits: &mut [f32]) {
         let width = self.config.feature_width();
-        let (images, classes) = (segment.end - segment.start, segment.head.classes());
         let features = &features[segment.start * width..segment.end * width];
-        for row in logits.chunks_exact_mut(classes) {
-            row.copy_from_slice(&segment.head.bias);
-        }
-        self.kernels.in_f32().matmul(
-            MatMut::new(logits, images, classes),
-            1.0,
-            1.0,
-            Mat::new(features, images, width),
-            Mat::new(&segment.head.weight, classes, width).t(),
-        );
+        self.kernels.classify(features, &segment.head.weight, &segment.head.bias, logits);
     }
 }
 

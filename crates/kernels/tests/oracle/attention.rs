@@ -1,12 +1,13 @@
 //! Attention of one image on a fused projection, and its gradient.
 
 use crate::exact::{Exact, exact, sum};
-use crate::problem::{Problem, Random, assert_gradient, central_differences, dot, every_isa};
+use crate::problem::{Problem, Random, assert_gradient, central_differences, dot, every_isa, rounded};
 use crate::softmax::softmax;
-use melo_kernels::{AttentionShape, Kernels};
+use melo_kernels::{AttentionShape, Kernels, Precision};
 
 #[derive(Debug)]
 struct Attention {
+    precision: Precision,
     backward: bool,
     tokens: usize,
     heads: usize,
@@ -53,6 +54,15 @@ impl Attention {
 }
 
 impl Problem for Attention {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Probabilities, or the gradient of the scores, on their way into the last product.
+    fn bf16_roundings(&self) -> usize {
+        usize::from(self.precision == Precision::Bf16)
+    }
+
     fn steps(&self) -> usize {
         16 + (1 + usize::from(self.backward)) * (self.tokens + self.head_width())
     }
@@ -60,7 +70,7 @@ impl Problem for Attention {
     fn reference(&self) -> Vec<Exact> {
         let (t, w, d) = (self.tokens, self.head_width(), self.width);
         let (qkv, d_o) = self.inputs();
-        let (qkv, d_o) = (exact(&qkv), exact(&d_o));
+        let (qkv, d_o) = (exact(&rounded(self.precision, &qkv)), exact(&rounded(self.precision, &d_o)));
         let mut o = vec![Exact::ZERO; t * d];
         let mut d_qkv = vec![Exact::ZERO; t * 3 * d];
         for head in 0..self.heads {
@@ -154,18 +164,18 @@ fn attention_and_its_gradient_are_their_formulas() {
     for backward in [false, true] {
         for tokens in [1, 2, 5, 197] {
             for (heads, width) in [(1, 1), (1, 3), (2, 6), (1, 16), (1, 17), (3, 48), (1, 64), (3, 192)] {
-                for spread in [0.5, 2.0] {
-                    Attention { backward, tokens, heads, width, spread }.check();
+                for (precision, spread) in Precision::ALL.into_iter().flat_map(|p| [(p, 0.5), (p, 2.0)]) {
+                    Attention { precision, backward, tokens, heads, width, spread }.check();
                 }
             }
         }
-        Attention { backward, tokens: 197, heads: 12, width: 768, spread: 1.0 }.check();
+        Attention { precision: Precision::F32, backward, tokens: 197, heads: 12, width: 768, spread: 1.0 }.check();
     }
 }
 
 #[test]
 fn attention_backward_is_the_derivative_of_attention() {
-    let problem = Attention { backward: true, tokens: 5, heads: 2, width: 6, spread: 1.5 };
+    let problem = Attention { precision: Precision::F32, backward: true, tokens: 5, heads: 2, width: 6, spread: 1.5 };
     let (qkv, d_o) = problem.inputs();
     let (t, w, d) = (problem.tokens, problem.head_width(), problem.width);
     let numeric = central_differences(&qkv, |qkv| {

@@ -1,8 +1,10 @@
 //! `y = x Wᵀ + b`, the residual form, and both gradients.
 
 use crate::exact::{Exact, exact, sum};
-use crate::problem::{Problem, ROWS, Random, WIDTHS, assert_gradient, central_differences, dot, every_isa};
-use melo_kernels::{Kernels, PackedWeight};
+use crate::problem::{
+    Problem, ROWS, Random, WIDTHS, assert_gradient, central_differences, dot, every_isa, every_table, rounded,
+};
+use melo_kernels::{Kernels, PackedWeight, Precision};
 
 #[derive(Clone, Copy, Debug)]
 enum Pass {
@@ -14,6 +16,7 @@ enum Pass {
 
 #[derive(Debug)]
 struct Linear {
+    precision: Precision,
     pass: Pass,
     m: usize,
     input: usize,
@@ -49,6 +52,10 @@ impl Linear {
 }
 
 impl Problem for Linear {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn steps(&self) -> usize {
         3 + match self.pass {
             Pass::Forward | Pass::Add => self.input,
@@ -60,11 +67,12 @@ impl Problem for Linear {
     fn reference(&self) -> Vec<Exact> {
         let &Linear { m, input, out, .. } = self;
         let inputs = self.inputs();
-        let [x, w, b, y, d_w, d_b] =
-            [&inputs.x, &inputs.w, &inputs.b, &inputs.y, &inputs.d_w, &inputs.d_b].map(|v| exact(v));
+        let [b, y, d_w, d_b] = [&inputs.b, &inputs.y, &inputs.d_w, &inputs.d_b].map(|v| exact(v));
         let bias = |j: usize| b.get(j).copied().unwrap_or(Exact::ZERO);
+        let factor = |values: &[f32]| exact(&rounded(self.precision, values));
+        let (x, w, d_y) = (factor(&inputs.x), factor(&inputs.w), factor(&inputs.y));
         let output = |at: usize| bias(at % out) + sum(input, |l| x[at / out * input + l] * w[at % out * input + l]);
-        let row = |l: usize, j: usize| y[l * out + j];
+        let row = |l: usize, j: usize| d_y[l * out + j];
         match self.pass {
             Pass::Forward => (0..m * out).map(output).collect(),
             Pass::Add => (0..m * out).map(|at| y[at] + output(at)).collect(),
@@ -74,7 +82,8 @@ impl Problem for Linear {
             }
             Pass::BackwardWeight => {
                 let of_weight = |at: usize| d_w[at] + sum(m, |l| row(l, at / input) * x[l * input + at % input]);
-                let of_bias = |j: usize| d_b[j] + sum(m, |l| row(l, j));
+                // Biases are added up, not multiplied: nothing is rounded.
+                let of_bias = |j: usize| d_b[j] + sum(m, |l| y[l * out + j]);
                 (0..out * input).map(of_weight).chain((0..d_b.len()).map(of_bias)).collect()
             }
         }
@@ -83,7 +92,7 @@ impl Problem for Linear {
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
         let &Linear { m, input, out, .. } = self;
         let Inputs { x, w, b, mut y, mut d_w, mut d_b } = self.inputs();
-        let w = PackedWeight::new(w, out, input);
+        let w = kernels.pack(w, out, input);
         match self.pass {
             Pass::Forward => {
                 y.fill(f32::NAN);
@@ -110,14 +119,16 @@ impl Problem for Linear {
 
 #[test]
 fn linear_and_its_gradients_are_their_sums() {
-    for pass in [Pass::Forward, Pass::Add, Pass::BackwardInput, Pass::BackwardWeight] {
-        let mut bias = false;
-        for m in ROWS {
-            for input in WIDTHS {
-                for out in WIDTHS {
-                    bias = !bias;
-                    Linear { pass, m, input, out, bias }.check();
-                }
+    let shapes = ROWS.into_iter().flat_map(|m| WIDTHS.map(|input| (m, input)));
+    let mut shapes: Vec<_> = shapes.flat_map(|(m, input)| WIDTHS.map(|out| (m, input, out))).collect();
+    // Longer than a block of pairs, of odd length; more rows than a block.
+    shapes.extend([(13, 1501, 33), (13, 33, 1501), (1051, 5, 33), (250, 40, 70)]);
+    let mut bias = false;
+    for precision in Precision::ALL {
+        for pass in [Pass::Forward, Pass::Add, Pass::BackwardInput, Pass::BackwardWeight] {
+            for &(m, input, out) in &shapes {
+                bias = !bias;
+                Linear { precision, pass, m, input, out, bias }.check();
             }
         }
     }
@@ -125,7 +136,7 @@ fn linear_and_its_gradients_are_their_sums() {
 
 #[test]
 fn no_rows_add_nothing_to_a_weight_s_gradient() {
-    for kernels in every_isa() {
+    for kernels in every_table() {
         let (mut d_w, mut d_b) = ([5.0; 6], [7.0; 2]);
         kernels.linear_backward_weight(&[], &[], &mut d_w, &mut d_b, 2);
         assert_eq!((d_w, d_b), ([5.0; 6], [7.0; 2]));
@@ -135,7 +146,8 @@ fn no_rows_add_nothing_to_a_weight_s_gradient() {
 #[test]
 fn linear_backward_is_the_derivative_of_linear() {
     let (m, input, out) = (5, 16, 3);
-    let Inputs { x, w, b, y: d_y, .. } = Linear { pass: Pass::Forward, m, input, out, bias: true }.inputs();
+    let Inputs { x, w, b, y: d_y, .. } =
+        Linear { precision: Precision::F32, pass: Pass::Forward, m, input, out, bias: true }.inputs();
     let loss = |x: &[f64], w: &[f64], b: &[f64]| {
         let y: Vec<f64> = (0..m * out)
             .map(|at| b[at % out] + (0..input).map(|l| x[at / out * input + l] * w[at % out * input + l]).sum::<f64>())

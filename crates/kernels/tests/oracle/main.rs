@@ -2,6 +2,7 @@
 //! f64 forward, and every view that must be refused.
 
 mod attention;
+mod bf16;
 mod exact;
 mod gelu;
 mod linear;

@@ -1,11 +1,12 @@
 //! `c = keep · c + scale · a b`: strides, transposes, both factors.
 
 use crate::exact::{Exact, exact, sum};
-use crate::problem::{Problem, ROWS, Random, WIDTHS, every_isa};
-use melo_kernels::{Kernels, Mat, MatMut};
+use crate::problem::{Problem, ROWS, Random, WIDTHS, every_table, rounded};
+use melo_kernels::{Kernels, Mat, MatMut, Precision};
 
 #[derive(Debug)]
 struct Matmul {
+    precision: Precision,
     m: usize,
     k: usize,
     n: usize,
@@ -62,12 +63,19 @@ impl Matmul {
 }
 
 impl Problem for Matmul {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn steps(&self) -> usize {
         self.k + 3
     }
 
     fn reference(&self) -> Vec<Exact> {
-        let (a, b, c) = self.inputs();
+        let (mut a, mut b, c) = self.inputs();
+        for factor in [&mut a, &mut b] {
+            factor.data = rounded(self.precision, &factor.data);
+        }
         let mut expected: Vec<Exact> = c.data.iter().map(|&x| Exact::untouched(x)).collect();
         for i in 0..self.m {
             for j in 0..self.n {
@@ -96,7 +104,9 @@ fn matmul_is_its_sum_of_products() {
             for n in WIDTHS {
                 let (keep, scale) = factors[count % factors.len()];
                 let transposed = (count % 2 == 1, count % 4 > 1);
-                Matmul { m, k, n, transposed, gap: [0, 1, 5][count % 3], keep, scale }.check();
+                for precision in Precision::ALL {
+                    Matmul { precision, m, k, n, transposed, gap: [0, 1, 5][count % 3], keep, scale }.check();
+                }
                 count += 1;
             }
         }
@@ -109,7 +119,9 @@ fn matmul_takes_every_transpose_with_every_factor() {
         for (keep, scale) in [(0.0, 1.0), (1.0, 1.0), (1.0, 0.75), (0.5, -2.0), (3.0, 0.0)] {
             for (m, k, n) in [(5, 33, 17), (17, 2, 5), (1, 64, 33), (33, 64, 1)] {
                 for gap in [0, 3] {
-                    Matmul { m, k, n, transposed, gap, keep, scale }.check();
+                    for precision in Precision::ALL {
+                        Matmul { precision, m, k, n, transposed, gap, keep, scale }.check();
+                    }
                 }
             }
         }
@@ -118,7 +130,7 @@ fn matmul_takes_every_transpose_with_every_factor() {
 
 #[test]
 fn without_an_inner_dimension_only_keep_remains() {
-    for kernels in every_isa() {
+    for kernels in every_table() {
         for (keep, expected) in [(0.0, 0.0), (1.0, 4.0), (0.5, 2.0)] {
             let mut c = [4.0, 4.0, 7.0, 4.0, 4.0];
             kernels.matmul(MatMut::strided(&mut c, 2, 2, 3), keep, 1.0, Mat::new(&[], 2, 0), Mat::new(&[], 0, 2));
@@ -132,7 +144,7 @@ fn without_an_inner_dimension_only_keep_remains() {
 
 #[test]
 fn without_rows_or_columns_nothing_happens() {
-    for kernels in every_isa() {
+    for kernels in every_table() {
         kernels.matmul(MatMut::new(&mut [], 0, 3), 1.0, 1.0, Mat::new(&[], 0, 2), Mat::new(&[1.0; 6], 2, 3));
         kernels.matmul(MatMut::new(&mut [], 3, 0), 1.0, 1.0, Mat::new(&[1.0; 6], 3, 2), Mat::new(&[], 2, 0));
     }

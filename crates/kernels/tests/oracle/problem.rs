@@ -1,7 +1,7 @@
 //! What every test of a kernel has in common: inputs from a seed, an oracle, a tolerance, and all instruction sets.
 
 use crate::exact::Exact;
-use melo_kernels::{Isa, Kernels};
+use melo_kernels::{Isa, Kernels, Precision};
 use std::fmt::Debug;
 
 /// Rows: one, few, an odd number, the tokens of a ViT at 224 pixels.
@@ -18,6 +18,17 @@ pub(crate) trait Problem: Debug {
     /// The same, computed by the kernel.
     fn run(&self, kernels: &Kernels) -> Vec<f32>;
 
+    /// The precision of the matrix products. In bfloat16 the oracle rounds the inputs: what is left are f32 sums of
+    /// products that f32 holds exactly.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    /// Roundings of intermediate results to bfloat16 on the longest path, each of at most 2⁻⁸.
+    fn bf16_roundings(&self) -> usize {
+        0
+    }
+
     /// Errors beyond which an output is wrong, besides those of rounding.
     fn floor(&self) -> f64 {
         0.0
@@ -26,12 +37,13 @@ pub(crate) trait Problem: Debug {
     /// Holds every instruction set of this machine to the oracle.
     fn check(&self) {
         let expected = self.reference();
-        for kernels in every_isa() {
+        let relative = self.steps() as f64 * f64::from(f32::EPSILON) + self.bf16_roundings() as f64 / 256.0;
+        for kernels in every_isa_in(self.precision()) {
             let found = self.run(kernels);
             assert_eq!(found.len(), expected.len(), "{self:?} on {}", kernels.isa);
             for (index, (&found, expected)) in found.iter().zip(&expected).enumerate() {
                 let error = (f64::from(found) - expected.value).abs();
-                let bound = self.steps() as f64 * f64::from(f32::EPSILON) * expected.mass + self.floor();
+                let bound = relative * expected.mass + self.floor();
                 assert!(
                     error <= bound,
                     "{self:?} on {}: output {index} is {found}, expected {} ± {bound:e}",
@@ -45,7 +57,35 @@ pub(crate) trait Problem: Debug {
 
 /// The tables that this machine can run; the portable one is always among them.
 pub(crate) fn every_isa() -> impl Iterator<Item = &'static Kernels> {
-    Isa::ALL.into_iter().filter_map(Kernels::for_isa)
+    every_isa_in(Precision::F32)
+}
+
+/// The same for a precision of the matrix products.
+pub(crate) fn every_isa_in(precision: Precision) -> impl Iterator<Item = &'static Kernels> {
+    Isa::ALL.into_iter().filter_map(move |isa| Kernels::with(isa, precision))
+}
+
+/// The same for every precision.
+pub(crate) fn every_table() -> impl Iterator<Item = &'static Kernels> {
+    Precision::ALL.into_iter().flat_map(every_isa_in)
+}
+
+/// What a matrix product of this precision makes of its inputs.
+pub(crate) fn rounded(precision: Precision, x: &[f32]) -> Vec<f32> {
+    match precision {
+        Precision::F32 => x.to_vec(),
+        Precision::Bf16 => x.iter().map(|&x| to_bf16(x)).collect(),
+    }
+}
+
+/// The bfloat16 nearest to `x`, ties to even; numbers below the smallest normal one are zeros.
+fn to_bf16(x: f32) -> f32 {
+    if !x.is_normal() {
+        return if x.is_subnormal() { 0.0 } else { x };
+    }
+    let exponent = (x.to_bits() >> 23 & 0xff) as i32 - 127;
+    let unit = 2f64.powi(exponent - 7);
+    ((f64::from(x) / unit).round_ties_even() * unit) as f32
 }
 
 /// A stream of numbers from a seed (SplitMix64, Steele et al., OOPSLA 2014).

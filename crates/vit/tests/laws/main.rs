@@ -5,6 +5,7 @@ mod explanations;
 mod files;
 mod gradients;
 mod merging;
+mod precision;
 mod reference;
 mod sizes;
 #[path = "../tiny/mod.rs"]

@@ -1,0 +1,93 @@
+//! A backbone in bfloat16: nearly that in f32, and the same to the last bit in any company.
+
+use crate::tiny;
+use crate::variants::{distance, images, largest, logits, lora, variants};
+use melo_kernels::cross_entropy;
+use melo_vit::{Backbone, Batch, Gradients, LoraConfig, Precision, Target, VitConfig, Workspace};
+
+/// The tiny variants, and blocks of DeiT-Tiny on a small image.
+fn models() -> Vec<(&'static str, VitConfig)> {
+    let mut all = variants();
+    let deit =
+        VitConfig { depth: 12, width: 192, heads: 3, mlp_hidden: 768, patch: 16, image_size: 64, ..tiny::config() };
+    all.push(("deit", deit));
+    all
+}
+
+fn every_block(config: &VitConfig, targets: &[Target]) -> LoraConfig {
+    LoraConfig { blocks: (0..config.depth).collect(), ..lora(4, 3.0, targets) }
+}
+
+/// How far a model of this depth may be from itself in f32, relative to the size of its results.
+///
+/// A block's six products (scores and values of attention among them) round two factors each, by 2⁻⁹ on average and at
+/// random: independent errors add as the square root of their number, in the backward pass again. Three times that.
+fn tolerance(config: &VitConfig, passes: usize) -> f32 {
+    3.0 * ((12 * config.depth * passes) as f32).sqrt() / 512.0
+}
+
+/// Euclidean length.
+fn norm(values: impl Iterator<Item = f32>) -> f32 {
+    values.map(|x| x * x).sum::<f32>().sqrt()
+}
+
+#[test]
+fn logits_in_bf16_are_nearly_those_in_f32() {
+    for (what, config) in models() {
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let adapter = tiny::adapter(&every_block(&config, &[Target::Q, Target::V]), &config, 3);
+        let head = tiny::head(16, &config, 4);
+        let batch = images(4, config.image_size, 2);
+        let [f32, bf16] = Precision::ALL.map(|precision| {
+            let backbone = Backbone::new_with(checkpoint.clone(), precision);
+            assert_eq!(backbone.precision(), precision);
+            (logits(&backbone, &batch, Some(&adapter), &head), backbone.digest().to_owned())
+        });
+        assert_eq!(f32.1, bf16.1, "{what}: the digest is of the weights, not of their use");
+        let difference = norm(f32.0.iter().zip(&bf16.0).map(|(a, b)| a - b)) / norm(f32.0.iter().copied());
+        assert!(difference > 1e-5, "{what}: nothing was rounded");
+        assert!(difference < tolerance(&config, 1), "{what}: logits differ by {difference}");
+    }
+}
+
+#[test]
+fn gradients_in_bf16_are_nearly_those_in_f32() {
+    for (what, config) in models() {
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let adapter = tiny::adapter(&every_block(&config, &Target::ALL), &config, 3);
+        let head = tiny::head(3, &config, 4);
+        let batch = images(4, config.image_size, 2);
+        let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
+        let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss };
+        let [f32, bf16] = Precision::ALL.map(|precision| {
+            let backbone = Backbone::in_training_with(&checkpoint, precision);
+            let mut gradients = Gradients::zeros(&adapter, &head, &config, true);
+            backbone.step(&step, (&adapter, &head), &mut gradients, &mut Workspace::default()).expect("one step");
+            gradients.tensors().into_iter().flatten().copied().collect::<Vec<f32>>()
+        });
+        let difference = norm(f32.iter().zip(&bf16).map(|(a, b)| a - b)) / norm(f32.iter().copied());
+        assert!(difference > 1e-5, "{what}: nothing was rounded");
+        assert!(difference < tolerance(&config, 2), "{what}: gradients differ by {difference}");
+    }
+}
+
+#[test]
+fn in_bf16_grouping_and_threads_change_no_bit_of_the_logits() {
+    for (what, config) in variants() {
+        let backbone = Backbone::new_with(tiny::checkpoint(&config, 1), Precision::Bf16);
+        let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
+        let head = tiny::head(3, &config, 4);
+        let batch = images(7, config.image_size, 2);
+        let run = |group, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let parts = (Some(&adapter), &head);
+            let workspace = Workspace::with_group(group);
+            pool.install(|| backbone.forward_with(&batch, (7, batch.size), parts, &workspace).expect("seven images"))
+        };
+        let expected = run(1, 1);
+        assert!(largest(&expected) > 0.0);
+        for (group, threads) in [(2, 1), (2, 3), (3, 2), (7, 1)] {
+            assert_eq!(distance(&run(group, threads), &expected), 0.0, "{what}: group {group}, {threads} threads");
+        }
+    }
+}
