@@ -118,6 +118,10 @@ impl Problem for Attention {
 struct Probabilities(Attention);
 
 impl Problem for Probabilities {
+    fn precision(&self) -> Precision {
+        self.0.precision
+    }
+
     fn steps(&self) -> usize {
         16 + self.0.tokens + self.0.head_width()
     }
@@ -125,7 +129,7 @@ impl Problem for Probabilities {
     fn reference(&self) -> Vec<Exact> {
         let Attention { backward, tokens: t, heads, width: d, .. } = self.0;
         let (w, (qkv, d_o)) = (self.0.head_width(), self.0.inputs());
-        let (qkv, d_o) = (exact(&qkv), exact(&d_o));
+        let (qkv, d_o) = (exact(&rounded(self.0.precision, &qkv)), exact(&rounded(self.0.precision, &d_o)));
         let d_p =
             |head: usize, at: usize| sum(w, |l| d_o[at / t * d + head * w + l] * qkv[self.0.at(2, head, at % t, l)]);
         (0..heads)
@@ -154,7 +158,9 @@ impl Problem for Probabilities {
 fn probabilities_and_their_gradient_are_their_formulas() {
     for (backward, tokens) in [false, true].into_iter().flat_map(|backward| [1, 2, 5, 197].map(|t| (backward, t))) {
         for (heads, width) in [(1, 1), (1, 3), (2, 6), (1, 17), (3, 48), (3, 192)] {
-            Probabilities(Attention { backward, tokens, heads, width, spread: 2.0 }).check();
+            for precision in Precision::ALL {
+                Probabilities(Attention { precision, backward, tokens, heads, width, spread: 2.0 }).check();
+            }
         }
     }
 }
