@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
         }
     }
-    groups.iter().for_each(|group| say(group));
+    groups.iter().for_each(say);
     Ok(())
 }
 

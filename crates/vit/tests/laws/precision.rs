@@ -58,7 +58,7 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
         let head = tiny::head(3, &config, 4);
         let batch = images(4, config.image_size, 2);
         let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
-        let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss };
+        let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss, dropout: None };
         let [f32, bf16] = Precision::ALL.map(|precision| {
             let backbone = Backbone::in_training_with(&checkpoint, precision);
             let mut gradients = Gradients::zeros(&adapter, &head, &config, true);
