@@ -31,7 +31,7 @@ name = "formula"
 weights = "backbone.safetensors"
 [[task]]
 name = "smear"
-labels = "blood-smear/labels.csv"
+labels = "blood_smear/labels.csv"
 [[task]]
 name = "breast"
 labels = "mammogram/labels.csv"
@@ -184,7 +184,7 @@ fn wrong_study_files_are_refused_by_the_key() {
     };
     refused("epochs = 2", "epoch = 2", &["wrong.toml", "epoch"]);
     refused("\"full\"]", "\"fulll\"]", &["fulll"]);
-    refused("blood-smear/labels.csv", "nowhere.csv", &["nowhere.csv"]);
+    refused("blood_smear/labels.csv", "nowhere.csv", &["nowhere.csv"]);
     refused("backbone.safetensors", "nowhere.safetensors", &["nowhere.safetensors"]);
     run(&mut study(&workplace.at("none.toml"), &workplace.at("wrong"))).refused(1, &["none.toml"]);
 }

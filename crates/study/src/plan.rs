@@ -174,7 +174,7 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Plan, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let wrong = |reason: String| Error::Study { path: path.to_owned(), reason };
-        let file: StudyFile = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+        let file: StudyFile = toml::from_str(&text).map_err(|error| wrong(in_one_line(&text, &error)))?;
         Plan::of(path, file).map_err(wrong)
     }
 
@@ -321,6 +321,18 @@ impl fmt::Display for CellName<'_> {
             write!(f, "fold-{fold}-")?;
         }
         write!(f, "seed-{}", cell.seed)
+    }
+}
+
+/// `line 8: unknown field ...`
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    match error.span() {
+        Some(span) => {
+            let line = 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count();
+            format!("line {line}: {message}")
+        }
+        None => message,
     }
 }
 

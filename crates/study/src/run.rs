@@ -5,7 +5,7 @@ use crate::cell::{BackboneFacts, CellInput, CellResult, Identity};
 use crate::error::Error;
 use crate::plan::{BackbonePlan, Cell, Plan};
 use crate::results::Failure;
-use crate::store::{CellFolder, StudyFolder};
+use crate::store::{CellFolder, GRACE, StudyFolder};
 use melo_train::EpochRow;
 use melo_vit::Checkpoint;
 use std::collections::VecDeque;
@@ -16,9 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-/// How long a cell may take to leave after it was asked to stop: some steps of a large model.
-const GRACE: Duration = Duration::from_secs(60);
 
 /// News from a study, for whoever shows them.
 #[derive(Debug)]

@@ -15,6 +15,10 @@ use melo_train::RunFolder;
 use melo_vit::write_atomically;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a cell may take to leave after it was asked to stop: some steps of a large model.
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// A study's folder.
 #[derive(Clone, Debug)]
@@ -75,12 +79,18 @@ impl StudyFolder {
 }
 
 impl CellFolder {
-    /// Keeps other processes out: a cell whose study was killed may still be ending.
+    /// Keeps other processes out. A cell whose study was killed ends by itself, after the step in flight: that is waited for.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Io`].
     pub fn lock(&self) -> Result<Lock, Error> {
-        lock(&self.0.join("cell.lock"))
+        let started = Instant::now();
+        loop {
+            match lock(&self.0.join("cell.lock")) {
+                Err(Error::Busy { .. }) if started.elapsed() < GRACE => std::thread::sleep(Duration::from_millis(100)),
+                other => return other,
+            }
+        }
     }
 
     /// What the cell's process printed.
