@@ -13,7 +13,7 @@ use melo_vit::{Backbone, ExplainMethod, Plugin, TaskKind};
 /// Right and wrong images shown, of each.
 const SHOWN: usize = 4;
 /// Longest side of a picture in the report, px.
-const SIDE: usize = 256;
+const SIDE: usize = 192;
 /// How strongly the heat map covers the image.
 const OPACITY: f32 = 0.5;
 
