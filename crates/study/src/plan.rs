@@ -381,10 +381,10 @@ fn check_names<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const SMALL: &str = r#"
+    pub(crate) const SMALL: &str = r#"
         [study]
         name = "small"
         seeds = [3, 4]
@@ -400,7 +400,7 @@ mod tests {
         labels = "smear/labels.csv"
     "#;
 
-    fn plan(text: &str) -> Result<Plan, String> {
+    pub(crate) fn plan(text: &str) -> Result<Plan, String> {
         let file: StudyFile = toml::from_str(text).map_err(|error| error.to_string())?;
         Plan::of(Path::new("/studies/small.toml"), file)
     }

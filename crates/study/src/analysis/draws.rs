@@ -16,11 +16,13 @@ pub(super) struct TaskDraws {
 pub(super) type Weights = BTreeMap<Option<usize>, Vec<u32>>;
 
 impl TaskDraws {
-    pub(super) fn new(plan: &Plan, tests: &BTreeMap<Option<usize>, &Answers>) -> Self {
+    pub(super) fn new(plan: &Plan, task: usize, tests: &BTreeMap<Option<usize>, &Answers>) -> Self {
         let folds = tests
             .iter()
             .map(|(&fold, test)| {
-                let seed = plan.split_seed.wrapping_add(fold.map_or(0, |fold| 1 + fold as u64));
+                // A stream of its own for every task and fold: their patients are drawn independently.
+                let place = (task as u64) << 32 | fold.map_or(0, |fold| 1 + fold as u64);
+                let seed = plan.split_seed ^ place;
                 (fold, (Resampling::new(&test.clusters(), &test.strata(), seed), test.names.len()))
             })
             .collect();

@@ -14,10 +14,10 @@ use crate::audit::audit;
 use crate::cell::{CellInput, CellResult};
 use crate::error::Error;
 use crate::examples::examples;
-use crate::plan::Cell;
-use crate::results::{BackboneInfo, MethodInfo, Results, StudyInfo, TaskResults};
+use crate::plan::{Cell, Plan};
+use crate::results::{Arm, BackboneInfo, Comparison, MethodInfo, Results, StudyInfo, TaskResults};
 use crate::run::{Finished, Study};
-use crate::subgroup::subgroups;
+use crate::subgroup::{Group, subgroups};
 use arm::ArmCells;
 use draws::TaskDraws;
 use melo_train::Answers;
@@ -106,29 +106,51 @@ fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Re
     if cells.is_empty() {
         return Ok((results, ArmSamples::new()));
     }
-    let mut tests: BTreeMap<Option<usize>, &Answers> = BTreeMap::new();
+    let groups = subgroups(&plan.tasks[task], &tests(cells))?;
+    let (arms, comparisons, samples) = arms(plan, task, cells, &groups)?;
+    results.arms = arms;
+    results.comparisons = comparisons;
+    results.examples = examples(study, &manifest, cells)?;
+    Ok((results, samples))
+}
+
+/// The test answers of one cell of each fold: names, patients and labels are the same for all of them.
+fn tests<'a>(cells: &[&'a (Cell, CellResult)]) -> BTreeMap<Option<usize>, &'a Answers> {
+    let mut tests = BTreeMap::new();
     for (cell, result) in cells {
         tests.entry(cell.fold).or_insert(&result.test);
     }
-    let draws = TaskDraws::new(plan, &tests);
-    let groups = subgroups(&plan.tasks[task], &tests)?;
-    let mut arms: Vec<ArmCells<'_>> = Vec::new();
+    tests
+}
+
+/// The arms of a task, each against the reference, and their bootstrap samples.
+fn arms(
+    plan: &Plan,
+    task: usize,
+    cells: &[&(Cell, CellResult)],
+    groups: &[Group],
+) -> Result<(Vec<Arm>, Vec<Comparison>, ArmSamples), Error> {
+    let draws = TaskDraws::new(plan, task, &tests(cells));
+    let mut grouped: Vec<ArmCells<'_>> = Vec::new();
     for (cell, result) in cells {
-        match arms.iter_mut().find(|arm| arm.holds(cell)) {
+        match grouped.iter_mut().find(|arm| arm.holds(cell)) {
             Some(arm) => arm.add(cell, result),
-            None => arms.push(ArmCells::new(cell, result)),
+            None => grouped.push(ArmCells::new(cell, result)),
         }
     }
-    arms.sort_by(|a, b| a.place().partial_cmp(&b.place()).expect("shares are numbers"));
-    let mut samples = ArmSamples::new();
-    for arm in &arms {
-        let (found, drawn) = arm.describe(plan, &draws, &groups)?;
-        results.arms.push(found);
+    grouped.sort_by(|a, b| a.place().partial_cmp(&b.place()).expect("shares are numbers"));
+    let (mut arms, mut samples) = (Vec::new(), ArmSamples::new());
+    for arm in &grouped {
+        let (found, drawn) = arm.describe(plan, &draws, groups)?;
+        arms.push(found);
         if let Some(key) = arm.whole_data_key() {
             samples.insert(key, drawn);
         }
     }
-    results.comparisons = compare::comparisons(plan, &arms, &results.arms, &samples);
-    results.examples = examples(study, &manifest, cells)?;
-    Ok((results, samples))
+    let comparisons = compare::comparisons(plan, &grouped, &arms, &samples);
+    Ok((arms, comparisons, samples))
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod arm_tests;
