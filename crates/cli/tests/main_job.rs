@@ -552,3 +552,54 @@ fn shells_get_completions() {
         assert!(script.contains("quickstart") && script.contains("backbone"), "{shell}");
     }
 }
+
+#[test]
+fn the_card_carries_calibration_and_the_test_figures_that_eval_finds() {
+    let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
+    let info = run(melo().args(["plugin", "info", "--json"]).arg(smear)).json();
+    let card = &info["card"];
+    let measured = run(eval(backbone, smear, smear_data).arg("--json")).json();
+    for (name, figure) in [("test_auc_macro", "auc_macro"), ("test_acc", "acc")] {
+        assert_eq!(card["metrics"][name], measured[figure], "{name}");
+        assert_eq!(card["metric_intervals"][name], measured["intervals"][figure], "{name}");
+    }
+    assert!(card["temperature"].as_f64().expect("a number") > 0.0 && card["temperature"] != 1.0, "{card}");
+    assert_eq!(card["provenance"]["split_digest"].as_str().expect("a digest").len(), 64);
+    assert_eq!(card["provenance"]["precision"], "f32");
+
+    let page = workplace.at("smear.html");
+    run(melo().args(["plugin", "card"]).arg(smear).arg("--out").arg(&page)).good();
+    let page = String::from_utf8(bytes(&page)).expect("it is text");
+    assert!(page.starts_with("<!doctype html>") && page.contains("monocyte_like") && page.contains("[0."), "{page}");
+    let markdown = run(melo().args(["plugin", "card"]).arg(smear)).good();
+    assert!(markdown.starts_with("# blood_smear") && markdown.contains("| Test macro AUC |"), "{markdown}");
+    run(melo().args(["plugin", "card"]).arg(smear).arg("--out").arg(smear)).refused(2, &["would replace"]);
+}
+
+#[test]
+fn subgroups_are_measured_each() {
+    let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
+    let rows: String = (0..12).map(|i| format!("test_{i}.png,{},{}\n", ["left", "right"][i / 6], 30 + 3 * i)).collect();
+    let meta = workplace.write("meta.csv", format!("path,side,age\n{rows}"));
+    let groups = |columns: &[&str]| {
+        let mut command = eval(backbone, smear, smear_data);
+        command.arg("--json").arg("--meta").arg(&meta);
+        for column in columns {
+            command.args(["--subgroup", column]);
+        }
+        run(&mut command)
+    };
+    let found = groups(&["side", "age:40,60"]).json();
+    let found = found["subgroups"].as_array().expect("a list");
+    let named: Vec<_> = found.iter().map(|g| format!("{} {} {}", g["column"], g["value"], g["images"])).collect();
+    let expected = [
+        "\"side\" \"left\" 6",
+        "\"side\" \"right\" 6",
+        "\"age\" \"40-60\" 6",
+        "\"age\" \"<40\" 4",
+        "\"age\" \">=60\" 2",
+    ];
+    assert_eq!(named, expected);
+    assert!(found[0]["auc_macro"]["value"].is_number(), "{found:?}");
+    groups(&["colour"]).refused(1, &["meta.csv", "colour"]);
+}

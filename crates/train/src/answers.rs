@@ -4,7 +4,7 @@ use crate::error::Error;
 use melo_data::{Dataset, Labels};
 use melo_vit::{Backbone, Plugin, TaskKind, Workspace};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Logits and truth of the images of a split, in the split's order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,21 +108,17 @@ impl Answers {
         self.labels.iter().map(|&label| u8::from(label == 1)).collect()
     }
 
-    /// A number for each image's patient, `[n]`; an image without one is its own.
+    /// A number for each image's patient, `[n]`, whatever the order of the images; an image without one is its own.
     pub fn clusters(&self) -> Vec<usize> {
-        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut next = 0;
-        let mut fresh = || {
-            next += 1;
-            next - 1
-        };
-        self.patients
+        let keys: Vec<(&str, bool)> = self
+            .names
             .iter()
-            .map(|patient| match patient {
-                Some(id) => *numbers.entry(id.as_str()).or_insert_with(&mut fresh),
-                None => fresh(),
-            })
-            .collect()
+            .zip(&self.patients)
+            .map(|(name, patient)| patient.as_ref().map_or((name.as_str(), false), |id| (id.as_str(), true)))
+            .collect();
+        let distinct: BTreeSet<(&str, bool)> = keys.iter().copied().collect();
+        let numbers: BTreeMap<(&str, bool), usize> = distinct.into_iter().zip(0..).collect();
+        keys.iter().map(|key| numbers[key]).collect()
     }
 
     /// A number for the rarest class that each image shows, `[n]`: `c` for the rarest of all, 1 for the commonest, 0 for an
@@ -164,7 +160,8 @@ mod tests {
     #[test]
     fn patients_are_clusters_and_the_rarest_finding_is_the_stratum() {
         let multi = answers(TaskKind::MultiLabel, vec![1, 0, 1, 1, 0, 0, 1, 0]);
-        assert_eq!(multi.clusters(), [0, 1, 0, 2]);
+        assert_eq!(multi.clusters(), [1, 2, 1, 0]);
+        assert_eq!(multi.of_rows(&[3, 1, 0]).clusters(), [0, 2, 1]);
         assert_eq!(multi.strata(), [1, 2, 0, 1]);
         assert_eq!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 0]).strata(), [2, 1, 1, 1]);
         assert_eq!(column(&multi.truth(), 1, 2), [false, true, false, false]);

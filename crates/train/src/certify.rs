@@ -110,3 +110,89 @@ fn macro_auc(ranked: &[RankedScores], weights: &[u32]) -> Option<f64> {
     let defined: Vec<f64> = ranked.iter().filter_map(|ranked| ranked.auc(weights)).collect();
     (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+
+    /// Two classes whose logits overlap; too sure by a factor of `sharpness`.
+    fn answers(kind: TaskKind, sharpness: f32) -> Answers {
+        let n = 60;
+        let label = |row: usize| row / 2 % 2;
+        let score = |row: usize| sharpness * (label(row) as f32 - 0.5 + ((row * 37 % 60) as f32 / 60.0 - 0.5) * 1.6);
+        Answers {
+            kind,
+            classes: 2,
+            names: (0..n).map(|row| format!("{row}.png")).collect(),
+            patients: (0..n).map(|row| Some((row / 2).to_string())).collect(),
+            labels: match kind {
+                TaskKind::SingleLabel => (0..n).map(label).collect(),
+                // The second finding is rare: two cases.
+                TaskKind::MultiLabel => (0..n).flat_map(|row| [label(row), usize::from(row < 2)]).collect(),
+            },
+            logits: (0..n)
+                .flat_map(|row| [if kind == TaskKind::MultiLabel { score(row) } else { -score(row) }, 0.0])
+                .collect(),
+        }
+    }
+
+    fn card(kind: TaskKind) -> TaskCard {
+        let preprocess = Preprocess {
+            size: 32,
+            crop_mode: CropMode::Squash,
+            crop_pct: 1.0,
+            interpolation: Interpolation::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        let backbone = BackboneReference { digest: String::new(), name: "tiny".into() };
+        TaskCard::new("task".into(), kind, vec!["a".into(), "b".into()], preprocess, backbone)
+    }
+
+    #[test]
+    fn logits_that_are_too_sure_get_a_temperature_above_one() {
+        let mut card = card(TaskKind::SingleLabel);
+        certify(&mut card, &answers(TaskKind::SingleLabel, 12.0), None).unwrap();
+        assert!(card.temperature > 2.0, "{}", card.temperature);
+        assert_eq!(card.thresholds, [0.5, 0.5], "the most probable class needs no threshold");
+        assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
+    }
+
+    #[test]
+    fn a_threshold_is_youdens_where_there_are_cases_and_one_half_elsewhere() {
+        let mut card = card(TaskKind::MultiLabel);
+        let val = answers(TaskKind::MultiLabel, 3.0);
+        certify(&mut card, &val, None).unwrap();
+        let scores = column(&val.probabilities(card.temperature), 0, 2);
+        let youden = melo_eval::youden(&scores, &column(&val.truth(), 0, 2)).unwrap();
+        assert_eq!(card.thresholds, [youden.threshold, 0.5]);
+        assert_ne!(youden.threshold, 0.5);
+    }
+
+    #[test]
+    fn test_figures_come_with_intervals_that_hold_them() {
+        for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
+            let mut card = card(kind);
+            let answers = answers(kind, 3.0);
+            certify(&mut card, &answers, Some(&answers)).unwrap();
+            card.check().unwrap();
+            for name in ["test_auc_macro", "test_acc", "test_auc/a", "test_sensitivity/a", "test_specificity/a"] {
+                let (value, [low, high]) = (card.metrics[name], card.metric_intervals[name]);
+                assert!(
+                    0.0 <= low && low <= value && value <= high && high <= 1.0,
+                    "{kind:?} {name}: {value} [{low}, {high}]"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_undefined_is_left_out() {
+        let mut answers = answers(TaskKind::MultiLabel, 3.0);
+        answers.labels.chunks_exact_mut(2).for_each(|row| row[1] = 0);
+        let figures = figures(&card(TaskKind::MultiLabel), &answers).unwrap();
+        assert!(!figures.contains_key("auc/b") && !figures.contains_key("sensitivity/b"));
+        assert!(figures.contains_key("specificity/b") && figures.contains_key("auc/a"));
+    }
+}

@@ -158,3 +158,45 @@ fn provenance(info: &PluginInfo) -> Table {
     let rows = rows.into_iter().map(|(name, value)| vec![name, value]).collect();
     Table { title: "Where it comes from", head: vec!["", ""], rows }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+    use std::collections::BTreeMap;
+
+    fn hostile() -> PluginInfo {
+        let preprocess = Preprocess {
+            size: 32,
+            crop_mode: CropMode::Squash,
+            crop_pct: 1.0,
+            interpolation: Interpolation::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        let backbone = BackboneReference { digest: "abc".into(), name: "tiny & \"small\"".into() };
+        let classes = vec!["<script>alert(1)</script>".into(), "a|b\nc".into()];
+        let mut card = TaskCard::new("<b>".into(), TaskKind::SingleLabel, classes, preprocess, backbone);
+        card.metrics.insert("test_auc_macro".into(), 0.91234);
+        card.metric_intervals.insert("test_auc_macro".into(), [0.8, 0.95]);
+        PluginInfo { card, shapes: BTreeMap::new(), digest: "def".into(), bytes: 10 }
+    }
+
+    #[test]
+    fn names_are_text_and_never_markup() {
+        let html = html(&hostile());
+        assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
+        assert!(html.contains("&lt;script&gt;") && html.contains("tiny &amp; &quot;small&quot;"));
+        let markdown = markdown(&hostile());
+        assert!(!markdown.contains("<script"), "{markdown}");
+        assert!(markdown.contains("| a\\|b c |"), "{markdown}");
+    }
+
+    #[test]
+    fn figures_show_their_intervals_and_what_is_undefined_says_so() {
+        let markdown = markdown(&hostile());
+        assert!(markdown.contains("| Test macro AUC | 0.912 [0.800, 0.950] |"), "{markdown}");
+        assert!(markdown.contains("undefined"), "{markdown}");
+        assert!(!markdown.contains("Test accuracy"), "{markdown}");
+    }
+}
