@@ -4,6 +4,7 @@ use crate::plan::TaskPlan;
 use melo_train::{ClassWeights, Method, TrainConfig};
 use melo_vit::{LoraConfig, Target, VitConfig};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Settings that all methods share, the `[train]` table; what is not given is as in `melo train`.
@@ -38,6 +39,8 @@ pub(crate) struct MethodSection {
     targets: Option<Vec<Target>>,
     last_k: Option<usize>,
     rslora: Option<bool>,
+    /// Block to rank; a TOML key is text.
+    rank_pattern: Option<BTreeMap<String, usize>>,
     lora_plus: Option<f64>,
     dropout: Option<f64>,
     bottleneck: Option<usize>,
@@ -76,6 +79,7 @@ impl MethodSection {
             ("alpha", self.alpha.is_some(), lora),
             ("targets", self.targets.is_some(), lora),
             ("rslora", self.rslora.is_some(), lora),
+            ("rank_pattern", self.rank_pattern.is_some(), lora),
             ("lora_plus", self.lora_plus.is_some(), lora),
             ("dropout", self.dropout.is_some(), lora),
             ("last_k", self.last_k.is_some(), lora || adapter),
@@ -85,6 +89,10 @@ impl MethodSection {
         if let Some((key, ..)) = keys.into_iter().find(|&(_, given, fits)| given && !fits) {
             return wrong(format!("{key} does nothing for kind = \"{kind}\""));
         }
+        let no_block = |block: &&String| block.parse::<usize>().is_err();
+        if let Some(block) = self.rank_pattern.iter().flat_map(BTreeMap::keys).find(no_block) {
+            return wrong(format!("rank_pattern: \"{block}\" is not the number of a block"));
+        }
         Ok(MethodSettings {
             name: self.name.clone(),
             kind,
@@ -92,6 +100,14 @@ impl MethodSection {
             section: self.clone(),
             train: train.clone(),
         })
+    }
+}
+
+impl MethodSection {
+    /// Ranks of single blocks, by number.
+    fn ranks(&self) -> BTreeMap<usize, usize> {
+        let pattern = self.rank_pattern.iter().flatten();
+        pattern.filter_map(|(block, &rank)| Some((block.parse().ok()?, rank))).collect()
     }
 }
 
@@ -124,7 +140,7 @@ impl MethodSettings {
                 targets: section.targets.clone().map_or(config.lora.targets, sorted),
                 blocks: (first..vit.depth).collect(),
                 rslora: section.rslora.unwrap_or(false),
-                ..config.lora
+                rank_pattern: section.ranks(),
             };
             config.lora_plus = section.lora_plus.unwrap_or(config.lora_plus);
             config.lora_dropout = section.dropout.unwrap_or(config.lora_dropout);
@@ -169,6 +185,9 @@ impl fmt::Display for MethodSettings {
         if let Some(k) = section.last_k {
             write!(f, ", last {k} blocks")?;
         }
+        for (block, rank) in section.ranks() {
+            write!(f, ", {rank} in block {block}")?;
+        }
         if section.rslora == Some(true) {
             f.write_str(", rsLoRA")?;
         }
@@ -177,5 +196,55 @@ impl fmt::Display for MethodSettings {
             write!(f, ", {name} {value}")?;
         }
         write!(f, ", learning rate {}", section.learning_rate.unwrap_or(config.learning_rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{SMALL, plan};
+
+    fn method(table: &str) -> Result<MethodSettings, String> {
+        let text = SMALL.replace("\"full\"]", "\"full\", \"x\"]") + "[[method]]\nname = \"x\"\n" + table;
+        Ok(plan(&text)?.methods.pop().expect("three methods"))
+    }
+
+    #[test]
+    fn settings_of_a_table_reach_the_training() {
+        let (vit, _) = melo_train::small_vit();
+        let task = &plan(SMALL).unwrap().tasks[0];
+        let table = "kind = \"lora\"\nrank = 8\ntargets = [\"v\", \"fc1\", \"q\"]\nlast_k = 2\nrslora = true\n\
+                     lora_plus = 4.0\ndropout = 0.1\nlearning_rate = 0.002\nrank_pattern = { 7 = 16 }\n";
+        let lora = method(table).unwrap();
+        let config = lora.config(&vit, task, 5);
+        assert_eq!(config.lora.targets, [Target::Q, Target::V, Target::Fc1]);
+        assert_eq!((config.lora.rank, config.lora.alpha, config.lora.rslora), (8, 8.0, true));
+        assert_eq!(config.lora.blocks, [vit.depth - 2, vit.depth - 1]);
+        assert_eq!(config.lora.rank_pattern, BTreeMap::from([(7, 16)]));
+        assert_eq!((config.lora_plus, config.lora_dropout, config.learning_rate, config.seed), (4.0, 0.1, 0.002, 5));
+        config.check().unwrap();
+        assert_eq!(
+            lora.to_string(),
+            "lora: rank 8, alpha 8, on q v fc1, last 2 blocks, 16 in block 7, rsLoRA, LoRA+ 4, dropout 0.1, \
+             learning rate 0.002"
+        );
+        let adapter = method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0);
+        assert_eq!((adapter.bottleneck.width, adapter.bottleneck.blocks), (4, vec![vit.depth - 1]));
+        let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, task, 0);
+        assert_eq!((full.layer_decay, full.lora.rank), (0.75, 0));
+    }
+
+    #[test]
+    fn settings_that_would_do_nothing_are_refused() {
+        let refused = |table: &str, expected: &str| {
+            let error = method(table).map(|_| ()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        refused("", "kind is missing");
+        refused("kind = \"dora\"\n", "dora");
+        refused("kind = \"full\"\nrank = 4\n", "rank does nothing for kind = \"full\"");
+        refused("kind = \"linear\"\nlast_k = 4\n", "last_k does nothing");
+        refused("kind = \"lora\"\nlayer_decay = 0.5\n", "layer_decay does nothing");
+        refused("kind = \"lora\"\nrank_pattern = { first = 4 }\n", "\"first\" is not the number of a block");
     }
 }
