@@ -42,7 +42,7 @@ pub(crate) fn examples(
         return Ok(Vec::new());
     };
     let backbone = Backbone::load_with(&plan.backbones[cell.backbone].weights, plan.precision)?;
-    let folder = study.folder.cell(&plan.cell_name(cell))?;
+    let folder = study.folder.cell(&plan.cell_name(cell));
     let Some(plugin) = load_plugin(&folder, &backbone)? else {
         return Ok(Vec::new());
     };

@@ -110,7 +110,7 @@ impl Study {
     pub fn finished(&self) -> Result<Vec<(Cell, CellResult)>, Error> {
         let mut cells = Vec::new();
         for cell in self.plan.cells() {
-            let folder = self.folder.cell(&self.plan.cell_name(&cell))?;
+            let folder = self.folder.cell(&self.plan.cell_name(&cell));
             if let Some(result) = folder.read_result(&self.identity(&cell)?)? {
                 cells.push((cell, result));
             }
@@ -178,7 +178,8 @@ impl Study {
     ) -> Result<Option<CellResult>, String> {
         let say = |error: Error| error.to_string();
         let name = self.plan.cell_name(cell);
-        let folder = self.folder.cell(&name).map_err(say)?;
+        let folder = self.folder.cell(&name);
+        folder.create().map_err(say)?;
         let _ = news.send(StudyEvent::CellStarted { cell: *cell });
         let status = supervise(command(&name), &folder, stop, &mut |row| {
             let _ = news.send(StudyEvent::Epoch { cell: *cell, row });

@@ -57,14 +57,10 @@ impl StudyFolder {
         lock(&self.0.join("study.lock"))
     }
 
-    /// The folder of the cell with this name, which comes from [`crate::Plan::cell_name`] and holds checked names only.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn cell(&self, name: &str) -> Result<CellFolder, Error> {
-        let path = self.0.join("cells").join(name);
-        create_folder(&path)?;
-        Ok(CellFolder(path))
+    /// The folder of the cell with this name, which comes from [`crate::Plan::cell_name`] and holds checked names only; it
+    /// need not exist.
+    pub fn cell(&self, name: &str) -> CellFolder {
+        CellFolder(self.0.join("cells").join(name))
     }
 
     /// Writes a file of results atomically.
@@ -79,6 +75,14 @@ impl StudyFolder {
 }
 
 impl CellFolder {
+    /// Makes the folder where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(&self) -> Result<(), Error> {
+        create_folder(&self.0)
+    }
+
     /// Keeps other processes out. A cell whose study was killed ends by itself, after the step in flight: that is waited for.
     ///
     /// # Errors

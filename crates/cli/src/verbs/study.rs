@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
     [[task]]\n  \
     name = \"blood-cell\"\n  \
     labels = \"wbc/labels.csv\"\n\n\
-    All keys: docs/study.md. The folder gets report.html, report.md, results.json, arms.csv, comparisons.csv, and a\n\
-    folder for every cell.")]
+    All keys: docs/study.md. The folder gets report.html, report.md, results.json, arms.csv,\n\
+    comparisons.csv, and a folder for every cell.")]
 pub(crate) struct Args {
     /// Study file (TOML); its paths are relative to it
     file: PathBuf,
@@ -110,7 +110,8 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
 fn run_one(plan: &Plan, folder: &StudyFolder, name: &str) -> Result<(), Failure> {
     let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
     let cell = plan.cell(name).ok_or_else(unknown)?;
-    let folder = folder.cell(name)?;
+    let folder = folder.cell(name);
+    folder.create()?;
     let _lock = folder.lock()?;
     let stop = interrupt_flag()?;
     stop_with_standard_input(&stop);
