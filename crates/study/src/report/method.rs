@@ -32,8 +32,9 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
             list(&seeds)
         ),
         format!(
-            "Intervals are at the {} level, by the percentile bootstrap with {} replicates: patients are drawn with replacement, stratum by \
-             (images where the manifest names no patient), and all of a patient's images go with them. Differences are paired: \
+            "Intervals are at the {} level, by the percentile bootstrap with {} replicates: patients (images where the manifest \
+             names none) are drawn with replacement within strata, the rarest class that they show, and all of a patient's \
+             images go with them. Differences are paired: \
              both methods see the same patients in a replicate.",
             level(study.level),
             count(study.replicates as u64)
