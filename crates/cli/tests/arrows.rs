@@ -4,15 +4,28 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use std::path::Path;
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
+    ("melo-interop", &["melo-vit"]),
     ("melo-imaging", &["melo-vit"]),
     ("melo-data", &["melo-imaging", "melo-vit"]),
     ("melo-eval", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
-    ("melo-study", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
-    ("melo", &["melo-kernels", "melo-vit", "melo-imaging", "melo-data", "melo-eval", "melo-train", "melo-study"]),
+    ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
+    (
+        "melo",
+        &[
+            "melo-kernels",
+            "melo-vit",
+            "melo-interop",
+            "melo-imaging",
+            "melo-data",
+            "melo-eval",
+            "melo-train",
+            "melo-study",
+        ],
+    ),
 ];
 
 /// The crate that may hold `unsafe`, and so cannot take the workspace's lints as they are.
