@@ -1,5 +1,13 @@
 //! Files of others, in and out: checkpoints of timm, Hugging Face and PyTorch, adapters of PEFT and of the authors.
 
+mod checkpoint;
+mod huggingface;
 mod names;
+mod npz;
+mod pickle;
+mod renamed;
+mod sharded;
+mod torch_file;
 
-pub use names::{Dialect, FACEBOOK, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place};
+pub use checkpoint::{load_backbone, read_checkpoint};
+pub use names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
