@@ -34,29 +34,71 @@ pub fn load_backbone(path: &Path, precision: Precision) -> Result<Backbone, Erro
 /// # Errors
 /// Every defect by its name, see [`Error`].
 pub fn read_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
-    let weights = weights_in(path)?;
-    let io = |source| Error::Io { path: weights.clone(), source };
+    read_with(&weights_in(path)?, None)
+}
+
+/// Reads a file of weights, described by timm's JSON in `described` or by the file beside it.
+fn read_with(weights: &Path, described: Option<Value>) -> Result<Checkpoint, Error> {
+    let io = |source| Error::Io { path: weights.to_owned(), source };
     let mut start = Vec::new();
-    std::fs::File::open(&weights).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
+    std::fs::File::open(weights).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
     if weights.to_string_lossy().ends_with(".index.json") {
-        return read_named(&Sharded::open(&weights)?);
+        return read_named(&Sharded::open(weights)?, described);
     }
     match start[..] {
-        [b'P', b'K', 3, 4] if is_npz(&weights) => read_npz(&weights),
-        [b'P', b'K', 3, 4] => read_named(&TorchFile::open(&weights)?),
+        [b'P', b'K', 3, 4] if is_npz(weights) => read_npz(weights, described),
+        [b'P', b'K', 3, 4] => read_named(&TorchFile::open(weights)?, described),
         [0x80, 2..=5, ..] => Err(Error::Damaged {
-            path: weights,
+            path: weights.to_owned(),
             format: "PyTorch checkpoint",
             reason: "written in the format before PyTorch 1.6; load it there and `torch.save` it again".into(),
         }),
         _ => {
-            let file = TensorFile::open(&weights)?;
-            match file.metadata()?.contains_key("melo.backbone") || file.metadata()?.contains_key("melo.card") {
-                true => Checkpoint::read(&weights),
-                false => read_named(&file),
+            let file = TensorFile::open(weights)?;
+            let metadata = file.metadata()?;
+            match metadata.contains_key("melo.backbone") || metadata.contains_key("melo.card") {
+                true => Checkpoint::read(weights),
+                false => read_named(&file, described),
             }
         }
     }
+}
+
+/// Pixel statistics by the names under which timm keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// torchvision's, of ImageNet: DeiT, DINO, DINOv2, MAE.
+    Imagenet,
+    /// 0.5 and 0.5: Google's ViTs.
+    Inception,
+    /// OpenAI's and open_clip's.
+    Clip,
+}
+
+impl Statistics {
+    /// timm's `pretrained_cfg` of a model with these statistics.
+    fn pretrained_cfg(self) -> Value {
+        let (mean, std, crop_pct) = match self {
+            Statistics::Imagenet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 0.875),
+            Statistics::Inception => ([0.5; 3], [0.5; 3], 0.9),
+            Statistics::Clip => ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711], 1.0),
+        };
+        json!({ "interpolation": "bicubic", "crop_pct": crop_pct, "mean": mean, "std": std })
+    }
+}
+
+/// As [`read_checkpoint`], of timm-named or OpenAI-named weights that nothing describes but their pixel statistics.
+///
+/// # Errors
+/// As [`read_checkpoint`], and [`Error::Config`] where the weights do have a description.
+pub fn read_bare_checkpoint(path: &Path, statistics: Statistics) -> Result<Checkpoint, Error> {
+    let weights = weights_in(path)?;
+    if let Some(sidecar) = sidecar(&weights) {
+        let reason = format!("describes {} and says which statistics: leave --statistics away", weights.display());
+        return Err(Error::Config { path: sidecar, reason });
+    }
+    let description = json!({ "pretrained_cfg": statistics.pretrained_cfg() });
+    read_with(&weights, Some(description))
 }
 
 /// The weights that a path stands for.
@@ -97,18 +139,21 @@ fn sidecar(weights: &Path) -> Option<PathBuf> {
 }
 
 /// Tensors of any dialect, told apart by the JSON beside them and by their names.
-fn read_named(source: &dyn TensorSource) -> Result<Checkpoint, Error> {
+fn read_named(source: &dyn TensorSource, described: Option<Value>) -> Result<Checkpoint, Error> {
     let path = source.path();
-    let sidecar = sidecar(path).ok_or_else(|| Error::Config {
-        path: path.to_owned(),
-        reason: format!(
-            "no description beside the weights: expected {} or config.json, of Hugging Face, or timm's with `architecture` \
-             and `pretrained_cfg` (mean, std, crop_pct, interpolation)",
-            path.with_extension("json").display()
-        ),
-    })?;
+    let (sidecar, json) = match (described, sidecar(path)) {
+        (Some(json), _) => (path.to_owned(), json),
+        (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
+        (None, None) => {
+            let reason = format!(
+                "no description beside the weights: expected {} or config.json, of Hugging Face, or timm's with `architecture` \
+                 and `pretrained_cfg` (mean, std, crop_pct, interpolation); `melo backbone import --statistics` does without",
+                path.with_extension("json").display()
+            );
+            return Err(Error::Config { path: path.to_owned(), reason });
+        }
+    };
     let wrong = |reason: String| Error::Config { path: sidecar.clone(), reason };
-    let json: Value = read_json(&sidecar)?;
     if json.get("model_type").is_some() {
         let model: ModelConfig = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
         let dialect = model.dialect().map_err(wrong)?;
@@ -149,16 +194,16 @@ fn describe(
 }
 
 /// Google's archives describe nothing; all of them were trained on pixels in [-1, 1], and timm evaluates them as here.
-fn read_npz(path: &Path) -> Result<Checkpoint, Error> {
+fn read_npz(path: &Path, described: Option<Value>) -> Result<Checkpoint, Error> {
     let file = NpzFile::open(path)?;
-    let (json_path, mut json) = match sidecar(path) {
-        Some(sidecar) => (sidecar.clone(), read_json::<Value>(&sidecar)?),
-        None => {
-            let half = [0.5; 3];
-            let cfg = json!({ "interpolation": "bicubic", "crop_pct": 0.9, "mean": half, "std": half });
-            (path.to_owned(), json!({ "pretrained_cfg": cfg }))
-        }
+    let (json_path, mut json) = match (described, sidecar(path)) {
+        (Some(json), _) => (path.to_owned(), json),
+        (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
+        (None, None) => (path.to_owned(), json!({ "pretrained_cfg": Statistics::Inception.pretrained_cfg() })),
     };
+    if !json.is_object() {
+        return Err(Error::Config { path: json_path, reason: "is no JSON object".into() });
+    }
     json["model_args"]["num_heads"] = file.heads.into();
     let wrong = |error: serde_json::Error| Error::Config { path: json_path.clone(), reason: error.to_string() };
     let model: ModelDescription = serde_json::from_value(json).map_err(wrong)?;

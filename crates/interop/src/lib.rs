@@ -9,5 +9,5 @@ mod renamed;
 mod sharded;
 mod torch_file;
 
-pub use checkpoint::{load_backbone, read_checkpoint};
+pub use checkpoint::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
 pub use names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
