@@ -3,6 +3,7 @@
     pip install -r tools/golden/dicom-requirements.txt
     cargo build -p melo-imaging --example render
     python tools/golden/dicom.py target/debug/examples/render FOLDER > table.md
+    python tools/golden/dicom.py --golden crates/imaging/tests/golden
 
 The reference: stored values -> modality table or rescale -> value-of-interest table, else first window, else least to
 largest value without padding -> 8 bits -> MONOCHROME1 inverted -> padding black; colour by pydicom's conversion to
@@ -10,6 +11,7 @@ RGB. Attributes of functional groups are first brought to the data set's root, w
 """
 
 import copy
+import io
 import pathlib
 import subprocess
 import sys
@@ -40,7 +42,7 @@ def hoisted(ds, frame):
 
 def padding(ds, stored):
     """Where `stored` is padding."""
-    if "PixelPaddingValue" not in ds:
+    if ds.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
     one = ds.PixelPaddingValue
     other = ds.get("PixelPaddingRangeLimit", one)
@@ -85,7 +87,14 @@ def grey(ds, stored):
 
 def reference(path):
     """8-bit RGB of the first frame."""
-    ds = pydicom.dcmread(path, force=True)
+    data = pathlib.Path(path).read_bytes()
+    # NEMA's 12-bit files state the coefficients 0 to 0 where a sequential scan has 0 to 63 (T.81, table B.3).
+    if b"1.2.840.10008.1.2.4.51" in data[:1024]:
+        data = data.replace(b"\xff\xda\0\x08\1\1\0\0\0\0", b"\xff\xda\0\x08\1\1\0\0\x3f\0")
+    ds = pydicom.dcmread(io.BytesIO(data), force=True)
+    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter"):
+        if name in ds and ds[name].value is None:
+            del ds[name]
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     photometric = ds.PhotometricInterpretation
@@ -140,5 +149,34 @@ def main(program, folder):
     print(f"\n{len(files)} files: " + ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items())))
 
 
+def pattern(width, height, channels):
+    """`pattern` of crates/imaging/tests/common, its first channels."""
+    y, x, c = np.mgrid[:height, :width, :channels].astype(np.uint32)
+    noise = (((x * 73856093) ^ (y * 19349663) ^ (c * 83492791)) * np.uint32(2654435761)) >> 27
+    return (x * (c + 1) + y * 2 + (x // 5 + y // 7) % 2 * 90 + noise).astype(np.uint8)
+
+
+def golden(folder):
+    """Small streams of codecs that crates/imaging has no encoder for."""
+    import jpeg_ls
+
+    folder = pathlib.Path(folder)
+    grey, colour = pattern(37, 21, 1)[..., 0], pattern(37, 21, 3)
+    wide = grey.astype(np.uint16) * 257
+    for name, array, mode in (("grey8", grey, "L"), ("rgb8", colour, "RGB"), ("grey16", wide, "I;16")):
+        image = Image.fromarray(array) if mode != "I;16" else Image.frombytes("I;16", (37, 21), array.tobytes())
+        image.save(folder / f"{name}.j2k", irreversible=False, mct=int(mode == "RGB"), num_resolutions=3)
+    for name, array, near, interleave in (
+        ("grey8", grey, 0, 0),
+        ("grey8_near3", grey, 3, 0),
+        ("grey16", wide, 0, 0),
+        ("rgb8_line", colour, 0, 1),
+        ("rgb8_sample", colour, 0, 2),
+        ("rgb8_sample_near2", colour, 2, 2),
+    ):
+        stream = jpeg_ls.encode_array(array, lossy_error=near, interleave_mode=interleave or None)
+        (folder / f"{name}.jls").write_bytes(bytes(stream))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    golden(sys.argv[2]) if sys.argv[1] == "--golden" else main(sys.argv[1], sys.argv[2])

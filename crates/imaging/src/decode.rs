@@ -72,17 +72,17 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
     let rendering = || fragment.applied(rendering);
     match bytes {
         [] => Err(Error::Empty { path: name.into() }),
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source { name, format: "JPEG" }),
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source::file(name, "JPEG")),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
-            decode_image(ImageFormat::Png, bytes, Source { name, format: "PNG" })
+            decode_image(ImageFormat::Png, bytes, Source::file(name, "PNG"))
         }
         // Before TIFF: the preamble of a file for both may hold a TIFF header (PS3.10, section 7.1).
         _ if bytes.get(128..132) == Some(b"DICM") => dicom::render(bytes, name, &rendering()),
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
-            decode_image(ImageFormat::Tiff, bytes, Source { name, format: "TIFF" })
+            decode_image(ImageFormat::Tiff, bytes, Source::file(name, "TIFF"))
         }
         [b'B', b'M', ..] => {
-            let source = Source { name, format: "BMP" };
+            let source = Source::file(name, "BMP");
             // Checked here because the decoder calls a width of zero "too large".
             if let Some(&[w0, w1, w2, w3, h0, h1, h2, h3]) = bytes.get(18..26).filter(|_| bytes[14] >= 40) {
                 let (width, height) = (i32::from_le_bytes([w0, w1, w2, w3]), i32::from_le_bytes([h0, h1, h2, h3]));
@@ -92,14 +92,14 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
             decode_image(ImageFormat::Bmp, bytes, source)
         }
         [b'P', b'K', 3 | 5, 4 | 6, ..] => {
-            numpy::from_archive(bytes, Source { name, format: "npz" }, &fragment.place, &rendering())
+            numpy::from_archive(bytes, Source::file(name, "npz"), &fragment.place, &rendering())
         }
         _ if bytes.starts_with(numpy::MAGIC) => {
-            numpy::from_array(bytes, Source { name, format: "npy" }, &fragment.place, &rendering())
+            numpy::from_array(bytes, Source::file(name, "npy"), &fragment.place, &rendering())
         }
         // Before DICOM: a NIfTI file of the size 8 would look like its implicit little endian.
         _ if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) => {
-            nifti::slice(bytes, Source { name, format: "NIfTI" }, &rendering())
+            nifti::slice(bytes, Source::file(name, "NIfTI"), &rendering())
         }
         _ if dicom::is_dicom(bytes) => dicom::render(bytes, name, &rendering()),
         _ => {
@@ -114,9 +114,15 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
 pub(crate) struct Source<'a> {
     pub(crate) name: &'a Path,
     pub(crate) format: &'static str,
+    /// Width and height that a file around the image states; nothing else is accepted.
+    pub(crate) expected: Option<(u64, u64)>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn file(name: &'a Path, format: &'static str) -> Self {
+        Self { name, format, expected: None }
+    }
+
     pub(crate) fn damaged(self, reason: impl ToString) -> Error {
         Error::Damaged { path: self.name.into(), format: self.format, reason: reason.to_string() }
     }
@@ -133,6 +139,11 @@ impl Source<'_> {
     /// Refuses a claimed size that is nothing, too much, or too long.
     pub(crate) fn check_size(self, width: u64, height: u64) -> Result<(), Error> {
         let path = self.name.into();
+        if let Some((columns, rows)) = self.expected.filter(|&expected| expected != (width, height)) {
+            return Err(
+                self.damaged(format!("the image is {width} x {height}, Columns and Rows say {columns} x {rows}"))
+            );
+        }
         if width == 0 || height == 0 {
             Err(Error::NoPixels { path, width, height })
         } else if width.saturating_mul(height) > MAX_PIXELS {

@@ -218,5 +218,5 @@ fn header(stream: &mut dyn Read, source: Source) -> Result<Header, Error> {
 
 /// What follows `name` and its colon.
 fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    Some(text.split_once(name)?.1.trim_start().strip_prefix(':')?)
+    text.split_once(name)?.1.trim_start().strip_prefix(':')
 }

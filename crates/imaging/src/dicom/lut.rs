@@ -95,6 +95,8 @@ fn segment(words: &[u16], at: usize, count: usize, entries: &mut Vec<u16>, outer
     let length = usize::from(length);
     let room = count.saturating_sub(entries.len());
     match kind {
+        // Else a few words could repeat nothing without end.
+        0 | 1 if length == 0 => Err(format!("has an empty segment at word {at}")),
         0 => {
             let values = rest.get(..length).ok_or_else(cut)?;
             entries.extend(values.iter().take(room));
@@ -113,6 +115,9 @@ fn segment(words: &[u16], at: usize, count: usize, entries: &mut Vec<u16>, outer
             // The offset is of bytes or words, as the data's own; GDCM and pydicom take words.
             let mut from = usize::from(low) | usize::from(high) << 16;
             for _ in 0..length {
+                if entries.len() >= count {
+                    break;
+                }
                 from += segment(words, from, count, entries, false)?;
             }
             Ok(4)

@@ -35,17 +35,16 @@ pub(super) fn decode(
 fn unpack<'s>(mut bytes: &[u8], mut samples: impl Iterator<Item = &'s mut u32>, shift: usize) -> usize {
     let mut filled = 0;
     while let [control, rest @ ..] = bytes {
-        let count = match control {
-            0..128 => usize::from(*control) + 1,
-            128 => 0,
-            129.. => 257 - usize::from(*control),
+        let literal = usize::from(*control) + 1;
+        let (run, used) = match control {
+            0..128 => (&rest[..literal.min(rest.len())], literal.min(rest.len())),
+            128 => (&rest[..0], 0),
+            129.. => (&rest[..rest.len().min(1)], rest.len().min(1)),
         };
-        let repeated = *control > 128;
-        let used = if repeated { 1 } else { count.min(rest.len()) };
-        let Some(first) = rest.first() else { break };
-        for at in 0..if repeated { count } else { used } {
+        let times = if *control > 128 { 257 - usize::from(*control) } else { 1 };
+        for &byte in std::iter::repeat_n(run, times).flatten() {
             let Some(sample) = samples.next() else { return filled };
-            *sample |= u32::from(if repeated { *first } else { rest[at] }) << shift;
+            *sample |= u32::from(byte) << shift;
             filled += 1;
         }
         bytes = &rest[used..];

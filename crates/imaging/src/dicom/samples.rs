@@ -58,14 +58,15 @@ pub(super) fn decode(set: &DataSet, layout: &Layout, syntax: Syntax, place: usiz
             Ok(masked(layout, values.map_err(of_frame)?))
         }
         Syntax::Jpeg | Syntax::JpegLs | Syntax::Jpeg2000 => {
-            let name = std::path::Path::new("");
+            let expected = Some((layout.columns as u64, layout.rows as u64));
+            let source = |format| Source { name: std::path::Path::new(""), format, expected };
             let decoded = match syntax {
                 Syntax::Jpeg => {
                     let ycc = !matches!(layout.photometric, Photometric::Rgb);
-                    jpeg::decode_samples(&frame.bytes, Source { name, format: "JPEG" }, ycc)
+                    jpeg::decode_samples(&frame.bytes, source("JPEG"), ycc)
                 }
-                Syntax::JpegLs => jpeg_ls::decode(&frame.bytes, Source { name, format: "JPEG-LS" }),
-                _ => jpeg2000::decode(&frame.bytes, Source { name, format: "JPEG 2000" }),
+                Syntax::JpegLs => jpeg_ls::decode(&frame.bytes, source("JPEG-LS")),
+                _ => jpeg2000::decode(&frame.bytes, source("JPEG 2000")),
             };
             let decoded = decoded.map_err(|error| of_frame(reason(error)))?;
             of_codec(layout, decoded)
@@ -134,11 +135,7 @@ fn mask(bits: u32) -> u32 {
 /// Checks that a compressed stream is the image that the data set describes.
 fn of_codec(layout: &Layout, decoded: codec::Decoded) -> Result<Samples, Fault> {
     let codec::Decoded { width, height, channels, bits, lossless, rgb, mut values } = decoded;
-    if (width, height) != (layout.columns, layout.rows) {
-        let tag = if width == layout.columns { tag::ROWS } else { tag::COLUMNS };
-        let reason = format!("says {} x {}, the compressed frame {width} x {height}", layout.columns, layout.rows);
-        return Err(Fault::new(tag, reason));
-    }
+    assert_eq!((width, height), (layout.columns, layout.rows), "a size that the codec has checked");
     if channels != layout.samples {
         let reason = format!("is {}, and the compressed frame has {channels} components", layout.samples);
         return Err(Fault::new(tag::SAMPLES, reason));
