@@ -158,6 +158,7 @@ def pattern(width, height, channels):
 
 def golden(folder):
     """Small streams of codecs that crates/imaging has no encoder for."""
+    import imagecodecs
     import jpeg_ls
 
     folder = pathlib.Path(folder)
@@ -166,6 +167,8 @@ def golden(folder):
     for name, array, mode in (("grey8", grey, "L"), ("rgb8", colour, "RGB"), ("grey16", wide, "I;16")):
         image = Image.fromarray(array) if mode != "I;16" else Image.frombytes("I;16", (37, 21), array.tobytes())
         image.save(folder / f"{name}.j2k", irreversible=False, mct=int(mode == "RGB"), num_resolutions=3)
+    for name, array in (("grey8", grey), ("rgb8", colour), ("grey16", wide)):
+        (folder / f"{name}.j2c").write_bytes(imagecodecs.htj2k_encode(array, reversible=True))
     for name, array, near, interleave in (
         ("grey8", grey, 0, 0),
         ("grey8_near3", grey, 3, 0),

@@ -84,7 +84,7 @@ fn attributes_that_are_missing() {
 #[test]
 fn transfer_syntaxes() {
     let of = |syntax| grey().of_fragments(syntax, &[&[0; 100]]);
-    names(&of("1.2.840.10008.1.2.4.201"), "(0002,0010) TransferSyntaxUID is 1.2.840.10008.1.2.4.201 (High-Throughput");
+    names(&of("1.2.840.10008.1.2.4.110"), "(0002,0010) TransferSyntaxUID is 1.2.840.10008.1.2.4.110 (JPEG XL)");
     names(&of("1.2.840.10008.1.2.4.100"), "(video), which is not read");
     names(&of("1.2.3"), "TransferSyntaxUID is `1.2.3`");
     names(&of(EXPLICIT), "(0002,0010) TransferSyntaxUID is one of uncompressed pixels");
@@ -289,6 +289,7 @@ fn changed_bytes_never_panic() {
     let read = |name: &str| fs::read(golden(name)).unwrap();
     let files = vec![
         Image::grey(37, 21, 8).of_fragments(JPEG_2000, &[&read("grey8.j2k")]),
+        Image::grey(37, 21, 8).of_fragments(HIGH_THROUGHPUT, &[&read("grey8.j2c")]),
         Image { photometric: "YBR_RCT", ..Image::rgb(37, 21) }.of_fragments(JPEG_2000, &[&read("rgb8.j2k")]),
         Image::rgb(37, 21).of_fragments(JPEG_LS, &[&read("rgb8_line.jls")]),
         Image::rgb(37, 21).of_fragments(JPEG_LS, &[&read("rgb8_sample_near2.jls")]),

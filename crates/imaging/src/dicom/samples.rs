@@ -32,7 +32,7 @@ pub(super) fn signed_value(stored: u32, bits: u32, signed: bool) -> i64 {
 /// A frame's pixels that a compressed byte may stand for: a black frame of JPEG 2000 or JPEG-LS is a few hundred
 /// bytes, so small frames are exempt.
 const MAX_PIXELS_PER_BYTE: usize = 2048;
-const EXEMPT_PIXELS: usize = 1 << 24;
+const EXEMPT_PIXELS: usize = 1 << 22;
 
 /// Decodes frame `place`, 0 the first.
 pub(super) fn decode(set: &DataSet, layout: &Layout, syntax: Syntax, place: usize) -> Result<Samples, Fault> {

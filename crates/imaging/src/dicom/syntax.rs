@@ -34,11 +34,11 @@ impl Syntax {
             // Processes 1, 2 and 4, 14, 14 with first-order prediction; and the retired progressive ones.
             ".4.50" | ".4.51" | ".4.53" | ".4.55" | ".4.57" | ".4.70" => return Ok(Self::Jpeg),
             ".4.80" | ".4.81" => return Ok(Self::JpegLs),
-            ".4.90" | ".4.91" => return Ok(Self::Jpeg2000),
+            // The last three: High-Throughput (T.814), which the same decoder reads.
+            ".4.90" | ".4.91" | ".4.201" | ".4.202" | ".4.203" => return Ok(Self::Jpeg2000),
             ".4.92" | ".4.93" => "JPEG 2000 Part 2",
             ".4.94" | ".4.95" | ".4.204" | ".4.205" => "JPIP, whose pixels are elsewhere",
             ".4.110" | ".4.111" | ".4.112" => "JPEG XL",
-            ".4.201" | ".4.202" | ".4.203" => "High-Throughput JPEG 2000",
             _ if number.starts_with(".4.10") => "video",
             _ => "unknown here",
         };

@@ -18,6 +18,7 @@ pub(crate) const JPEG_EXTENDED: &str = "1.2.840.10008.1.2.4.51";
 pub(crate) const JPEG_LOSSLESS: &str = "1.2.840.10008.1.2.4.57";
 pub(crate) const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
 pub(crate) const JPEG_2000: &str = "1.2.840.10008.1.2.4.90";
+pub(crate) const HIGH_THROUGHPUT: &str = "1.2.840.10008.1.2.4.201";
 
 /// Elements in the order in which they are added.
 #[derive(Clone, Debug)]
