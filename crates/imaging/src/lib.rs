@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! read / decode     bytes              -> Pixels                     (error on anything odd)
+//! read_with         bytes, Rendering   -> Pixels                     (of DICOM, NIfTI and NumPy: which image, which window)
+//! dicom             bytes              -> header values, frames, series
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise

@@ -175,6 +175,15 @@ impl<'a> Reader<'a> {
         Some(Tag(self.word(self.position)?, self.word(self.position + 2)?))
     }
 
+    /// Counts an element or item, each of which takes room.
+    fn count(&mut self, tag: Tag) -> Result<(), Fault> {
+        self.elements += 1;
+        if self.elements > MAX_ELEMENTS {
+            return Err(Fault::new(tag, format!("is behind {MAX_ELEMENTS} elements, more than are read")));
+        }
+        Ok(())
+    }
+
     /// Elements up to `end`, or to the delimiter of an item.
     fn data_set(&mut self, end: usize, depth: usize) -> Result<DataSet<'a>, Fault> {
         let mut set = DataSet { elements: Vec::new(), big_endian: self.encoding.big_endian };
@@ -200,10 +209,7 @@ impl<'a> Reader<'a> {
 
     fn element(&mut self, end: usize, depth: usize) -> Result<Element<'a>, Fault> {
         let tag = self.peek().ok_or_else(|| Fault::new(Tag(0, 0), "is where an element is cut short"))?;
-        self.elements += 1;
-        if self.elements > MAX_ELEMENTS {
-            return Err(Fault::new(tag, format!("is element number {MAX_ELEMENTS}, and more follow")));
-        }
+        self.count(tag)?;
         let cut = || Fault::new(tag, "is cut short");
         let (vr, length) = self.header(tag).ok_or_else(cut)?;
         if length == UNDEFINED {
@@ -276,7 +282,7 @@ impl<'a> Reader<'a> {
                     Fault::new(tag, format!("has an item that claims {length} bytes, more than are left"))
                 })?,
             };
-            self.elements += 1;
+            self.count(tag)?;
             items.push(self.data_set(behind, depth)?);
             if length != UNDEFINED {
                 self.position = behind;

@@ -2,7 +2,7 @@
 //!
 //! | in | is |
 //! |---|---|
-//! | transfer syntaxes | implicit and explicit little endian, big endian, deflated, RLE, JPEG (baseline, extended, progressive, lossless), JPEG-LS, JPEG 2000 |
+//! | transfer syntaxes | implicit and explicit little endian, big endian, deflated, RLE, JPEG (baseline, extended, progressive, lossless), JPEG-LS, JPEG 2000 (High-Throughput too) |
 //! | photometric | `MONOCHROME1`, `MONOCHROME2`, `RGB`, `YBR_FULL`, `YBR_FULL_422`, `YBR_ICT`, `YBR_RCT`, `PALETTE COLOR` |
 //! | samples | 1, 8, 16 or 32 bits allocated, any number stored, signed or not |
 //! | grey | modality table or rescale; value-of-interest table or window; padding black |

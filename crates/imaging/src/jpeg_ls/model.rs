@@ -163,7 +163,7 @@ impl Model {
         };
         let predicted = (predicted + sign * state.correction).clamp(0, parameters.most);
         let k = golomb_parameter(state.count, state.sizes);
-        let mapped = code(bits, k, parameters.limit, parameters.error_bits)?;
+        let mapped = code(bits, k, parameters.limit, &parameters)?;
         let special = parameters.near == 0 && k == 0 && 2 * state.bias <= -state.count;
         let error = match (special, mapped & 1 == 1) {
             (true, true) => (mapped - 1) / 2,
@@ -190,7 +190,7 @@ impl Model {
         let sizes = state.sizes + if type_1 { state.count >> 1 } else { 0 };
         let k = golomb_parameter(state.count, sizes);
         let limit = parameters.limit - RUN_BITS[run_index] - 1;
-        let coded = code(bits, k, limit, parameters.error_bits)?;
+        let coded = code(bits, k, limit, &parameters)?;
         let mapped = coded + kind;
         let odd = mapped & 1 == 1;
         let size = (mapped + 1) / 2;
@@ -234,14 +234,15 @@ impl Context {
 
 /// Code segment A.10.
 fn golomb_parameter(count: i32, sizes: i32) -> u32 {
-    (0..24).find(|&k| count << k >= sizes).unwrap_or(24)
+    (0..24).find(|&k| i64::from(count) << k >= i64::from(sizes)).unwrap_or(24)
 }
 
 /// A mapped error, of at most `limit` bits (A.5.3).
-fn code(bits: &mut Bits, k: u32, limit: u32, error_bits: u32) -> Result<i32, Defect> {
-    let escape = limit - error_bits - 1;
+///
+/// One beyond `RANGE` is no error of these samples; refusing it bounds the sums of a context.
+fn code(bits: &mut Bits, k: u32, limit: u32, parameters: &Parameters) -> Result<i32, Defect> {
+    let escape = limit - parameters.error_bits - 1;
     let zeros = bits.zeros(escape)?;
-    let value = if zeros < escape { (zeros << k) + bits.take(k)? } else { bits.take(error_bits)? + 1 };
-    // Far above every error of 16-bit samples.
-    if value > 1 << 20 { Err(Defect::CodeTooLong) } else { Ok(value as i32) }
+    let value = if zeros < escape { (zeros << k) + bits.take(k)? } else { bits.take(parameters.error_bits)? + 1 };
+    i32::try_from(value).ok().filter(|&value| value <= parameters.range + 1).ok_or(Defect::CodeTooLong)
 }
