@@ -154,20 +154,24 @@ impl Header {
         // A slope of 0 means that there is no scaling.
         let (slope, intercept) = if slope == 0.0 || !slope.is_finite() { (1.0, 0.0) } else { (slope, intercept) };
         let intercept = if intercept.is_finite() { intercept } else { 0.0 };
-        let code = |at: usize| numbers(Kind::I16, at..at + 2)[0] > 0.0;
-        let affine = if code(254) {
-            let rows = numbers(Kind::F32, 280..328);
-            std::array::from_fn(|row| std::array::from_fn(|axis| rows[row * 4 + axis]))
-        } else if code(252) {
-            let pixdim = numbers(Kind::F32, 76..92);
-            of_quaternion(&numbers(Kind::F32, 256..268), &pixdim)
-        } else {
-            [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-        };
-        let axes = closest_axes(affine).ok_or_else(|| source.damaged("the affine is not one"))?;
+        let axes = closest_axes(affine(bytes, big_endian)).ok_or_else(|| source.damaged("the affine is not one"))?;
         let numbers = Numbers { kind, big_endian };
         let volumes = lengths[3] as usize;
         Ok(Self { numbers, voxels, volumes, offset: offset as u64, slope, intercept, axes })
+    }
+}
+
+/// The linear part of the affine: `srow` where it is stated, else the quaternion, else none.
+fn affine(bytes: &[u8], big_endian: bool) -> [[f64; 3]; 3] {
+    let numbers = |kind, range: std::ops::Range<usize>| Numbers { kind, big_endian }.values(&bytes[range]);
+    let code = |at: usize| numbers(Kind::I16, at..at + 2)[0] > 0.0;
+    if code(254) {
+        let rows = numbers(Kind::F32, 280..328);
+        std::array::from_fn(|row| std::array::from_fn(|axis| rows[row * 4 + axis]))
+    } else if code(252) {
+        of_quaternion(&numbers(Kind::F32, 256..268), &numbers(Kind::F32, 76..92))
+    } else {
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     }
 }
 

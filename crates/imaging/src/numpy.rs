@@ -100,25 +100,7 @@ fn image(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering:
     numbers::skip(stream, before).map_err(cut)?;
     let values = match layout.volume {
         None => header.numbers.values(&numbers::take(stream, values_each * size).map_err(cut)?),
-        Some(axes) => {
-            let along = axis(rendering.plane);
-            let slice = rendering.slice.place(axes[along]);
-            let slice =
-                slice.ok_or_else(|| source.no_such(format!("{} has {} slices", rendering.plane, axes[along])))?;
-            let slab = axes[1] * axes[2];
-            let (first, slabs) = if along == 0 { (slice, 1) } else { (0, axes[0]) };
-            numbers::skip(stream, (first * slab * size) as u64).map_err(cut)?;
-            let mut values = Vec::new();
-            for _ in 0..slabs {
-                let slab = header.numbers.values(&numbers::take(stream, slab * size).map_err(cut)?);
-                match along {
-                    0 => values.extend(slab),
-                    1 => values.extend(&slab[slice * axes[2]..(slice + 1) * axes[2]]),
-                    _ => values.extend(slab[slice..].iter().step_by(axes[2])),
-                }
-            }
-            values
-        }
+        Some(axes) => slice(stream, source, (axes, header.numbers), rendering)?,
     };
     let is_bytes = header.numbers.kind == Kind::U8 && rendering.window == Window::Auto;
     let levels: Vec<u8> = if is_bytes {
@@ -129,6 +111,32 @@ fn image(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering:
     };
     let rgb = if channels == 3 { levels } else { levels.into_iter().flat_map(|level| [level; 3]).collect() };
     Ok(Pixels { width, height, rgb })
+}
+
+/// One slice of a volume `[d, h, w]`, whose slabs `[h, w]` come one by one.
+fn slice(
+    stream: &mut dyn Read,
+    source: Source,
+    (axes, numbers): ([usize; 3], Numbers),
+    rendering: &Rendering,
+) -> Result<Vec<f64>, Error> {
+    let cut = |error| source.damaged(format!("the array is cut short: {error}"));
+    let along = axis(rendering.plane);
+    let place = rendering.slice.place(axes[along]);
+    let place = place.ok_or_else(|| source.no_such(format!("{} has {} slices", rendering.plane, axes[along])))?;
+    let slab = axes[1] * axes[2] * numbers.size();
+    let (first, slabs) = if along == 0 { (place, 1) } else { (0, axes[0]) };
+    numbers::skip(stream, (first * slab) as u64).map_err(cut)?;
+    let mut values = Vec::new();
+    for _ in 0..slabs {
+        let slab = numbers.values(&numbers::take(stream, slab).map_err(cut)?);
+        match along {
+            0 => values.extend(slab),
+            1 => values.extend(&slab[place * axes[2]..(place + 1) * axes[2]]),
+            _ => values.extend(slab[place..].iter().step_by(axes[2])),
+        }
+    }
+    Ok(values)
 }
 
 /// The axis of a volume `[d, h, w]` that a plane cuts across.

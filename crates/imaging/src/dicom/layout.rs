@@ -146,11 +146,8 @@ fn check_size(rows: usize, columns: usize) -> Result<(), Fault> {
     } else {
         return Ok(());
     };
-    let tag = if rows <= columns || short == 0 && rows == 0 { tag::ROWS } else { tag::COLUMNS };
-    Err(Fault::new(
-        tag,
-        format!("and {} say {columns} x {rows}: {reason}", if tag == tag::ROWS { tag::COLUMNS } else { tag::ROWS }),
-    ))
+    let (shorter, other) = if rows <= columns { (tag::ROWS, tag::COLUMNS) } else { (tag::COLUMNS, tag::ROWS) };
+    Err(Fault::new(shorter, format!("and {other} say {columns} x {rows}: {reason}")))
 }
 
 /// Bytes of one frame.

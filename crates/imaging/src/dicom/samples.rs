@@ -135,7 +135,9 @@ fn mask(bits: u32) -> u32 {
 /// Checks that a compressed stream is the image that the data set describes.
 fn of_codec(layout: &Layout, decoded: codec::Decoded) -> Result<Samples, Fault> {
     let codec::Decoded { width, height, channels, bits, lossless, rgb, mut values } = decoded;
-    assert_eq!((width, height), (layout.columns, layout.rows), "a size that the codec has checked");
+    if (width, height) != (layout.columns, layout.rows) {
+        return Err(Fault::new(tag::PIXELS, format!("decodes to {width} x {height} pixels")));
+    }
     if channels != layout.samples {
         let reason = format!("is {}, and the compressed frame has {channels} components", layout.samples);
         return Err(Fault::new(tag::SAMPLES, reason));

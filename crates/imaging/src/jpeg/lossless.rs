@@ -5,12 +5,16 @@ use super::entropy::{self, Bits, Defect, Huffman};
 use crate::Error;
 use crate::codec::Decoded;
 
-/// The frame and scan headers of a lossless image.
+/// The frame header of a lossless image.
 struct Header {
     width: usize,
     height: usize,
     channels: usize,
     precision: u32,
+}
+
+/// How a scan is coded.
+struct Coding {
     /// 1 to 7 (T.81, table H.1).
     predictor: u8,
     point_transform: u32,
@@ -35,6 +39,7 @@ impl Decoder<'_> {
             return Err(self.source.unsupported("subsampled lossless components"));
         }
         let ids: Vec<u8> = components.chunks_exact(3).map(|component| component[0]).collect();
+        let header = Header { width, height, channels, precision };
         let mut values = vec![0u16; width * height * channels];
         let mut known = vec![false; channels];
         while let Some((marker, position)) = entropy::next_marker(self.bytes, self.position) {
@@ -49,32 +54,7 @@ impl Decoder<'_> {
             match marker {
                 0xc4 => self.huffman_tables(segment)?,
                 0xdd => self.restart_interval = self.word(segment, 0, "restart interval")?,
-                0xda => {
-                    let damaged = || self.source.damaged("a scan header is not one");
-                    let [count, rest @ ..] = segment else { return Err(damaged()) };
-                    let (selectors, rest) = rest.split_at_checked(2 * usize::from(*count)).ok_or_else(damaged)?;
-                    let &[predictor @ 1..=7, _, bits] = rest else { return Err(damaged()) };
-                    let mut parts = Vec::new();
-                    for &[id, tables] in selectors.as_chunks().0 {
-                        let channel = ids.iter().position(|&other| other == id).ok_or_else(damaged)?;
-                        let table = self.dc.get(usize::from(tables >> 4)).and_then(Option::as_ref);
-                        let missing = || self.source.damaged("a scan names a table that the file does not hold");
-                        if std::mem::replace(&mut known[channel], true) {
-                            return Err(damaged());
-                        }
-                        parts.push((channel, table.ok_or_else(missing)?));
-                    }
-                    let point_transform = u32::from(bits & 15);
-                    if parts.is_empty() || point_transform >= precision {
-                        return Err(damaged());
-                    }
-                    let restart_interval = self.restart_interval;
-                    let header =
-                        Header { width, height, channels, precision, predictor, point_transform, restart_interval };
-                    let mut bits = Bits::new(self.bytes, self.position);
-                    scan(&mut bits, &header, &parts, &mut values).map_err(|defect| self.source.damaged(defect))?;
-                    self.position = bits.position();
-                }
+                0xda => self.lossless_scan(segment, (&header, &ids), &mut known, &mut values)?,
                 _ => {}
             }
             if known.iter().all(|&known| known) {
@@ -84,11 +64,51 @@ impl Decoder<'_> {
         }
         Err(self.source.damaged("the data end inside the image"))
     }
+
+    /// Decodes a scan whose header is `segment` into `values`.
+    fn lossless_scan(
+        &mut self,
+        segment: &[u8],
+        (header, ids): (&Header, &[u8]),
+        known: &mut [bool],
+        values: &mut [u16],
+    ) -> Result<(), Error> {
+        let damaged = || self.source.damaged("a scan header is not one");
+        let [count, rest @ ..] = segment else { return Err(damaged()) };
+        let (selectors, rest) = rest.split_at_checked(2 * usize::from(*count)).ok_or_else(damaged)?;
+        let &[predictor @ 1..=7, _, transform] = rest else { return Err(damaged()) };
+        let mut parts = Vec::new();
+        for &[id, tables] in selectors.as_chunks().0 {
+            let channel = ids.iter().position(|&other| other == id).ok_or_else(damaged)?;
+            let table = self.dc.get(usize::from(tables >> 4)).and_then(Option::as_ref);
+            let missing = || self.source.damaged("a scan names a table that the file does not hold");
+            if std::mem::replace(&mut known[channel], true) {
+                return Err(damaged());
+            }
+            parts.push((channel, table.ok_or_else(missing)?));
+        }
+        let point_transform = u32::from(transform & 15);
+        if parts.is_empty() || point_transform >= header.precision {
+            return Err(damaged());
+        }
+        let coding = Coding { predictor, point_transform, restart_interval: self.restart_interval };
+        let mut bits = Bits::new(self.bytes, self.position);
+        scan(&mut bits, header, &coding, &parts, values).map_err(|defect| self.source.damaged(defect))?;
+        self.position = bits.position();
+        Ok(())
+    }
 }
 
 /// Samples of the scan's components, `(channel, table)`, into `values`, `[height, width, channels]`.
-fn scan(bits: &mut Bits, header: &Header, parts: &[(usize, &Huffman)], values: &mut [u16]) -> Result<(), Defect> {
-    let &Header { width, height, channels, precision, predictor, point_transform, restart_interval } = header;
+fn scan(
+    bits: &mut Bits,
+    header: &Header,
+    coding: &Coding,
+    parts: &[(usize, &Huffman)],
+    values: &mut [u16],
+) -> Result<(), Defect> {
+    let &Header { width, height, channels, precision } = header;
+    let &Coding { predictor, point_transform, restart_interval } = coding;
     let origin = 1i32 << (precision - point_transform - 1);
     // The row in which the interval began is predicted from the left alone (H.1.1).
     let mut first_row = 0;
