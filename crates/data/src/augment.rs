@@ -231,7 +231,15 @@ mod tests {
 
     fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
         let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-        Preprocess { size, crop_mode, crop_pct: 1.0, interpolation: Interpolation::Bicubic, mean, std }
+        Preprocess {
+            size,
+            crop_mode,
+            crop_pct: 1.0,
+            interpolation: Interpolation::Bicubic,
+            mean,
+            std,
+            rendering: Default::default(),
+        }
     }
 
     /// Every pixel different from its neighbours.

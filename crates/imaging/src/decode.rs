@@ -5,7 +5,10 @@ use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::{Error, Pixels, jpeg};
+use melo_vit::Rendering;
+
+use crate::reference::{self, Fragment};
+use crate::{Error, Pixels, dicom, jpeg, nifti, numpy};
 
 /// Most pixels that an image may claim: 200 million, several times the largest radiograph.
 pub const MAX_PIXELS: u64 = 200_000_000;
@@ -17,47 +20,88 @@ pub const MAX_ASPECT: u64 = 100;
 /// Most bytes that a decoder may hold: 200 million pixels of 16-bit RGBA, and room to work.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// Reads an image file: PNG, JPEG, TIFF (its first page) or BMP, told apart by content, never by extension.
+/// Reads an image file: PNG, JPEG, TIFF (its first page), BMP, DICOM, NIfTI-1, `.npy` or `.npz`, told apart by
+/// content, never by extension. Files of several images give what the default [`Rendering`] names.
+///
+/// A path may name one image of a file: `scan.dcm#frame=3` (1 the first), `vol.nii.gz#slice=axial:40`,
+/// `chest.npz#test_images:17` (0 the first). A file whose own name holds a `#` is read as it is.
 ///
 /// See [`decode`] for what is made of the samples.
 ///
 /// # Errors
 /// [`Error::Read`] if there is no such file, it is a directory, or it may not be read; else those of [`decode`].
 pub fn read(path: &Path) -> Result<Pixels, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-    decode(&bytes, path)
+    read_with(path, &Rendering::default())
 }
 
-/// Decodes an image held in memory; `name` serves only the errors.
+/// [`read`], with the frame, slice and window that `rendering` names; the path's own fragment wins.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_with(path: &Path, rendering: &Rendering) -> Result<Pixels, Error> {
+    let file = reference::file_of(path);
+    let bytes = std::fs::read(&file).map_err(|source| Error::Read { path: path.into(), source })?;
+    let fragment = if file == path { Fragment::default() } else { reference::split(path).1 };
+    decode_fragment(&bytes, path, &fragment, rendering)
+}
+
+/// Decodes an image held in memory; `name` serves only the errors, and its fragment to name an image of several.
 ///
 /// - Grey becomes three equal channels, a palette its colours; alpha is dropped, as Pillow's `convert("RGB")` does.
 /// - 16-bit samples are scaled, `round(sample · 255 / 65535)`. Pillow instead *clips* 16-bit grey at 255, which turns
 ///   almost every radiograph white: bring such files to 8 bits before comparing with Pillow.
+/// - DICOM, NIfTI and arrays: see [`mod@dicom`] and [`Rendering`].
 /// - EXIF orientation is not applied, as in Pillow and timm.
 ///
 /// # Errors
 /// Every defect of the bytes is one of [`Error`]'s variants, among them a JPEG whose last rows are missing,
 /// which many decoders fill with grey.
 pub fn decode(bytes: &[u8], name: &Path) -> Result<Pixels, Error> {
+    decode_with(bytes, name, &Rendering::default())
+}
+
+/// [`decode`], with the frame, slice and window that `rendering` names; the name's own fragment wins.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_with(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result<Pixels, Error> {
+    decode_fragment(bytes, name, &reference::split(name).1, rendering)
+}
+
+fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &Rendering) -> Result<Pixels, Error> {
+    let rendering = || fragment.applied(rendering);
     match bytes {
         [] => Err(Error::Empty { path: name.into() }),
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source { name, format: "JPEG" }),
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source::file(name, "JPEG")),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
-            decode_with(ImageFormat::Png, bytes, Source { name, format: "PNG" })
+            decode_image(ImageFormat::Png, bytes, Source::file(name, "PNG"))
         }
+        // Before TIFF: the preamble of a file for both may hold a TIFF header (PS3.10, section 7.1).
+        _ if bytes.get(128..132) == Some(b"DICM") => dicom::render(bytes, name, &rendering()),
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
-            decode_with(ImageFormat::Tiff, bytes, Source { name, format: "TIFF" })
+            decode_image(ImageFormat::Tiff, bytes, Source::file(name, "TIFF"))
         }
         [b'B', b'M', ..] => {
-            let source = Source { name, format: "BMP" };
+            let source = Source::file(name, "BMP");
             // Checked here because the decoder calls a width of zero "too large".
             if let Some(&[w0, w1, w2, w3, h0, h1, h2, h3]) = bytes.get(18..26).filter(|_| bytes[14] >= 40) {
                 let (width, height) = (i32::from_le_bytes([w0, w1, w2, w3]), i32::from_le_bytes([h0, h1, h2, h3]));
                 // A negative height is that of an image stored from the top.
                 source.check_size(width.max(0) as u64, height.unsigned_abs().into())?;
             }
-            decode_with(ImageFormat::Bmp, bytes, source)
+            decode_image(ImageFormat::Bmp, bytes, source)
         }
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+            numpy::from_archive(bytes, Source::file(name, "npz"), &fragment.place, &rendering())
+        }
+        _ if bytes.starts_with(numpy::MAGIC) => {
+            numpy::from_array(bytes, Source::file(name, "npy"), &fragment.place, &rendering())
+        }
+        // Before DICOM: a NIfTI file of the size 8 would look like its implicit little endian.
+        _ if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) => {
+            nifti::slice(bytes, Source::file(name, "NIfTI"), &rendering())
+        }
+        _ if dicom::is_dicom(bytes) => dicom::render(bytes, name, &rendering()),
         _ => {
             let first = &bytes[..bytes.len().min(8)];
             Err(Error::NotAnImage { path: name.into(), found: format!("{first:02x?} (\"{}\")", first.escape_ascii()) })
@@ -68,11 +112,17 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<Pixels, Error> {
 /// A file being decoded, for its errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
-    name: &'a Path,
-    format: &'static str,
+    pub(crate) name: &'a Path,
+    pub(crate) format: &'static str,
+    /// Width and height that a file around the image states; nothing else is accepted.
+    pub(crate) expected: Option<(u64, u64)>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn file(name: &'a Path, format: &'static str) -> Self {
+        Self { name, format, expected: None }
+    }
+
     pub(crate) fn damaged(self, reason: impl ToString) -> Error {
         Error::Damaged { path: self.name.into(), format: self.format, reason: reason.to_string() }
     }
@@ -81,9 +131,19 @@ impl Source<'_> {
         Error::Unsupported { path: self.name.into(), format: self.format, found: found.to_string() }
     }
 
+    /// What was asked for is not in the file.
+    pub(crate) fn no_such(self, reason: impl ToString) -> Error {
+        Error::NoSuchImage { path: self.name.into(), format: self.format, reason: reason.to_string() }
+    }
+
     /// Refuses a claimed size that is nothing, too much, or too long.
     pub(crate) fn check_size(self, width: u64, height: u64) -> Result<(), Error> {
         let path = self.name.into();
+        if let Some((columns, rows)) = self.expected.filter(|&expected| expected != (width, height)) {
+            return Err(
+                self.damaged(format!("the image is {width} x {height}, Columns and Rows say {columns} x {rows}"))
+            );
+        }
         if width == 0 || height == 0 {
             Err(Error::NoPixels { path, width, height })
         } else if width.saturating_mul(height) > MAX_PIXELS {
@@ -97,7 +157,7 @@ impl Source<'_> {
 }
 
 /// Decodes what the `image` crate does as Pillow does: the lossless formats.
-fn decode_with(format: ImageFormat, bytes: &[u8], source: Source) -> Result<Pixels, Error> {
+fn decode_image(format: ImageFormat, bytes: &[u8], source: Source) -> Result<Pixels, Error> {
     let broken = |error: ImageError| match error {
         ImageError::Unsupported(error) => source.unsupported(error),
         error => source.damaged(error),

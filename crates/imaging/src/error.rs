@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::decode::{MAX_ASPECT, MAX_PIXELS};
+use crate::dicom::Tag;
 
 /// Why a file gave no pixels, or pixels gave no file. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The first bytes are those of no supported format.
-    #[error("{}: not an image: expected PNG, JPEG, TIFF or BMP, first bytes are {found}", path.display())]
+    #[error("{}: not an image: expected PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 or NumPy, first bytes are {found}", path.display())]
     NotAnImage {
         /// The file.
         path: PathBuf,
@@ -35,7 +36,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// `"PNG"`, `"JPEG"`, `"TIFF"` or `"BMP"`.
+        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"NIfTI"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What the decoder found.
         reason: String,
@@ -45,10 +46,38 @@ pub enum Error {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// `"PNG"`, `"JPEG"`, `"TIFF"` or `"BMP"`.
+        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"NIfTI"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What was found, and what would be read.
         found: String,
+    },
+    /// A DICOM attribute is missing, damaged, or of a kind that is not read.
+    #[error("{}: {attribute} {reason}", path.display())]
+    Attribute {
+        /// The file.
+        path: PathBuf,
+        /// The attribute.
+        attribute: Tag,
+        /// What of it, as the rest of a sentence.
+        reason: String,
+    },
+    /// A DICOM attribute was asked for by a name that is none.
+    #[error("{}: `{attribute}` is no attribute: expected a keyword such as PatientSex, or a tag such as 00100040", path.display())]
+    UnknownAttribute {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        attribute: String,
+    },
+    /// A valid file that does not hold the image, or the window, that was asked for.
+    #[error("{}: {format}: {reason}", path.display())]
+    NoSuchImage {
+        /// The file.
+        path: PathBuf,
+        /// `"NIfTI"`, `"npy"` or `"npz"`.
+        format: &'static str,
+        /// What was asked for, and what there is.
+        reason: String,
     },
     /// No column or no row.
     #[error("{}: expected at least one pixel, the header says {width} x {height}", path.display())]

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! read / decode     bytes              -> Pixels                     (error on anything odd)
+//! read_with         bytes, Rendering   -> Pixels                     (of DICOM, NIfTI and NumPy: which image, which window)
+//! dicom             bytes              -> header values, frames, series
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
@@ -11,24 +13,34 @@
 //! The numbers are those of timm's `transforms_imagenet_eval` over Pillow, so that weights trained in Python
 //! see the pixels that they were trained on.
 
+mod codec;
 mod decode;
+pub mod dicom;
 mod error;
 pub mod heatmap;
 mod jpeg;
+mod jpeg2000;
+mod jpeg_ls;
+mod levels;
+mod nifti;
+mod numbers;
+mod numpy;
 mod png;
 mod preprocess;
+mod reference;
 mod resize;
 
 use std::path::Path;
 
-pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, read};
+pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, decode_with, read, read_with};
 pub use error::Error;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
+pub use reference::file_of;
 pub use resize::resize;
 
 /// Extensions of image files, in lower case: for finding images in folders. Decoding goes by content.
-pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
+pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "dicom"];
 
 /// True when the name ends in one of [`EXTENSIONS`], in any case.
 pub fn has_image_extension(path: &Path) -> bool {

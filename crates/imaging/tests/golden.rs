@@ -64,6 +64,7 @@ fn every_transform_is_that_of_timm() {
             interpolation: interpolation(&case[5]),
             mean,
             std,
+            rendering: Default::default(),
         };
         let pixels = pattern(case[0].parse().unwrap(), case[1].parse().unwrap());
         let values = prepare(&pixels, &spec);
@@ -90,6 +91,7 @@ fn normalise_is_the_crop_of_a_square_that_needs_none() {
         interpolation: Interpolation::Bicubic,
         mean: [0.1, 0.2, 0.3],
         std: [0.4, 0.5, 0.6],
+        rendering: Default::default(),
     };
     let square = pattern(9, 9);
     let mut values = vec![f32::NAN; 3 * 81];

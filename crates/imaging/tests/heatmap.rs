@@ -16,7 +16,15 @@ const HOTTEST: [u8; 3] = [253, 231, 37];
 
 fn spec(crop_mode: CropMode, crop_pct: f64) -> Preprocess {
     let interpolation = Interpolation::Bicubic;
-    Preprocess { size: SIZE, crop_mode, crop_pct, interpolation, mean: [0.0; 3], std: [1.0; 3] }
+    Preprocess {
+        size: SIZE,
+        crop_mode,
+        crop_pct,
+        interpolation,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        rendering: Default::default(),
+    }
 }
 
 fn plain(width: usize, height: usize, level: u8) -> Pixels {

@@ -1,7 +1,9 @@
 //! Architecture and preprocessing from the JSON files of a Hugging Face model: `config.json`, `preprocessor_config.json`.
 
 use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT};
-use melo_vit::{Activation, CropMode, Description, Error, Interpolation, Pool, PositionFilter, Preprocess, VitConfig};
+use melo_vit::{
+    Activation, CropMode, Description, Error, Interpolation, Pool, PositionFilter, Preprocess, Rendering, VitConfig,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -217,6 +219,7 @@ fn preprocess(path: &Path) -> Result<Preprocess, Error> {
         interpolation,
         mean: processor.image_mean.ok_or_else(|| wrong("`image_mean` is missing".into()))?,
         std: processor.image_std.ok_or_else(|| wrong("`image_std` is missing".into()))?,
+        rendering: Rendering::default(),
     };
     // The quotient may round up, and the side that it stands for is rounded down.
     while preprocess.resize_side() < resized {

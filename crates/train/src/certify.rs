@@ -145,6 +145,7 @@ mod tests {
             interpolation: Interpolation::Bicubic,
             mean: [0.5; 3],
             std: [0.5; 3],
+            rendering: Default::default(),
         };
         let backbone = BackboneReference { digest: String::new(), name: "tiny".into() };
         TaskCard::new("task".into(), kind, vec!["a".into(), "b".into()], preprocess, backbone)

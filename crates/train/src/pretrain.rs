@@ -96,6 +96,7 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
         interpolation: Interpolation::Bicubic,
         mean: [0.5; 3],
         std: [0.5; 3],
+        rendering: Default::default(),
     };
     (config, preprocess)
 }

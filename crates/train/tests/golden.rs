@@ -131,6 +131,7 @@ impl Golden {
             interpolation: Interpolation::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
+            rendering: Default::default(),
         };
         let checkpoint = Checkpoint { name: case.to_owned(), config, preprocess, weights, classifier: None };
         Golden { header, shapes, file, checkpoint, adapter, head, images, truth }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::preprocess::{CropMode, Interpolation, Preprocess};
+use crate::rendering::Rendering;
 use melo_kernels::Gelu;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -411,6 +412,7 @@ impl ModelDescription {
             interpolation,
             mean: cfg.mean.ok_or("`pretrained_cfg.mean` is missing")?,
             std: cfg.std.ok_or("`pretrained_cfg.std` is missing")?,
+            rendering: Rendering::default(),
         })
     }
 }

@@ -19,6 +19,7 @@ mod image;
 mod plugin;
 mod positions;
 mod preprocess;
+pub mod rendering;
 mod tensor_file;
 mod walk;
 mod weights;
@@ -38,6 +39,7 @@ pub use melo_kernels::MappedFile;
 pub use melo_kernels::{Isa, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
+pub use rendering::Rendering;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+use crate::Rendering;
+
 /// Resampling filter, both antialiased when shrinking, as Pillow's `Image.resize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,6 +47,9 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Per-channel standard deviation divided by.
     pub std: [f32; 3],
+    /// How a file of more than one 8-bit image becomes one; left out where it is the default.
+    #[serde(default, skip_serializing_if = "Rendering::is_default")]
+    pub rendering: Rendering,
 }
 
 impl Preprocess {
@@ -77,13 +82,13 @@ impl Preprocess {
         if !std.iter().all(|s| s.is_finite() && *s > 0.0) {
             return Err(format!("preprocess: std {std:?} is not positive"));
         }
-        Ok(())
+        self.rendering.check().map_err(|reason| format!("preprocess: {reason}"))
     }
 }
 
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std } = self;
+        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std, rendering } = self;
         let crop = match crop_mode {
             CropMode::Center => "center",
             CropMode::Squash => "squash",
@@ -93,7 +98,8 @@ impl fmt::Display for Preprocess {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
         };
-        write!(f, "{size} px, {crop} crop of {crop_pct:.3}, {filter}, mean {mean:?}, std {std:?}")
+        write!(f, "{size} px, {crop} crop of {crop_pct:.3}, {filter}, mean {mean:?}, std {std:?}")?;
+        if rendering.is_default() { Ok(()) } else { write!(f, ", {rendering}") }
     }
 }
 
@@ -110,6 +116,7 @@ mod tests {
             interpolation: Interpolation::Bicubic,
             mean: [0.5; 3],
             std: [0.5; 3],
+            rendering: Rendering::default(),
         };
         assert_eq!(spec.resize_side(), 248);
         spec.crop_pct = 0.875;

@@ -14,7 +14,15 @@ const SIZE: usize = 32;
 
 fn spec(crop_mode: CropMode) -> Preprocess {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Preprocess { size: SIZE, crop_mode, crop_pct: 0.9, interpolation: Interpolation::Bicubic, mean, std }
+    Preprocess {
+        size: SIZE,
+        crop_mode,
+        crop_pct: 0.9,
+        interpolation: Interpolation::Bicubic,
+        mean,
+        std,
+        rendering: Default::default(),
+    }
 }
 
 /// Six images of different shapes.

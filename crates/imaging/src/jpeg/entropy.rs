@@ -195,6 +195,15 @@ pub(super) struct Carry {
     end_of_band_run: u32,
 }
 
+/// The difference of a lossless sample from its prediction (T.81, H.1.2.2).
+pub(super) fn difference(bits: &mut Bits, table: &Huffman) -> Result<i32, Defect> {
+    match u32::from(table.symbol(bits)?) {
+        16 => Ok(1 << 15),
+        size @ 0..16 => bits.take_signed(size),
+        _ => Err(Defect::UnknownCode),
+    }
+}
+
 /// All of a block of a sequential image (T.81, F.2.2).
 pub(super) fn sequential(
     bits: &mut Bits,

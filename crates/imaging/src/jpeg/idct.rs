@@ -2,7 +2,7 @@
 //!
 //! Loeffler, Ligtenberg and Moschytz, "Practical fast 1-D DCT algorithms with 11 multiplications" (ICASSP 1989):
 //! columns first, kept at two extra bits, then rows. The rounding after each pass is what makes the result that of
-//! libjpeg-turbo to the bit.
+//! libjpeg-turbo to the bit. Of 12-bit samples one bit less is kept between the passes, as in `jidctint.c`.
 
 use std::num::Wrapping;
 
@@ -14,7 +14,9 @@ type Number = Wrapping<i32>;
 /// Bits after the binary point of the multipliers below.
 const FRACTION_BITS: usize = 13;
 /// Extra bits kept between the passes.
-const PASS_BITS: usize = 2;
+fn pass_bits(precision: u32) -> usize {
+    if precision > 8 { 1 } else { 2 }
+}
 
 /// Multipliers of the paper's figure 1, times 2^13, rounded.
 const F_0_298631336: Number = Wrapping(2446);
@@ -31,26 +33,34 @@ const F_2_562915447: Number = Wrapping(20995);
 const F_3_072711026: Number = Wrapping(25172);
 
 /// Writes the 8 × 8 samples of `block` times `quantisation` (both in natural order) to `out`, whose rows are
-/// `stride` apart.
-pub(super) fn inverse(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-    let value = |at: usize| Wrapping(i32::from(block[at].wrapping_mul(quantisation[at] as i16)));
+/// `stride` apart; a sample has `precision` bits.
+pub(super) fn inverse(block: &Block, quantisation: &[u16; 64], precision: u32, out: &mut [u16], stride: usize) {
+    let value = |at: usize| {
+        // libjpeg's multipliers are short for 8-bit samples, int for 12-bit ones.
+        if precision > 8 {
+            Wrapping(i32::from(block[at])) * Wrapping(i32::from(quantisation[at]))
+        } else {
+            Wrapping(i32::from(block[at].wrapping_mul(quantisation[at] as i16)))
+        }
+    };
     if block[1..].iter().all(|&coefficient| coefficient == 0) {
-        let sample = to_sample((value(0) + Wrapping(4)) >> 3);
+        let sample = to_sample((value(0) + Wrapping(4)) >> 3, precision);
         for row in out.chunks_mut(stride).take(8) {
             row[..8].fill(sample);
         }
         return;
     }
+    let extra = pass_bits(precision);
     let mut columns = [Wrapping(0); 64];
     for column in 0..8 {
         let input = std::array::from_fn(|row| value(row * 8 + column));
         for (row, sum) in transform(input).into_iter().enumerate() {
-            columns[row * 8 + column] = descale(sum, FRACTION_BITS - PASS_BITS);
+            columns[row * 8 + column] = descale(sum, FRACTION_BITS - extra);
         }
     }
     for (input, row) in columns.as_chunks().0.iter().zip(out.chunks_mut(stride)) {
         for (sample, sum) in row.iter_mut().zip(transform(*input)) {
-            *sample = to_sample(descale(sum, FRACTION_BITS + PASS_BITS + 3));
+            *sample = to_sample(descale(sum, FRACTION_BITS + extra + 3), precision);
         }
     }
 }
@@ -60,9 +70,9 @@ fn descale(value: Number, bits: usize) -> Number {
     (value + Wrapping(1 << (bits - 1))) >> bits
 }
 
-/// Samples are stored about 128.
-fn to_sample(value: Number) -> u8 {
-    (value + Wrapping(128)).0.clamp(0, 255) as u8
+/// Samples are stored about half of their range.
+fn to_sample(value: Number, precision: u32) -> u16 {
+    (value + Wrapping(1 << (precision - 1))).0.clamp(0, (1 << precision) - 1) as u16
 }
 
 /// One-dimensional transform of 8 values, times `2^FRACTION_BITS · sqrt(8)`.

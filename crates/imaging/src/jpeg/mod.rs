@@ -1,14 +1,19 @@
-//! JPEG (ITU-T T.81): baseline, extended and progressive Huffman-coded images of 8 bits, bit-equal to libjpeg-turbo.
+//! JPEG (ITU-T T.81): baseline, extended and progressive Huffman-coded images of 8 bits, bit-equal to libjpeg-turbo;
+//! of DICOM files also those of 12 bits, and lossless ones.
 //!
 //! Why this is written here: `docs/decisions/0002-jpeg.md`.
 
 mod entropy;
 mod idct;
+mod lossless;
+mod render;
 mod upsample;
 
+use crate::codec::Decoded;
 use crate::{Error, Pixels, decode::Source};
 use entropy::{Band, Bits, Block, Carry, Huffman, ZIGZAG};
-use upsample::{Colour, Plane};
+use render::{planes, render};
+use upsample::Colour;
 
 /// More scans than any encoder writes; each costs a walk over the whole image for a few bytes of file.
 const MAX_SCANS: usize = 200;
@@ -18,24 +23,55 @@ const UNKNOWN: u8 = u8::MAX;
 
 /// Decodes `bytes`; every coefficient must be there, an end-of-image marker need not.
 pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Pixels, Error> {
-    let mut decoder = Decoder {
-        source,
-        bytes,
-        position: 0,
-        quantisation: [None; 4],
-        dc: [const { None }; 4],
-        ac: [const { None }; 4],
-        restart_interval: 0,
-        jfif: false,
-        adobe_transform: None,
+    let mut decoder = Decoder::new(bytes, source, false);
+    let Content::Blocks(frame) = decoder.read()? else {
+        return Err(source.unsupported("lossless coding"));
     };
-    let frame = decoder.read()?;
     let colour = decoder.colour(&frame);
     Ok(render(frame, colour))
 }
 
+/// Decodes a frame of a DICOM file: 8-bit colour to RGB, anything else to its samples.
+///
+/// `ycc` says that three components without a word of their own on colour are luma and chroma.
+pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<Decoded, Error> {
+    let mut decoder = Decoder::new(bytes, source, true);
+    let frame = match decoder.read()? {
+        Content::Samples(decoded) => return Ok(decoded),
+        Content::Blocks(frame) => frame,
+    };
+    let (width, height, bits) = (frame.width, frame.height, frame.precision);
+    let channels = frame.components.len();
+    if bits == 8 && channels == 3 {
+        let stated = decoder.jfif || decoder.adobe_transform.is_some();
+        let colour = if stated || ycc { decoder.colour(&frame) } else { Colour::Rgb };
+        let values = render(frame, colour).rgb.into_iter().map(u32::from).collect();
+        return Ok(Decoded { width, height, channels, bits, lossless: false, rgb: true, values });
+    }
+    let planes = planes(frame);
+    let mut values = vec![0; width * height * channels];
+    for (channel, plane) in planes.iter().enumerate() {
+        let mut row = vec![0; plane.columns * plane.across];
+        for (y, out) in values.chunks_exact_mut(width * channels).enumerate() {
+            plane.upsample(y, &mut row);
+            out[channel..].iter_mut().step_by(channels).zip(&row).for_each(|(out, &sample)| *out = sample.into());
+        }
+    }
+    Ok(Decoded { width, height, channels, bits, lossless: false, rgb: false, values })
+}
+
+/// What a stream holds.
+enum Content {
+    /// Coefficients.
+    Blocks(Frame),
+    /// Lossless samples.
+    Samples(Decoded),
+}
+
 struct Decoder<'a> {
     source: Source<'a>,
+    /// True for what only DICOM files hold: 12-bit samples, lossless coding.
+    medical: bool,
     bytes: &'a [u8],
     position: usize,
     /// In natural order.
@@ -51,6 +87,8 @@ struct Decoder<'a> {
 /// The image as its header describes it, and what the scans have brought so far.
 struct Frame {
     progressive: bool,
+    /// Bits of a sample, 8 or 12.
+    precision: u32,
     width: usize,
     height: usize,
     mcus_wide: usize,
@@ -85,8 +123,23 @@ struct Part<'t> {
 }
 
 impl<'a> Decoder<'a> {
+    fn new(bytes: &'a [u8], source: Source<'a>, medical: bool) -> Self {
+        Self {
+            source,
+            medical,
+            bytes,
+            position: 0,
+            quantisation: [None; 4],
+            dc: [const { None }; 4],
+            ac: [const { None }; 4],
+            restart_interval: 0,
+            jfif: false,
+            adobe_transform: None,
+        }
+    }
+
     /// Reads markers until every coefficient is known.
-    fn read(&mut self) -> Result<Frame, Error> {
+    fn read(&mut self) -> Result<Content, Error> {
         let mut frame = None;
         let mut scans = 0;
         while let Some((marker, position)) = entropy::next_marker(self.bytes, self.position) {
@@ -114,6 +167,7 @@ impl<'a> Decoder<'a> {
                     }
                     self.scan(segment, frame)?;
                 }
+                0xc3 if self.medical && frame.is_none() => return self.lossless(segment).map(Content::Samples),
                 0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => {
                     let found = format!("process {marker:02X}; baseline, extended and progressive Huffman coding are");
                     return Err(self.source.unsupported(found));
@@ -121,7 +175,7 @@ impl<'a> Decoder<'a> {
                 _ => {}
             }
             if let Some(frame) = frame.take_if(|frame| frame.is_complete()) {
-                return Ok(frame);
+                return Ok(Content::Blocks(frame));
             }
         }
         Err(self.source.damaged(if frame.is_none() { "no frame header" } else { "the data end inside the image" }))
@@ -191,7 +245,7 @@ impl<'a> Decoder<'a> {
         };
         let height = self.word(segment, 1, "height")?;
         let width = self.word(segment, 3, "width")?;
-        if bits != 8 {
+        if bits != 8 && !(bits == 12 && self.medical) {
             return Err(self.source.unsupported(format!("{bits}-bit samples; 8-bit samples are")));
         }
         self.source.check_size(width as u64, height as u64)?;
@@ -234,7 +288,7 @@ impl<'a> Decoder<'a> {
                 known: [UNKNOWN; 64],
             });
         }
-        Ok(Frame { progressive, width, height, mcus_wide, mcus_high, components })
+        Ok(Frame { progressive, precision: bits.into(), width, height, mcus_wide, mcus_high, components })
     }
 
     fn scan(&mut self, segment: &[u8], frame: &mut Frame) -> Result<(), Error> {
@@ -356,46 +410,6 @@ impl Part<'_> {
             (true, _, 0, _, Some(ac)) => entropy::ac_first(bits, ac, band, carry, block),
             (true, _, _, _, Some(ac)) => entropy::ac_refine(bits, ac, band, carry, block),
             _ => unreachable!("the scan header was checked for its tables"),
-        }
-    }
-}
-
-/// Coefficients to pixels.
-fn render(frame: Frame, colour: Colour) -> Pixels {
-    let Frame { width, height, components, .. } = frame;
-    let (across, down) = components
-        .iter()
-        .fold((1, 1), |(across, down), component| (component.across.max(across), component.down.max(down)));
-    let planes: Vec<Plane> = components.into_iter().map(|component| component.into_plane(across, down)).collect();
-    let mut rows: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.columns * plane.across]).collect();
-    let mut rgb = vec![0; width * height * 3];
-    for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
-        for (plane, row) in planes.iter().zip(&mut rows) {
-            plane.upsample(y, row);
-        }
-        upsample::convert(colour, &rows, out);
-    }
-    Pixels { width, height, rgb }
-}
-
-impl Component {
-    /// Samples, given the largest number of blocks per MCU across and down.
-    fn into_plane(self, across: usize, down: usize) -> Plane {
-        let quantisation = self.quantisation.expect("every component was in a scan");
-        let stride = self.blocks_wide * 8;
-        let mut samples = vec![0; stride * self.blocks_high * 8];
-        for (blocks, rows) in self.blocks.chunks_exact(self.blocks_wide).zip(samples.chunks_exact_mut(stride * 8)) {
-            for (x, block) in blocks.iter().enumerate() {
-                idct::inverse(block, &quantisation, &mut rows[x * 8..], stride);
-            }
-        }
-        Plane {
-            samples,
-            stride,
-            columns: self.columns,
-            rows: self.rows,
-            across: across / self.across,
-            down: down / self.down,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Components to rows of RGB: chroma upsampling and colour conversion, in the integer arithmetic of libjpeg-turbo.
 
-/// Samples of one component.
+/// Samples of one component, of at most 12 bits: sums of sixteen fit in 16.
 pub(super) struct Plane {
     /// Rows, `stride` apart.
-    pub(super) samples: Vec<u8>,
+    pub(super) samples: Vec<u16>,
     pub(super) stride: usize,
     /// Columns and rows that belong to the image; the rest fills up blocks.
     pub(super) columns: usize,
@@ -14,7 +14,7 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    fn row(&self, y: usize) -> &[u8] {
+    fn row(&self, y: usize) -> &[u16] {
         &self.samples[y * self.stride..][..self.columns]
     }
 
@@ -23,7 +23,7 @@ impl Plane {
     /// A factor of 2 is interpolated by a triangle filter, 3/4 of the nearer and 1/4 of the farther sample
     /// (libjpeg's "fancy upsampling"); any other factor, and a component of at most two columns, is repeated.
     /// Rounding alternates between up and down, as there.
-    pub(super) fn upsample(&self, y: usize, out: &mut [u8]) {
+    pub(super) fn upsample(&self, y: usize, out: &mut [u16]) {
         let near = self.row(y / self.down);
         // The neighbour of a first or last row is that row itself.
         let (upper, lower) = ((y / 2).saturating_sub(1), (y / 2 + 1).min(self.rows - 1));
@@ -31,16 +31,16 @@ impl Plane {
         match (self.across, self.down) {
             (1, 1) => out.copy_from_slice(near),
             (2, 1) if self.columns > 2 => {
-                widen(near.iter().map(|&sample| u16::from(sample)), out, [1, 2], 2);
+                widen(near.iter().copied(), out, [1, 2], 2);
             }
             (1, 2) => {
                 let half = 1 + y as u16 % 2;
                 for ((out, &near), &far) in out.iter_mut().zip(near).zip(far()) {
-                    *out = ((3 * u16::from(near) + u16::from(far) + half) >> 2) as u8;
+                    *out = (3 * near + far + half) >> 2;
                 }
             }
             (2, 2) if self.columns > 2 => {
-                let sums = near.iter().zip(far()).map(|(&near, &far)| 3 * u16::from(near) + u16::from(far));
+                let sums = near.iter().zip(far()).map(|(&near, &far)| 3 * near + far);
                 widen(sums, out, [8, 7], 4);
             }
             (across, _) => {
@@ -54,14 +54,14 @@ impl Plane {
 
 /// Two outputs for each input, 3/4 of it and 1/4 of the left or right neighbour, the ends being their own neighbours;
 /// `rounding` of the left and the right output is added before `shift` drops the fraction.
-fn widen(mut values: impl Iterator<Item = u16>, out: &mut [u8], rounding: [u16; 2], shift: u32) {
+fn widen(mut values: impl Iterator<Item = u16>, out: &mut [u16], rounding: [u16; 2], shift: u32) {
     let Some(mut this) = values.next() else { return };
     let mut last = this;
     for pair in out.chunks_exact_mut(2) {
         let next = values.next();
         let right = next.unwrap_or(this);
-        pair[0] = ((3 * this + last + rounding[0]) >> shift) as u8;
-        pair[1] = ((3 * this + right + rounding[1]) >> shift) as u8;
+        pair[0] = (3 * this + last + rounding[0]) >> shift;
+        pair[1] = (3 * this + right + rounding[1]) >> shift;
         (last, this) = (this, right);
     }
 }
@@ -75,17 +75,17 @@ pub(super) enum Colour {
     YCbCr,
 }
 
-/// Writes one row of RGB; `rows` holds a row of each component.
-pub(super) fn convert(colour: Colour, rows: &[Vec<u8>], out: &mut [u8]) {
+/// Writes one row of 8-bit RGB; `rows` holds a row of each component.
+pub(super) fn convert(colour: Colour, rows: &[Vec<u16>], out: &mut [u8]) {
     match (colour, rows) {
         (Colour::Grey, [grey, ..]) => {
             for (pixel, &grey) in out.chunks_exact_mut(3).zip(grey) {
-                pixel.fill(grey);
+                pixel.fill(grey as u8);
             }
         }
         (Colour::Rgb, [red, green, blue, ..]) => {
             for (((pixel, &red), &green), &blue) in out.chunks_exact_mut(3).zip(red).zip(green).zip(blue) {
-                pixel.copy_from_slice(&[red, green, blue]);
+                pixel.copy_from_slice(&[red as u8, green as u8, blue as u8]);
             }
         }
         (Colour::YCbCr, [y, cb, cr, ..]) => {
@@ -98,7 +98,7 @@ pub(super) fn convert(colour: Colour, rows: &[Vec<u8>], out: &mut [u8]) {
 }
 
 /// JFIF 1.02: `R = Y + 1.402 Cr`, `G = Y - 0.34414 Cb - 0.71414 Cr`, `B = Y + 1.772 Cb`, times 2^16, rounded.
-fn to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+fn to_rgb(y: u16, cb: u16, cr: u16) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let red = y + ((91881 * cr + HALF) >> 16);

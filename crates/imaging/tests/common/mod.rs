@@ -1,6 +1,8 @@
 //! What `tools/golden/pixels.py` computes too.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod dicom;
+
 use std::path::PathBuf;
 
 use melo_imaging::Pixels;

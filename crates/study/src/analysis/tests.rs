@@ -49,6 +49,7 @@ fn result(strength: f32, seed: u64) -> CellResult {
         interpolation: Interpolation::Bicubic,
         mean: [0.5; 3],
         std: [0.5; 3],
+        rendering: Default::default(),
     };
     CellResult {
         identity: Identity {

@@ -56,6 +56,7 @@ pub(crate) fn checkpoint(config: &VitConfig, seed: u64) -> Checkpoint {
         interpolation: Interpolation::Bicubic,
         mean: [0.5; 3],
         std: [0.25; 3],
+        rendering: Default::default(),
     };
     Checkpoint { name: "tiny_vit".to_owned(), config: config.clone(), preprocess, weights, classifier: None }
 }

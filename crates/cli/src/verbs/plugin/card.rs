@@ -173,6 +173,7 @@ mod tests {
             interpolation: Interpolation::Bicubic,
             mean: [0.5; 3],
             std: [0.5; 3],
+            rendering: Default::default(),
         };
         let backbone = BackboneReference { digest: "abc".into(), name: "tiny & \"small\"".into() };
         let classes = vec!["<script>alert(1)</script>".into(), "a|b\nc".into()];

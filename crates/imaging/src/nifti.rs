@@ -1,0 +1,203 @@
+//! NIfTI-1 volumes in one file, `.nii` and `.nii.gz` (nifti.nimh.nih.gov, `nifti1.h`).
+//!
+//! A slice is shown as radiologists see it: the patient's right on the left; the front above in axial slices, the head
+//! above in the others, the front on the left in sagittal ones. Which voxel axis that is, the file's affine says.
+
+use std::io::{self, Read};
+
+use melo_vit::Rendering;
+use melo_vit::rendering::{Plane, Slice};
+
+use crate::decode::Source;
+use crate::levels;
+use crate::numbers::{self, Kind, Numbers};
+use crate::{Error, Pixels};
+
+/// Bytes of the header, and of the shortest file before its data.
+const HEADER: usize = 348;
+const MAGIC: std::ops::Range<usize> = 344..348;
+
+/// True for the first bytes of a NIfTI-1 file, in one file or two.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    matches!(bytes.get(MAGIC), Some(b"n+1\0" | b"ni1\0"))
+        && matches!(bytes.first_chunk(), Some(&size) if [i32::from_le_bytes(size), i32::from_be_bytes(size)].contains(&(HEADER as i32)))
+}
+
+/// True for a gzip stream of a NIfTI-1 file.
+pub(crate) fn is_compressed(bytes: &[u8]) -> bool {
+    let mut start = Vec::new();
+    let read = flate2::read::MultiGzDecoder::new(bytes).take(HEADER as u64).read_to_end(&mut start);
+    // What follows may be damaged; that is for the reader to say.
+    read.is_ok_and(|_| is_header(&start)) || is_header(&start)
+}
+
+struct Header {
+    numbers: Numbers,
+    /// Voxels along the three axes.
+    voxels: [usize; 3],
+    volumes: usize,
+    offset: u64,
+    slope: f64,
+    intercept: f64,
+    /// By body axis (right, front, head): the voxel axis that runs along it, and whether backwards.
+    axes: [(usize, bool); 3],
+}
+
+/// One slice, by the plane and slice of `rendering`, of its frame's volume.
+pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Pixels, Error> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return from_stream(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
+    }
+    from_stream(&mut &bytes[..], source, rendering)
+}
+
+fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Pixels, Error> {
+    let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
+    let start = numbers::take(stream, HEADER).map_err(cut)?;
+    let header = Header::read(&start, source)?;
+    let [nx, ny, nz] = header.voxels;
+    // Columns and rows of the picture, and what it cuts across: body axes and whether they run backwards.
+    let ((columns, back), (rows, down), across) = match rendering.plane {
+        Plane::Axial => ((0, true), (1, true), 2),
+        Plane::Coronal => ((0, true), (2, true), 1),
+        Plane::Sagittal => ((1, true), (2, true), 0),
+    };
+    let oriented = |(axis, backwards): (usize, bool), flip: bool| (axis, backwards != flip);
+    let columns = oriented(header.axes[columns], back);
+    let rows = oriented(header.axes[rows], down);
+    let across = header.axes[across].0;
+    let (width, height) = (header.voxels[columns.0], header.voxels[rows.0]);
+    source.check_size(width as u64, height as u64)?;
+    let count = header.voxels[across];
+    let place = rendering.slice.place(count).ok_or_else(|| {
+        let asked = match rendering.slice {
+            Slice::Index(index) => index,
+            Slice::Middle => 0,
+        };
+        source.no_such(format!("there is no {} slice {asked}: the volume has {count}", rendering.plane))
+    })?;
+    let volume = rendering.frame.place(header.volumes);
+    let volume = volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", header.volumes)))?;
+    let size = header.numbers.size();
+    let slab = nx * ny * size;
+    let (first, slabs) = if across == 2 { (place, 1) } else { (0, nz) };
+    let before = (volume as u64)
+        .checked_mul((slab as u64).saturating_mul(nz as u64))
+        .and_then(|volumes| volumes.checked_add(slab as u64 * first as u64 + header.offset - HEADER as u64));
+    let before = before.ok_or_else(|| source.damaged("dim states more voxels than any file holds"))?;
+    numbers::skip(stream, before).map_err(cut)?;
+    let mut values = Vec::new();
+    for z in first..first + slabs {
+        let voxels = header.numbers.values(&numbers::take(stream, slab).map_err(cut)?);
+        // Room for the picture is made once the first slab has come.
+        values.resize(width * height, 0.0);
+        let (xs, ys) =
+            (if across == 0 { place..place + 1 } else { 0..nx }, if across == 1 { place..place + 1 } else { 0..ny });
+        for y in ys {
+            for x in xs.clone() {
+                let at = [x, y, z];
+                let along = |(axis, backwards): (usize, bool)| {
+                    if backwards { header.voxels[axis] - 1 - at[axis] } else { at[axis] }
+                };
+                values[along(rows) * width + along(columns)] = voxels[y * nx + x] * header.slope + header.intercept;
+            }
+        }
+    }
+    let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
+    let rgb = values.into_iter().flat_map(|value| [levels.level(value); 3]).collect();
+    Ok(Pixels { width, height, rgb })
+}
+
+impl Header {
+    fn read(bytes: &[u8], source: Source) -> Result<Self, Error> {
+        if !is_header(bytes) {
+            return Err(source.damaged("the header is not that of NIfTI-1"));
+        }
+        if bytes[MAGIC] == *b"ni1\0" {
+            return Err(source.unsupported("magic is `ni1`: a header whose data are in another file"));
+        }
+        let big_endian = bytes[..4] == (HEADER as i32).to_be_bytes();
+        let numbers = |kind, range: std::ops::Range<usize>| Numbers { kind, big_endian }.values(&bytes[range]);
+        let dim = numbers(Kind::I16, 40..56);
+        let axes = dim[0];
+        if !(1.0..=7.0).contains(&axes) {
+            return Err(source.damaged(format!("dim[0] is {axes}; expected 1 to 7 axes")));
+        }
+        let length = |axis: usize| if axis as f64 <= axes { dim[axis] } else { 1.0 };
+        let lengths: Vec<f64> = (1..8).map(length).collect();
+        if lengths.iter().any(|&length| length < 1.0) {
+            return Err(source.damaged(format!("dim is {dim:?}; expected lengths from 1")));
+        }
+        if lengths[4..].iter().any(|&length| length != 1.0) {
+            return Err(source.unsupported(format!("dim is {dim:?}; three axes and time are")));
+        }
+        let voxels = [lengths[0] as usize, lengths[1] as usize, lengths[2] as usize];
+        source.check_size(voxels[0] as u64, voxels[1] as u64)?;
+        let kind = match numbers(Kind::I16, 70..72)[0] as i16 {
+            2 => Kind::U8,
+            4 => Kind::I16,
+            8 => Kind::I32,
+            16 => Kind::F32,
+            64 => Kind::F64,
+            256 => Kind::I8,
+            512 => Kind::U16,
+            768 => Kind::U32,
+            1024 => Kind::I64,
+            1280 => Kind::U64,
+            other => return Err(source.unsupported(format!("datatype is {other}; whole and real numbers are"))),
+        };
+        let offset = numbers(Kind::F32, 108..112)[0];
+        if !(HEADER as f64..1e12).contains(&offset) {
+            return Err(source.damaged(format!("vox_offset is {offset}; expected at least {HEADER}")));
+        }
+        let (slope, intercept) = (numbers(Kind::F32, 112..116)[0], numbers(Kind::F32, 116..120)[0]);
+        // A slope of 0 means that there is no scaling.
+        let (slope, intercept) = if slope == 0.0 || !slope.is_finite() { (1.0, 0.0) } else { (slope, intercept) };
+        let intercept = if intercept.is_finite() { intercept } else { 0.0 };
+        let axes = closest_axes(affine(bytes, big_endian)).ok_or_else(|| source.damaged("the affine is not one"))?;
+        let numbers = Numbers { kind, big_endian };
+        let volumes = lengths[3] as usize;
+        Ok(Self { numbers, voxels, volumes, offset: offset as u64, slope, intercept, axes })
+    }
+}
+
+/// The linear part of the affine: `srow` where it is stated, else the quaternion, else none.
+fn affine(bytes: &[u8], big_endian: bool) -> [[f64; 3]; 3] {
+    let numbers = |kind, range: std::ops::Range<usize>| Numbers { kind, big_endian }.values(&bytes[range]);
+    let code = |at: usize| numbers(Kind::I16, at..at + 2)[0] > 0.0;
+    if code(254) {
+        let rows = numbers(Kind::F32, 280..328);
+        std::array::from_fn(|row| std::array::from_fn(|axis| rows[row * 4 + axis]))
+    } else if code(252) {
+        of_quaternion(&numbers(Kind::F32, 256..268), &numbers(Kind::F32, 76..92))
+    } else {
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    }
+}
+
+/// The rotation of `quatern_b, c, d`, times `pixdim`, whose first entry is the sign of the third axis.
+fn of_quaternion(quaternion: &[f64], pixdim: &[f64]) -> [[f64; 3]; 3] {
+    let [b, c, d] = [quaternion[0], quaternion[1], quaternion[2]];
+    let a = (1.0 - (b * b + c * c + d * d)).max(0.0).sqrt();
+    let rotation = [
+        [a * a + b * b - c * c - d * d, 2.0 * (b * c - a * d), 2.0 * (b * d + a * c)],
+        [2.0 * (b * c + a * d), a * a + c * c - b * b - d * d, 2.0 * (c * d - a * b)],
+        [2.0 * (b * d - a * c), 2.0 * (c * d + a * b), a * a + d * d - b * b - c * c],
+    ];
+    let sign = if pixdim[0] < 0.0 { -1.0 } else { 1.0 };
+    let scale = [pixdim[1], pixdim[2], pixdim[3] * sign];
+    rotation.map(|row| std::array::from_fn(|axis| row[axis] * scale[axis]))
+}
+
+/// By body axis the voxel axis nearest to it: of the six assignments the one of the largest cosines.
+fn closest_axes(affine: [[f64; 3]; 3]) -> Option<[(usize, bool); 3]> {
+    let lengths: [f64; 3] = std::array::from_fn(|axis| affine.iter().map(|row| row[axis].powi(2)).sum::<f64>().sqrt());
+    if !lengths.iter().all(|&length| length.is_finite() && length > 0.0) {
+        return None;
+    }
+    let cosine = |body: usize, axis: usize| affine[body][axis] / lengths[axis];
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let quality = |order: &[usize; 3]| (0..3).map(|body| cosine(body, order[body]).abs()).sum::<f64>();
+    let best = orders.into_iter().max_by(|a, b| quality(a).total_cmp(&quality(b)))?;
+    Some(std::array::from_fn(|body| (best[body], cosine(body, best[body]) < 0.0)))
+}
