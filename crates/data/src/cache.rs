@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use melo_imaging::Pixels;
 use melo_vit::{CropMode, Interpolation, Preprocess};
 
+use crate::{Error, Row};
+
 /// Decoded and fitted images, as 8-bit RGB, up to a limit of bytes; shared by the splits and by threads.
 ///
 /// An image stays once it is in. When the limit is reached, further images are decoded each time they are asked for:
@@ -38,15 +40,19 @@ impl Cache {
         self.held.read().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
-    /// The file at `path`, decoded and fitted.
+    /// The image of `row`, decoded and fitted; out of its pack if it lies in one, which is not held here.
     ///
     /// Two threads that ask for one new image both decode it; both get the same pixels.
-    pub(crate) fn fitted(&self, path: &Path, spec: &Preprocess) -> Result<Arc<Pixels>, melo_imaging::Error> {
+    pub(crate) fn fitted(&self, row: &Row, spec: &Preprocess) -> Result<Arc<Pixels>, Error> {
+        if let Some(packed) = &row.packed {
+            return Ok(Arc::new(packed.fitted(spec)?));
+        }
+        let path = row.path.as_path();
         let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation);
         if let Some(pixels) = self.find(path, fit) {
             return Ok(pixels);
         }
-        let pixels = Arc::new(melo_imaging::fit(&melo_imaging::read(path)?, spec));
+        let pixels = Arc::new(read_fitted(path, spec)?);
         self.insert(path, fit, &pixels);
         Ok(pixels)
     }
@@ -70,4 +76,9 @@ impl Cache {
             held.bytes = bytes;
         }
     }
+}
+
+/// The file at `path`, decoded and fitted: what is cached, and what is packed.
+pub(crate) fn read_fitted(path: &Path, spec: &Preprocess) -> Result<Pixels, melo_imaging::Error> {
+    Ok(melo_imaging::fit(&melo_imaging::read(path)?, spec))
 }

@@ -34,7 +34,7 @@ pub use error::Error;
 pub use explain::{ExplainMethod, Explanation};
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
-pub use melo_kernels::{Isa, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy};
+pub use melo_kernels::{Isa, MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
 pub use tensor_file::{NamedTensor, Storage, TensorFile, folder_of, write_atomically, write_tensors};

@@ -41,6 +41,7 @@ pub(crate) fn open_splits<const N: usize>(
     preprocess: &Preprocess,
     cache: &Arc<Cache>,
 ) -> Result<[Dataset; N], Failure> {
+    manifest.check_preprocess(preprocess)?;
     let path = manifest.path.display();
     if let Some(split) = splits.into_iter().find(|&split| manifest.split(split).is_empty()) {
         return Err(Failure::Message(format!("{path}: no image is in the {split} split")));
