@@ -80,5 +80,5 @@ impl Cache {
 
 /// The file at `path`, decoded and fitted: what is cached, and what is packed.
 pub(crate) fn read_fitted(path: &Path, spec: &Preprocess) -> Result<Pixels, melo_imaging::Error> {
-    Ok(melo_imaging::fit(&melo_imaging::read(path)?, spec))
+    melo_imaging::read_fit(path, spec)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! read / decode     bytes              -> Pixels                     (error on anything odd)
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
+//! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
@@ -13,6 +14,7 @@
 
 mod decode;
 mod error;
+mod grey;
 pub mod heatmap;
 mod jpeg;
 mod png;
@@ -23,6 +25,7 @@ use std::path::Path;
 
 pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, read};
 pub use error::Error;
+pub use grey::read_fit;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use resize::resize;

@@ -104,7 +104,10 @@ fn check_fields(
     };
     let known = |field: &str| by_pattern(field) || tables.iter().any(|table| table.has(field));
     match needed.iter().find(|field| !known(field)) {
-        Some(field) => Err(PresetError::Field { preset: preset.to_owned(), field: (*field).to_owned() }.into()),
+        Some(field) => {
+            let tables = tables.iter().map(Table::name).collect::<Vec<_>>().join(", ");
+            Err(PresetError::Field { preset: preset.to_owned(), field: (*field).to_owned(), tables }.into())
+        }
         None => Ok(()),
     }
 }

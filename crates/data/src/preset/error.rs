@@ -93,12 +93,14 @@ pub enum PresetError {
         found: String,
     },
     /// Neither a table nor the names of the images give a field.
-    #[error("preset {preset}: field \"{field}\" comes from no table and no pattern of images")]
+    #[error("preset {preset}: field \"{field}\" comes from no table ({tables}) and no pattern of images")]
     Field {
         /// The preset.
         preset: String,
         /// The field.
         field: String,
+        /// Files of the tables that were read.
+        tables: String,
     },
     /// A gzip file that does not hold what it should.
     #[error("{}: damaged gzip file: {source}", path.display())]

@@ -108,7 +108,9 @@ impl<'a> Table<'a> {
             self.columns = known.map(|&column| column.to_owned()).collect();
         }
         let key_columns = self.rule.key.values();
-        if let Some(missing) = self.columns.iter().chain(key_columns).find(|column| !columns.has(column)) {
+        let no_path = self.rule.parse.keys().find(|column| !csv.header.iter().any(|found| found == column.as_str()));
+        let missing = self.columns.iter().chain(key_columns).find(|column| !columns.has(column));
+        if let Some(missing) = no_path.or(missing) {
             let found = csv.header.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
             return Err(PresetError::Column { path: path.into(), column: missing.clone(), found }.into());
         }

@@ -179,15 +179,14 @@ fn a_wrong_folder_says_what_was_looked_for_and_what_is_there() {
         empty.contains("looked for **/Data_Entry_2017_v2020.csv or **/Data_Entry_2017*.csv, found no file"),
         "{empty}"
     );
-    write(&folder, "train.csv", "Path,Sex\n");
+    write(&folder, "train.csv", "Sex,Age\n");
     images(&folder, &["scans/1.png"]);
     let wrong = refusal("nih-chestxray14", &folder, None);
     assert!(wrong.contains("found scans/, train.csv; name the folder"), "{wrong}");
     let busi = refusal("busi", &folder, None);
     assert!(busi.contains("busi: looked for images **/{class}/{class} (*).png, found scans/, train.csv"), "{busi}");
-    write(&folder, "valid.csv", "Path,Sex\n");
     let column = refusal("chexpert", &folder, None);
-    assert!(column.contains("train.csv: expected a column"), "{column}");
+    assert!(column.contains("train.csv: expected a column \"Path\", found \"Sex\", \"Age\""), "{column}");
     assert!(Preset::named("nih").unwrap_err().to_string().contains("no preset \"nih\"; there are adrenalmnist3d"));
     let gone = Preset::named("busi").unwrap().apply(&folder.path().join("gone"), None).unwrap_err().to_string();
     assert!(gone.contains("gone: cannot be read"), "{gone}");
