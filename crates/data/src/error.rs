@@ -217,16 +217,16 @@ pub enum Error {
     },
     /// A public set could not be understood.
     #[error(transparent)]
-    Preset(#[from] PresetError),
+    Preset(Box<PresetError>),
     /// A pack was refused, or could not be made.
     #[error(transparent)]
-    Pack(#[from] PackError),
+    Pack(Box<PackError>),
     /// An image cannot be used.
     #[error(transparent)]
     Image(#[from] melo_imaging::Error),
     /// A file could not be written.
     #[error(transparent)]
-    Write(#[from] melo_vit::Error),
+    Write(Box<melo_vit::Error>),
     /// Fractions that divide nothing.
     #[error("fractions of train, val and test: expected numbers from 0 to 1, train above 0, sum 1; found {found:?}")]
     Fractions {
@@ -315,6 +315,24 @@ pub enum Error {
         /// The value.
         found: f32,
     },
+}
+
+impl From<PresetError> for Error {
+    fn from(error: PresetError) -> Self {
+        Error::Preset(Box::new(error))
+    }
+}
+
+impl From<PackError> for Error {
+    fn from(error: PackError) -> Self {
+        Error::Pack(Box::new(error))
+    }
+}
+
+impl From<melo_vit::Error> for Error {
+    fn from(error: melo_vit::Error) -> Self {
+        Error::Write(Box::new(error))
+    }
 }
 
 /// `, line 7`; nothing in a directory.

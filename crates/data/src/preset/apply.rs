@@ -40,7 +40,7 @@ pub(super) fn apply(preset: &Preset, folder: &Path, policy: Option<Policy>) -> R
     for image in images {
         joined.add(schema, &judge, &tables, image, &mut remarks);
     }
-    joined.refuse_unjoined(name, folder, &tables)?;
+    joined.refuse_unjoined(folder, &tables)?;
     for table in &tables {
         remarks.all(RemarkKind::RowWithoutImage, &table.name(), table.unused());
         remarks.all(RemarkKind::BrokenRow, "", table.broken.clone());
@@ -178,7 +178,7 @@ impl Joined {
     }
 
     /// Tables in which no image found its row were understood wrongly, or belong to other images.
-    fn refuse_unjoined(&self, preset: &str, folder: &Path, tables: &[Table]) -> Result<(), PresetError> {
+    fn refuse_unjoined(&self, folder: &Path, tables: &[Table]) -> Result<(), PresetError> {
         for (index, table) in tables.iter().enumerate().filter(|(_, table)| !table.rule.optional) {
             let missed = &self.missed[index];
             if self.found_in[index] > 0 || missed.is_empty() {
@@ -187,7 +187,7 @@ impl Joined {
             let key = table.rule.key.keys().filter_map(|field| missed.get(field));
             return Err(PresetError::NothingJoined {
                 folder: folder.into(),
-                preset: preset.to_owned(),
+
                 images: self.images,
                 table: table.name(),
                 image: key.cloned().collect::<Vec<_>>().join(" "),

@@ -55,12 +55,10 @@ pub enum PresetError {
         found: String,
     },
     /// Images, and tables, but no image has its row.
-    #[error("{}: {preset}: none of {images} images has its row in {table}: the images look like \"{image}\", the rows like \"{row}\"", folder.display())]
+    #[error("{}: none of {images} images has its row in {table}: the images look like \"{image}\", the rows like \"{row}\"", folder.display())]
     NothingJoined {
         /// The folder.
         folder: PathBuf,
-        /// The preset.
-        preset: String,
         /// Images found.
         images: usize,
         /// The table.

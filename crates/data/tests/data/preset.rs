@@ -643,10 +643,8 @@ fn presets_of_ones_own_are_strict() {
         let error = read(&text.replacen(old, new, 1)).unwrap_err().to_string();
         assert!(error.contains("mine.toml") && error.contains(part), "expected {part:?} in {error}");
     }
-    let error = read(&text.replace("\"class\"\n[", "\"class\"\n[").replace("field = \"class\"", "field = \"grade\""))
-        .unwrap()
-        .apply(folder.path(), None)
-        .unwrap_err();
+    let error =
+        read(&text.replace("field = \"class\"", "field = \"grade\"")).unwrap().apply(folder.path(), None).unwrap_err();
     assert!(error.to_string().contains("field \"grade\" comes from no table"), "{error}");
 }
 

@@ -78,10 +78,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// A name or a policy that cannot be comes from the command line.
 fn usage(error: Error) -> Failure {
-    match error {
-        Error::Preset(PresetError::Unknown { .. } | PresetError::Policy { .. }) => Failure::Usage(error.to_string()),
-        error => error.into(),
-    }
+    let of_command_line = matches!(
+        &error,
+        Error::Preset(refused) if matches!(**refused, PresetError::Unknown { .. } | PresetError::Policy { .. })
+    );
+    if of_command_line { Failure::Usage(error.to_string()) } else { error.into() }
 }
 
 fn report(args: &Args, applied: &Applied, written: Option<&Path>) -> Result<(), Failure> {
