@@ -34,7 +34,8 @@ pub struct Appearance {
 /// # Errors
 /// Those of [`melo_imaging::read`], which name the file.
 pub fn appearance(path: &Path) -> Result<Appearance, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let bytes =
+        std::fs::read(melo_imaging::file_of(path)).map_err(|source| Error::Read { path: path.into(), source })?;
     Ok(Appearance::of(&melo_imaging::decode(&bytes, path)?, bytes.len() as u64))
 }
 

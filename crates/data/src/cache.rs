@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use melo_imaging::Pixels;
-use melo_vit::{CropMode, Interpolation, Preprocess};
+use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
+
+use crate::{Error, Row};
 
 /// Decoded and fitted images, as 8-bit RGB, up to a limit of bytes; shared by the splits and by threads.
 ///
@@ -24,8 +26,8 @@ struct Held {
     by_fit: Vec<(Fit, HashMap<PathBuf, Arc<Pixels>>)>,
 }
 
-/// The part of [`Preprocess`] that [`melo_imaging::fit`] depends on.
-type Fit = (usize, CropMode, Interpolation);
+/// The part of [`Preprocess`] that [`melo_imaging::read_fit`] depends on.
+type Fit = (usize, CropMode, Interpolation, Rendering);
 
 impl Cache {
     /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
@@ -38,22 +40,26 @@ impl Cache {
         self.held.read().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
-    /// The file at `path`, decoded and fitted.
+    /// The image of `row`, decoded and fitted; out of its pack if it lies in one, which is not held here.
     ///
     /// Two threads that ask for one new image both decode it; both get the same pixels.
-    pub(crate) fn fitted(&self, path: &Path, spec: &Preprocess) -> Result<Arc<Pixels>, melo_imaging::Error> {
-        let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation);
-        if let Some(pixels) = self.find(path, fit) {
+    pub(crate) fn fitted(&self, row: &Row, spec: &Preprocess) -> Result<Arc<Pixels>, Error> {
+        if let Some(packed) = &row.packed {
+            return Ok(Arc::new(packed.fitted(spec)?));
+        }
+        let path = row.path.as_path();
+        let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation, spec.rendering.clone());
+        if let Some(pixels) = self.find(path, &fit) {
             return Ok(pixels);
         }
-        let pixels = Arc::new(melo_imaging::fit(&melo_imaging::read(path)?, spec));
+        let pixels = Arc::new(read_fitted(path, spec)?);
         self.insert(path, fit, &pixels);
         Ok(pixels)
     }
 
-    fn find(&self, path: &Path, fit: Fit) -> Option<Arc<Pixels>> {
+    fn find(&self, path: &Path, fit: &Fit) -> Option<Arc<Pixels>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.by_fit.iter().find(|(known, _)| *known == fit).and_then(|(_, images)| images.get(path)).cloned()
+        held.by_fit.iter().find(|(known, _)| known == fit).and_then(|(_, images)| images.get(path)).cloned()
     }
 
     fn insert(&self, path: &Path, fit: Fit, pixels: &Arc<Pixels>) {
@@ -70,4 +76,9 @@ impl Cache {
             held.bytes = bytes;
         }
     }
+}
+
+/// The file at `path`, decoded and fitted: what is cached, and what is packed.
+pub(crate) fn read_fitted(path: &Path, spec: &Preprocess) -> Result<Pixels, melo_imaging::Error> {
+    melo_imaging::read_fit(path, spec)
 }

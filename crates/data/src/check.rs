@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
 use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount};
 use crate::split::PatientKey;
-use crate::{CheckReport, Manifest, Problem, Row, Split, Warning};
+use crate::{CheckReport, Manifest, Packed, Problem, Row, Split, Warning};
 
 /// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.
 const SMALL_SIDE: usize = 32;
@@ -73,18 +74,45 @@ pub fn examine(
 }
 
 fn open(row: &Row) -> Image {
+    if let Some(packed) = &row.packed {
+        return open_packed(packed);
+    }
     // The path is said once, by whoever prints the row's name.
     let prefix = format!("{}: ", row.path.display());
     let reason = |error: String| error.strip_prefix(&prefix).map(str::to_owned).unwrap_or(error);
-    match std::fs::read(&row.path) {
+    match std::fs::read(melo_imaging::file_of(&row.path)) {
         Err(source) => Image { digest: None, looks: Err(format!("cannot be read: {source}")) },
         Ok(bytes) => Image {
-            digest: Some(Sha256::digest(&bytes).into()),
+            digest: Some(image_digest(&bytes, &row.path)),
             looks: melo_imaging::decode(&bytes, &row.path)
                 .map(|pixels| (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels)))
                 .map_err(|error| reason(error.to_string())),
         },
     }
+}
+
+/// An image as it was packed: equal pixels, not equal files, are duplicates here.
+fn open_packed(packed: &Packed) -> Image {
+    match packed.as_stored() {
+        Err(error) => Image { digest: None, looks: Err(error.to_string()) },
+        Ok((pixels, bytes)) => {
+            let mut digest = Sha256::new();
+            digest.update((pixels.width as u64).to_le_bytes());
+            digest.update(&pixels.rgb);
+            Image {
+                digest: Some(digest.finalize().into()),
+                looks: Ok((Appearance::of(&pixels, bytes as u64), Fingerprint::of(&pixels))),
+            }
+        }
+    }
+}
+
+/// Of the file's bytes, and of which image in it a path names.
+fn image_digest(bytes: &[u8], path: &Path) -> FileDigest {
+    let digest = Sha256::new().chain_update(bytes);
+    let whole = melo_imaging::file_of(path);
+    let part = path.to_string_lossy().strip_prefix(&*whole.to_string_lossy()).map(str::to_owned);
+    digest.chain_update(part.unwrap_or_default()).finalize().into()
 }
 
 /// Number of distinct patient ids.

@@ -16,11 +16,21 @@ pub(crate) struct CsvFile {
 }
 
 impl CsvFile {
+    /// The file at `path`, separated by commas and with a header.
+    ///
     /// # Errors
     /// [`Error::Read`], [`Error::NotUtf8`].
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| Error::NotUtf8 {
+        Self::parse(path, &bytes, b',', true)
+    }
+
+    /// The text `bytes` of a file with another separator, or without a header: columns are then `1`, `2`, …
+    ///
+    /// # Errors
+    /// [`Error::NotUtf8`].
+    pub(crate) fn parse(path: &Path, bytes: &[u8], separator: u8, has_header: bool) -> Result<Self, Error> {
+        let text = std::str::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
             path: path.into(),
             line: line_ends(&bytes[..error.valid_up_to()]) + 1,
         })?;
@@ -28,11 +38,16 @@ impl CsvFile {
             .has_headers(false)
             .flexible(true)
             .trim(csv::Trim::All)
+            .delimiter(separator)
             .from_reader(text.as_bytes());
-        let mut lines = Lines { text: &bytes, seen: 0, line: 1 };
+        let mut lines = Lines { text: bytes, seen: 0, line: 1 };
         // A record of a text that is UTF-8 and may have any number of fields cannot fail.
-        let mut records = reader.records().filter_map(Result::ok).filter(|record| !record.iter().all(str::is_empty));
-        let header = records.next().unwrap_or_default();
+        let records = reader.records().filter_map(Result::ok).filter(|record| !record.iter().all(str::is_empty));
+        let mut records = records.peekable();
+        let header = match has_header {
+            true => records.next().unwrap_or_default(),
+            false => (1..=records.peek().map_or(0, StringRecord::len)).map(|column| column.to_string()).collect(),
+        };
         let records = records.map(|record| (lines.of(&record), record)).collect();
         Ok(Self { path: path.into(), header, records })
     }

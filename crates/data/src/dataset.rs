@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use melo_vit::{ImageError, ImageSource, Preprocess};
 use rayon::prelude::*;
 
-use crate::{Augment, Cache, Labels, Row};
+use crate::{Augment, Cache, Error, Labels, Row};
 
 /// The rows of one split, and how they become network input.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Unreadable {
     /// Index of the row in its [`Dataset`].
     pub row: usize,
     /// Why; names the file.
-    pub error: melo_imaging::Error,
+    pub error: Error,
 }
 
 /// The augmentation of one epoch. What happens to row `i` depends on these and `i` alone.
@@ -76,7 +76,7 @@ impl Dataset {
     pub fn preload(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Unreadable> {
         let done = AtomicUsize::new(0);
         let decode = |(row, image): (usize, &Row)| {
-            let error = self.cache.fitted(&image.path, &self.spec).err();
+            let error = self.cache.fitted(image, &self.spec).err();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.rows.len());
             error.map(|error| Unreadable { row, error })
         };
@@ -113,14 +113,14 @@ impl ImageSource for EpochView<'_> {
     /// Writes row `order[index]` to `out`, `[3, size, size]`.
     ///
     /// # Errors
-    /// A [`melo_imaging::Error`], which names the file.
+    /// An [`Error`], which names the file.
     ///
     /// # Panics
     /// If `index` or the row is out of range, or `out` of another length.
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
         let Dataset { rows, spec, cache } = self.dataset;
         let row = self.order[index];
-        let fitted = cache.fitted(&rows[row].path, spec)?;
+        let fitted = cache.fitted(&rows[row], spec)?;
         match self.augment {
             None => melo_imaging::crop_normalise(&fitted, spec, out),
             Some(EpochAugment { augment, seed, epoch }) => {

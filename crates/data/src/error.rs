@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Split;
+use crate::{PackError, PresetError, Split};
 
 /// What a manifest may look like; ends the errors about its header.
 const LAYOUTS: &str = "expected a comma-separated header: \"path,split,label,patient_id\", \
@@ -215,6 +215,18 @@ pub enum Error {
         /// The findings of the manifest.
         found: Vec<String>,
     },
+    /// A public set could not be understood.
+    #[error(transparent)]
+    Preset(Box<PresetError>),
+    /// A pack was refused, or could not be made.
+    #[error(transparent)]
+    Pack(Box<PackError>),
+    /// An image cannot be used.
+    #[error(transparent)]
+    Image(#[from] melo_imaging::Error),
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(Box<melo_vit::Error>),
     /// Fractions that divide nothing.
     #[error("fractions of train, val and test: expected numbers from 0 to 1, train above 0, sum 1; found {found:?}")]
     Fractions {
@@ -303,6 +315,24 @@ pub enum Error {
         /// The value.
         found: f32,
     },
+}
+
+impl From<PresetError> for Error {
+    fn from(error: PresetError) -> Self {
+        Error::Preset(Box::new(error))
+    }
+}
+
+impl From<PackError> for Error {
+    fn from(error: PackError) -> Self {
+        Error::Pack(Box::new(error))
+    }
+}
+
+impl From<melo_vit::Error> for Error {
+    fn from(error: melo_vit::Error) -> Self {
+        Error::Write(Box::new(error))
+    }
 }
 
 /// `, line 7`; nothing in a directory.

@@ -1,12 +1,14 @@
 //! Labelled images: manifests, patient-wise splits, checks, augmentation and cached loading; synthetic images.
 //!
 //! ```text
+//! Preset::apply      a public set        -> Manifest, PresetReport; written as CSV
 //! Manifest::read     CSV or folders        -> rows with labels, perhaps splits
 //! assign_splits      rows without split    -> train, val, test; no patient in two of them
 //! with_fold          rows, a fold of k     -> that fold as test; every image is tested once
 //! subset_train       rows, a share         -> fewer training patients; val and test as they are
 //! columns            a CSV beside it       -> what each image's columns say, for subgroups
 //! check              every file, decoded   -> CheckReport: problems and warnings
+//! pack               every file, resized -> a few large files, read as a manifest
 //! Dataset            rows of one split     -> [3, size, size] inputs, cached, augmented
 //! ```
 //!
@@ -25,7 +27,10 @@ mod fingerprint;
 mod folds;
 mod manifest;
 mod near;
+mod pack;
+mod preset;
 mod random;
+mod relative;
 mod report;
 mod split;
 mod subset;
@@ -39,6 +44,11 @@ pub use columns::{Columns, columns};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
+pub use pack::{LeftUnread, Pack, PackError, PackOptions, PackReport, Packed, pack};
+pub use preset::{
+    Applied, ClassFound, Count, Expect, Policy, Preset, PresetError, PresetReport, Remark, RemarkKind, SplitFound,
+    TableUse,
+};
 pub use random::shuffled;
 pub use report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,

@@ -6,9 +6,10 @@ mod table;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use melo_vit::Preprocess;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Split};
+use crate::{Error, Packed, Split, pack};
 
 /// What one image shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Row {
     pub patient_id: Option<String>,
     /// Line in the CSV, from 1; 0 in a directory.
     pub line: usize,
+    /// Its pixels, if the manifest is a pack: the file at `path` is then not opened, and need not be there.
+    pub packed: Option<Packed>,
 }
 
 /// A list of labelled images.
@@ -67,6 +70,8 @@ pub struct Row {
 ///
 /// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in png, jpg, jpeg, tif, tiff or
 /// bmp in any case; hidden and other files are passed over, classes are sorted.
+///
+/// Or the folder of a pack ([`pack`](crate::pack())): rows and digests are those of the manifest that was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The CSV or directory.
@@ -80,12 +85,18 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a CSV or a directory. No image is opened: that is [`check`](crate::check)'s part.
+    /// Reads a CSV, a directory or a pack. No image is opened: that is [`check`](crate::check)'s part.
     ///
     /// # Errors
     /// The first defect, with its line.
     pub fn read(path: &Path) -> Result<Manifest, Error> {
-        let manifest = if path.is_dir() { folder::read(path)? } else { table::read(path)? };
+        let manifest = if !path.is_dir() {
+            table::read(path)?
+        } else if pack::is_pack(path) {
+            pack::manifest(path)?
+        } else {
+            folder::read(path)?
+        };
         let Some(first) = manifest.rows.first() else {
             return Err(Error::NoRows { path: path.into() });
         };
@@ -132,6 +143,17 @@ impl Manifest {
             };
         }
         Ok(Manifest { path: self.path.clone(), classes: classes.to_vec(), multi_label: self.multi_label, rows })
+    }
+
+    /// Refuses a preprocessing that a pack was not made for; anything else takes all.
+    ///
+    /// # Errors
+    /// [`PackError::Preprocess`](crate::PackError::Preprocess).
+    pub fn check_preprocess(&self, spec: &Preprocess) -> Result<(), Error> {
+        match self.rows.iter().find_map(|row| row.packed.as_ref()) {
+            Some(packed) => Ok(packed.pack().check(spec)?),
+            None => Ok(()),
+        }
     }
 
     /// True if any image has been given a split.
@@ -210,7 +232,7 @@ fn hash_field(hash: &mut Sha256, text: &str) {
 }
 
 /// Makes `Single` labels of class names: the sorted distinct names, and each row's index among them.
-fn index_classes(labels: Vec<String>) -> (Vec<String>, Vec<Labels>) {
+pub(crate) fn index_classes(labels: Vec<String>) -> (Vec<String>, Vec<Labels>) {
     let mut classes = labels.clone();
     classes.sort_unstable();
     classes.dedup();

@@ -5,6 +5,7 @@
 //! read_with         bytes, Rendering   -> Pixels                     (of DICOM, NIfTI and NumPy: which image, which window)
 //! dicom             bytes              -> header values, frames, series
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
+//! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
@@ -17,6 +18,7 @@ mod codec;
 mod decode;
 pub mod dicom;
 mod error;
+mod grey;
 pub mod heatmap;
 mod jpeg;
 mod jpeg2000;
@@ -34,6 +36,7 @@ use std::path::Path;
 
 pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, decode_with, read, read_with};
 pub use error::Error;
+pub use grey::read_fit;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use reference::file_of;

@@ -8,6 +8,8 @@
 //! the height loses more than twice what the width does; earlier ones always take rows first. For an image that keeps
 //! its aspect ratio they differ only where it is more than twice as high as wide.
 
+use std::borrow::Cow;
+
 use melo_vit::Interpolation;
 
 use crate::Pixels;
@@ -22,17 +24,36 @@ const FRACTION_BITS: u32 = 32 - 8 - 2;
 /// If a side, old or new, is zero, or `pixels.rgb` is not `[height, width, 3]`.
 pub fn resize(pixels: &Pixels, width: usize, height: usize, interpolation: Interpolation) -> Pixels {
     pixels.check();
+    let old = Samples { width: pixels.width, height: pixels.height, samples: pixels.rgb.as_slice().into() };
+    let Samples { samples, .. } = resize_samples::<3>(old, width, height, interpolation);
+    Pixels { width, height, rgb: samples.into_owned() }
+}
+
+/// Samples of `CHANNELS` channels, `[height, width, CHANNELS]`.
+pub(crate) struct Samples<'a> {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) samples: Cow<'a, [u8]>,
+}
+
+/// [`resize`], of any number of channels: each is resized for itself.
+pub(crate) fn resize_samples<const CHANNELS: usize>(
+    old: Samples<'_>,
+    width: usize,
+    height: usize,
+    interpolation: Interpolation,
+) -> Samples<'_> {
     assert!(width > 0 && height > 0, "resize to {width} x {height}");
-    let (old_width, old_height) = (pixels.width, pixels.height);
+    let (old_width, old_height) = (old.width, old.height);
     let columns_first = height < old_height && old_height - height > 2 * old_width.saturating_sub(width);
-    let rows = |pixels: &Pixels| resize_rows(pixels, &Weights::new(old_width, width, interpolation));
-    let columns = |pixels: &Pixels| resize_columns(pixels, &Weights::new(old_height, height, interpolation));
+    let rows = |old: Samples| resize_rows::<CHANNELS>(&old, &Weights::new(old_width, width, interpolation));
+    let columns = |old: Samples| resize_columns(&old, CHANNELS, &Weights::new(old_height, height, interpolation));
     match (width != old_width, height != old_height) {
-        (false, false) => pixels.clone(),
-        (true, false) => rows(pixels),
-        (false, true) => columns(pixels),
-        (true, true) if columns_first => rows(&columns(pixels)),
-        (true, true) => columns(&rows(pixels)),
+        (false, false) => old,
+        (true, false) => rows(old),
+        (false, true) => columns(old),
+        (true, true) if columns_first => rows(columns(old)),
+        (true, true) => columns(rows(old)),
     }
 }
 
@@ -107,13 +128,13 @@ fn to_sample(sum: i32) -> u8 {
     (sum >> FRACTION_BITS).clamp(0, 255) as u8
 }
 
-fn resize_rows(pixels: &Pixels, weights: &Weights) -> Pixels {
+fn resize_rows<const CHANNELS: usize>(old: &Samples, weights: &Weights) -> Samples<'static> {
     let width = weights.windows.len();
-    let mut rgb = vec![0; width * pixels.height * 3];
-    for (row, out) in pixels.rgb.chunks_exact(pixels.width * 3).zip(rgb.chunks_exact_mut(width * 3)) {
-        for ((first, weights), out) in weights.iter().zip(out.chunks_exact_mut(3)) {
-            let mut sum = [HALF; 3];
-            for (pixel, &weight) in row[first * 3..].chunks_exact(3).zip(weights) {
+    let mut samples = vec![0; width * old.height * CHANNELS];
+    for (row, out) in old.samples.chunks_exact(old.width * CHANNELS).zip(samples.chunks_exact_mut(width * CHANNELS)) {
+        for ((first, weights), out) in weights.iter().zip(out.chunks_exact_mut(CHANNELS)) {
+            let mut sum = [HALF; CHANNELS];
+            for (pixel, &weight) in row[first * CHANNELS..].chunks_exact(CHANNELS).zip(weights) {
                 for (sum, &sample) in sum.iter_mut().zip(pixel) {
                     *sum += i32::from(sample) * weight;
                 }
@@ -121,17 +142,17 @@ fn resize_rows(pixels: &Pixels, weights: &Weights) -> Pixels {
             out.copy_from_slice(&sum.map(to_sample));
         }
     }
-    Pixels { width, height: pixels.height, rgb }
+    Samples { width, height: old.height, samples: samples.into() }
 }
 
-fn resize_columns(pixels: &Pixels, weights: &Weights) -> Pixels {
+fn resize_columns(old: &Samples, channels: usize, weights: &Weights) -> Samples<'static> {
     let height = weights.windows.len();
-    let stride = pixels.width * 3;
-    let mut rgb = vec![0; stride * height];
+    let stride = old.width * channels;
+    let mut samples = vec![0; stride * height];
     let mut sums = vec![HALF; stride];
-    for ((first, weights), out) in weights.iter().zip(rgb.chunks_exact_mut(stride)) {
+    for ((first, weights), out) in weights.iter().zip(samples.chunks_exact_mut(stride)) {
         sums.fill(HALF);
-        for (row, &weight) in pixels.rgb[first * stride..].chunks_exact(stride).zip(weights) {
+        for (row, &weight) in old.samples[first * stride..].chunks_exact(stride).zip(weights) {
             for (sum, &sample) in sums.iter_mut().zip(row) {
                 *sum += i32::from(sample) * weight;
             }
@@ -140,5 +161,5 @@ fn resize_columns(pixels: &Pixels, weights: &Weights) -> Pixels {
             *out = to_sample(sum);
         }
     }
-    Pixels { width: pixels.width, height, rgb }
+    Samples { width: old.width, height, samples: samples.into() }
 }

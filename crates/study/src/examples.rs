@@ -82,8 +82,8 @@ fn example(
 ) -> Result<Example, Error> {
     let name = &result.test.names[answer.row];
     let path = manifest.rows.iter().find(|row| row.name == *name).map(|row| &row.path).expect("the manifest names it");
-    let pixels = melo_imaging::read(path)?;
     let preprocess = &plugin.card.preprocess;
+    let pixels = melo_imaging::read_with(path, &preprocess.rendering)?;
     let input = melo_imaging::prepare(&pixels, preprocess);
     let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
     let overlay = melo_imaging::heatmap::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);

@@ -242,7 +242,15 @@ mod tests {
     fn manifest(classes: usize, labels: impl IntoIterator<Item = (Labels, Split)>) -> Manifest {
         let row = |(index, (labels, split)): (usize, (Labels, Split))| {
             let name = format!("{index}.png");
-            Row { path: name.clone().into(), name, split: Some(split), labels, patient_id: None, line: index + 2 }
+            Row {
+                path: name.clone().into(),
+                name,
+                split: Some(split),
+                labels,
+                patient_id: None,
+                line: index + 2,
+                packed: None,
+            }
         };
         let rows: Vec<Row> = labels.into_iter().enumerate().map(row).collect();
         let multi_label = matches!(rows[0].labels, Labels::Multi(_));

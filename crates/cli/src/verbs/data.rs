@@ -1,4 +1,7 @@
-//! `melo data`: what is wrong with a data set, before training meets it.
+//! `melo data`: manifests of public sets, what is wrong with a data set before training meets it, and packs.
+
+mod pack;
+mod preset;
 
 use crate::progress::bar;
 use crate::{Failure, say, say_json};
@@ -13,7 +16,7 @@ pub(crate) enum Verb {
         path,split,<a 0/1 column for every finding>[,patient_id]; or a folder with a folder for every class.\n\
         Exit status 1 when something would stop training.")]
     Check {
-        /// CSV manifest, or a folder with a folder for every class
+        /// CSV manifest, a folder with a folder for every class, or a pack
         data: PathBuf,
         /// Seed of the patient-wise splits, when the manifest has none
         #[arg(long, default_value_t = 0)]
@@ -22,16 +25,32 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    Preset(preset::Args),
+    /// List the public sets that `melo data preset` knows
+    Presets {
+        /// Print one JSON object a set
+        #[arg(long)]
+        json: bool,
+    },
+    Pack(pack::Args),
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
-    let Verb::Check { data, seed, json } = verb;
+    match verb {
+        Verb::Check { data, seed, json } => run_check(data, *seed, *json),
+        Verb::Preset(args) => preset::run(args),
+        Verb::Presets { json } => preset::list(*json),
+        Verb::Pack(args) => pack::run(args),
+    }
+}
+
+fn run_check(data: &std::path::Path, seed: u64, json: bool) -> Result<(), Failure> {
     let mut manifest = Manifest::read(data)?;
-    let assigned = manifest.assign_splits(*seed, DEFAULT_FRACTIONS)?;
+    let assigned = manifest.assign_splits(seed, DEFAULT_FRACTIONS)?;
     let bar = bar(manifest.rows.len(), "check");
     let mut report = check(&manifest, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
-    if *json {
+    if json {
         report.path = report.path.to_string_lossy().into_owned().into();
         say_json(&report)?;
     } else {

@@ -5,8 +5,9 @@ mod heatmaps;
 use super::task::PrecisionArg;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
+use melo_imaging::Pixels;
 use melo_interop::load_backbone;
-use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
+use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Rendering, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -191,8 +192,20 @@ pub(crate) struct Prepared {
 }
 
 pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_imaging::Error> {
-    let pixels = melo_imaging::read(path)?;
-    let inputs = groups.iter().map(|group| melo_imaging::prepare(&pixels, &group.preprocess)).collect();
+    let mut rendered: Vec<(&Rendering, Pixels)> = Vec::new();
+    let mut inputs = Vec::new();
+    for Group { preprocess, .. } in groups {
+        // Nearly always all plug-ins want the same pixels.
+        let known = rendered.iter().position(|(rendering, _)| **rendering == preprocess.rendering);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                rendered.push((&preprocess.rendering, melo_imaging::read_with(path, &preprocess.rendering)?));
+                rendered.len() - 1
+            }
+        };
+        inputs.push(melo_imaging::prepare(&rendered[index].1, preprocess));
+    }
     Ok(Prepared { path: path.to_owned(), inputs })
 }
 

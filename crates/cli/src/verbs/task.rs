@@ -4,7 +4,8 @@ use crate::progress::bar;
 use crate::{Failure, note};
 use clap::ValueEnum;
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_vit::{Precision, Preprocess, folder_of};
+use melo_vit::rendering::{Frame, Plane, Slice, Window};
+use melo_vit::{Precision, Preprocess, Rendering, folder_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +35,30 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
+/// How files that hold more than one 8-bit image are rendered; it goes into the card, and `predict` does the same.
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "DICOM, NIfTI and arrays")]
+pub(crate) struct RenderingArgs {
+    /// Grey values from black to white: auto, preset=lung (brain, bone, …), name=LUNG, center=40,width=400, minmax, percentile=1,99
+    #[arg(long, default_value_t = Window::Auto)]
+    window: Window,
+    /// Frame of a multi-frame file: first, middle, or a number from 1
+    #[arg(long, default_value_t = Frame::First)]
+    frame: Frame,
+    /// Plane in which a volume is cut: axial, coronal, sagittal
+    #[arg(long, default_value_t = Plane::Axial)]
+    plane: Plane,
+    /// Slice of a volume: middle, or a number from 0
+    #[arg(long, default_value_t = Slice::Middle)]
+    slice: Slice,
+}
+
+impl RenderingArgs {
+    pub(crate) fn rendering(&self) -> Rendering {
+        Rendering { window: self.window.clone(), frame: self.frame, plane: self.plane, slice: self.slice }
+    }
+}
+
 /// Splits, decoded once: the broken files of all of them end here, all together.
 pub(crate) fn open_splits<const N: usize>(
     manifest: &Manifest,
@@ -41,6 +66,7 @@ pub(crate) fn open_splits<const N: usize>(
     preprocess: &Preprocess,
     cache: &Arc<Cache>,
 ) -> Result<[Dataset; N], Failure> {
+    manifest.check_preprocess(preprocess)?;
     let path = manifest.path.display();
     if let Some(split) = splits.into_iter().find(|&split| manifest.split(split).is_empty()) {
         return Err(Failure::Message(format!("{path}: no image is in the {split} split")));

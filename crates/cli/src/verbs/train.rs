@@ -3,7 +3,7 @@
 mod args;
 mod method;
 
-pub(crate) use args::Args;
+pub(crate) use args::{Args, CropArg};
 
 use super::task::{check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};

@@ -78,7 +78,8 @@ impl Found {
             let name = format!("{folder}/{image}");
             self.labels.push(class.to_owned());
             let path = root.join(&name);
-            self.rows.push(Row { path, name, split, labels: Labels::Single(0), patient_id: None, line: 0 });
+            let labels = Labels::Single(0);
+            self.rows.push(Row { path, name, split, labels, patient_id: None, line: 0, packed: None });
         }
         Ok(())
     }

@@ -111,6 +111,7 @@ impl Columns {
             labels: Labels::Single(0),
             patient_id: self.patient_id.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
             line,
+            packed: None,
         })
     }
 }

@@ -32,7 +32,15 @@ fn rows(folder: &TempDir) -> Vec<Row> {
         let name = format!("{index}.png");
         let path = folder.path().join(&name);
         write_image(&path, width, height, index as u32);
-        Row { path, name, split: None, labels: Labels::Single(index % 2), patient_id: None, line: index + 2 }
+        Row {
+            path,
+            name,
+            split: None,
+            labels: Labels::Single(index % 2),
+            patient_id: None,
+            line: index + 2,
+            packed: None,
+        }
     };
     shapes.into_iter().enumerate().map(row).collect()
 }

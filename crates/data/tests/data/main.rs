@@ -9,6 +9,8 @@ mod folder;
 mod folds;
 mod manifest;
 mod near;
+mod pack;
+mod preset;
 mod split;
 mod subset;
 

@@ -109,12 +109,12 @@ impl<'a> Heatmaps<'a> {
                 if wanted.iter().all(Vec::is_empty) {
                     return Ok(());
                 }
-                let pixels = melo_imaging::read(&image.path)?;
                 for (task, (answer, wanted)) in answers.iter().zip(wanted).enumerate() {
                     let plugin = &answer.plugin;
                     let preprocess = &plugin.card.preprocess;
                     let inputs = groups.iter().zip(&image.inputs);
                     for (_, input) in inputs.filter(|(group, _)| group.plugins.contains(&task)) {
+                        let pixels = melo_imaging::read_with(&image.path, &preprocess.rendering)?;
                         for (class, path) in wanted {
                             let found = backbone.explain(input, preprocess.size, plugin, *class, method)?;
                             let drawn = overlay(&pixels, preprocess, found.grid, &found.values, OPACITY);

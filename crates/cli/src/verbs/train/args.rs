@@ -3,7 +3,7 @@
 use super::method::MethodArgs;
 use super::usage;
 use crate::Failure;
-use crate::verbs::task::{CACHE_MIB, PrecisionArg};
+use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo_data::Augment;
 use melo_train::{ClassWeights, TrainConfig, defaults};
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Weights: timm safetensors with their JSON beside them, or a file that melo wrote
     #[arg(long)]
     pub(super) backbone: PathBuf,
-    /// CSV manifest, or a folder with a folder for every class (see `melo data check --help`)
+    /// CSV manifest, a folder with a folder for every class, or a pack (see `melo data check --help`)
     #[arg(long)]
     pub(super) data: PathBuf,
     /// Plug-in to write
@@ -114,6 +114,8 @@ pub(super) struct ImageArgs {
     /// Share of the side that the centre crop keeps
     #[arg(long, default_value_t = 1.0)]
     crop_pct: f64,
+    #[command(flatten)]
+    rendering: RenderingArgs,
     /// No augmentation at all
     #[arg(long)]
     no_augment: bool,
@@ -143,11 +145,22 @@ enum WeightsArg {
     Balanced,
 }
 
+/// How a rectangle becomes a square.
 #[derive(Clone, Copy, ValueEnum)]
-enum CropArg {
+pub(crate) enum CropArg {
     Center,
     Squash,
     Border,
+}
+
+impl From<CropArg> for CropMode {
+    fn from(crop: CropArg) -> CropMode {
+        match crop {
+            CropArg::Center => CropMode::Center,
+            CropArg::Squash => CropMode::Squash,
+            CropArg::Border => CropMode::Border,
+        }
+    }
 }
 
 impl Args {
@@ -208,15 +221,12 @@ impl ImageArgs {
         }
     }
 
-    /// The weights' statistics and filter, the task's size and crop.
+    /// The weights' statistics and filter, the task's size, crop and rendering.
     pub(super) fn preprocess(&self, own: &Preprocess) -> Result<Preprocess, Failure> {
-        let crop_mode = match self.crop_mode {
-            CropArg::Center => CropMode::Center,
-            CropArg::Squash => CropMode::Squash,
-            CropArg::Border => CropMode::Border,
-        };
+        let crop_mode = self.crop_mode.into();
         let size = self.image_size.unwrap_or(own.size);
-        let preprocess = Preprocess { size, crop_mode, crop_pct: self.crop_pct, ..own.clone() };
+        let (crop_pct, rendering) = (self.crop_pct, self.rendering.rendering());
+        let preprocess = Preprocess { size, crop_mode, crop_pct, rendering, ..own.clone() };
         preprocess.check().map_err(usage)?;
         Ok(preprocess)
     }

@@ -1,0 +1,176 @@
+//! `pack.index`: what the manifest said, and which shards there are.
+
+use std::path::Path;
+
+use melo_vit::{MappedFile, Preprocess, write_atomically};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{PackError, VERSION};
+use crate::{Error, Split};
+
+/// Name of the index.
+pub(super) const FILE: &str = "pack.index";
+const MAGIC: [u8; 8] = *b"MELOPACK";
+/// Magic, version, zeros, length and checksum.
+const HEADER: usize = 56;
+
+/// The JSON of the index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Index {
+    pub(super) plan: Plan,
+    /// The manifest, from the pack's folder.
+    pub(super) source: String,
+    /// Names of its images begin in it, not beside it.
+    pub(super) source_is_folder: bool,
+    pub(super) multi_label: bool,
+    pub(super) classes: Vec<String>,
+    pub(super) shards: Vec<ShardRecord>,
+    pub(super) rows: Vec<RowRecord>,
+}
+
+/// What determines every shard's bytes, but for the images' own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    /// [`Manifest::digest`](crate::Manifest::digest) of the source.
+    pub(super) manifest_digest: String,
+    /// [`fit_of`](super::fit_of) what was asked for.
+    pub(super) preprocess: Preprocess,
+    /// Bits a sample.
+    pub(super) depth: u8,
+    /// Images of the manifest, unreadable ones too.
+    pub(super) images: usize,
+    /// Of every shard but the last.
+    pub(super) images_per_shard: usize,
+}
+
+/// A shard as the index knows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShardRecord {
+    pub(super) images: usize,
+    /// Checksum that stands in its header, in hexadecimal.
+    pub(super) sha256: String,
+}
+
+/// A row of the manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RowRecord {
+    pub(super) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) split: Option<Split>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) patient_id: Option<String>,
+    pub(super) line: usize,
+    /// Indices of the classes that it shows.
+    pub(super) shows: Vec<usize>,
+    /// Its image: `images_per_shard · shard + place`.
+    pub(super) image: usize,
+}
+
+impl Plan {
+    /// SHA-256 of its JSON: stands in every shard, so that one of another pack is not taken for it.
+    pub(super) fn key(&self) -> [u8; 32] {
+        Sha256::digest(serde_json::to_vec(self).unwrap_or_default()).into()
+    }
+
+    /// Number of shards.
+    pub(super) fn shards(&self) -> usize {
+        self.images.div_ceil(self.images_per_shard)
+    }
+
+    /// Images of shard `shard`.
+    pub(super) fn images_of(&self, shard: usize) -> std::ops::Range<usize> {
+        let first = shard * self.images_per_shard;
+        first..self.images.min(first + self.images_per_shard)
+    }
+}
+
+impl Index {
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(FILE);
+        let refuse = |reason: String| PackError::Index { path: path.clone(), reason };
+        let json = serde_json::to_vec(self).map_err(|error| refuse(error.to_string()))?;
+        let mut bytes = Vec::with_capacity(HEADER + json.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&Sha256::digest(&json));
+        bytes.extend_from_slice(&json);
+        Ok(write_atomically(&path, &bytes)?)
+    }
+
+    /// Reads and checks the index of the pack in `folder`.
+    pub(super) fn read(folder: &Path) -> Result<Self, PackError> {
+        let path = folder.join(FILE);
+        let bytes = MappedFile::open(&path).map_err(PackError::io(&path))?;
+        let refuse = |reason: String| PackError::Index { path: path.clone(), reason };
+        let index = Self::parse(&bytes).map_err(refuse)?;
+        index.check().map_err(refuse)?;
+        Ok(index)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let Some((header, json)) = bytes.split_at_checked(HEADER) else {
+            return Err(format!("expected at least {HEADER} bytes, found {}", bytes.len()));
+        };
+        if header[..8] != MAGIC {
+            return Err(format!("expected MELOPACK, found \"{}\"", header[..8].escape_ascii()));
+        }
+        let version = u32_at(header, 8);
+        if version != VERSION || u32_at(header, 12) != 0 {
+            return Err(format!("expected version {VERSION}, found {version}"));
+        }
+        let length = u64_at(header, 16);
+        if length != json.len() as u64 {
+            return Err(format!("expected {length} bytes of JSON, found {}", json.len()));
+        }
+        if header[24..] != Sha256::digest(json)[..] {
+            return Err("the checksum is another: the file is damaged".to_owned());
+        }
+        serde_json::from_slice(json).map_err(|error| error.to_string())
+    }
+
+    /// Numbers that belong together but do not fit.
+    fn check(&self) -> Result<(), String> {
+        let Index { plan, classes, shards, rows, multi_label, .. } = self;
+        plan.preprocess.check()?;
+        if plan.depth != 8 {
+            return Err(format!("expected 8 bits a sample, found {}", plan.depth));
+        }
+        if plan.images_per_shard == 0 || plan.shards() != shards.len() {
+            let (images, per) = (plan.images, plan.images_per_shard);
+            return Err(format!("{} shards do not hold {images} images, {per} in each", shards.len()));
+        }
+        for (index, shard) in shards.iter().enumerate() {
+            let expected = plan.images_of(index).len();
+            if shard.images != expected {
+                return Err(format!("shard {index}: expected {expected} images, found {}", shard.images));
+            }
+        }
+        let mut taken = vec![false; plan.images.min(rows.len().saturating_add(plan.images_per_shard * shards.len()))];
+        for RowRecord { name, shows, image, .. } in rows {
+            match taken.get_mut(*image) {
+                Some(taken) if !*taken => *taken = true,
+                _ => return Err(format!("\"{name}\": image {image} is outside, or another row's")),
+            }
+            let within = shows.iter().all(|&class| class < classes.len());
+            if !within || (!multi_label && shows.len() != 1) {
+                return Err(format!("\"{name}\": labels {shows:?} do not fit {} classes", classes.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].try_into().map(u32::from_le_bytes).expect("four bytes are four bytes")
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].try_into().map(u64::from_le_bytes).expect("eight bytes are eight bytes")
+}
