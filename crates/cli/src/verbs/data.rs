@@ -1,5 +1,6 @@
 //! `melo data`: manifests of public sets, what is wrong with a data set before training meets it, and packs.
 
+mod dicom;
 mod pack;
 mod preset;
 
@@ -33,6 +34,7 @@ pub(crate) enum Verb {
         json: bool,
     },
     Pack(pack::Args),
+    Dicom(dicom::Args),
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
@@ -41,6 +43,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Preset(args) => preset::run(args),
         Verb::Presets { json } => preset::list(*json),
         Verb::Pack(args) => pack::run(args),
+        Verb::Dicom(args) => dicom::run(args),
     }
 }
 

@@ -14,7 +14,15 @@ const OPTIONS: PackOptions = PackOptions { depth: 8, overwrite: false, leave_out
 
 fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
     let (mean, std) = ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4]);
-    Preprocess { size, crop_mode, crop_pct: 0.9, interpolation: Interpolation::Bilinear, mean, std }
+    Preprocess {
+        size,
+        crop_mode,
+        crop_pct: 0.9,
+        interpolation: Interpolation::Bilinear,
+        mean,
+        std,
+        rendering: Default::default(),
+    }
 }
 
 /// Six images of several sizes, three of them grey, of two classes; with splits and patients.
