@@ -1,0 +1,152 @@
+//! A checkpoint that timm reads: tensors in its names, and its `config.json`.
+
+use super::left_behind;
+use crate::classifier;
+use crate::error::Error;
+use crate::folder::{write_folder, write_json};
+use crate::layout::Layout;
+use melo_vit::{
+    Activation, Checkpoint, CropMode, Interpolation, NamedTensor, Plugin, Pool, Storage, VitConfig, write_tensors,
+};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Writes a merged checkpoint in timm's names: a file that ends in `.safetensors` with its JSON beside it, or a folder with
+/// `model.safetensors` and `config.json` (timm's `local-dir:`). Returns what timm cannot be told, a sentence each.
+///
+/// # Errors
+/// [`Error::Unwritable`] for an architecture that timm cannot build, [`Error::Occupied`], [`melo_vit::Error::Io`].
+pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<Vec<String>, Error> {
+    let config = &merged.config;
+    if config.patch_bias == config.pre_norm {
+        let what = "a patch projection that has a bias beside `norm_pre`, or none without it".to_owned();
+        return Err(Error::Unwritable { format: "timm's VisionTransformer", what });
+    }
+    let mut notes = left_behind(plugin);
+    if config.eps != 1e-6 {
+        notes.push(format!(
+            "LayerNorm's epsilon is {:e}: give timm norm_layer=functools.partial(torch.nn.LayerNorm, eps={:e})",
+            config.eps, config.eps
+        ));
+    }
+    let head = plugin_head(merged);
+    let shapes = config.tensor_shapes();
+    let mut tensors: Vec<NamedTensor<'_>> =
+        shapes.into_iter().zip(merged.weights.tensors()).map(|((n, s), t)| (n, s, t.as_slice())).collect();
+    tensors.extend(head.iter().map(|(n, s, t)| (n.clone(), s.clone(), t.as_slice())));
+    let description = description(merged, plugin);
+    let metadata = || HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        write_json(&path.with_extension("json"), &description)?;
+        write_tensors(path, &tensors, metadata(), Storage::F32)?;
+        return Ok(notes);
+    }
+    write_folder(path, |folder| {
+        write_json(&folder.join("config.json"), &description)?;
+        write_json(&folder.join(crate::peft::CARD), &crate::peft::card(plugin))?;
+        Ok(write_tensors(&folder.join("model.safetensors"), &tensors, metadata(), Storage::F32)?)
+    })?;
+    Ok(notes)
+}
+
+fn plugin_head(merged: &Checkpoint) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let tensors = merged.classifier.as_ref().map(|head| classifier::tensors(head, Layout::Timm, &merged.config));
+    tensors.unwrap_or_default()
+}
+
+/// `config.json`: `model_args` say every dimension, so that they hold whatever the named architecture has.
+fn description(merged: &Checkpoint, plugin: &Plugin) -> Value {
+    let Checkpoint { config, preprocess, .. } = merged;
+    let [mean, std] = [preprocess.mean, preprocess.std].map(|values| values.map(shortest));
+    let size = preprocess.size;
+    let head: Value = match crate::layout::two_classifiers(config) {
+        true => json!(["head", "head_dist"]),
+        false => json!("head"),
+    };
+    json!({
+        "architecture": architecture(&merged.name, config),
+        "num_classes": plugin.card.classes.len(),
+        "num_features": config.width,
+        "global_pool": pool(config),
+        "label_names": plugin.card.classes,
+        "model_args": model_args(config),
+        "pretrained_cfg": {
+            "num_classes": plugin.card.classes.len(),
+            "input_size": [3, size, size],
+            "fixed_input_size": true,
+            "pool_size": null,
+            "crop_pct": preprocess.crop_pct,
+            "crop_mode": match preprocess.crop_mode {
+                CropMode::Center => "center",
+                CropMode::Squash => "squash",
+                CropMode::Border => "border",
+            },
+            "interpolation": match preprocess.interpolation {
+                Interpolation::Bilinear => "bilinear",
+                Interpolation::Bicubic => "bicubic",
+            },
+            "mean": mean,
+            "std": std,
+            "first_conv": "patch_embed.proj",
+            "classifier": head,
+        },
+    })
+}
+
+/// The f64 with the fewest digits that is this f32: 0.485 and not 0.48500001430511475.
+pub(super) fn shortest(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
+fn pool(config: &VitConfig) -> &'static str {
+    match config.pool {
+        Pool::Token => "token",
+        Pool::Avg => "avg",
+    }
+}
+
+/// The backbone's own name where it names a ViT of timm's of this patch size, else one of the same kind.
+fn architecture(name: &str, config: &VitConfig) -> String {
+    let plain = name.split('.').next().unwrap_or(name);
+    let patch = format!("_patch{}_", config.patch);
+    let known = ["vit_", "deit_", "deit3_"].iter().any(|family| plain.starts_with(family)) && plain.contains(&patch);
+    let name = match (known, config.distilled) {
+        (true, distilled) if plain.contains("distilled") == distilled => plain,
+        (_, true) => "deit_base_distilled_patch16_224",
+        (_, false) => "vit_base_patch16_224",
+    };
+    name.to_owned()
+}
+
+fn model_args(config: &VitConfig) -> Map<String, Value> {
+    let mut arguments = Map::new();
+    let mut say = |name: &str, value: Value| arguments.insert(name.to_owned(), value);
+    say("img_size", json!(config.image_size));
+    say("patch_size", json!(config.patch));
+    say("embed_dim", json!(config.width));
+    say("depth", json!(config.depth));
+    say("num_heads", json!(config.heads));
+    say("mlp_ratio", json!(mlp_ratio(config)));
+    say("qkv_bias", json!(config.qkv_bias));
+    say("pre_norm", json!(config.pre_norm));
+    say("no_embed_class", json!(!config.pos_embed_prefix));
+    say("global_pool", json!(pool(config)));
+    say("fc_norm", json!(config.fc_norm));
+    match config.activation {
+        Activation::Erf => {}
+        Activation::Tanh => drop(say("act_layer", json!("gelu_tanh"))),
+        Activation::Quick => drop(say("act_layer", json!("quick_gelu"))),
+    }
+    if config.eps != 1e-6 {
+        say("norm_eps", json!(shortest(config.eps)));
+    }
+    arguments
+}
+
+/// A ratio whose product with the width, rounded down as timm does, is the hidden width.
+fn mlp_ratio(config: &VitConfig) -> f64 {
+    let ratio = config.mlp_hidden as f64 / config.width as f64;
+    let hidden = |ratio: f64| (config.width as f64 * ratio) as usize;
+    if hidden(ratio) == config.mlp_hidden { ratio } else { ratio.next_up() }
+}
