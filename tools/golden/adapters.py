@@ -338,7 +338,7 @@ def verify(folder):
     for name in sorted(k.removeprefix("logits.") for k in golden if k.startswith("logits.")):
         family = CASES.get(name, ("timm",))[0]
         expected = golden[f"logits.{name}"]
-        close(f"{name}: melo", ours[name], expected)
+        close(f"{name}: melo", ours[f"logits.{name}"], expected)
         for path in sorted(folder.glob(f"{name}@*")):
             kind = path.name.split("@")[1]
             if kind.startswith("peft"):

@@ -133,7 +133,8 @@ pub fn write_authors(
         return refuse("the bias of the classifier; UniCAD's variant can (--format unicad)".to_owned());
     }
     let (d, rank, width, classes) = (vit.width, lora.rank, vit.feature_width(), head.classes());
-    let pairs = plugin.adapter.blocks.iter().flat_map(|block| TARGETS.iter().filter_map(|&t| block[t as usize].as_ref()));
+    let pairs =
+        plugin.adapter.blocks.iter().flat_map(|block| TARGETS.iter().filter_map(|&t| block[t as usize].as_ref()));
     let mut tensors = Vec::new();
     for (index, pair) in pairs.enumerate() {
         tensors.push((format!("w_a_{index:03}"), vec![rank, d], pair.a.as_slice()));

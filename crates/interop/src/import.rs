@@ -4,9 +4,7 @@ use crate::error::Error;
 use crate::peft;
 use crate::updates::assemble;
 use crate::{authors, classifier};
-use melo_vit::{
-    Backbone, BottleneckConfig, Head, Plugin, PluginInfo, Provenance, TaskCard, TaskKind, TensorFile,
-};
+use melo_vit::{Backbone, BottleneckConfig, Head, Plugin, PluginInfo, Provenance, TaskCard, TaskKind, TensorFile};
 use std::path::Path;
 
 /// Whose files they are.
@@ -159,28 +157,21 @@ fn agree(path: &Path, card: TaskCard, settings: &ImportSettings<'_>, head: &Head
     Ok(TaskCard { task, ..card })
 }
 
-fn new_card(
-    path: &Path,
-    backbone: &Backbone,
-    settings: &ImportSettings<'_>,
-    head: &Head,
-) -> Result<TaskCard, Error> {
+fn new_card(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>, head: &Head) -> Result<TaskCard, Error> {
     let unsaid = |what: &str| Error::Unsaid { path: path.to_owned(), what: what.to_owned() };
     let task = settings.task.ok_or_else(|| unsaid("no card says the task's name: give it (--task)"))?;
     let classes = settings.classes.ok_or_else(|| {
-        unsaid(&format!("no card names the {} classes: name them in the order of the classifier's rows (--classes)", head.classes()))
+        unsaid(&format!(
+            "no card names the {} classes: name them in the order of the classifier's rows (--classes)",
+            head.classes()
+        ))
     })?;
     if classes.len() != head.classes() {
         return Err(Error::Classes { path: path.to_owned(), expected: head.classes(), found: classes.len() });
     }
     let kind = if settings.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
-    let card = TaskCard::new(
-        task.to_owned(),
-        kind,
-        classes.to_vec(),
-        backbone.preprocess.clone(),
-        backbone.reference(),
-    );
+    let card =
+        TaskCard::new(task.to_owned(), kind, classes.to_vec(), backbone.preprocess.clone(), backbone.reference());
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let software = format!("melo {} (imported from {file})", env!("CARGO_PKG_VERSION"));
     Ok(TaskCard { provenance: Provenance { software, ..Provenance::default() }, ..card })

@@ -149,8 +149,15 @@ mod tests {
     #[test]
     fn what_is_no_projection_of_a_block_has_no_site() {
         let paths = [
-            "", "head", "patch_embed.proj", "blocks.x.attn.qkv", "blocks.01.attn.qkv", "blocks.0.norm1",
-            "../blocks.0.attn.qkv", "blocks.99999999999999999999.attn.qkv", "vit.embeddings.patch_embeddings.projection",
+            "",
+            "head",
+            "patch_embed.proj",
+            "blocks.x.attn.qkv",
+            "blocks.01.attn.qkv",
+            "blocks.0.norm1",
+            "../blocks.0.attn.qkv",
+            "blocks.99999999999999999999.attn.qkv",
+            "vit.embeddings.patch_embeddings.projection",
         ];
         for path in paths {
             assert_eq!(site_of(path), None, "{path}");

@@ -187,12 +187,8 @@ mod tests {
             assert!(notes.iter().any(|note| note.contains("blocks.2.v") && note.contains("not adapted")), "{notes:?}");
             for ((block, target), update) in &updates {
                 let pair = adapter.blocks[*block][*target as usize].as_ref().expect("adapted");
-                let expected = product(
-                    &update.a,
-                    &update.b,
-                    update.rank,
-                    update.alpha / divisor(update.rank as f64, rslora),
-                );
+                let expected =
+                    product(&update.a, &update.b, update.rank, update.alpha / divisor(update.rank as f64, rslora));
                 let (rank, scale) = (adapter.config.rank_of(*block), adapter.config.scale_of(*block));
                 let found = product(&pair.a, &pair.b, rank, f64::from(scale));
                 for (found, expected) in found.iter().zip(&expected) {

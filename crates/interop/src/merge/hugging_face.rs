@@ -88,7 +88,8 @@ fn description(merged: &Checkpoint, plugin: &Plugin) -> Value {
     };
     let labels: Map<String, Value> =
         card.classes.iter().enumerate().map(|(i, class)| (i.to_string(), json!(class))).collect();
-    let indices: Map<String, Value> = card.classes.iter().enumerate().map(|(i, class)| (class.clone(), json!(i))).collect();
+    let indices: Map<String, Value> =
+        card.classes.iter().enumerate().map(|(i, class)| (class.clone(), json!(i))).collect();
     json!({
         "architectures": [model],
         "model_type": kind,

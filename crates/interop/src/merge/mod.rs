@@ -70,7 +70,9 @@ fn left_behind(plugin: &Plugin) -> Vec<String> {
     let mut notes = Vec::new();
     if plugin.card.temperature != 1.0 {
         let temperature = plugin.card.temperature;
-        notes.push(format!("the classifier gives logits before calibration: divide them by the temperature {temperature}"));
+        notes.push(format!(
+            "the classifier gives logits before calibration: divide them by the temperature {temperature}"
+        ));
     }
     notes
 }

@@ -24,9 +24,8 @@ pub(super) fn model(graph: &Graph, properties: &[(&str, &str)]) -> Vec<u8> {
         .text(3, env!("CARGO_PKG_VERSION"))
         .message(7, graph_proto(graph))
         .message(8, opset);
-    let entry = |model: Message, (key, value): &(&str, &str)| {
-        model.message(14, Message::default().text(1, key).text(2, value))
-    };
+    let entry =
+        |model: Message, (key, value): &(&str, &str)| model.message(14, Message::default().text(1, key).text(2, value));
     properties.iter().fold(model, entry).finish()
 }
 

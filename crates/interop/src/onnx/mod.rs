@@ -22,16 +22,15 @@ pub fn write_onnx(path: &Path, checkpoint: Checkpoint, plugin: &Plugin) -> Resul
     let digest = checkpoint.digest();
     let bytes = 4 * checkpoint.config.parameters();
     if bytes > MOST_BYTES {
-        let what = format!("{bytes} bytes of weights, only {MOST_BYTES} in one file; merge the plug-in instead (melo plugin merge)");
+        let what = format!(
+            "{bytes} bytes of weights, only {MOST_BYTES} in one file; merge the plug-in instead (melo plugin merge)"
+        );
         return Err(Error::Unwritable { format: "an ONNX file", what });
     }
     let merged = merge(checkpoint, plugin)?;
     let card = crate::peft::card(plugin).to_string();
-    let properties = [
-        ("melo.card", card.as_str()),
-        ("melo.backbone_digest", &digest),
-        ("melo.plugin_digest", &plugin.digest),
-    ];
+    let properties =
+        [("melo.card", card.as_str()), ("melo.backbone_digest", &digest), ("melo.plugin_digest", &plugin.digest)];
     let model = message::model(&build(&merged, plugin), &properties);
     Ok(write_atomically(path, &model)?)
 }
@@ -81,7 +80,8 @@ fn embed(g: &mut Graph, merged: &Checkpoint, (d, patch, size): (usize, usize, us
         g.floats("patch_embed.proj.bias", &[d], &w.patch_embed.bias);
         inputs.push("patch_embed.proj.bias");
     }
-    let x = g.node("Conv", &inputs, "patch_embed.proj", &[("kernel_shape", side[..].into()), ("strides", side[..].into())]);
+    let x =
+        g.node("Conv", &inputs, "patch_embed.proj", &[("kernel_shape", side[..].into()), ("strides", side[..].into())]);
     let grid = (size / patch).pow(2);
     let x = g.reshape(&x, "patch_embed.flatten", &[0, d as i64, grid as i64]);
     let x = g.node("Transpose", &[&x], "patch_embed.tokens", &[("perm", [0, 2, 1][..].into())]);

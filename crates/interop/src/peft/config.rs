@@ -30,8 +30,15 @@ const SILENT: [&str; 17] = [
 
 /// Settings that are read.
 const READ: [&str; 9] = [
-    "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "layers_to_transform",
-    "fan_in_fan_out", "bias",
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "target_modules",
+    "layers_to_transform",
+    "fan_in_fan_out",
+    "bias",
 ];
 
 /// Why some settings cannot be carried; any other that is neither off nor known is refused too.
@@ -70,6 +77,9 @@ enum Targets {
     AllLinear,
 }
 
+/// Numbers of blocks, and the patterns whose first group finds the number in a path.
+type Layers = (Vec<u64>, Vec<Regex>);
+
 /// What an adapter's settings say of one module.
 pub(super) struct PeftConfig {
     path: PathBuf,
@@ -80,8 +90,7 @@ pub(super) struct PeftConfig {
     alphas: Vec<(Regex, f64)>,
     targets: Targets,
     excluded: Option<Targets>,
-    /// Numbers, and the patterns whose first group finds the number in a path.
-    layers: Option<(Vec<u64>, Vec<Regex>)>,
+    layers: Option<Layers>,
     pub(super) modules_to_save: Vec<String>,
 }
 
@@ -137,9 +146,7 @@ impl PeftConfig {
             Targets::AllLinear | Targets::Pattern(None) => None,
             Targets::Pattern(Some(regex)) => Some(regex.is_match(module)),
             Targets::Names(names) if names.iter().any(|name| name == module) => Some(true),
-            Targets::Names(names) => {
-                Some(names.iter().any(|name| is_end(name, module)) && self.is_in_layers(module))
-            }
+            Targets::Names(names) => Some(names.iter().any(|name| is_end(name, module)) && self.is_in_layers(module)),
         }
     }
 
@@ -205,7 +212,11 @@ impl Fields<'_> {
                               save it with PEFT's path_initial_model_for_weight_conversion";
                 return Err(self.wrong("init_lora_weights", reason));
             }
-            _ => return Err(self.wrong("init_lora_weights", "not known whether this leaves the base weights as they are")),
+            _ => {
+                return Err(
+                    self.wrong("init_lora_weights", "not known whether this leaves the base weights as they are")
+                );
+            }
         }
         for name in self.fields.keys().filter(|name| !self.is_off(name)) {
             let name = name.as_str();
@@ -217,7 +228,9 @@ impl Fields<'_> {
             };
             if !known {
                 let reason = REASONS.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason);
-                return Err(self.wrong(name, reason.unwrap_or("a setting that is not known here may change what is computed")));
+                return Err(
+                    self.wrong(name, reason.unwrap_or("a setting that is not known here may change what is computed"))
+                );
             }
         }
         Ok(())
@@ -268,14 +281,15 @@ impl Fields<'_> {
         let read = |(key, value): (&String, &Value)| {
             let number = value.as_f64().filter(|x| *x > 0.0 && (*x as f32).is_normal());
             let number = number.filter(|x| name != "rank_pattern" || x.fract() == 0.0 && *x <= 65536.0);
-            let number = number.ok_or_else(|| self.wrong(name, "expected positive numbers, and whole ones for ranks"))?;
+            let number =
+                number.ok_or_else(|| self.wrong(name, "expected positive numbers, and whole ones for ranks"))?;
             let regex = Regex::new(&format!("^(?:.*\\.)?(?:{key})$"));
             Ok((regex.map_err(|error| self.wrong(name, &format!("`{key}` is not understood: {error}")))?, number))
         };
         entries.iter().map(read).collect()
     }
 
-    fn layers(&self) -> Result<Option<(Vec<u64>, Vec<Regex>)>, Error> {
+    fn layers(&self) -> Result<Option<Layers>, Error> {
         let name = "layers_to_transform";
         if self.is_off(name) {
             return Ok(None);
@@ -290,7 +304,8 @@ impl Fields<'_> {
         if patterns.is_empty() {
             patterns.push(r"^.*?\.[^.]*\.(\d+)\.".to_owned());
         }
-        let compile = |pattern: &String| Regex::new(pattern).map_err(|error| self.wrong("layers_pattern", &error.to_string()));
+        let compile =
+            |pattern: &String| Regex::new(pattern).map_err(|error| self.wrong("layers_pattern", &error.to_string()));
         Ok(Some((layers, patterns.iter().map(compile).collect::<Result<_, _>>()?)))
     }
 }

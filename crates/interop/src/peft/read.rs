@@ -29,7 +29,8 @@ pub(crate) fn read(folder: &Path, card: Option<&TaskCard>, vit: &VitConfig) -> R
     let path = folder.join(TENSORS);
     if !path.exists() && folder.join(PICKLED).exists() {
         let path = folder.join(PICKLED);
-        let reason = format!("pickled tensors are not read here; save the adapter anew with PEFT, which writes {TENSORS}");
+        let reason =
+            format!("pickled tensors are not read here; save the adapter anew with PEFT, which writes {TENSORS}");
         return Err(Error::Json { path, reason });
     }
     let file = TensorFile::open(&path)?;
@@ -70,15 +71,16 @@ fn modules(
 ) -> Result<BTreeMap<(usize, Site), String>, Error> {
     let mut modules = BTreeMap::new();
     for name in shapes.keys() {
-        let refuse = |reason: &str| Error::Module { path: path.to_owned(), name: name.clone(), reason: reason.to_owned() };
+        let refuse =
+            |reason: &str| Error::Module { path: path.to_owned(), name: name.clone(), reason: reason.to_owned() };
         let Some(inner) = name.strip_prefix(PREFIX) else {
             return Err(refuse("PEFT's names begin with `base_model.model.`"));
         };
         let side = [".lora_A.weight", ".lora_B.weight"].iter().find_map(|side| inner.strip_suffix(side));
         let Some(module) = side else {
-            let of_classifier = CLASSIFIERS.iter().any(|head| {
-                inner.strip_prefix(head).is_some_and(|rest| rest == ".weight" || rest == ".bias")
-            });
+            let of_classifier = CLASSIFIERS
+                .iter()
+                .any(|head| inner.strip_prefix(head).is_some_and(|rest| rest == ".weight" || rest == ".bias"));
             if of_classifier {
                 continue;
             }
@@ -147,13 +149,7 @@ fn read_update(
     Ok(Update { rank, alpha, a, b })
 }
 
-fn insert(
-    path: &Path,
-    updates: &mut Updates,
-    key: (usize, Target),
-    update: Update,
-    module: &str,
-) -> Result<(), Error> {
+fn insert(path: &Path, updates: &mut Updates, key: (usize, Target), update: Update, module: &str) -> Result<(), Error> {
     match updates.insert(key, update) {
         None => Ok(()),
         Some(_) => Err(Error::Module {
@@ -197,9 +193,7 @@ fn split(update: Update, rslora: bool, card: Option<&TaskCard>, vit: &VitConfig)
     let all: &[Target] = &Q_K_V;
     let found = found.chain(orders.into_iter().filter(|_| trained)).chain((trained && rank >= 3).then_some(all));
     let Some(targets) = found.into_iter().find(|targets| is_own(targets)) else {
-        let whole = |target: Target| {
-            (target, Update { rank, alpha: *alpha, a: a.clone(), b: third(target).to_vec() })
-        };
+        let whole = |target: Target| (target, Update { rank, alpha: *alpha, a: a.clone(), b: third(target).to_vec() });
         return Q_K_V.map(whole).into();
     };
     let share = rank / targets.len();
@@ -228,7 +222,9 @@ fn require_all(
         });
     };
     if config.asks_for(first).is_none() {
-        return Ok(vec!["target_modules does not say which modules there must be: taken are those in the file".to_owned()]);
+        return Ok(vec![
+            "target_modules does not say which modules there must be: taken are those in the file".to_owned(),
+        ]);
     }
     // Only paths of the model that the file is of: the settings may match other models' names of the same module too.
     let roots: BTreeSet<&str> = modules.values().map(|module| root(module)).collect();

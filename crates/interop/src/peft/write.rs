@@ -47,7 +47,8 @@ pub fn write_peft(path: &Path, plugin: &Plugin, vit: &VitConfig, layout: Layout)
             tensors.push((name(module, "A"), vec![update.rank, input], update.a.as_slice()));
             tensors.push((name(module, "B"), vec![out, update.rank], update.b.as_slice()));
         }
-        tensors.extend(head.iter().map(|(n, shape, values)| (format!("{PREFIX}{n}"), shape.clone(), values.as_slice())));
+        tensors
+            .extend(head.iter().map(|(n, shape, values)| (format!("{PREFIX}{n}"), shape.clone(), values.as_slice())));
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         write_tensors(&folder.join(TENSORS), &tensors, metadata, Storage::F32)?;
         write_json(&folder.join(CONFIG), &settings(&modules, lora.rslora, layout.classifiers(vit)))?;

@@ -14,8 +14,12 @@ fn imported_adapters_compute_what_pytorch_computes() {
         let backbone = backbone(family);
         let imported = take(&adapter(name), &backbone, alpha).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_close(&logits(&backbone, &imported.plugin), &expected(name), name);
-        let bare = Plugin { adapter: melo_vit::Adapter::zeros(&melo_vit::LoraConfig::none(), &backbone.config), ..imported.plugin };
-        let off = logits(&backbone, &bare).iter().zip(expected(name)).fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+        let bare = Plugin {
+            adapter: melo_vit::Adapter::zeros(&melo_vit::LoraConfig::none(), &backbone.config),
+            ..imported.plugin
+        };
+        let off =
+            logits(&backbone, &bare).iter().zip(expected(name)).fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
         assert!(off > 1e-2, "{name}: its updates do nothing");
     }
 }
@@ -93,8 +97,10 @@ fn what_is_written_computes_the_same_here() {
             std::fs::create_dir(at(name)).unwrap();
             let out = at(name).join("adapter.safetensors");
             write_authors(&out, &plugin, vit, format).unwrap();
-            assert_eq!(take(&out, &backbone, alpha).unwrap().plugin.adapter, plugin.adapter, "{name}");
-            assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(adapter(name)).unwrap(), "{name}: the same bytes");
+            let again = take(&out, &backbone, alpha).unwrap().plugin;
+            assert_eq!((again.adapter, again.head), (plugin.adapter, plugin.head), "{name}");
+            let shapes = |path: &Path| melo_vit::TensorFile::open(path).unwrap().shapes().unwrap();
+            assert_eq!(shapes(&out), shapes(&adapter(name)), "{name}: the same names and shapes");
         }
     }
     let tensors: Vec<_> = all.iter().map(|(n, s, v)| (n.clone(), s.clone(), v.as_slice())).collect();

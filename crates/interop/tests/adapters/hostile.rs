@@ -89,7 +89,9 @@ fn tensors_of_the_authors() {
     assert_has(&missing("fc_16in_3out_bias"), &["fc_16in_3out_bias", "missing"]);
     assert_has(&missing("fc_16in_3out_weight"), &["fc_16in_3out_bias", "without its weight"]);
     let shaped = |name: &str, shape: &[usize]| {
-        spoilt("authors", |tensors| drop(tensors.insert(name.to_owned(), (shape.to_vec(), vec![0.5; shape.iter().product()]))))
+        spoilt("authors", |tensors| {
+            drop(tensors.insert(name.to_owned(), (shape.to_vec(), vec![0.5; shape.iter().product()])))
+        })
     };
     assert_has(&shaped("w_a_000", &[16, 4]), &["w_a_000"]);
     assert_has(&shaped("w_a_000", &[4, 17]), &["w_a_000", "[4, 17]"]);
@@ -169,16 +171,25 @@ fn what_the_user_has_to_say() {
     assert_has(&said("authors", &full).to_string(), &["alpha", "--alpha"]);
     assert_has(&said("timm_qkv", &ImportSettings { alpha: Some(1.0), ..full.clone() }).to_string(), &["says alpha"]);
     assert_has(&said("timm_qkv", &ImportSettings { task: None, ..full.clone() }).to_string(), &["--task"]);
-    assert_has(&said("timm_qkv", &ImportSettings { classes: None, ..full.clone() }).to_string(), &["3 classes", "--classes"]);
+    assert_has(
+        &said("timm_qkv", &ImportSettings { classes: None, ..full.clone() }).to_string(),
+        &["3 classes", "--classes"],
+    );
     let two = &names[..2];
-    assert_has(&said("timm_qkv", &ImportSettings { classes: Some(two), ..full.clone() }).to_string(), &["3 classes", "2 are named"]);
+    assert_has(
+        &said("timm_qkv", &ImportSettings { classes: Some(two), ..full.clone() }).to_string(),
+        &["3 classes", "2 are named"],
+    );
     for alpha in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         assert_has(&said("authors", &ImportSettings { alpha: Some(alpha), ..full.clone() }).to_string(), &["alpha is"]);
     }
     let twice = vec!["a".to_owned(); 3];
     assert_has(&said("timm_qkv", &ImportSettings { classes: Some(&twice), ..full.clone() }).to_string(), &["repeat"]);
     let head = golden("unicad.safetensors");
-    assert_has(&said("timm_qkv", &ImportSettings { head: Some(&head), ..full }).to_string(), &["classifier of its own"]);
+    assert_has(
+        &said("timm_qkv", &ImportSettings { head: Some(&head), ..full }).to_string(),
+        &["classifier of its own"],
+    );
 }
 
 #[test]
@@ -195,11 +206,18 @@ fn a_classifier_may_come_from_another_file() {
     let weight = (vec![3, 16], vec![0.25; 48]);
     let head = folder.path().join("head.safetensors");
     for (given, bias) in [
-        (Tensors::from([("classifier.weight".into(), weight.clone()), ("classifier.bias".into(), (vec![3], vec![1.0; 3]))]), 1.0),
+        (
+            Tensors::from([
+                ("classifier.weight".into(), weight.clone()),
+                ("classifier.bias".into(), (vec![3], vec![1.0; 3])),
+            ]),
+            1.0,
+        ),
         (Tensors::from([("fc_16in_3out".into(), weight.clone())]), 0.0),
     ] {
         write(&head, &given);
-        let plugin = import(&path, &backbone, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
+        let plugin =
+            import(&path, &backbone, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
         assert_eq!((plugin.head.weight[5], plugin.head.bias[2]), (0.25, bias));
     }
     write(&head, &Tensors::from([("something".into(), weight)]));
@@ -225,5 +243,8 @@ fn cards_of_others() {
     let error = import(&golden("timm_qkv"), &backbone, &ImportSettings { multi_label: true, ..settings.clone() });
     assert_has(&error.unwrap_err().to_string(), &["multi-label"]);
     std::fs::write(&card, &text[..text.len() / 2]).unwrap();
-    assert_has(&import(&golden("timm_qkv"), &backbone, &settings).unwrap_err().to_string(), &["card.json", "not a card"]);
+    assert_has(
+        &import(&golden("timm_qkv"), &backbone, &settings).unwrap_err().to_string(),
+        &["card.json", "not a card"],
+    );
 }

@@ -91,7 +91,12 @@ fn settings_and_tensors_must_agree() {
         ("timm_qkv", "target_modules", json!(["proj"]), &["blocks.0.attn.qkv", "do not ask for"]),
         ("timm_layers", "layers_to_transform", json!([0, 1]), &["blocks.0.attn.proj", "asks for"]),
         ("timm_layers", "layers_to_transform", json!(0), &["blocks.1.attn.proj", "do not ask for"]),
-        ("timm_regex", "target_modules", json!(r"blocks\.\d\.mlp\.fc2|blocks\.0\.attn\.qkv|.*fc1"), &["blocks.0.mlp.fc1"]),
+        (
+            "timm_regex",
+            "target_modules",
+            json!(r"blocks\.\d\.mlp\.fc2|blocks\.0\.attn\.qkv|.*fc1"),
+            &["blocks.0.mlp.fc1"],
+        ),
         ("hf_old", "target_modules", json!(["query", "value", "key", "attention.output.dense"]), &["key"]),
         ("hf_new", "target_modules", json!(["q_proj", "v_proj", "fc2"]), &["layers.0.mlp.fc2"]),
     ];
