@@ -290,7 +290,7 @@ def read_timm(path, family, x):
     config = json.loads((path / "config.json").read_text())
     if family != "hf":
         model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
-        assert model.pretrained_cfg["mean"] == tuple(config["pretrained_cfg"]["mean"]), model.pretrained_cfg
+        assert list(model.pretrained_cfg["mean"]) == STATISTICS["mean"], model.pretrained_cfg
         assert model.pretrained_cfg["crop_pct"] == STATISTICS["crop_pct"]
     else:
         given = {k: v for k, v in config["model_args"].items() if k != "norm_eps"} | arguments
