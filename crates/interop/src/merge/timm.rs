@@ -24,9 +24,10 @@ pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<V
         return Err(Error::Unwritable { format: "timm's VisionTransformer", what });
     }
     let mut notes = left_behind(plugin);
-    if config.eps != 1e-6 {
+    if config.eps != usual_eps(config) {
         notes.push(format!(
-            "LayerNorm's epsilon is {:e}: give timm norm_layer=functools.partial(torch.nn.LayerNorm, eps={:e})",
+            "LayerNorm's epsilon is {:e}, which timm's JSON cannot say: build the model with \
+             norm_layer=functools.partial(torch.nn.LayerNorm, eps={:e}) in place of `norm_eps`",
             config.eps, config.eps
         ));
     }
@@ -38,8 +39,8 @@ pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<V
     let description = description(merged, plugin);
     let metadata = || HashMap::from([("format".to_owned(), "pt".to_owned())]);
     if path.extension().is_some_and(|extension| extension == "safetensors") {
-        write_json(&path.with_extension("json"), &description)?;
         write_tensors(path, &tensors, metadata(), Storage::F32)?;
+        write_json(&path.with_extension("json"), &description)?;
         return Ok(notes);
     }
     write_folder(path, |folder| {
@@ -111,12 +112,20 @@ fn architecture(name: &str, config: &VitConfig) -> String {
     let plain = name.split('.').next().unwrap_or(name);
     let patch = format!("_patch{}_", config.patch);
     let known = ["vit_", "deit_", "deit3_"].iter().any(|family| plain.starts_with(family)) && plain.contains(&patch);
-    let name = match (known, config.distilled) {
-        (true, distilled) if plain.contains("distilled") == distilled => plain,
-        (_, true) => "deit_base_distilled_patch16_224",
-        (_, false) => "vit_base_patch16_224",
+    let kind = if config.pre_norm {
+        "vit_base_patch16_clip_224"
+    } else if config.distilled {
+        "deit_base_distilled_patch16_224"
+    } else {
+        "vit_base_patch16_224"
     };
-    name.to_owned()
+    let same = ["clip", "distilled"].iter().all(|word| plain.contains(word) == kind.contains(word));
+    if known && same { plain.to_owned() } else { kind.to_owned() }
+}
+
+/// The epsilon of timm's architectures: CLIP's, which have `norm_pre`, use PyTorch's own.
+fn usual_eps(config: &VitConfig) -> f32 {
+    if config.pre_norm { 1e-5 } else { 1e-6 }
 }
 
 fn model_args(config: &VitConfig) -> Map<String, Value> {
@@ -138,7 +147,7 @@ fn model_args(config: &VitConfig) -> Map<String, Value> {
         Activation::Tanh => drop(say("act_layer", json!("gelu_tanh"))),
         Activation::Quick => drop(say("act_layer", json!("quick_gelu"))),
     }
-    if config.eps != 1e-6 {
+    if config.eps != usual_eps(config) {
         say("norm_eps", json!(shortest(config.eps)));
     }
     arguments

@@ -136,12 +136,13 @@ fn read_update(
     let (rank, alpha) = config.settings_of(module);
     let (input, out) = site.features(vit);
     let name = |side: &str| format!("{PREFIX}{module}.lora_{side}.weight");
-    if rank > vit.width {
+    // Query, key and value at once may have the rank of all three.
+    let most = if site == Site::Qkv { 3 * vit.width } else { vit.width };
+    if rank > most {
         let found = shapes.get(&name("A")).cloned().unwrap_or_default();
         return Err(melo_vit::Error::Lora(format!(
-            "{}: rank {rank} of `{module}` (shape {found:?}) exceeds the backbone's width {}",
+            "{}: rank {rank} of `{module}` (shape {found:?}) exceeds {most}",
             config.path().display(),
-            vit.width
         ))
         .into());
     }

@@ -83,7 +83,15 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     assert!(off <= 1e-4 * largest, "{what}: off by {off:e} of {largest}\n{found:?}\n{expected:?}");
 }
 
-/// A folder or file with this end, that is gone after the test.
+/// An empty folder that outlives the test: `tools/golden/adapters.py --verify` reads it with the real libraries.
+pub(crate) fn lasting(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A folder that is gone after the test.
 pub(crate) fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
 }

@@ -1,12 +1,12 @@
 //! Every golden adapter computes what PyTorch computes with it, also after it was written and read again, and merged.
 
-use crate::bench::{CASES, adapter, assert_close, backbone, checkpoint, expected, logits, take};
+use crate::bench::{CASES, adapter, assert_close, backbone, checkpoint, expected, lasting, logits, take};
 use melo_interop::{
     AuthorsFormat, Error, Layout, merge, write_authors, write_hugging_face, write_onnx, write_peft, write_timm,
 };
 use melo_vit::{Backbone, Checkpoint, Plugin, Storage, Target, write_tensors};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[test]
 fn imported_adapters_compute_what_pytorch_computes() {
@@ -45,17 +45,9 @@ fn a_fused_adapter_moves_the_key_too() {
     assert!(q.a == k.a && k.a == v.a && q.b != k.b);
 }
 
-/// A folder that outlives the test: `tools/golden/adapters.py --verify` reads it with the real libraries.
-fn lasting() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adapters");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
 #[test]
 fn what_is_written_computes_the_same_here() {
-    let folder = lasting();
+    let folder = lasting("adapters");
     let mut all = Vec::new();
     for (name, family, alpha) in CASES {
         let (checkpoint, backbone) = (checkpoint(family), backbone(family));
@@ -67,6 +59,7 @@ fn what_is_written_computes_the_same_here() {
 
         let layouts: &[(Layout, &str)] = match family {
             "hf" => &[(Layout::Timm, "timm"), (Layout::HuggingFaceNew, "hf-new"), (Layout::HuggingFace, "hf")],
+            "deit" => &[(Layout::Timm, "timm"), (Layout::HuggingFaceNew, "hf-new")],
             _ => &[(Layout::Timm, "timm")],
         };
         for &(layout, word) in layouts {

@@ -6,4 +6,5 @@ mod bench;
 mod golden;
 mod hostile;
 mod settings;
+mod variants;
 mod writing;

@@ -86,7 +86,7 @@ fn what_means_nothing_for_the_result_is_passed_over() {
 fn settings_and_tensors_must_agree() {
     let cases = [
         ("timm_qkv", "r", json!(4), &["lora_A.weight", "[4, 16]"][..]),
-        ("timm_qkv", "r", json!(17), &["rank 17", "exceeds"]),
+        ("timm_qkv", "r", json!(49), &["rank 49", "exceeds 48"]),
         ("timm_qkv", "target_modules", json!(["qkv", "fc1"]), &["blocks.0.mlp.fc1", "target_modules asks for"]),
         ("timm_qkv", "target_modules", json!(["proj"]), &["blocks.0.attn.qkv", "do not ask for"]),
         ("timm_layers", "layers_to_transform", json!([0, 1]), &["blocks.0.attn.proj", "asks for"]),
