@@ -335,7 +335,7 @@ def read_onnx(path, x):
     import onnxruntime
 
     model = onnx.load(path)
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(path, full_check=True)
     properties = {p.key: p.value for p in model.metadata_props}
     card = json.loads(properties["melo.card"])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -18,5 +18,5 @@ pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import}
 pub use layout::Layout;
 pub use merge::{merge, write_hugging_face, write_timm};
 pub use names::{Dialect, FACEBOOK, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place};
-pub use onnx::write_onnx;
+pub use onnx::{OnnxWeights, write_onnx};
 pub use peft::write_peft;

@@ -1,5 +1,6 @@
 //! A graph as the bytes of `ModelProto`; field numbers from `onnx.proto3` of ONNX 1.17, IR version 8.
 
+use super::external::large;
 use super::graph::{Attribute, Constant, Graph, Node, Numbers};
 use super::protobuf::Message;
 
@@ -15,14 +16,17 @@ const ATTRIBUTE_FLOAT: i64 = 1;
 const ATTRIBUTE_INT: i64 = 2;
 const ATTRIBUTE_INTS: i64 = 7;
 
-/// `ModelProto` with these entries of `metadata_props`.
-pub(super) fn model(graph: &Graph, properties: &[(&str, &str)]) -> Vec<u8> {
+/// `TensorProto.DataLocation`.
+const EXTERNAL: i64 = 1;
+
+/// `ModelProto` with these entries of `metadata_props`; large constants lie in the file `beside`, where there is one.
+pub(super) fn model(graph: &Graph, properties: &[(&str, &str)], beside: Option<&str>) -> Vec<u8> {
     let opset = Message::default().text(1, "").int(2, OPSET);
     let model = Message::default()
         .int(1, IR_VERSION)
         .text(2, "melo")
         .text(3, env!("CARGO_PKG_VERSION"))
-        .message(7, graph_proto(graph))
+        .message(7, graph_proto(graph, beside))
         .message(8, opset);
     let entry =
         |model: Message, (key, value): &(&str, &str)| model.message(14, Message::default().text(1, key).text(2, value));
@@ -30,10 +34,15 @@ pub(super) fn model(graph: &Graph, properties: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// `GraphProto`.
-fn graph_proto(graph: &Graph) -> Message {
+fn graph_proto(graph: &Graph, beside: Option<&str>) -> Message {
     let message = graph.nodes.iter().fold(Message::default(), |message, node| message.message(1, node_proto(node)));
     let message = message.text(2, "melo");
-    let tensors = |message: Message, constant: &Constant| message.message(5, tensor_proto(constant));
+    let mut offset = 0;
+    let tensors = |message: Message, constant: &Constant| {
+        let place = beside.zip(large(constant)).map(|(file, bytes)| (file, offset, bytes.len()));
+        offset += place.map_or(0, |(.., len)| len);
+        message.message(5, tensor_proto(constant, place))
+    };
     let message = graph.constants.iter().fold(message, tensors);
     let (input, shape) = &graph.input;
     let message = message.message(11, value_info(input, shape));
@@ -60,14 +69,22 @@ fn attribute_proto(name: &str, value: &Attribute) -> Message {
     }
 }
 
-/// `TensorProto` with its numbers in `raw_data`.
-fn tensor_proto(constant: &Constant) -> Message {
+/// `TensorProto` with its numbers in `raw_data`, or in another file from an offset on.
+fn tensor_proto(constant: &Constant, place: Option<(&str, usize, usize)>) -> Message {
     let message = constant.shape.iter().fold(Message::default(), |message, &size| message.int(1, size as i64));
     let (kind, bytes) = match &constant.numbers {
         Numbers::F32(bytes) => (FLOAT, bytes),
         Numbers::I64(bytes) => (INT64, bytes),
     };
-    message.int(2, kind).text(8, &constant.name).bytes(9, bytes)
+    let message = message.int(2, kind).text(8, &constant.name);
+    let Some((file, offset, len)) = place else {
+        return message.bytes(9, bytes);
+    };
+    let entries = [("location", file.to_owned()), ("offset", offset.to_string()), ("length", len.to_string())];
+    let entry = |message: Message, (key, value): &(&str, String)| {
+        message.message(13, Message::default().text(1, key).text(2, value))
+    };
+    entries.iter().fold(message, entry).int(14, EXTERNAL)
 }
 
 /// `ValueInfoProto` of f32 numbers, `[n, …]` with `n` open.

@@ -1,5 +1,6 @@
 //! ONNX: backbone with a plug-in merged in, classifier, and calibrated probabilities, as one graph.
 
+mod external;
 mod graph;
 mod message;
 mod protobuf;
@@ -10,29 +11,41 @@ use graph::Graph;
 use melo_vit::{Activation, Checkpoint, Plugin, Pool, TaskKind, VitConfig, write_atomically};
 use std::path::Path;
 
-/// Bytes of weights that one file may have: protobuf messages end at 2 GiB, and the rest of the graph needs some.
-const MOST_BYTES: usize = 1_500_000_000;
+/// Bytes of weights from which on they lie in a file of their own: protobuf messages end at 2 GiB.
+const MOST_INSIDE: usize = 1_500_000_000;
+
+/// Where the weights lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnnxWeights {
+    /// In the file itself, unless they are more than 1.5 GB.
+    Auto,
+    /// In `<name>.data` beside it (ONNX's external data): the two files belong together.
+    Beside,
+}
 
 /// Writes a model that takes `pixels [n, 3, s, s]`, normalised as the card says, and gives `logits [n, c]` and `probabilities
 /// [n, c]`: logits over the card's temperature, then softmax or sigmoids. Card and digests are in `metadata_props`.
 ///
 /// # Errors
-/// As [`merge`], [`Error::Unwritable`] for weights that one file cannot hold, [`melo_vit::Error::Io`].
-pub fn write_onnx(path: &Path, checkpoint: Checkpoint, plugin: &Plugin) -> Result<(), Error> {
+/// As [`merge`], [`Error::Unwritable`] for a file name that is not UTF-8, [`melo_vit::Error::Io`].
+pub fn write_onnx(path: &Path, checkpoint: Checkpoint, plugin: &Plugin, weights: OnnxWeights) -> Result<(), Error> {
     let digest = checkpoint.digest();
-    let bytes = 4 * checkpoint.config.parameters();
-    if bytes > MOST_BYTES {
-        let what = format!(
-            "{bytes} bytes of weights, only {MOST_BYTES} in one file; merge the plug-in instead (melo plugin merge)"
-        );
-        return Err(Error::Unwritable { format: "an ONNX file", what });
-    }
+    let beside = weights == OnnxWeights::Beside || 4 * checkpoint.config.parameters() > MOST_INSIDE;
     let merged = merge(checkpoint, plugin)?;
     let card = crate::peft::card(plugin).to_string();
     let properties =
         [("melo.card", card.as_str()), ("melo.backbone_digest", &digest), ("melo.plugin_digest", &plugin.digest)];
-    let model = message::model(&build(&merged, plugin), &properties);
-    Ok(write_atomically(path, &model)?)
+    let graph = build(&merged, plugin);
+    drop(merged);
+    if !beside {
+        return Ok(write_atomically(path, &message::model(&graph, &properties, None))?);
+    }
+    let Some(name) = path.file_name().and_then(|name| name.to_str()).map(|name| format!("{name}.data")) else {
+        let what = format!("weights beside {}, whose name is not UTF-8", path.display());
+        return Err(Error::Unwritable { format: "an ONNX file", what });
+    };
+    external::write(&path.with_file_name(&name), &graph)?;
+    Ok(write_atomically(path, &message::model(&graph, &properties, Some(&name)))?)
 }
 
 /// The graph of a merged backbone.

@@ -2,7 +2,8 @@
 
 use crate::bench::{CASES, adapter, assert_close, backbone, checkpoint, expected, lasting, logits, take};
 use melo_interop::{
-    AuthorsFormat, Error, Layout, merge, write_authors, write_hugging_face, write_onnx, write_peft, write_timm,
+    AuthorsFormat, Error, Layout, OnnxWeights, merge, write_authors, write_hugging_face, write_onnx, write_peft,
+    write_timm,
 };
 use melo_vit::{Backbone, Checkpoint, Plugin, Storage, Target, write_tensors};
 use std::collections::HashMap;
@@ -83,7 +84,9 @@ fn what_is_written_computes_the_same_here() {
         write_hugging_face(&at("merged-hf"), &merged, &plugin).unwrap();
 
         std::fs::create_dir(at("onnx")).unwrap();
-        write_onnx(&at("onnx").join("model.onnx"), checkpoint, &plugin).unwrap();
+        let beside = if family == "deit" { OnnxWeights::Beside } else { OnnxWeights::Auto };
+        write_onnx(&at("onnx").join("model.onnx"), checkpoint, &plugin, beside).unwrap();
+        assert_eq!(at("onnx").join("model.onnx.data").exists(), family == "deit", "{name}");
 
         if alpha.is_some() {
             let format = if name == "authors" { AuthorsFormat::Melo } else { AuthorsFormat::UniCad };

@@ -2,7 +2,7 @@
 //! `tools/golden/adapters.py --verify`, which runs them in timm and ONNX Runtime.
 
 use crate::bench::{assert_close, checkpoint, classes, lasting};
-use melo_interop::{merge, write_onnx, write_timm};
+use melo_interop::{OnnxWeights, merge, write_onnx, write_timm};
 use melo_vit::{
     Activation, Adapter, Backbone, Checkpoint, Head, ImageBatch, LoraConfig, Plugin, Pool, Storage, Target, TaskCard,
     TaskKind, VitConfig, Weights, Workspace, write_tensors,
@@ -67,7 +67,7 @@ fn every_architecture_merges() {
         write_timm(&folder.join(name), &merged, &plugin).unwrap();
         let read = Checkpoint::read(&folder.join(name).join("model.safetensors")).unwrap();
         assert_eq!(read.config, merged.config, "{name}");
-        write_onnx(&folder.join(format!("{name}.onnx")), checkpoint, &plugin).unwrap();
+        write_onnx(&folder.join(format!("{name}.onnx")), checkpoint, &plugin, OnnxWeights::Auto).unwrap();
         all.push((format!("logits.{name}"), vec![3, 3], unmerged));
     }
     let tensors: Vec<_> = all.iter().map(|(n, s, v)| (n.clone(), s.clone(), v.as_slice())).collect();

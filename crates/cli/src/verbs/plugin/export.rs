@@ -4,7 +4,7 @@ use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo_interop::{AuthorsFormat, Layout, write_authors, write_onnx, write_peft};
+use melo_interop::{AuthorsFormat, Layout, OnnxWeights, write_authors, write_onnx, write_peft};
 use melo_vit::{Backbone, Checkpoint, Plugin};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,8 @@ enum FormatArg {
     Authors,
     /// File of UniCAD's: the same, a classifier with a bias
     Unicad,
-    /// Backbone with the plug-in merged in, classifier and calibrated probabilities, opset 17
+    /// Backbone with the plug-in merged in, classifier and calibrated probabilities, opset 17; weights of more than 1.5 GB
+    /// lie in OUT.data beside it
     Onnx,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         FormatArg::Authors => write_authors(out, &plugin, &config, AuthorsFormat::Melo)?,
         FormatArg::Unicad => write_authors(out, &plugin, &config, AuthorsFormat::UniCad)?,
         FormatArg::Onnx => {
-            write_onnx(out, checkpoint, &plugin)?;
+            write_onnx(out, checkpoint, &plugin, OnnxWeights::Auto)?;
             Vec::new()
         }
     };
