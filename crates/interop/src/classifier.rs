@@ -10,6 +10,11 @@ use std::path::Path;
 const KNOWN: [&[&str]; 5] =
     [&["head", "head_dist"], &["head"], &["classifier"], &["cls_classifier", "distillation_classifier"], &["fc"]];
 
+/// True for all the paths of one model's classifier.
+pub(crate) fn belong_together(paths: &[&str]) -> bool {
+    KNOWN.contains(&paths)
+}
+
 /// The classifier in a file whose names stand behind `prefix`; `None` where there is none.
 ///
 /// # Errors

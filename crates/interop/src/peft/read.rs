@@ -49,12 +49,34 @@ pub(crate) fn read(folder: &Path, card: Option<&TaskCard>, vit: &VitConfig) -> R
         }
     }
     let notes = require_all(&path, &modules, &config, vit)?;
-    let head = classifier::read(&file, &shapes, PREFIX, vit)?;
-    if head.is_none() && config.modules_to_save.iter().any(|name| CLASSIFIERS.contains(&name.as_str())) {
-        let name = format!("{PREFIX}{}.weight", config.modules_to_save.join("|"));
-        return Err(melo_vit::Error::MissingTensor { path, name }.into());
-    }
+    let head = read_head(&file, &shapes, &config, vit)?;
     Ok(Read { updates, rslora: config.rslora, head, notes })
+}
+
+/// The classifier, the only one in the file; `None` where there is none and none was to be saved.
+fn read_head(
+    file: &TensorFile,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    config: &PeftConfig,
+    vit: &VitConfig,
+) -> Result<Option<Head>, Error> {
+    let is_there =
+        |path: &&&str| ["weight", "bias"].iter().any(|end| shapes.contains_key(&format!("{PREFIX}{path}.{end}")));
+    let there: Vec<&str> = CLASSIFIERS.iter().filter(is_there).copied().collect();
+    let asked: Vec<&str> =
+        config.modules_to_save.iter().map(String::as_str).filter(|n| CLASSIFIERS.contains(n)).collect();
+    let path = || file.path().to_owned();
+    if let Some(missing) = there.iter().chain(&asked).find(|p| !shapes.contains_key(&format!("{PREFIX}{p}.weight"))) {
+        return Err(melo_vit::Error::MissingTensor { path: path(), name: format!("{PREFIX}{missing}.weight") }.into());
+    }
+    if !there.is_empty() && !classifier::belong_together(&there) {
+        let (name, hint) = (
+            format!("{PREFIX}{}.weight", there[there.len() - 1]),
+            format!("classifiers of several models: {}", there.join(", ")),
+        );
+        return Err(melo_vit::Error::UnexpectedTensor { path: path(), name, hint }.into());
+    }
+    classifier::read(file, shapes, PREFIX, vit)
 }
 
 /// The card beside the adapter, where melo wrote one.

@@ -58,6 +58,7 @@ fn tensors_of_peft() {
             tensors.insert(name.to_owned(), (shape.to_vec(), values));
         })
     };
+    assert_has(&shaped("base_model.model.fc.bias", &[3]), &["fc.weight", "missing"]);
     assert_has(&shaped(A, &[16, 3]), &[A, "[16, 3]", "[3, 16]"]);
     assert_has(&shaped(A, &[]), &[A, "[3, 16]"]);
     assert_has(&shaped(B, &[16, 3]), &[B, "[48, 3]"]);
@@ -75,6 +76,7 @@ fn tensors_of_peft() {
         ("base_model.model.../../etc.lora_A.weight", "only projections"),
         ("base_model.model.blocks.0.mlp.fc1.lora_A.weight", "do not ask for"),
         ("base_model.model.vit.layers.0.attention.q_proj.lora_A.weight", "do not ask for"),
+        ("base_model.model.classifier.weight", "classifiers of several models"),
     ];
     for (name, part) in cases {
         assert_has(&shaped(name, &[1, 1]), &[name, part]);
