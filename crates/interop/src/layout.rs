@@ -1,7 +1,7 @@
 //! Which module of others' models is which target of a plug-in, in both directions.
 
-use crate::names::{Dialect, FACEBOOK, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place};
-use melo_vit::{Target, VitConfig};
+use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
+use melo_vit::{Pool, Target, VitConfig};
 
 /// How modules and tensors are named in what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Site {
 }
 
 /// The dialects that adapters are named in, beside timm's own.
-static DIALECTS: [&Dialect; 5] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &FACEBOOK];
+static DIALECTS: [&Dialect; 5] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &TIMM];
 
 /// Block and site of a module by its path in any known model; `None` for one that no target stands for.
 pub(crate) fn site_of(module: &str) -> Option<(usize, Site)> {
@@ -120,7 +120,7 @@ pub(crate) fn hugging_face_name(name: &str, vit: &VitConfig) -> String {
 
 /// True where others have a classifier for each of two tokens and take the mean of both.
 pub(crate) fn two_classifiers(vit: &VitConfig) -> bool {
-    vit.feature_width() == 2 * vit.width
+    vit.distilled && vit.pool == Pool::Token
 }
 
 #[cfg(test)]

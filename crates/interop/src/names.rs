@@ -56,6 +56,8 @@ pub struct Dialect {
     rules: &'static [Rule],
     /// Beginnings of names that no feature of an image depends on.
     ignored: &'static [&'static str],
+    /// Names without a rule are timm's.
+    timm: bool,
 }
 
 use Part::{Gate, K, Q, Up, V, Whole};
@@ -82,6 +84,7 @@ pub static HF_VIT: Dialect = Dialect {
         ("head_dist", Whole, &["distillation_classifier"]),
     ],
     ignored: &["pooler.", "decoder.", "embeddings.mask_token"],
+    timm: false,
 };
 
 /// Hugging Face's DINOv2, with and without registers.
@@ -114,6 +117,7 @@ pub static HF_DINOV2: Dialect = Dialect {
         ("head", Whole, &["classifier"]),
     ],
     ignored: &["embeddings.mask_token"],
+    timm: false,
 };
 
 /// Hugging Face's CLIP vision tower, alone or inside a whole CLIP.
@@ -137,6 +141,7 @@ pub static HF_CLIP: Dialect = Dialect {
         ("head", Whole, &["visual_projection", "classifier"]),
     ],
     ignored: &["text_model.", "text_projection.", "logit_scale", "embeddings.position_ids"],
+    timm: false,
 };
 
 /// OpenAI's own CLIP files and open_clip's: the vision tower is `visual`.
@@ -156,8 +161,9 @@ pub static OPEN_CLIP: Dialect = Dialect {
         ("blocks.*.mlp.fc1", Whole, &["transformer.resblocks.*.mlp.c_fc"]),
         ("blocks.*.mlp.fc2", Whole, &["transformer.resblocks.*.mlp.c_proj"]),
         ("norm", Whole, &["ln_post"]),
+        // `[d, c]`, a classifier with its axes the other way round.
+        ("head.weight", Whole, &["proj"]),
     ],
-    // `proj [d, c]` is a classifier with its axes the other way round; the reader takes it by name.
     ignored: &[
         "token_embedding.",
         "ln_final.",
@@ -168,28 +174,32 @@ pub static OPEN_CLIP: Dialect = Dialect {
         "vocab_size",
         "attn_mask",
     ],
+    timm: false,
 };
 
-/// Facebook's own DINO, DINOv2 and MAE files: timm's names but for a few.
-pub static FACEBOOK: Dialect = Dialect {
-    name: "Facebook Research",
+/// timm, and the files of Facebook Research (DeiT, DINO, DINOv2, MAE), whose names are timm's but for a few.
+pub static TIMM: Dialect = Dialect {
+    name: "timm",
     prefixes: &["", "backbone.", "module.", "module.backbone."],
     rules: &[
         ("reg_token", Whole, &["register_tokens"]),
         ("blocks.*.mlp.fc1", Whole, &["blocks.*.mlp.w12"]),
         ("blocks.*.mlp.fc2", Whole, &["blocks.*.mlp.w3"]),
     ],
-    ignored: &["mask_token", "decoder_", "decoder."],
+    // The projection heads of DINO's self-distillation and the decoder of MAE see no task.
+    ignored: &["mask_token", "decoder_", "decoder.", "head.mlp.", "head.last_layer.", "dino_head."],
+    timm: true,
 };
 
 impl Dialect {
-    /// Where `name` belongs; `None` for a name of no rule.
+    /// Where `name` belongs; `None` for a name of no rule, which is timm's own in [`TIMM`].
     pub fn place(&self, name: &str) -> Option<Place> {
         let inner = self.strip(name);
-        self.rules.iter().find_map(|(timm, part, names)| {
+        let ruled = self.rules.iter().find_map(|(timm, part, names)| {
             let found = names.iter().find_map(|pattern| match_module(pattern, inner))?;
             Some(Place { name: fill(timm, found.block) + found.suffix, part: *part })
-        })
+        });
+        ruled.or_else(|| self.timm.then(|| Place { name: inner.to_owned(), part: Whole }))
     }
 
     /// The dialect's name of a place, as it is written; `None` where the dialect has no such tensor.
@@ -202,7 +212,8 @@ impl Dialect {
         let mut rules = self.rules.iter().filter(|(_, part, _)| *part == place.part);
         let found = rules.find_map(|(timm, _, names)| Some((timm, names, match_module(timm, &place.name)?)));
         found.map_or_else(Vec::new, |(timm, names, found)| {
-            let prefix = if timm.starts_with("head") { "" } else { self.prefixes[0] };
+            let outside = matches!(*timm, "head" | "head_dist");
+            let prefix = if outside { "" } else { self.prefixes[0] };
             names.iter().map(|name| format!("{prefix}{}{}", fill(name, found.block), found.suffix)).collect()
         })
     }
@@ -272,7 +283,7 @@ mod tests {
             OPEN_CLIP.place("visual.transformer.resblocks.2.attn.in_proj_weight").unwrap().name,
             "blocks.2.attn.qkv.weight"
         );
-        assert_eq!(FACEBOOK.place("blocks.1.mlp.w12.weight"), place("blocks.1.mlp.fc1.weight", Whole));
+        assert_eq!(TIMM.place("blocks.1.mlp.w12.weight"), place("blocks.1.mlp.fc1.weight", Whole));
     }
 
     #[test]
@@ -291,10 +302,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_at_the_same_place() {
-        for dialect in [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &FACEBOOK] {
+        for dialect in [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &TIMM] {
             for (timm, part, _) in dialect.rules {
-                let parameter =
-                    ["_token", "pos_embed", "gamma", "qkv.weight", "qkv.bias"].iter().any(|end| timm.ends_with(end));
+                let parameter = ["_token", "pos_embed", "gamma", "qkv.weight", "qkv.bias", "head.weight"]
+                    .iter()
+                    .any(|end| timm.ends_with(end));
                 let name = fill(timm, timm.contains('*').then_some(7)) + if parameter { "" } else { ".weight" };
                 let place = Place { name, part: *part };
                 let written = dialect.name_of(&place).unwrap_or_else(|| panic!("{}: {place:?}", dialect.name));

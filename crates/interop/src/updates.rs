@@ -131,7 +131,7 @@ fn most_frequent<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo_vit::{Activation, Pool};
+    use melo_vit::{Activation, Pool, PositionFilter};
 
     fn vit() -> VitConfig {
         VitConfig {
@@ -151,6 +151,10 @@ mod tests {
             pos_embed_prefix: true,
             patch_bias: true,
             qkv_bias: true,
+            registers: 0,
+            layer_scale: false,
+            swiglu: false,
+            position_filter: PositionFilter::Antialiased,
         }
     }
 

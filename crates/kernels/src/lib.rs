@@ -30,6 +30,7 @@ mod norm;
 mod precision;
 mod skinny;
 mod softmax;
+mod swiglu;
 mod table;
 mod view;
 

@@ -5,7 +5,7 @@ use crate::gelu::Gelu;
 use crate::isa::Isa;
 use crate::precision::Precision;
 use crate::view::{Mat, MatMut};
-use crate::{gelu, norm, skinny, softmax};
+use crate::{gelu, norm, skinny, softmax, swiglu};
 use std::sync::OnceLock;
 
 type Layernorm = unsafe fn(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]);
@@ -31,6 +31,8 @@ pub struct Kernels {
     softmax_backward: unsafe fn(&[f32], &mut [f32], usize, f32),
     gelu: unsafe fn(Gelu, &[f32], &mut [f32]),
     gelu_backward: unsafe fn(Gelu, &[f32], &mut [f32]),
+    swiglu: unsafe fn(&[f32], usize, &mut [f32]),
+    swiglu_backward: unsafe fn(&[f32], usize, &[f32], &mut [f32]),
     dots: unsafe fn(Mat<'_>, &[f32], f32, &mut [f32]),
     spread: unsafe fn(&[f32], &[f32], MatMut<'_>),
     gather: unsafe fn(&[f32], Mat<'_>, &mut [f32]),
@@ -71,6 +73,14 @@ macro_rules! stamp {
                 gelu::backward(kind, x, d)
             }
             $(#[target_feature(enable = $feature)])?
+            fn swiglu(h: &[f32], hidden: usize, g: &mut [f32]) {
+                swiglu::forward(h, hidden, g)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn swiglu_backward(h: &[f32], hidden: usize, d_g: &[f32], d_h: &mut [f32]) {
+                swiglu::backward(h, hidden, d_g, d_h)
+            }
+            $(#[target_feature(enable = $feature)])?
             fn dots(x: Mat<'_>, few: &[f32], scale: f32, z: &mut [f32]) {
                 skinny::dots(x, few, scale, z)
             }
@@ -107,6 +117,8 @@ macro_rules! stamp {
                     softmax_backward,
                     gelu,
                     gelu_backward,
+                    swiglu,
+                    swiglu_backward,
                     dots,
                     spread,
                     gather,
@@ -205,6 +217,18 @@ impl Kernels {
     pub fn gelu_backward(&self, kind: Gelu, x: &[f32], d: &mut [f32]) {
         // SAFETY: as in `layernorm`.
         unsafe { (self.gelu_backward)(kind, x, d) }
+    }
+
+    /// SwiGLU's gate: `g = silu(gate) · up` with `h [m, 2 · hidden]` holding `[gate, up]` in each row; `g [m, hidden]`.
+    pub fn swiglu(&self, h: &[f32], hidden: usize, g: &mut [f32]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.swiglu)(h, hidden, g) }
+    }
+
+    /// Writes the gradient of [`Kernels::swiglu`]'s input, `d_h [m, 2 · hidden]`, for that of its output, `d_g [m, hidden]`.
+    pub fn swiglu_backward(&self, h: &[f32], hidden: usize, d_g: &[f32], d_h: &mut [f32]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.swiglu_backward)(h, hidden, d_g, d_h) }
     }
 
     /// `z = scale · x fewᵀ`; `x [m, k]`, `few [r, k]`, `z [m, r]`.

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
 use melo_data::{Cache, Dataset, Manifest, Row, Split};
+use melo_interop::read_checkpoint;
 use melo_train::{Answers, EpochRow, Event, RunOptions, Start, Task, TrainConfig, train};
 use melo_vit::{Backbone, Checkpoint, CropMode, Plugin, Preprocess, Storage, TaskCard, TaskKind, VitConfig};
 use serde::{Deserialize, Serialize};
@@ -160,7 +161,7 @@ pub struct CellOptions<'a> {
 pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOptions<'_>) -> Result<(), Error> {
     let started = Instant::now();
     let CellOptions { stop, observer, peak_rss_bytes } = options;
-    let mut checkpoint = Checkpoint::read(&plan.backbones[cell.backbone].weights)?;
+    let mut checkpoint = read_checkpoint(&plan.backbones[cell.backbone].weights)?;
     let input = CellInput::new(plan, cell, &BackboneFacts::of(&checkpoint))?;
     let cache = Arc::new(Cache::new(CACHE_BYTES));
     let [train_set, val_set, test_set] =

@@ -8,6 +8,7 @@ use crate::run::Study;
 use crate::scores::first_maximum;
 use base64::Engine;
 use melo_data::Manifest;
+use melo_interop::load_backbone;
 use melo_vit::{Backbone, ExplainMethod, Plugin, TaskKind};
 
 /// Right and wrong images shown, of each.
@@ -41,7 +42,7 @@ pub(crate) fn examples(
     let Some((cell, result)) = cells.iter().find(adapted) else {
         return Ok(Vec::new());
     };
-    let backbone = Backbone::load_with(&plan.backbones[cell.backbone].weights, plan.precision)?;
+    let backbone = load_backbone(&plan.backbones[cell.backbone].weights, plan.precision)?;
     let folder = study.folder.cell(&plan.cell_name(cell));
     let Some(plugin) = load_plugin(&folder, &backbone)? else {
         return Ok(Vec::new());

@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::plan::{BackbonePlan, Cell, Plan};
 use crate::results::Failure;
 use crate::store::{CellFolder, GRACE, StudyFolder};
+use melo_interop::read_checkpoint;
 use melo_train::EpochRow;
-use melo_vit::Checkpoint;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -92,9 +92,9 @@ impl Study {
     /// Reads the backbones of a plan once, for their digests.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`].
+    /// As [`read_checkpoint`].
     pub fn new(plan: Plan, folder: StudyFolder) -> Result<Self, Error> {
-        let facts = |backbone: &BackbonePlan| Ok(BackboneFacts::of(&Checkpoint::read(&backbone.weights)?));
+        let facts = |backbone: &BackbonePlan| Ok(BackboneFacts::of(&read_checkpoint(&backbone.weights)?));
         let backbones = plan.backbones.iter().map(facts).collect::<Result<_, Error>>()?;
         Ok(Study { plan, folder, backbones })
     }

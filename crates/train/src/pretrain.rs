@@ -7,7 +7,8 @@ use melo_data::synthetic::formula_image;
 use melo_data::{EpochAugment, Labels};
 use melo_imaging::normalise;
 use melo_vit::{
-    Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, Preprocess, VitConfig, Weights,
+    Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, PositionFilter, Preprocess,
+    VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -83,6 +84,10 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
         pos_embed_prefix: true,
         patch_bias: true,
         qkv_bias: true,
+        registers: 0,
+        layer_scale: false,
+        swiglu: false,
+        position_filter: PositionFilter::Antialiased,
     };
     let preprocess = Preprocess {
         size: config.image_size,

@@ -10,8 +10,8 @@
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
     Activation, Adapter, Backbone, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, ExplainMethod,
-    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, Preprocess, Target, TaskCard, TaskKind,
-    TensorFile, VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
+    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, PositionFilter, Preprocess, Target, TaskCard,
+    TaskKind, TensorFile, VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -91,6 +91,10 @@ impl Golden {
             pos_embed_prefix: true,
             patch_bias: has("patch_embed.proj.bias"),
             qkv_bias: true,
+            registers: 0,
+            layer_scale: false,
+            swiglu: false,
+            position_filter: PositionFilter::Antialiased,
         };
         let mut weights = Weights::zeros(&config);
         let prefixed = |prefix: &str, shapes: Vec<(String, Vec<usize>)>| -> Vec<_> {

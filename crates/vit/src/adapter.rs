@@ -39,7 +39,7 @@ impl Target {
         let (d, hidden) = (config.width, config.mlp_hidden);
         match self {
             Target::Q | Target::K | Target::V | Target::O => (d, d),
-            Target::Fc1 => (d, hidden),
+            Target::Fc1 => (d, config.fc1_out()),
             Target::Fc2 => (hidden, d),
         }
     }

@@ -1,11 +1,11 @@
 //! The frozen backbone: loaded once, shared by every plug-in, told apart by its digest.
 
 use crate::card::BackboneReference;
-use crate::config::{ModelDescription, VitConfig};
+use crate::config::{ModelDescription, Pool, VitConfig};
 use crate::error::Error;
 use crate::head::Head;
 use crate::preprocess::Preprocess;
-use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, write_tensors};
+use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, TensorSource, read_all, require, write_tensors};
 use crate::weights::Weights;
 use melo_kernels::{Kernels, PackedWeight, Precision};
 use rayon::prelude::*;
@@ -29,13 +29,29 @@ pub struct Checkpoint {
     pub classifier: Option<Head>,
 }
 
-/// What a self-describing backbone file says of itself.
-#[derive(Serialize, Deserialize)]
+/// What a checkpoint says of itself, in its own metadata or beside its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
-    name: String,
-    config: VitConfig,
-    preprocess: Preprocess,
+pub struct Description {
+    /// Name of the architecture.
+    pub name: String,
+    /// Shape of the network.
+    pub config: VitConfig,
+    /// Preprocessing that the weights were trained with.
+    pub preprocess: Preprocess,
+}
+
+impl Description {
+    /// Checks what it says against itself.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn check(&self) -> Result<(), String> {
+        self.config.check()?;
+        self.preprocess.check()?;
+        let (size, patch) = (self.preprocess.size, self.config.patch);
+        if size.is_multiple_of(patch) { Ok(()) } else { Err(Error::ImageSize { size, patch }.to_string()) }
+    }
 }
 
 /// A frozen Vision Transformer. It never changes after it was made; plug-ins are arguments of its functions.
@@ -61,15 +77,24 @@ impl Checkpoint {
     /// Every defect by its name, see [`Error`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let file = TensorFile::open(path)?;
-        let shapes = file.shapes()?;
-        let description = describe(path, &file, &shapes)?;
+        let description = describe(path, &file, &file.shapes()?)?;
+        Checkpoint::from_tensors(&file, description)
+    }
+
+    /// Reads tensors of timm's names into the architecture that `description` tells.
+    ///
+    /// # Errors
+    /// [`Error::UnexpectedTensor`], [`Error::MissingTensor`], [`Error::Shape`] before anything is allocated; then those of
+    /// [`TensorSource::read`].
+    pub fn from_tensors(source: &dyn TensorSource, description: Description) -> Result<Self, Error> {
         let Description { name, config, preprocess } = description;
+        let shapes = source.shapes()?;
         let expected = config.tensor_shapes();
-        refuse_unknown_tensors(path, &shapes, &expected)?;
-        file.require(&expected)?;
+        refuse_unknown_tensors(source.path(), &shapes, &expected)?;
+        require(source, &expected)?;
         let mut weights = Weights::zeros(&config);
-        file.read_all(&expected, weights.tensors_mut())?;
-        let classifier = read_classifier(&file, &shapes, &config)?;
+        read_all(source, &expected, weights.tensors_mut())?;
+        let classifier = read_classifier(source, &shapes, &config)?;
         Ok(Checkpoint { name, config, preprocess, weights, classifier })
     }
 
@@ -102,8 +127,7 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     if let Some(json) = metadata.get(BACKBONE_KEY) {
         let own = |reason: String| wrong_in(path, format!("{BACKBONE_KEY}: {reason}"));
         let description: Description = serde_json::from_str(json).map_err(|error| own(error.to_string()))?;
-        description.config.check().map_err(own)?;
-        check_preprocess(&description.preprocess, &description.config).map_err(own)?;
+        description.check().map_err(own)?;
         return Ok(description);
     }
     let sidecars = [path.with_extension("json"), path.with_file_name("config.json")];
@@ -121,16 +145,11 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     let config = VitConfig::infer(shapes, &model).map_err(|reason| wrong_in(path, reason))?;
     config.check().map_err(|reason| wrong_in(path, reason))?;
     let preprocess = model.preprocess(config.image_size).map_err(wrong)?;
-    check_preprocess(&preprocess, &config).map_err(wrong)?;
     let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let name = if model.architecture.is_empty() { stem() } else { model.architecture };
-    Ok(Description { name, config, preprocess })
-}
-
-fn check_preprocess(preprocess: &Preprocess, config: &VitConfig) -> Result<(), String> {
-    preprocess.check()?;
-    let (size, patch) = (preprocess.size, config.patch);
-    if size.is_multiple_of(patch) { Ok(()) } else { Err(Error::ImageSize { size, patch }.to_string()) }
+    let description = Description { name, config, preprocess };
+    description.check().map_err(wrong)?;
+    Ok(description)
 }
 
 /// Tensors of the classifier, which is not part of the frozen backbone.
@@ -146,9 +165,11 @@ fn refuse_unknown_tensors(
         None => Ok(()),
         Some(name) => {
             let hint = match name.rsplit('.').nth(1) {
-                Some("ls1" | "ls2") => "layer scale is not supported yet",
-                Some("q_norm" | "k_norm") => "query and key normalisation is not supported yet",
-                _ if name == "reg_token" => "register tokens are not supported yet",
+                Some("ls1" | "ls2") => "layer scale must be in every block, on both branches",
+                Some("q_norm" | "k_norm") => "query and key normalisation is not supported",
+                Some("attn") if name.contains("rel_pos") => {
+                    "relative positions, as Segment Anything's, are not supported"
+                }
                 _ => "no part of a plain ViT has this name",
             };
             Err(Error::UnexpectedTensor { path: path.to_owned(), name: name.clone(), hint: hint.to_owned() })
@@ -160,7 +181,7 @@ fn refuse_unknown_tensors(
 ///
 /// A distilled model averages two classifiers, one a token: side by side, each halved, they are one.
 fn read_classifier(
-    file: &TensorFile,
+    source: &dyn TensorSource,
     shapes: &BTreeMap<String, Vec<usize>>,
     config: &VitConfig,
 ) -> Result<Option<Head>, Error> {
@@ -169,14 +190,16 @@ fn read_classifier(
     };
     let classes = shape.first().copied().unwrap_or(0);
     let d = config.width;
+    let two = config.pool == Pool::Token && config.distilled;
+    let width = if two { d } else { config.feature_width() };
     let read = |name: &str| -> Result<Head, Error> {
         Ok(Head {
-            weight: file.read(&format!("{name}.weight"), &[classes, d])?,
-            bias: file.read(&format!("{name}.bias"), &[classes])?,
+            weight: source.read(&format!("{name}.weight"), &[classes, width])?,
+            bias: source.read(&format!("{name}.bias"), &[classes])?,
         })
     };
     let head = read("head")?;
-    if config.feature_width() == d {
+    if !two {
         return Ok(Some(head));
     }
     let dist = read("head_dist")?;

@@ -144,7 +144,7 @@ impl Backbone {
         mut weights: Option<&mut Weights>,
     ) {
         let d = self.config.width;
-        let prefix = self.config.prefix_tokens();
+        let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let Buffers { x, pooled, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, d_features, d_pooled, .. } = backward;
         match self.pooled_norm() {
@@ -160,27 +160,26 @@ impl Backbone {
         resize(d_x, shape.rows() * d);
         d_x.fill(0.0);
         let images = d_x.chunks_exact_mut(shape.tokens * d);
-        match self.config.pool {
-            Pool::Token => {
-                for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(prefix * d)) {
-                    d_x[..prefix * d].copy_from_slice(d_pooled);
-                }
+        if self.config.pool == Pool::Token {
+            for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(class * d)) {
+                d_x[..class * d].copy_from_slice(d_pooled);
             }
-            Pool::Avg => {
-                let share = 1.0 / (shape.tokens - prefix) as f32;
-                for (d_x, d_mean) in images.zip(d_pooled.chunks_exact(d)) {
-                    for d_token in d_x[prefix * d..].chunks_exact_mut(d) {
-                        d_token.iter_mut().zip(d_mean).for_each(|(d, mean)| *d = share * mean);
-                    }
-                }
-                if let Some(norm) = &self.weights.norm {
-                    std::mem::swap(d_x, d_normed);
-                    resize(d_x, shape.rows() * d);
-                    d_x.fill(0.0);
-                    self.kernels.layernorm_backward(x, &norm.gamma, self.config.eps, d_normed, d_x);
-                    self.norm_weights_backward(x, d_normed, weights.and_then(|w| w.norm.as_mut()));
-                }
+            return;
+        }
+        let share = 1.0 / (shape.tokens - prefix) as f32;
+        for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(self.config.feature_width())) {
+            let (d_token, d_mean) = d_pooled.split_at(d_pooled.len() - d);
+            d_x[..d_token.len()].copy_from_slice(d_token);
+            for d_token in d_x[prefix * d..].chunks_exact_mut(d) {
+                d_token.iter_mut().zip(d_mean).for_each(|(d, mean)| *d = share * mean);
             }
+        }
+        if let Some(norm) = &self.weights.norm {
+            std::mem::swap(d_x, d_normed);
+            resize(d_x, shape.rows() * d);
+            d_x.fill(0.0);
+            self.kernels.layernorm_backward(x, &norm.gamma, self.config.eps, d_normed, d_x);
+            self.norm_weights_backward(x, d_normed, weights.and_then(|w| w.norm.as_mut()));
         }
     }
 
@@ -198,41 +197,50 @@ impl Backbone {
         let block = &self.weights.blocks[index];
         let (d, hidden, m, t) = (self.config.width, self.config.mlp_hidden, shape.rows(), shape.tokens);
         let Buffers { normed, g, scores, z, bottleneck: scratch, dropout, backward, .. } = buffers;
-        let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, .. } = backward;
+        let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, d_g, .. } = backward;
         let Gradients { adapter: gradient, weights: d_weights, .. } = training.gradients;
         let bottleneck = training.adapter.bottlenecks.blocks[index].as_ref();
-        let d_f = match bottleneck.zip(gradient.bottlenecks.blocks[index].as_mut()) {
-            Some((bottleneck, gradient)) => {
+        let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
+        scale_backward((&tape.f, d_x), &block.ls2, d_block.as_deref_mut().map(|b| &mut b.ls2), d_normed);
+        let mut branch = !block.ls2.is_empty();
+        if let Some((bottleneck, gradient)) = bottleneck.zip(gradient.bottlenecks.blocks[index].as_mut()) {
+            if !branch {
                 d_normed.clone_from(d_x);
-                bottleneck.backward(k, (&tape.f, d_x), gradient, d_normed, scratch);
-                &*d_normed
             }
-            None => &*d_x,
-        };
+            bottleneck.backward(k, (&tape.f, d_x), gradient, d_normed, scratch);
+            branch = true;
+        }
+        let d_f = if branch { &*d_normed } else { &*d_x };
         let dropout = (shape.dropout, dropout);
         let mut lowrank = LowRankTraining { adapter: training.adapter, gradient, z, dropout };
-        let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
 
         resize(g, m * hidden);
-        k.gelu(self.config.activation.into(), &tape.h, g);
-        resize(d_h, m * hidden);
+        self.activate(&tape.h, g);
+        resize(d_h, m * self.config.fc1_out());
+        let d_activated = if self.config.swiglu { &mut *d_g } else { &mut *d_h };
+        resize(d_activated, m * hidden);
         let fc2 = AdaptedLinear { block: index, targets: &[(Target::Fc2, 0)], layer: &block.fc2 };
-        self.linear_backward(&fc2, &mut lowrank, g, d_f, Some(d_h));
+        self.linear_backward(&fc2, &mut lowrank, g, d_f, Some(d_activated));
         self.linear_weights_backward(g, d_f, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
-        k.gelu_backward(self.config.activation.into(), &tape.h, d_h);
+        match self.config.swiglu {
+            true => k.swiglu_backward(&tape.h, hidden, d_g, d_h),
+            false => k.gelu_backward(self.config.activation.into(), &tape.h, d_h),
+        }
 
         self.layernorm(&block.norm2, &tape.x_mid, normed);
         resize(d_normed, m * d);
         let fc1 = AdaptedLinear { block: index, targets: &[(Target::Fc1, 0)], layer: &block.fc1 };
         self.linear_backward(&fc1, &mut lowrank, normed, d_h, Some(d_normed));
-        self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), hidden);
+        self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), self.config.fc1_out());
         self.norm_weights_backward(&tape.x_mid, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm2));
         k.layernorm_backward(&tape.x_mid, &block.norm2.gamma, self.config.eps, d_normed, d_x);
 
         resize(d_o, m * d);
+        scale_backward((&tape.a, d_x), &block.ls1, d_block.as_deref_mut().map(|b| &mut b.ls1), d_normed);
+        let d_a = if block.ls1.is_empty() { &*d_x } else { &*d_normed };
         let proj = AdaptedLinear { block: index, targets: &[(Target::O, 0)], layer: &block.proj };
-        self.linear_backward(&proj, &mut lowrank, &tape.o, d_x, Some(d_o));
-        self.linear_weights_backward(&tape.o, d_x, d_block.as_deref_mut().map(|b| &mut b.proj), d);
+        self.linear_backward(&proj, &mut lowrank, &tape.o, d_a, Some(d_o));
+        self.linear_weights_backward(&tape.o, d_a, d_block.as_deref_mut().map(|b| &mut b.proj), d);
         resize(d_qkv, m * 3 * d);
         let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(t * d));
         for ((qkv, d_o), d_qkv) in images.zip(d_qkv.chunks_exact_mut(t * 3 * d)) {
@@ -299,7 +307,7 @@ impl Backbone {
 
     fn embed_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, gradient: &mut Weights) {
         let d = self.config.width;
-        let prefix = self.config.prefix_tokens();
+        let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let Buffers { embedded, patches, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, .. } = backward;
         if let Some(norm) = &self.weights.norm_pre {
@@ -310,15 +318,33 @@ impl Backbone {
             self.norm_weights_backward(embedded, d_normed, gradient.norm_pre.as_mut());
         }
         let add = |sum: &mut [f32], part: &[f32]| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-        let shifted = if self.config.pos_embed_prefix { 0 } else { prefix * d };
+        let (class_positions, positions) = gradient.pos_embed.split_at_mut(self.config.position_prefix() * d);
         d_normed.clear();
         for d_x in d_x.chunks_exact(shape.tokens * d) {
-            add(&mut gradient.pos_embed, &d_x[shifted..]);
+            add(class_positions, d_x);
+            add(positions, &d_x[prefix * d..]);
             add(&mut gradient.cls_token, &d_x[..d]);
-            add(&mut gradient.dist_token, &d_x[d..prefix * d]);
+            add(&mut gradient.dist_token, &d_x[d..class * d]);
+            add(&mut gradient.reg_token, &d_x[class * d..prefix * d]);
             d_normed.extend_from_slice(&d_x[prefix * d..]);
         }
         self.linear_weights_backward(patches, d_normed, Some(&mut gradient.patch_embed), d);
+    }
+}
+
+/// A branch's gradient before its layer scale, `d_f = gamma · d_x`, and adds to the gradient of `gamma`; nothing without
+/// one. `f, d_x, d_f [m, d]`, `gamma [d]` or empty.
+fn scale_backward((f, d_x): (&[f32], &[f32]), gamma: &[f32], gradient: Option<&mut Vec<f32>>, d_f: &mut Vec<f32>) {
+    if gamma.is_empty() {
+        return;
+    }
+    let d = gamma.len();
+    d_f.clear();
+    d_f.extend(d_x.chunks_exact(d).flat_map(|d_x| d_x.iter().zip(gamma).map(|(d_x, gamma)| gamma * d_x)));
+    if let Some(gradient) = gradient {
+        for (f, d_x) in f.chunks_exact(d).zip(d_x.chunks_exact(d)) {
+            gradient.iter_mut().zip(f).zip(d_x).for_each(|((sum, f), d_x)| *sum += f * d_x);
+        }
     }
 }
 

@@ -29,7 +29,9 @@ pub(crate) struct BlockTape {
     pub(crate) x_mid: Vec<f32>,
     /// `fc1`'s output before GELU, `[m, hidden]`.
     pub(crate) h: Vec<f32>,
-    /// What the MLP adds to the residual stream, `[m, d]`; computed by itself only where a bottleneck reads it.
+    /// The attention branch before its layer scale, `[m, d]`; computed by itself only where there is one.
+    pub(crate) a: Vec<f32>,
+    /// The MLP branch before its layer scale, `[m, d]`; computed by itself only where there is one or a bottleneck reads it.
     pub(crate) f: Vec<f32>,
 }
 
@@ -72,8 +74,9 @@ pub(crate) struct BackwardBuffers {
     /// Gradient of `[m, 3d]` or `[m, d]` inside attention.
     pub(crate) d_qkv: Vec<f32>,
     pub(crate) d_o: Vec<f32>,
-    /// Gradient of the MLP's hidden layer, `[m, hidden]`.
+    /// Gradient of `fc1`'s output, `[m, hidden]`, and of what a SwiGLU makes of it.
     pub(crate) d_h: Vec<f32>,
+    pub(crate) d_g: Vec<f32>,
     /// Gradient of the features, and of the pooled rows before their norm.
     pub(crate) d_features: Vec<f32>,
     pub(crate) d_pooled: Vec<f32>,

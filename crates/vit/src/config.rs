@@ -36,6 +36,19 @@ pub enum Pool {
     Token,
     /// The mean of the patch tokens.
     Avg,
+    /// The class token and the mean of the patch tokens, side by side: Hugging Face's DINOv2 classifiers.
+    TokenAvg,
+}
+
+/// How position embeddings are interpolated to another image size, both bicubic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PositionFilter {
+    /// Antialiased, Keys' a = -0.5: timm.
+    #[default]
+    Antialiased,
+    /// Four taps whatever the scale, a = -0.75: PyTorch's plain `bicubic`, as Hugging Face.
+    Plain,
 }
 
 /// Architecture of a Vision Transformer.
@@ -74,12 +87,44 @@ pub struct VitConfig {
     pub patch_bias: bool,
     /// The fused q, k, v projection has a bias.
     pub qkv_bias: bool,
+    /// Register tokens between the class token and the patches; they have no positions and no head reads them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub registers: usize,
+    /// Both branches of a block are scaled by a vector `[d]` (`ls1`, `ls2`) before they join the residual stream.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub layer_scale: bool,
+    /// The MLP is a SwiGLU: `fc1` gives `[gate, up]`, `2 · mlp_hidden` wide, and `fc2` reads `silu(gate) · up`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub swiglu: bool,
+    /// How positions become those of another image size.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub position_filter: PositionFilter,
+}
+
+/// Fields that came later are left out where they say nothing, so that digests of older backbones stay what they were.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl VitConfig {
-    /// Class token, and distillation token where there is one.
-    pub fn prefix_tokens(&self) -> usize {
+    /// Class token, and distillation token where there is one: what heads with token pooling read.
+    pub fn class_tokens(&self) -> usize {
         1 + usize::from(self.distilled)
+    }
+
+    /// Class, distillation and register tokens: all that stand in front of the patches.
+    pub fn prefix_tokens(&self) -> usize {
+        self.class_tokens() + self.registers
+    }
+
+    /// Rows of `pos_embed` in front of those of the patches.
+    pub(crate) fn position_prefix(&self) -> usize {
+        if self.pos_embed_prefix { self.class_tokens() } else { 0 }
+    }
+
+    /// Rows of `fc1`.
+    pub fn fc1_out(&self) -> usize {
+        self.mlp_hidden * if self.swiglu { 2 } else { 1 }
     }
 
     /// Tokens `t` of an image of side `size`.
@@ -99,11 +144,12 @@ impl VitConfig {
         Ok(())
     }
 
-    /// Length of the feature that heads read: `d`, or `2 d` with a distillation token and token pooling.
+    /// Length of the feature that heads read: `d`, or `2 d` where two tokens stand side by side.
     pub fn feature_width(&self) -> usize {
         match self.pool {
-            Pool::Token => self.width * self.prefix_tokens(),
+            Pool::Token => self.width * self.class_tokens(),
             Pool::Avg => self.width,
+            Pool::TokenAvg => self.width * 2,
         }
     }
 
@@ -111,8 +157,8 @@ impl VitConfig {
     ///
     /// # Errors
     /// A sentence that names the field.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let VitConfig { depth, width, heads, mlp_hidden, patch, image_size, eps, .. } = *self;
+    pub fn check(&self) -> Result<(), String> {
+        let VitConfig { depth, width, heads, mlp_hidden, patch, image_size, eps, registers, .. } = *self;
         // Far beyond every published ViT, and small enough that no product of two of them wraps around.
         const MOST: usize = 1 << 16;
         let sizes = [("depth", depth), ("width", width), ("mlp_hidden", mlp_hidden), ("patch", patch)];
@@ -130,8 +176,14 @@ impl VitConfig {
         if !(eps.is_finite() && eps > 0.0) {
             return Err(format!("eps {eps} is not positive"));
         }
+        if registers > MOST {
+            return Err(format!("{registers} registers are more than {MOST}"));
+        }
         if self.norm && self.fc_norm {
             return Err("norm and fc_norm exclude each other".into());
+        }
+        if self.pool == Pool::TokenAvg && (self.fc_norm || self.distilled) {
+            return Err("pooling tokenavg goes with neither fc_norm nor a distillation token".into());
         }
         Ok(())
     }
@@ -145,9 +197,11 @@ impl VitConfig {
         if self.distilled {
             add("dist_token", &[1, 1, d]);
         }
+        if self.registers > 0 {
+            add("reg_token", &[1, self.registers, d]);
+        }
         let grid = self.image_size / self.patch;
-        let prefix = if self.pos_embed_prefix { self.prefix_tokens() } else { 0 };
-        add("pos_embed", &[1, prefix + grid * grid, d]);
+        add("pos_embed", &[1, self.position_prefix() + grid * grid, d]);
         add("patch_embed.proj.weight", &[d, 3, self.patch, self.patch]);
         if self.patch_bias {
             add("patch_embed.proj.bias", &[d]);
@@ -171,12 +225,18 @@ impl VitConfig {
             }
             add("attn.proj.weight", &[d, d]);
             add("attn.proj.bias", &[d]);
+            if self.layer_scale {
+                add("ls1.gamma", &[d]);
+            }
             add("norm2.weight", &[d]);
             add("norm2.bias", &[d]);
-            add("mlp.fc1.weight", &[hidden, d]);
-            add("mlp.fc1.bias", &[hidden]);
+            add("mlp.fc1.weight", &[self.fc1_out(), d]);
+            add("mlp.fc1.bias", &[self.fc1_out()]);
             add("mlp.fc2.weight", &[d, hidden]);
             add("mlp.fc2.bias", &[d]);
+            if self.layer_scale {
+                add("ls2.gamma", &[d]);
+            }
         }
         shapes
     }
@@ -190,10 +250,7 @@ impl VitConfig {
     ///
     /// # Errors
     /// A sentence that names what is missing, inconsistent or not supported.
-    pub(crate) fn infer(
-        shapes: &BTreeMap<String, Vec<usize>>,
-        described: &ModelDescription,
-    ) -> Result<VitConfig, String> {
+    pub fn infer(shapes: &BTreeMap<String, Vec<usize>>, described: &ModelDescription) -> Result<VitConfig, String> {
         let shape = |name: &str| shapes.get(name).ok_or_else(|| format!("not a timm ViT: tensor `{name}` is missing"));
         let &[width, 3, patch, patch_x] = shape("patch_embed.proj.weight")?.as_slice() else {
             return Err("`patch_embed.proj.weight` is not [d, 3, p, p]; only three-channel ViTs are supported".into());
@@ -203,11 +260,19 @@ impl VitConfig {
         }
         shape("cls_token")?;
         let depth = (0..).take_while(|i| shapes.contains_key(&format!("blocks.{i}.attn.qkv.weight"))).count();
-        let &[mlp_hidden, _] = shape("blocks.0.mlp.fc1.weight")?.as_slice() else {
+        let &[fc1_out, _] = shape("blocks.0.mlp.fc1.weight")?.as_slice() else {
             return Err("`blocks.0.mlp.fc1.weight` is not a matrix".into());
         };
+        let &[_, mlp_hidden] = shape("blocks.0.mlp.fc2.weight")?.as_slice() else {
+            return Err("`blocks.0.mlp.fc2.weight` is not a matrix".into());
+        };
+        let swiglu = mlp_hidden > 0 && mlp_hidden.checked_mul(2) == Some(fc1_out);
+        if !swiglu && mlp_hidden != fc1_out {
+            return Err(format!("`blocks.0.mlp.fc1.weight` gives {fc1_out} values and `fc2` reads {mlp_hidden}"));
+        }
         let distilled = shapes.contains_key("dist_token");
         let prefix = 1 + usize::from(distilled);
+        let registers = shapes.get("reg_token").map_or(0, |shape| shape.iter().product::<usize>() / width);
         let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
             return Err("`pos_embed` is not [1, t, d]".into());
         };
@@ -215,6 +280,9 @@ impl VitConfig {
         let (grid, pos_embed_prefix) = match (side(positions.saturating_sub(prefix)), side(positions)) {
             (Some(grid), _) => (grid, true),
             (None, Some(grid)) => (grid, false),
+            _ if side(positions.saturating_sub(prefix + registers)).is_some() => {
+                return Err("`pos_embed` has positions for register tokens, which are not supported".into());
+            }
             _ => return Err(format!("`pos_embed` has {positions} positions, which is no square grid")),
         };
         let pre_norm = shapes.contains_key("norm_pre.weight");
@@ -241,15 +309,20 @@ impl VitConfig {
             pos_embed_prefix,
             patch_bias: shapes.contains_key("patch_embed.proj.bias"),
             qkv_bias: shapes.contains_key("blocks.0.attn.qkv.bias"),
+            registers,
+            layer_scale: shapes.contains_key("blocks.0.ls1.gamma"),
+            swiglu,
+            position_filter: PositionFilter::Antialiased,
         })
     }
 }
 
 /// What the JSON beside timm weights says (`config.json` of a hub repository, or `<weights>.json`).
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct ModelDescription {
+pub struct ModelDescription {
+    /// Name of the architecture, empty where it is not given.
     #[serde(default)]
-    pub(crate) architecture: String,
+    pub architecture: String,
     global_pool: Option<String>,
     #[serde(default)]
     model_args: BTreeMap<String, serde_json::Value>,
@@ -318,7 +391,7 @@ impl ModelDescription {
     ///
     /// # Errors
     /// A sentence that names what the JSON lacks: statistics are never assumed.
-    pub(crate) fn preprocess(&self, image_size: usize) -> Result<Preprocess, String> {
+    pub fn preprocess(&self, image_size: usize) -> Result<Preprocess, String> {
         let cfg = self.pretrained_cfg.as_ref().ok_or("no `pretrained_cfg` with mean and std")?;
         let interpolation = match cfg.interpolation.as_deref() {
             Some("bicubic") => Interpolation::Bicubic,

@@ -23,6 +23,16 @@ pub enum Error {
         /// What the parser met.
         reason: String,
     },
+    /// The bytes are not what their format calls for.
+    #[error("{}: damaged or not a {format}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The format.
+        format: &'static str,
+        /// What the parser met.
+        reason: String,
+    },
     /// A tensor that the format requires is absent.
     #[error("{}: tensor `{name}` is missing", path.display())]
     MissingTensor {

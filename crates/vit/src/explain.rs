@@ -40,7 +40,7 @@ pub struct Explanation {
     pub grid: usize,
     /// Relevance of the patches, `[grid, grid]`, at least 0; only its proportions have a meaning.
     pub values: Vec<f32>,
-    /// Relevance that stayed with the class token, and with the distillation token where there is one.
+    /// Relevance that stayed with the class token, the distillation token and the registers, as far as there are any.
     pub prefix: Vec<f32>,
     /// Logits of the image, `[c]`.
     pub logits: Vec<f32>,
@@ -50,7 +50,7 @@ impl Backbone {
     /// The relevance of every patch of `image [3, size, size]`, normalised, to `class` under a plug-in.
     ///
     /// With token pooling it is the row of the class token, or the mean of its row and the distillation token's where
-    /// the head reads both; with mean pooling the mean of the patches' rows. Costs about as much as one training step
+    /// the head reads both; with mean pooling the mean of the patches' rows; half of each where the head reads both. Costs about as much as one training step
     /// on the image, or as one forward pass for [`ExplainMethod::Rollout`].
     ///
     /// # Errors
@@ -146,13 +146,15 @@ impl Backbone {
 
     /// The row vector `[t]` that takes the mean of the rows that the head reads.
     fn read_tokens(&self, tokens: usize) -> Vec<f32> {
-        let prefix = self.config.prefix_tokens();
-        let read = match self.config.pool {
-            Pool::Token => 0..prefix,
-            Pool::Avg => prefix..tokens,
+        let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
+        let share = |token: usize| match self.config.pool {
+            Pool::Token if token < class => 1.0 / class as f32,
+            Pool::Avg if token >= prefix => 1.0 / (tokens - prefix) as f32,
+            Pool::TokenAvg if token < class => 0.5,
+            Pool::TokenAvg if token >= prefix => 0.5 / (tokens - prefix) as f32,
+            _ => 0.0,
         };
-        let share = 1.0 / read.len() as f32;
-        (0..tokens).map(|token| if read.contains(&token) { share } else { 0.0 }).collect()
+        (0..tokens).map(share).collect()
     }
 
     /// Takes relevance through one block: `relevance = keep · relevance + share · row M / h`, where `joint [t, t]` is `M`

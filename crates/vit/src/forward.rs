@@ -22,20 +22,22 @@ impl Backbone {
     /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added.
     pub(crate) fn embed(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
         let (d, patch) = (self.config.width, self.config.patch);
-        let prefix = self.config.prefix_tokens();
+        let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let patches = shape.tokens - prefix;
         unfold(&buffers.images, shape.size, patch, &mut buffers.patches);
         resize(&mut buffers.normed, shape.images * patches * d);
         let embed = &self.weights.patch_embed;
         self.kernels.linear(&buffers.patches, &embed.weight, &embed.bias, &mut buffers.normed);
         resize(&mut buffers.x, shape.rows() * d);
-        let shifted = if self.config.pos_embed_prefix { 0 } else { prefix * d };
+        let (class_positions, positions) = shape.pos_embed.split_at(self.config.position_prefix() * d);
         for (x, projected) in buffers.x.chunks_exact_mut(shape.tokens * d).zip(buffers.normed.chunks_exact(patches * d))
         {
             x[..d].copy_from_slice(&self.weights.cls_token);
-            x[d..prefix * d].copy_from_slice(&self.weights.dist_token);
+            x[d..class * d].copy_from_slice(&self.weights.dist_token);
+            x[class * d..prefix * d].copy_from_slice(&self.weights.reg_token);
             x[prefix * d..].copy_from_slice(projected);
-            x[shifted..].iter_mut().zip(shape.pos_embed).for_each(|(x, p)| *x += p);
+            x.iter_mut().zip(class_positions).for_each(|(x, p)| *x += p);
+            x[prefix * d..].iter_mut().zip(positions).for_each(|(x, p)| *x += p);
         }
         if let Some(norm) = &self.weights.norm_pre {
             std::mem::swap(&mut buffers.x, &mut buffers.embedded);
@@ -93,7 +95,7 @@ impl Backbone {
         };
         resize(&mut tape.qkv, m * 3 * d);
         resize(&mut tape.o, m * d);
-        resize(&mut tape.h, m * hidden);
+        resize(&mut tape.h, m * self.config.fc1_out());
         resize(g, m * hidden);
 
         if keep {
@@ -107,8 +109,15 @@ impl Backbone {
         for (qkv, o) in tape.qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
             k.attention(self.attention_shape(t), qkv, o, scores);
         }
-        k.linear_add(&tape.o, &block.proj.weight, &block.proj.bias, x);
-        adapt(Target::O, &tape.o, x, 0);
+        if block.ls1.is_empty() {
+            k.linear_add(&tape.o, &block.proj.weight, &block.proj.bias, x);
+            adapt(Target::O, &tape.o, x, 0);
+        } else {
+            resize(&mut tape.a, m * d);
+            k.linear(&tape.o, &block.proj.weight, &block.proj.bias, &mut tape.a);
+            adapt(Target::O, &tape.o, &mut tape.a, 0);
+            add_scaled(x, &tape.a, &block.ls1);
+        }
 
         if keep {
             tape.x_mid.clone_from(x);
@@ -116,8 +125,8 @@ impl Backbone {
         self.layernorm(&block.norm2, x, normed);
         k.linear(normed, &block.fc1.weight, &block.fc1.bias, &mut tape.h);
         adapt(Target::Fc1, normed, &mut tape.h, 0);
-        k.gelu(self.config.activation.into(), &tape.h, g);
-        if bottlenecks(segments, index, t).next().is_none() {
+        self.activate(&tape.h, g);
+        if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
             k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
             adapt(Target::Fc2, g, x, 0);
             return;
@@ -125,10 +134,18 @@ impl Backbone {
         resize(&mut tape.f, m * d);
         k.linear(g, &block.fc2.weight, &block.fc2.bias, &mut tape.f);
         adapt(Target::Fc2, g, &mut tape.f, 0);
-        x.iter_mut().zip(&tape.f).for_each(|(x, f)| *x += f);
+        add_scaled(x, &tape.f, &block.ls2);
         for (rows, bottleneck) in bottlenecks(segments, index, t) {
             let values = rows.start * d..rows.end * d;
             bottleneck.forward(k, &tape.f[values.clone()], &mut x[values], scratch);
+        }
+    }
+
+    /// What the MLP's second layer reads of what the first one gives: `h [m, fc1_out]` to `g [m, hidden]`.
+    pub(crate) fn activate(&self, h: &[f32], g: &mut [f32]) {
+        match self.config.swiglu {
+            true => self.kernels.swiglu(h, self.config.mlp_hidden, g),
+            false => self.kernels.gelu(self.config.activation.into(), h, g),
         }
     }
 
@@ -137,28 +154,28 @@ impl Backbone {
     /// `norm` acts on each token, so with token pooling only the pooled rows are normalised.
     pub(crate) fn pool(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
         let d = self.config.width;
-        let prefix = self.config.prefix_tokens();
+        let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let Buffers { x, pooled, features, normed, .. } = buffers;
-        match self.config.pool {
-            Pool::Token => {
-                pooled.clear();
-                pooled.extend(x.chunks_exact(shape.tokens * d).flat_map(|x| &x[..prefix * d]));
-            }
-            Pool::Avg => {
-                let tokens: &[f32] = match &self.weights.norm {
-                    Some(norm) => {
-                        self.layernorm(norm, x, normed);
-                        normed
-                    }
-                    None => x,
-                };
-                resize(pooled, shape.images * d);
-                pooled.fill(0.0);
-                let share = 1.0 / (shape.tokens - prefix) as f32;
-                for (mean, tokens) in pooled.chunks_exact_mut(d).zip(tokens.chunks_exact(shape.tokens * d)) {
-                    for token in tokens[prefix * d..].chunks_exact(d) {
-                        mean.iter_mut().zip(token).for_each(|(mean, x)| *mean += share * x);
-                    }
+        if self.config.pool == Pool::Token {
+            pooled.clear();
+            pooled.extend(x.chunks_exact(shape.tokens * d).flat_map(|x| &x[..class * d]));
+        } else {
+            let tokens: &[f32] = match &self.weights.norm {
+                Some(norm) => {
+                    self.layernorm(norm, x, normed);
+                    normed
+                }
+                None => x,
+            };
+            let width = self.config.feature_width();
+            resize(pooled, shape.images * width);
+            pooled.fill(0.0);
+            let share = 1.0 / (shape.tokens - prefix) as f32;
+            for (pooled, tokens) in pooled.chunks_exact_mut(width).zip(tokens.chunks_exact(shape.tokens * d)) {
+                let (token, mean) = pooled.split_at_mut(width - d);
+                token.copy_from_slice(&tokens[..token.len()]);
+                for token in tokens[prefix * d..].chunks_exact(d) {
+                    mean.iter_mut().zip(token).for_each(|(mean, x)| *mean += share * x);
                 }
             }
         }
@@ -172,7 +189,7 @@ impl Backbone {
     pub(crate) fn pooled_norm(&self) -> Option<&Norm> {
         match self.config.pool {
             Pool::Token => self.weights.norm.as_ref().or(self.weights.fc_norm.as_ref()),
-            Pool::Avg => self.weights.fc_norm.as_ref(),
+            Pool::Avg | Pool::TokenAvg => self.weights.fc_norm.as_ref(),
         }
     }
 
@@ -181,6 +198,17 @@ impl Backbone {
         let width = self.config.feature_width();
         let features = &features[segment.start * width..segment.end * width];
         self.kernels.classify(features, &segment.head.weight, &segment.head.bias, logits);
+    }
+}
+
+/// `x += gamma · f`, row by row; without a `gamma`, `x += f`. `x, f [m, d]`, `gamma [d]` or empty.
+fn add_scaled(x: &mut [f32], f: &[f32], gamma: &[f32]) {
+    if gamma.is_empty() {
+        x.iter_mut().zip(f).for_each(|(x, f)| *x += f);
+        return;
+    }
+    for (x, f) in x.chunks_exact_mut(gamma.len()).zip(f.chunks_exact(gamma.len())) {
+        x.iter_mut().zip(f).zip(gamma).for_each(|((x, f), gamma)| *x += gamma * f);
     }
 }
 

@@ -24,19 +24,22 @@ mod walk;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
-pub use backbone::{Backbone, Checkpoint, hex};
+pub use backbone::{Backbone, Checkpoint, Description, hex};
 pub use backward::Gradients;
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use card::{BackboneReference, Provenance, TaskCard, TaskKind};
-pub use config::{Activation, Pool, VitConfig};
+pub use config::{Activation, ModelDescription, Pool, PositionFilter, VitConfig};
 pub use dropout::Dropout;
 pub use error::Error;
 pub use explain::{ExplainMethod, Explanation};
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
+pub use melo_kernels::MappedFile;
 pub use melo_kernels::{Isa, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
-pub use tensor_file::{NamedTensor, Storage, TensorFile, folder_of, write_atomically, write_tensors};
+pub use tensor_file::{
+    NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
+};
 pub use walk::{Batch, ImageLoss, Segment, Workspace};
 pub use weights::{Block, Linear, Norm, Weights};

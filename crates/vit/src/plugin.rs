@@ -7,7 +7,7 @@ use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
-use crate::tensor_file::{CARD_KEY, Storage, TensorFile, write_tensors};
+use crate::tensor_file::{CARD_KEY, Storage, TensorFile, require, write_tensors};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -89,7 +89,7 @@ impl Plugin {
         card.lora.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
         backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
-        file.require(&Head::tensor_shapes(card.classes.len(), backbone.config.feature_width()))?;
+        require(&file, &Head::tensor_shapes(card.classes.len(), backbone.config.feature_width()))?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, &backbone.config);
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, &backbone.config) };
         let mut head = Head::zeros(card.classes.len(), backbone.config.feature_width());

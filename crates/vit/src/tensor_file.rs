@@ -35,6 +35,73 @@ impl Storage {
 /// A tensor to be written: name, shape, values.
 pub type NamedTensor<'a> = (String, Vec<usize>, &'a [f32]);
 
+/// Named tensors of a checkpoint, in whatever files they lie.
+pub trait TensorSource {
+    /// The file or folder, for errors.
+    fn path(&self) -> &Path;
+
+    /// Shapes by tensor name.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error>;
+
+    /// One tensor as f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::DType`], [`Error::NonFinite`].
+    fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error>;
+}
+
+/// Checks that the tensors of these shapes are there, before anything is allocated for them.
+///
+/// # Errors
+/// [`Error::MissingTensor`], [`Error::Shape`].
+pub(crate) fn require(source: &dyn TensorSource, shapes: &[(String, Vec<usize>)]) -> Result<(), Error> {
+    let found = source.shapes()?;
+    for (name, expected) in shapes {
+        let (path, name) = (source.path().to_owned(), name.clone());
+        match found.get(&name) {
+            None => return Err(Error::MissingTensor { path, name }),
+            Some(found) if found != expected => {
+                return Err(Error::Shape { path, name, expected: expected.clone(), found: found.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the tensors of these shapes into `into`, in order.
+///
+/// # Errors
+/// As [`TensorSource::read`].
+pub(crate) fn read_all(
+    source: &dyn TensorSource,
+    shapes: &[(String, Vec<usize>)],
+    into: Vec<&mut Vec<f32>>,
+) -> Result<(), Error> {
+    assert_eq!(shapes.len(), into.len(), "one destination a tensor");
+    for ((name, shape), destination) in shapes.iter().zip(into) {
+        *destination = source.read(name, shape)?;
+    }
+    Ok(())
+}
+
+/// The values, or the first that is NaN or an infinity.
+///
+/// # Errors
+/// [`Error::NonFinite`].
+pub fn check_finite(path: &Path, name: &str, values: Vec<f32>) -> Result<Vec<f32>, Error> {
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(index) => {
+            let (path, name, value) = (path.to_owned(), name.to_owned(), values[index]);
+            Err(Error::NonFinite { path, name, index, value })
+        }
+        None => Ok(values),
+    }
+}
+
 /// A safetensors file, mapped.
 #[derive(Debug)]
 pub struct TensorFile {
@@ -105,29 +172,7 @@ impl TensorFile {
         let Some(values) = to_f32(&view) else {
             return Err(Error::DType { path, name, found: format!("{:?}", view.dtype()) });
         };
-        match values.iter().position(|x| !x.is_finite()) {
-            Some(index) => Err(Error::NonFinite { path, name, index, value: values[index] }),
-            None => Ok(values),
-        }
-    }
-
-    /// Checks that the tensors of these shapes are there, before anything is allocated for them.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`], [`Error::Shape`].
-    pub(crate) fn require(&self, shapes: &[(String, Vec<usize>)]) -> Result<(), Error> {
-        let found = self.shapes()?;
-        for (name, expected) in shapes {
-            let (path, name) = (self.path.clone(), name.clone());
-            match found.get(&name) {
-                None => return Err(Error::MissingTensor { path, name }),
-                Some(found) if found != expected => {
-                    return Err(Error::Shape { path, name, expected: expected.clone(), found: found.clone() });
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
+        check_finite(&path, &name, values)
     }
 
     /// Reads the tensors of these shapes into `into`, in order.
@@ -135,11 +180,21 @@ impl TensorFile {
     /// # Errors
     /// As [`TensorFile::read`].
     pub fn read_all(&self, shapes: &[(String, Vec<usize>)], into: Vec<&mut Vec<f32>>) -> Result<(), Error> {
-        assert_eq!(shapes.len(), into.len(), "one destination a tensor");
-        for ((name, shape), destination) in shapes.iter().zip(into) {
-            *destination = self.read(name, shape)?;
-        }
-        Ok(())
+        read_all(self, shapes, into)
+    }
+}
+
+impl TensorSource for TensorFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+        TensorFile::shapes(self)
+    }
+
+    fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
+        TensorFile::read(self, name, expected)
     }
 }
 

@@ -32,12 +32,16 @@ pub struct Block<W = Vec<f32>> {
     pub qkv: Linear<W>,
     /// Output projection, `[d, d]`.
     pub proj: Linear<W>,
+    /// Layer scale of the attention branch, `[d]` or empty.
+    pub ls1: Vec<f32>,
     /// LayerNorm before the MLP.
     pub norm2: Norm,
-    /// First MLP layer, `[hidden, d]`.
+    /// First MLP layer, `[hidden, d]`; of a SwiGLU `[2 · hidden, d]`.
     pub fc1: Linear<W>,
     /// Second MLP layer, `[d, hidden]`.
     pub fc2: Linear<W>,
+    /// Layer scale of the MLP branch, `[d]` or empty.
+    pub ls2: Vec<f32>,
 }
 
 /// All parameters of a backbone, or the gradients of them.
@@ -47,7 +51,9 @@ pub struct Weights<W = Vec<f32>> {
     pub cls_token: Vec<f32>,
     /// Distillation token, `[d]` or empty.
     pub dist_token: Vec<f32>,
-    /// Position embedding, `[prefix + grid², d]`.
+    /// Register tokens, `[registers, d]` or empty.
+    pub reg_token: Vec<f32>,
+    /// Position embedding, `[prefix + grid², d]`; registers have none.
     pub pos_embed: Vec<f32>,
     /// Patch projection, `[d, 3·p·p]`.
     pub patch_embed: Linear<W>,
@@ -82,12 +88,13 @@ impl Weights {
     pub fn zeros(config: &VitConfig) -> Self {
         let (d, hidden) = (config.width, config.mlp_hidden);
         let grid = config.image_size / config.patch;
-        let prefix = if config.pos_embed_prefix { config.prefix_tokens() } else { 0 };
         let norm = |present: bool| present.then(|| Norm::zeros(d));
+        let scale = || vec![0.0; if config.layer_scale { d } else { 0 }];
         Weights {
             cls_token: vec![0.0; d],
             dist_token: vec![0.0; if config.distilled { d } else { 0 }],
-            pos_embed: vec![0.0; (prefix + grid * grid) * d],
+            reg_token: vec![0.0; config.registers * d],
+            pos_embed: vec![0.0; (config.position_prefix() + grid * grid) * d],
             patch_embed: Linear::zeros(d, 3 * config.patch * config.patch, config.patch_bias),
             norm_pre: norm(config.pre_norm),
             norm: norm(config.norm),
@@ -97,9 +104,11 @@ impl Weights {
                     norm1: Norm::zeros(d),
                     qkv: Linear::zeros(3 * d, d, config.qkv_bias),
                     proj: Linear::zeros(d, d, true),
+                    ls1: scale(),
                     norm2: Norm::zeros(d),
-                    fc1: Linear::zeros(hidden, d, true),
+                    fc1: Linear::zeros(config.fc1_out(), d, true),
                     fc2: Linear::zeros(d, hidden, true),
+                    ls2: scale(),
                 })
                 .collect(),
         }
@@ -107,14 +116,14 @@ impl Weights {
 
     /// Every tensor, in the order of [`VitConfig::tensor_shapes`].
     pub fn tensors(&self) -> Vec<&Vec<f32>> {
-        let mut all = vec![&self.cls_token, &self.dist_token, &self.pos_embed];
+        let mut all = vec![&self.cls_token, &self.dist_token, &self.reg_token, &self.pos_embed];
         all.extend([&self.patch_embed.weight, &self.patch_embed.bias]);
         for norm in [&self.norm_pre, &self.norm, &self.fc_norm].into_iter().flatten() {
             all.extend([&norm.gamma, &norm.beta]);
         }
-        for Block { norm1, qkv, proj, norm2, fc1, fc2 } in &self.blocks {
-            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, &proj.weight, &proj.bias]);
-            all.extend([&norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias, &fc2.weight, &fc2.bias]);
+        for Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } in &self.blocks {
+            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, &proj.weight, &proj.bias, ls1]);
+            all.extend([&norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias, &fc2.weight, &fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -122,15 +131,15 @@ impl Weights {
 
     /// As [`Weights::tensors`], to write to.
     pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
-        let mut all = vec![&mut self.cls_token, &mut self.dist_token, &mut self.pos_embed];
+        let mut all = vec![&mut self.cls_token, &mut self.dist_token, &mut self.reg_token, &mut self.pos_embed];
         all.extend([&mut self.patch_embed.weight, &mut self.patch_embed.bias]);
         for norm in [&mut self.norm_pre, &mut self.norm, &mut self.fc_norm].into_iter().flatten() {
             all.extend([&mut norm.gamma, &mut norm.beta]);
         }
-        for Block { norm1, qkv, proj, norm2, fc1, fc2 } in &mut self.blocks {
+        for Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } in &mut self.blocks {
             all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias]);
-            all.extend([&mut proj.weight, &mut proj.bias, &mut norm2.gamma, &mut norm2.beta]);
-            all.extend([&mut fc1.weight, &mut fc1.bias, &mut fc2.weight, &mut fc2.bias]);
+            all.extend([&mut proj.weight, &mut proj.bias, ls1, &mut norm2.gamma, &mut norm2.beta]);
+            all.extend([&mut fc1.weight, &mut fc1.bias, &mut fc2.weight, &mut fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -149,13 +158,16 @@ impl Weights {
             norm1: block.norm1,
             qkv: block.qkv.pack(kernels, 3 * d, d),
             proj: block.proj.pack(kernels, d, d),
+            ls1: block.ls1,
             norm2: block.norm2,
-            fc1: block.fc1.pack(kernels, hidden, d),
+            fc1: block.fc1.pack(kernels, config.fc1_out(), d),
             fc2: block.fc2.pack(kernels, d, hidden),
+            ls2: block.ls2,
         };
         Weights {
             cls_token: self.cls_token,
             dist_token: self.dist_token,
+            reg_token: self.reg_token,
             pos_embed: self.pos_embed,
             patch_embed: self.patch_embed.pack(kernels, d, 3 * config.patch * config.patch),
             norm_pre: self.norm_pre,

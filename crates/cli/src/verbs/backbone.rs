@@ -1,21 +1,93 @@
-//! `melo backbone`: what a checkpoint holds.
+//! `melo backbone`: what a checkpoint holds, whether it computes what it should, and a file of our own made of it.
 
+use super::train::usage;
 use crate::{Failure, say, say_json};
-use melo_vit::{Backbone, Preprocess, VitConfig};
+use clap::ValueEnum;
+use melo_interop::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
+use melo_vit::{Backbone, Head, ImageBatch, Precision, Preprocess, Storage, TensorFile, VitConfig, Workspace};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+
+/// What a path to weights may be, for the help of every verb that takes one.
+const READS: &str = "Weights are read as they are, by content:\n  \
+    safetensors, alone or in shards (model.safetensors.index.json), what torch.save writes (.pth, .pt, .bin),\n  \
+    Google's .npz, a folder with one of these, or a file of `melo pretrain` and `melo backbone import`.\n\
+    Beside them lies their JSON: timm's or Hugging Face's config.json (with preprocessor_config.json).\n\
+    Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), MAE, CLIP vision towers; names of timm,\n\
+    Hugging Face (before and since transformers 5), OpenAI, open_clip and Facebook.";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
     /// Show a backbone's architecture, preprocessing and digest
-    #[command(after_help = "Example:\n  melo backbone info deit_tiny_patch16_224.safetensors --json")]
+    #[command(after_help = format!("{READS}\n\nExample:\n  melo backbone info deit_tiny_patch16_224.safetensors --json"))]
     Info {
-        /// Weights: timm safetensors with their JSON beside them, or a file of `melo pretrain`
+        /// Weights, or their folder
         backbone: PathBuf,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
+    /// Write any checkpoint as one self-describing file, which needs no JSON beside it
+    #[command(after_help = format!("{READS}\n\nExamples:\n  \
+        melo backbone import facebook/dinov2-small/ --out dinov2_small.safetensors\n  \
+        melo backbone import mae_pretrain_vit_base.pth --statistics imagenet --out mae_base.safetensors\n\n\
+        The digest, and so the plug-ins that belong to it, is that of the original unless --f16 rounds it."))]
+    Import {
+        /// Weights, or their folder
+        weights: PathBuf,
+        /// File to write
+        #[arg(long)]
+        out: PathBuf,
+        /// Pixel statistics that timm-named weights without a JSON beside them were trained with
+        #[arg(long, value_enum)]
+        statistics: Option<StatisticsArg>,
+        /// Store 16-bit floats: half the bytes, another digest
+        #[arg(long)]
+        f16: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold a backbone to its digest, or to the logits that another software computed
+    #[command(after_help = "Examples:\n  \
+        melo backbone verify vit.safetensors --digest 3f6c…\n  \
+        melo backbone verify dinov2/ --against expected.safetensors\n\n\
+        expected.safetensors holds `pixels` [n, 3, s, s], normalised, and `logits` [n, c] of the checkpoint's own classifier,\n\
+        or its features [n, d] where it has none. Exit status 1 where they differ by more than 1e-4 of the largest.")]
+    Verify {
+        /// Weights, or their folder
+        backbone: PathBuf,
+        /// Digest that it must have, or its first digits (8 at least)
+        #[arg(long)]
+        digest: Option<String>,
+        /// Pixels and logits of another software
+        #[arg(long)]
+        against: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Statistics by the names under which timm keeps them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum StatisticsArg {
+    /// DeiT, DINO, DINOv2, MAE: mean 0.485 0.456 0.406, standard deviation 0.229 0.224 0.225
+    Imagenet,
+    /// Google's ViTs, augreg: 0.5 and 0.5
+    Inception,
+    /// CLIP: mean 0.4815 0.4578 0.4082, standard deviation 0.2686 0.2613 0.2758
+    Clip,
+}
+
+impl From<StatisticsArg> for Statistics {
+    fn from(statistics: StatisticsArg) -> Statistics {
+        match statistics {
+            StatisticsArg::Imagenet => Statistics::Imagenet,
+            StatisticsArg::Inception => Statistics::Inception,
+            StatisticsArg::Clip => Statistics::Clip,
+        }
+    }
 }
 
 /// The object of `--json`; the contract is `docs/json.md`.
@@ -30,33 +102,59 @@ struct Fields<'a> {
     classifier_classes: Option<usize>,
     backbone_digest: &'a str,
     isa: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relative_difference: Option<f32>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(path: &'a Path, backbone: &'a Backbone) -> Self {
+        Fields {
+            backbone: path,
+            name: &backbone.name,
+            parameters: backbone.config.parameters(),
+            config: &backbone.config,
+            preprocess: &backbone.preprocess,
+            classifier_classes: backbone.classifier.as_ref().map(|head| head.classes()),
+            backbone_digest: backbone.digest(),
+            isa: backbone.isa().to_string(),
+            relative_difference: None,
+        }
+    }
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
-    let Verb::Info { backbone: path, json } = verb;
-    let backbone = Backbone::load(path)?;
-    let classes = backbone.classifier.as_ref().map(|head| head.classes());
-    let parameters = backbone.config.parameters();
-    if *json {
-        return say_json(&Fields {
-            backbone: path,
-            name: &backbone.name,
-            parameters,
-            config: &backbone.config,
-            preprocess: &backbone.preprocess,
-            classifier_classes: classes,
-            backbone_digest: backbone.digest(),
-            isa: backbone.isa().to_string(),
-        });
+    match verb {
+        Verb::Info { backbone, json } => info(backbone, *json),
+        Verb::Import { weights, out, statistics, f16, json } => {
+            let checkpoint = match statistics {
+                Some(statistics) => read_bare_checkpoint(weights, (*statistics).into())?,
+                None => read_checkpoint(weights)?,
+            };
+            checkpoint.write(out, if *f16 { Storage::F16 } else { Storage::F32 })?;
+            info(out, *json)
+        }
+        Verb::Verify { backbone, digest, against, json } => {
+            if digest.is_none() && against.is_none() {
+                return Err(usage("nothing to verify: name --digest, --against or both"));
+            }
+            verify(backbone, digest.as_deref(), against.as_deref(), *json)
+        }
     }
-    let config = &backbone.config;
-    let preprocess = &backbone.preprocess;
+}
+
+fn info(path: &Path, json: bool) -> Result<(), Failure> {
+    let backbone = load_backbone(path, Precision::F32)?;
+    if json {
+        return say_json(&Fields::of(path, &backbone));
+    }
+    let (config, preprocess) = (&backbone.config, &backbone.preprocess);
+    let classes = backbone.classifier.as_ref().map(|head| head.classes());
     say(format!(
         "name        {}\n\
          shape       {} blocks, width {}, {} heads, MLP {}, patches of {} px\n\
-         parameters  {parameters} without a classifier\n\
+         parameters  {} without a classifier\n\
          input       {preprocess}; positions for {} px\n\
-         details     eps {:e}, GELU {:?}, pooling {:?}{}{}\n\
+         details     eps {:e}, {}, pooling {:?}{}\n\
          classifier  {}\n\
          computes on {}\n\
          digest      {}",
@@ -66,15 +164,90 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         config.heads,
         config.mlp_hidden,
         config.patch,
+        config.parameters(),
         config.image_size,
         config.eps,
-        config.activation,
+        if config.swiglu { "SwiGLU".to_owned() } else { format!("GELU {:?}", config.activation) },
         config.pool,
-        if config.pre_norm { ", norm before the blocks" } else { "" },
-        if config.distilled { ", distillation token" } else { "" },
+        details(config),
         classes.map_or("none".to_owned(), |c| format!("{c} classes")),
         backbone.isa(),
         backbone.digest(),
     ));
     Ok(())
+}
+
+/// What sets a backbone apart from a plain ViT.
+fn details(config: &VitConfig) -> String {
+    let registers = format!(", {} registers", config.registers);
+    let said = [
+        (config.pre_norm, ", norm before the blocks"),
+        (config.distilled, ", distillation token"),
+        (config.registers > 0, registers.as_str()),
+        (config.layer_scale, ", layer scale"),
+    ];
+    said.into_iter().filter_map(|(holds, words)| holds.then_some(words)).collect()
+}
+
+/// Far above what another order of f32 sums does, far below what one wrong constant would.
+const RELATIVE: f32 = 1e-4;
+
+fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool) -> Result<(), Failure> {
+    if let Some(short) = digest.filter(|digest| digest.len() < 8) {
+        return Err(usage(format!("--digest {short}: at least 8 digits, or it proves little")));
+    }
+    let backbone = load_backbone(path, Precision::F32)?;
+    let wrong = |what: String| Err(Failure::Message(format!("{}: {what}", path.display())));
+    if let Some(digest) = digest.filter(|digest| !backbone.digest().starts_with(&digest.to_ascii_lowercase())) {
+        return wrong(format!("its digest is {}, expected {digest}", backbone.digest()));
+    }
+    let relative_difference = against.map(|file| difference(&backbone, file)).transpose()?;
+    if json {
+        say_json(&Fields { relative_difference, ..Fields::of(path, &backbone) })?;
+    } else {
+        say(format!("digest      {}", backbone.digest()));
+        if let Some(difference) = relative_difference {
+            say(format!("difference  {difference:.1e} of the largest logit"));
+        }
+    }
+    match relative_difference.filter(|difference| difference.is_nan() || *difference > RELATIVE) {
+        Some(difference) => {
+            wrong(format!("logits differ by {difference:.1e} of the largest, more than {RELATIVE:.0e}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Largest difference from the logits in a file, in units of the largest of them.
+fn difference(backbone: &Backbone, file: &Path) -> Result<f32, Failure> {
+    let wrong = |what: String| Failure::Message(format!("{}: {what}", file.display()));
+    let expected = TensorFile::open(file)?;
+    let shapes = expected.shapes()?;
+    let shape = |name: &str| shapes.get(name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")));
+    let (&[n, 3, size, width], &[rows, classes]) = (shape("pixels")?.as_slice(), shape("logits")?.as_slice()) else {
+        return Err(wrong("expected `pixels` [n, 3, s, s] and `logits` [n, c]".into()));
+    };
+    let head = match &backbone.classifier {
+        Some(head) => head.clone(),
+        None => identity(backbone.config.feature_width()),
+    };
+    if (rows, size, classes) != (n, width, head.classes()) {
+        let found = head.classes();
+        return Err(wrong(format!(
+            "[{n}, 3, {size}, {width}] and [{rows}, {classes}], but the checkpoint gives {found} values"
+        )));
+    }
+    let batch = ImageBatch { size, data: expected.read("pixels", shape("pixels")?)? };
+    let logits = expected.read("logits", shape("logits")?)?;
+    let found = backbone.forward_with(&batch, (n, size), (None, &head), &Workspace::default())?;
+    let largest = logits.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    Ok(found.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0f32, |worst, d| if d <= worst { worst } else { d })
+        / largest)
+}
+
+/// The head that gives the feature itself.
+fn identity(width: usize) -> Head {
+    let mut head = Head::zeros(width, width);
+    head.weight.iter_mut().step_by(width + 1).for_each(|w| *w = 1.0);
+    head
 }

@@ -5,6 +5,7 @@ use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
 use melo_data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
 use melo_eval::Metrics;
+use melo_interop::load_backbone;
 use melo_train::{Answers, Figure};
 use melo_vit::{Backbone, Plugin, TaskCard, TaskKind};
 use serde::Serialize;
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[&args.backbone, &args.plugin, &args.data])?;
     }
-    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
+    let backbone = load_backbone(&args.backbone, args.precision.into())?;
     let plugin = Plugin::load(&args.plugin, &backbone)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;

@@ -5,6 +5,7 @@ mod heatmaps;
 use super::task::PrecisionArg;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
+use melo_interop::load_backbone;
 use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Segment, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -47,7 +48,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = Backbone::load_with(&args.backbone, args.precision.into())?;
+    let backbone = load_backbone(&args.backbone, args.precision.into())?;
     let plugins = load_plugins(args, &backbone)?;
     let groups = by_preprocess(&plugins);
     let images = expand(&args.images)?;

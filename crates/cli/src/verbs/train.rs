@@ -9,6 +9,7 @@ use super::task::{check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, note, say, say_json};
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Split};
+use melo_interop::read_checkpoint;
 use melo_train::{Answers, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
 use melo_vit::{Backbone, BackboneReference, Checkpoint, Plugin, Preprocess, Storage, TaskCard, TaskKind, folder_of};
 use serde_json::json;
@@ -55,7 +56,7 @@ impl Trunk {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
-    let checkpoint = Checkpoint::read(&args.backbone)?;
+    let checkpoint = read_checkpoint(&args.backbone)?;
     let config = args.config(checkpoint.config.depth)?;
     config.check().map_err(usage)?;
     config.lora.check(&checkpoint.config).map_err(usage)?;

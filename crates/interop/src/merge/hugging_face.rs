@@ -47,7 +47,10 @@ fn unwritable(what: &str) -> Error {
 /// What Hugging Face's ViT and DeiT have, and others do not.
 fn check(config: &VitConfig, preprocess: &Preprocess) -> Result<(), Error> {
     let missing = [
-        (config.pool == Pool::Avg, "a feature that is the mean of the tokens"),
+        (config.pool != Pool::Token, "a feature that is the mean of the tokens"),
+        (config.layer_scale, "layer scale"),
+        (config.registers > 0, "register tokens"),
+        (config.swiglu, "a SwiGLU"),
         (config.pre_norm, "a LayerNorm before the blocks (`norm_pre`)"),
         (!config.norm, "`fc_norm` in place of the last LayerNorm"),
         (!config.pos_embed_prefix, "a class token without a position"),

@@ -18,10 +18,17 @@ use std::path::Path;
 /// # Errors
 /// [`Error::Unwritable`] for an architecture that timm cannot build, [`Error::Occupied`], [`melo_vit::Error::Io`].
 pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<Vec<String>, Error> {
+    let merged = &without_class_position(merged);
     let config = &merged.config;
+    let refuse = |what: &str| Err(Error::Unwritable { format: "timm's VisionTransformer", what: what.to_owned() });
+    if config.pool == Pool::TokenAvg {
+        return refuse("a feature of the class token beside the mean of the others");
+    }
+    if config.registers > 0 && config.distilled {
+        return refuse("registers beside a distillation token");
+    }
     if config.patch_bias == config.pre_norm {
-        let what = "a patch projection that has a bias beside `norm_pre`, or none without it".to_owned();
-        return Err(Error::Unwritable { format: "timm's VisionTransformer", what });
+        return refuse("a patch projection that has a bias beside `norm_pre`, or none without it");
     }
     let mut notes = left_behind(plugin);
     if config.eps != usual_eps(config) {
@@ -49,6 +56,18 @@ pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<V
         Ok(write_tensors(&folder.join("model.safetensors"), &tensors, metadata(), Storage::F32)?)
     })?;
     Ok(notes)
+}
+
+/// Beside registers, timm's class token has no position of its own: added to the token, it is the same.
+fn without_class_position(merged: &Checkpoint) -> Checkpoint {
+    let mut merged = merged.clone();
+    if merged.config.registers > 0 && merged.config.pos_embed_prefix && !merged.config.distilled {
+        let patches = merged.weights.pos_embed.split_off(merged.config.width);
+        let position = std::mem::replace(&mut merged.weights.pos_embed, patches);
+        merged.weights.cls_token.iter_mut().zip(position).for_each(|(token, position)| *token += position);
+        merged.config.pos_embed_prefix = false;
+    }
+    merged
 }
 
 fn plugin_head(merged: &Checkpoint) -> Vec<(String, Vec<usize>, Vec<f32>)> {
@@ -103,7 +122,7 @@ pub(super) fn shortest(x: f32) -> f64 {
 fn pool(config: &VitConfig) -> &'static str {
     match config.pool {
         Pool::Token => "token",
-        Pool::Avg => "avg",
+        Pool::Avg | Pool::TokenAvg => "avg",
     }
 }
 
@@ -112,14 +131,17 @@ fn architecture(name: &str, config: &VitConfig) -> String {
     let plain = name.split('.').next().unwrap_or(name);
     let patch = format!("_patch{}_", config.patch);
     let known = ["vit_", "deit_", "deit3_"].iter().any(|family| plain.starts_with(family)) && plain.contains(&patch);
-    let kind = if config.pre_norm {
+    // SwiGLU is the architecture's alone to say.
+    let kind = if config.swiglu {
+        "vit_giant_patch14_dinov2"
+    } else if config.pre_norm {
         "vit_base_patch16_clip_224"
     } else if config.distilled {
         "deit_base_distilled_patch16_224"
     } else {
         "vit_base_patch16_224"
     };
-    let same = ["clip", "distilled"].iter().all(|word| plain.contains(word) == kind.contains(word));
+    let same = ["clip", "distilled", "giant"].iter().all(|word| plain.contains(word) == kind.contains(word));
     if known && same { plain.to_owned() } else { kind.to_owned() }
 }
 
@@ -142,6 +164,13 @@ fn model_args(config: &VitConfig) -> Map<String, Value> {
     say("no_embed_class", json!(!config.pos_embed_prefix));
     say("global_pool", json!(pool(config)));
     say("fc_norm", json!(config.fc_norm));
+    if config.layer_scale {
+        // What it starts at in a training; the checkpoint has it as it is.
+        say("init_values", json!(1e-5));
+    }
+    if config.registers > 0 {
+        say("reg_tokens", json!(config.registers));
+    }
     match config.activation {
         Activation::Erf => {}
         Activation::Tanh => drop(say("act_layer", json!("gelu_tanh"))),
@@ -155,7 +184,7 @@ fn model_args(config: &VitConfig) -> Map<String, Value> {
 
 /// A ratio whose product with the width, rounded down as timm does, is the hidden width.
 fn mlp_ratio(config: &VitConfig) -> f64 {
-    let ratio = config.mlp_hidden as f64 / config.width as f64;
+    let ratio = config.fc1_out() as f64 / config.width as f64;
     let hidden = |ratio: f64| (config.width as f64 * ratio) as usize;
-    if hidden(ratio) == config.mlp_hidden { ratio } else { ratio.next_up() }
+    if hidden(ratio) == config.fc1_out() { ratio } else { ratio.next_up() }
 }

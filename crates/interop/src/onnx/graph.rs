@@ -123,12 +123,22 @@ impl Graph {
         self.node("Gather", &[x, &constant], name, &[("axis", axis.into())])
     }
 
-    /// A range of axis 1.
-    pub(super) fn slice(&mut self, x: &str, name: &str, (start, end): (i64, i64)) -> String {
+    /// `x · gamma`; `x` itself where there is no `gamma`.
+    pub(super) fn layer_scale(&mut self, x: &str, name: &str, gamma: &[f32]) -> String {
+        if gamma.is_empty() {
+            return x.to_owned();
+        }
+        let constant = format!("{name}.gamma");
+        self.floats(&constant, &[gamma.len()], gamma);
+        self.node("Mul", &[x, &constant], name, &[])
+    }
+
+    /// A range of an axis.
+    pub(super) fn slice(&mut self, x: &str, name: &str, axis: i64, (start, end): (i64, i64)) -> String {
         let [starts, ends, axes] = ["starts", "ends", "axes"].map(|part| format!("{name}.{part}"));
         self.integers(&starts, &[start]);
         self.integers(&ends, &[end]);
-        self.integers(&axes, &[1]);
+        self.integers(&axes, &[axis]);
         self.node("Slice", &[x, &starts, &ends, &axes], name, &[])
     }
 

@@ -64,11 +64,16 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
         let qkv = g.linear(&normed, &name("attn.qkv"), &block.qkv, d);
         let mixed = attention(&mut g, &name("attn"), &qkv, vit);
         let out = g.linear(&mixed, &name("attn.proj"), &block.proj, d);
+        let out = g.layer_scale(&out, &name("ls1"), &block.ls1);
         x = g.node("Add", &[&x, &out], &name("add1"), &[]);
         let normed = g.layernorm(&x, &name("norm2"), &block.norm2, vit.eps);
         let hidden = g.linear(&normed, &name("mlp.fc1"), &block.fc1, d);
-        let hidden = gelu(&mut g, &name("mlp.act"), &hidden, vit.activation);
+        let hidden = match vit.swiglu {
+            true => swiglu(&mut g, &name("mlp.act"), &hidden, vit.mlp_hidden as i64),
+            false => gelu(&mut g, &name("mlp.act"), &hidden, vit.activation),
+        };
         let out = g.linear(&hidden, &name("mlp.fc2"), &block.fc2, vit.mlp_hidden);
+        let out = g.layer_scale(&out, &name("ls2"), &block.ls2);
         x = g.node("Add", &[&x, &out], &name("add2"), &[]);
     }
     let feature = pool(&mut g, merged, &x);
@@ -99,10 +104,12 @@ fn embed(g: &mut Graph, merged: &Checkpoint, (d, patch, size): (usize, usize, us
     let x = g.reshape(&x, "patch_embed.flatten", &[0, d as i64, grid as i64]);
     let x = g.node("Transpose", &[&x], "patch_embed.tokens", &[("perm", [0, 2, 1][..].into())]);
     let prefix = vit.prefix_tokens();
-    let mut tokens = [w.cls_token.as_slice(), &w.dist_token].concat();
+    let mut tokens = [w.cls_token.as_slice(), &w.dist_token, &w.reg_token].concat();
     let positions = if vit.pos_embed_prefix {
-        tokens.iter_mut().zip(&w.pos_embed).for_each(|(token, position)| *token += position);
-        &w.pos_embed[prefix * d..]
+        // Registers have no positions.
+        let (of_tokens, of_patches) = w.pos_embed.split_at(vit.class_tokens() * d);
+        tokens.iter_mut().zip(of_tokens).for_each(|(token, position)| *token += position);
+        of_patches
     } else {
         &w.pos_embed[..]
     };
@@ -167,6 +174,16 @@ fn gelu(g: &mut Graph, name: &str, x: &str, kind: Activation) -> String {
     }
 }
 
+/// `silu(gate) · up`, `[gate, up]` side by side.
+fn swiglu(g: &mut Graph, name: &str, x: &str, hidden: i64) -> String {
+    let at = |part: &str| format!("{name}.{part}");
+    let gate = g.slice(x, &at("gate"), 2, (0, hidden));
+    let up = g.slice(x, &at("up"), 2, (hidden, 2 * hidden));
+    let open = g.node("Sigmoid", &[&gate], &at("sigmoid"), &[]);
+    let gate = g.node("Mul", &[&gate, &open], &at("silu"), &[]);
+    g.node("Mul", &[&gate, &up], &at("product"), &[])
+}
+
 /// The feature that the classifier reads, `[n, feature width]`.
 fn pool(g: &mut Graph, merged: &Checkpoint, x: &str) -> String {
     let (vit, w) = (&merged.config, &merged.weights);
@@ -174,12 +191,17 @@ fn pool(g: &mut Graph, merged: &Checkpoint, x: &str) -> String {
         Some(norm) => g.layernorm(x, "norm", norm, vit.eps),
         None => x.to_owned(),
     };
-    let prefix = vit.prefix_tokens() as i64;
+    let mean = |g: &mut Graph| {
+        let patches = g.slice(&x, "pool.patches", 1, (vit.prefix_tokens() as i64, i64::MAX));
+        g.node("ReduceMean", &[&patches], "pool.mean", &[("axes", [1][..].into()), ("keepdims", 1.into())])
+    };
+    let tokens = |g: &mut Graph| g.slice(&x, "pool.tokens", 1, (0, vit.class_tokens() as i64));
     let pooled = match vit.pool {
-        Pool::Token => g.slice(&x, "pool.tokens", (0, prefix)),
-        Pool::Avg => {
-            let patches = g.slice(&x, "pool.patches", (prefix, i64::MAX));
-            g.node("ReduceMean", &[&patches], "pool.mean", &[("axes", [1][..].into()), ("keepdims", 1.into())])
+        Pool::Token => tokens(g),
+        Pool::Avg => mean(g),
+        Pool::TokenAvg => {
+            let (token, mean) = (tokens(g), mean(g));
+            g.node("Concat", &[&token, &mean], "pool.both", &[("axis", 1.into())])
         }
     };
     let pooled = match &w.fc_norm {

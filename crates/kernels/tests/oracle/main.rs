@@ -11,4 +11,5 @@ mod matmul;
 mod norm;
 mod problem;
 mod softmax;
+mod swiglu;
 mod views;

@@ -155,10 +155,10 @@ fn an_architecture_that_is_not_supported_is_named() {
 #[test]
 fn a_tensor_that_would_be_ignored_is_refused_with_a_hint() {
     let cases = [
-        ("blocks.0.ls1.gamma", "layer scale"),
+        ("blocks.1.ls1.gamma", "layer scale"),
         ("blocks.1.ls2.gamma", "layer scale"),
         ("blocks.0.attn.q_norm.weight", "query and key normalisation"),
-        ("reg_token", "register tokens"),
+        ("blocks.0.attn.rel_pos_h", "Segment Anything"),
         ("blocks.2.norm1.weight", "plain ViT"),
         ("decoder.weight", "plain ViT"),
     ];
@@ -167,6 +167,16 @@ fn a_tensor_that_would_be_ignored_is_refused_with_a_hint() {
         let error = weights.refused_after(|file| file.set(name, &[16], &[1.0; 16]));
         assert_error!(error, Error::UnexpectedTensor { .. }, weights.path, name, hint);
     }
+}
+
+#[test]
+fn layer_scale_and_registers_are_whole() {
+    let weights = Weights::new();
+    let error = weights.refused_after(|file| file.set("blocks.0.ls1.gamma", &[16], &[1.0; 16]));
+    assert_error!(error, Error::MissingTensor { .. }, weights.path, "blocks.0.ls2.gamma");
+    let weights = Weights::new();
+    let error = weights.refused_after(|file| file.set("reg_token", &[16], &[1.0; 16]));
+    assert_error!(error, Error::Shape { .. }, weights.path, "reg_token");
 }
 
 #[test]
@@ -236,8 +246,8 @@ fn a_shape_that_hides_the_architecture_is_refused() {
 #[test]
 fn a_shape_is_believed_only_with_its_values() {
     let cases: [(&str, &[usize], &str); 6] = [
-        ("blocks.0.mlp.fc1.weight", &[1 << 58, 0], "mlp_hidden"),
-        ("blocks.0.mlp.fc1.weight", &[0, 16], "mlp_hidden"),
+        ("blocks.0.mlp.fc1.weight", &[1 << 58, 0], "blocks.0.mlp.fc1.weight"),
+        ("blocks.0.mlp.fc1.weight", &[0, 16], "blocks.0.mlp.fc1.weight"),
         ("blocks.0.mlp.fc1.weight", &[1 << 16, 0], "blocks.0.mlp.fc1.weight"),
         ("pos_embed", &[0, (1 << 50) + 1, 16], "image_size"),
         ("pos_embed", &[1, usize::MAX, 0], "pos_embed"),

@@ -48,15 +48,21 @@ impl Reference {
             let attended = self.attention(index, block, &normed);
             for (token, (x, o)) in tokens.iter_mut().zip(attended).enumerate() {
                 let place = |target| Place { image: index, block, target, token };
-                add(x, &self.linear(&name("attn.proj"), &o));
-                self.adapt(place(Target::O), &o, x);
+                let mut a = self.linear(&name("attn.proj"), &o);
+                self.adapt(place(Target::O), &o, &mut a);
+                add(x, &self.scaled(&name("ls1.gamma"), &a));
                 let normed = self.norm(&name("norm2"), x);
                 let mut hidden = self.linear(&name("mlp.fc1"), &normed);
                 self.adapt(place(Target::Fc1), &normed, &mut hidden);
-                hidden.iter_mut().for_each(|h| *h = gelu(config.activation, *h));
+                if config.swiglu {
+                    let up = hidden.split_off(config.mlp_hidden);
+                    hidden.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up / (1.0 + (-*gate).exp()));
+                } else {
+                    hidden.iter_mut().for_each(|h| *h = gelu(config.activation, *h));
+                }
                 let mut f = self.linear(&name("mlp.fc2"), &hidden);
                 self.adapt(place(Target::Fc2), &hidden, &mut f);
-                add(x, &f);
+                add(x, &self.scaled(&name("ls2.gamma"), &f));
                 if self.parameters.contains_key(&name("adapter.down.weight")) {
                     let mut z = self.linear(&name("adapter.down"), &f);
                     z.iter_mut().for_each(|z| *z = gelu(Activation::Erf, *z));
@@ -67,13 +73,13 @@ impl Reference {
         if config.norm {
             tokens.iter_mut().for_each(|x| *x = self.norm("norm", x));
         }
-        let (prefix, patches) = tokens.split_at(config.prefix_tokens());
+        let (prefix, patches) = tokens.split_at(1 + usize::from(config.distilled) + config.registers);
+        let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
+        let mean: Row = (0..config.width).map(mean).collect();
         let pooled: Vec<Row> = match config.pool {
-            Pool::Token => prefix.to_vec(),
-            Pool::Avg => {
-                let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
-                vec![(0..config.width).map(mean).collect()]
-            }
+            Pool::Token => prefix[..prefix.len() - config.registers].to_vec(),
+            Pool::Avg => vec![mean],
+            Pool::TokenAvg => vec![prefix[0].clone(), mean],
         };
         let feature = pooled.into_iter().map(|x| if config.fc_norm { self.norm("fc_norm", &x) } else { x });
         self.linear("head", &feature.flatten().collect())
@@ -87,12 +93,15 @@ impl Reference {
             let pixels = (0..3 * p * p).map(|i| pixel(i / (p * p), top + i / p % p, left + i % p));
             self.linear("patch_embed.proj", &pixels.collect())
         });
-        let prefix = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
-        let mut tokens: Vec<Row> = prefix.chain(patches).collect();
-        let first = if self.config.pos_embed_prefix { 0 } else { self.config.prefix_tokens() };
+        let class = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
+        let mut tokens: Vec<Row> = class.chain(patches).collect();
+        let class = 1 + usize::from(self.config.distilled);
+        let first = if self.config.pos_embed_prefix { 0 } else { class };
         for (x, position) in tokens[first..].iter_mut().zip(self.parameters["pos_embed"].chunks_exact(d)) {
             add(x, position);
         }
+        let registers = self.parameters.get("reg_token").into_iter().flat_map(|rows| rows.chunks_exact(d));
+        tokens.splice(class..class, registers.map(<[f64]>::to_vec));
         if self.config.pre_norm {
             tokens.iter_mut().for_each(|x| *x = self.norm("norm_pre", x));
         }
@@ -131,6 +140,14 @@ impl Reference {
                 (0..self.config.heads).flat_map(|h| head(h * width)).collect()
             })
             .collect()
+    }
+
+    /// `gamma · x` where there is such a parameter, else `x`.
+    fn scaled(&self, name: &str, x: &Row) -> Row {
+        match self.parameters.get(name) {
+            Some(gamma) => x.iter().zip(gamma).map(|(x, gamma)| x * gamma).collect(),
+            None => x.clone(),
+        }
     }
 
     fn linear(&self, name: &str, x: &Row) -> Row {

@@ -1,7 +1,9 @@
 //! The architectures that the laws are tried on, and what every law needs: images, settings, closeness.
 
 use crate::tiny;
-use melo_vit::{Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, Target, VitConfig, Workspace};
+use melo_vit::{
+    Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, PositionFilter, Target, VitConfig, Workspace,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -24,7 +26,19 @@ pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
         ("positions of patches alone", VitConfig { pos_embed_prefix: false, ..plain.clone() }),
         ("mean of tokens, then norm", VitConfig { pool: Pool::Avg, norm: false, fc_norm: true, ..plain.clone() }),
         ("norm, then mean of tokens", VitConfig { pool: Pool::Avg, pre_norm: true, ..plain.clone() }),
-        ("class token, then norm", VitConfig { norm: false, fc_norm: true, eps: 1e-3, ..plain }),
+        ("class token, then norm", VitConfig { norm: false, fc_norm: true, eps: 1e-3, ..plain.clone() }),
+        ("no norm at the end", VitConfig { pool: Pool::Avg, norm: false, ..plain.clone() }),
+        ("dinov2", VitConfig { layer_scale: true, ..plain.clone() }),
+        (
+            "dinov2 with registers",
+            VitConfig { layer_scale: true, registers: 3, pos_embed_prefix: false, ..plain.clone() },
+        ),
+        ("registers beside positions of the class token", VitConfig { registers: 2, ..plain.clone() }),
+        ("swiglu", VitConfig { layer_scale: true, swiglu: true, ..plain.clone() }),
+        (
+            "class token and mean",
+            VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain },
+        ),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use melo_vit::{
     Activation, Adapter, Backbone, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, Head, Interpolation,
-    LoraConfig, Plugin, Pool, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
+    LoraConfig, Plugin, Pool, PositionFilter, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +27,10 @@ pub(crate) fn config() -> VitConfig {
         pos_embed_prefix: true,
         patch_bias: true,
         qkv_bias: true,
+        registers: 0,
+        layer_scale: false,
+        swiglu: false,
+        position_filter: PositionFilter::Antialiased,
     }
 }
 

@@ -4,7 +4,7 @@ use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo_interop::{AuthorsFormat, Layout, OnnxWeights, write_authors, write_onnx, write_peft};
+use melo_interop::{AuthorsFormat, Layout, OnnxWeights, read_checkpoint, write_authors, write_onnx, write_peft};
 use melo_vit::{Backbone, Checkpoint, Plugin};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// A backbone's weights, and a plug-in that belongs to them.
 pub(super) fn load(backbone: &Path, plugin: &Path) -> Result<(Checkpoint, Plugin), Failure> {
-    let checkpoint = Checkpoint::read(backbone)?;
+    let checkpoint = read_checkpoint(backbone)?;
     let plugin = Plugin::load(plugin, &Backbone::new(checkpoint.clone()))?;
     Ok((checkpoint, plugin))
 }

@@ -4,8 +4,8 @@ use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo_interop::{AdapterFormat, ImportSettings, import};
-use melo_vit::{Backbone, PluginInfo, Storage};
+use melo_interop::{AdapterFormat, ImportSettings, import, load_backbone};
+use melo_vit::{PluginInfo, Precision, Storage};
 use std::path::{Path, PathBuf};
 
 /// Turn an adapter of PEFT, or a file of the paper's authors, into a plug-in
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => Some(lines(path)?),
         None => args.classes.clone(),
     };
-    let backbone = Backbone::load(&args.backbone)?;
+    let backbone = load_backbone(&args.backbone, Precision::F32)?;
     let settings = ImportSettings {
         format: args.format.map(|format| match format {
             FormatArg::Peft => AdapterFormat::Peft,

@@ -1,0 +1,135 @@
+//! A checkpoint of another dialect seen through timm's names: parts stacked, vectors in timm's shapes, the rest refused.
+
+use crate::names::{Dialect, Part, Place};
+use melo_vit::{Error, TensorSource};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The tensors of `inner` under timm's names, without the classifier.
+pub(crate) struct Renamed<'a> {
+    inner: &'a dyn TensorSource,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+struct Tensor {
+    /// Shape in timm's checkpoints.
+    shape: Vec<usize>,
+    /// Names and shapes of the parts, in order.
+    parts: Vec<(String, Vec<usize>)>,
+}
+
+/// The classifier's tensors, which are not part of the frozen backbone.
+pub(crate) struct Classifier {
+    /// Name and shape in the file by timm's name.
+    pub(crate) head: BTreeMap<String, (String, Vec<usize>)>,
+}
+
+/// Tensors that timm stores with axes of length one in front.
+const THREE_AXES: [&str; 4] = ["cls_token", "dist_token", "reg_token", "pos_embed"];
+
+impl<'a> Renamed<'a> {
+    /// Looks every tensor up in the dialect's tables.
+    ///
+    /// # Errors
+    /// [`Error::UnexpectedTensor`] for a name without a place, [`Error::MissingTensor`] for a part without its others,
+    /// [`Error::Shape`] for parts that do not fit.
+    pub(crate) fn new(inner: &'a dyn TensorSource, dialect: &Dialect) -> Result<(Self, Classifier), Error> {
+        let mut places: BTreeMap<String, Vec<(Part, String, Vec<usize>)>> = BTreeMap::new();
+        let mut head = BTreeMap::new();
+        for (name, shape) in inner.shapes()? {
+            if dialect.ignores(&name) {
+                continue;
+            }
+            let Some(Place { name: timm, part }) = dialect.place(&name) else {
+                let hint = format!("no part of a {} vision tower has this name", dialect.name);
+                return Err(Error::UnexpectedTensor { path: inner.path().to_owned(), name, hint });
+            };
+            if timm.starts_with("head.") || timm.starts_with("head_dist.") {
+                head.insert(timm, (name, shape));
+            } else {
+                places.entry(timm).or_default().push((part, name, shape));
+            }
+        }
+        let mut tensors = BTreeMap::new();
+        for (timm, mut parts) in places {
+            parts.sort();
+            let shape = stacked(inner.path(), dialect, &timm, &parts)?;
+            let parts = parts.into_iter().map(|(_, name, shape)| (name, shape)).collect();
+            tensors.insert(timm, Tensor { shape, parts });
+        }
+        Ok((Renamed { inner, tensors }, Classifier { head }))
+    }
+
+    /// Leaves out a module that the feature does not depend on.
+    pub(crate) fn forget(&mut self, module: &str) {
+        self.tensors.retain(|name, _| name.rsplit_once('.').is_none_or(|(found, _)| found != module));
+    }
+}
+
+/// The shape of a tensor made of `parts`, sorted, in timm's form.
+fn stacked(
+    path: &Path,
+    dialect: &Dialect,
+    timm: &str,
+    parts: &[(Part, String, Vec<usize>)],
+) -> Result<Vec<usize>, Error> {
+    let (first, name, shape) = &parts[0];
+    let (_, count) = first.share();
+    for index in 0..count.max(parts.len()) {
+        let Some((part, found, found_shape)) = parts.get(index).filter(|(part, ..)| part.share() == (index, count))
+        else {
+            let part =
+                [Part::Q, Part::K, Part::V, Part::Gate, Part::Up].into_iter().find(|p| p.share() == (index, count));
+            let place = part.map(|part| Place { name: timm.to_owned(), part });
+            return match place.and_then(|place| dialect.name_of(&place)) {
+                Some(name) => Err(Error::MissingTensor { path: path.to_owned(), name }),
+                None => {
+                    let hint = format!("it and another tensor are both `{timm}`");
+                    Err(Error::UnexpectedTensor { path: path.to_owned(), name: name.clone(), hint })
+                }
+            };
+        };
+        if found_shape != shape {
+            let (path, name) = (path.to_owned(), found.clone());
+            return Err(Error::Shape { path, name, expected: shape.clone(), found: found_shape.clone() });
+        }
+        debug_assert_eq!(part.share().1, count);
+    }
+    let mut shape = shape.clone();
+    if let Some(rows) = shape.first_mut() {
+        *rows = rows.saturating_mul(count);
+    }
+    if THREE_AXES.contains(&timm) {
+        while shape.len() < 3 {
+            shape.insert(0, 1);
+        }
+    }
+    Ok(shape)
+}
+
+impl TensorSource for Renamed<'_> {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+        Ok(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect())
+    }
+
+    fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
+        let path = || self.path().to_owned();
+        let Some(tensor) = self.tensors.get(name) else {
+            return Err(Error::MissingTensor { path: path(), name: name.to_owned() });
+        };
+        if tensor.shape != expected {
+            let (expected, found) = (expected.to_vec(), tensor.shape.clone());
+            return Err(Error::Shape { path: path(), name: tensor.parts[0].0.clone(), expected, found });
+        }
+        let mut values = Vec::new();
+        for (name, shape) in &tensor.parts {
+            let part = self.inner.read(name, shape)?;
+            if values.is_empty() { values = part } else { values.extend(part) }
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,276 @@
+"""Tiny random models of every family that melo reads, saved as their own libraries save them, with the logits they give.
+
+    python tools/golden/families.py            writes crates/interop/tests/golden/families/<case>/ and <case>.safetensors
+    python tools/golden/families.py --table    runs `melo backbone verify` on each and prints the table of docs/interop.md
+
+Pinned versions: families-requirements.txt. Seeds are fixed; one CPU thread, f32.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import timm
+import torch
+import transformers as T
+from safetensors.torch import save_file
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+
+torch.set_num_threads(1)
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "crates/interop/tests/golden/families"
+N, CLASSES = 2, 3
+HF = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=16, patch_size=4)
+IMAGENET = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+
+
+def randomize(model, seed):
+    """Unlike an initialisation: no zero bias, no gamma of one, attention far from uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=generator)
+        if "norm" in name or "lambda" in name or "gamma" in name or "layrnorm" in name:
+            p.data = (0.2 * noise + (1 if name.endswith(("weight", "lambda1", "gamma")) else 0)).contiguous()
+        elif p.ndim >= 2 and "token" not in name and "pos" not in name:
+            p.data = noise / p[0].numel() ** 0.5 * 1.5
+        else:
+            p.data = 0.3 * noise
+    return model.eval()
+
+
+def images(size, seed):
+    return torch.randn(N, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def finish(folder, pixels, logits):
+    save_file({"pixels": pixels.contiguous(), "logits": logits.detach().contiguous()}, OUT / f"{folder.name}.safetensors")
+
+
+def fresh(name):
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def hf_processor(folder, **fields):
+    spec = dict(do_resize=True, resample=3, rescale_factor=1 / 255, **(IMAGENET | fields))
+    (folder / "preprocessor_config.json").write_text(json.dumps(spec))
+
+
+def hf(name, model, seed, size=16, sharded=False, form="safetensors", rename=None, **call):
+    folder = fresh(name)
+    model = randomize(model, seed)
+    pixels = images(size, seed)
+    with torch.no_grad():
+        logits = model(pixel_values=pixels, **call)
+    logits = getattr(logits, "logits", None) if hasattr(logits, "logits") else logits.image_embeds
+    if form == "bin":
+        model.config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    elif form == "names":
+        # The names of the modules themselves, as adapters are named and as later files may be.
+        model.config.save_pretrained(folder)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    else:
+        model.save_pretrained(folder, max_shard_size="30KB" if sharded else "5GB")
+    hf_processor(folder, size={"height": 16, "width": 16})
+    finish(folder, pixels, logits)
+
+
+def timm_json(folder, name, size, **fields):
+    spec = dict(
+        architecture=name,
+        global_pool=fields.pop("global_pool", "token"),
+        pretrained_cfg=dict(
+            input_size=[3, size, size], interpolation="bicubic", crop_pct=0.9, crop_mode="center", mean=[0.5] * 3, std=[0.5] * 3
+        ),
+        model_args=dict(num_heads=3) | fields,
+    )
+    (folder / "config.json").write_text(json.dumps(spec))
+
+
+def of_timm(name, seed, size=16, make=VisionTransformer, form="safetensors", wrap=None, described=None, **arguments):
+    folder = fresh(name)
+    arguments = dict(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES) | arguments
+    model = randomize(make(**arguments), seed)
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    pixels = images(size, seed)
+    if size != 16:
+        run = make(**(arguments | dict(img_size=size))).eval()
+        run.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(dict(state), run))
+    else:
+        run = model
+    with torch.no_grad():
+        logits = run(pixels)
+    if form == "safetensors":
+        save_file(state, folder / "model.safetensors")
+    elif form == "pth":
+        torch.save(wrap(state) if wrap else state, folder / "checkpoint.pth")
+    timm_json(folder, name, 16, **(described or {}))
+    finish(folder, pixels, logits)
+
+
+def google(name, seed):
+    """The arrays of `vision_transformer`, made from a timm model as timm's own reader takes them apart."""
+    folder = fresh(name)
+    model = randomize(VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES), seed)
+    p = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    d, h = 24, 3
+    out = {
+        "cls": p["cls_token"],
+        "embedding/kernel": p["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
+        "embedding/bias": p["patch_embed.proj.bias"],
+        "Transformer/posembed_input/pos_embedding": p["pos_embed"],
+        "Transformer/encoder_norm/scale": p["norm.weight"],
+        "Transformer/encoder_norm/bias": p["norm.bias"],
+        "head/kernel": p["head.weight"].T,
+        "head/bias": p["head.bias"],
+    }
+    for i in range(2):
+        there, here = f"Transformer/encoderblock_{i}/", f"blocks.{i}."
+        for flax, ours in (("LayerNorm_0", "norm1"), ("LayerNorm_2", "norm2")):
+            out[f"{there}{flax}/scale"] = p[f"{here}{ours}.weight"]
+            out[f"{there}{flax}/bias"] = p[f"{here}{ours}.bias"]
+        attention = f"{there}MultiHeadDotProductAttention_1/"
+        for j, part in enumerate(("query", "key", "value")):
+            out[f"{attention}{part}/kernel"] = p[f"{here}attn.qkv.weight"][j * d : (j + 1) * d].T.reshape(d, h, d // h)
+            out[f"{attention}{part}/bias"] = p[f"{here}attn.qkv.bias"][j * d : (j + 1) * d].reshape(h, d // h)
+        out[f"{attention}out/kernel"] = p[f"{here}attn.proj.weight"].T.reshape(h, d // h, d)
+        out[f"{attention}out/bias"] = p[f"{here}attn.proj.bias"]
+        for flax, ours in (("MlpBlock_3/Dense_0", "mlp.fc1"), ("MlpBlock_3/Dense_1", "mlp.fc2")):
+            out[f"{there}{flax}/kernel"] = p[f"{here}{ours}.weight"].T
+            out[f"{there}{flax}/bias"] = p[f"{here}{ours}.bias"]
+    np.savez(folder / "ViT-tiny.npz", **{k: np.ascontiguousarray(v) for k, v in out.items()})
+    # timm's own reader must agree that this is what Google writes.
+    again = VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES).eval()
+    timm.models.vision_transformer._load_weights(again, str(folder / "ViT-tiny.npz"))
+    pixels = images(16, seed)
+    with torch.no_grad():
+        logits = again(pixels)
+        assert torch.allclose(logits, model(pixels), atol=1e-5)
+    finish(folder, pixels, logits)
+
+
+def open_clip(name, seed):
+    """The vision tower of open_clip's files: names of OpenAI's, `proj` on the class token."""
+    folder = fresh(name)
+    make = dict(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES, pre_norm=True)
+    model = randomize(VisionTransformer(**make, norm_layer=torch.nn.LayerNorm), seed)
+    model.head.bias.data.zero_()
+    model.patch_embed.proj.bias = None
+    p = model.state_dict()
+    out = {
+        "visual.class_embedding": p["cls_token"][0, 0],
+        "visual.positional_embedding": p["pos_embed"][0],
+        "visual.conv1.weight": p["patch_embed.proj.weight"],
+        "visual.proj": p["head.weight"].T,
+    }
+    for theirs, ours in (("ln_pre", "norm_pre"), ("ln_post", "norm")):
+        for kind in ("weight", "bias"):
+            out[f"visual.{theirs}.{kind}"] = p[f"{ours}.{kind}"]
+    for i in range(2):
+        there, here = f"visual.transformer.resblocks.{i}.", f"blocks.{i}."
+        modules = (("ln_1", "norm1"), ("ln_2", "norm2"), ("attn.out_proj", "attn.proj"), ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2"))
+        for kind in ("weight", "bias"):
+            out[f"{there}attn.in_proj_{kind}"] = p[f"{here}attn.qkv.{kind}"]
+            for theirs, ours in modules:
+                out[f"{there}{theirs}.{kind}"] = p[f"{here}{ours}.{kind}"]
+    out |= {"logit_scale": torch.ones(()), "text_projection": torch.ones(2, 2), "token_embedding.weight": torch.ones(2, 2)}
+    save_file({k: v.contiguous() for k, v in out.items()}, folder / "open_clip_model.safetensors")
+    timm_json(folder, name, 16)
+    with torch.no_grad():
+        finish(folder, images(16, seed), model(images(16, seed)))
+
+
+def dino_v2_of_facebook(name, seed):
+    """Facebook's own DINOv2 giant: `w12` and `w3`, a mask token, positions for the class token."""
+    folder = fresh(name)
+    model = randomize(
+        VisionTransformer(
+            img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=0, init_values=1e-5,
+            mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio=2.66667 * 2,
+        ),
+        seed,
+    )
+    names = {"fc1": "w12", "fc2": "w3"}
+    state = {}
+    for key, value in model.state_dict().items():
+        for ours, theirs in names.items():
+            key = key.replace(f"mlp.{ours}", f"mlp.{theirs}")
+        state[key] = value.contiguous()
+    state["mask_token"] = torch.zeros(1, 24)
+    torch.save({"teacher": {f"backbone.{k}": v for k, v in state.items()}, "iteration": 7}, folder / "checkpoint.pth")
+    timm_json(folder, name, 16)
+    pixels = images(16, seed)
+    with torch.no_grad():
+        finish(folder, pixels, model(pixels))
+
+
+def generate():
+    shutil.rmtree(OUT, ignore_errors=True)
+    clip = dict(**HF, intermediate_size=48, projection_dim=CLASSES)
+    vit = dict(**HF, intermediate_size=48, num_labels=CLASSES)
+    d2 = dict(**HF, mlp_ratio=2, num_labels=CLASSES)
+    hf("hf-vit", T.ViTForImageClassification(T.ViTConfig(**vit)), 1)
+    hf("hf-vit-modules", T.ViTForImageClassification(T.ViTConfig(**vit)), 2, form="names")
+    hf("hf-vit-bin", T.ViTForImageClassification(T.ViTConfig(**vit, qkv_bias=False)), 3, form="bin")
+    hf("hf-vit-sharded", T.ViTForImageClassification(T.ViTConfig(**vit, hidden_act="gelu_new")), 4, sharded=True)
+    hf("hf-vit-at-24px", T.ViTForImageClassification(T.ViTConfig(**vit)), 5, size=24, interpolate_pos_encoding=True)
+    hf("hf-deit-distilled", T.DeiTForImageClassificationWithTeacher(T.DeiTConfig(**vit)), 6)
+    hf("hf-deit", T.DeiTForImageClassification(T.DeiTConfig(**vit)), 7)
+    hf("hf-dinov2", T.Dinov2ForImageClassification(T.Dinov2Config(**d2)), 8)
+    hf("hf-dinov2-at-8px", T.Dinov2ForImageClassification(T.Dinov2Config(**d2)), 9, size=8)
+    hf("hf-dinov2-giant", T.Dinov2ForImageClassification(T.Dinov2Config(**d2, use_swiglu_ffn=True)), 10)
+    registers = T.Dinov2WithRegistersConfig(**d2, num_register_tokens=4)
+    hf("hf-dinov2-registers", T.Dinov2WithRegistersForImageClassification(registers), 11)
+    hf("hf-clip-vision", T.CLIPVisionModelWithProjection(T.CLIPVisionConfig(**clip)), 12)
+    tower = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=50)
+    whole = T.CLIPConfig(vision_config=clip, text_config=tower | dict(bos_token_id=1, eos_token_id=2), num_labels=CLASSES)
+    hf("hf-clip-classifier", T.CLIPForImageClassification(whole), 13)
+    of_timm("timm-augreg", 20)
+    of_timm("timm-sam", 21, global_pool="token")
+    of_timm("timm-at-24px", 22, size=24)
+    of_timm("timm-mae-avg", 23, global_pool="avg", fc_norm=True, described=dict(global_pool="avg"))
+    of_timm("timm-deit-distilled", 24, make=VisionTransformerDistilled, form="pth", wrap=lambda s: {"model": s})
+    of_timm("timm-dino-pth", 25, form="pth")
+    of_timm("timm-dinov2", 26, init_values=1e-5)
+    of_timm("timm-dinov2-reg4", 27, init_values=1e-5, reg_tokens=4, no_embed_class=True)
+    of_timm("timm-dinov2-reg4-at-8px", 28, size=8, init_values=1e-5, reg_tokens=4, no_embed_class=True)
+    swiglu = dict(init_values=1e-5, mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio=2.66667 * 2)
+    of_timm("timm-dinov2-giant", 29, **swiglu)
+    quick = dict(act_layer="quick_gelu")
+    of_timm("timm-clip-quickgelu", 30, pre_norm=True, norm_layer=torch.nn.LayerNorm, described=quick, **quick)
+    google("google-npz", 40)
+    open_clip("open-clip", 41)
+    dino_v2_of_facebook("facebook-dinov2-giant", 42)
+
+
+def table():
+    print("| family and file | blocks × width, details | largest difference of logits, relative |\n|---|---|---|")
+    melo = ROOT / "target/release/melo"
+    for folder in sorted(folder for folder in OUT.iterdir() if folder.is_dir()):
+        found = subprocess.run(
+            [melo, "backbone", "verify", folder, "--against", folder.with_suffix(".safetensors"), "--json"],
+            capture_output=True, text=True,
+        )
+        if found.returncode:
+            print(f"| {folder.name} | | {found.stderr.strip()} |")
+            continue
+        result = json.loads(found.stdout)
+        c = result["config"]
+        details = [f"{c['depth']} × {c['width']}", c["pool"], c["activation"]]
+        details += [word for word in ("pre_norm", "distilled", "layer_scale", "swiglu") if c.get(word)]
+        details += [f"{c['registers']} registers"] if c.get("registers") else []
+        print(f"| {folder.name} | {', '.join(details)} | {result['relative_difference']:.1e} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true")
+    sys.exit(table() if parser.parse_args().table else generate())
