@@ -1,5 +1,6 @@
 //! Any file or folder of weights to a [`Checkpoint`]: what it is goes by its content, its architecture by the JSON beside it.
 
+use crate::hub::locate;
 use crate::huggingface::{ModelConfig, read_json};
 use crate::names::{OPEN_CLIP, TIMM};
 use crate::npz::{NpzFile, transpose};
@@ -29,12 +30,12 @@ pub fn load_backbone(path: &Path, precision: Precision) -> Result<Backbone, Erro
 }
 
 /// Reads a checkpoint of timm, Hugging Face, PyTorch or Google: safetensors, alone or in shards with their index, a zip archive
-/// of `torch.save`, a NumPy archive, or a folder with one of these and its `config.json`.
+/// of `torch.save`, a NumPy archive, a folder with one of these and its `config.json`, or a model on the hub ([`locate`]).
 ///
 /// # Errors
 /// Every defect by its name, see [`Error`].
 pub fn read_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
-    read_with(&weights_in(path)?, None)
+    read_with(&weights_in(&locate(path)?)?, None)
 }
 
 /// Reads a file of weights, described by timm's JSON in `described` or by the file beside it.

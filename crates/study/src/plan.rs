@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::method::{MethodSection, MethodSettings, TrainSection};
+use melo_interop::is_hub_name;
 use melo_vit::Precision;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -203,7 +204,10 @@ impl Plan {
             methods,
             backbones: backbone
                 .into_iter()
-                .map(|BackboneSection { name, weights }| BackbonePlan { name, weights: folder.join(weights) })
+                .map(|BackboneSection { name, weights }| {
+                    let weights = if is_hub_name(&weights) { weights } else { folder.join(weights) };
+                    BackbonePlan { name, weights }
+                })
                 .collect(),
             tasks: task
                 .into_iter()

@@ -1,0 +1,161 @@
+//! Models on the Hugging Face hub, through its standard cache: `hf:owner/name[@revision]`, `timm/NAME`.
+//!
+//! What is in the cache is used as it is, without a question to the hub; `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT` and
+//! `HF_HUB_OFFLINE` have the meaning that they have for `huggingface_hub`. A download that was cut off goes on where it stood.
+
+use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use melo_vit::{Error, MappedFile, hex};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// Weights by preference, and the JSON files that describe them.
+const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin"];
+const DESCRIPTIONS: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
+/// Times that an interrupted transfer is taken up again by itself.
+const RETRIES: usize = 3;
+
+/// A path as it is, or the folder in the hub's cache that holds the model it names, downloaded where it is not there yet.
+///
+/// # Errors
+/// [`Error::Config`] that names the model and what stands in the way.
+pub fn locate(path: &Path) -> Result<PathBuf, Error> {
+    let Some((name, revision)) = hub_name(path) else {
+        return Ok(path.to_owned());
+    };
+    let wrong = |reason: String| Error::Config { path: path.to_owned(), reason };
+    let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
+    let cache = Cache::from_env();
+    if let Some(folder) = cached(&cache.repo(repo.clone())) {
+        return Ok(folder);
+    }
+    if is_set("HF_HUB_OFFLINE") {
+        let folder = cache.path().display();
+        return Err(wrong(format!("not in the cache {folder}, and HF_HUB_OFFLINE forbids to download it")));
+    }
+    let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
+    let builder = ApiBuilder::from_env().with_token(token).with_retries(RETRIES);
+    let builder =
+        builder.with_progress(std::io::stderr().is_terminal()).with_user_agent("melo", env!("CARGO_PKG_VERSION"));
+    let repo = builder.build().map_err(|error| wrong(error.to_string()))?.repo(repo);
+    download(&repo).map_err(wrong)
+}
+
+/// True for a path that names a model on the hub.
+pub fn is_hub_name(path: &Path) -> bool {
+    hub_name(path).is_some()
+}
+
+/// `owner/name` and revision of a path that names a model on the hub.
+fn hub_name(path: &Path) -> Option<(&str, &str)> {
+    let text = path.to_str()?;
+    let name = match text.strip_prefix("hf:") {
+        Some(name) => name,
+        // `timm/NAME` is a folder where there is one.
+        None if text.starts_with("timm/") && !path.exists() => text,
+        None => return None,
+    };
+    let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let part = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
+    };
+    let (owner, model) = name.split_once('/')?;
+    (part(owner) && part(model) && revision.split('/').all(part)).then_some((name, revision))
+}
+
+fn is_set(variable: &str) -> bool {
+    let value = std::env::var(variable).unwrap_or_default().to_ascii_uppercase();
+    ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
+}
+
+/// The snapshot's folder, when weights with all their shards and a description are in it.
+fn cached(repo: &CacheRepo) -> Option<PathBuf> {
+    let weights = WEIGHTS.iter().find_map(|name| repo.get(name))?;
+    repo.get(DESCRIPTIONS[0])?;
+    let whole = shards_of(&weights).ok()?.iter().all(|shard| repo.get(shard).is_some());
+    whole.then(|| melo_vit::folder_of(&weights).to_owned())
+}
+
+/// Downloads weights and descriptions, and holds what the hub keeps by its SHA-256 to it.
+fn download(repo: &ApiRepo) -> Result<PathBuf, String> {
+    let listing = repo.info().map_err(|error| match error.to_string() {
+        text if text.contains("401") || text.contains("403") => {
+            format!("{text}: the model is private, gated or not there; accept its terms and set HF_TOKEN")
+        }
+        text if text.contains("404") => format!("{text}: no such model or revision on the hub"),
+        text => text,
+    })?;
+    let there = |name: &str| listing.siblings.iter().any(|file| file.rfilename == name);
+    let weights = WEIGHTS.into_iter().find(|name| there(name));
+    let weights = weights.ok_or_else(|| format!("holds none of {}", WEIGHTS.join(", ")))?;
+    for name in DESCRIPTIONS.into_iter().filter(|name| there(name)) {
+        fetch(repo, name)?;
+    }
+    let path = fetch(repo, weights)?;
+    for shard in shards_of(&path)? {
+        fetch(repo, &shard)?;
+    }
+    Ok(melo_vit::folder_of(&path).to_owned())
+}
+
+fn fetch(repo: &ApiRepo, name: &str) -> Result<PathBuf, String> {
+    let path = repo.get(name).map_err(|error| format!("{name}: {error}"))?;
+    let blob = path.canonicalize().map_err(|error| format!("{name}: {error}"))?;
+    // Large files are kept under their SHA-256, small ones under git's own digest.
+    let expected = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if expected.len() == 64 {
+        let bytes = MappedFile::open(&blob).map_err(|error| format!("{name}: {error}"))?;
+        let found = hex(&Sha256::digest(&*bytes));
+        drop(bytes);
+        if found != expected {
+            let removed = std::fs::remove_file(&blob).is_ok();
+            let what = if removed { "it was removed" } else { "remove it" };
+            return Err(format!(
+                "{name}: {} has SHA-256 {found}, the hub says {expected}; {what}, try again",
+                blob.display()
+            ));
+        }
+    }
+    Ok(path)
+}
+
+/// Files that an index of shards names; none for other weights.
+fn shards_of(weights: &Path) -> Result<Vec<String>, String> {
+    if !weights.to_string_lossy().ends_with(".index.json") {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(weights).map_err(|error| error.to_string())?;
+    let index: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let map = index["weight_map"].as_object().ok_or("an index without weight_map")?;
+    let mut shards: Vec<String> = map.values().filter_map(|shard| shard.as_str().map(str::to_owned)).collect();
+    shards.sort();
+    shards.dedup();
+    Ok(shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_hub_are_looked_up_there() {
+        let name =
+            |text: &str| hub_name(Path::new(text)).map(|(name, revision)| (name.to_owned(), revision.to_owned()));
+        let some = |name: &str, revision: &str| Some((name.to_owned(), revision.to_owned()));
+        assert_eq!(name("hf:facebook/dinov2-small"), some("facebook/dinov2-small", "main"));
+        assert_eq!(name("hf:owner/name@v1.0"), some("owner/name", "v1.0"));
+        assert_eq!(
+            name("timm/vit_tiny_patch16_224.augreg_in21k"),
+            some("timm/vit_tiny_patch16_224.augreg_in21k", "main")
+        );
+        for path in
+            ["model.safetensors", "owner/name", "hf:name", "hf:../name", "hf:a/..", "hf:a/b/c", "hf:a/b@../x", "hf:a/"]
+        {
+            assert_eq!(name(path), None, "{path}");
+        }
+    }
+}
