@@ -36,7 +36,7 @@ enum Verb {
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
     Study(verbs::study::Args),
-    /// Look at plug-ins
+    /// Look at plug-ins; read and write adapters of others
     #[command(subcommand)]
     Plugin(verbs::plugin::Verb),
     /// Look at backbones

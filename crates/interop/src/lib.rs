@@ -1,15 +1,32 @@
 //! Files of others, in and out: checkpoints of timm, Hugging Face and PyTorch, adapters of PEFT and of the authors.
 
+mod authors;
 mod checkpoint;
+mod classifier;
+mod error;
+mod folder;
 mod hub;
 mod huggingface;
+mod import;
+mod layout;
+mod merge;
 mod names;
 mod npz;
+mod onnx;
+mod peft;
 mod pickle;
 mod renamed;
 mod sharded;
 mod torch_file;
+mod updates;
 
+pub use authors::{AuthorsFormat, write_authors};
 pub use checkpoint::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
+pub use error::Error;
 pub use hub::{is_hub_name, locate};
+pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import};
+pub use layout::Layout;
+pub use merge::{merge, write_hugging_face, write_timm};
 pub use names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
+pub use onnx::{OnnxWeights, write_onnx};
+pub use peft::write_peft;

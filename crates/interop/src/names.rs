@@ -204,11 +204,17 @@ impl Dialect {
 
     /// The dialect's name of a place, as it is written; `None` where the dialect has no such tensor.
     pub fn name_of(&self, place: &Place) -> Option<String> {
-        self.rules.iter().filter(|(_, part, _)| *part == place.part).find_map(|(timm, _, names)| {
-            let found = match_module(timm, &place.name)?;
+        self.names_of(place).into_iter().next()
+    }
+
+    /// All the dialect's names of a place, the one that is written first.
+    pub(crate) fn names_of(&self, place: &Place) -> Vec<String> {
+        let mut rules = self.rules.iter().filter(|(_, part, _)| *part == place.part);
+        let found = rules.find_map(|(timm, _, names)| Some((timm, names, match_module(timm, &place.name)?)));
+        found.map_or_else(Vec::new, |(timm, names, found)| {
             let outside = matches!(*timm, "head" | "head_dist");
             let prefix = if outside { "" } else { self.prefixes[0] };
-            Some(format!("{prefix}{}{}", fill(names[0], found.block), found.suffix))
+            names.iter().map(|name| format!("{prefix}{}{}", fill(name, found.block), found.suffix)).collect()
         })
     }
 

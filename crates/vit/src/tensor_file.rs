@@ -121,6 +121,11 @@ impl TensorFile {
         Ok(file)
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The bytes of the whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

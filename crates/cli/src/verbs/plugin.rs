@@ -1,9 +1,12 @@
-//! `melo plugin`: what a plug-in says of itself.
+//! `melo plugin`: what a plug-in says of itself, and from and to the files of others.
 
 mod card;
+mod export;
+mod import;
+mod merge;
 
 use super::task::check_output;
-use crate::{Failure, say, say_json};
+use crate::{Failure, note, say, say_json};
 use melo_vit::{PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,9 @@ pub(crate) enum Verb {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    Import(import::Args),
+    Export(export::Args),
+    Merge(merge::Args),
 }
 
 /// The object of `--json`; the contract is `docs/json.md`.
@@ -47,6 +53,9 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Info { plugin, json } => show(plugin, *json),
         Verb::Card { plugin, out } => render(plugin, out.as_deref()),
+        Verb::Import(args) => import::run(args),
+        Verb::Export(args) => export::run(args),
+        Verb::Merge(args) => merge::run(args),
     }
 }
 
@@ -75,6 +84,11 @@ fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
     let is_html = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
     let page = if is_html { card::html(&info) } else { card::markdown(&info) };
     Ok(melo_vit::write_atomically(out, page.as_bytes())?)
+}
+
+/// What a user should know of a result, a line each.
+fn say_notes(notes: &[String]) {
+    notes.iter().for_each(|line| note(format_args!("note: {line}")));
 }
 
 fn describe(info: &PluginInfo) -> String {
