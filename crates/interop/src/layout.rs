@@ -94,8 +94,11 @@ impl Layout {
         if self == Layout::Timm {
             return (part == Part::Whole).then_some(module);
         }
-        let names = HF_VIT.names_of(&Place { name: module, part });
-        let spelling = usize::from(self == Layout::HuggingFaceNew);
+        let in_mlp = matches!(site, Site::One(Target::Fc1 | Target::Fc2));
+        let dialect = hugging_face_dialect(vit).filter(|_| !(vit.swiglu && in_mlp))?;
+        let names = dialect.names_of(&Place { name: module, part });
+        // CLIP's names never changed.
+        let spelling = usize::from(self == Layout::HuggingFaceNew && names.len() > 1);
         names.into_iter().nth(spelling).map(|name| hugging_face_name(&name, vit))
     }
 
@@ -110,10 +113,23 @@ impl Layout {
     }
 }
 
-/// A name of Hugging Face's ViT as its model of this architecture has it: the distilled one is DeiT.
+/// The names of Hugging Face's image classifier of this architecture; `None` where there is none whose classifier reads the
+/// same feature.
+fn hugging_face_dialect(vit: &VitConfig) -> Option<&'static Dialect> {
+    match (vit.layer_scale, vit.pre_norm, vit.pool) {
+        (true, false, Pool::TokenAvg) => Some(&HF_DINOV2),
+        (false, true, Pool::Avg) if !vit.norm && !vit.fc_norm => Some(&HF_CLIP),
+        (false, false, Pool::Token) if vit.registers == 0 => Some(&HF_VIT),
+        _ => None,
+    }
+}
+
+/// A name of Hugging Face's as its model of this architecture has it: the distilled ViT is DeiT, and DINOv2 with registers
+/// has a name of its own.
 pub(crate) fn hugging_face_name(name: &str, vit: &VitConfig) -> String {
-    match name.strip_prefix("vit.") {
-        Some(inner) if vit.distilled => format!("deit.{inner}"),
+    match (name.strip_prefix("vit."), name.strip_prefix("dinov2.")) {
+        (Some(inner), _) if vit.distilled => format!("deit.{inner}"),
+        (_, Some(inner)) if vit.registers > 0 => format!("dinov2_with_registers.{inner}"),
         _ => name.to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 fn families() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families");
-    let entries = std::fs::read_dir(folder).expect("golden files").map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(folder).expect("golden files").map(|entry| entry.expect("an entry").path());
     let mut found: Vec<_> = entries.filter(|path| path.is_dir()).collect();
     found.sort();
     found

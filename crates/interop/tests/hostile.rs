@@ -17,15 +17,16 @@ fn golden(name: &str) -> PathBuf {
 
 /// A folder with a zip archive of these entries, and a JSON that would describe it.
 fn archive(name: &str, entries: &[(&str, &[u8])], method: CompressionMethod) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("scratch files can be written");
     let path = folder.path().join(name);
-    let mut zip = ZipWriter::new(std::fs::File::create(&path).unwrap());
+    let mut zip = ZipWriter::new(std::fs::File::create(&path).expect("scratch files can be written"));
     for (name, bytes) in entries {
-        zip.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
-        zip.write_all(bytes).unwrap();
+        zip.start_file(*name, SimpleFileOptions::default().compression_method(method))
+            .expect("scratch files can be written");
+        zip.write_all(bytes).expect("scratch files can be written");
     }
-    zip.finish().unwrap();
-    std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
+    zip.finish().expect("scratch files can be written");
+    std::fs::write(folder.path().join("config.json"), CONFIG).expect("scratch files can be written");
     (folder, path)
 }
 
@@ -192,7 +193,8 @@ fn shards_stay_in_their_folder() {
 
 #[test]
 fn what_is_no_family_of_ours_is_refused_by_name() {
-    let copy = |case: &str, change: &dyn Fn(&Path)| {
+    type Change<'a> = &'a dyn Fn(&Path);
+    let copy = |case: &str, change: Change<'_>| {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(golden(case)).unwrap() {
             let from = entry.unwrap().path();
@@ -212,7 +214,7 @@ fn what_is_no_family_of_ours_is_refused_by_name() {
     };
     let config = "config.json";
     let processor = "preprocessor_config.json";
-    let cases: [(&str, &dyn Fn(&Path), &str); 9] = [
+    let cases: [(&str, Change<'_>, &str); 9] = [
         ("hf-vit", &edit(config, r#""model_type": "vit""#, r#""model_type": "swin""#), "`swin`"),
         ("hf-vit", &edit(config, r#""hidden_act": "gelu""#, r#""hidden_act": "relu""#), "`relu`"),
         ("hf-vit", &edit(config, r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 3"#), "blocks.2."),

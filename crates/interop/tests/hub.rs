@@ -45,7 +45,7 @@ fn answer(stream: &mut TcpStream, hub: &Mutex<Hub>) -> Option<()> {
             _ => {}
         }
     }
-    let mut hub = hub.lock().unwrap();
+    let mut hub = hub.lock().expect("no panic while it was held");
     hub.seen.push(format!("{path} {range}"));
     let mut reply = |status: &str, headers: &str, body: &[u8], sent: usize| {
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());

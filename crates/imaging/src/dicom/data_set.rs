@@ -1,7 +1,7 @@
 //! Bytes to a data set (DICOM PS3.5, chapter 7; PS3.10, chapter 7).
 //!
 //! Values stay where they are: an element is a slice of the file. Sequences nest at most [`MAX_DEPTH`] deep, whereas
-//! readers that build them by unbounded recursion let a small file end the process: see `docs/decisions/0010-dicom.md`.
+//! readers that build them by unbounded recursion let a small file end the process: see `docs/decisions/0007-dicom.md`.
 
 use super::tag::{self, Tag, Vr};
 
