@@ -79,9 +79,8 @@ fn missing_files() {
 fn a_folder_where_a_file_belongs() {
     let bench = &*BENCH;
     let folder = bench.workplace.at("fundus");
-    for command in [melo().args(["plugin", "info"]), melo().args(["backbone", "info"])] {
-        run(command.arg(&folder)).refused(1, &["fundus", "not a regular file"]);
-    }
+    run(melo().args(["plugin", "info"]).arg(&folder)).refused(1, &["fundus", "not a regular file"]);
+    run(melo().args(["backbone", "info"]).arg(&folder)).refused(1, &["fundus", "a folder without weights"]);
     let empty = Workplace::new();
     run(&mut bench.predict(&bench.plugin, &empty.at(""))).refused(1, &["holds no png"]);
     run(melo().args(["data", "check"]).arg(empty.at(""))).refused(1, &["expected a folder for each class"]);

@@ -202,20 +202,17 @@ fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool)
         return wrong(format!("its digest is {}, expected {digest}", backbone.digest()));
     }
     let relative_difference = against.map(|file| difference(&backbone, file)).transpose()?;
+    if let Some(difference) = relative_difference.filter(|difference| difference.is_nan() || *difference > RELATIVE) {
+        return wrong(format!("logits differ by {difference:.1e} of the largest, more than {RELATIVE:.0e}"));
+    }
     if json {
-        say_json(&Fields { relative_difference, ..Fields::of(path, &backbone) })?;
-    } else {
-        say(format!("digest      {}", backbone.digest()));
-        if let Some(difference) = relative_difference {
-            say(format!("difference  {difference:.1e} of the largest logit"));
-        }
+        return say_json(&Fields { relative_difference, ..Fields::of(path, &backbone) });
     }
-    match relative_difference.filter(|difference| difference.is_nan() || *difference > RELATIVE) {
-        Some(difference) => {
-            wrong(format!("logits differ by {difference:.1e} of the largest, more than {RELATIVE:.0e}"))
-        }
-        None => Ok(()),
+    say(format!("digest      {}", backbone.digest()));
+    if let Some(difference) = relative_difference {
+        say(format!("difference  {difference:.1e} of the largest logit"));
     }
+    Ok(())
 }
 
 /// Largest difference from the logits in a file, in units of the largest of them.
