@@ -38,7 +38,7 @@ fn a_backbone_is_told_verified_and_imported() {
     run(melo().args(["backbone", "verify"]).arg(&own).args(["--digest", digest])).good();
 
     // Weights without a JSON say what to do, and are read once their statistics are named.
-    let bare = new.write("dino.pth", &bytes(&family("timm-dino-pth/checkpoint.pth")));
+    let bare = new.write("dino.pth", bytes(&family("timm-dino-pth/checkpoint.pth")));
     let import = |more: &[&str]| run(melo().args(["backbone", "import"]).arg(&bare).arg("--out").arg(&own).args(more));
     import(&[]).refused(1, &["dino.pth", "--statistics"]);
     // Its width of 24 is no multiple of 64.
@@ -86,8 +86,8 @@ fn two_frames(patient: &str) -> Vec<u8> {
 #[test]
 fn dicom_headers_become_a_manifest_and_frames_are_images() {
     let new = Workplace::new();
-    new.write("study/b/2.dcm", &two_frames("P2"));
-    new.write("study/1.dcm", &two_frames("P1"));
+    new.write("study/b/2.dcm", two_frames("P2"));
+    new.write("study/1.dcm", two_frames("P1"));
     new.write("study/notes.txt", b"no image");
     let (study, csv) = (new.at("study"), new.at("images.csv"));
     let said = run(melo().args(["data", "dicom", "--json"]).arg(&study).arg("--out").arg(&csv)).json();
