@@ -1,22 +1,16 @@
 //! Any file or folder of weights to a [`Checkpoint`]: what it is goes by its content, its architecture by the JSON beside it.
 
-use crate::hub::locate;
+use crate::hub::{WEIGHTS, locate};
 use crate::huggingface::{ModelConfig, read_json};
 use crate::names::{OPEN_CLIP, TIMM};
 use crate::npz::{NpzFile, transpose};
 use crate::renamed::{Classifier, Renamed};
 use crate::sharded::Sharded;
 use crate::torch_file::TorchFile;
-use melo_vit::{
-    Backbone, Checkpoint, Description, Error, Head, ModelDescription, Precision, TensorFile, TensorSource, VitConfig,
-};
+use melo_vit::{Backbone, Checkpoint, Error, Head, ModelDescription, Precision, TensorFile, TensorSource, VitConfig};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Names of weights in a model's folder, the best first.
-const IN_FOLDER: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin"];
 
 /// Extensions of weights, for a folder with a single file of them under another name.
 const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "bin", "npz"];
@@ -107,7 +101,7 @@ fn weights_in(path: &Path) -> Result<PathBuf, Error> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
-    if let Some(known) = IN_FOLDER.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
+    if let Some(known) = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
         return Ok(known);
     }
     let entries = std::fs::read_dir(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
@@ -122,7 +116,7 @@ fn weights_in(path: &Path) -> Result<PathBuf, Error> {
             path: path.to_owned(),
             reason: match some {
                 Some(_) => "a folder with several files of weights: name one of them".to_owned(),
-                None => format!("a folder without weights, expected {}", IN_FOLDER.join(", ")),
+                None => format!("a folder without weights, expected {}", WEIGHTS.join(", ")),
             },
         }),
     }
@@ -171,27 +165,9 @@ fn read_named(source: &dyn TensorSource, described: Option<Value>) -> Result<Che
     let dialect = if open_clip { &OPEN_CLIP } else { &TIMM };
     let (renamed, classifier) = Renamed::new(source, dialect)?;
     let model: ModelDescription = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
-    let description = describe(source.path(), &sidecar, &renamed, model)?;
+    let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
     let head = classifier.read(source, &description.config)?;
     Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
-}
-
-/// Architecture from timm's JSON and the shapes of the tensors.
-fn describe(
-    weights: &Path,
-    sidecar: &Path,
-    source: &dyn TensorSource,
-    model: ModelDescription,
-) -> Result<Description, Error> {
-    let wrong_in = |path: &Path, reason: String| Error::Config { path: path.to_owned(), reason };
-    let config = VitConfig::infer(&source.shapes()?, &model).map_err(|reason| wrong_in(weights, reason))?;
-    config.check().map_err(|reason| wrong_in(weights, reason))?;
-    let preprocess = model.preprocess(config.image_size).map_err(|reason| wrong_in(sidecar, reason))?;
-    let stem = || weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let name = if model.architecture.is_empty() { stem() } else { model.architecture };
-    let description = Description { name, config, preprocess };
-    description.check().map_err(|reason| wrong_in(sidecar, reason))?;
-    Ok(description)
 }
 
 /// Google's archives describe nothing; all of them were trained on pixels in [-1, 1], and timm evaluates them as here.
@@ -208,7 +184,7 @@ fn read_npz(path: &Path, described: Option<Value>) -> Result<Checkpoint, Error> 
     json["model_args"]["num_heads"] = file.heads.into();
     let wrong = |error: serde_json::Error| Error::Config { path: json_path.clone(), reason: error.to_string() };
     let model: ModelDescription = serde_json::from_value(json).map_err(wrong)?;
-    let description = describe(path, &json_path, &file, model)?;
+    let description = model.describe(path, &json_path, &file.shapes()?)?;
     Checkpoint::from_tensors(&file, description)
 }
 
@@ -242,16 +218,11 @@ impl Classifier {
         if !two_tokens(config) {
             return Ok(Some(head));
         }
-        let d = config.width;
         let (dist, share) = match read("head_dist")? {
             Some(dist) => (dist, 0.5),
-            None => (Head::zeros(head.classes(), d), 1.0),
+            None => (Head::zeros(head.classes(), config.width), 1.0),
         };
-        let rows = head.weight.chunks_exact(d).zip(dist.weight.chunks_exact(d));
-        Ok(Some(Head {
-            weight: rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| share * w).collect(),
-            bias: head.bias.iter().zip(&dist.bias).map(|(a, b)| share * (a + b)).collect(),
-        }))
+        Ok(Some(Head::side_by_side(&head, &dist, share)))
     }
 }
 

@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Weights by preference, and the JSON files that describe them.
-const WEIGHTS: [&str; 4] =
+/// Names of weights in a model's folder or repository, the best first.
+pub(crate) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin"];
+/// The JSON files that describe them.
 const DESCRIPTIONS: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
 /// Times that an interrupted transfer is taken up again by itself.
 const RETRIES: usize = 3;

@@ -142,14 +142,30 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     let wrong = |reason: String| wrong_in(sidecar, reason);
     let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;
     let model: ModelDescription = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    let config = VitConfig::infer(shapes, &model).map_err(|reason| wrong_in(path, reason))?;
-    config.check().map_err(|reason| wrong_in(path, reason))?;
-    let preprocess = model.preprocess(config.image_size).map_err(wrong)?;
-    let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let name = if model.architecture.is_empty() { stem() } else { model.architecture };
-    let description = Description { name, config, preprocess };
-    description.check().map_err(wrong)?;
-    Ok(description)
+    model.describe(path, sidecar, shapes)
+}
+
+impl ModelDescription {
+    /// Architecture and preprocessing of the weights whose tensors have these shapes; `sidecar` is the file that says this.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the weights, or the file that describes them.
+    pub fn describe(
+        self,
+        weights: &Path,
+        sidecar: &Path,
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<Description, Error> {
+        let wrong_in = |path: &Path, reason: String| Error::Config { path: path.to_owned(), reason };
+        let config = VitConfig::infer(shapes, &self).map_err(|reason| wrong_in(weights, reason))?;
+        config.check().map_err(|reason| wrong_in(weights, reason))?;
+        let preprocess = self.preprocess(config.image_size).map_err(|reason| wrong_in(sidecar, reason))?;
+        let stem = || weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let name = if self.architecture.is_empty() { stem() } else { self.architecture };
+        let description = Description { name, config, preprocess };
+        description.check().map_err(|reason| wrong_in(sidecar, reason))?;
+        Ok(description)
+    }
 }
 
 /// Tensors of the classifier, which is not part of the frozen backbone.
@@ -203,11 +219,7 @@ fn read_classifier(
         return Ok(Some(head));
     }
     let dist = read("head_dist")?;
-    let halves = head.weight.chunks_exact(d).zip(dist.weight.chunks_exact(d));
-    Ok(Some(Head {
-        weight: halves.flat_map(|(a, b)| a.iter().chain(b)).map(|w| 0.5 * w).collect(),
-        bias: head.bias.iter().zip(&dist.bias).map(|(a, b)| 0.5 * (a + b)).collect(),
-    }))
+    Ok(Some(Head::side_by_side(&head, &dist, 0.5)))
 }
 
 impl Backbone {

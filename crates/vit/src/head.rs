@@ -15,6 +15,16 @@ impl Head {
         Head { weight: vec![0.0; classes * feature_width], bias: vec![0.0; classes] }
     }
 
+    /// Two classifiers `[c, d]`, one a token, as one `[c, 2d]` that gives `share` times the sum of their logits.
+    pub fn side_by_side(first: &Head, second: &Head, share: f32) -> Self {
+        let width = |head: &Head| (head.weight.len() / head.classes().max(1)).max(1);
+        let rows = first.weight.chunks_exact(width(first)).zip(second.weight.chunks_exact(width(second)));
+        Head {
+            weight: rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| share * w).collect(),
+            bias: first.bias.iter().zip(&second.bias).map(|(a, b)| share * (a + b)).collect(),
+        }
+    }
+
     /// Number of classes `c`.
     pub fn classes(&self) -> usize {
         self.bias.len()
