@@ -76,7 +76,7 @@ impl Backbone {
         let segment = GroupSegment { start: 0, end: 1, adapter: Some(adapter), head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);
-        self.blocks(shape, &[segment], Some(0), &mut buffers);
+        self.blocks(shape, &[segment], 0..self.config.depth, Some(0), &mut buffers);
         self.pool(shape, &mut buffers);
         let mut logits = vec![0.0; head.classes()];
         self.logits(segment, &buffers.features, &mut logits);

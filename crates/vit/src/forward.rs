@@ -46,11 +46,12 @@ impl Backbone {
         }
     }
 
-    /// The residual stream through all blocks; those from `tape_from` on leave what their backward pass needs.
+    /// The residual stream through these blocks; those from `tape_from` on leave what their backward pass needs.
     pub(crate) fn blocks(
         &self,
         shape: GroupShape<'_>,
         segments: &[GroupSegment<'_>],
+        blocks: Range<usize>,
         tape_from: Option<usize>,
         buffers: &mut Buffers,
     ) {
@@ -58,7 +59,7 @@ impl Backbone {
         if buffers.tape.len() < taped.max(1) {
             buffers.tape.resize_with(taped.max(1), BlockTape::default);
         }
-        for block in 0..self.config.depth {
+        for block in blocks {
             let slot = tape_from.map_or(0, |first| block.saturating_sub(first));
             let mut tape = std::mem::take(&mut buffers.tape[slot]);
             let keep = tape_from.is_some_and(|first| block >= first);

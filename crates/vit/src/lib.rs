@@ -20,6 +20,7 @@ mod plugin;
 mod positions;
 mod preprocess;
 pub mod rendering;
+mod shared;
 mod tensor_file;
 mod walk;
 mod weights;

@@ -51,7 +51,7 @@ pub struct Batch<'a> {
 
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
 pub struct Workspace {
-    group: usize,
+    pub(crate) group: usize,
     free: Mutex<Vec<Buffers>>,
     lanes: Vec<Gradients>,
 }
@@ -70,7 +70,7 @@ impl Workspace {
     }
 
     /// Runs `work` with the buffers of a worker that is not busy.
-    fn with_buffers<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
+    pub(crate) fn with_buffers<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
         let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffers = free().pop().unwrap_or_default();
         let result = work(&mut buffers);
@@ -228,7 +228,7 @@ impl Backbone {
         Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
     }
 
-    fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
+    pub(crate) fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
         GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None }
     }
 
@@ -242,14 +242,26 @@ impl Backbone {
         tape_from: Option<usize>,
         buffers: &mut Buffers,
     ) -> Result<(), Error> {
+        self.embed_group(source, range, shape, buffers)?;
+        self.blocks(shape, segments, 0..self.config.depth, tape_from, buffers);
+        self.pool(shape, buffers);
+        Ok(())
+    }
+
+    /// Loads the images of a group, as many as its shape says, and leaves their residual stream in `buffers`.
+    pub(crate) fn embed_group(
+        &self,
+        source: &dyn ImageSource,
+        images: impl IntoIterator<Item = usize>,
+        shape: GroupShape<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
         let len = 3 * shape.size * shape.size;
-        resize(&mut buffers.images, range.len() * len);
-        for (index, image) in range.zip(buffers.images.chunks_exact_mut(len)) {
+        resize(&mut buffers.images, shape.images * len);
+        for (index, image) in images.into_iter().zip(buffers.images.chunks_exact_mut(len)) {
             source.load(index, image).map_err(|source| Error::Image { index, source })?;
         }
         self.embed(shape, buffers);
-        self.blocks(shape, segments, tape_from, buffers);
-        self.pool(shape, buffers);
         Ok(())
     }
 }

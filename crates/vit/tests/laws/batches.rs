@@ -10,12 +10,12 @@ use melo_vit::{
 use std::sync::Arc;
 
 /// Plug-ins that differ in all that may differ on one backbone.
-fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
+pub(crate) fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
     let none = || lora(0, 1.0, &[]);
     let late = LoraConfig { blocks: vec![1], ..lora(3, 7.0, &[Target::O, Target::Fc1, Target::Fc2]) };
     let early = LoraConfig { blocks: vec![0], ..lora(16, 1.0, &[Target::K]) };
     // Low-rank settings, width and blocks of the bottlenecks, classes.
-    let settings: [(LoraConfig, usize, &[usize], usize); 7] = [
+    let settings: [(LoraConfig, usize, &[usize], usize); 8] = [
         (lora(4, 2.0, &[Target::Q, Target::V]), 0, &[], 3),
         (lora(1, 3.0, &Target::ALL), 0, &[], 2),
         (none(), 6, &[0, 1], 5),
@@ -23,6 +23,7 @@ fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
         (early, 0, &[], 7),
         (patterned(lora(2, 3.0, &[Target::Q, Target::V]), 1, 5), 1, &[0], 2),
         (none(), 0, &[], 4),
+        (none(), 3, &[1], 2),
     ];
     let plugin = |(seed, (lora, width, blocks, classes)): (u64, (LoraConfig, usize, &[usize], usize))| {
         let adapter = tiny::adapter(&lora, &backbone.config, seed);
@@ -131,7 +132,7 @@ fn step(
     (gradients, loss, logits)
 }
 
-fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(work)
 }
 
