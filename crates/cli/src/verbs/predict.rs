@@ -7,7 +7,7 @@ use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
 use melo_imaging::Pixels;
 use melo_interop::load_backbone;
-use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Rendering, Segment, TaskKind, Workspace};
+use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Rendering, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -209,44 +209,44 @@ pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_im
     Ok(Prepared { path: path.to_owned(), inputs })
 }
 
-/// The images of a chunk as one group wants them, again and again for each of its plug-ins.
-struct Repeated<'a> {
+/// The images of a chunk as one group wants them.
+struct Inputs<'a> {
     images: &'a [Prepared],
     group: usize,
 }
 
-impl ImageSource for Repeated<'_> {
+impl ImageSource for Inputs<'_> {
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        out.copy_from_slice(&self.images[index % self.images.len()].inputs[self.group]);
+        out.copy_from_slice(&self.images[index].inputs[self.group]);
         Ok(())
     }
 }
 
-/// All plug-ins on all images, image by image; the plug-ins of a group share one mixed batch.
+/// All plug-ins on all images, image by image; the plug-ins of a group share what none of them adapts.
 pub(crate) fn predict(
     backbone: &Backbone,
     (plugins, groups): (&[Arc<Plugin>], &[Group]),
     images: &[Prepared],
     workspace: &Workspace,
 ) -> Result<Vec<Answer>, Failure> {
-    let n = images.len();
-    let mut logits: Vec<Vec<f32>> = vec![Vec::new(); plugins.len()];
-    for (group, Group { preprocess, plugins: members }) in groups.iter().enumerate().filter(|_| n > 0) {
-        let segments: Vec<Segment> = members
-            .iter()
-            .enumerate()
-            .map(|(k, &index)| Segment { images: k * n..(k + 1) * n, plugin: Arc::clone(&plugins[index]) })
-            .collect();
-        let answers = backbone.forward(&Repeated { images, group }, preprocess.size, &segments, workspace)?;
-        members.iter().zip(answers).for_each(|(&index, answer)| logits[index] = answer);
+    let mut logits: Vec<Vec<Vec<f32>>> = vec![vec![Vec::new(); plugins.len()]; images.len()];
+    for (group, Group { preprocess, plugins: members }) in groups.iter().enumerate() {
+        let tasks = vec![members.iter().map(|&index| Arc::clone(&plugins[index])).collect(); images.len()];
+        let answers = backbone.forward_tasks(&Inputs { images, group }, preprocess.size, &tasks, workspace)?;
+        for (logits, answers) in logits.iter_mut().zip(answers) {
+            members.iter().zip(answers).for_each(|(&index, answer)| logits[index] = answer);
+        }
     }
     let mut answers = Vec::new();
-    for (image, Prepared { path, .. }) in images.iter().enumerate() {
-        for (plugin, logits) in plugins.iter().zip(&logits) {
-            let classes = plugin.card.classes.len();
-            let mut probabilities = logits[image * classes..(image + 1) * classes].to_vec();
-            plugin.card.probabilities(&mut probabilities);
-            answers.push(Answer { image: path.clone(), plugin: Arc::clone(plugin), probabilities, heatmaps: None });
+    for (Prepared { path, .. }, logits) in images.iter().zip(logits) {
+        for (plugin, mut logits) in plugins.iter().zip(logits) {
+            plugin.card.probabilities(&mut logits);
+            answers.push(Answer {
+                image: path.clone(),
+                plugin: Arc::clone(plugin),
+                probabilities: logits,
+                heatmaps: None,
+            });
         }
     }
     Ok(answers)
