@@ -23,7 +23,7 @@ use std::process::ExitCode;
 )]
 struct Cli {
     /// Threads to compute with [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N", env = "MELO_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     #[command(subcommand)]
     verb: Verb,
@@ -36,6 +36,7 @@ enum Verb {
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
     Study(verbs::study::Args),
+    Serve(Box<verbs::serve::Args>),
     /// Look at plug-ins; read and write adapters of others
     #[command(subcommand)]
     Plugin(verbs::plugin::Verb),
@@ -97,6 +98,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
         Verb::Study(args) => verbs::study::run(&args),
+        Verb::Serve(args) => verbs::serve::run(*args, threads),
         Verb::Plugin(verb) => verbs::plugin::run(&verb),
         Verb::Backbone(verb) => verbs::backbone::run(&verb),
         Verb::Data(verb) => verbs::data::run(&verb),

@@ -4,7 +4,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use std::path::Path;
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     ("melo-interop", &["melo-vit"]),
@@ -13,6 +13,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("melo-eval", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
     ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
+    ("melo-serve", &["melo-vit", "melo-imaging", "melo-eval"]),
     (
         "melo",
         &[
@@ -24,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "melo-eval",
             "melo-train",
             "melo-study",
+            "melo-serve",
         ],
     ),
 ];

@@ -81,7 +81,7 @@ pub fn overlay_within(
 }
 
 /// The image, its longer side at most `longest`.
-fn within(pixels: &Pixels, longest: usize) -> Pixels {
+pub fn within(pixels: &Pixels, longest: usize) -> Pixels {
     let longer = pixels.width.max(pixels.height);
     if longer <= longest {
         return pixels.clone();

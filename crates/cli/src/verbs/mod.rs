@@ -8,6 +8,7 @@ pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod quickstart;
+pub(crate) mod serve;
 pub(crate) mod study;
 mod task;
 pub(crate) mod train;

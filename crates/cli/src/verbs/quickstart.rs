@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A small ViT that `melo pretrain` made from formulas alone.
-const BACKBONE: &[u8] = include_bytes!("../../../../assets/vit_small_formula.safetensors");
+pub(super) const BACKBONE: &[u8] = include_bytes!("../../../../assets/vit_small_formula.safetensors");
+/// Plug-ins on it, trained by the quickstart.
+pub(super) const PHANTOMS: [(&str, &[u8]); 0] = [];
 const BACKBONE_FILE: &str = "backbone.safetensors";
 /// Side of the generated images, px.
 const IMAGE_SIDE: usize = 96;

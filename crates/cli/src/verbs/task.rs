@@ -15,7 +15,8 @@ pub(crate) const CACHE_MIB: usize = 1024;
 const LISTED: usize = 20;
 
 /// How the backbone's matrix products are computed.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum PrecisionArg {
     /// bf16 where this processor multiplies it faster than f32 (AMD with AVX512-BF16), else f32
     Auto,

@@ -1,0 +1,204 @@
+//! `melo serve`: one backbone and any number of plug-ins behind HTTP.
+
+use super::quickstart::BACKBONE;
+use super::task::PrecisionArg;
+use crate::{Failure, note, say};
+use melo_interop::load_backbone;
+use melo_serve::{Config, EngineConfig, Limits, RegistryConfig, Server};
+use melo_vit::{Backbone, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Answer requests for many tasks from one backbone, over HTTP
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo serve                                            a page with generated tasks, to look around\n  \
+    melo serve --backbone vit.safetensors --plugins tasks/\n  \
+    melo serve --config serve.toml --listen 0.0.0.0:8443\n  \
+    curl -F image=@film.png -F tasks=all http://127.0.0.1:8080/v1/predict\n\n\
+    Every flag can also be an environment variable, as shown, and a key of the --config file: `max-batch = 32`.\n\
+    A flag wins over a variable, a variable over the file. The API is described in docs/serve.md and, by the server \
+    itself, under /v1/openapi.json.")]
+pub(crate) struct Args {
+    /// Settings in TOML
+    #[arg(long, env = "MELO_SERVE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What flags, variables and the file may say.
+#[derive(clap::Args, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct Settings {
+    /// Address and port [default: 127.0.0.1:8080]
+    #[arg(long, env = "MELO_SERVE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Weights that the plug-ins were trained on [default: a small embedded one, with generated tasks]
+    #[arg(long, env = "MELO_SERVE_BACKBONE", value_name = "FILE")]
+    backbone: Option<PathBuf>,
+    /// Watched folder: the plug-ins in it are served, also those that come later
+    #[arg(long, env = "MELO_SERVE_PLUGINS", value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Folder for what must outlive the process: accepted plug-ins and their versions [default: melo-serve]
+    #[arg(long, env = "MELO_SERVE_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Numbers that go into the backbone's matrix products [default: f32]
+    #[arg(long, env = "MELO_SERVE_PRECISION", value_enum)]
+    precision: Option<PrecisionArg>,
+    /// Images times tasks that are computed at once [default: 32]
+    #[arg(long, env = "MELO_SERVE_MAX_BATCH", value_name = "N")]
+    max_batch: Option<usize>,
+    /// How long the first request of a batch waits for others, ms [default: 5]
+    #[arg(long, env = "MELO_SERVE_MAX_WAIT_MS", value_name = "MS")]
+    max_wait_ms: Option<u64>,
+    /// Images times tasks that may be waiting or in work; more are answered with 429 at once [default: 1024]
+    #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
+    queue: Option<usize>,
+    /// Images of one request [default: 64]
+    #[arg(long, env = "MELO_SERVE_MAX_IMAGES", value_name = "N")]
+    max_images: Option<usize>,
+    /// Size of one request, MiB [default: 256]
+    #[arg(long, env = "MELO_SERVE_MAX_BODY_MIB", value_name = "MIB")]
+    max_body_mib: Option<usize>,
+    /// Time from a request to its answer, s [default: 120]
+    #[arg(long, env = "MELO_SERVE_TIMEOUT_S", value_name = "S")]
+    timeout_s: Option<u64>,
+    /// Memory for plug-ins, MiB; the others stay on disk until they are asked for [default: 1024]
+    #[arg(long, env = "MELO_SERVE_RESIDENT_MIB", value_name = "MIB")]
+    resident_mib: Option<usize>,
+    /// Versions of a task that can be named beside the current one [default: 8]
+    #[arg(long, env = "MELO_SERVE_KEEP_VERSIONS", value_name = "N")]
+    keep_versions: Option<usize>,
+    /// What is logged to standard error [default: text on a terminal, json elsewhere]
+    #[arg(long, env = "MELO_SERVE_LOG", value_enum)]
+    log: Option<Log>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Log {
+    Text,
+    Json,
+    Off,
+}
+
+pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
+    let settings = settings(args)?;
+    start_log(settings.log);
+    let (backbone, builtin) = backbone(&settings)?;
+    let config = config(&settings, threads, builtin);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::start(config, backbone).await?;
+        announce(&server);
+        server.run(stop_signal()).await?;
+        Ok(())
+    })
+}
+
+/// The file, overlaid by what flags and variables say.
+fn settings(args: Args) -> Result<Settings, Failure> {
+    let Some(path) = &args.config else { return Ok(args.settings) };
+    let refused = |reason: String| Failure::Message(format!("{}: {reason}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    // By itself first, so that the message names the file.
+    table.clone().try_into::<Settings>().map_err(|error| refused(error.to_string()))?;
+    table.extend(toml::Table::try_from(&args.settings).map_err(|error| refused(error.to_string()))?);
+    table.try_into().map_err(|error: toml::de::Error| refused(error.to_string()))
+}
+
+fn start_log(log: Option<Log>) {
+    use std::io::IsTerminal;
+    let elsewhere = if std::io::stderr().is_terminal() { Log::Text } else { Log::Json };
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    match log.unwrap_or(elsewhere) {
+        Log::Text => builder.init(),
+        Log::Json => builder.json().flatten_event(true).init(),
+        Log::Off => {}
+    }
+}
+
+type Builtin = Vec<(&'static str, &'static [u8])>;
+
+fn backbone(settings: &Settings) -> Result<(Backbone, Builtin), Failure> {
+    let precision = settings.precision.unwrap_or(PrecisionArg::F32).into();
+    if let Some(path) = &settings.backbone {
+        return Ok((load_backbone(path, precision)?, Vec::new()));
+    }
+    let path = state(settings).join("backbone.safetensors");
+    write_atomically_in(&path, BACKBONE)?;
+    let builtin = if settings.plugins.is_none() { super::quickstart::PHANTOMS.to_vec() } else { Vec::new() };
+    Ok((load_backbone(&path, precision)?, builtin))
+}
+
+fn write_atomically_in(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failure::Message(format!("{}: {error}", folder.display())))?;
+    }
+    Ok(write_atomically(path, bytes)?)
+}
+
+fn state(settings: &Settings) -> PathBuf {
+    settings.state.clone().unwrap_or_else(|| PathBuf::from("melo-serve"))
+}
+
+fn config(settings: &Settings, threads: usize, builtin: Builtin) -> Config {
+    const MIB: usize = 1 << 20;
+    Config {
+        listen: settings.listen.clone().unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+        plugins: settings.plugins.clone(),
+        builtin,
+        engine: EngineConfig {
+            max_batch: settings.max_batch.unwrap_or(32),
+            max_wait: Duration::from_millis(settings.max_wait_ms.unwrap_or(5)),
+            queue: settings.queue.unwrap_or(1024),
+            threads,
+        },
+        registry: RegistryConfig {
+            state: state(settings),
+            resident_bytes: settings.resident_mib.unwrap_or(1024).saturating_mul(MIB),
+            keep_versions: settings.keep_versions.unwrap_or(8),
+        },
+        limits: Limits {
+            body_bytes: settings.max_body_mib.unwrap_or(256).saturating_mul(MIB),
+            images: settings.max_images.unwrap_or(64),
+            timeout: Duration::from_secs(settings.timeout_s.unwrap_or(120)),
+            decoders: threads,
+        },
+    }
+}
+
+fn announce(server: &Server) {
+    let service = server.service();
+    let backbone = service.engine.backbone();
+    let tasks: Vec<String> = service.registry.tasks().into_iter().map(|task| task.name).collect();
+    let served = if tasks.is_empty() { "none yet".to_owned() } else { tasks.join(", ") };
+    note(format_args!("backbone: {}, {}", backbone.name, backbone.precision()));
+    note(format_args!("tasks: {served}"));
+    for (file, reason) in service.registry.problems() {
+        note(format_args!("refused: {file}: {reason}"));
+    }
+    say(format_args!("listening on http://{}", server.address()));
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            },
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}

@@ -1,0 +1,150 @@
+//! What the server says of an image; part of the contract in `docs/serve.md`.
+
+use crate::registry::Version;
+use melo_vit::{Backbone, TaskKind};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::sync::Arc;
+
+/// A task's answer for one image.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// Name of the task.
+    pub task: String,
+    /// SHA-256 of the plug-in file that answered.
+    pub version: String,
+    /// One class, or many findings.
+    pub kind: TaskKind,
+    /// Calibrated, in the order of the head.
+    pub probabilities: Probabilities,
+    /// A finding is reported from these on; one a class, multi-label only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f32>>,
+    /// The most probable class, single-label only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<String>,
+    /// Findings at or above their thresholds, multi-label only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<String>>,
+    /// SHA-256 of the backbone.
+    pub backbone: String,
+    /// Numbers that it was computed in.
+    pub precision: String,
+    /// Where it looked, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heatmap: Option<Heatmap>,
+    /// The plug-in's version, for who needs its card.
+    #[serde(skip)]
+    pub of: Arc<Version>,
+    /// Before calibration, `[c]`.
+    #[serde(skip)]
+    pub logits: Vec<f32>,
+}
+
+/// Probabilities `[c]` by class name: an object in the order of the head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probabilities {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Their probabilities.
+    pub values: Vec<f32>,
+}
+
+impl Serialize for Probabilities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.classes.len()))?;
+        for (class, value) in self.classes.iter().zip(&self.values) {
+            map.serialize_entry(class, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The relevance of an image's parts to one class.
+#[derive(Clone, Debug, Serialize)]
+pub struct Heatmap {
+    /// The class that is explained.
+    pub class: String,
+    /// Side of the grid of patches.
+    pub grid: usize,
+    /// `[grid, grid]`, at least 0; only proportions have a meaning.
+    pub values: Vec<f32>,
+    /// The image with full colours laid over it: a PNG of the preview's size, in base64.
+    #[serde(serialize_with = "base64_text")]
+    pub png: Vec<u8>,
+}
+
+/// Bytes as base64.
+pub(crate) fn base64_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    use base64::Engine;
+    serializer.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+/// All answers for one image.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageAnswers {
+    /// The name it came with.
+    pub name: String,
+    /// SHA-256 of its bytes.
+    pub digest: String,
+    /// In the order of the tasks.
+    pub answers: Vec<Answer>,
+    /// The image as a PNG in base64, if that was asked for; of DICOM as the first task's window renders it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "base64_option")]
+    pub preview: Option<Vec<u8>>,
+}
+
+fn base64_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    base64_text(bytes.as_deref().unwrap_or_default(), serializer)
+}
+
+impl Answer {
+    /// From the logits `[c]` of one image.
+    pub(crate) fn new(version: &Arc<Version>, backbone: &Backbone, logits: Vec<f32>) -> Self {
+        let card = &version.card;
+        let mut values = logits.clone();
+        card.probabilities(&mut values);
+        let single = card.kind == TaskKind::SingleLabel;
+        let mut answer = Answer {
+            task: card.task.clone(),
+            version: version.digest.clone(),
+            kind: card.kind,
+            probabilities: Probabilities { classes: card.classes.clone(), values },
+            thresholds: (!single).then(|| card.thresholds.clone()),
+            predicted: None,
+            findings: None,
+            backbone: backbone.digest().to_owned(),
+            precision: backbone.precision().to_string(),
+            heatmap: None,
+            of: Arc::clone(version),
+            logits,
+        };
+        match single {
+            true => answer.predicted = Some(card.classes[answer.best()].clone()),
+            false => answer.findings = Some(answer.found().map(|class| card.classes[class].clone()).collect()),
+        }
+        answer
+    }
+
+    /// Index of the most probable class.
+    pub fn best(&self) -> usize {
+        let values = &self.probabilities.values;
+        (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a))).unwrap_or(0)
+    }
+
+    /// Indices of the classes at or above their thresholds.
+    pub fn found(&self) -> impl Iterator<Item = usize> {
+        let over = self.probabilities.values.iter().zip(&self.of.card.thresholds).enumerate();
+        over.filter(|(_, (p, threshold))| p >= threshold).map(|(class, _)| class)
+    }
+
+    /// The class that a heat map explains: the most probable one, of findings the most probable that was found.
+    pub fn explained(&self) -> usize {
+        let values = &self.probabilities.values;
+        let found = match self.kind {
+            TaskKind::SingleLabel => None,
+            TaskKind::MultiLabel => self.found().max_by(|&a, &b| values[a].total_cmp(&values[b])),
+        };
+        found.unwrap_or_else(|| self.best())
+    }
+}

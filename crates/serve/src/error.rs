@@ -1,0 +1,105 @@
+//! What can go wrong while a server starts, and why a request is refused.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a server could not start, or had to stop.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder of ours could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address could not be listened on.
+    #[error("{address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of ours does not hold what it should.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The settings contradict each other.
+    #[error("{0}")]
+    Settings(String),
+    /// Threads could not be started.
+    #[error("threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl Error {
+    /// An [`Error::Io`] at a path.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Why a request is not answered. Every one has a code that programs can read, and a sentence for people.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    BadRequest(String),
+    /// No key, or one that is not known.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The key does not allow this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No such task, version or page.
+    #[error("{0}")]
+    NotFound(String),
+    /// More bytes, images or pixels than allowed.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The image, or plug-in, could not be used; the sentence names it and says why.
+    #[error("{0}")]
+    Unusable(String),
+    /// The queue is full.
+    #[error("the queue is full, try again in {} s", .0.as_secs())]
+    Busy(Duration),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// It took longer than allowed.
+    #[error("not done within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The server cannot keep its word now, such as with a full disk; nothing was answered.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    /// A word that programs can read.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::BadRequest(_) => "bad_request",
+            Refusal::Unauthorized(_) => "unauthorized",
+            Refusal::Forbidden(_) => "forbidden",
+            Refusal::NotFound(_) => "not_found",
+            Refusal::TooLarge(_) => "too_large",
+            Refusal::Unusable(_) => "unusable",
+            Refusal::Busy(_) => "busy",
+            Refusal::Stopping => "stopping",
+            Refusal::Timeout(_) => "timeout",
+            Refusal::Unavailable(_) => "unavailable",
+            Refusal::Internal(_) => "internal",
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The Open Inference Protocol, version 2, over REST, with the binary tensor extension: what KServe, Triton and their
+//! clients speak. A model is a task, its version a plug-in's digest.
+
+mod wire;
+
+use super::App;
+use crate::answer::Answer;
+use crate::auth::Identity;
+use crate::error::Refusal;
+use crate::registry::Version;
+use crate::service::{Caller, Image, Request};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wire::{Infer, Output, Tensor};
+
+/// Encoded images: PNG, JPEG, DICOM, ….
+const IMAGE: &str = "image";
+/// Network inputs, `[n, 3, s, s]`, normalised by the caller.
+const PIXELS: &str = "pixels";
+const OUTPUTS: [&str; 2] = ["probabilities", "logits"];
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v2", get(server))
+        .route("/v2/models/{name}", get(model))
+        .route("/v2/models/{name}/versions/{version}", get(model))
+        .route("/v2/models/{name}/ready", get(ready))
+        .route("/v2/models/{name}/versions/{version}/ready", get(ready))
+        .route("/v2/models/{name}/infer", post(infer))
+        .route("/v2/models/{name}/versions/{version}/infer", post(infer))
+}
+
+/// A refusal as the protocol wants it: `error` is a sentence.
+struct Refused(Refusal);
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused(refusal)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let message = self.0.to_string();
+        let (parts, _) = self.0.into_response().into_parts();
+        let mut response = (parts.status, Json(json!({ "error": message }))).into_response();
+        for (name, value) in &parts.headers {
+            if !response.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response
+    }
+}
+
+async fn server() -> Json<Value> {
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({ "name": "melo", "version": version, "extensions": ["binary_tensor_data"] }))
+}
+
+/// Name and, where it was given, version of a path.
+#[derive(serde::Deserialize)]
+struct Model {
+    name: String,
+    version: Option<String>,
+}
+
+impl Model {
+    fn find(&self, app: &App) -> Result<Arc<Version>, Refusal> {
+        match &self.version {
+            Some(version) => app.service.registry.find(&format!("{}@{version}", self.name)),
+            None => app.service.registry.find(&self.name),
+        }
+    }
+}
+
+async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<Json<Value>, Refused> {
+    let version = path.find(&app)?;
+    let (card, size) = (&version.card, version.card.preprocess.size);
+    let tasks = app.service.registry.tasks();
+    let known = tasks.iter().filter(|task| task.name == card.task).flat_map(|task| &task.versions);
+    let tensor = |name: &str, kind: &str, shape: Value| json!({ "name": name, "datatype": kind, "shape": shape });
+    Ok(Json(json!({
+        "name": card.task,
+        "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
+        "platform": "melo",
+        "inputs": [tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))],
+        "outputs": OUTPUTS.map(|name| tensor(name, "FP32", json!([-1, card.classes.len()]))),
+        "parameters": { "classes": card.classes },
+    })))
+}
+
+async fn ready(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<StatusCode, Refused> {
+    path.find(&app)?;
+    match app.is_ready() {
+        true => Ok(StatusCode::OK),
+        false => Err(Refused(Refusal::Stopping)),
+    }
+}
+
+async fn infer(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Path(path): Path<Model>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let version = path.find(&app)?;
+    let Infer { id, mut inputs, outputs } = wire::read(&headers, &body)?;
+    if inputs.len() != 1 {
+        let message = format!("expected one input, `{IMAGE}` or `{PIXELS}`, found {}", inputs.len());
+        return Err(Refusal::BadRequest(message).into());
+    }
+    if let Some(output) = outputs.iter().find(|output| !OUTPUTS.contains(&output.name.as_str())) {
+        return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {OUTPUTS:?}", output.name)).into());
+    }
+    let caller = Caller { who: identity.name, via: "kserve" };
+    let answers = answers(&app, &version, inputs.remove(0), caller).await?;
+    let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
+    let probabilities: Vec<f32> = flat(&|answer| &answer.probabilities.values);
+    let logits: Vec<f32> = flat(&|answer| &answer.logits);
+    let shape = [answers.len(), version.card.classes.len()];
+    let given: Vec<(Output, &[f32])> = outputs
+        .into_iter()
+        .map(|output| {
+            let values = if output.name == OUTPUTS[0] { &probabilities } else { &logits };
+            (output, values.as_slice())
+        })
+        .collect();
+    Ok(wire::write((&version.card.task, &version.digest), id, shape, &given))
+}
+
+async fn answers(
+    app: &Arc<App>,
+    version: &Arc<Version>,
+    input: Tensor,
+    caller: Caller,
+) -> Result<Vec<Answer>, Refusal> {
+    if input.name == IMAGE {
+        let files = input.files()?;
+        let image = |(index, bytes): (usize, Vec<u8>)| Image {
+            name: format!("image {}", index + 1),
+            bytes: bytes.into(),
+            sop_instance_uid: None,
+        };
+        let images = files.into_iter().enumerate().map(image).collect();
+        let tasks = vec![format!("{}@{}", version.card.task, version.digest)];
+        let request = Request { images, tasks, heatmap: false, preview: false, caller };
+        let answers = app.service.predict(request).await?;
+        return Ok(answers.into_iter().flat_map(|image| image.answers).collect());
+    }
+    if input.name != PIXELS {
+        let message = format!("input `{}` is not known, expected `{IMAGE}` or `{PIXELS}`", input.name);
+        return Err(Refusal::BadRequest(message));
+    }
+    let size = version.card.preprocess.size;
+    let n = match input.shape[..] {
+        [n, 3, rows, columns] if n > 0 && rows == size && columns == size => n,
+        _ => {
+            let message = format!("`{PIXELS}` has shape {:?}, expected [n, 3, {size}, {size}]", input.shape);
+            return Err(Refusal::BadRequest(message));
+        }
+    };
+    let most = app.service.limits.images;
+    if n > most {
+        return Err(Refusal::TooLarge(format!("{n} images were sent, at most {most} are taken at a time")));
+    }
+    let values = input.floats()?;
+    if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+        return Err(Refusal::BadRequest(format!("`{PIXELS}` holds {} at {place}", values[place])));
+    }
+    let inputs = values.chunks_exact(3 * size * size).map(Arc::from).collect();
+    app.service.infer(inputs, version, &caller).await
+}

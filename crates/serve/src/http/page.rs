@@ -1,0 +1,31 @@
+//! The web page: files that are part of the binary.
+
+use super::App;
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use std::sync::Arc;
+
+/// Nothing from elsewhere is loaded, and nobody may frame the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Path, media type, bytes.
+const FILES: [(&str, &str, &str); 3] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("../../web/app.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
+];
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    FILES.iter().fold(Router::new(), |router, &(path, kind, text)| {
+        let headers = [
+            (header::CONTENT_TYPE, kind),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ];
+        router.route(path, get(move || async move { (headers, text) }))
+    })
+}

@@ -1,0 +1,100 @@
+//! `POST /v1/predict`: images as multipart fields, tasks by name.
+
+use super::{App, json};
+use crate::auth::Identity;
+use crate::error::Refusal;
+use crate::service::{Caller, Image, Request};
+use axum::Extension;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{Multipart, State};
+use axum::response::Response;
+use std::sync::Arc;
+
+/// Longest text of a field that is not an image.
+const TEXT_BYTES: usize = 1 << 16;
+/// Longest name of an image that is given back.
+const NAME_CHARS: usize = 200;
+
+/// Fields: `image` (any number), `tasks` (names, `name@version`, `all`; by commas or repeated), `heatmap` and `preview`
+/// (`true` or `false`).
+pub(super) async fn predict(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    form: Multipart,
+) -> Result<Response, Refusal> {
+    let limit = app.service.limits.timeout;
+    let read = tokio::time::timeout(limit, read(form, app.service.limits.images));
+    let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
+    let caller = Caller { who: identity.name, via: "http" };
+    let Form { images, tasks, heatmap, preview } = form;
+    let images = app.service.predict(Request { images, tasks, heatmap, preview, caller }).await?;
+    Ok(json(serde_json::json!({ "images": images })))
+}
+
+#[derive(Default)]
+struct Form {
+    images: Vec<Image>,
+    tasks: Vec<String>,
+    heatmap: bool,
+    preview: bool,
+}
+
+async fn read(mut multipart: Multipart, most: usize) -> Result<Form, Refusal> {
+    let mut form = Form::default();
+    while let Some(field) = multipart.next_field().await.map_err(|error| broken(&error))? {
+        match field.name() {
+            Some("image") => {
+                if form.images.len() == most {
+                    return Err(Refusal::TooLarge(format!("more than {most} images were sent")));
+                }
+                let name = field.file_name().unwrap_or_default();
+                let name: String = name.chars().take(NAME_CHARS).filter(|c| !c.is_control()).collect();
+                let name = if name.is_empty() { format!("image {}", form.images.len() + 1) } else { name };
+                let bytes = field.bytes().await.map_err(|error| broken(&error))?;
+                form.images.push(Image { name, bytes: Arc::from(&bytes[..]), sop_instance_uid: None });
+            }
+            Some("tasks") => {
+                let text = text("tasks", field).await?;
+                let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+                form.tasks.extend(names.map(str::to_owned));
+            }
+            Some("heatmap") => form.heatmap = flag("heatmap", field).await?,
+            Some("preview") => form.preview = flag("preview", field).await?,
+            other => {
+                let name: String = other.unwrap_or_default().chars().take(NAME_CHARS).collect();
+                return Err(Refusal::BadRequest(format!(
+                    "field `{}` is not known, expected image, tasks, heatmap or preview",
+                    name.escape_debug()
+                )));
+            }
+        }
+    }
+    Ok(form)
+}
+
+async fn text(name: &str, mut field: Field<'_>) -> Result<String, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > TEXT_BYTES {
+            return Err(Refusal::TooLarge(format!("field `{name}` is longer than {TEXT_BYTES} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Refusal::BadRequest(format!("field `{name}` is not UTF-8")))
+}
+
+async fn flag(name: &str, field: Field<'_>) -> Result<bool, Refusal> {
+    match text(name, field).await?.trim() {
+        "true" | "1" | "on" => Ok(true),
+        "false" | "0" | "off" | "" => Ok(false),
+        _ => Err(Refusal::BadRequest(format!("field `{name}`: expected true or false"))),
+    }
+}
+
+fn broken(error: &MultipartError) -> Refusal {
+    let message = error.body_text();
+    match error.status() {
+        axum::http::StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(message),
+        _ => Refusal::BadRequest(format!("the form could not be read: {message}")),
+    }
+}

@@ -1,0 +1,106 @@
+//! `/v1/tasks`: what is served, and changing it.
+
+use super::{App, json};
+use crate::auth::Identity;
+use crate::error::Refusal;
+use crate::registry::{Task, Version};
+use crate::service::blocking;
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json as value};
+use std::sync::Arc;
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
+    let tasks: Vec<Value> = app.service.registry.tasks().iter().map(|task| summary(&app, task)).collect();
+    let backbone = app.service.engine.backbone();
+    json(value!({
+        "backbone": { "name": backbone.name, "digest": backbone.digest(), "precision": backbone.precision().to_string() },
+        "uptime_seconds": app.service.metrics.uptime().as_secs(),
+        "queue_rows": app.service.engine.load(),
+        "tasks": tasks,
+        "problems": app.service.registry.problems(),
+    }))
+}
+
+/// A task with the whole card of its current version, or of `name@version`.
+pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let version = app.service.registry.find(&name)?;
+    let task = app.service.registry.tasks().into_iter().find(|task| task.name == version.card.task);
+    let task = task.ok_or_else(|| Refusal::NotFound(format!("task `{}` is gone", version.card.task)))?;
+    let mut found = summary(&app, &task);
+    found["version"] = value!(version.digest);
+    found["card"] = serde_json::to_value(&version.card).map_err(|error| Refusal::Internal(error.to_string()))?;
+    Ok(json(found))
+}
+
+fn summary(app: &App, task: &Task) -> Value {
+    let version = |version: &Arc<Version>| {
+        value!({
+            "version": version.digest,
+            "accepted": version.accepted,
+            "source": version.source,
+            "bytes": version.bytes,
+            "resident": app.service.registry.is_resident(version),
+        })
+    };
+    let card = &task.current.card;
+    value!({
+        "name": task.name,
+        "version": task.current.digest,
+        "pinned": task.pinned,
+        "kind": card.kind,
+        "classes": card.classes,
+        "thresholds": card.thresholds,
+        "size": card.preprocess.size,
+        "metrics": card.metrics,
+        "metric_intervals": card.metric_intervals,
+        "images_per_minute": app.service.metrics.images_per_minute(&task.name),
+        "versions": task.versions.iter().map(version).collect::<Vec<_>>(),
+    })
+}
+
+/// The body is the plug-in file; its card must name the task of the path.
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let service = Arc::clone(&app.service);
+    let version = blocking(move || {
+        let other = |card: &melo_vit::TaskCard| {
+            (card.task != name).then(|| format!("its card says task `{}`, the request `{name}`", card.task))
+        };
+        service.registry.accept(&body, &format!("key:{}", identity.name), other)
+    })
+    .await?;
+    Ok(json(value!({ "name": version.card.task, "version": version.digest })))
+}
+
+pub(super) async fn delete(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let service = Arc::clone(&app.service);
+    blocking(move || service.registry.remove(&name)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `name` keeps its current version, `name@version` goes to that one and keeps it.
+pub(super) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    pinned(app, name, true).await
+}
+
+pub(super) async fn unpin(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    pinned(app, name, false).await
+}
+
+async fn pinned(app: Arc<App>, name: String, pinned: bool) -> Result<Response, Refusal> {
+    let service = Arc::clone(&app.service);
+    let version = blocking(move || {
+        service.registry.pin(&name, pinned)?;
+        service.registry.find(&name)
+    })
+    .await?;
+    Ok(json(value!({ "name": version.card.task, "version": version.digest, "pinned": pinned })))
+}

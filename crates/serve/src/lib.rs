@@ -1,0 +1,30 @@
+//! One backbone, any number of plug-ins, behind HTTP and the DICOM network.
+//!
+//! ```text
+//! http, dicom   bytes from outside      -> Request
+//! service       Request                 -> answers: the one way, whoever asks
+//! registry      names                   -> versions, weights in memory
+//! engine        prepared images         -> logits, in batches over all tasks
+//! audit         answers                 -> a chain of records
+//! ```
+
+mod answer;
+mod audit;
+mod auth;
+mod engine;
+mod error;
+mod http;
+mod metrics;
+mod registry;
+mod server;
+mod service;
+
+pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
+pub use audit::{Audit, Record};
+pub use auth::{Access, Identity, Scope};
+pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
+pub use error::{Error, Refusal};
+pub use metrics::Metrics;
+pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
+pub use server::{Config, Server};
+pub use service::{Caller, Image, Limits, Request, Service};

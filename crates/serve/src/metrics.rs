@@ -1,0 +1,149 @@
+//! What the server counts, in the text format of Prometheus.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bounds of times, s: from one small image to a full queue of large ones.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
+/// Bounds of batch sizes, rows.
+const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// The time over which live throughput is taken.
+const LIVE: Duration = Duration::from_secs(60);
+
+/// Counters, gauges and histograms of one server.
+pub struct Metrics {
+    registry: Registry,
+    started: Instant,
+    requests: IntCounterVec,
+    latency: HistogramVec,
+    answers: IntCounterVec,
+    wait: Histogram,
+    compute: Histogram,
+    batch: Histogram,
+    abandoned: IntCounter,
+    queue: IntGauge,
+    resident_bytes: IntGauge,
+    tasks: IntGauge,
+    /// Answers of the last minute, by task.
+    recent: Mutex<HashMap<String, VecDeque<Instant>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let all = "every name and bucket is given here and is valid";
+        let register = |collector: Box<dyn prometheus::core::Collector>| registry.register(collector).expect(all);
+        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let metrics = Metrics {
+            requests: IntCounterVec::new(
+                Opts::new("melo_requests_total", "Requests by route and status"),
+                &["route", "status"],
+            )
+            .expect(all),
+            latency: HistogramVec::new(
+                seconds("melo_task_latency_seconds", "From a request's arrival to its answer, by task"),
+                &["task"],
+            )
+            .expect(all),
+            answers: IntCounterVec::new(Opts::new("melo_answers_total", "Images answered, by task"), &["task"])
+                .expect(all),
+            wait: Histogram::with_opts(seconds("melo_queue_wait_seconds", "From the queue to the batch")).expect(all),
+            compute: Histogram::with_opts(seconds("melo_batch_seconds", "Computing a batch")).expect(all),
+            batch: Histogram::with_opts(
+                HistogramOpts::new("melo_batch_rows", "Images times tasks in a batch").buckets(ROWS.to_vec()),
+            )
+            .expect(all),
+            abandoned: IntCounter::new("melo_abandoned_total", "Requests whose caller went away before their batch")
+                .expect(all),
+            queue: IntGauge::new("melo_queue_rows", "Images times tasks admitted and not answered").expect(all),
+            resident_bytes: IntGauge::new("melo_resident_plugin_bytes", "Weights of plug-ins in memory").expect(all),
+            tasks: IntGauge::new("melo_tasks", "Tasks that are served").expect(all),
+            registry: registry.clone(),
+            started: Instant::now(),
+            recent: Mutex::default(),
+        };
+        register(Box::new(metrics.requests.clone()));
+        register(Box::new(metrics.latency.clone()));
+        register(Box::new(metrics.answers.clone()));
+        register(Box::new(metrics.wait.clone()));
+        register(Box::new(metrics.compute.clone()));
+        register(Box::new(metrics.batch.clone()));
+        register(Box::new(metrics.abandoned.clone()));
+        register(Box::new(metrics.queue.clone()));
+        register(Box::new(metrics.resident_bytes.clone()));
+        register(Box::new(metrics.tasks.clone()));
+        metrics
+    }
+}
+
+impl Metrics {
+    /// How long the server has been up.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn request(&self, route: &str, status: u16) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    }
+
+    pub(crate) fn abandoned(&self, jobs: u64) {
+        self.abandoned.inc_by(jobs);
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.wait.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn computed(&self, rows: usize, time: Duration) {
+        self.batch.observe(rows as f64);
+        self.compute.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn answered(&self, task: &str, images: usize, time: Duration) {
+        self.answers.with_label_values(&[task]).inc_by(images as u64);
+        self.latency.with_label_values(&[task]).observe(time.as_secs_f64());
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = recent.entry(task.to_owned()).or_default();
+        let now = Instant::now();
+        times.extend(std::iter::repeat_n(now, images));
+        forget_old(times, now);
+    }
+
+    /// Images a minute that a task answered lately.
+    pub fn images_per_minute(&self, task: &str) -> usize {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(times) = recent.get_mut(task) else { return 0 };
+        forget_old(times, Instant::now());
+        times.len()
+    }
+
+    /// Everything about a task that is gone.
+    pub(crate) fn forget(&self, task: &str) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+        let _ = self.latency.remove_label_values(&[task]);
+        let _ = self.answers.remove_label_values(&[task]);
+    }
+
+    pub(crate) fn registry_holds(&self, tasks: usize, resident_bytes: usize) {
+        self.tasks.set(tasks as i64);
+        self.resident_bytes.set(resident_bytes as i64);
+    }
+
+    /// The text that Prometheus reads; `queue_rows` is the load of the moment.
+    pub fn text(&self, queue_rows: usize) -> String {
+        self.queue.set(queue_rows as i64);
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        encoded.ok().and_then(|()| String::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+fn forget_old(times: &mut VecDeque<Instant>, now: Instant) {
+    while times.front().is_some_and(|&time| now.duration_since(time) > LIVE) {
+        times.pop_front();
+    }
+}

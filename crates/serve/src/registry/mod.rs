@@ -1,0 +1,445 @@
+//! Which plug-ins there are: tasks, their versions, and which of them are in memory.
+//!
+//! A plug-in that is accepted is copied to `STATE/plugins/DIGEST.safetensors`, named by its SHA-256 and never changed.
+//! What happens to the file it came from has no effect on what is served, every version stays addressable, and no name
+//! of a request ever becomes a path. `STATE/registry.json` says which version of which task is current. Weights are
+//! read from there when they are asked for and leave memory again, least recently used first, above a cap.
+
+mod folder;
+mod resident;
+
+pub use folder::Folder;
+
+use crate::error::{Error, Refusal};
+use crate::metrics::Metrics;
+use melo_vit::{Backbone, Plugin, TaskCard, hex, write_atomically};
+use resident::Resident;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Longest name of a task.
+const NAME_BYTES: usize = 64;
+/// Shortest beginning of a digest that names a version.
+const VERSION_DIGITS: usize = 8;
+
+/// What the registry may hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegistryConfig {
+    /// Folder for accepted plug-ins and their index.
+    pub state: PathBuf,
+    /// Weights kept in memory, bytes.
+    pub resident_bytes: usize,
+    /// Versions of a task that are kept beside the current one.
+    pub keep_versions: usize,
+}
+
+/// One version of a task: immutable.
+#[derive(Debug)]
+pub struct Version {
+    /// SHA-256 of the file, hex: the version's name.
+    pub digest: String,
+    /// What the file says of itself.
+    pub card: TaskCard,
+    /// Size of the file.
+    pub bytes: usize,
+    /// When it was accepted, s since 1970.
+    pub accepted: u64,
+    /// Where it came from: a file's name, or who put it.
+    pub source: String,
+}
+
+/// A task as it is served now.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its name, that of the card.
+    pub name: String,
+    /// The version that answers when none is named.
+    pub current: Arc<Version>,
+    /// Newer files do not replace the current version.
+    pub pinned: bool,
+    /// All versions that can be named, the newest last.
+    pub versions: Vec<Arc<Version>>,
+}
+
+/// The tasks of one server.
+pub struct Registry {
+    config: RegistryConfig,
+    backbone: Arc<Backbone>,
+    metrics: Arc<Metrics>,
+    /// Runs self-tests where the computing threads are.
+    pool: Arc<rayon::ThreadPool>,
+    tasks: RwLock<BTreeMap<String, Task>>,
+    resident: Mutex<Resident>,
+    /// Held while tasks change, so that changes and the index on disk come one after the other.
+    changing: Mutex<()>,
+    problems: Mutex<BTreeMap<String, String>>,
+}
+
+/// `registry.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    format: u32,
+    /// The backbone that all versions belong to.
+    backbone: String,
+    tasks: BTreeMap<String, IndexedTask>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexedTask {
+    current: String,
+    pinned: bool,
+    versions: Vec<IndexedVersion>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexedVersion {
+    digest: String,
+    accepted: u64,
+    source: String,
+}
+
+impl Registry {
+    /// Opens the state folder, or makes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn open(
+        config: RegistryConfig,
+        backbone: Arc<Backbone>,
+        pool: Arc<rayon::ThreadPool>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let folder = config.state.join("plugins");
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let registry = Registry {
+            resident: Mutex::new(Resident::new(config.resident_bytes)),
+            config,
+            backbone,
+            metrics,
+            pool,
+            tasks: RwLock::default(),
+            changing: Mutex::new(()),
+            problems: Mutex::default(),
+        };
+        registry.read_index()?;
+        Ok(registry)
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.config.state.join("registry.json")
+    }
+
+    fn stored(&self, digest: &str) -> PathBuf {
+        self.config.state.join("plugins").join(format!("{digest}.safetensors"))
+    }
+
+    /// Tasks of a former run, as far as they belong to this backbone.
+    fn read_index(&self) -> Result<(), Error> {
+        let path = self.index_path();
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(Error::io(&path))?,
+        };
+        let index: Index = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
+        if index.backbone != self.backbone.digest() {
+            let reason = format!(
+                "its plug-ins belong to the backbone {}, this one is {}; give another state folder",
+                &short(&index.backbone),
+                short(self.backbone.digest())
+            );
+            return Err(Error::Damaged { path, reason });
+        }
+        let mut tasks = BTreeMap::new();
+        for (name, indexed) in index.tasks {
+            let mut versions = Vec::new();
+            for version in indexed.versions {
+                match self.version(&version.digest, version.accepted, version.source) {
+                    Ok(found) => versions.push(Arc::new(found)),
+                    Err(error) => tracing::warn!(task = name, version = version.digest, %error, "version is lost"),
+                }
+            }
+            let current = versions.iter().find(|version| version.digest == indexed.current).cloned();
+            let Some(current) = current else {
+                self.problem(&name, Some(format!("version {} is lost", short(&indexed.current))));
+                continue;
+            };
+            tasks.insert(name.clone(), Task { name, current, pinned: indexed.pinned, versions });
+        }
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = tasks;
+        self.report();
+        Ok(())
+    }
+
+    fn write_index(&self, tasks: &BTreeMap<String, Task>) -> Result<(), Refusal> {
+        let version = |version: &Arc<Version>| IndexedVersion {
+            digest: version.digest.clone(),
+            accepted: version.accepted,
+            source: version.source.clone(),
+        };
+        let task = |task: &Task| IndexedTask {
+            current: task.current.digest.clone(),
+            pinned: task.pinned,
+            versions: task.versions.iter().map(version).collect(),
+        };
+        let index = Index {
+            format: 1,
+            backbone: self.backbone.digest().to_owned(),
+            tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),
+        };
+        let json = serde_json::to_vec_pretty(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
+        write_atomically(&self.index_path(), &json).map_err(|error| Refusal::Unavailable(error.to_string()))
+    }
+
+    /// What a stored file says of itself.
+    fn version(&self, digest: &str, accepted: u64, source: String) -> Result<Version, melo_vit::Error> {
+        let info = melo_vit::PluginInfo::read(&self.stored(digest))?;
+        Ok(Version { digest: digest.to_owned(), card: info.card, bytes: info.bytes, accepted, source })
+    }
+
+    /// All tasks, by name.
+    pub fn tasks(&self) -> Vec<Task> {
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Files and versions that are not served, and why.
+    pub fn problems(&self) -> BTreeMap<String, String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn problem(&self, of: &str, reason: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => {
+                if problems.get(of) != Some(&reason) {
+                    tracing::warn!(from = of, reason, "plug-in refused");
+                }
+                problems.insert(of.to_owned(), reason);
+            }
+            None => drop(problems.remove(of)),
+        }
+    }
+
+    /// True where the version's weights are in memory.
+    pub fn is_resident(&self, version: &Version) -> bool {
+        self.resident().contains(&version.digest)
+    }
+
+    fn resident(&self) -> MutexGuard<'_, Resident> {
+        self.resident.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The version that `name`, or `name@digest`, stands for; a digest may be shortened to 8 digits.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn find(&self, name: &str) -> Result<Arc<Version>, Refusal> {
+        let (task, digits) = name.split_once('@').map_or((name, None), |(task, digits)| (task, Some(digits)));
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(found) = tasks.get(task) else {
+            return Err(Refusal::NotFound(format!("no task `{}`; GET /v1/tasks lists them", shown(task))));
+        };
+        let Some(digits) = digits else { return Ok(Arc::clone(&found.current)) };
+        let named = |version: &&Arc<Version>| digits.len() >= VERSION_DIGITS && version.digest.starts_with(digits);
+        found.versions.iter().rev().find(named).cloned().ok_or_else(|| {
+            let known: Vec<&str> = found.versions.iter().map(|version| short(&version.digest)).collect();
+            Refusal::NotFound(format!("task `{task}` has no version `{}`, but {}", shown(digits), known.join(", ")))
+        })
+    }
+
+    /// A version's plug-in, from memory or from disk; blocks while it is read and tests itself.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] for a stored file that is damaged or no longer gives its golden outputs.
+    pub fn plugin(&self, version: &Version) -> Result<Arc<Plugin>, Refusal> {
+        if let Some(plugin) = self.resident().get(&version.digest) {
+            return Ok(plugin);
+        }
+        let path = self.stored(&version.digest);
+        let failed = |reason: String| Refusal::Unavailable(format!("task `{}`: {reason}", version.card.task));
+        let plugin = self.load(&path).map_err(failed)?;
+        if plugin.digest != version.digest {
+            return Err(failed(format!("its stored file has changed: it is now {}", short(&plugin.digest))));
+        }
+        let plugin = self.resident().insert(Arc::new(plugin));
+        self.report();
+        Ok(plugin)
+    }
+
+    /// Reads a plug-in and lets it prove that it is active and at home on this backbone.
+    fn load(&self, path: &Path) -> Result<Plugin, String> {
+        let plugin = Plugin::load(path, &self.backbone).map_err(|error| error.to_string())?;
+        Ok(plugin)
+    }
+
+    /// Accepts a plug-in's bytes as the newest version of its task, and serves it unless the task is pinned to another.
+    /// `objection` may refuse it by its card. Bytes that are a version already only become current.
+    ///
+    /// # Errors
+    /// [`Refusal::Unusable`] for a file that is refused, [`Refusal::Unavailable`] where it cannot be stored; what was
+    /// served before goes on.
+    pub fn accept(
+        &self,
+        bytes: &[u8],
+        source: &str,
+        objection: impl FnOnce(&TaskCard) -> Option<String>,
+    ) -> Result<Arc<Version>, Refusal> {
+        let digest = hex(&Sha256::digest(bytes));
+        let version = match self.known(&digest) {
+            Some(version) => version,
+            None => self.store(digest, bytes, source)?,
+        };
+        let objection = check_name(&version.card.task).err().or_else(|| objection(&version.card));
+        if let Some(reason) = objection {
+            self.discard(&version.digest);
+            return Err(Refusal::Unusable(reason));
+        }
+        self.change(|tasks| {
+            let name = version.card.task.clone();
+            let newest = Arc::clone(&version);
+            let task = tasks.entry(name.clone()).or_insert_with(|| Task {
+                name,
+                current: Arc::clone(&newest),
+                pinned: false,
+                versions: Vec::new(),
+            });
+            task.versions.retain(|known| known.digest != newest.digest);
+            task.versions.push(Arc::clone(&newest));
+            if !task.pinned {
+                task.current = newest;
+            }
+            Ok(())
+        })?;
+        tracing::info!(task = version.card.task, version = version.digest, source, "plug-in accepted");
+        Ok(version)
+    }
+
+    /// The version of that digest, whatever its task.
+    pub(crate) fn known(&self, digest: &str) -> Option<Arc<Version>> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        tasks.values().flat_map(|task| &task.versions).find(|version| version.digest == digest).cloned()
+    }
+
+    /// Writes a plug-in to the store, reads it from there and lets it test itself.
+    fn store(&self, digest: String, bytes: &[u8], source: &str) -> Result<Arc<Version>, Refusal> {
+        let path = self.stored(&digest);
+        write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let plugin = self.load(&path).map_err(|reason| {
+            self.discard(&digest);
+            // The path is ours and tells the user nothing.
+            Refusal::Unusable(reason.replace(&format!("{}: ", path.display()), ""))
+        })?;
+        let accepted = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let (card, source) = (plugin.card.clone(), source.to_owned());
+        self.resident().insert(Arc::new(plugin));
+        Ok(Arc::new(Version { digest, card, bytes: bytes.len(), accepted, source }))
+    }
+
+    /// Forgets stored bytes that no task names.
+    fn discard(&self, digest: &str) {
+        if self.known(digest).is_none() {
+            self.resident().remove(digest);
+            let _ = std::fs::remove_file(self.stored(digest));
+        }
+    }
+
+    /// Makes a version current and keeps it so, or lets newer files replace it again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
+    pub fn pin(&self, name: &str, pinned: bool) -> Result<(), Refusal> {
+        let version = self.find(name)?;
+        self.change(|tasks| {
+            if let Some(task) = tasks.get_mut(&version.card.task) {
+                task.current = version;
+                task.pinned = pinned;
+            }
+            Ok(())
+        })
+    }
+
+    /// Stops serving a task; its stored versions go too. Batches that hold its plug-in finish.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
+    pub fn remove(&self, name: &str) -> Result<(), Refusal> {
+        self.change(|tasks| match tasks.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::NotFound(format!("no task `{}`", shown(name)))),
+        })?;
+        self.metrics.forget(name);
+        tracing::info!(task = name, "task removed");
+        Ok(())
+    }
+
+    /// Changes the tasks: on disk first, then for requests, then files that nothing names any more go.
+    fn change(&self, edit: impl FnOnce(&mut BTreeMap<String, Task>) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.tasks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut after = before.clone();
+        edit(&mut after)?;
+        after.values_mut().for_each(|task| self.forget_oldest(task));
+        self.write_index(&after)?;
+        let named = |tasks: &BTreeMap<String, Task>, digest: &str| {
+            tasks.values().flat_map(|task| &task.versions).any(|version| version.digest == digest)
+        };
+        let gone: Vec<String> = before
+            .values()
+            .flat_map(|task| &task.versions)
+            .filter(|version| !named(&after, &version.digest))
+            .map(|version| version.digest.clone())
+            .collect();
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = after;
+        gone.iter().for_each(|digest| self.discard(digest));
+        self.report();
+        Ok(())
+    }
+
+    fn forget_oldest(&self, task: &mut Task) {
+        let mut excess = task.versions.len().saturating_sub(self.config.keep_versions + 1);
+        let current = &task.current.digest;
+        task.versions.retain(|version| {
+            let goes = excess > 0 && version.digest != *current;
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+
+    fn report(&self) {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner).len();
+        self.metrics.registry_holds(tasks, self.resident().bytes());
+    }
+}
+
+/// Names go into URLs, labels and lists.
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fine = (1..=NAME_BYTES).contains(&name.len())
+        && name.chars().all(plain)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name != "all";
+    if fine {
+        return Ok(());
+    }
+    Err(format!(
+        "task `{}`: a served task is named by 1 to {NAME_BYTES} letters, digits, `.`, `_` and `-`, and not `all`",
+        shown(name)
+    ))
+}
+
+/// A name from outside as part of a message.
+fn shown(name: &str) -> String {
+    name.chars().take(NAME_BYTES).flat_map(char::escape_debug).collect()
+}
+
+/// The beginning of a digest, for people.
+pub(crate) fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,137 @@
+//! A server's life: start, serve, drain.
+
+use crate::audit::Audit;
+use crate::auth::Access;
+use crate::engine::{Engine, EngineConfig};
+use crate::error::Error;
+use crate::http::{App, router};
+use crate::metrics::Metrics;
+use crate::registry::{Folder, Registry, RegistryConfig};
+use crate::service::{Limits, Service};
+use melo_vit::Backbone;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How often the watched folder is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Everything that a server is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// Watched folder of plug-ins; none where only the admin API gives them.
+    pub plugins: Option<PathBuf>,
+    /// Plug-ins that come with the program: names for messages, and files.
+    pub builtin: Vec<(&'static str, &'static [u8])>,
+    /// Batches and queue.
+    pub engine: EngineConfig,
+    /// Accepted plug-ins.
+    pub registry: RegistryConfig,
+    /// Bounds of a request.
+    pub limits: Limits,
+}
+
+/// A server that listens.
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    address: SocketAddr,
+    folder: Option<Folder>,
+}
+
+impl Server {
+    /// Starts the engine, reads the plug-ins, opens the port. Plug-ins that are refused are told in
+    /// [`Registry::problems`], and the others are served.
+    ///
+    /// # Errors
+    /// Every [`Error`].
+    pub async fn start(config: Config, backbone: Backbone) -> Result<Self, Error> {
+        let address = config.listen.clone();
+        let listen = |source| Error::Listen { address: address.clone(), source };
+        let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let metrics = Arc::new(Metrics::default());
+        let audit: Option<Audit> = None;
+        let started = tokio::task::spawn_blocking(move || {
+            let engine = Engine::start(Arc::new(backbone), config.engine, Arc::clone(&metrics))?;
+            let (backbone, pool) = (Arc::clone(engine.backbone()), engine.pool());
+            let registry = Arc::new(Registry::open(config.registry, backbone, pool, Arc::clone(&metrics))?);
+            for (name, bytes) in config.builtin {
+                if let Err(refusal) = registry.accept(bytes, &format!("builtin:{name}"), |_| None) {
+                    registry.problem(name, Some(refusal.to_string()));
+                }
+            }
+            let mut folder = config.plugins.as_deref().map(Folder::new);
+            if let Some(folder) = &mut folder {
+                folder.look(&registry)?;
+            }
+            Ok::<_, Error>((Service::new(engine, registry, metrics, audit, config.limits), folder))
+        });
+        let (service, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
+        let app = App { service: Arc::new(service), access: Access::default(), ready: true.into() };
+        Ok(Server { app: Arc::new(app), listener, address, folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything that answers.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.app.service
+    }
+
+    /// Serves until `stop` resolves, then finishes what was admitted.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+        let Server { app, listener, address, folder } = self;
+        let (stopping, stopped) = watch::channel(false);
+        let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped)));
+        let at_stop = Arc::clone(&app);
+        let stop = async move {
+            stop.await;
+            tracing::info!("stopping: what was admitted is finished");
+            at_stop.ready.store(false, Ordering::Relaxed);
+            let _ = stopping.send(true);
+        };
+        let served = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(stop).await;
+        if let Some(watching) = watching {
+            let _ = watching.await;
+        }
+        let drained = Arc::clone(&app);
+        let _ = tokio::task::spawn_blocking(move || drained.service.engine.drain()).await;
+        served.map_err(|source| Error::Listen { address: address.to_string(), source })
+    }
+}
+
+async fn watch_folder(mut folder: Folder, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let registry = Arc::clone(&app.service.registry);
+        let looked = tokio::task::spawn_blocking(move || {
+            let result = folder.look(&registry);
+            (folder, result)
+        });
+        match looked.await {
+            Ok((back, result)) => {
+                folder = back;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "the folder of plug-ins cannot be read");
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}

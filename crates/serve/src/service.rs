@@ -1,0 +1,377 @@
+//! The one way from an image's bytes to answers, whoever asks: HTTP, KServe clients, DICOM peers.
+//!
+//! ```text
+//! tasks by name -> versions (a snapshot) -> room in the queue, or Busy at once -> decode once an image
+//!   -> batch -> calibrated probabilities -> audit -> answers
+//! ```
+
+use crate::answer::{Answer, Heatmap, ImageAnswers};
+use crate::audit::{Audit, Record};
+use crate::engine::{Engine, Input, Permit};
+use crate::error::Refusal;
+use crate::metrics::Metrics;
+use crate::registry::{Registry, Version};
+use melo_imaging::heatmap::overlay_within;
+use melo_imaging::{decode_with, encode_png, prepare_all};
+use melo_vit::{ExplainMethod, Plugin, Preprocess, hex};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Longest side of previews and heat maps, px.
+const SHOWN_SIDE: usize = 1024;
+
+/// What one request may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of a request.
+    pub body_bytes: usize,
+    /// Images of a request.
+    pub images: usize,
+    /// From arrival to answer.
+    pub timeout: Duration,
+    /// Images that are decoded at a time.
+    pub decoders: usize,
+}
+
+/// An image as it came.
+#[derive(Clone)]
+pub struct Image {
+    /// For messages and answers; never a path.
+    pub name: String,
+    /// The file.
+    pub bytes: Arc<[u8]>,
+    /// SOP Instance UID, where it is known.
+    pub sop_instance_uid: Option<String>,
+}
+
+/// Who asks, and through which door; goes into the audit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    /// Name of the key, or of the calling application entity.
+    pub who: String,
+    /// `http`, `kserve`, `dicom`, `stow`.
+    pub via: &'static str,
+}
+
+/// A request to any number of tasks.
+#[derive(Clone)]
+pub struct Request {
+    /// At least one.
+    pub images: Vec<Image>,
+    /// Names, or `name@version`; `all` stands for every task.
+    pub tasks: Vec<String>,
+    /// Explain each answer's leading class.
+    pub heatmap: bool,
+    /// Give the decoded image back.
+    pub preview: bool,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// Everything that answers, shared by all doors.
+pub struct Service {
+    /// Computes.
+    pub engine: Engine,
+    /// Knows the tasks.
+    pub registry: Arc<Registry>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Remembers; none where nothing is to be kept.
+    pub audit: Option<Audit>,
+    /// Bounds of a request.
+    pub limits: Limits,
+    decoders: Semaphore,
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(
+        engine: Engine,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        audit: Option<Audit>,
+        limits: Limits,
+    ) -> Self {
+        let decoders = Semaphore::new(limits.decoders.max(1));
+        Service { engine, registry, metrics, audit, limits, decoders }
+    }
+
+    /// Versions of the tasks that a request names; `all` gives every task that is served now.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::BadRequest`] where none is named.
+    pub fn versions(&self, names: &[String]) -> Result<Vec<Arc<Version>>, Refusal> {
+        let mut versions: Vec<Arc<Version>> = Vec::new();
+        for name in names {
+            let named = match name.as_str() {
+                "all" => self.registry.tasks().into_iter().map(|task| task.current).collect(),
+                name => vec![self.registry.find(name)?],
+            };
+            for version in named {
+                if !versions.iter().any(|known| known.digest == version.digest) {
+                    versions.push(version);
+                }
+            }
+        }
+        match versions.is_empty() {
+            true if names.is_empty() => Err(Refusal::BadRequest("no task is named: give names, or `all`".to_owned())),
+            true => Err(Refusal::NotFound("no task is served".to_owned())),
+            false => Ok(versions),
+        }
+    }
+
+    /// Answers a request, or says why not.
+    ///
+    /// # Errors
+    /// Every [`Refusal`].
+    pub async fn predict(self: &Arc<Self>, request: Request) -> Result<Vec<ImageAnswers>, Refusal> {
+        let limit = self.limits.timeout;
+        tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))?
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request) -> Result<Vec<ImageAnswers>, Refusal> {
+        let started = Instant::now();
+        if request.images.is_empty() {
+            return Err(Refusal::BadRequest("no image was sent".to_owned()));
+        }
+        if request.images.len() > self.limits.images {
+            let (sent, most) = (request.images.len(), self.limits.images);
+            return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
+        }
+        let versions = self.versions(&request.tasks)?;
+        let permit = self.engine.admit(request.images.len() * versions.len())?;
+        let tasks = self.plugins(versions).await?;
+        let (prepared, logits) = self.compute(&request.images, &tasks, permit).await?;
+        let mut answers = Vec::new();
+        for ((image, prepared), logits) in request.images.iter().zip(&prepared).zip(logits) {
+            let of_tasks = tasks.iter().zip(logits).map(|((version, _), logits)| {
+                Answer::new(version, self.engine.backbone(), logits)
+            });
+            answers.push(ImageAnswers {
+                name: image.name.clone(),
+                digest: prepared.digest.clone(),
+                answers: of_tasks.collect(),
+                preview: None,
+            });
+        }
+        if request.heatmap || request.preview {
+            answers = self.draw(&request, &tasks, prepared, answers).await?;
+        }
+        self.remember(&request, &answers).await?;
+        let took = started.elapsed();
+        tasks.iter().for_each(|(version, _)| self.metrics.answered(&version.card.task, answers.len(), took));
+        Ok(answers)
+    }
+
+    /// Logits `[images][tasks][c]` of inputs that are network inputs already, `[3, size, size]` each.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
+    ///
+    /// # Panics
+    /// If an input is not as long as the version's preprocessing says.
+    pub async fn infer(
+        self: &Arc<Self>,
+        inputs: Vec<Arc<[f32]>>,
+        version: &Arc<Version>,
+        caller: &Caller,
+    ) -> Result<Vec<Answer>, Refusal> {
+        let started = Instant::now();
+        let permit = self.engine.admit(inputs.len())?;
+        let tasks = self.plugins(vec![Arc::clone(version)]).await?;
+        let size = version.card.preprocess.size;
+        let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();
+        let input = |pixels| Input { size, pixels, plugins: vec![Arc::clone(&tasks[0].1)] };
+        let logits = self.wait(permit, inputs.into_iter().map(input).collect()).await?;
+        let answers: Vec<ImageAnswers> = logits
+            .into_iter()
+            .flatten()
+            .zip(digests)
+            .map(|(logits, digest)| ImageAnswers {
+                name: "tensor".to_owned(),
+                digest,
+                answers: vec![Answer::new(version, self.engine.backbone(), logits)],
+                preview: None,
+            })
+            .collect();
+        self.append(records(caller, &[], &answers)).await?;
+        self.metrics.answered(&version.card.task, answers.len(), started.elapsed());
+        Ok(answers.into_iter().flat_map(|image| image.answers).collect())
+    }
+
+    async fn wait(&self, permit: Permit, inputs: Vec<Input>) -> Result<Vec<Vec<Vec<f32>>>, Refusal> {
+        let limit = self.limits.timeout;
+        let logits = tokio::time::timeout(limit, permit.submit(inputs)).await.map_err(|_| Refusal::Timeout(limit))?;
+        logits.map_err(|_| Refusal::Internal("the batch was lost".to_owned()))?
+    }
+
+    async fn plugins(self: &Arc<Self>, versions: Vec<Arc<Version>>) -> Result<Tasks, Refusal> {
+        let registry = Arc::clone(&self.registry);
+        blocking(move || {
+            versions.into_iter().map(|version| registry.plugin(&version).map(|plugin| (version, plugin))).collect()
+        })
+        .await
+    }
+
+    async fn compute(
+        self: &Arc<Self>,
+        images: &[Image],
+        tasks: &Tasks,
+        permit: Permit,
+    ) -> Result<(Vec<Prepared>, Vec<Vec<Vec<f32>>>), Refusal> {
+        let specs: Arc<[Preprocess]> = tasks.iter().map(|(version, _)| version.card.preprocess.clone()).collect();
+        let mut prepared = Vec::new();
+        for image in images {
+            let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
+            let (image, specs) = (image.clone(), Arc::clone(&specs));
+            prepared.push(blocking(move || prepare(&image, &specs)).await?);
+            drop(turn);
+        }
+        // Tasks that want the same pixels go through the first blocks together.
+        let mut inputs = Vec::new();
+        let mut places = Vec::new();
+        for Prepared { inputs: of_tasks, .. } in &prepared {
+            let first = inputs.len();
+            let mut own = Vec::new();
+            for ((version, plugin), pixels) in tasks.iter().zip(of_tasks) {
+                let size = version.card.preprocess.size;
+                let same = |input: &Input| Arc::ptr_eq(&input.pixels, pixels);
+                let place = inputs[first..].iter().position(same).map_or(inputs.len(), |place| first + place);
+                if place == inputs.len() {
+                    inputs.push(Input { size, pixels: Arc::clone(pixels), plugins: Vec::new() });
+                }
+                own.push((place, inputs[place].plugins.len()));
+                inputs[place].plugins.push(Arc::clone(plugin));
+            }
+            places.push(own);
+        }
+        let mut logits = self.wait(permit, inputs).await?;
+        let take = |(input, plugin): (usize, usize)| std::mem::take(&mut logits[input][plugin]);
+        let mut take = take;
+        let logits = places.into_iter().map(|own| own.into_iter().map(&mut take).collect()).collect();
+        Ok((prepared, logits))
+    }
+
+    /// Heat maps and previews: one request's at a time on the computing threads.
+    async fn draw(
+        self: &Arc<Self>,
+        request: &Request,
+        tasks: &Tasks,
+        prepared: Vec<Prepared>,
+        mut answers: Vec<ImageAnswers>,
+    ) -> Result<Vec<ImageAnswers>, Refusal> {
+        let (service, tasks, images) = (Arc::clone(self), tasks.clone(), request.images.clone());
+        let (heatmap, preview) = (request.heatmap, request.preview);
+        blocking(move || {
+            for ((image, prepared), answers) in images.iter().zip(&prepared).zip(&mut answers) {
+                let unusable = |error: melo_imaging::Error| Refusal::Unusable(error.to_string());
+                let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
+                for (index, answer) in answers.answers.iter_mut().enumerate() {
+                    let (version, plugin) = &tasks[index];
+                    let spec = &version.card.preprocess;
+                    if !heatmap && index > 0 {
+                        continue;
+                    }
+                    let pixels = decode_with(&image.bytes, Path::new(&image.name), &spec.rendering).map_err(unusable)?;
+                    if preview && index == 0 {
+                        let shown = melo_imaging::heatmap::within(&pixels, SHOWN_SIDE);
+                        answers.preview = Some(encode_png(&shown).map_err(broken)?);
+                    }
+                    if !heatmap {
+                        continue;
+                    }
+                    let class = answer.explained();
+                    let explain = || {
+                        let input = &prepared.inputs[index];
+                        let backbone = service.engine.backbone();
+                        backbone.explain(input, spec.size, plugin, class, ExplainMethod::Gradient)
+                    };
+                    let found = service.engine.compute(explain).map_err(|error| Refusal::Internal(error.to_string()))?;
+                    let drawn = overlay_within(&pixels, spec, found.grid, &found.values, 1.0, SHOWN_SIDE);
+                    answer.heatmap = Some(Heatmap {
+                        class: version.card.classes[class].clone(),
+                        grid: found.grid,
+                        values: found.values,
+                        png: encode_png(&drawn).map_err(broken)?,
+                    });
+                }
+            }
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn remember(self: &Arc<Self>, request: &Request, answers: &[ImageAnswers]) -> Result<(), Refusal> {
+        self.append(records(&request.caller, &request.images, answers)).await
+    }
+
+    /// Nothing is answered that is not in the audit.
+    async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
+        if self.audit.is_none() {
+            return Ok(());
+        }
+        let service = Arc::clone(self);
+        blocking(move || match &service.audit {
+            Some(audit) => audit
+                .append(&records)
+                .map_err(|error| Refusal::Unavailable(format!("the audit could not be written: {error}"))),
+            None => Ok(()),
+        })
+        .await
+    }
+}
+
+/// Versions with their weights.
+type Tasks = Vec<(Arc<Version>, Arc<Plugin>)>;
+
+/// An image as the tasks want it.
+struct Prepared {
+    digest: String,
+    /// One a task.
+    inputs: Vec<Arc<[f32]>>,
+}
+
+fn prepare(image: &Image, specs: &[Preprocess]) -> Result<Prepared, Refusal> {
+    let specs: Vec<&Preprocess> = specs.iter().collect();
+    let inputs = prepare_all(&image.bytes, Path::new(&image.name), &specs);
+    let inputs = inputs.map_err(|error| Refusal::Unusable(error.to_string()))?;
+    Ok(Prepared { digest: hex(&Sha256::digest(&image.bytes)), inputs })
+}
+
+fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (index, image) in answers.iter().enumerate() {
+        for answer in &image.answers {
+            records.push(Record {
+                who: caller.who.clone(),
+                via: caller.via.to_owned(),
+                input_digest: image.digest.clone(),
+                sop_instance_uid: images.get(index).and_then(|image| image.sop_instance_uid.clone()),
+                task: answer.task.clone(),
+                plugin_digest: answer.version.clone(),
+                backbone_digest: answer.backbone.clone(),
+                precision: answer.precision.clone(),
+                output: serde_json::to_value(&answer.probabilities).unwrap_or_default(),
+            });
+        }
+    }
+    records
+}
+
+/// SHA-256 of an input tensor's little-endian bytes.
+fn digest_of_input(pixels: &[f32]) -> String {
+    let mut digest = Sha256::new();
+    pixels.iter().for_each(|value| digest.update(value.to_le_bytes()));
+    hex(&digest.finalize())
+}
+
+/// Work that may block, off the threads that serve connections. It runs to its end even where the caller goes away.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Refusal::Internal("the work failed; this is a defect, please report it".to_owned()))?
+}
