@@ -3,7 +3,7 @@
 mod workplace;
 
 use melo_data::synthetic::Phantom;
-use melo_vit::{Storage, write_tensors};
+use melo_vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,51 @@ fn from_the_authors_to_peft_and_back_and_merged() {
     let onnx = new.at("task.onnx");
     plugin("export", &task, &backbone, &onnx, &["--format", "onnx"]).good();
     assert!(workplace::bytes(&onnx).windows(9).any(|bytes| bytes == b"melo.card"));
+    assert_eq!(new.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_self_test_is_added_kept_and_run() {
+    let new = Workplace::new();
+    let backbone = new.tiny_backbone("vit", 1, None);
+    let (file, task, old) = (authors_file(&new), new.at("task.safetensors"), new.at("old.safetensors"));
+    let words = ["--alpha", "5", "--task", "derm", "--classes", "benign,malignant"];
+    let said = plugin("import", &file, &backbone, &task, &words).good();
+    assert!(said.contains("self-test   taken in f32"), "{said}");
+    let certify = |path: &Path, more: &[&str]| {
+        let mut command = melo();
+        run(command.args(["plugin", "certify"]).arg(path).arg("--backbone").arg(&backbone).args(more))
+    };
+    let card = |path: &Path| PluginInfo::read(path).expect("a plug-in").card;
+    let before = workplace::bytes(&task);
+    assert!(certify(&task, &[]).good().contains("passes its self-test in f32"));
+    assert!(certify(&task, &["--check", "--precision", "bf16"]).good().contains("passes its self-test in bf16"));
+    assert_eq!(workplace::bytes(&task), before, "a self-test that is there stays");
+
+    // What software before format 3 wrote, as far as a self-test is concerned.
+    let tested = card(&task);
+    let bare = TaskCard { self_test: None, ..tested.clone() };
+    Plugin::replace_card(&task, &bare, &old).expect("the file can be written");
+    assert!(run(melo().args(["plugin", "info"]).arg(&old)).good().contains("self-test   none"));
+    certify(&old, &["--check"]).refused(1, &["old.safetensors", "no self-test", "melo plugin certify"]);
+    let out = new.at("out.safetensors");
+    let said = certify(&old, &["--out", out.to_str().expect("the path is UTF-8")]).good();
+    assert!(said.contains("wrote") && said.contains("self-test taken in f32"), "{said}");
+    assert_eq!(card(&old), bare, "only --out is written");
+    certify(&old, &[]).good();
+    for path in [&old, &out] {
+        assert_eq!(workplace::bytes(path), before, "the same numbers on the same machine");
+    }
+
+    // Another scale: refused by name, and the file is left as it is.
+    let mut scaled = tested;
+    scaled.lora.alpha *= 1.05;
+    Plugin::replace_card(&task, &scaled, &out).expect("the file can be written");
+    certify(&out, &[]).refused(1, &["out.safetensors", "self-test differs", "class `"]);
+    assert_eq!(card(&out), scaled);
+    let check_and_out = ["--check", "--out", "x.safetensors"];
+    assert_eq!(certify(&task, &check_and_out).status, 2);
+    certify(&task, &["--out", backbone.to_str().expect("the path is UTF-8")]).refused(2, &["would replace"]);
     assert_eq!(new.leftovers(), Vec::<PathBuf>::new());
 }
 

@@ -4,7 +4,9 @@ use crate::error::Error;
 use crate::peft;
 use crate::updates::assemble;
 use crate::{authors, classifier};
-use melo_vit::{Backbone, BottleneckConfig, Head, Plugin, PluginInfo, Provenance, TaskCard, TaskKind, TensorFile};
+use melo_vit::{
+    Backbone, BottleneckConfig, Head, Plugin, PluginInfo, Provenance, SelfTest, TaskCard, TaskKind, TensorFile,
+};
 use std::path::Path;
 
 /// Whose files they are.
@@ -38,7 +40,7 @@ pub struct ImportSettings<'a> {
 /// A plug-in made from files of others.
 #[derive(Debug)]
 pub struct Imported {
-    /// The plug-in; not written yet.
+    /// The plug-in, with its self-test; not written yet.
     pub plugin: Plugin,
     /// A sentence for everything that is held in another way than in the files.
     pub notes: Vec<String>,
@@ -112,9 +114,11 @@ pub fn import(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>) -
         Some(card) => agree(path, card, settings, &head)?,
         None => new_card(path, backbone, settings, &head)?,
     };
-    let card = TaskCard { lora: adapter.config.clone(), bottleneck: BottleneckConfig::none(), ..card };
+    let card = TaskCard { lora: adapter.config.clone(), bottleneck: BottleneckConfig::none(), self_test: None, ..card };
     card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason })?;
-    Ok(Imported { plugin: Plugin { card, adapter, head, digest: String::new() }, notes })
+    let mut plugin = Plugin { card, adapter, head, digest: String::new() };
+    plugin.card.self_test = Some(SelfTest::take(backbone, &plugin)?);
+    Ok(Imported { plugin, notes })
 }
 
 /// A card of this backbone.

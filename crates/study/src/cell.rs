@@ -201,7 +201,7 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
     let stored_bytes = match &tuned {
         Some(tuned) => 4 * (tuned.config.parameters() + plugin.parameters()) as u64,
         None => {
-            plugin.save(&folder.plugin(), &backbone.config, Storage::F32)?;
+            plugin.save_with_self_test(&folder.plugin(), backbone, Storage::F32)?;
             std::fs::metadata(folder.plugin()).map_or(0, |file| file.len())
         }
     };

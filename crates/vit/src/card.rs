@@ -3,6 +3,7 @@
 use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::preprocess::Preprocess;
+use crate::self_test::SelfTest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -96,13 +97,16 @@ pub struct TaskCard {
     /// Confidence intervals `[low, high]` of figures by name.
     #[serde(default)]
     pub metric_intervals: BTreeMap<String, [f64; 2]>,
+    /// Outputs that prove, wherever the plug-in is loaded, that it works.
+    #[serde(default)]
+    pub self_test: Option<SelfTest>,
     /// Where it comes from.
     pub provenance: Provenance,
 }
 
 impl TaskCard {
     /// The version of the format that this software writes; it reads this one and all before it.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 
     /// A card before any training: no adapter, no calibration, no metrics.
     pub fn new(
@@ -125,6 +129,7 @@ impl TaskCard {
             temperature: 1.0,
             metrics: BTreeMap::new(),
             metric_intervals: BTreeMap::new(),
+            self_test: None,
             provenance: Provenance::default(),
         }
     }
@@ -141,8 +146,8 @@ impl TaskCard {
         if !(1..=TaskCard::FORMAT).contains(&self.format) {
             return Err(format!("format {} is not known, expected 1 to {}", self.format, TaskCard::FORMAT));
         }
-        if let (1, Some(field)) = (self.format, self.field_of_format_2()) {
-            return Err(format!("format 1 has no field `{field}`"));
+        if let Some(field) = self.field_of_a_later_format() {
+            return Err(format!("format {} has no field `{field}`", self.format));
         }
         if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
             return Err(format!("classes {:?} are too few or repeat", self.classes));
@@ -160,21 +165,25 @@ impl TaskCard {
         if let Some((name, interval)) = self.metric_intervals.iter().find(|(_, interval)| !ordered(**interval)) {
             return Err(format!("metric_intervals: `{name}` is {interval:?}, expected [low, high]"));
         }
+        if let Some(self_test) = &self.self_test {
+            self_test.check(classes)?;
+        }
         self.preprocess.check()
     }
 
-    /// A field that came with format 2 and says more than its absence would.
-    fn field_of_format_2(&self) -> Option<&'static str> {
+    /// A field that came with a later format than the card's and says more than its absence would.
+    fn field_of_a_later_format(&self) -> Option<&'static str> {
         let provenance = Provenance::default();
         let fields = [
-            ("lora.rslora", self.lora.rslora),
-            ("lora.rank_pattern", !self.lora.rank_pattern.is_empty()),
-            ("bottleneck", self.bottleneck != BottleneckConfig::none()),
-            ("metric_intervals", !self.metric_intervals.is_empty()),
-            ("provenance.split_digest", self.provenance.split_digest != provenance.split_digest),
-            ("provenance.precision", self.provenance.precision != provenance.precision),
+            (2, "lora.rslora", self.lora.rslora),
+            (2, "lora.rank_pattern", !self.lora.rank_pattern.is_empty()),
+            (2, "bottleneck", self.bottleneck != BottleneckConfig::none()),
+            (2, "metric_intervals", !self.metric_intervals.is_empty()),
+            (2, "provenance.split_digest", self.provenance.split_digest != provenance.split_digest),
+            (2, "provenance.precision", self.provenance.precision != provenance.precision),
+            (3, "self_test", self.self_test.is_some()),
         ];
-        fields.into_iter().find(|(_, present)| *present).map(|(field, _)| field)
+        fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax

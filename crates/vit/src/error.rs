@@ -132,6 +132,48 @@ pub enum Error {
         /// Patch side, pixels.
         patch: usize,
     },
+    /// A card without the outputs that a self-test compares with.
+    #[error(
+        "task `{task}`: its card holds no self-test; `melo plugin certify FILE --backbone BACKBONE` adds one to the file"
+    )]
+    NoSelfTest {
+        /// The task.
+        task: String,
+    },
+    /// A plug-in whose adapter does not move the outputs as it should.
+    #[error(
+        "task `{task}`: the adapter is inactive: it moves the self-test's logits by {found} at most, and by {expected} when \
+         the test was taken"
+    )]
+    AdapterInactive {
+        /// The task.
+        task: String,
+        /// The largest effect when the test was taken.
+        expected: f32,
+        /// The largest effect found.
+        found: f32,
+    },
+    /// A plug-in that gives other outputs than when it was finished.
+    #[error(
+        "task `{task}`: the self-test differs by {} (image {image}, class `{class}`, {part} the adapter): expected {expected}, \
+         found {found}, allowed {tolerance}; plug-in or backbone are not what they were", (expected - found).abs()
+    )]
+    SelfTestDiffers {
+        /// The task.
+        task: String,
+        /// `with` or `without` the adapter.
+        part: &'static str,
+        /// Image of the test, from 0.
+        image: usize,
+        /// Class of the largest difference.
+        class: String,
+        /// Logit when the test was taken.
+        expected: f32,
+        /// Logit found.
+        found: f32,
+        /// Largest difference allowed.
+        tolerance: f32,
+    },
     /// An image could not be given by its source.
     #[error("{source}")]
     Image {

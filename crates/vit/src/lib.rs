@@ -20,6 +20,7 @@ mod plugin;
 mod positions;
 mod preprocess;
 pub mod rendering;
+mod self_test;
 mod shared;
 mod tensor_file;
 mod walk;
@@ -40,6 +41,7 @@ pub use melo_kernels::{Isa, MappedFile, Precision, UnknownPrecision, binary_cros
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
 pub use rendering::Rendering;
+pub use self_test::SelfTest;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };

@@ -7,7 +7,10 @@ use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
-use crate::tensor_file::{CARD_KEY, Storage, TensorFile, require, write_tensors};
+use crate::self_test::SelfTest;
+use crate::tensor_file::{
+    CARD_KEY, NamedTensor, Storage, TensorFile, check_storable, require, write_atomically, write_tensors,
+};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -119,19 +122,50 @@ impl Plugin {
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
-        let card = TaskCard { format: TaskCard::FORMAT, ..self.card.clone() };
-        card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
+        let json = card_json(&self.card, path)?;
+        write_tensors(path, &self.named_tensors(vit), HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
+    }
+
+    /// As [`Plugin::save`], with a self-test in the card: of the numbers as the file holds them.
+    ///
+    /// # Errors
+    /// As [`Plugin::save`]; [`Error::ImageSize`].
+    pub fn save_with_self_test(&self, path: &Path, backbone: &Backbone, storage: Storage) -> Result<(), Error> {
+        check_storable(path, &self.named_tensors(&backbone.config), storage)?;
+        let mut plugin = self.clone();
+        let tensors = plugin.adapter.tensors_mut().into_iter().chain(plugin.head.tensors_mut());
+        tensors.flatten().for_each(|x| *x = storage.round(*x));
+        plugin.card.self_test = Some(SelfTest::take(backbone, &plugin)?);
+        plugin.save(path, &backbone.config, storage)
+    }
+
+    /// Writes the plug-in file at `from` to `to` with another card, atomically; its tensors stay as they are, bit for bit.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotSafetensors`]; [`Error::Card`] for a card that could not be read back.
+    pub fn replace_card(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Error> {
+        let json = card_json(card, to)?;
+        let bytes = TensorFile::open(from)?.with_metadata(CARD_KEY, json)?;
+        write_atomically(to, &bytes)
+    }
+
+    fn named_tensors(&self, vit: &VitConfig) -> Vec<NamedTensor<'_>> {
         let shapes = tensor_shapes(&self.adapter, &self.head, vit);
         let values = self.adapter.tensors().into_iter().chain(self.head.tensors());
-        let tensors: Vec<_> = shapes.into_iter().zip(values).map(|((n, s), t)| (n, s, t.as_slice())).collect();
-        let json = serde_json::to_string(&card).expect("a card is plain data");
-        write_tensors(path, &tensors, HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
+        shapes.into_iter().zip(values).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
     }
 
     /// Trained numbers: adapter and head.
     pub fn parameters(&self) -> usize {
         self.adapter.tensors().into_iter().chain(self.head.tensors()).map(Vec::len).sum()
     }
+}
+
+/// A card as it goes into a file, in [`TaskCard::FORMAT`].
+fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
+    let card = TaskCard { format: TaskCard::FORMAT, ..card.clone() };
+    card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
+    Ok(serde_json::to_string(&card).expect("a card is plain data"))
 }
 
 fn tensor_shapes(adapter: &Adapter, head: &Head, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {

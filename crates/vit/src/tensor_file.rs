@@ -30,6 +30,14 @@ impl Storage {
             Storage::F16 => f16::from_f32(x).is_finite(),
         }
     }
+
+    /// `x` as it is read back.
+    pub(crate) fn round(self, x: f32) -> f32 {
+        match self {
+            Storage::F32 => x,
+            Storage::F16 => f16::from_f32(x).to_f32(),
+        }
+    }
 }
 
 /// A tensor to be written: name, shape, values.
@@ -156,6 +164,14 @@ impl TensorFile {
         Ok(metadata.metadata().clone().unwrap_or_default())
     }
 
+    /// The bytes of a file with the same tensors, bit for bit, and another free-form entry.
+    pub(crate) fn with_metadata(&self, key: &str, value: String) -> Result<Vec<u8>, Error> {
+        let mut metadata = self.metadata()?;
+        metadata.insert(key.to_owned(), value);
+        let tensors = self.parse()?.tensors();
+        safetensors::serialize(tensors, Some(metadata)).map_err(|error| self.not_safetensors(error))
+    }
+
     /// One tensor as f32.
     ///
     /// # Errors
@@ -218,12 +234,7 @@ pub fn write_tensors(
     metadata: HashMap<String, String>,
     storage: Storage,
 ) -> Result<(), Error> {
-    for (name, _, values) in tensors {
-        if let Some(index) = values.iter().position(|&x| !storage.holds(x)) {
-            let (path, name, value) = (path.to_owned(), name.clone(), values[index]);
-            return Err(Error::NonFinite { path, name, index, value });
-        }
-    }
+    check_storable(path, tensors, storage)?;
     let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, shape, values)| {
@@ -244,6 +255,17 @@ pub fn write_tensors(
     });
     let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and views are whole");
     write_atomically(path, &bytes)
+}
+
+/// Refuses values that would be NaN or an infinity in the file.
+pub(crate) fn check_storable(path: &Path, tensors: &[NamedTensor<'_>], storage: Storage) -> Result<(), Error> {
+    for (name, _, values) in tensors {
+        if let Some(index) = values.iter().position(|&x| !storage.holds(x)) {
+            let (path, name, value) = (path.to_owned(), name.clone(), values[index]);
+            return Err(Error::NonFinite { path, name, index, value });
+        }
+    }
+    Ok(())
 }
 
 /// The folder that a file lies in: `.` for a bare name.

@@ -1,6 +1,7 @@
 //! `melo plugin`: what a plug-in says of itself, and from and to the files of others.
 
 mod card;
+mod certify;
 mod export;
 mod import;
 mod merge;
@@ -33,6 +34,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    Certify(certify::Args),
     Import(import::Args),
     Export(export::Args),
     Merge(merge::Args),
@@ -53,6 +55,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Info { plugin, json } => show(plugin, *json),
         Verb::Card { plugin, out } => render(plugin, out.as_deref()),
+        Verb::Certify(args) => certify::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Merge(args) => merge::run(args),
@@ -106,6 +109,7 @@ fn describe(info: &PluginInfo) -> String {
          parameters  {} in {} bytes\n\
          input       {preprocess}\n\
          calibration temperature {temperature}\n\
+         self-test   {}\n\
          metrics     {}\n\
          trained by  {} on {} images, seed {}\n\
          backbone    {} {}\n\
@@ -114,6 +118,7 @@ fn describe(info: &PluginInfo) -> String {
         adapter(&info.card),
         info.parameters(),
         info.bytes,
+        self_test(&info.card),
         metrics.join(", "),
         provenance.software,
         provenance.train_images,
@@ -140,6 +145,11 @@ fn adapter(card: &TaskCard) -> String {
         parts.push(format!("bottlenecks of width {} after {} blocks", bottleneck.width, bottleneck.blocks.len()));
     }
     if parts.is_empty() { "none (linear probe)".to_owned() } else { parts.join("; ") }
+}
+
+/// Whether a plug-in can prove itself, in words.
+fn self_test(card: &TaskCard) -> String {
+    card.self_test.as_ref().map_or("none".to_owned(), |test| format!("taken in {}", test.precision))
 }
 
 /// Counts without decimals, the rest with four.

@@ -164,7 +164,7 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) ->
     let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora, PLUGIN_EPOCHS)?;
     let after = measure(&outcome.plugin)?;
     let plugin = folder.join(format!("{}.safetensors", kind.name()));
-    outcome.plugin.save(&plugin, &backbone.config, Storage::F32)?;
+    outcome.plugin.save_with_self_test(&plugin, backbone, Storage::F32)?;
     Ok(Row {
         task: kind.name(),
         trainable_parameters: outcome.trainable,

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut outcome = train_with_progress(&task, &config, &folder, args.resume)?;
     let backbone = finished_backbone(args, &config, trunk, &mut outcome)?;
     certify(&manifest, &backbone, &mut outcome.plugin, &val_set)?;
-    outcome.plugin.save(&args.out, &backbone.config, storage(args))?;
+    outcome.plugin.save_with_self_test(&args.out, &backbone, storage(args))?;
     report(args, &config, &backbone, &outcome, started.elapsed().as_secs_f64())
 }
 

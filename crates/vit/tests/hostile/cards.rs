@@ -37,8 +37,8 @@ fn broken_json_is_refused() {
 #[test]
 fn every_missing_field_is_named() {
     let card = serde_json::to_value(Fixture::new().plugin.card).unwrap();
-    // What format 2 added has a default, so that files of format 1 are read.
-    let added = ["bottleneck", "metric_intervals"];
+    // What formats 2 and 3 added has a default, so that older files are read.
+    let added = ["bottleneck", "metric_intervals", "self_test"];
     for field in card.as_object().unwrap().keys().filter(|field| !added.contains(&field.as_str())) {
         assert_card_refused(|card| drop(card.as_object_mut().unwrap().remove(field)), &["missing field", field]);
     }
@@ -54,15 +54,15 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 3, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 2"]);
+    for format in [0, 4, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 3"]);
     }
 }
 
 /// Makes of a card what software that knew format 1 alone wrote.
 fn as_format_1(card: &mut Value) {
     card["format"] = json!(1);
-    for field in ["bottleneck", "metric_intervals"] {
+    for field in ["bottleneck", "metric_intervals", "self_test"] {
         card.as_object_mut().unwrap().remove(field);
     }
     for field in ["rslora", "rank_pattern"] {
@@ -74,22 +74,22 @@ fn as_format_1(card: &mut Value) {
 }
 
 #[test]
-fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_2() {
+fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
     let fixture = Fixture::new();
     fixture.change_card(as_format_1);
     let old = Plugin::load(&fixture.path, &fixture.backbone).unwrap();
     assert_eq!(old.card.format, 1);
     assert!(!old.card.lora.rslora && old.card.lora.rank_pattern.is_empty() && old.card.metric_intervals.is_empty());
-    assert_eq!(old.card.bottleneck, BottleneckConfig::none());
+    assert_eq!((&old.card.bottleneck, &old.card.self_test), (&BottleneckConfig::none(), &None));
     assert_eq!((old.card.provenance.precision.as_str(), old.card.provenance.split_digest.as_str()), ("f32", ""));
     assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
     old.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
-    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 2);
+    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 3);
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().adapter, old.adapter);
 }
 
 #[test]
-fn format_1_cannot_say_what_came_with_format_2() {
+fn a_format_cannot_say_what_came_with_a_later_one() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 6] = [
         ("lora.rslora", |card| card["lora"]["rslora"] = json!(true)),
@@ -106,6 +106,46 @@ fn format_1_cannot_say_what_came_with_format_2() {
         };
         assert_card_refused(old, &["format 1 has no field", field]);
     }
+    for format in [1, 2] {
+        let old = |card: &mut Value| {
+            as_format_1(card);
+            card["format"] = json!(format);
+            card["self_test"] = self_test();
+        };
+        assert_card_refused(old, &[&format!("format {format} has no field"), "self_test"]);
+    }
+}
+
+/// One that fits the fixture's three classes.
+fn self_test() -> Value {
+    json!({"precision": "f32", "logits": [[1, 2, 3], [4, 5, 6]], "bare_logits": [[0, 2, 3], [4, 5, 6]]})
+}
+
+#[test]
+fn a_self_test_fits_the_classes() {
+    let changes = [
+        ("precision", json!("f64"), "expected f32 or bf16"),
+        ("precision", json!(32), "expected a string"),
+        ("logits", json!([[1, 2, 3]]), "invalid length 1"),
+        ("logits", json!([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), "trailing"),
+        ("logits", json!([[1, 2, 3], [1, 2]]), "self_test: logits are not 2 times 3"),
+        ("bare_logits", json!([[1, 2, 3, 4], [1, 2, 3]]), "self_test: bare_logits are not 2 times 3"),
+        ("bare_logits", json!([[1, 2, 1e39], [1, 2, 3]]), "number out of range"),
+        ("bare_logits", json!([[1, 2, null], [1, 2, 3]]), "expected f32"),
+        ("bare_logits", json!(null), "null"),
+        ("seed", json!(1), "unknown field"),
+    ];
+    for (field, value, word) in changes {
+        let change = |card: &mut Value| {
+            card["self_test"] = self_test();
+            card["self_test"][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    assert_card_refused(|card| card["self_test"] = json!({"precision": "f32"}), &["missing field", "logits"]);
+    let fixture = Fixture::new();
+    fixture.change_card(|card| card["self_test"] = self_test());
+    assert!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().card.self_test.is_some());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod gradients;
 mod merging;
 mod precision;
 mod reference;
+mod self_tests;
 mod shared;
 mod sizes;
 #[path = "../tiny/mod.rs"]

@@ -131,6 +131,7 @@ fn usage(info: &PluginInfo) -> Table {
         ("Adapter", super::adapter(card)),
         ("Parameters", format!("{} in {} bytes", info.parameters(), info.bytes)),
         ("Calibration", format!("temperature {:.4}", card.temperature)),
+        ("Self-test", super::self_test(card)),
         ("Backbone", format!("{} {}", card.backbone.name, card.backbone.digest)),
         ("Plug-in digest", info.digest.clone()),
     ];

@@ -1,0 +1,60 @@
+//! `melo plugin certify`: the self-test of a plug-in, run or added.
+
+use crate::verbs::task::{PrecisionArg, check_output};
+use crate::{Failure, say};
+use melo_interop::load_backbone;
+use melo_vit::{Plugin, SelfTest, TaskCard};
+use std::path::{Path, PathBuf};
+
+/// Add a self-test to a plug-in that has none, or run the one it has
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    melo plugin certify derm.safetensors --backbone vit.safetensors          (adds it to the file)\n  \
+    melo plugin certify derm.safetensors --backbone vit.safetensors --check  (writes nothing)\n\n\
+    A self-test is what the plug-in gives on two images that are made of integers. It proves, wherever the plug-in is \
+    loaded, that the adapter is active and belongs to the backbone. One that is there is run and stays.")]
+pub(crate) struct Args {
+    /// Plug-in file
+    plugin: PathBuf,
+    /// Weights that the plug-in was trained on
+    #[arg(long)]
+    backbone: PathBuf,
+    /// File to write [default: the plug-in itself, replaced atomically]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Run the self-test and write nothing; a plug-in without one is refused
+    #[arg(long, conflicts_with = "out")]
+    check: bool,
+    /// Numbers that go into the backbone's matrix products; a test between f32 and f32 is the sharpest
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let Args { plugin: path, out, .. } = args;
+    if let Some(out) = out {
+        check_output("--out", out, &[path, &args.backbone])?;
+    }
+    let backbone = load_backbone(&args.backbone, args.precision.into())?;
+    let mut plugin = Plugin::load(path, &backbone)?;
+    let had_one = plugin.card.self_test.is_some();
+    if !had_one && !args.check {
+        plugin.card.self_test = Some(SelfTest::take(&backbone, &plugin)?);
+    }
+    plugin.self_test(&backbone).map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
+    if had_one {
+        say(format_args!("{}: passes its self-test in {}", path.display(), backbone.precision()));
+    }
+    match out {
+        Some(out) => write(path, &plugin.card, out)?,
+        None if !had_one => write(path, &plugin.card, path)?,
+        None => {}
+    }
+    Ok(())
+}
+
+fn write(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Failure> {
+    Plugin::replace_card(from, card, to)?;
+    say(format_args!("wrote {}: self-test {}, format {}", to.display(), super::self_test(card), TaskCard::FORMAT));
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! A self-test passes where nothing has changed, and fails on all that may go wrong unseen.
+
+use crate::tiny;
+use crate::variants::{lora, variants};
+use melo_vit::{Backbone, Error, Plugin, PluginInfo, Precision, SelfTest, Storage, Target, TaskCard};
+
+fn backbones() -> [Backbone; 2] {
+    Precision::ALL.map(|precision| Backbone::new_with(tiny::checkpoint(&tiny::config(), 1), precision))
+}
+
+/// A plug-in whose adapter moves the outputs by a few tenths of them, as trained ones do.
+fn finished(backbone: &Backbone) -> Plugin {
+    let mut plugin = tiny::plugin(backbone, &lora(4, 2.0, &[Target::Q, Target::V]), 3, 2);
+    plugin.card.self_test = Some(SelfTest::take(backbone, &plugin).expect("images of this size"));
+    plugin
+}
+
+fn differs(plugin: &Plugin, backbone: &Backbone) -> (&'static str, f32) {
+    match plugin.self_test(backbone) {
+        Err(Error::SelfTestDiffers { part, expected, found, .. }) => (part, (expected - found).abs()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_images_are_those_of_the_specification() {
+    let images = SelfTest::images(20);
+    assert_eq!((images.size, images.len()), (20, 2));
+    let at = |image: usize, channel: usize, y: usize, x: usize| images.data[((image * 3 + channel) * 20 + y) * 20 + x];
+    // Computed from docs/plugin-format.md by other software.
+    let places = [(0, 0, 0, 0), (0, 0, 7, 7), (0, 0, 0, 8), (0, 0, 8, 0), (0, 1, 0, 0), (1, 0, 0, 0), (1, 2, 19, 19)];
+    assert_eq!(
+        places.map(|(image, channel, y, x)| at(image, channel, y, x)),
+        [-2.0, -2.0, -0.734375, -1.609375, -0.28125, 1.578125, -0.375]
+    );
+    assert!(images.data.iter().all(|x| (-2.0..2.0).contains(x)));
+}
+
+#[test]
+fn it_passes_where_nothing_has_changed() {
+    for (what, config) in variants() {
+        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        for rank in [0, 4] {
+            let mut plugin = tiny::plugin(&backbone, &lora(rank, 2.0, &Target::ALL), 3, 2);
+            plugin.card.self_test = Some(SelfTest::take(&backbone, &plugin).expect("images of this size"));
+            plugin.self_test(&backbone).unwrap_or_else(|error| panic!("{what}, rank {rank}: {error}"));
+        }
+    }
+    let backbones = backbones();
+    for taken in &backbones {
+        let plugin = finished(taken);
+        let precisions = &plugin.card.self_test.as_ref().expect("just taken").precision;
+        assert_eq!(*precisions, taken.precision().to_string());
+        for run in &backbones {
+            plugin.self_test(run).unwrap_or_else(|error| panic!("{}, {}: {error}", taken.precision(), run.precision()));
+        }
+    }
+}
+
+#[test]
+fn a_scale_that_is_off_by_5_percent_is_seen() {
+    let [backbone, _] = backbones();
+    let mut plugin = finished(&backbone);
+    plugin.adapter.config.alpha *= 1.05;
+    assert_eq!(differs(&plugin, &backbone).0, "with");
+}
+
+#[test]
+fn every_matrix_that_is_zero_is_seen() {
+    let [backbone, _] = backbones();
+    let plugin = finished(&backbone);
+    for at in 0..plugin.adapter.tensors().len() {
+        let mut plugin = plugin.clone();
+        plugin.adapter.tensors_mut()[at].fill(0.0);
+        assert_eq!(differs(&plugin, &backbone).0, "with", "matrix {at}");
+    }
+}
+
+#[test]
+fn a_bias_is_seen_from_the_tolerance_on() {
+    let backbones = backbones();
+    for (taken, run, share) in [(0, 0, 1e-4), (1, 1, 5e-2)] {
+        let plugin = finished(&backbones[taken]);
+        let test = plugin.card.self_test.as_ref().expect("just taken");
+        let all = test.logits.iter().chain(&test.bare_logits).flatten();
+        let tolerance = share * all.fold(0f32, |most, x| most.max(x.abs()));
+        let shifted = |by: f32| {
+            let mut plugin = plugin.clone();
+            plugin.head.bias[1] += by;
+            plugin
+        };
+        shifted(0.9 * tolerance).self_test(&backbones[run]).expect("less than is allowed");
+        assert!(differs(&shifted(1.1 * tolerance), &backbones[run]).1 > tolerance);
+    }
+}
+
+#[test]
+fn another_backbone_is_seen_in_every_precision() {
+    for (taken, precision) in backbones().iter().zip(Precision::ALL) {
+        let plugin = finished(taken);
+        let other = Backbone::new_with(tiny::checkpoint(&tiny::config(), 2), precision);
+        plugin.self_test(&other).expect_err("other weights");
+        let mut nearly = tiny::checkpoint(&tiny::config(), 1);
+        nearly.weights.tensors_mut().into_iter().flatten().for_each(|x| *x *= 1.2);
+        let nearly = Backbone::new_with(nearly, precision);
+        plugin.self_test(&nearly).expect_err("scaled weights");
+    }
+}
+
+#[test]
+fn an_adapter_that_does_nothing_is_inactive_in_every_precision() {
+    for backbone in &backbones() {
+        let idle = |plugin: &Plugin| match plugin.self_test(backbone) {
+            Err(Error::AdapterInactive { expected, found, .. }) => (expected, found),
+            other => panic!("{other:?}"),
+        };
+        let mut plugin = finished(backbone);
+        plugin.adapter.tensors_mut().into_iter().for_each(|values| values.fill(0.0));
+        let (expected, found) = idle(&plugin);
+        assert!(expected > 0.0 && found == 0.0, "{expected}, {found}");
+        // A card that promises an adapter, and a test that was taken of one that had none already.
+        plugin.card.self_test = Some(SelfTest::take(backbone, &plugin).expect("images of this size"));
+        assert_eq!(idle(&plugin), (0.0, 0.0));
+    }
+}
+
+#[test]
+fn without_a_self_test_the_error_says_what_adds_one() {
+    let [backbone, _] = backbones();
+    let mut plugin = finished(&backbone);
+    plugin.card.self_test = None;
+    let error = plugin.self_test(&backbone).expect_err("no self-test");
+    assert!(matches!(error, Error::NoSelfTest { .. }));
+    assert!(error.to_string().contains("melo plugin certify"), "{error}");
+}
+
+#[test]
+fn it_is_taken_of_the_numbers_that_the_file_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("task.safetensors");
+    let [backbone, _] = backbones();
+    for storage in [Storage::F32, Storage::F16] {
+        let plugin = tiny::plugin(&backbone, &lora(4, 2.0, &Target::ALL), 3, 2);
+        plugin.save_with_self_test(&path, &backbone, storage).expect("a folder to write to");
+        let loaded = Plugin::load(&path, &backbone).expect("what was saved");
+        assert_eq!(loaded.card.self_test, Some(SelfTest::take(&backbone, &loaded).expect("images of this size")));
+        loaded.self_test(&backbone).expect("the same numbers");
+    }
+}
+
+#[test]
+fn another_card_leaves_the_tensors_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+    let [backbone, _] = backbones();
+    for storage in [Storage::F32, Storage::F16] {
+        let plugin = tiny::plugin(&backbone, &lora(4, 2.0, &Target::ALL), 3, 2);
+        plugin.save(&from, &backbone.config, storage).expect("a folder to write to");
+        let card = TaskCard { task: "renamed".into(), format: 1, ..plugin.card.clone() };
+        Plugin::replace_card(&from, &card, &to).expect("a folder to write to");
+        let [old, new] = [&from, &to].map(|path| Plugin::load(path, &backbone).expect("what was written"));
+        assert_eq!((&new.adapter, &new.head), (&old.adapter, &old.head));
+        assert_eq!(new.card, TaskCard { task: "renamed".into(), ..old.card });
+        assert!(
+            PluginInfo::read(&to).expect("what was written").bytes.abs_diff(std::fs::read(&from).unwrap().len()) < 16
+        );
+        let broken = TaskCard { temperature: -1.0, ..plugin.card.clone() };
+        Plugin::replace_card(&from, &broken, &from).expect_err("a card that cannot be read back");
+        Plugin::load(&from, &backbone).expect("the file as it was");
+    }
+}
