@@ -276,6 +276,7 @@ impl Registry {
     /// Reads a plug-in and lets it prove that it is active and at home on this backbone.
     fn load(&self, path: &Path) -> Result<Plugin, String> {
         let plugin = Plugin::load(path, &self.backbone).map_err(|error| error.to_string())?;
+        self.pool.install(|| plugin.self_test(&self.backbone)).map_err(|error| error.to_string())?;
         Ok(plugin)
     }
 
