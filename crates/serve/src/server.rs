@@ -37,6 +37,21 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// Loopback on any free port, no plug-ins, small bounds: something to change.
+    pub fn new(registry: RegistryConfig) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Config {
+            listen: "127.0.0.1:0".to_owned(),
+            plugins: None,
+            builtin: Vec::new(),
+            engine: EngineConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024, threads },
+            registry,
+            limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
+        }
+    }
+}
+
 /// A server that listens.
 pub struct Server {
     app: Arc<App>,
@@ -60,8 +75,7 @@ impl Server {
         let audit: Option<Audit> = None;
         let started = tokio::task::spawn_blocking(move || {
             let engine = Engine::start(Arc::new(backbone), config.engine, Arc::clone(&metrics))?;
-            let (backbone, pool) = (Arc::clone(engine.backbone()), engine.pool());
-            let registry = Arc::new(Registry::open(config.registry, backbone, pool, Arc::clone(&metrics))?);
+            let registry = Arc::new(Registry::open(config.registry, &engine, Arc::clone(&metrics))?);
             for (name, bytes) in config.builtin {
                 if let Err(refusal) = registry.accept(bytes, &format!("builtin:{name}"), |_| None) {
                     registry.problem(name, Some(refusal.to_string()));

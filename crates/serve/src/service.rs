@@ -100,26 +100,24 @@ impl Service {
     }
 
     /// Versions of the tasks that a request names; `all` gives every task that is served now.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::BadRequest`] where none is named.
-    pub fn versions(&self, names: &[String]) -> Result<Vec<Arc<Version>>, Refusal> {
-        let mut versions: Vec<Arc<Version>> = Vec::new();
+    fn chosen(&self, names: &[String]) -> Result<Vec<Chosen>, Refusal> {
+        let mut chosen: Vec<Chosen> = Vec::new();
         for name in names {
-            let named = match name.as_str() {
+            let named = name.contains('@');
+            let versions = match name.as_str() {
                 "all" => self.registry.tasks().into_iter().map(|task| task.current).collect(),
                 name => vec![self.registry.find(name)?],
             };
-            for version in named {
-                if !versions.iter().any(|known| known.digest == version.digest) {
-                    versions.push(version);
+            for version in versions {
+                if !chosen.iter().any(|known| known.version.digest == version.digest) {
+                    chosen.push(Chosen { version, named });
                 }
             }
         }
-        match versions.is_empty() {
+        match chosen.is_empty() {
             true if names.is_empty() => Err(Refusal::BadRequest("no task is named: give names, or `all`".to_owned())),
             true => Err(Refusal::NotFound("no task is served".to_owned())),
-            false => Ok(versions),
+            false => Ok(chosen),
         }
     }
 
@@ -141,15 +139,16 @@ impl Service {
             let (sent, most) = (request.images.len(), self.limits.images);
             return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
         }
-        let versions = self.versions(&request.tasks)?;
-        let permit = self.engine.admit(request.images.len() * versions.len())?;
-        let tasks = self.plugins(versions).await?;
+        let chosen = self.chosen(&request.tasks)?;
+        let permit = self.engine.admit(request.images.len() * chosen.len())?;
+        let tasks = self.plugins(chosen).await?;
         let (prepared, logits) = self.compute(&request.images, &tasks, permit).await?;
         let mut answers = Vec::new();
         for ((image, prepared), logits) in request.images.iter().zip(&prepared).zip(logits) {
-            let of_tasks = tasks.iter().zip(logits).map(|((version, _), logits)| {
-                Answer::new(version, self.engine.backbone(), logits)
-            });
+            let of_tasks = tasks
+                .iter()
+                .zip(logits)
+                .map(|((version, _), logits)| Answer::new(version, self.engine.backbone(), logits));
             answers.push(ImageAnswers {
                 name: image.name.clone(),
                 digest: prepared.digest.clone(),
@@ -181,7 +180,7 @@ impl Service {
     ) -> Result<Vec<Answer>, Refusal> {
         let started = Instant::now();
         let permit = self.engine.admit(inputs.len())?;
-        let tasks = self.plugins(vec![Arc::clone(version)]).await?;
+        let tasks = self.plugins(vec![Chosen { version: Arc::clone(version), named: true }]).await?;
         let size = version.card.preprocess.size;
         let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();
         let input = |pixels| Input { size, pixels, plugins: vec![Arc::clone(&tasks[0].1)] };
@@ -208,10 +207,21 @@ impl Service {
         logits.map_err(|_| Refusal::Internal("the batch was lost".to_owned()))?
     }
 
-    async fn plugins(self: &Arc<Self>, versions: Vec<Arc<Version>>) -> Result<Tasks, Refusal> {
+    /// The weights. A version that was replaced and forgotten since it was chosen gives way to the current one, unless
+    /// the request named it.
+    async fn plugins(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Tasks, Refusal> {
         let registry = Arc::clone(&self.registry);
         blocking(move || {
-            versions.into_iter().map(|version| registry.plugin(&version).map(|plugin| (version, plugin))).collect()
+            let load = |Chosen { mut version, named }| loop {
+                match registry.plugin(&version) {
+                    Ok(plugin) => return Ok((version, plugin)),
+                    Err(_) if !named && registry.known(&version.digest).is_none() => {
+                        version = registry.find(&version.card.task)?;
+                    }
+                    Err(refusal) => return Err(refusal),
+                }
+            };
+            chosen.into_iter().map(load).collect()
         })
         .await
     }
@@ -275,7 +285,8 @@ impl Service {
                     if !heatmap && index > 0 {
                         continue;
                     }
-                    let pixels = decode_with(&image.bytes, Path::new(&image.name), &spec.rendering).map_err(unusable)?;
+                    let pixels =
+                        decode_with(&image.bytes, Path::new(&image.name), &spec.rendering).map_err(unusable)?;
                     if preview && index == 0 {
                         let shown = melo_imaging::heatmap::within(&pixels, SHOWN_SIDE);
                         answers.preview = Some(encode_png(&shown).map_err(broken)?);
@@ -289,7 +300,8 @@ impl Service {
                         let backbone = service.engine.backbone();
                         backbone.explain(input, spec.size, plugin, class, ExplainMethod::Gradient)
                     };
-                    let found = service.engine.compute(explain).map_err(|error| Refusal::Internal(error.to_string()))?;
+                    let found =
+                        service.engine.compute(explain).map_err(|error| Refusal::Internal(error.to_string()))?;
                     let drawn = overlay_within(&pixels, spec, found.grid, &found.values, 1.0, SHOWN_SIDE);
                     answer.heatmap = Some(Heatmap {
                         class: version.card.classes[class].clone(),
@@ -322,6 +334,13 @@ impl Service {
         })
         .await
     }
+}
+
+/// A version that a request asks for.
+struct Chosen {
+    version: Arc<Version>,
+    /// By its digest.
+    named: bool,
 }
 
 /// Versions with their weights.

@@ -136,8 +136,7 @@ fn backbone(settings: &Settings) -> Result<(Backbone, Builtin), Failure> {
 
 fn write_atomically_in(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Failure::Message(format!("{}: {error}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|error| Failure::Message(format!("{}: {error}", folder.display())))?;
     }
     Ok(write_atomically(path, bytes)?)
 }
@@ -148,6 +147,11 @@ fn state(settings: &Settings) -> PathBuf {
 
 fn config(settings: &Settings, threads: usize, builtin: Builtin) -> Config {
     const MIB: usize = 1 << 20;
+    let registry = RegistryConfig {
+        state: state(settings),
+        resident_bytes: settings.resident_mib.unwrap_or(1024).saturating_mul(MIB),
+        keep_versions: settings.keep_versions.unwrap_or(8),
+    };
     Config {
         listen: settings.listen.clone().unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
         plugins: settings.plugins.clone(),
@@ -158,17 +162,13 @@ fn config(settings: &Settings, threads: usize, builtin: Builtin) -> Config {
             queue: settings.queue.unwrap_or(1024),
             threads,
         },
-        registry: RegistryConfig {
-            state: state(settings),
-            resident_bytes: settings.resident_mib.unwrap_or(1024).saturating_mul(MIB),
-            keep_versions: settings.keep_versions.unwrap_or(8),
-        },
         limits: Limits {
             body_bytes: settings.max_body_mib.unwrap_or(256).saturating_mul(MIB),
             images: settings.max_images.unwrap_or(64),
             timeout: Duration::from_secs(settings.timeout_s.unwrap_or(120)),
             decoders: threads,
         },
+        ..Config::new(registry)
     }
 }
 

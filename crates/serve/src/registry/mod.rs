@@ -10,6 +10,7 @@ mod resident;
 
 pub use folder::Folder;
 
+use crate::engine::Engine;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
 use melo_vit::{Backbone, Plugin, TaskCard, hex, write_atomically};
@@ -110,20 +111,15 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
-    pub fn open(
-        config: RegistryConfig,
-        backbone: Arc<Backbone>,
-        pool: Arc<rayon::ThreadPool>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, Error> {
+    pub fn open(config: RegistryConfig, engine: &Engine, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let folder = config.state.join("plugins");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let registry = Registry {
             resident: Mutex::new(Resident::new(config.resident_bytes)),
             config,
-            backbone,
+            backbone: Arc::clone(engine.backbone()),
             metrics,
-            pool,
+            pool: engine.pool(),
             tasks: RwLock::default(),
             changing: Mutex::new(()),
             problems: Mutex::default(),
