@@ -1,0 +1,20 @@
+//! The plug-ins in `assets/phantoms` are those of the embedded backbone, and work.
+
+mod workplace;
+
+use melo_data::synthetic::Phantom;
+use melo_vit::{Backbone, Plugin, Precision};
+use workplace::embedded_backbone;
+
+#[test]
+fn every_phantom_s_plugin_passes_its_self_test() {
+    for precision in Precision::ALL {
+        let backbone = Backbone::load_with(&embedded_backbone(), precision).expect("the embedded backbone");
+        for kind in Phantom::ALL {
+            let path = embedded_backbone().with_file_name("phantoms").join(format!("{}.safetensors", kind.name()));
+            let plugin = Plugin::load(&path, &backbone).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((plugin.card.task.as_str(), plugin.card.classes.len()), (kind.name(), kind.classes().len()));
+            plugin.self_test(&backbone).unwrap_or_else(|error| panic!("{precision}: {error}"));
+        }
+    }
+}
