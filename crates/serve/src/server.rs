@@ -29,6 +29,8 @@ pub struct Config {
     pub plugins: Option<PathBuf>,
     /// Plug-ins that come with the program: names for messages, and files.
     pub builtin: Vec<(&'static str, &'static [u8])>,
+    /// Images that the page offers to try, by name.
+    pub samples: Vec<(String, Vec<u8>)>,
     /// Batches and queue.
     pub engine: EngineConfig,
     /// Accepted plug-ins.
@@ -45,6 +47,7 @@ impl Config {
             listen: "127.0.0.1:0".to_owned(),
             plugins: None,
             builtin: Vec::new(),
+            samples: Vec::new(),
             engine: EngineConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024, threads },
             registry,
             limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
@@ -66,13 +69,14 @@ impl Server {
     ///
     /// # Errors
     /// Every [`Error`].
-    pub async fn start(config: Config, backbone: Backbone) -> Result<Self, Error> {
+    pub async fn start(mut config: Config, backbone: Backbone) -> Result<Self, Error> {
         let address = config.listen.clone();
         let listen = |source| Error::Listen { address: address.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let metrics = Arc::new(Metrics::default());
         let audit: Option<Audit> = None;
+        let samples = std::mem::take(&mut config.samples);
         let started = tokio::task::spawn_blocking(move || {
             let engine = Engine::start(Arc::new(backbone), config.engine, Arc::clone(&metrics))?;
             let registry = Arc::new(Registry::open(config.registry, &engine, Arc::clone(&metrics))?);
@@ -88,7 +92,8 @@ impl Server {
             Ok::<_, Error>((Service::new(engine, registry, metrics, audit, config.limits), folder))
         });
         let (service, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
-        let app = App { service: Arc::new(service), access: Access::default(), ready: true.into() };
+        let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+        let app = App { service: Arc::new(service), access: Access::default(), samples, ready: true.into() };
         Ok(Server { app: Arc::new(app), listener, address, folder })
     }
 

@@ -19,11 +19,16 @@ use std::time::Instant;
 
 /// A small ViT that `melo pretrain` made from formulas alone.
 pub(super) const BACKBONE: &[u8] = include_bytes!("../../../../assets/vit_small_formula.safetensors");
-/// Plug-ins on it, trained by the quickstart.
-pub(super) const PHANTOMS: [(&str, &[u8]); 0] = [];
+/// Plug-ins on it, as the quickstart leaves them.
+pub(super) const PHANTOMS: [(&str, &[u8]); 4] = [
+    ("blood_smear", include_bytes!("../../../../assets/phantoms/blood_smear.safetensors")),
+    ("chest_film", include_bytes!("../../../../assets/phantoms/chest_film.safetensors")),
+    ("fundus", include_bytes!("../../../../assets/phantoms/fundus.safetensors")),
+    ("mammogram", include_bytes!("../../../../assets/phantoms/mammogram.safetensors")),
+];
 const BACKBONE_FILE: &str = "backbone.safetensors";
 /// Side of the generated images, px.
-const IMAGE_SIDE: usize = 96;
+pub(super) const IMAGE_SIDE: usize = 96;
 /// Images of the training, validation and test split of each task.
 const IMAGES: [(Split, usize); 3] = [(Split::Train, 900), (Split::Val, 120), (Split::Test, 240)];
 /// Epochs of a head alone, which settles soon, and of a plug-in.

@@ -1,14 +1,18 @@
 //! `melo serve`: one backbone and any number of plug-ins behind HTTP.
 
-use super::quickstart::BACKBONE;
+use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, note, say};
+use melo_data::synthetic::{Phantom, phantom};
 use melo_interop::load_backbone;
 use melo_serve::{Config, EngineConfig, Limits, RegistryConfig, Server};
 use melo_vit::{Backbone, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Beyond the indices of the quickstart's images.
+const SAMPLE_SEED: u64 = 1 << 40;
 
 /// Answer requests for many tasks from one backbone, over HTTP
 #[derive(clap::Args)]
@@ -87,8 +91,8 @@ enum Log {
 pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
     let settings = settings(args)?;
     start_log(settings.log);
-    let (backbone, builtin) = backbone(&settings)?;
-    let config = config(&settings, threads, builtin);
+    let (backbone, demonstration) = backbone(&settings)?;
+    let config = config(&settings, threads, demonstration);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(config, backbone).await?;
@@ -121,17 +125,36 @@ fn start_log(log: Option<Log>) {
     }
 }
 
-type Builtin = Vec<(&'static str, &'static [u8])>;
+/// What comes with the program, to look around: plug-ins, and images to try.
+#[derive(Default)]
+struct Demonstration {
+    plugins: Vec<(&'static str, &'static [u8])>,
+    samples: Vec<(String, Vec<u8>)>,
+}
 
-fn backbone(settings: &Settings) -> Result<(Backbone, Builtin), Failure> {
+impl Demonstration {
+    /// The quickstart's tasks, and an image of every class, none of which was in training.
+    fn new() -> Result<Self, Failure> {
+        let mut samples = Vec::new();
+        for kind in Phantom::ALL {
+            for (class, name) in kind.classes().iter().enumerate() {
+                let pixels = phantom(kind, class, SAMPLE_SEED, IMAGE_SIDE);
+                samples.push((format!("{}_{name}.png", kind.name()), melo_imaging::encode_png(&pixels)?));
+            }
+        }
+        Ok(Demonstration { plugins: PHANTOMS.to_vec(), samples })
+    }
+}
+
+fn backbone(settings: &Settings) -> Result<(Backbone, Demonstration), Failure> {
     let precision = settings.precision.unwrap_or(PrecisionArg::F32).into();
     if let Some(path) = &settings.backbone {
-        return Ok((load_backbone(path, precision)?, Vec::new()));
+        return Ok((load_backbone(path, precision)?, Demonstration::default()));
     }
     let path = state(settings).join("backbone.safetensors");
     write_atomically_in(&path, BACKBONE)?;
-    let builtin = if settings.plugins.is_none() { super::quickstart::PHANTOMS.to_vec() } else { Vec::new() };
-    Ok((load_backbone(&path, precision)?, builtin))
+    let demonstration = if settings.plugins.is_none() { Demonstration::new()? } else { Demonstration::default() };
+    Ok((load_backbone(&path, precision)?, demonstration))
 }
 
 fn write_atomically_in(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
@@ -145,7 +168,7 @@ fn state(settings: &Settings) -> PathBuf {
     settings.state.clone().unwrap_or_else(|| PathBuf::from("melo-serve"))
 }
 
-fn config(settings: &Settings, threads: usize, builtin: Builtin) -> Config {
+fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Config {
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
         state: state(settings),
@@ -155,7 +178,8 @@ fn config(settings: &Settings, threads: usize, builtin: Builtin) -> Config {
     Config {
         listen: settings.listen.clone().unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
         plugins: settings.plugins.clone(),
-        builtin,
+        builtin: demonstration.plugins,
+        samples: demonstration.samples,
         engine: EngineConfig {
             max_batch: settings.max_batch.unwrap_or(32),
             max_wait: Duration::from_millis(settings.max_wait_ms.unwrap_or(5)),

@@ -5,11 +5,13 @@ mod openapi;
 mod page;
 mod predict;
 mod refusal;
+mod samples;
 mod tasks;
 
 use crate::auth::{Access, Identity, Scope};
 use crate::error::Refusal;
 use crate::service::Service;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -26,6 +28,8 @@ pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     /// Who may ask.
     pub(crate) access: Access,
+    /// Images to try, by name.
+    pub(crate) samples: Vec<(String, Bytes)>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
 }
@@ -48,6 +52,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/predict", post(predict::predict))
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{name}", get(tasks::show))
+        .route("/v1/samples", get(samples::list))
+        .route("/v1/samples/{name}", get(samples::show))
         .route("/metrics", get(metrics))
         .merge(kserve::routes())
         .route_layer(middleware::from_fn_with_state((Arc::clone(&app), Scope::Predict), allow));
