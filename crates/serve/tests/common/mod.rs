@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+mod form;
 #[path = "../../../vit/tests/tiny/mod.rs"]
 pub(crate) mod tiny;
+
+pub(crate) use form::{Field, form};
 
 use melo_imaging::{Pixels, encode_png, prepare_all};
 use melo_serve::{Config, EngineConfig, Limits, RegistryConfig, Server, Service};
@@ -168,23 +171,6 @@ pub(crate) fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Erro
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().expect("the answer is text");
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-}
-
-/// A field of a form: its name, the file's name for images, and the content.
-pub(crate) type Field<'a> = (&'a str, Option<&'a str>, &'a [u8]);
-
-/// A form as media type and body.
-pub(crate) fn form(fields: &[Field<'_>]) -> (String, Vec<u8>) {
-    const BOUNDARY: &str = "----melo-test-boundary";
-    let mut body = Vec::new();
-    for (name, file, content) in fields {
-        let file = file.map_or_else(String::new, |file| format!("; filename=\"{file}\""));
-        body.extend(format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes());
-        body.extend_from_slice(content);
-        body.extend(b"\r\n");
-    }
-    body.extend(format!("--{BOUNDARY}--\r\n").bytes());
-    (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }
 
 /// The probabilities of an answer, in the order of the head.
