@@ -9,6 +9,7 @@ mod linear;
 mod lowrank;
 mod matmul;
 mod norm;
+mod peak;
 mod problem;
 mod softmax;
 mod swiglu;

@@ -1,0 +1,36 @@
+//! The loops that measure a machine's peak do the work that they say they did.
+
+use melo_kernels::{Isa, Precision, multiply_adds};
+use std::time::{Duration, Instant};
+
+fn quickest(isa: Isa, precision: Precision, rounds: u64) -> Duration {
+    let once = |_| {
+        let started = Instant::now();
+        multiply_adds(isa, precision, rounds);
+        started.elapsed()
+    };
+    (0..5).map(once).min().expect("five times")
+}
+
+/// A loop that the compiler had folded would take no time, or the same for any number of rounds. Ten times the work must
+/// take three times as long: a machine that is busy with something else does not lose more than that in the best of five.
+#[test]
+fn ten_times_the_rounds_are_ten_times_the_work_and_take_longer() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for precision in Precision::ALL {
+            let of = |rounds| multiply_adds(isa, precision, rounds);
+            assert_eq!((of(0), of(70)), (0, 10 * of(7)), "{isa} {precision}");
+            let (few, many) = (quickest(isa, precision, 20_000), quickest(isa, precision, 200_000));
+            assert!(many > 3 * few, "{isa} {precision}: {few:?} and {many:?}");
+        }
+    }
+}
+
+/// AVX512-BF16 multiplies twice as often an instruction, and only there.
+#[test]
+fn pairs_count_twice_where_they_are_one_instruction() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let [f32, bf16] = Precision::ALL.map(|precision| multiply_adds(isa, precision, 3));
+        assert_eq!(bf16, if isa == Isa::Avx512Bf16 { 2 * f32 } else { f32 }, "{isa}");
+    }
+}
