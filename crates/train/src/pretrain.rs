@@ -8,9 +8,9 @@ use melo_data::{EpochAugment, Labels};
 use melo_imaging::normalise;
 use melo_vit::{
     Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, PositionFilter, Preprocess,
-    VitConfig, Weights,
+    VitConfig, Weights, truncated_normal,
 };
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 /// Images of formulas, drawn when asked for: new ones in every epoch of training, the same ones for validation.
@@ -119,15 +119,4 @@ pub fn initial_checkpoint(name: &str, config: VitConfig, preprocess: Preprocess,
         }
     }
     Checkpoint { name: name.to_owned(), config, preprocess, weights, classifier: None }
-}
-
-/// A normal variable within two standard deviations (Box–Muller, drawn again when outside).
-fn truncated_normal(rng: &mut ChaCha8Rng) -> f32 {
-    loop {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let value = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
-        if value.abs() <= 2.0 {
-            return value as f32;
-        }
-    }
 }

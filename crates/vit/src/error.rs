@@ -93,6 +93,14 @@ pub enum Error {
         /// What is missing or unsupported, and what to do.
         reason: String,
     },
+    /// A name that stands for no architecture.
+    #[error("architecture `{name}`: {reason}")]
+    UnknownArchitecture {
+        /// The name.
+        name: String,
+        /// What is wrong with it, or what was expected.
+        reason: String,
+    },
     /// A plug-in without a readable card.
     #[error("{}: not a melo plug-in: {reason}", path.display())]
     Card {
