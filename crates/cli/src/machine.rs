@@ -7,8 +7,23 @@ pub(crate) fn cores() -> usize {
 
 /// The most memory this process ever held, bytes; none where the system does not tell.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    status_bytes(None, "VmHWM:")
+}
+
+/// Memory that a process holds now, this one where none is named; bytes.
+pub(crate) fn rss_bytes(pid: Option<u32>) -> Option<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// As [`rss_bytes`], the most it ever held.
+pub(crate) fn peak_rss_bytes_of(pid: u32) -> Option<u64> {
+    status_bytes(Some(pid), "VmHWM:")
+}
+
+fn status_bytes(pid: Option<u32>, field: &str) -> Option<u64> {
+    let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

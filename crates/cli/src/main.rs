@@ -47,6 +47,9 @@ enum Verb {
     #[command(subcommand)]
     Data(verbs::data::Verb),
     Pretrain(verbs::pretrain::Args),
+    /// Measure this machine: forward passes, training steps, mixed batches, decoding, a server
+    #[command(subcommand)]
+    Bench(verbs::bench::Verb),
     Completions(verbs::completions::Args),
 }
 
@@ -103,6 +106,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Backbone(verb) => verbs::backbone::run(&verb),
         Verb::Data(verb) => verbs::data::run(&verb),
         Verb::Pretrain(args) => verbs::pretrain::run(&args),
+        Verb::Bench(verb) => verbs::bench::run(&verb),
         Verb::Completions(args) => verbs::completions::run(&args),
     })
 }

@@ -1,6 +1,7 @@
 //! The verbs of the command line, and what several of them share.
 
 pub(crate) mod backbone;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod eval;

@@ -192,6 +192,15 @@ pub(crate) struct Prepared {
 }
 
 pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_imaging::Error> {
+    prepare_with(path, groups, |rendering| melo_imaging::read_with(path, rendering))
+}
+
+/// As [`prepare`], of an image whose bytes are read by another way.
+pub(crate) fn prepare_with(
+    path: &Path,
+    groups: &[Group],
+    read: impl Fn(&Rendering) -> Result<Pixels, melo_imaging::Error>,
+) -> Result<Prepared, melo_imaging::Error> {
     let mut rendered: Vec<(&Rendering, Pixels)> = Vec::new();
     let mut inputs = Vec::new();
     for Group { preprocess, .. } in groups {
@@ -200,7 +209,7 @@ pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_im
         let index = match known {
             Some(index) => index,
             None => {
-                rendered.push((&preprocess.rendering, melo_imaging::read_with(path, &preprocess.rendering)?));
+                rendered.push((&preprocess.rendering, read(&preprocess.rendering)?));
                 rendered.len() - 1
             }
         };
@@ -253,6 +262,11 @@ pub(crate) fn predict(
 }
 
 impl Answer {
+    /// Calibrated, one a class.
+    pub(crate) fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
     /// Class indices, the most probable first.
     fn ranking(&self) -> Vec<usize> {
         let mut ranking: Vec<usize> = (0..self.probabilities.len()).collect();
