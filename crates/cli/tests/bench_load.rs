@@ -244,6 +244,7 @@ fn many_tasks_of_a_request_are_all_compared() {
     let ran = load(&serve(Manner::Right), &["--tasks", "0"]);
     let line = line(&ran);
     assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(line["tolerance"], 1e-5);
     assert_eq!(count(&line, "answers"), 3 * count(&line, "requests"));
     assert!(line["answers_per_s"].as_f64() > line["images_per_s"].as_f64(), "{line}");
 }

@@ -527,7 +527,7 @@ fn data_check_prints_one_object() {
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
-    let verbs: [&[&str]; 9] = [
+    let verbs: [&[&str]; 16] = [
         &["quickstart"],
         &["train"],
         &["eval"],
@@ -537,6 +537,13 @@ fn every_verb_explains_itself_with_an_example() {
         &["data", "check"],
         &["pretrain"],
         &["completions"],
+        &["bench", "infer"],
+        &["bench", "train"],
+        &["bench", "switch"],
+        &["bench", "mixed"],
+        &["bench", "decode"],
+        &["bench", "load"],
+        &["bench", "fixtures"],
     ];
     for verb in verbs {
         let help = run(melo().args(verb).arg("--help")).good();

@@ -9,7 +9,7 @@ use super::super::task::PrecisionArg;
 use super::line::{Line, Unit, time};
 use super::repeat::{Spread, seconds};
 use crate::{Failure, machine, note};
-use clients::{Plan, Tally};
+use clients::{Plan, Tally, Timed};
 use expected::Expected;
 use melo_interop::load_backbone;
 use melo_vit::Precision;
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
     /// Seconds that are measured
-    #[arg(long, default_value_t = 600.0, value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value_t = 600.0, value_name = "S", value_parser = measured_seconds)]
     seconds: f64,
     /// Seconds before, whose answers are compared and not timed
     #[arg(long, default_value_t = 10.0, value_name = "S", value_parser = seconds)]
@@ -77,6 +77,12 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Enough seconds for a rate.
+fn measured_seconds(text: &str) -> Result<f64, String> {
+    let seconds = seconds(text)?;
+    if seconds >= 0.1 { Ok(seconds) } else { Err("expected 0.1 seconds or more".to_owned()) }
+}
+
 /// Largest difference of a probability that is right.
 ///
 /// Server and prediction run the same code, in which the numbers of an image do not depend on what else is in its batch: on one
@@ -84,7 +90,7 @@ pub(crate) struct Args {
 /// which move a logit by some 1e-6 of its size. In bf16 there is no such middle: a sum that differs in its last bit sooner or
 /// later pushes a factor to the next of its 8 bits, and from there on all rounding is another, some 1e-3 in a probability.
 /// So it must be the same instruction set, and the bound only has to be below that.
-fn tolerance(precision: Precision) -> f32 {
+fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-5,
         Precision::Bf16 => 1e-4,
@@ -117,7 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (images, side) = (usize::from(args.images), usize::from(args.side));
     let expected = Expected::compute(&backbone, &args.plugins, images, side)?;
     let tolerance = tolerance(backbone.precision());
-    if expected.closest() <= 2.0 * tolerance {
+    if f64::from(expected.closest()) <= 2.0 * tolerance {
         note(format_args!(
             "note: two of the expected answers differ by {:.1e} only; were they exchanged, nobody would see it",
             expected.closest()
@@ -147,12 +153,14 @@ fn report(
     memory: &Memory,
 ) -> Result<(), Failure> {
     let Tally { requests, answers, busy, failures, wrong, largest_difference, timed, reasons } = tally;
+    // Throughput is of what was finished in the measured time, latency of what was sent in it, however long it took.
+    let finished: Vec<&Timed> = timed.iter().filter(|t| (0.0..=args.seconds).contains(&t.finished)).collect();
     let part = args.seconds / PARTS as f64;
-    let in_part = |k: usize| timed.iter().filter(|t| ((t.finished / part) as usize).min(PARTS - 1) == k).count();
+    let in_part = |k: usize| finished.iter().filter(|t| ((t.finished / part) as usize).min(PARTS - 1) == k).count();
     let spread = Spread::of((0..PARTS).map(|k| in_part(k) as f64 / part));
-    let images_per_s = timed.len() as f64 / args.seconds;
-    let answers_per_s = timed.iter().map(|t| t.answers).sum::<usize>() as f64 / args.seconds;
-    let latency = Latency::of(timed.iter().map(|t| t.seconds).collect());
+    let images_per_s = finished.len() as f64 / args.seconds;
+    let answers_per_s = finished.iter().map(|t| t.answers).sum::<usize>() as f64 / args.seconds;
+    let latency = Latency::of(timed.iter().filter(|t| t.sent >= 0.0).map(|t| t.finished - t.sent).collect());
     let details = format!(
         "  {answers_per_s:.2} answers/s; latency p50 {}, p90 {}, p99 {}, max {}\n  {requests} requests, {answers} answers: \
          {wrong} wrong, {failures} requests failed, {busy} times too full (429)\n  largest difference {largest_difference:.1e}, \
@@ -186,7 +194,7 @@ fn report(
         .with("rss_bytes", memory.rss())?
         .print(args.json, &details)?;
     match (wrong + failures, reasons.first()) {
-        (0, _) if timed.is_empty() => Err(Failure::Message(format!("{}: nothing was answered in time", args.url))),
+        (0, _) if finished.is_empty() => Err(Failure::Message(format!("{}: nothing was answered in time", args.url))),
         (0, _) => Ok(()),
         (_, reason) => Err(Failure::Message(format!(
             "{}: {wrong} answers were wrong and {failures} requests failed, the first: {}",

@@ -19,19 +19,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) expected: &'a Expected,
     /// The server's names of the tasks.
     pub(crate) names: &'a [String],
-    pub(crate) tolerance: f32,
+    pub(crate) tolerance: f64,
     /// Tasks of a request.
     pub(crate) tasks: usize,
     pub(crate) warmup: Duration,
     pub(crate) measured: Duration,
 }
 
-/// An answered request of the measured time.
+/// When an answered request was sent and had its last byte: seconds from the end of the warm-up, which may be negative.
 pub(crate) struct Timed {
-    /// Seconds from the beginning of the measured time.
+    pub(crate) sent: f64,
     pub(crate) finished: f64,
-    /// From sending to the last byte.
-    pub(crate) seconds: f64,
     pub(crate) answers: usize,
 }
 
@@ -128,11 +126,8 @@ impl Plan<'_> {
                     Reply::Answered(answered) => {
                         let finished = started.elapsed();
                         self.compare(&request, &answered, &mut tally);
-                        if sent >= self.warmup && finished <= end {
-                            let (seconds, since) = ((finished - sent).as_secs_f64(), finished - self.warmup);
-                            let answers = request.tasks.len();
-                            tally.timed.push(Timed { finished: since.as_secs_f64(), seconds, answers });
-                        }
+                        let [sent, finished] = [sent, finished].map(|t| t.as_secs_f64() - self.warmup.as_secs_f64());
+                        tally.timed.push(Timed { sent, finished, answers: request.tasks.len() });
                         break;
                     }
                     Reply::Busy(wait) => {
@@ -186,7 +181,7 @@ impl Plan<'_> {
         for (class, &expected) in expected.classes.iter().zip(&expected.probabilities[request.image]) {
             let &found = answer.probabilities.get(class).ok_or_else(|| format!("no class {class}"))?;
             let difference = (found - expected).abs();
-            if difference.is_nan() || difference > self.tolerance {
+            if difference.is_nan() || f64::from(difference) > self.tolerance {
                 return Err(format!("{class} {found}, expected {expected}"));
             }
             largest = largest.max(difference);
