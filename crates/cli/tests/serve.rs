@@ -147,7 +147,7 @@ fn wrong_settings_are_refused_in_one_message_that_names_them() {
     run(command(&place).arg("--config").arg(&file)).refused(1, &["serve.toml", "max-batch"]);
     run(command(&place).arg("--config").arg(place.at("none.toml"))).refused(1, &["none.toml"]);
     run(command(&place).args(["--listen", "nowhere"])).refused(1, &["nowhere"]);
-    run(command(&place).args(["--max-batch", "0"])).refused(1, &["max_batch"]);
+    run(command(&place).args(["--max-batch", "0"])).refused(1, &["max-batch"]);
     let mut missing = command(&place);
     missing.arg("--backbone").arg(embedded_backbone()).arg("--plugins").arg(place.at("nothing"));
     run(&mut missing).refused(1, &["nothing"]);

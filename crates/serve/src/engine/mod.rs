@@ -96,7 +96,7 @@ impl Engine {
     /// [`Error::Threads`], [`Error::Settings`].
     pub fn start(backbone: Arc<Backbone>, config: EngineConfig, metrics: Arc<Metrics>) -> Result<Self, Error> {
         if config.max_batch == 0 || config.queue == 0 {
-            return Err(Error::Settings("max_batch and queue are at least 1".to_owned()));
+            return Err(Error::Settings("max-batch and queue are at least 1".to_owned()));
         }
         let named = |index| format!("melo-compute-{index}");
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(config.threads).thread_name(named).build()?);
