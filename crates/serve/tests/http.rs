@@ -68,7 +68,8 @@ fn versions_are_addressable() {
     let (_, tasks) = room.server.get("/v1/tasks");
     let chest = tasks["tasks"].as_array().expect("tasks").iter().find(|task| task["name"] == "chest").expect("chest");
     let version = chest["version"].as_str().expect("a digest");
-    let newer = plugin(&backbone(), "chest", 9);
+    let mut newer = plugin(&backbone(), "chest", 9);
+    newer.card.metrics.insert("test_acc".to_owned(), 0.75);
     put(&room.folder.path().join("plugins"), "chest", &file(&backbone(), &newer));
     until("the new version", || room.server.get("/v1/tasks/chest").1["version"] != version);
     let picture = image(4);
@@ -81,6 +82,12 @@ fn versions_are_addressable() {
     }
     let (status, shown) = room.server.get(&format!("/v1/tasks/chest@{}", &version[..8]));
     assert_eq!((status, &shown["card"]["task"]), (200, &json!("chest")));
+    assert_eq!(
+        (&shown["version"], &shown["metrics"]),
+        (&json!(version), &chest["metrics"]),
+        "of the version asked for"
+    );
+    assert_eq!(room.server.get("/v1/tasks/chest").1["metrics"]["test_acc"], json!(0.75));
 }
 
 #[test]

@@ -142,6 +142,11 @@ impl Engine {
         self.queue.load()
     }
 
+    /// Rows that may be admitted at a time.
+    pub fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
     /// Admits nothing more, computes what is there, ends the batcher.
     pub fn drain(&self) {
         self.queue.close();

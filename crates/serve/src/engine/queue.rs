@@ -66,6 +66,10 @@ impl Queue {
         self.state().admitted
     }
 
+    pub(super) fn capacity(&self) -> usize {
+        self.config.queue
+    }
+
     pub(super) fn push(&self, job: Job) {
         self.state().waiting.push_back(job);
         self.changed.notify_all();

@@ -14,12 +14,14 @@ use serde_json::{Value, json as value};
 use std::sync::Arc;
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
-    let tasks: Vec<Value> = app.service.registry.tasks().iter().map(|task| summary(&app, task)).collect();
+    let tasks: Vec<Value> =
+        app.service.registry.tasks().iter().map(|task| summary(&app, task, &task.current)).collect();
     let backbone = app.service.engine.backbone();
     json(value!({
         "backbone": { "name": backbone.name, "digest": backbone.digest(), "precision": backbone.precision().to_string() },
         "uptime_seconds": app.service.metrics.uptime().as_secs(),
         "queue_rows": app.service.engine.load(),
+        "queue_capacity": app.service.engine.capacity(),
         "tasks": tasks,
         "problems": app.service.registry.problems(),
     }))
@@ -30,13 +32,13 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
     let version = app.service.registry.find(&name)?;
     let task = app.service.registry.tasks().into_iter().find(|task| task.name == version.card.task);
     let task = task.ok_or_else(|| Refusal::NotFound(format!("task `{}` is gone", version.card.task)))?;
-    let mut found = summary(&app, &task);
-    found["version"] = value!(version.digest);
+    let mut found = summary(&app, &task, &version);
     found["card"] = serde_json::to_value(&version.card).map_err(|error| Refusal::Internal(error.to_string()))?;
     Ok(json(found))
 }
 
-fn summary(app: &App, task: &Task) -> Value {
+/// A task as `shown`, one of its versions, has it.
+fn summary(app: &App, task: &Task, shown: &Version) -> Value {
     let version = |version: &Arc<Version>| {
         value!({
             "version": version.digest,
@@ -46,10 +48,10 @@ fn summary(app: &App, task: &Task) -> Value {
             "resident": app.service.registry.is_resident(version),
         })
     };
-    let card = &task.current.card;
+    let card = &shown.card;
     value!({
         "name": task.name,
-        "version": task.current.digest,
+        "version": shown.digest,
         "pinned": task.pinned,
         "kind": card.kind,
         "classes": card.classes,
