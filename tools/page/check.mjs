@@ -278,7 +278,7 @@ await check('the keyboard is enough', async page => {
   assert.equal(await page.evaluate(() => document.activeElement.id), 'run', 'the focus stays');
   await reach('Show heat map of chest_film');
   await page.keyboard.press('Enter');
-  assert.ok(await page.locator('img.heat').first().isVisible());
+  await page.locator('img.heat').first().waitFor();
   await page.screenshot({ path: path.join(out, 'keyboard.png') });
   await reach('Card');
   await page.keyboard.press('Enter');
@@ -422,6 +422,27 @@ await check('who wants no motion gets none', async page => {
   await page.setInputFiles('#files', [FILES.film]);
   assert.equal(await page.locator('.spinner').evaluate(node => getComputedStyle(node).animationName), 'none');
 }, { reducedMotion: 'reduce' });
+
+await check('a bare server has images to try', async page => {
+  const bare = await start(melo, { state: path.join(folder, 'first'), listen: '127.0.0.1:0', log: 'off' });
+  try {
+    await page.route(`${base}/**`, async route => {
+      const response = await route.fetch({ url: route.request().url().replace(base, bare.address) });
+      await route.fulfill({ response });
+    });
+    if (web) await page.route(url => ['/', '/app.js', '/style.css'].includes(url.pathname), fromDisk);
+    await opened(page);
+    await page.locator('.sample img').nth(12).waitFor();
+    await page.screenshot({ path: path.join(out, 'samples.png'), fullPage: true });
+    await page.getByRole('button', { name: 'fundus_exudates' }).click();
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Ask 4 tasks about 1 image');
+    await page.keyboard.press('Enter');
+    await settled(page, 1);
+    assert.equal(await page.locator('.answer').count(), 4);
+  } finally {
+    await bare.stop();
+  }
+});
 
 for (const width of [360, 768, 1280]) {
   for (const colorScheme of ['light', 'dark']) {

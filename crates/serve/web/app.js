@@ -118,7 +118,9 @@ const key = {
   headers: () => (key.value ? { Authorization: `Bearer ${key.value}` } : {}),
 };
 
-async function get(path) {
+const get = async path => (await answerOf(path)).json();
+
+async function answerOf(path) {
   const used = key.value;
   let response;
   try {
@@ -127,7 +129,7 @@ async function get(path) {
     throw new Refused(GONE, 'The server could not be reached.');
   }
   if (!response.ok) throw refusal(response.status, await response.text(), { key: used });
-  return response.json();
+  return response;
 }
 
 /** One image to all chosen tasks. `XMLHttpRequest` because it tells how much was sent. */
@@ -198,6 +200,7 @@ async function poll() {
     drawChoice();
     drawServed();
     drawRun();
+    offerSamples();
   } catch (error) {
     trouble(error);
   }
@@ -987,6 +990,29 @@ async function filesIn(entry) {
   }
   inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   return (await Promise.all(inside.map(filesIn))).flat();
+}
+
+/** Images that the server has to try, offered once. */
+let offered = null;
+
+function offerSamples() {
+  offered ??= drawSamples().catch(() => show($('samples'), false));
+}
+
+async function drawSamples() {
+  const { samples } = await get('v1/samples');
+  const buttons = await Promise.all(samples.map(async name => {
+    const blob = await (await answerOf(`v1/samples/${encodeURIComponent(name)}`)).blob();
+    const picture = element('img', { src: URL.createObjectURL(blob), alt: '' });
+    const button = element('button', { type: 'button', className: 'sample' }, picture, named(name.replace(/\.\w+$/, '')));
+    button.addEventListener('click', () => {
+      add([new File([blob], name, { type: blob.type })]);
+      $('run').focus();
+    });
+    return button;
+  }));
+  $('sample-list').replaceChildren(...buttons);
+  show($('samples'), buttons.length > 0);
 }
 
 // Ways out.
