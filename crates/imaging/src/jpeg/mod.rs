@@ -46,7 +46,7 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
         let stated = decoder.jfif || decoder.adobe_transform.is_some();
         let colour = if stated || ycc { decoder.colour(&frame) } else { Colour::Rgb };
         let values = render(frame, colour).rgb.into_iter().map(u32::from).collect();
-        return Ok(Decoded { width, height, channels, bits, lossless: false, rgb: true, values });
+        return Ok(Decoded { width, height, channels, bits, rgb: true, values });
     }
     let planes = planes(frame);
     let mut values = vec![0; width * height * channels];
@@ -57,7 +57,7 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
             out[channel..].iter_mut().step_by(channels).zip(&row).for_each(|(out, &sample)| *out = sample.into());
         }
     }
-    Ok(Decoded { width, height, channels, bits, lossless: false, rgb: false, values })
+    Ok(Decoded { width, height, channels, bits, rgb: false, values })
 }
 
 /// What a stream holds.
