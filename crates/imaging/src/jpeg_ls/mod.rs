@@ -139,13 +139,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decodes a scan whose header is `segment`; gives where it ends.
-    fn scan(
-        &self,
-        frame: &Frame,
-        segment: &[u8],
-        values: &mut [u16],
-        known: &mut [bool],
-    ) -> Result<usize, Error> {
+    fn scan(&self, frame: &Frame, segment: &[u8], values: &mut [u16], known: &mut [bool]) -> Result<usize, Error> {
         let damaged = || self.source.damaged("a scan header is not one");
         let [count, rest @ ..] = segment else { return Err(damaged()) };
         let (selectors, rest) = rest.split_at_checked(2 * usize::from(*count)).ok_or_else(damaged)?;
