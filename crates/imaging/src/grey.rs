@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 use libdeflater::Decompressor;
 use melo_vit::Preprocess;
 
+use crate::png::Chunk;
 use crate::preprocess::fitted_size;
 use crate::resize::{Samples, resize_samples};
 use crate::{Error, MAX_ASPECT, MAX_PIXELS, Pixels, fit, png, read_with};
@@ -47,7 +49,7 @@ fn read_grey(path: &Path) -> Option<Samples<'static>> {
     let side = |at: usize| Some(u32::from_be_bytes(*bytes[at..].first_chunk()?));
     let (width, height) = (side(16)?, side(20)?);
     let (long, short) = (u64::from(width.max(height)), u64::from(width.min(height)));
-    let stream = data(&bytes)?;
+    let stream = data(&mut bytes)?;
     let filtered = u64::from(height) * (u64::from(width) + 1);
     let held = filtered <= MOST_SHRUNK * stream.len() as u64;
     if short == 0 || long * short > MAX_PIXELS || long > MAX_ASPECT * short || !held {
@@ -55,62 +57,73 @@ fn read_grey(path: &Path) -> Option<Samples<'static>> {
     }
     let (width, height) = (width as usize, height as usize);
     let mut rows = vec![0; height * (width + 1)];
-    let length = Decompressor::new().zlib_decompress(&stream, &mut rows).ok()?;
-    let samples = if length == rows.len() { unfilter(&rows, width)? } else { return None };
-    Some(Samples { width, height, samples: samples.into() })
+    let length = Decompressor::new().zlib_decompress(stream, &mut rows).ok()?;
+    if length < rows.len() {
+        return None;
+    }
+    unfilter(&mut rows, width)?;
+    for row in 0..height {
+        rows.copy_within(row * (width + 1) + 1..(row + 1) * (width + 1), row * width);
+    }
+    rows.truncate(height * width);
+    Some(Samples { width, height, samples: rows.into() })
 }
 
-/// The compressed rows of all data chunks.
-fn data(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut stream = Vec::with_capacity(bytes.len());
-    let mut last = None;
-    for chunk in png::chunks(bytes) {
-        if !chunk.is_sound() {
-            return None;
-        }
+/// The compressed rows: the content of all data chunks, moved together.
+fn data(bytes: &mut [u8]) -> Option<&[u8]> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let (mut at, mut last) = (png::SIGNATURE.len(), None);
+    loop {
+        let chunk = png::chunk(&bytes[at..]).filter(Chunk::is_sound)?;
         match chunk.kind {
             b"IHDR" if last.is_none() => {}
-            b"IDAT" if stream.is_empty() || last == Some(b"IDAT") => stream.extend_from_slice(chunk.content),
-            b"IEND" => return Some(stream),
+            b"IDAT" if parts.is_empty() || last == Some(*b"IDAT") => parts.push(at + 8..at + 8 + chunk.content.len()),
+            b"IEND" => break,
             // A transparent level makes two channels, and an animation is several images.
             b"tRNS" | b"acTL" | b"fcTL" => return None,
             // A small letter is a chunk that does not matter (5.4).
             [b'a'..=b'z', ..] => {}
             _ => return None,
         }
-        last = Some(chunk.kind);
+        (at, last) = (at + chunk.size(), Some(*chunk.kind));
     }
-    None
+    let mut end = 0;
+    for part in parts {
+        let length = part.len();
+        bytes.copy_within(part, end);
+        end += length;
+    }
+    Some(&bytes[..end])
 }
 
-/// Undoes the filters (9.2) of rows that begin with theirs.
-fn unfilter(rows: &[u8], width: usize) -> Option<Vec<u8>> {
-    let mut samples = vec![0; rows.len() / (width + 1) * width];
-    let mut above: &[u8] = &vec![0; width];
-    for (row, out) in rows.chunks_exact(width + 1).zip(samples.chunks_exact_mut(width)) {
-        let (filter, row) = row.split_first()?;
+/// Undoes the filters (9.2) of rows that begin with theirs, in place.
+fn unfilter(rows: &mut [u8], width: usize) -> Option<()> {
+    let first = vec![0; width + 1];
+    let mut above = &first[..];
+    for row in rows.chunks_exact_mut(width + 1) {
+        let (filter, samples) = row.split_first_mut()?;
         let (mut left, mut corner) = (0u8, 0u8);
-        let pairs = out.iter_mut().zip(row.iter().zip(above));
+        let pairs = samples.iter_mut().zip(&above[1..]);
         match filter {
-            0 => out.copy_from_slice(row),
-            1 => pairs.for_each(|(out, (&x, _))| {
-                left = left.wrapping_add(x);
-                *out = left;
+            0 => {}
+            1 => pairs.for_each(|(x, _)| {
+                left = left.wrapping_add(*x);
+                *x = left;
             }),
-            2 => pairs.for_each(|(out, (&x, &above))| *out = x.wrapping_add(above)),
-            3 => pairs.for_each(|(out, (&x, &above))| {
+            2 => pairs.for_each(|(x, &above)| *x = x.wrapping_add(above)),
+            3 => pairs.for_each(|(x, &above)| {
                 left = x.wrapping_add(left.midpoint(above));
-                *out = left;
+                *x = left;
             }),
-            4 => pairs.for_each(|(out, (&x, &above))| {
+            4 => pairs.for_each(|(x, &above)| {
                 left = x.wrapping_add(paeth(left, above, corner));
-                (*out, corner) = (left, above);
+                (*x, corner) = (left, above);
             }),
             _ => return None,
         }
-        above = out;
+        above = row;
     }
-    Some(samples)
+    Some(())
 }
 
 /// The one of three neighbours that is nearest to `left + above - corner`; of equally near ones the first (9.4).

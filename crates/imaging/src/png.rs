@@ -23,33 +23,37 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
+    /// Bytes from its length to its checksum.
+    pub(crate) fn size(&self) -> usize {
+        4 + self.summed.len() + 4
+    }
+
     /// True if the checksum is right.
     pub(crate) fn is_sound(&self) -> bool {
         crc32(self.summed) == self.checksum
     }
 }
 
-/// The chunks behind the signature, up to the first that is cut short.
-pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
-    let mut rest = bytes.get(SIGNATURE.len()..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (length, behind) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (summed, behind) = behind.split_at_checked(length.checked_add(4)?)?;
-        let (checksum, behind) = behind.split_first_chunk()?;
-        let (kind, content) = summed.split_first_chunk()?;
-        rest = behind;
-        Some(Chunk { kind, content, summed, checksum: u32::from_be_bytes(*checksum) })
-    })
+/// The chunk at the start of `bytes`, if it is whole.
+pub(crate) fn chunk(bytes: &[u8]) -> Option<Chunk<'_>> {
+    let (length, behind) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (summed, behind) = behind.split_at_checked(length.checked_add(4)?)?;
+    let checksum = u32::from_be_bytes(*behind.first_chunk()?);
+    let (kind, content) = summed.split_first_chunk()?;
+    Some(Chunk { kind, content, summed, checksum })
 }
 
 /// Refuses a palette that is not of whole colours (11.2.2), at which `png` 0.18.1 panics.
 pub(crate) fn check_palette(bytes: &[u8], source: Source) -> Result<(), Error> {
-    let odd = |chunk: &Chunk| chunk.kind == b"PLTE" && !chunk.content.len().is_multiple_of(3);
-    match chunks(bytes).take_while(|chunk| chunk.kind != b"IDAT").find(odd) {
-        Some(Chunk { content, .. }) => Err(source.damaged(format!("a palette of {} bytes", content.len()))),
-        None => Ok(()),
+    let mut rest = bytes.get(SIGNATURE.len()..).unwrap_or_default();
+    while let Some(chunk) = chunk(rest).filter(|chunk| chunk.kind != b"IDAT") {
+        if chunk.kind == b"PLTE" && !chunk.content.len().is_multiple_of(3) {
+            return Err(source.damaged(format!("a palette of {} bytes", chunk.content.len())));
+        }
+        rest = &rest[chunk.size()..];
     }
+    Ok(())
 }
 
 /// Writes `pixels` as an 8-bit RGB PNG: first to a temporary file beside `path`, then renamed, so that no reader
