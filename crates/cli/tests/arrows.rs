@@ -8,7 +8,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     ("melo-interop", &["melo-vit"]),
-    ("melo-imaging", &["melo-vit"]),
+    ("melo-imaging", &["melo-kernels", "melo-vit"]),
     ("melo-data", &["melo-imaging", "melo-vit"]),
     ("melo-eval", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),

@@ -7,7 +7,6 @@ pub(crate) struct Decoded {
     pub(crate) channels: usize,
     /// Precision of a sample.
     pub(crate) bits: u32,
-    pub(crate) lossless: bool,
     /// True if the codec undid a colour transform, so that three channels are red, green and blue.
     pub(crate) rgb: bool,
     /// `[height, width, channels]`; negative numbers in two's complement of `bits`.

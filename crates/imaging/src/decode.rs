@@ -8,7 +8,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, Imag
 use melo_vit::Rendering;
 
 use crate::reference::{self, Fragment};
-use crate::{Error, Pixels, dicom, jpeg, nifti, numpy};
+use crate::{Error, Pixels, dicom, jpeg, nifti, numpy, png};
 
 /// Most pixels that an image may claim: 200 million, several times the largest radiograph.
 pub const MAX_PIXELS: u64 = 200_000_000;
@@ -74,7 +74,9 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
         [] => Err(Error::Empty { path: name.into() }),
         [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, Source::file(name, "JPEG")),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
-            decode_image(ImageFormat::Png, bytes, Source::file(name, "PNG"))
+            let source = Source::file(name, "PNG");
+            png::check_palette(bytes, source)?;
+            decode_image(ImageFormat::Png, bytes, source)
         }
         // Before TIFF: the preamble of a file for both may hold a TIFF header (PS3.10, section 7.1).
         _ if bytes.get(128..132) == Some(b"DICM") => dicom::render(bytes, name, &rendering()),

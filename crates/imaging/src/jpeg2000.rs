@@ -37,7 +37,7 @@ pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Decoded, Error> {
         }
     }
     let rgb = channels == 3 && multiple_component_transform(bytes);
-    Ok(Decoded { width, height, channels, bits, lossless: false, rgb, values })
+    Ok(Decoded { width, height, channels, bits, rgb, values })
 }
 
 /// Where the codestream begins: at its start-of-codestream and size markers (T.800, A.4 and A.5).

@@ -1,7 +1,7 @@
 //! Pillow's `Image.resize`: separable, antialiased, in fixed point.
 //!
 //! One output sample is `sum_k w[k] · in[first + k]`, along rows and along columns in turn, with the result of
-//! each pass rounded to 8 bits. Weights sum to one, are computed in f64 and rounded to [`FRACTION_BITS`] bits.
+//! each pass rounded to 8 bits. Weights sum to one, are computed in f64 and rounded to [`WEIGHT_BITS`] bits.
 //! When shrinking, the filter is stretched by the scale, which is what makes it antialias.
 //!
 //! Which pass comes first shows in the rounding and in the clamping of overshoot: Pillow 13 takes columns first where
@@ -10,13 +10,10 @@
 
 use std::borrow::Cow;
 
-use melo_vit::Interpolation;
+use melo_kernels::{Kernels, Taps, WEIGHT_BITS};
+use melo_vit::{Interpolation, Precision};
 
 use crate::Pixels;
-
-/// Bits after the binary point of a weight: 32, less 8 of the sample and 2 of headroom for weights beyond [0, 1],
-/// as in Pillow's `Resample.c`; other values round differently.
-const FRACTION_BITS: u32 = 32 - 8 - 2;
 
 /// Resizes to `width` × `height`, bit-equal to Pillow 13's `Image.resize((width, height), interpolation)`.
 ///
@@ -46,8 +43,18 @@ pub(crate) fn resize_samples<const CHANNELS: usize>(
     assert!(width > 0 && height > 0, "resize to {width} x {height}");
     let (old_width, old_height) = (old.width, old.height);
     let columns_first = height < old_height && old_height - height > 2 * old_width.saturating_sub(width);
-    let rows = |old: Samples| resize_rows::<CHANNELS>(&old, &Weights::new(old_width, width, interpolation));
-    let columns = |old: Samples| resize_columns(&old, CHANNELS, &Weights::new(old_height, height, interpolation));
+    // Of integers: the precision is that of matrix products.
+    let kernels = Kernels::detect(Precision::F32);
+    let rows = |old: Samples| {
+        let mut samples = vec![0; width * old.height * CHANNELS];
+        kernels.resample_rows(&old.samples, CHANNELS, &taps(old_width, width, interpolation), &mut samples);
+        Samples { width, height: old.height, samples: samples.into() }
+    };
+    let columns = |old: Samples| {
+        let mut samples = vec![0; old.width * height * CHANNELS];
+        kernels.resample_columns(&old.samples, &taps(old_height, height, interpolation), &mut samples);
+        Samples { width: old.width, height, samples: samples.into() }
+    };
     match (width != old_width, height != old_height) {
         (false, false) => old,
         (true, false) => rows(old),
@@ -57,50 +64,34 @@ pub(crate) fn resize_samples<const CHANNELS: usize>(
     }
 }
 
-/// For each output position: where its window of input starts, and its weights.
-struct Weights {
-    /// `(first, length)` of each output's window.
-    windows: Vec<(usize, usize)>,
-    /// Fixed-point weights, `[outputs, stride]`, zero after each window's length.
-    weights: Vec<i32>,
-    stride: usize,
-}
-
-impl Weights {
-    fn new(inputs: usize, outputs: usize, interpolation: Interpolation) -> Self {
-        let (filter, support): (fn(f64) -> f64, f64) = match interpolation {
-            Interpolation::Bilinear => (triangle, 1.0),
-            Interpolation::Bicubic => (cubic, 2.0),
-        };
-        let scale = inputs as f64 / outputs as f64;
-        let stretch = scale.max(1.0);
-        let support = support * stretch;
-        let stride = support.ceil() as usize * 2 + 1;
-        let mut windows = Vec::with_capacity(outputs);
-        let mut weights = vec![0; outputs * stride];
-        let mut exact = vec![0.0; stride];
-        for (output, fixed) in weights.chunks_exact_mut(stride).enumerate() {
-            let center = (output as f64 + 0.5) * scale;
-            let first = (center - support + 0.5).max(0.0) as usize;
-            let end = ((center + support + 0.5) as usize).min(inputs);
-            let exact = &mut exact[..end - first];
-            for (k, weight) in exact.iter_mut().enumerate() {
-                *weight = filter(((k + first) as f64 - center + 0.5) * (1.0 / stretch));
-            }
-            let sum: f64 = exact.iter().sum();
-            for (fixed, weight) in fixed.iter_mut().zip(&*exact) {
-                *fixed = (weight / sum * f64::from(1 << FRACTION_BITS)).round() as i32;
-            }
-            windows.push((first, exact.len()));
+/// Windows and weights of a resize from `inputs` to `outputs` positions.
+fn taps(inputs: usize, outputs: usize, interpolation: Interpolation) -> Taps {
+    let (filter, support): (fn(f64) -> f64, f64) = match interpolation {
+        Interpolation::Bilinear => (triangle, 1.0),
+        Interpolation::Bicubic => (cubic, 2.0),
+    };
+    let scale = inputs as f64 / outputs as f64;
+    let stretch = scale.max(1.0);
+    let support = support * stretch;
+    let stride = support.ceil() as usize * 2 + 1;
+    let mut windows = Vec::with_capacity(outputs);
+    let mut weights = vec![0; outputs * stride];
+    let mut exact = vec![0.0; stride];
+    for (output, fixed) in weights.chunks_exact_mut(stride).enumerate() {
+        let center = (output as f64 + 0.5) * scale;
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(inputs);
+        let exact = &mut exact[..end - first];
+        for (k, weight) in exact.iter_mut().enumerate() {
+            *weight = filter(((k + first) as f64 - center + 0.5) * (1.0 / stretch));
         }
-        Self { windows, weights, stride }
+        let sum: f64 = exact.iter().sum();
+        for (fixed, weight) in fixed.iter_mut().zip(&*exact) {
+            *fixed = (weight / sum * f64::from(1 << WEIGHT_BITS)).round() as i32;
+        }
+        windows.push((first, exact.len()));
     }
-
-    /// `(first, weights)` of each output in turn.
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        let weights = self.weights.chunks_exact(self.stride);
-        self.windows.iter().zip(weights).map(|(&(first, len), weights)| (first, &weights[..len]))
-    }
+    Taps { inputs, windows, weights, stride }
 }
 
 /// `1 - |x|` within 1.
@@ -119,47 +110,4 @@ fn cubic(x: f64) -> f64 {
     } else {
         0.0
     }
-}
-
-/// Half a grey level: sums start here so that the shift rounds.
-const HALF: i32 = 1 << (FRACTION_BITS - 1);
-
-fn to_sample(sum: i32) -> u8 {
-    (sum >> FRACTION_BITS).clamp(0, 255) as u8
-}
-
-fn resize_rows<const CHANNELS: usize>(old: &Samples, weights: &Weights) -> Samples<'static> {
-    let width = weights.windows.len();
-    let mut samples = vec![0; width * old.height * CHANNELS];
-    for (row, out) in old.samples.chunks_exact(old.width * CHANNELS).zip(samples.chunks_exact_mut(width * CHANNELS)) {
-        for ((first, weights), out) in weights.iter().zip(out.chunks_exact_mut(CHANNELS)) {
-            let mut sum = [HALF; CHANNELS];
-            for (pixel, &weight) in row[first * CHANNELS..].chunks_exact(CHANNELS).zip(weights) {
-                for (sum, &sample) in sum.iter_mut().zip(pixel) {
-                    *sum += i32::from(sample) * weight;
-                }
-            }
-            out.copy_from_slice(&sum.map(to_sample));
-        }
-    }
-    Samples { width, height: old.height, samples: samples.into() }
-}
-
-fn resize_columns(old: &Samples, channels: usize, weights: &Weights) -> Samples<'static> {
-    let height = weights.windows.len();
-    let stride = old.width * channels;
-    let mut samples = vec![0; stride * height];
-    let mut sums = vec![HALF; stride];
-    for ((first, weights), out) in weights.iter().zip(samples.chunks_exact_mut(stride)) {
-        sums.fill(HALF);
-        for (row, &weight) in old.samples[first * stride..].chunks_exact(stride).zip(weights) {
-            for (sum, &sample) in sums.iter_mut().zip(row) {
-                *sum += i32::from(sample) * weight;
-            }
-        }
-        for (out, &sum) in out.iter_mut().zip(&sums) {
-            *out = to_sample(sum);
-        }
-    }
-    Samples { width: old.width, height, samples: samples.into() }
 }

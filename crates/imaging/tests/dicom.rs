@@ -318,6 +318,17 @@ fn jpeg_is_that_of_jpeg_files() {
 }
 
 #[test]
+fn lossy_values_beyond_the_stored_bits_wrap() {
+    let bytes = fs::read(golden("grey.jpg")).unwrap();
+    let whole = decode(&bytes, Path::new("x")).unwrap();
+    let image = Image::grey(whole.width as u16, whole.height as u16, 8);
+    let file = Image { stored: 5, high_bit: 4, ..image }.of_fragments(JPEG, &[&bytes]);
+    let expected: Vec<i64> = whole.rgb.iter().step_by(3).map(|&level| i64::from(level & 31)).collect();
+    assert!(whole.rgb.iter().any(|&level| level > 31), "no level is beyond");
+    assert_eq!(dicom::stored_values(&file, Path::new("x"), 0).unwrap(), expected);
+}
+
+#[test]
 fn frames_in_fragments_with_and_without_offsets() {
     let bytes = fs::read(golden("grey.jpg")).unwrap();
     let black = fs::read(golden("16x16.jpg")).unwrap();

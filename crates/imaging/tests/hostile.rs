@@ -156,6 +156,33 @@ fn jpeg_without_a_table() {
 }
 
 #[test]
+fn png_whose_palette_is_not_of_whole_colours() {
+    let good = bytes("palette.png");
+    let at = good.windows(4).position(|kind| kind == b"PLTE").unwrap();
+    let length = u32::from_be_bytes(good[at - 4..at].try_into().unwrap()) as usize;
+    for cut in [1, 2] {
+        let mut summed = flate2::Crc::new();
+        summed.update(&good[at..at + 4 + length - cut]);
+        let palette = [&((length - cut) as u32).to_be_bytes()[..], &good[at..at + 4 + length - cut]].concat();
+        let checksum = summed.sum().to_be_bytes();
+        let odd = [&good[..at - 4], &palette, &checksum, &good[at + 8 + length..]].concat();
+        let error = refused(&odd).to_string();
+        assert!(error.ends_with(&format!("a palette of {} bytes", length - cut)), "{error}");
+    }
+}
+
+#[test]
+fn jpeg_of_fewer_bytes_than_its_blocks_need() {
+    for file in ["grey.jpg", "420.jpg", "420_progressive.jpg"] {
+        let at = jpeg_height(&bytes(file));
+        let claim = patched(file, at, &[14000u16.to_be_bytes(); 2].concat());
+        let error = refused(&claim);
+        let message = format!("{} bytes cannot hold 14000 x 14000 pixels", claim.len());
+        assert!(error.to_string().contains(&message), "{error}");
+    }
+}
+
+#[test]
 fn cmyk_jpeg() {
     let error = refused(&bytes("cmyk.jpg"));
     assert!(matches!(error, Error::Unsupported { .. }));

@@ -25,6 +25,12 @@ fn claims_and_bombs_take_no_more_than_200_mib() {
         let peak = peak_mib();
         assert!(peak < 200, "{what}: {peak} MiB, {error}");
     };
+    for name in ["grey.jpg", "420_progressive.jpg"] {
+        let mut jpeg = fs::read(golden(name)).expect("golden");
+        let frame = jpeg.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).expect("a frame header");
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[14000u16.to_be_bytes(); 2].concat());
+        refused(&jpeg, name);
+    }
     let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     let mut volume = vec![0; 352];
     volume[..4].copy_from_slice(&348i32.to_le_bytes());

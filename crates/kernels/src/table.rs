@@ -4,6 +4,7 @@ use crate::bf16::{self, Engine, Finish, Lhs, Line, Rhs};
 use crate::gelu::Gelu;
 use crate::isa::Isa;
 use crate::precision::Precision;
+use crate::resample::{self, Taps};
 use crate::view::{Mat, MatMut};
 use crate::{gelu, norm, skinny, softmax, swiglu};
 use std::sync::OnceLock;
@@ -36,6 +37,8 @@ pub struct Kernels {
     dots: unsafe fn(Mat<'_>, &[f32], f32, &mut [f32]),
     spread: unsafe fn(&[f32], &[f32], MatMut<'_>),
     gather: unsafe fn(&[f32], Mat<'_>, &mut [f32]),
+    resample_rows: unsafe fn(&[u8], usize, &Taps, &mut [u8]),
+    resample_columns: unsafe fn(&[u8], &Taps, &mut [u8]),
 }
 
 /// Compiles every loop with the named target features and collects them in a table a precision.
@@ -93,6 +96,14 @@ macro_rules! stamp {
                 skinny::gather(z, x, few)
             }
             $(#[target_feature(enable = $feature)])?
+            fn resample_rows(x: &[u8], channels: usize, taps: &Taps, y: &mut [u8]) {
+                resample::along_rows(x, channels, taps, y)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn resample_columns(x: &[u8], taps: &Taps, y: &mut [u8]) {
+                resample::along_columns(x, taps, y)
+            }
+            $(#[target_feature(enable = $feature)])?
             fn lhs(x: Mat<'_>, words: &mut [u32]) {
                 bf16::$bf16::lhs(x, words)
             }
@@ -122,6 +133,8 @@ macro_rules! stamp {
                     dots,
                     spread,
                     gather,
+                    resample_rows,
+                    resample_columns,
                 }
             }
             /// In the order of [`Precision::ALL`].
@@ -247,5 +260,23 @@ impl Kernels {
     pub(crate) fn gather(&self, z: &[f32], x: Mat<'_>, few: &mut [f32]) {
         // SAFETY: as in `layernorm`.
         unsafe { (self.gather)(z, x, few) }
+    }
+
+    /// Resizes rows of 8-bit samples: `x [h, taps.inputs, channels]`, `y [h, outputs, channels]`, bit-equal on every instruction set.
+    ///
+    /// # Panics
+    /// If a window of `taps` reaches beyond its `inputs`, besides the shapes.
+    pub fn resample_rows(&self, x: &[u8], channels: usize, taps: &Taps, y: &mut [u8]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.resample_rows)(x, channels, taps, y) }
+    }
+
+    /// Resizes columns of 8-bit samples: `x [taps.inputs, width]`, `y [outputs, width]`, bit-equal on every instruction set.
+    ///
+    /// # Panics
+    /// As [`Kernels::resample_rows`].
+    pub fn resample_columns(&self, x: &[u8], taps: &Taps, y: &mut [u8]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.resample_columns)(x, taps, y) }
     }
 }

@@ -134,7 +134,7 @@ fn mask(bits: u32) -> u32 {
 
 /// Checks that a compressed stream is the image that the data set describes.
 fn of_codec(layout: &Layout, decoded: codec::Decoded) -> Result<Samples, Fault> {
-    let codec::Decoded { width, height, channels, bits, lossless, rgb, mut values } = decoded;
+    let codec::Decoded { width, height, channels, bits, rgb, mut values } = decoded;
     if (width, height) != (layout.columns, layout.rows) {
         return Err(Fault::new(tag::PIXELS, format!("decodes to {width} x {height} pixels")));
     }
@@ -142,14 +142,11 @@ fn of_codec(layout: &Layout, decoded: codec::Decoded) -> Result<Samples, Fault> 
         let reason = format!("is {}, and the compressed frame has {channels} components", layout.samples);
         return Err(Fault::new(tag::SAMPLES, reason));
     }
-    // A signed value fills the stored bits; of a lossy one some exceed them by a little.
+    // A signed value fills the bits that the stream has.
     let bits = if layout.signed { layout.stored.min(bits) } else { layout.stored };
-    let most = mask(bits);
-    if lossless || layout.signed {
-        values.iter_mut().for_each(|value| *value &= most);
-    } else {
-        values.iter_mut().for_each(|value| *value = (*value).min(most));
-    }
+    // A lossy stream may decode to a little more than the stored bits hold, and so wraps, as in GDCM, DCMTK and pydicom.
+    let mask = mask(bits);
+    values.iter_mut().for_each(|value| *value &= mask);
     let photometric = match layout.photometric {
         _ if rgb => Photometric::Rgb,
         Photometric::YbrOfJpeg2000 => Photometric::Rgb,

@@ -59,7 +59,7 @@ impl Decoder<'_> {
             }
             if known.iter().all(|&known| known) {
                 let values = values.into_iter().map(u32::from).collect();
-                return Ok(Decoded { width, height, channels, bits: precision, lossless: true, rgb: false, values });
+                return Ok(Decoded { width, height, channels, bits: precision, rgb: false, values });
             }
         }
         Err(self.source.damaged("the data end inside the image"))

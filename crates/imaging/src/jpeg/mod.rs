@@ -46,7 +46,7 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
         let stated = decoder.jfif || decoder.adobe_transform.is_some();
         let colour = if stated || ycc { decoder.colour(&frame) } else { Colour::Rgb };
         let values = render(frame, colour).rgb.into_iter().map(u32::from).collect();
-        return Ok(Decoded { width, height, channels, bits, lossless: false, rgb: true, values });
+        return Ok(Decoded { width, height, channels, bits, rgb: true, values });
     }
     let planes = planes(frame);
     let mut values = vec![0; width * height * channels];
@@ -57,7 +57,7 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
             out[channel..].iter_mut().step_by(channels).zip(&row).for_each(|(out, &sample)| *out = sample.into());
         }
     }
-    Ok(Decoded { width, height, channels, bits, lossless: false, rgb: false, values })
+    Ok(Decoded { width, height, channels, bits, rgb: false, values })
 }
 
 /// What a stream holds.
@@ -284,9 +284,18 @@ impl<'a> Decoder<'a> {
                 rows: (height * down).div_ceil(max.1),
                 blocks_wide,
                 blocks_high,
-                blocks: vec![[0; 64]; blocks_wide * blocks_high],
+                blocks: Vec::new(),
                 known: [UNKNOWN; 64],
             });
+        }
+        // There is room for coefficients only where the file can hold them: the constant one of a block takes a bit at least.
+        let coded = |component: &Component| component.columns.div_ceil(8) * component.rows.div_ceil(8);
+        if components.iter().map(coded).sum::<usize>() > self.bytes.len().saturating_mul(8) {
+            let reason = format!("{} bytes cannot hold {width} x {height} pixels", self.bytes.len());
+            return Err(self.source.damaged(reason));
+        }
+        for component in &mut components {
+            component.blocks = vec![[0; 64]; component.blocks_wide * component.blocks_high];
         }
         Ok(Frame { progressive, precision: bits.into(), width, height, mcus_wide, mcus_high, components })
     }

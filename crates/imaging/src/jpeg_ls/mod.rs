@@ -45,7 +45,6 @@ impl<'a> Decoder<'a> {
     fn read(mut self) -> Result<Decoded, Error> {
         let mut values = Vec::new();
         let mut known: Vec<bool> = Vec::new();
-        let mut lossless = true;
         while let Some(marker) = self.next_marker() {
             if matches!(marker, 0xd8 | 0x01) {
                 continue;
@@ -65,9 +64,7 @@ impl<'a> Decoder<'a> {
                 0xf8 => self.preset(segment)?,
                 0xda => {
                     let Some(frame) = &self.frame else { return Err(self.source.damaged("a scan before the frame")) };
-                    let (position, near) = self.scan(frame, segment, &mut values, &mut known)?;
-                    self.position = position;
-                    lossless &= near == 0;
+                    self.position = self.scan(frame, segment, &mut values, &mut known)?;
                 }
                 0xdd if segment.iter().any(|&byte| byte != 0) => {
                     return Err(self.source.unsupported("restart intervals"));
@@ -84,7 +81,7 @@ impl<'a> Decoder<'a> {
                 let Frame { width, height, precision, ids } = frame;
                 let values = values.into_iter().map(u32::from).collect();
                 let channels = ids.len();
-                return Ok(Decoded { width, height, channels, bits: precision, lossless, rgb: false, values });
+                return Ok(Decoded { width, height, channels, bits: precision, rgb: false, values });
             }
         }
         let reason = if self.frame.is_none() { "no frame header" } else { "the data end inside the image" };
@@ -141,14 +138,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Decodes a scan whose header is `segment`; gives where it ends, and its nearness.
-    fn scan(
-        &self,
-        frame: &Frame,
-        segment: &[u8],
-        values: &mut [u16],
-        known: &mut [bool],
-    ) -> Result<(usize, u8), Error> {
+    /// Decodes a scan whose header is `segment`; gives where it ends.
+    fn scan(&self, frame: &Frame, segment: &[u8], values: &mut [u16], known: &mut [bool]) -> Result<usize, Error> {
         let damaged = || self.source.damaged("a scan header is not one");
         let [count, rest @ ..] = segment else { return Err(damaged()) };
         let (selectors, rest) = rest.split_at_checked(2 * usize::from(*count)).ok_or_else(damaged)?;
@@ -186,6 +177,6 @@ impl<'a> Decoder<'a> {
                 }
             }
         }
-        Ok((bits.position(), near))
+        Ok(bits.position())
     }
 }

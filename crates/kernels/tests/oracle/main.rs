@@ -11,6 +11,7 @@ mod matmul;
 mod norm;
 mod peak;
 mod problem;
+mod resample;
 mod softmax;
 mod swiglu;
 mod views;
