@@ -76,9 +76,9 @@ fn data(bytes: &mut [u8]) -> Option<&[u8]> {
     loop {
         let chunk = png::chunk(&bytes[at..]).filter(Chunk::is_sound)?;
         match chunk.kind {
-            b"IHDR" if last.is_none() => {}
+            b"IHDR" if last.is_none() && at + chunk.size() == HEADER => {}
             b"IDAT" if parts.is_empty() || last == Some(*b"IDAT") => parts.push(at + 8..at + 8 + chunk.content.len()),
-            b"IEND" => break,
+            b"IEND" if chunk.content.is_empty() => break,
             // A transparent level makes two channels, and an animation is several images.
             b"tRNS" | b"acTL" | b"fcTL" => return None,
             // A small letter is a chunk that does not matter (5.4).
