@@ -11,6 +11,7 @@
 mod answer;
 mod audit;
 mod auth;
+mod clock;
 mod engine;
 mod error;
 mod http;
@@ -20,8 +21,9 @@ mod server;
 mod service;
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
-pub use audit::{Audit, Record};
+pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
 pub use auth::{Access, Identity, Scope};
+pub use clock::rfc3339;
 pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;

@@ -5,6 +5,7 @@ mod openapi;
 mod page;
 mod predict;
 mod refusal;
+mod request_id;
 mod samples;
 mod tasks;
 
@@ -18,9 +19,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use request_id::RequestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tracing::Instrument;
 
 /// What every handler may use.
 pub(crate) struct App {
@@ -82,20 +85,30 @@ async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Reque
         };
         return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).into_response();
     }
-    request.extensions_mut().insert::<Identity>(identity);
-    next.run(request).await
+    request.extensions_mut().insert(identity.clone());
+    let mut response = next.run(request).await;
+    // For the log.
+    response.extensions_mut().insert(identity);
+    response
 }
 
 /// Counts and logs every request; the log holds no names of images or patients.
-async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn watch(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let id = RequestId::of(request.headers());
+    let span = tracing::info_span!("request", request_id = id.0);
+    request.extensions_mut().insert(id.clone());
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
-    let response = next.run(request).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     app.service.metrics.request(&route, status);
     let ms = started.elapsed().as_secs_f64() * 1e3;
-    tracing::info!(%method, route, status, ms, "request");
+    let who = response.extensions_mut().remove::<Identity>().map(|identity| identity.name);
+    span.in_scope(|| tracing::info!(%method, route, status, ms, who, "request"));
+    if let Some(id) = id.header() {
+        response.headers_mut().insert(request_id::HEADER, id);
+    }
     response
 }
 
