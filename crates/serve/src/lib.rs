@@ -22,7 +22,7 @@ mod service;
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
-pub use auth::{Access, Identity, Scope};
+pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use clock::rfc3339;
 pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
 pub use error::{Error, Refusal};

@@ -99,8 +99,7 @@ impl Engine {
             return Err(Error::Settings("max-batch and queue are at least 1".to_owned()));
         }
         let named = |index| format!("melo-compute-{index}");
-        let pool =
-            Arc::new(rayon::ThreadPoolBuilder::new().num_threads(config.threads).thread_name(named).build()?);
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(config.threads).thread_name(named).build()?);
         let queue = Arc::new(Queue::new(config));
         let batcher = Batcher {
             backbone: Arc::clone(&backbone),

@@ -83,7 +83,11 @@ impl Folder {
             }
         }
         for (name, look) in found {
-            let seen = self.seen.entry(name.clone()).or_insert(Seen { look: (SystemTime::UNIX_EPOCH, 0), version: None, read: false });
+            let seen = self.seen.entry(name.clone()).or_insert(Seen {
+                look: (SystemTime::UNIX_EPOCH, 0),
+                version: None,
+                read: false,
+            });
             let settled = seen.look == look;
             seen.read &= settled;
             seen.look = look;

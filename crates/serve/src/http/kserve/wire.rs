@@ -140,9 +140,7 @@ impl Tensor {
     fn found(&self, found: usize, count: usize) -> Result<(), Refusal> {
         match found == count {
             true => Ok(()),
-            false => {
-                Err(bad(format!("`{}`: {found} elements, but shape {:?} has {count}", self.name, self.shape)))
-            }
+            false => Err(bad(format!("`{}`: {found} elements, but shape {:?} has {count}", self.name, self.shape))),
         }
     }
 
