@@ -19,6 +19,7 @@ mod metrics;
 mod registry;
 mod server;
 mod service;
+mod trust;
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
@@ -30,3 +31,4 @@ pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
 pub use server::{Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
+pub use trust::{TlsFiles, Trust};

@@ -322,6 +322,34 @@ impl Service {
         self.append(records(&request.caller, &request.images, answers)).await
     }
 
+    /// Records what an admin asks for, before it is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: then it must not be done.
+    pub(crate) async fn note(
+        self: &Arc<Self>,
+        action: Action,
+        task: &str,
+        plugin_digest: Option<String>,
+        caller: Caller,
+    ) -> Result<(), Refusal> {
+        let backbone = self.engine.backbone();
+        let record = Record {
+            action,
+            request_id: caller.request_id,
+            who: caller.who,
+            via: caller.via.to_owned(),
+            input_digest: None,
+            sop_instance_uid: None,
+            task: task.to_owned(),
+            plugin_digest,
+            backbone_digest: backbone.digest().to_owned(),
+            precision: backbone.precision().to_string(),
+            output: serde_json::Value::Null,
+        };
+        self.append(vec![record]).await
+    }
+
     /// Nothing is answered that is not in the audit.
     async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
         if self.audit.is_none() {

@@ -1,6 +1,8 @@
 //! The HTTP doors; what they say is specified in `docs/serve.md`.
 
+mod body;
 mod kserve;
+mod listen;
 mod openapi;
 mod page;
 mod predict;
@@ -19,6 +21,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+pub(crate) use body::Bodies;
+use listen::Peer;
+pub(crate) use listen::Listener;
 use request_id::RequestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +38,8 @@ pub(crate) struct App {
     pub(crate) access: Access,
     /// Images to try, by name.
     pub(crate) samples: Vec<(String, Bytes)>,
+    /// What the bodies of all requests may hold.
+    pub(crate) bodies: Arc<Bodies>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
 }
@@ -92,20 +99,28 @@ async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Reque
     response
 }
 
-/// Counts and logs every request; the log holds no names of images or patients.
-async fn watch(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+/// Names, bounds, counts and logs every request; the log holds no names of images or patients.
+async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = RequestId::of(request.headers());
+    let (mut parts, body) = request.into_parts();
+    let id = RequestId::of(&parts.headers);
     let span = tracing::info_span!("request", request_id = id.0);
-    request.extensions_mut().insert(id.clone());
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    parts.extensions.insert(id.clone());
+    let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    let method = parts.method.clone();
+    let (body, held) = app.bodies.bound(body);
+    let response = next.run(Request::from_parts(parts, body)).instrument(span.clone()).await;
+    let mut response = match held.refusal() {
+        Some(refusal) if !response.status().is_success() => refusal.into_response(),
+        _ => refusal::in_our_words(response, &route).await,
+    };
     let status = response.status().as_u16();
     app.service.metrics.request(&route, status);
     let ms = started.elapsed().as_secs_f64() * 1e3;
     let who = response.extensions_mut().remove::<Identity>().map(|identity| identity.name);
-    span.in_scope(|| tracing::info!(%method, route, status, ms, who, "request"));
+    let peer = peer.map(tracing::field::display);
+    span.in_scope(|| tracing::info!(%method, route, status, ms, who, peer, "request"));
     if let Some(id) = id.header() {
         response.headers_mut().insert(request_id::HEADER, id);
     }
