@@ -19,6 +19,7 @@ mod metrics;
 mod registry;
 mod server;
 mod service;
+mod traces;
 mod trust;
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};

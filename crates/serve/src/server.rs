@@ -8,6 +8,7 @@ use crate::http::{App, Bodies, Listener, router};
 use crate::metrics::Metrics;
 use crate::registry::{Folder, Registry, RegistryConfig};
 use crate::service::{Limits, Service};
+use crate::traces::Traces;
 use crate::trust::Trust;
 use melo_vit::Backbone;
 use std::net::SocketAddr;
@@ -82,6 +83,7 @@ impl Server {
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let listener = Listener::new(listener, &config.trust)?;
+        let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let samples = std::mem::take(&mut config.samples);
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
@@ -104,13 +106,18 @@ impl Server {
         });
         let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
         let (service, access, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
-        let app = App { service: Arc::new(service), access, samples, bodies, ready: true.into() };
+        let app = App { service: Arc::new(service), access, samples, bodies, traces, ready: true.into() };
         Ok(Server { app: Arc::new(app), listener, address, folder })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.listener.is_encrypted()
     }
 
     /// Everything that answers.

@@ -21,6 +21,8 @@ pub struct Trust {
     pub max_connections: usize,
     /// How long requests that were begun are waited for at the end.
     pub drain: Duration,
+    /// Collector of OpenTelemetry that is told of requests.
+    pub otlp_endpoint: Option<String>,
     /// Lets anyone in from anywhere, if neither keys nor a provider are given.
     pub insecure: bool,
 }
@@ -44,6 +46,7 @@ impl Default for Trust {
             tls: None,
             max_connections: 1024,
             drain: Duration::from_secs(30),
+            otlp_endpoint: None,
             insecure: false,
         }
     }

@@ -53,8 +53,7 @@ impl Room {
     /// A right request is answered, and soon.
     fn still_answers(&self) {
         let started = Instant::now();
-        let (status, answer) =
-            self.server.predict(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"chest")]);
+        let (status, answer) = self.server.predict(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"chest")]);
         assert_eq!(status, 200, "{answer}");
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
@@ -139,9 +138,7 @@ fn places_are_bounded_and_the_next_one_is_told_at_once() {
         answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1")
     });
     held.pop();
-    until("a place", || {
-        room.answer(&request("GET /v2/health/live HTTP/1.1", b"")).starts_with("HTTP/1.1 200")
-    });
+    until("a place", || room.answer(&request("GET /v2/health/live HTTP/1.1", b"")).starts_with("HTTP/1.1 200"));
 }
 
 #[test]
@@ -255,7 +252,8 @@ fn anything_at_all_is_survived_for_long() {
 /// Right requests with bytes changed, cut out, doubled; and bytes that are nothing.
 fn fuzz(room: &Room, rounds: usize, seed: u64) {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
-    let (kind, body) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"all"), ("heatmap", None, b"true")]);
+    let (kind, body) =
+        form(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"all"), ("heatmap", None, b"true")]);
     let infer = br#"{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","data":["AAAA"]}],"outputs":[{"name":"logits"}]}"#;
     let right = [
         request(&format!("POST /v1/predict HTTP/1.1\r\ncontent-type: {kind}"), &body),

@@ -103,6 +103,9 @@ impl Audit {
     /// [`Error::InUse`] where another process writes it, [`Error::Damaged`] where its end does not fit together,
     /// [`Error::Io`], [`Error::Audit`].
     pub fn open(path: &Path) -> Result<Self, Error> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
         let lock = lock(path)?;
         let store = Store::open(path)?;
         let head = Arc::new(Mutex::new(store.head()?));

@@ -104,10 +104,7 @@ impl HttpBody for Bounded {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Also of a body that never falls silent.
         if self.deadline.as_mut().poll(cx).is_ready() {
             return self.end(SLOW, "the body took too long");
@@ -122,9 +119,7 @@ impl HttpBody for Bounded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending if self.silence.as_mut().poll(cx).is_ready() => {
-                self.end(SLOW, "no more of the body came")
-            }
+            Poll::Pending if self.silence.as_mut().poll(cx).is_ready() => self.end(SLOW, "no more of the body came"),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -14,6 +14,7 @@ mod tasks;
 use crate::auth::{Access, Identity, Scope};
 use crate::error::Refusal;
 use crate::service::Service;
+use crate::traces::{Context, Span, Traces};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -22,8 +23,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 pub(crate) use body::Bodies;
-use listen::Peer;
 pub(crate) use listen::Listener;
+use listen::Peer;
 use request_id::RequestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) samples: Vec<(String, Bytes)>,
     /// What the bodies of all requests may hold.
     pub(crate) bodies: Arc<Bodies>,
+    /// Where requests are told of; none where nobody collects.
+    pub(crate) traces: Option<Traces>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
 }
@@ -81,16 +84,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// Lets those through whose key allows it, and tells the handler who they are.
 async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Request, next: Next) -> Response {
+    let route = request.uri().path();
     let identity = match app.access.identify(request.headers()).await {
         Ok(identity) => identity,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => return refusal.said(route),
     };
     if !identity.scopes.contains(&scope) {
         let what = match scope {
             Scope::Predict => "predict",
             Scope::Admin => "admin",
         };
-        return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).into_response();
+        return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).said(route);
     }
     request.extensions_mut().insert(identity.clone());
     let mut response = next.run(request).await;
@@ -104,6 +108,7 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     let id = RequestId::of(&parts.headers);
+    let context = app.traces.as_ref().map(|_| Context::of(&parts.headers));
     let span = tracing::info_span!("request", request_id = id.0);
     parts.extensions.insert(id.clone());
     let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -111,16 +116,20 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let method = parts.method.clone();
     let (body, held) = app.bodies.bound(body);
     let response = next.run(Request::from_parts(parts, body)).instrument(span.clone()).await;
+    let who = response.extensions().get::<Identity>().map(|identity| identity.name.clone());
     let mut response = match held.refusal() {
-        Some(refusal) if !response.status().is_success() => refusal.into_response(),
+        Some(refusal) if !response.status().is_success() => refusal.said(&route),
         _ => refusal::in_our_words(response, &route).await,
     };
     let status = response.status().as_u16();
     app.service.metrics.request(&route, status);
-    let ms = started.elapsed().as_secs_f64() * 1e3;
-    let who = response.extensions_mut().remove::<Identity>().map(|identity| identity.name);
+    let took = started.elapsed();
+    let ms = took.as_secs_f64() * 1e3;
     let peer = peer.map(tracing::field::display);
     span.in_scope(|| tracing::info!(%method, route, status, ms, who, peer, "request"));
+    if let (Some(traces), Some(context)) = (&app.traces, &context) {
+        traces.add(&Span { context, method: method.as_str(), route: &route, status, request_id: &id.0, took });
+    }
     if let Some(id) = id.header() {
         response.headers_mut().insert(request_id::HEADER, id);
     }

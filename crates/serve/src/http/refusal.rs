@@ -41,6 +41,29 @@ impl IntoResponse for Refusal {
     }
 }
 
+impl Refusal {
+    /// As the route's protocol wants it: under `/v2` `error` is a sentence.
+    pub(super) fn said(self, route: &str) -> Response {
+        match route.starts_with("/v2") {
+            true => self.in_the_open_inference_protocol(),
+            false => self.into_response(),
+        }
+    }
+
+    /// `{"error": "sentence"}`.
+    pub(super) fn in_the_open_inference_protocol(self) -> Response {
+        let message = self.to_string();
+        let (parts, _) = self.into_response().into_parts();
+        let mut response = (parts.status, Json(serde_json::json!({ "error": message }))).into_response();
+        for (name, value) in &parts.headers {
+            if !response.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response
+    }
+}
+
 /// Longest sentence of axum's that is passed on.
 const SENTENCE_BYTES: usize = 4096;
 
@@ -64,11 +87,7 @@ pub(super) async fn in_our_words(response: Response, route: &str) -> Response {
         _ if status.is_client_error() => Refusal::BadRequest(sentence),
         _ => Refusal::Internal(sentence),
     };
-    let said = match route.starts_with("/v2") {
-        true => Json(serde_json::json!({ "error": refusal.to_string() })).into_response(),
-        false => refusal.into_response(),
-    };
-    let (ours, body) = said.into_parts();
+    let (ours, body) = refusal.said(route).into_parts();
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
         parts.headers.remove(&name);
         if let Some(value) = ours.headers.get(&name) {

@@ -48,15 +48,7 @@ impl From<Refusal> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let message = self.0.to_string();
-        let (parts, _) = self.0.into_response().into_parts();
-        let mut response = (parts.status, Json(json!({ "error": message }))).into_response();
-        for (name, value) in &parts.headers {
-            if !response.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
-                response.headers_mut().insert(name, value.clone());
-            }
-        }
-        response
+        self.0.in_the_open_inference_protocol()
     }
 }
 

@@ -70,6 +70,11 @@ impl Listener {
         Ok(Listener { tcp, tls, places: Arc::new(Semaphore::new(places)), drain: trust.drain })
     }
 
+    /// Whether it speaks TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Serves until `stop` resolves, then waits for the requests that were begun, but not for ever.
     pub(crate) async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
         let Listener { tcp, tls, places, drain } = self;
