@@ -37,6 +37,12 @@ enum Verb {
     Predict(verbs::predict::Args),
     Study(verbs::study::Args),
     Serve(Box<verbs::serve::Args>),
+    /// Who may ask a server
+    #[command(subcommand)]
+    Keys(verbs::keys::Verb),
+    /// What a server answered
+    #[command(subcommand)]
+    Audit(verbs::audit::Verb),
     /// Look at plug-ins; read and write adapters of others
     #[command(subcommand)]
     Plugin(verbs::plugin::Verb),
@@ -102,6 +108,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Predict(args) => verbs::predict::run(&args),
         Verb::Study(args) => verbs::study::run(&args),
         Verb::Serve(args) => verbs::serve::run(*args, threads),
+        Verb::Keys(verb) => verbs::keys::run(&verb),
+        Verb::Audit(verb) => verbs::audit::run(&verb),
         Verb::Plugin(verb) => verbs::plugin::run(&verb),
         Verb::Backbone(verb) => verbs::backbone::run(&verb),
         Verb::Data(verb) => verbs::data::run(&verb),

@@ -31,6 +31,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The audit could not be read or written.
+    #[error("{path}: {reason}")]
+    Audit {
+        /// Its file.
+        path: PathBuf,
+        /// What SQLite said.
+        reason: String,
+    },
+    /// A file that one process writes is written by another.
+    #[error("{path}: another process writes it")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(String),

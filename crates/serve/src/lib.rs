@@ -11,6 +11,7 @@
 mod answer;
 mod audit;
 mod auth;
+mod clock;
 mod engine;
 mod error;
 mod http;
@@ -18,13 +19,17 @@ mod metrics;
 mod registry;
 mod server;
 mod service;
+mod traces;
+mod trust;
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
-pub use audit::{Audit, Record};
-pub use auth::{Access, Identity, Scope};
+pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
+pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
+pub use clock::rfc3339;
 pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
 pub use server::{Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
+pub use trust::{TlsFiles, Trust};

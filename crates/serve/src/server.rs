@@ -1,13 +1,15 @@
 //! A server's life: start, serve, drain.
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
-use crate::http::{App, router};
+use crate::http::{App, Bodies, Listener, router};
 use crate::metrics::Metrics;
 use crate::registry::{Folder, Registry, RegistryConfig};
 use crate::service::{Limits, Service};
+use crate::traces::Traces;
+use crate::trust::Trust;
 use melo_vit::Backbone;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +21,9 @@ use tokio::sync::watch;
 
 /// How often the watched folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the audit's last hash is put into the log.
+const ANCHOR: Duration = Duration::from_secs(600);
 
 /// Everything that a server is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +42,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Bounds of a request.
     pub limits: Limits,
+    /// Keys, encryption, records.
+    pub trust: Trust,
 }
 
 impl Config {
@@ -51,6 +58,7 @@ impl Config {
             engine: EngineConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024, threads },
             registry,
             limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
+            trust: Trust::default(),
         }
     }
 }
@@ -58,7 +66,7 @@ impl Config {
 /// A server that listens.
 pub struct Server {
     app: Arc<App>,
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
     folder: Option<Folder>,
 }
@@ -74,10 +82,15 @@ impl Server {
         let listen = |source| Error::Listen { address: address.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let listener = Listener::new(listener, &config.trust)?;
+        let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
-        let audit: Option<Audit> = None;
         let samples = std::mem::take(&mut config.samples);
+        let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
+            let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;
+            config.trust.allows(address, &access)?;
+            let audit = config.trust.audit.as_deref().map(Audit::open).transpose()?;
             let engine = Engine::start(Arc::new(backbone), config.engine, Arc::clone(&metrics))?;
             let registry = Arc::new(Registry::open(config.registry, &engine, Arc::clone(&metrics))?);
             for (name, bytes) in config.builtin {
@@ -89,17 +102,22 @@ impl Server {
             if let Some(folder) = &mut folder {
                 folder.look(&registry)?;
             }
-            Ok::<_, Error>((Service::new(engine, registry, metrics, audit, config.limits), folder))
+            Ok::<_, Error>((Service::new(engine, registry, metrics, audit, config.limits), access, folder))
         });
-        let (service, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
         let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
-        let app = App { service: Arc::new(service), access: Access::default(), samples, ready: true.into() };
+        let (service, access, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
+        let app = App { service: Arc::new(service), access, samples, bodies, traces, ready: true.into() };
         Ok(Server { app: Arc::new(app), listener, address, folder })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.listener.is_encrypted()
     }
 
     /// Everything that answers.
@@ -112,9 +130,10 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let Server { app, listener, address, folder } = self;
+        let Server { app, listener, folder, .. } = self;
         let (stopping, stopped) = watch::channel(false);
-        let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped)));
+        let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped.clone())));
+        let anchoring = tokio::spawn(anchor(Arc::clone(&app), stopped));
         let at_stop = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -122,14 +141,36 @@ impl Server {
             at_stop.ready.store(false, Ordering::Relaxed);
             let _ = stopping.send(true);
         };
-        let served = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(stop).await;
+        listener.serve(router(Arc::clone(&app)), stop).await;
         if let Some(watching) = watching {
             let _ = watching.await;
         }
         let drained = Arc::clone(&app);
         let _ = tokio::task::spawn_blocking(move || drained.service.engine.drain()).await;
-        served.map_err(|source| Error::Listen { address: address.to_string(), source })
+        let _ = anchoring.await;
+        note_head(&app, None);
+        Ok(())
     }
+}
+
+/// Puts the audit's last hash into the log now and then. Logs are kept elsewhere, where nobody who changes the audit
+/// can change it.
+async fn anchor(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut noted = note_head(&app, None);
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            () = tokio::time::sleep(ANCHOR) => noted = note_head(&app, noted),
+        }
+    }
+}
+
+fn note_head(app: &App, noted: Option<Head>) -> Option<Head> {
+    let head = app.service.audit.as_ref()?.head();
+    if noted.as_ref() != Some(&head) {
+        tracing::info!(rows = head.rows, head = %head, "audit");
+    }
+    Some(head)
 }
 
 async fn watch_folder(mut folder: Folder, app: Arc<App>, mut stopped: watch::Receiver<bool>) {

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::answer::{Answer, Heatmap, ImageAnswers};
-use crate::audit::{Audit, Record};
+use crate::audit::{Action, Audit, Record};
 use crate::engine::{Engine, Input, Permit};
 use crate::error::Refusal;
 use crate::metrics::Metrics;
@@ -54,6 +54,8 @@ pub struct Caller {
     pub who: String,
     /// `http`, `kserve`, `dicom`, `stow`.
     pub via: &'static str,
+    /// The request, as the log names it.
+    pub request_id: String,
 }
 
 /// A request to any number of tasks.
@@ -320,6 +322,34 @@ impl Service {
         self.append(records(&request.caller, &request.images, answers)).await
     }
 
+    /// Records what an admin asks for, before it is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: then it must not be done.
+    pub(crate) async fn note(
+        self: &Arc<Self>,
+        action: Action,
+        task: &str,
+        plugin_digest: Option<String>,
+        caller: Caller,
+    ) -> Result<(), Refusal> {
+        let backbone = self.engine.backbone();
+        let record = Record {
+            action,
+            request_id: caller.request_id,
+            who: caller.who,
+            via: caller.via.to_owned(),
+            input_digest: None,
+            sop_instance_uid: None,
+            task: task.to_owned(),
+            plugin_digest,
+            backbone_digest: backbone.digest().to_owned(),
+            precision: backbone.precision().to_string(),
+            output: serde_json::Value::Null,
+        };
+        self.append(vec![record]).await
+    }
+
     /// Nothing is answered that is not in the audit.
     async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
         if self.audit.is_none() {
@@ -365,12 +395,14 @@ fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<R
     for (index, image) in answers.iter().enumerate() {
         for answer in &image.answers {
             records.push(Record {
+                action: Action::Answer,
+                request_id: caller.request_id.clone(),
                 who: caller.who.clone(),
                 via: caller.via.to_owned(),
-                input_digest: image.digest.clone(),
+                input_digest: Some(image.digest.clone()),
                 sop_instance_uid: images.get(index).and_then(|image| image.sop_instance_uid.clone()),
                 task: answer.task.clone(),
-                plugin_digest: answer.version.clone(),
+                plugin_digest: Some(answer.version.clone()),
                 backbone_digest: answer.backbone.clone(),
                 precision: answer.precision.clone(),
                 output: serde_json::to_value(&answer.probabilities).unwrap_or_default(),

@@ -1,10 +1,12 @@
 //! The verbs of the command line, and what several of them share.
 
+pub(crate) mod audit;
 pub(crate) mod backbone;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod eval;
+pub(crate) mod keys;
 pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod pretrain;

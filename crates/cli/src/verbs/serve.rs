@@ -5,7 +5,7 @@ use super::task::PrecisionArg;
 use crate::{Failure, note, say};
 use melo_data::synthetic::{Phantom, phantom};
 use melo_interop::load_backbone;
-use melo_serve::{Config, EngineConfig, Limits, RegistryConfig, Server};
+use melo_serve::{Config, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
 use melo_vit::{Backbone, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const SAMPLE_SEED: u64 = 1 << 40;
 #[command(after_help = "Examples:\n  \
     melo serve                                            a page with generated tasks, to look around\n  \
     melo serve --backbone vit.safetensors --plugins tasks/\n  \
-    melo serve --config serve.toml --listen 0.0.0.0:8443\n  \
+    melo serve --config serve.toml --listen 0.0.0.0:8443 --keys keys.toml --tls-cert cert.pem --tls-key key.pem\n  \
     curl -F image=@film.png -F tasks=all http://127.0.0.1:8080/v1/predict\n\n\
     Every flag can also be an environment variable, as shown, and a key of the --config file: `max-batch = 32`.\n\
     A flag wins over a variable, a variable over the file. The API is described in docs/serve.md and, by the server \
@@ -75,6 +75,37 @@ struct Settings {
     /// Versions of a task that can be named beside the current one [default: 8]
     #[arg(long, env = "MELO_SERVE_KEEP_VERSIONS", value_name = "N")]
     keep_versions: Option<usize>,
+    /// File that every answer is recorded in before it is given [default: audit.sqlite in the state folder]
+    #[arg(long, env = "MELO_SERVE_AUDIT", value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// Keep no record of answers
+    #[arg(long, env = "MELO_SERVE_NO_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_audit: Option<bool>,
+    /// File of keys, made by `melo keys add`; without it anyone may ask, and nobody may change what is served
+    #[arg(long, env = "MELO_SERVE_KEYS", value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Certificate and those that vouch for it, PEM; read again when it changes
+    #[arg(long, env = "MELO_SERVE_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, env = "MELO_SERVE_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Connections at a time; more are answered with 503 at once [default: 1024]
+    #[arg(long, env = "MELO_SERVE_MAX_CONNECTIONS", value_name = "N")]
+    max_connections: Option<usize>,
+    /// How long requests that were begun are waited for when the server stops, s [default: 30]
+    #[arg(long, env = "MELO_SERVE_DRAIN_S", value_name = "S")]
+    drain_s: Option<u64>,
+    /// Collector of OpenTelemetry that is told of requests by OTLP over HTTP, such as http://127.0.0.1:4318
+    #[arg(long, env = "MELO_SERVE_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Listen beyond this machine although anyone there may ask
+    #[arg(long, env = "MELO_SERVE_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure: Option<bool>,
+    /// The identity provider whose tokens are taken: a table of the file alone
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oidc: Option<OidcConfig>,
     /// What is logged to standard error [default: text on a terminal, json elsewhere]
     #[arg(long, env = "MELO_SERVE_LOG", value_enum)]
     log: Option<Log>,
@@ -92,7 +123,7 @@ pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
     let settings = settings(args)?;
     start_log(settings.log);
     let (backbone, demonstration) = backbone(&settings)?;
-    let config = config(&settings, threads, demonstration);
+    let config = config(&settings, threads, demonstration)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(config, backbone).await?;
@@ -120,7 +151,7 @@ fn start_log(log: Option<Log>) {
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
     match log.unwrap_or(elsewhere) {
         Log::Text => builder.init(),
-        Log::Json => builder.json().flatten_event(true).init(),
+        Log::Json => builder.json().flatten_event(true).with_span_list(false).init(),
         Log::Off => {}
     }
 }
@@ -168,14 +199,14 @@ fn state(settings: &Settings) -> PathBuf {
     settings.state.clone().unwrap_or_else(|| PathBuf::from("melo-serve"))
 }
 
-fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Config {
+fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Result<Config, Failure> {
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
         state: state(settings),
         resident_bytes: settings.resident_mib.unwrap_or(1024).saturating_mul(MIB),
         keep_versions: settings.keep_versions.unwrap_or(8),
     };
-    Config {
+    Ok(Config {
         listen: settings.listen.clone().unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
@@ -192,8 +223,34 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
             timeout: Duration::from_secs(settings.timeout_s.unwrap_or(120)),
             decoders: threads,
         },
+        trust: trust(settings)?,
         ..Config::new(registry)
-    }
+    })
+}
+
+fn trust(settings: &Settings) -> Result<Trust, Failure> {
+    let tls = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
+        (None, None) => None,
+        _ => return Err(Failure::Usage("tls-cert and tls-key go together".to_owned())),
+    };
+    let audit = match (settings.no_audit.unwrap_or(false), &settings.audit) {
+        (false, Some(path)) => Some(path.clone()),
+        (false, None) => Some(state(settings).join("audit.sqlite")),
+        (true, None) => None,
+        (true, Some(_)) => return Err(Failure::Usage("audit and no-audit exclude each other".to_owned())),
+    };
+    let usual = Trust::default();
+    Ok(Trust {
+        audit,
+        keys: settings.keys.clone(),
+        oidc: settings.oidc.clone(),
+        tls,
+        max_connections: settings.max_connections.unwrap_or(usual.max_connections),
+        drain: settings.drain_s.map_or(usual.drain, Duration::from_secs),
+        otlp_endpoint: settings.otlp_endpoint.clone(),
+        insecure: settings.insecure.unwrap_or(false),
+    })
 }
 
 fn announce(server: &Server) {
@@ -203,10 +260,15 @@ fn announce(server: &Server) {
     let served = if tasks.is_empty() { "none yet".to_owned() } else { tasks.join(", ") };
     note(format_args!("backbone: {}, {}", backbone.name, backbone.precision()));
     note(format_args!("tasks: {served}"));
+    match &service.audit {
+        Some(audit) => note(format_args!("audit: {}, {} records", audit.path().display(), audit.head().rows)),
+        None => note("audit: none is kept"),
+    }
     for (file, reason) in service.registry.problems() {
         note(format_args!("refused: {file}: {reason}"));
     }
-    say(format_args!("listening on http://{}", server.address()));
+    let scheme = if server.is_encrypted() { "https" } else { "http" };
+    say(format_args!("listening on {scheme}://{}", server.address()));
 }
 
 /// Resolves at Ctrl-C or SIGTERM.

@@ -1,16 +1,20 @@
 //! The HTTP doors; what they say is specified in `docs/serve.md`.
 
+mod body;
 mod kserve;
+mod listen;
 mod openapi;
 mod page;
 mod predict;
 mod refusal;
+mod request_id;
 mod samples;
 mod tasks;
 
 use crate::auth::{Access, Identity, Scope};
 use crate::error::Refusal;
 use crate::service::Service;
+use crate::traces::{Context, Span, Traces};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -18,9 +22,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+pub(crate) use body::Bodies;
+pub(crate) use listen::Listener;
+use listen::Peer;
+use request_id::RequestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tracing::Instrument;
 
 /// What every handler may use.
 pub(crate) struct App {
@@ -30,6 +39,10 @@ pub(crate) struct App {
     pub(crate) access: Access,
     /// Images to try, by name.
     pub(crate) samples: Vec<(String, Bytes)>,
+    /// What the bodies of all requests may hold.
+    pub(crate) bodies: Arc<Bodies>,
+    /// Where requests are told of; none where nobody collects.
+    pub(crate) traces: Option<Traces>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
 }
@@ -71,31 +84,55 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// Lets those through whose key allows it, and tells the handler who they are.
 async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Request, next: Next) -> Response {
+    let route = request.uri().path();
     let identity = match app.access.identify(request.headers()).await {
         Ok(identity) => identity,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => return refusal.said(route),
     };
     if !identity.scopes.contains(&scope) {
         let what = match scope {
             Scope::Predict => "predict",
             Scope::Admin => "admin",
         };
-        return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).into_response();
+        return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).said(route);
     }
-    request.extensions_mut().insert::<Identity>(identity);
-    next.run(request).await
+    request.extensions_mut().insert(identity.clone());
+    let mut response = next.run(request).await;
+    // For the log.
+    response.extensions_mut().insert(identity);
+    response
 }
 
-/// Counts and logs every request; the log holds no names of images or patients.
+/// Names, bounds, counts and logs every request; the log holds no names of images or patients.
 async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
-    let response = next.run(request).await;
+    let (mut parts, body) = request.into_parts();
+    let id = RequestId::of(&parts.headers);
+    let context = app.traces.as_ref().map(|_| Context::of(&parts.headers));
+    let span = tracing::info_span!("request", request_id = id.0);
+    parts.extensions.insert(id.clone());
+    let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    let method = parts.method.clone();
+    let (body, held) = app.bodies.bound(body);
+    let response = next.run(Request::from_parts(parts, body)).instrument(span.clone()).await;
+    let who = response.extensions().get::<Identity>().map(|identity| identity.name.clone());
+    let mut response = match held.refusal() {
+        Some(refusal) if !response.status().is_success() => refusal.said(&route),
+        _ => refusal::in_our_words(response, &route).await,
+    };
     let status = response.status().as_u16();
     app.service.metrics.request(&route, status);
-    let ms = started.elapsed().as_secs_f64() * 1e3;
-    tracing::info!(%method, route, status, ms, "request");
+    let took = started.elapsed();
+    let ms = took.as_secs_f64() * 1e3;
+    let peer = peer.map(tracing::field::display);
+    span.in_scope(|| tracing::info!(%method, route, status, ms, who, peer, "request"));
+    if let (Some(traces), Some(context)) = (&app.traces, &context) {
+        traces.add(&Span { context, method: method.as_str(), route: &route, status, request_id: &id.0, took });
+    }
+    if let Some(id) = id.header() {
+        response.headers_mut().insert(request_id::HEADER, id);
+    }
     response
 }
 

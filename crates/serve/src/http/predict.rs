@@ -1,5 +1,6 @@
 //! `POST /v1/predict`: images as multipart fields, tasks by name.
 
+use super::request_id::RequestId;
 use super::{App, json};
 use crate::auth::Identity;
 use crate::error::Refusal;
@@ -20,12 +21,13 @@ const NAME_CHARS: usize = 200;
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
     form: Multipart,
 ) -> Result<Response, Refusal> {
     let limit = app.service.limits.timeout;
     let read = tokio::time::timeout(limit, read(form, app.service.limits.images));
     let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
-    let caller = Caller { who: identity.name, via: "http" };
+    let caller = Caller { who: identity.name, via: "http", request_id };
     let Form { images, tasks, heatmap, preview } = form;
     let images = app.service.predict(Request { images, tasks, heatmap, preview, caller }).await?;
     Ok(json(serde_json::json!({ "images": images })))

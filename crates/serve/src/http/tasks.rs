@@ -1,16 +1,20 @@
 //! `/v1/tasks`: what is served, and changing it.
 
+use super::request_id::RequestId;
 use super::{App, json};
+use crate::audit::Action;
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::registry::{Task, Version};
-use crate::service::blocking;
+use crate::service::{Caller, blocking};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use melo_vit::hex;
 use serde_json::{Value, json as value};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
@@ -64,40 +68,66 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
     })
 }
 
+/// Who asks for a change.
+type Asker = (Extension<Identity>, Extension<RequestId>);
+
+fn caller((Extension(identity), Extension(RequestId(request_id))): Asker) -> Caller {
+    Caller { who: identity.name, via: "http", request_id }
+}
+
 /// The body is the plug-in file; its card must name the task of the path.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
-    Extension(identity): Extension<Identity>,
+    asker: Asker,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    let caller = caller(asker);
+    let source = format!("key:{}", caller.who);
+    app.service.note(Action::Put, &name, Some(hex(&Sha256::digest(&body))), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         let other = |card: &melo_vit::TaskCard| {
             (card.task != name).then(|| format!("its card says task `{}`, the request `{name}`", card.task))
         };
-        service.registry.accept(&body, &format!("key:{}", identity.name), other)
+        service.registry.accept(&body, &source, other)
     })
     .await?;
     Ok(json(value!({ "name": version.card.task, "version": version.digest })))
 }
 
-pub(super) async fn delete(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    app.service.note(Action::Remove, &name, None, caller(asker)).await?;
     let service = Arc::clone(&app.service);
     blocking(move || service.registry.remove(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `name` keeps its current version, `name@version` goes to that one and keeps it.
-pub(super) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    pinned(app, name, true).await
+pub(super) async fn pin(
+    State(app): State<Arc<App>>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    pinned(app, caller(asker), name, true).await
 }
 
-pub(super) async fn unpin(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    pinned(app, name, false).await
+pub(super) async fn unpin(
+    State(app): State<Arc<App>>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    pinned(app, caller(asker), name, false).await
 }
 
-async fn pinned(app: Arc<App>, name: String, pinned: bool) -> Result<Response, Refusal> {
+async fn pinned(app: Arc<App>, caller: Caller, name: String, pinned: bool) -> Result<Response, Refusal> {
+    let version = app.service.registry.find(&name)?.digest.clone();
+    let action = if pinned { Action::Pin } else { Action::Unpin };
+    app.service.note(action, &name, Some(version), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         service.registry.pin(&name, pinned)?;

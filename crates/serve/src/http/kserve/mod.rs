@@ -4,6 +4,7 @@
 mod wire;
 
 use super::App;
+use super::request_id::RequestId;
 use crate::answer::Answer;
 use crate::auth::Identity;
 use crate::error::Refusal;
@@ -47,15 +48,7 @@ impl From<Refusal> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let message = self.0.to_string();
-        let (parts, _) = self.0.into_response().into_parts();
-        let mut response = (parts.status, Json(json!({ "error": message }))).into_response();
-        for (name, value) in &parts.headers {
-            if !response.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
-                response.headers_mut().insert(name, value.clone());
-            }
-        }
-        response
+        self.0.in_the_open_inference_protocol()
     }
 }
 
@@ -107,6 +100,7 @@ async fn ready(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<S
 async fn infer(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
     Path(path): Path<Model>,
     headers: HeaderMap,
     body: Bytes,
@@ -120,7 +114,7 @@ async fn infer(
     if let Some(output) = outputs.iter().find(|output| !OUTPUTS.contains(&output.name.as_str())) {
         return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {OUTPUTS:?}", output.name)).into());
     }
-    let caller = Caller { who: identity.name, via: "kserve" };
+    let caller = Caller { who: identity.name, via: "kserve", request_id };
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
     let probabilities: Vec<f32> = flat(&|answer| &answer.probabilities.values);

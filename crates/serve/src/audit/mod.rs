@@ -1,0 +1,210 @@
+//! What was answered: who asked, when, on which input, with which plug-in and backbone, and what came out. A file of
+//! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
+
+mod chain;
+mod store;
+mod verify;
+
+use crate::error::Error;
+use serde::Serialize;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use store::Store;
+
+pub use chain::{Entry, Head, Stored};
+pub use store::entries;
+pub use verify::{Anchor, Broken, Kind, Report, verify};
+
+/// Records of one transaction at the most.
+const BATCH: usize = 4096;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A task's answer for an image.
+    Answer,
+    /// A plug-in was sent to be served.
+    Put,
+    /// A task is no longer to be served.
+    Remove,
+    /// A version is to stay.
+    Pin,
+    /// Newer versions may come again.
+    Unpin,
+}
+
+impl Action {
+    /// As it stands in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Answer => "answer",
+            Action::Put => "put",
+            Action::Remove => "remove",
+            Action::Pin => "pin",
+            Action::Unpin => "unpin",
+        }
+    }
+}
+
+/// One task's answer for one image, or one change that an admin asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// What was asked for.
+    pub action: Action,
+    /// The request, as the log and the answer's `x-request-id` name it.
+    pub request_id: String,
+    /// Name of the key, or of the calling application entity.
+    pub who: String,
+    /// The door: `http`, `kserve`, `dicom`, `stow`.
+    pub via: String,
+    /// SHA-256 of the image's bytes; none of changes.
+    pub input_digest: Option<String>,
+    /// SOP Instance UID, for DICOM.
+    pub sop_instance_uid: Option<String>,
+    /// Name of the task, of changes as it was given.
+    pub task: String,
+    /// SHA-256 of the plug-in file, where one is meant.
+    pub plugin_digest: Option<String>,
+    /// SHA-256 of the backbone.
+    pub backbone_digest: String,
+    /// Numbers that it was computed in.
+    pub precision: String,
+    /// Probabilities by class; null of changes.
+    pub output: serde_json::Value,
+}
+
+/// An append-only record of answers, open for writing.
+///
+/// One thread writes. What several callers bring at a time becomes one transaction, so that a disk that takes its time
+/// to say "written" bounds the latency, not the number of answers.
+pub struct Audit {
+    path: PathBuf,
+    head: Arc<Mutex<Head>>,
+    jobs: Option<Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    /// Held as long as the file is written; the system lets go of it when the process dies.
+    _lock: File,
+}
+
+/// Records on their way, and who waits for them.
+struct Job {
+    records: Vec<Record>,
+    done: SyncSender<Result<(), String>>,
+}
+
+impl Audit {
+    /// Opens a file, or begins one, and checks the end of its chain.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where another process writes it, [`Error::Damaged`] where its end does not fit together,
+    /// [`Error::Io`], [`Error::Audit`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let lock = lock(path)?;
+        let store = Store::open(path)?;
+        let head = Arc::new(Mutex::new(store.head()?));
+        let (jobs, waiting) = channel();
+        let writer = Writer { store, head: Arc::clone(&head), sound: true };
+        let thread = std::thread::Builder::new().name("melo-audit".into()).spawn(move || writer.run(&waiting));
+        let thread = thread.map_err(Error::io(path))?;
+        Ok(Audit { path: path.to_owned(), head, jobs: Some(jobs), writer: Some(thread), _lock: lock })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last row that is on disk. Noted elsewhere, it proves later that nothing before it was lost.
+    pub fn head(&self) -> Head {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds records, all or none, and returns when they are on disk.
+    ///
+    /// # Errors
+    /// [`Error::Audit`], such as for a full disk.
+    pub fn append(&self, records: &[Record]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let failed = |reason: String| Error::Audit { path: self.path.clone(), reason };
+        let gone = || failed("its writer has ended".to_owned());
+        let (done, result) = sync_channel(1);
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Job { records: records.to_vec(), done }).map_err(|_| gone())?;
+        result.recv().map_err(|_| gone())?.map_err(failed)
+    }
+}
+
+impl Drop for Audit {
+    /// Waits for what is being written.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+struct Writer {
+    store: Store,
+    head: Arc<Mutex<Head>>,
+    /// False after a failure: what is on disk is read again before more is written.
+    sound: bool,
+}
+
+impl Writer {
+    fn run(mut self, waiting: &Receiver<Job>) {
+        while let Ok(first) = waiting.recv() {
+            let mut rows = first.records.len();
+            let mut jobs = vec![first];
+            while rows < BATCH
+                && let Ok(job) = waiting.try_recv()
+            {
+                rows += job.records.len();
+                jobs.push(job);
+            }
+            let result = self.write(&jobs).map_err(|error| error.to_string());
+            self.sound = result.is_ok();
+            jobs.into_iter().for_each(|job| drop(job.done.send(result.clone())));
+        }
+    }
+
+    fn write(&mut self, jobs: &[Job]) -> Result<(), Error> {
+        if !self.sound {
+            self.keep(self.store.head()?);
+        }
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let records = jobs.iter().flat_map(|job| &job.records);
+        let head = self.store.append(&head, records)?;
+        self.keep(head);
+        Ok(())
+    }
+
+    fn keep(&self, head: Head) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+}
+
+/// A file beside the audit that one process holds. SQLite's own locks would keep readers out, too.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = store::private(&beside)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::Io { path: beside, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

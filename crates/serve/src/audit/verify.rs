@@ -1,0 +1,329 @@
+//! Walking the chain: is every row the one that was written, and does each follow the one before?
+
+use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
+use super::store::{failed, fields, missing_triggers, read};
+use crate::error::Error;
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use std::path::Path;
+use std::str::FromStr;
+
+/// How far from its place a moved row is looked for.
+const MOVED: i64 = 10_000;
+
+/// What is wrong with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A row is not what was written.
+    Changed,
+    /// Rows are missing before others.
+    Removed,
+    /// Rows stand between two that followed each other.
+    Inserted,
+    /// Rows stand in another order.
+    Reordered,
+    /// Rows are missing at the end.
+    Cut,
+    /// The row that was noted elsewhere is another one now: everything up to it was written anew.
+    Rewritten,
+    /// The chain is whole, but what refuses changes is gone.
+    Unguarded,
+}
+
+/// The first place where a chain is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Number of the row.
+    pub row: i64,
+    /// What is wrong.
+    pub kind: Kind,
+    /// The same as a sentence.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row {}: {}", self.row, self.reason)
+    }
+}
+
+/// What a walk found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The last row of the part that is whole.
+    #[serde(flatten)]
+    pub head: Head,
+    /// The first place where it is broken.
+    pub broken: Option<Broken>,
+}
+
+/// A head that was noted elsewhere: `HASH`, or `HASH@ROWS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    hash: String,
+    rows: Option<i64>,
+}
+
+impl FromStr for Anchor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (hash, rows) = match text.split_once('@') {
+            Some((hash, rows)) => (hash, Some(rows)),
+            None => (text, None),
+        };
+        let hash = hash.to_ascii_lowercase();
+        if hash.len() != NOTHING.len() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("expected 64 hexadecimal digits, and behind `@` the number of rows".to_owned());
+        }
+        let number = |rows: &str| rows.parse().ok().filter(|&rows: &i64| rows >= 0);
+        let rows = rows.map(|rows| number(rows).ok_or(format!("`{rows}` is no number of rows"))).transpose()?;
+        Ok(Anchor { hash, rows })
+    }
+}
+
+/// Walks a whole file, while a server writes it or not.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`] where SQLite cannot read it, [`Error::Audit`]. That the chain is broken is no
+/// error, but what the report says.
+pub fn verify(path: &Path, anchor: Option<&Anchor>) -> Result<Report, Error> {
+    let connection = read(path)?;
+    let find = || -> rusqlite::Result<Report> {
+        // One moment of the file for all questions.
+        let moment = connection.unchecked_transaction()?;
+        let mut seen = Seen { anchor, found: anchor.is_none_or(|anchor| anchor.hash == NOTHING) };
+        let (head, broken) = Walk::new(&moment, Head::empty(), i64::MIN).run(&mut seen)?;
+        let broken = match broken.or_else(|| seen.missing(&head)) {
+            None => end(&moment, &head)?,
+            broken => broken,
+        };
+        Ok(Report { head, broken })
+    };
+    find().map_err(failed(path))
+}
+
+/// The same of the last rows alone.
+pub(super) fn tail(connection: &Connection, path: &Path, rows: i64) -> Result<Report, Error> {
+    let find = || -> rusqlite::Result<Report> {
+        let last: i64 = connection.query_row("SELECT coalesce(max(n), 0) FROM records", [], |row| row.get(0))?;
+        let before = (last - rows).max(0);
+        let sql = "SELECT hash FROM records WHERE n = ?1";
+        let start = match before {
+            0 => Head::empty(),
+            before => match connection.query_row(sql, [before], |row| row.get(0)) {
+                Ok(hash) => Head { rows: before, hash },
+                Err(rusqlite::Error::QueryReturnedNoRows) => Head { rows: before, hash: String::new() },
+                Err(error) => return Err(error),
+            },
+        };
+        let mut seen = Seen { anchor: None, found: true };
+        let (head, broken) = Walk::new(connection, start, before).run(&mut seen)?;
+        let broken = match broken {
+            None => end(connection, &head)?,
+            broken => broken,
+        };
+        Ok(Report { head, broken })
+    };
+    find().map_err(failed(path))
+}
+
+/// What only the end of a file shows: SQLite's own count of the rows that ever were, and the triggers.
+fn end(connection: &Connection, head: &Head) -> rusqlite::Result<Option<Broken>> {
+    let ever = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'records'";
+    let ever: i64 = connection.query_row(ever, [], |row| row.get(0))?;
+    if ever > head.rows {
+        return Ok(Some(cut(head, ever, "SQLite counted")));
+    }
+    let missing = missing_triggers(connection)?;
+    let reason = format!("the triggers that refuse changes are gone: {}", missing.join(", "));
+    Ok((!missing.is_empty()).then_some(Broken { row: head.rows, kind: Kind::Unguarded, reason }))
+}
+
+fn cut(head: &Head, ever: i64, who: &str) -> Broken {
+    let reason = format!("it is the last one, but {who} {ever} rows: the end was cut off");
+    Broken { row: head.rows, kind: Kind::Cut, reason }
+}
+
+/// Looks out for the row that was noted elsewhere.
+struct Seen<'a> {
+    anchor: Option<&'a Anchor>,
+    found: bool,
+}
+
+impl Seen<'_> {
+    fn row(&mut self, n: i64, hash: &str) -> Option<Broken> {
+        let anchor = self.anchor?;
+        let here = anchor.hash == hash;
+        self.found |= here && anchor.rows.is_none_or(|rows| rows == n);
+        (anchor.rows == Some(n) && !here).then(|| Broken {
+            row: n,
+            kind: Kind::Rewritten,
+            reason: format!("its hash is {hash}, but {} was noted: rows up to it were written anew", anchor.hash),
+        })
+    }
+
+    fn missing(&self, head: &Head) -> Option<Broken> {
+        let anchor = self.anchor.filter(|_| !self.found)?;
+        Some(match anchor.rows {
+            Some(rows) if rows > head.rows => cut(head, rows, "the noted head has"),
+            Some(rows) => Broken {
+                row: rows,
+                kind: Kind::Rewritten,
+                reason: format!("{} was noted for it, which is the hash of no chain", anchor.hash),
+            },
+            None => Broken {
+                row: head.rows,
+                kind: Kind::Cut,
+                reason: format!(
+                    "no row has the noted hash {}: the end was cut off, or all was written anew",
+                    anchor.hash
+                ),
+            },
+        })
+    }
+}
+
+struct Walk<'a> {
+    connection: &'a Connection,
+    /// The last row that is right.
+    head: Head,
+    /// Rows up to this number are not looked at.
+    after: i64,
+}
+
+/// The columns of a row that tell where it belongs.
+struct Place {
+    n: i64,
+    prev_hash: String,
+    hash: String,
+}
+
+impl<'a> Walk<'a> {
+    fn new(connection: &'a Connection, head: Head, after: i64) -> Self {
+        Walk { connection, head, after }
+    }
+
+    fn run(mut self, seen: &mut Seen) -> rusqlite::Result<(Head, Option<Broken>)> {
+        let sql = format!("SELECT {}, hash FROM records WHERE n > ?1 ORDER BY n", COLUMNS.join(", "));
+        let mut select = self.connection.prepare(&sql)?;
+        let mut rows = select.query([self.after])?;
+        while let Some(row) = rows.next()? {
+            if let Some(broken) = self.row(row)? {
+                return Ok((self.head, Some(broken)));
+            }
+            if let Some(broken) = seen.row(self.head.rows, &self.head.hash) {
+                return Ok((self.head, Some(broken)));
+            }
+        }
+        Ok((self.head, None))
+    }
+
+    /// Goes on to a row, or says what is wrong with it.
+    fn row(&mut self, row: &Row) -> rusqlite::Result<Option<Broken>> {
+        let n = row.get_ref(0)?.as_i64().unwrap_or_default();
+        let place = match (fields(row)?, row.get_ref(COLUMNS.len())?.as_str()) {
+            (Some(fields), Ok(stored)) => {
+                let prev_hash = match fields[COLUMNS.len() - 1] {
+                    Field::Text(text) => text.to_owned(),
+                    _ => String::new(),
+                };
+                let place = Place { n, prev_hash, hash: stored.to_owned() };
+                if hash(&fields) != stored {
+                    return self.not_itself(&place, fields).map(Some);
+                }
+                place
+            }
+            _ => return Ok(Some(changed(n, "a column holds what no record can hold"))),
+        };
+        let expected = self.head.rows + 1;
+        if n != expected {
+            return Ok(Some(match n > expected {
+                true => removed(expected, n),
+                false => Broken {
+                    row: n,
+                    kind: Kind::Inserted,
+                    reason: "inserted: it stands before the first row".to_owned(),
+                },
+            }));
+        }
+        if place.prev_hash != self.head.hash {
+            let reason = format!("it does not follow row {}: one of the two was written anew", n - 1);
+            return Ok(Some(changed(n, &reason)));
+        }
+        self.head = Head { rows: n, hash: place.hash };
+        Ok(None)
+    }
+
+    /// Why a row's hash is not that of its columns: it may have been written for another place.
+    fn not_itself(&self, place: &Place, mut fields: [Field; COLUMNS.len()]) -> rusqlite::Result<Broken> {
+        let (n, expected) = (place.n, self.head.rows + 1);
+        let mut written_as = |other: i64| {
+            fields[0] = Field::Integer(other);
+            hash(&fields) == place.hash
+        };
+        let moved = (1..=MOVED).flat_map(|by| [n - by, n + by]).find(|&other| other > 0 && written_as(other));
+        match moved {
+            Some(other) if other <= self.head.rows && self.has(other, &place.hash)? => {
+                let reason = format!("inserted: it is a copy of row {other}");
+                return Ok(Broken { row: n, kind: Kind::Inserted, reason });
+            }
+            // The rows between are the ones that came in.
+            Some(other) if other <= self.head.rows => {
+                let reason =
+                    format!("inserted: row {n} was written as row {other}, {} came in before it", rows(n - other));
+                return Ok(Broken { row: other, kind: Kind::Inserted, reason });
+            }
+            Some(other) => {
+                if self.follows_later(n)? {
+                    let reason = format!("reordered: it was written as row {other}");
+                    return Ok(Broken { row: n, kind: Kind::Reordered, reason });
+                }
+                if other > expected {
+                    return Ok(removed(expected, other));
+                }
+            }
+            None => {}
+        }
+        if n > expected {
+            return Ok(removed(expected, n));
+        }
+        // A row that was squeezed in: the next one follows the one before it.
+        if self.follows_later(n)? {
+            let reason =
+                "inserted: its hash is not that of its columns, and a later row follows the one before it".to_owned();
+            return Ok(Broken { row: n, kind: Kind::Inserted, reason });
+        }
+        Ok(changed(n, "its hash is not that of its columns"))
+    }
+
+    fn has(&self, n: i64, hash: &str) -> rusqlite::Result<bool> {
+        let sql = "SELECT count(*) FROM records WHERE n = ?1 AND hash = ?2";
+        let found: i64 = self.connection.query_row(sql, (n, hash), |row| row.get(0))?;
+        Ok(found > 0)
+    }
+
+    /// Whether a row behind this one was written to follow the last right one.
+    fn follows_later(&self, n: i64) -> rusqlite::Result<bool> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM records WHERE n > ?1 AND prev_hash = ?2 LIMIT 1)";
+        let found: i64 = self.connection.query_row(sql, (n, &self.head.hash), |row| row.get(0))?;
+        Ok(found > 0)
+    }
+}
+
+fn changed(row: i64, reason: &str) -> Broken {
+    Broken { row, kind: Kind::Changed, reason: format!("changed: {reason}") }
+}
+
+fn removed(first: i64, next: i64) -> Broken {
+    let reason = match next - first {
+        1 => "removed: it is not there".to_owned(),
+        _ => format!("removed: rows {first} to {} are not there", next - 1),
+    };
+    Broken { row: first, kind: Kind::Removed, reason }
+}
+
+fn rows(count: i64) -> String {
+    if count == 1 { "one row".to_owned() } else { format!("{count} rows") }
+}

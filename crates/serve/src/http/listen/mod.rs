@@ -1,0 +1,206 @@
+//! Taking connections, and letting go of those that only hold on.
+//!
+//! A connection has a place, or is turned away at once. Headers must be there in [`HEADERS`], also those of the next
+//! request of an idle connection; bodies are bounded by [`super::body`]; an answer that nobody takes is given up after
+//! [`UNREAD`].
+
+mod patient;
+mod tls;
+
+use crate::error::Error;
+use crate::trust::Trust;
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use patient::Patient;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tls::Tls;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Time for the headers of a request, from the first byte of a connection or the end of the request before.
+const HEADERS: Duration = Duration::from_secs(20);
+/// Time for a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Time without a byte of an answer being taken.
+const UNREAD: Duration = Duration::from_secs(30);
+/// Bytes of headers of a request, and of what is read at once.
+const BUFFER: usize = 64 << 10;
+/// Headers of a request.
+const HEADER_COUNT: usize = 100;
+/// Time after which accepting is tried again where the system had no room, such as for open files.
+const NO_ROOM: Duration = Duration::from_millis(200);
+/// Connections that are told at a time that there is no place.
+const TURNED_AWAY: usize = 32;
+/// What they are told.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 79\r\n\r\n\
+    {\"error\":{\"code\":\"unavailable\",\"message\":\"no more connections are taken now\"}}\n";
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// A port that is open, and how it is served.
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<Tls>>,
+    places: Arc<Semaphore>,
+    drain: Duration,
+}
+
+impl Listener {
+    /// On a port that was opened.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Damaged`] of certificate and key.
+    pub(crate) fn new(tcp: TcpListener, trust: &Trust) -> Result<Self, Error> {
+        let tls = trust.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
+        // More than tokio can count is as good as without a bound.
+        let places = trust.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Ok(Listener { tcp, tls, places: Arc::new(Semaphore::new(places)), drain: trust.drain })
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves until `stop` resolves, then waits for the requests that were begun, but not for ever.
+    pub(crate) async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
+        let Listener { tcp, tls, places, drain } = self;
+        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+        let (stopping, stopped) = watch::channel(false);
+        let reread = tls.clone().map(|tls| tokio::spawn(tls.reread()));
+        let mut connections = JoinSet::new();
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = tcp.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be taken");
+                    tokio::time::sleep(NO_ROOM).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                if let Ok(turn) = Arc::clone(&turned_away).try_acquire_owned() {
+                    let plain = tls.is_none();
+                    connections.spawn(async move {
+                        turn_away(stream, plain).await;
+                        drop(turn);
+                    });
+                }
+                continue;
+            };
+            let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
+            connections.spawn(async move {
+                connection(stream, peer, router, tls, stopped).await;
+                drop(place);
+            });
+        }
+        drop(tcp);
+        let _ = stopping.send(true);
+        let done = async { while connections.join_next().await.is_some() {} };
+        if timeout(drain, done).await.is_err() {
+            tracing::warn!(connections = connections.len(), "requests were not finished in time and are given up");
+            connections.shutdown().await;
+        }
+        if let Some(reread) = reread {
+            reread.abort();
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    stopped: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, UNREAD);
+    let Some(tls) = tls else { return converse(stream, peer, router, stopped).await };
+    match timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, peer, router, stopped).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a handshake took too long"),
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        service.call(request)
+    });
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER).max_headers(HEADER_COUNT);
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// Says that there is no place. What the caller sends is read, since closing over unread bytes would take the answer
+/// back.
+async fn turn_away(mut stream: TcpStream, plain: bool) {
+    if !plain {
+        return;
+    }
+    let answer = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    let _ = timeout(Duration::from_secs(1), answer).await;
+}
+
+/// Whether accepting failed for the sake of a connection that is gone, and not of the port.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    #[test]
+    fn the_answer_without_a_place_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{} bytes", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

@@ -1,0 +1,92 @@
+//! What a server is told about whom it trusts.
+
+use crate::auth::{Access, OidcConfig};
+use crate::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keys, encryption, records, and bounds for those who connect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trust {
+    /// File of the audit; none where nothing is to be kept.
+    pub audit: Option<PathBuf>,
+    /// File of keys.
+    pub keys: Option<PathBuf>,
+    /// Identity provider whose tokens are taken.
+    pub oidc: Option<OidcConfig>,
+    /// Certificate and its key; without them requests come unencrypted.
+    pub tls: Option<TlsFiles>,
+    /// Connections at a time; more are turned away.
+    pub max_connections: usize,
+    /// How long requests that were begun are waited for at the end.
+    pub drain: Duration,
+    /// Collector of OpenTelemetry that is told of requests.
+    pub otlp_endpoint: Option<String>,
+    /// Lets anyone in from anywhere, if neither keys nor a provider are given.
+    pub insecure: bool,
+}
+
+/// Files in PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsFiles {
+    /// The certificate and those that vouch for it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Default for Trust {
+    /// No keys, no records: for a server on loopback.
+    fn default() -> Self {
+        Trust {
+            audit: None,
+            keys: None,
+            oidc: None,
+            tls: None,
+            max_connections: 1024,
+            drain: Duration::from_secs(30),
+            otlp_endpoint: None,
+            insecure: false,
+        }
+    }
+}
+
+impl Trust {
+    /// Whether a server that lets in whom `access` says may listen on an address.
+    pub(crate) fn allows(&self, address: SocketAddr, access: &Access) -> Result<(), Error> {
+        if address.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        if access.is_open() && !self.insecure {
+            return Err(Error::Settings(format!(
+                "{address} can be reached from other machines, and without keys anyone there could have images answered \
+                 and read what is served: give --keys FILE (`melo keys add`) or [oidc], listen on 127.0.0.1, or say \
+                 --insecure"
+            )));
+        }
+        if self.tls.is_none() {
+            tracing::warn!(%address, "images and keys come unencrypted over the network: give --tls-cert and --tls-key");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_server_keeps_to_this_machine() {
+        let (open, trust) = (Access::default(), Trust::default());
+        for address in ["127.0.0.1:80", "[::1]:80", "127.8.8.8:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(trust.allows(address.parse().unwrap(), &open).is_ok(), "{address}");
+        }
+        let insecure = Trust { insecure: true, ..Trust::default() };
+        for address in ["0.0.0.0:80", "[::]:80", "10.0.0.7:80", "[::ffff:10.0.0.7]:80"] {
+            let error = trust.allows(address.parse().unwrap(), &open).unwrap_err().to_string();
+            assert!(error.contains("--keys") && error.contains("--insecure"), "{error}");
+            assert!(insecure.allows(address.parse().unwrap(), &open).is_ok());
+        }
+    }
+}
