@@ -11,6 +11,7 @@
 mod answer;
 mod audit;
 mod auth;
+mod dicom;
 mod engine;
 mod error;
 mod http;
@@ -22,6 +23,7 @@ mod service;
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Audit, Record};
 pub use auth::{Access, Identity, Scope};
+pub use dicom::{DestinationConfig, DicomConfig, Kind, RouteConfig, Values};
 pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;

@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use crate::auth::Access;
+use crate::dicom::{Dicom, DicomConfig};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
 use crate::http::{App, router};
@@ -37,6 +38,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Bounds of a request.
     pub limits: Limits,
+    /// The DICOM network; none where there is none.
+    pub dicom: Option<DicomConfig>,
 }
 
 impl Config {
@@ -51,6 +54,7 @@ impl Config {
             engine: EngineConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024, threads },
             registry,
             limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
+            dicom: None,
         }
     }
 }
@@ -61,6 +65,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     folder: Option<Folder>,
+    dicom: Option<Dicom>,
 }
 
 impl Server {
@@ -75,6 +80,7 @@ impl Server {
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let metrics = Arc::new(Metrics::default());
+        let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
         let audit: Option<Audit> = None;
         let samples = std::mem::take(&mut config.samples);
         let started = tokio::task::spawn_blocking(move || {
@@ -93,13 +99,21 @@ impl Server {
         });
         let (service, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
         let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
-        let app = App { service: Arc::new(service), access: Access::default(), samples, ready: true.into() };
-        Ok(Server { app: Arc::new(app), listener, address, folder })
+        let service = Arc::new(service);
+        let dicom = dicom.map(|config| Dicom::start(&config, &state, Arc::clone(&service))).transpose()?;
+        let inbox = dicom.as_ref().map(|dicom| Arc::clone(&dicom.spool));
+        let app = App { service, access: Access::default(), samples, ready: true.into(), inbox };
+        Ok(Server { app: Arc::new(app), listener, address, folder, dicom })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the storage SCP listens, if it does.
+    pub fn dicom_address(&self) -> Option<SocketAddr> {
+        self.dicom.as_ref().and_then(Dicom::address)
     }
 
     /// Everything that answers.
@@ -112,7 +126,7 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let Server { app, listener, address, folder } = self;
+        let Server { app, listener, address, folder, dicom } = self;
         let (stopping, stopped) = watch::channel(false);
         let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped)));
         let at_stop = Arc::clone(&app);
@@ -127,7 +141,11 @@ impl Server {
             let _ = watching.await;
         }
         let drained = Arc::clone(&app);
-        let _ = tokio::task::spawn_blocking(move || drained.service.engine.drain()).await;
+        let drain = move || {
+            dicom.into_iter().for_each(Dicom::stop);
+            drained.service.engine.drain();
+        };
+        let _ = tokio::task::spawn_blocking(drain).await;
         served.map_err(|source| Error::Listen { address: address.to_string(), source })
     }
 }

@@ -6,9 +6,11 @@ mod page;
 mod predict;
 mod refusal;
 mod samples;
+mod stow;
 mod tasks;
 
 use crate::auth::{Access, Identity, Scope};
+use crate::dicom::spool::Spool;
 use crate::error::Refusal;
 use crate::service::Service;
 use axum::body::Bytes;
@@ -32,6 +34,8 @@ pub(crate) struct App {
     pub(crate) samples: Vec<(String, Bytes)>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
+    /// Where objects that come by STOW-RS go; none where there is no DICOM network.
+    pub(crate) inbox: Option<Arc<Spool>>,
 }
 
 impl App {
@@ -56,6 +60,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/samples/{name}", get(samples::show))
         .route("/metrics", get(metrics))
         .merge(kserve::routes())
+        .merge(stow::routes())
         .route_layer(middleware::from_fn_with_state((Arc::clone(&app), Scope::Predict), allow));
     let admin = Router::new()
         .route("/v1/tasks/{name}", put(tasks::put).delete(tasks::delete))
