@@ -2,6 +2,7 @@
 
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
+use crate::dicom::{Dicom, DicomConfig};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -44,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// Keys, encryption, records.
     pub trust: Trust,
+    /// The DICOM network; none where there is none.
+    pub dicom: Option<DicomConfig>,
 }
 
 impl Config {
@@ -59,6 +62,7 @@ impl Config {
             registry,
             limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
             trust: Trust::default(),
+            dicom: None,
         }
     }
 }
@@ -69,6 +73,7 @@ pub struct Server {
     listener: Listener,
     address: SocketAddr,
     folder: Option<Folder>,
+    dicom: Option<Dicom>,
 }
 
 impl Server {
@@ -85,6 +90,7 @@ impl Server {
         let listener = Listener::new(listener, &config.trust)?;
         let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
+        let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
         let samples = std::mem::take(&mut config.samples);
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
@@ -106,8 +112,11 @@ impl Server {
         });
         let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
         let (service, access, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
-        let app = App { service: Arc::new(service), access, samples, bodies, traces, ready: true.into() };
-        Ok(Server { app: Arc::new(app), listener, address, folder })
+        let service = Arc::new(service);
+        let dicom = dicom.map(|config| Dicom::start(&config, &state, Arc::clone(&service))).transpose()?;
+        let inbox = dicom.as_ref().map(|dicom| Arc::clone(&dicom.spool));
+        let app = App { service, access, samples, bodies, traces, ready: true.into(), inbox };
+        Ok(Server { app: Arc::new(app), listener, address, folder, dicom })
     }
 
     /// Where it listens.
@@ -120,6 +129,11 @@ impl Server {
         self.listener.is_encrypted()
     }
 
+    /// Where the storage SCP listens, if it does.
+    pub fn dicom_address(&self) -> Option<SocketAddr> {
+        self.dicom.as_ref().and_then(Dicom::address)
+    }
+
     /// Everything that answers.
     pub fn service(&self) -> &Arc<Service> {
         &self.app.service
@@ -130,7 +144,7 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let Server { app, listener, folder, .. } = self;
+        let Server { app, listener, folder, dicom, .. } = self;
         let (stopping, stopped) = watch::channel(false);
         let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped.clone())));
         let anchoring = tokio::spawn(anchor(Arc::clone(&app), stopped));
@@ -146,7 +160,11 @@ impl Server {
             let _ = watching.await;
         }
         let drained = Arc::clone(&app);
-        let _ = tokio::task::spawn_blocking(move || drained.service.engine.drain()).await;
+        let drain = move || {
+            dicom.into_iter().for_each(Dicom::stop);
+            drained.service.engine.drain();
+        };
+        let _ = tokio::task::spawn_blocking(drain).await;
         let _ = anchoring.await;
         note_head(&app, None);
         Ok(())

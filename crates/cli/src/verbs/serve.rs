@@ -5,7 +5,7 @@ use super::task::PrecisionArg;
 use crate::{Failure, note, say};
 use melo_data::synthetic::{Phantom, phantom};
 use melo_interop::load_backbone;
-use melo_serve::{Config, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo_serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
 use melo_vit::{Backbone, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -106,6 +106,19 @@ struct Settings {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     oidc: Option<OidcConfig>,
+    /// Receive DICOM images by C-STORE on this address and port; STOW-RS needs none
+    #[arg(long, env = "MELO_SERVE_DICOM_LISTEN", value_name = "ADDRESS")]
+    dicom_listen: Option<String>,
+    /// Application entity title of the DICOM network [default: MELO]
+    #[arg(long, env = "MELO_SERVE_DICOM_AE_TITLE", value_name = "TITLE")]
+    dicom_ae_title: Option<String>,
+    /// Tasks for DICOM images that no route takes, by commas, or `all` [default: such images are refused]
+    #[arg(long, env = "MELO_SERVE_DICOM_TASKS", value_name = "NAMES", value_delimiter = ',')]
+    dicom_tasks: Option<Vec<String>>,
+    /// Routes, destinations and bounds of the DICOM network: docs/dicom-network.md
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    dicom: Option<DicomConfig>,
     /// What is logged to standard error [default: text on a terminal, json elsewhere]
     #[arg(long, env = "MELO_SERVE_LOG", value_enum)]
     log: Option<Log>,
@@ -199,6 +212,19 @@ fn state(settings: &Settings) -> PathBuf {
     settings.state.clone().unwrap_or_else(|| PathBuf::from("melo-serve"))
 }
 
+/// The `[dicom]` table, overlaid by the flags; none where neither is given.
+fn dicom(settings: &Settings) -> Option<DicomConfig> {
+    let Settings { dicom_listen, dicom_ae_title, dicom_tasks, dicom, .. } = settings;
+    if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
+        return None;
+    }
+    let mut dicom = dicom.clone().unwrap_or_default();
+    dicom.listen = dicom_listen.clone().or(dicom.listen);
+    dicom.ae_title = dicom_ae_title.clone().unwrap_or(dicom.ae_title);
+    dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
+    Some(dicom)
+}
+
 fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Result<Config, Failure> {
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
@@ -224,6 +250,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
             decoders: threads,
         },
         trust: trust(settings)?,
+        dicom: dicom(settings),
         ..Config::new(registry)
     })
 }
@@ -266,6 +293,9 @@ fn announce(server: &Server) {
     }
     for (file, reason) in service.registry.problems() {
         note(format_args!("refused: {file}: {reason}"));
+    }
+    if let Some(address) = server.dicom_address() {
+        note(format_args!("DICOM: listening on {address}"));
     }
     let scheme = if server.is_encrypted() { "https" } else { "http" };
     say(format_args!("listening on {scheme}://{}", server.address()));

@@ -96,15 +96,35 @@ pub fn stored_values(bytes: &[u8], name: &Path, frame: usize) -> Result<Vec<i64>
 /// # Errors
 /// [`Error::UnknownAttribute`] for a keyword that is not known; [`Error::Attribute`] for a damaged file.
 pub fn header(bytes: &[u8], name: &Path, attributes: &[&str]) -> Result<Vec<Option<String>>, Error> {
-    let mut tags = Vec::new();
-    for &attribute in attributes {
-        let unknown = || Error::UnknownAttribute { path: name.into(), attribute: attribute.into() };
-        tags.push(Tag::from_name(attribute).ok_or_else(unknown)?);
-    }
+    let tags = tags(name, attributes)?;
     with_file(bytes, name, |file| {
         let of = |tag: Tag| if tag.0 == 2 { value_text(&file.meta, tag) } else { value_text(&file.set, tag) };
         Ok(tags.into_iter().map(of).collect())
     })
+}
+
+/// Bytes of attributes as they stand in the file, padding included: for copying names from one file to another without
+/// touching their characters. Named as for [`header`]; absent ones and sequences are `None`.
+///
+/// # Errors
+/// Those of [`header`].
+pub fn raw(bytes: &[u8], name: &Path, attributes: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    let tags = tags(name, attributes)?;
+    with_file(bytes, name, |file| {
+        let of = |tag: Tag| match file.set.find(tag)?.value {
+            Value::Bytes(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        };
+        Ok(tags.into_iter().map(of).collect())
+    })
+}
+
+fn tags(name: &Path, attributes: &[&str]) -> Result<Vec<Tag>, Error> {
+    let tag = |attribute: &&str| {
+        let unknown = || Error::UnknownAttribute { path: name.into(), attribute: (*attribute).into() };
+        Tag::from_name(attribute).ok_or_else(unknown)
+    };
+    attributes.iter().map(tag).collect()
 }
 
 /// A value as text, by its representation (PS3.5, section 6.2).

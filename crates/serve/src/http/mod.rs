@@ -9,9 +9,11 @@ mod predict;
 mod refusal;
 mod request_id;
 mod samples;
+mod stow;
 mod tasks;
 
 use crate::auth::{Access, Identity, Scope};
+use crate::dicom::spool::Spool;
 use crate::error::Refusal;
 use crate::service::Service;
 use crate::traces::{Context, Span, Traces};
@@ -45,6 +47,8 @@ pub(crate) struct App {
     pub(crate) traces: Option<Traces>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
+    /// Where objects that come by STOW-RS go; none where there is no DICOM network.
+    pub(crate) inbox: Option<Arc<Spool>>,
 }
 
 impl App {
@@ -69,6 +73,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/samples/{name}", get(samples::show))
         .route("/metrics", get(metrics))
         .merge(kserve::routes())
+        .merge(stow::routes())
         .route_layer(middleware::from_fn_with_state((Arc::clone(&app), Scope::Predict), allow));
     let admin = Router::new()
         .route("/v1/tasks/{name}", put(tasks::put).delete(tasks::delete))

@@ -24,10 +24,16 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What is sent of it.
+    pub(crate) fn body(&self) -> Json<serde_json::Value> {
+        Json(serde_json::json!({ "error": { "code": self.code(), "message": self.to_string() } }))
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": { "code": self.code(), "message": self.to_string() } });
-        let mut response = (self.status(), Json(body)).into_response();
+        let mut response = (self.status(), self.body()).into_response();
         match &self {
             Refusal::Busy(wait) => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));

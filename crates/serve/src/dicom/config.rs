@@ -1,0 +1,221 @@
+//! What the DICOM network is told: the `[dicom]` table of the settings.
+
+use crate::error::Error;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Longest application entity title (PS3.5, section 6.2).
+const AE_TITLE_CHARS: usize = 16;
+/// Longest name of a destination, which is also a folder.
+const NAME_CHARS: usize = 64;
+
+/// The `[dicom]` table. Every key has a default but `listen`, without which only STOW-RS gives images.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct DicomConfig {
+    /// Address and port of the storage SCP.
+    pub listen: Option<String>,
+    /// Its application entity title; associations that call another are rejected.
+    pub ae_title: String,
+    /// Titles that may call; empty for any.
+    pub calling_ae_titles: Vec<String>,
+    /// Associations at a time; more are rejected as transient.
+    pub max_associations: usize,
+    /// Largest PDU that a peer may send, bytes.
+    pub max_pdu: u32,
+    /// Largest object, MiB.
+    pub max_object_mib: u64,
+    /// A peer that sends nothing for so long is cut off, s.
+    pub idle_timeout_s: u64,
+    /// A message or a pause between two may take so long, s.
+    pub message_timeout_s: u64,
+    /// Objects that may wait; more are refused as out of resources.
+    pub max_waiting: usize,
+    /// Refused objects that are kept for looking at; the oldest go.
+    pub keep_refused: usize,
+    /// Objects in work at a time.
+    pub workers: usize,
+    /// Tasks for images that no route takes; none: they are refused.
+    pub tasks: Vec<String>,
+    /// Which images are for which tasks.
+    pub route: Vec<RouteConfig>,
+    /// Where results go.
+    pub destination: Vec<DestinationConfig>,
+    /// First pause after a failed delivery, s; it doubles up to `retry_max_s`.
+    pub retry_s: u64,
+    /// Longest pause between two tries, s.
+    pub retry_max_s: u64,
+    /// Tries of an object that its receiver refuses, while it takes others.
+    pub retry_refused: u32,
+}
+
+impl Default for DicomConfig {
+    fn default() -> Self {
+        DicomConfig {
+            listen: None,
+            ae_title: "MELO".to_owned(),
+            calling_ae_titles: Vec::new(),
+            max_associations: 16,
+            max_pdu: 131_072,
+            max_object_mib: 512,
+            idle_timeout_s: 60,
+            message_timeout_s: 300,
+            max_waiting: 100_000,
+            keep_refused: 1000,
+            workers: 2,
+            tasks: Vec::new(),
+            route: Vec::new(),
+            destination: Vec::new(),
+            retry_s: 1,
+            retry_max_s: 300,
+            retry_refused: 10,
+        }
+    }
+}
+
+/// One value or many.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Values {
+    /// `"DX"`
+    One(String),
+    /// `["DX", "CR"]`
+    Many(Vec<String>),
+}
+
+impl Values {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Values::One(value) => std::slice::from_ref(value),
+            Values::Many(values) => values,
+        }
+    }
+}
+
+/// Images of these attributes are for these tasks.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct RouteConfig {
+    /// Names of tasks, or `all`.
+    pub tasks: Vec<String>,
+    /// `modality`, `body-part`, `view-position`, `sop-class`, `station`, or any keyword or tag, with the values that
+    /// are meant.
+    #[serde(flatten)]
+    pub conditions: BTreeMap<String, Values>,
+}
+
+/// A receiver of results.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DestinationConfig {
+    /// Its name: in messages, and of its folder in the outbox.
+    pub name: String,
+    /// C-STORE: host and port.
+    pub address: Option<String>,
+    /// C-STORE: the title to call.
+    pub ae_title: Option<String>,
+    /// STOW-RS: the service's address; `/studies` is added.
+    pub url: Option<String>,
+    /// STOW-RS: a file with the value of the `Authorization` header.
+    pub authorization_file: Option<PathBuf>,
+    /// What it gets; all by default.
+    #[serde(default = "all_kinds")]
+    pub results: Vec<ResultKind>,
+}
+
+/// Kinds of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResultKind {
+    /// A structured report.
+    Report,
+    /// A secondary capture with the heat map.
+    Capture,
+}
+
+impl ResultKind {
+    /// As part of what unique identifiers are made from.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            ResultKind::Report => "report",
+            ResultKind::Capture => "capture",
+        }
+    }
+}
+
+fn all_kinds() -> Vec<ResultKind> {
+    vec![ResultKind::Report, ResultKind::Capture]
+}
+
+impl DicomConfig {
+    /// Checks what can be checked without the network.
+    ///
+    /// # Errors
+    /// [`Error::Settings`], naming the key.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |reason: String| Err(Error::Settings(format!("dicom: {reason}")));
+        check_title("ae-title", &self.ae_title)?;
+        self.calling_ae_titles.iter().try_for_each(|title| check_title("calling-ae-titles", title))?;
+        let counts = [
+            ("max-associations", self.max_associations),
+            ("max-waiting", self.max_waiting),
+            ("workers", self.workers),
+            ("max-object-mib", self.max_object_mib as usize),
+            ("idle-timeout-s", self.idle_timeout_s as usize),
+            ("message-timeout-s", self.message_timeout_s as usize),
+            ("retry-s", self.retry_s as usize),
+            ("retry-max-s", self.retry_max_s as usize),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return wrong(format!("`{key}` is at least 1"));
+        }
+        if !(4096..=16 << 20).contains(&self.max_pdu) {
+            return wrong(format!("`max-pdu` is {}, expected 4096 to {}", self.max_pdu, 16 << 20));
+        }
+        if self.route.is_empty() && self.tasks.is_empty() {
+            return wrong(
+                "no image has a task: give routes, such as `[[dicom.route]]` with `modality = \"DX\"` and \
+                 `tasks = [\"chest\"]`, or `tasks` for images that no route takes"
+                    .to_owned(),
+            );
+        }
+        for (index, destination) in self.destination.iter().enumerate() {
+            destination.check()?;
+            if self.destination[..index].iter().any(|other| other.name == destination.name) {
+                return wrong(format!("two destinations are named `{}`", destination.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DestinationConfig {
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |reason: &str| Error::Settings(format!("dicom: destination `{}`: {reason}", self.name));
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if !(1..=NAME_CHARS).contains(&self.name.len()) || !self.name.chars().all(plain) {
+            return Err(wrong("a name is 1 to 64 letters, digits, `_` and `-`"));
+        }
+        match (&self.address, &self.ae_title, &self.url) {
+            (Some(_), Some(title), None) => check_title("ae-title", title)?,
+            (None, None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {}
+            (None, None, Some(_)) => return Err(wrong("`url` begins with http:// or https://")),
+            _ => return Err(wrong("give `address` and `ae-title` for C-STORE, or `url` for STOW-RS")),
+        }
+        if self.authorization_file.is_some() && self.url.is_none() {
+            return Err(wrong("`authorization-file` is for STOW-RS"));
+        }
+        Ok(())
+    }
+}
+
+/// 1 to 16 printable ASCII characters without backslash, not only spaces (PS3.5, section 6.2).
+fn check_title(key: &str, title: &str) -> Result<(), Error> {
+    let plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && c != '\\';
+    if (1..=AE_TITLE_CHARS).contains(&title.len()) && title.trim() == title && title.chars().all(plain) {
+        return Ok(());
+    }
+    let shown = title.escape_debug();
+    Err(Error::Settings(format!("dicom: `{key}`: `{shown}` is no application entity title: 1 to 16 ASCII characters")))
+}

@@ -1,0 +1,104 @@
+//! The DICOM network: images in by C-STORE and STOW-RS, structured reports and heat maps out.
+//!
+//! ```text
+//! scp, http/stow   objects from peers          -> spool/incoming, on the disk before they are acknowledged
+//! worker           oldest object -> routes     -> Service::predict -> results
+//! results          an answer                   -> a structured report, a secondary capture
+//! outbox           results                     -> scu or stow, until the receiver has them
+//! ```
+
+mod command;
+mod config;
+mod files;
+mod implicit;
+mod outbox;
+mod results;
+mod route;
+mod scp;
+mod scu;
+pub(crate) mod spool;
+mod storage;
+mod stow;
+mod uid;
+mod worker;
+
+pub use config::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
+pub(crate) use storage::takes;
+
+use crate::error::Error;
+use crate::service::Service;
+use outbox::Outbox;
+use route::Routes;
+use spool::{Bounds, Spool};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use worker::Worker;
+
+/// A running DICOM network.
+pub(crate) struct Dicom {
+    pub(crate) spool: Arc<Spool>,
+    outbox: Arc<Outbox>,
+    listener: Option<scp::Listener>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Dicom {
+    /// Opens the spool under `state`, takes up what waits in it, and listens. Called within the runtime that answers.
+    ///
+    /// # Errors
+    /// [`Error::Settings`], [`Error::Io`], [`Error::Listen`].
+    pub(crate) fn start(config: &DicomConfig, state: &Path, service: Arc<Service>) -> Result<Self, Error> {
+        config.check()?;
+        let routes = Routes::new(config)?;
+        let folder = state.join("spool");
+        files::create_folder(&folder).map_err(Error::io(&folder))?;
+        let bounds = Bounds {
+            object_bytes: config.max_object_mib << 20,
+            waiting: config.max_waiting,
+            refused: config.keep_refused,
+        };
+        let spool = Arc::new(Spool::open(&folder, bounds)?);
+        let outbox = Arc::new(Outbox::open(&folder, config)?);
+        if outbox.len() == 0 {
+            tracing::warn!("no DICOM destination: answers go into the audit only");
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let worker =
+            Arc::new(Worker { spool: Arc::clone(&spool), routes, outbox: Arc::clone(&outbox), service, runtime });
+        let listen = config.listen.as_deref();
+        let listener = listen.map(|address| scp::Listener::start(address, config, Arc::clone(&spool))).transpose()?;
+        let mut dicom = Dicom { spool, outbox, listener, threads: Vec::new() };
+        for index in 0..config.workers {
+            let worker = Arc::clone(&worker);
+            dicom.spawn(format!("melo-dicom-work-{index}"), move || worker.run())?;
+        }
+        for index in 0..dicom.outbox.len() {
+            let outbox = Arc::clone(&dicom.outbox);
+            dicom.spawn(format!("melo-dicom-send-{index}"), move || outbox.run(index))?;
+        }
+        Ok(dicom)
+    }
+
+    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name).spawn(work);
+        self.threads.push(thread.map_err(|error| Error::Settings(format!("a thread of the DICOM network: {error}")))?);
+        Ok(())
+    }
+
+    /// Where the storage SCP listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().map(|listener| listener.address)
+    }
+
+    /// Takes nothing in any more, ends what is in work, and leaves the rest on the disk.
+    pub(crate) fn stop(self) {
+        if let Some(listener) = self.listener {
+            listener.stop();
+        }
+        self.spool.stop();
+        self.outbox.stop();
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}

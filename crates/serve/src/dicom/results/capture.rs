@@ -1,0 +1,95 @@
+//! The secondary capture: the image with its heat map, as any viewer shows it (PS3.3, section A.8.1).
+
+use super::content::Code;
+use super::{PURPOSE, Source, common, letters, put, report, sequence};
+use crate::answer::Answer;
+use crate::dicom::config::ResultKind;
+use dicom_core::VR;
+use dicom_core::value::PrimitiveValue;
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
+use melo_imaging::{Pixels, resize};
+use melo_vit::{Interpolation, TaskKind};
+use std::path::Path;
+use std::time::Duration;
+
+/// Smaller images are enlarged to about this width, so that the text under them can be read, px.
+const WIDTH: usize = 320;
+/// Findings that are named in the text.
+const NAMED: usize = 6;
+
+/// None where the answer has no heat map.
+///
+/// # Errors
+/// A sentence: our own PNG could not be read, which is a defect.
+pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Result<Option<InMemDicomObject>, String> {
+    let Some(heatmap) = &answer.heatmap else { return Ok(None) };
+    let drawn = melo_imaging::decode(&heatmap.png, Path::new("heat map")).map_err(|error| error.to_string())?;
+    let drawn = enlarged(drawn);
+    let lines = [format!("{PURPOSE}."), summary(answer), format!("Colour: where {} was seen.", heatmap.class)];
+    let mut pixels = letters::below(&drawn, &lines);
+    // Values of OB have an even length.
+    if pixels.rgb.len() % 2 == 1 {
+        pixels.rgb.push(0);
+    }
+    let mut object = common(source, answer, ResultKind::Capture, uids::SECONDARY_CAPTURE_IMAGE_STORAGE, received);
+    put(&mut object, tags::MODALITY, VR::CS, "OT");
+    put(&mut object, tags::SERIES_NUMBER, VR::IS, "9902");
+    put(&mut object, tags::SERIES_DESCRIPTION, VR::LO, source.text(&format!("melo {} heat map", answer.task), 64));
+    put(&mut object, tags::CONVERSION_TYPE, VR::CS, "WSD");
+    put(&mut object, tags::IMAGE_TYPE, VR::CS, dicom_core::dicom_value!(Strs, ["DERIVED", "SECONDARY"]));
+    put(&mut object, tags::PATIENT_ORIENTATION, VR::CS, PrimitiveValue::Empty);
+    let derivation = format!("Heat map of {} for {}, plug-in {}", answer.task, heatmap.class, &answer.version);
+    put(&mut object, tags::DERIVATION_DESCRIPTION, VR::ST, source.text(&derivation, 1024));
+    put(&mut object, tags::IMAGE_COMMENTS, VR::LT, source.text(&format!("{PURPOSE}. {}", summary(answer)), 1024));
+    let mut reference = source.reference(report::frame(source, answer));
+    let purpose = Code::dcm("121322", "Source image for image processing operation").item();
+    sequence(&mut reference, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, vec![purpose]);
+    sequence(&mut object, tags::SOURCE_IMAGE_SEQUENCE, vec![reference]);
+    // Whether text identifies the patient: what we write does not, what was there before may.
+    if let Some(burned_in) = &source.burned_in {
+        put(&mut object, tags::BURNED_IN_ANNOTATION, VR::CS, burned_in.as_str());
+    }
+    if let Some(lossy) = &source.lossy {
+        put(&mut object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, lossy.as_str());
+    }
+    put(&mut object, tags::SAMPLES_PER_PIXEL, VR::US, 3_u16);
+    put(&mut object, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB");
+    put(&mut object, tags::PLANAR_CONFIGURATION, VR::US, 0_u16);
+    put(&mut object, tags::ROWS, VR::US, side(pixels.height)?);
+    put(&mut object, tags::COLUMNS, VR::US, side(pixels.width)?);
+    put(&mut object, tags::BITS_ALLOCATED, VR::US, 8_u16);
+    put(&mut object, tags::BITS_STORED, VR::US, 8_u16);
+    put(&mut object, tags::HIGH_BIT, VR::US, 7_u16);
+    put(&mut object, tags::PIXEL_REPRESENTATION, VR::US, 0_u16);
+    put(&mut object, tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(pixels.rgb.into()));
+    Ok(Some(object))
+}
+
+fn side(length: usize) -> Result<u16, String> {
+    u16::try_from(length).map_err(|_| format!("a heat map of {length} pixels"))
+}
+
+fn enlarged(pixels: Pixels) -> Pixels {
+    let times = WIDTH.div_ceil(pixels.width).min(WIDTH.div_ceil(pixels.height).max(1));
+    match times {
+        0 | 1 => pixels,
+        times => resize(&pixels, pixels.width * times, pixels.height * times, Interpolation::Bilinear),
+    }
+}
+
+/// The answer in a line.
+fn summary(answer: &Answer) -> String {
+    let named = |class: usize| {
+        let (name, value) = (&answer.probabilities.classes[class], answer.probabilities.values[class]);
+        format!("{name} {value:.2}")
+    };
+    let said = match answer.kind {
+        TaskKind::SingleLabel => named(answer.best()),
+        TaskKind::MultiLabel => {
+            let found: Vec<String> = answer.found().take(NAMED).map(named).collect();
+            if found.is_empty() { "no finding".to_owned() } else { found.join(", ") }
+        }
+    };
+    format!("{}: {said}", answer.task)
+}

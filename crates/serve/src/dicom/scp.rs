@@ -1,0 +1,376 @@
+//! The verification and storage SCP (PS3.4, annexes A and B): a thread for every association, a bounded number of them.
+
+use super::command::{Command, ECHO, STORE, status};
+use super::config::DicomConfig;
+use super::spool::{Receipt, Rejected, Spool};
+use super::{storage, uid};
+use crate::error::Error;
+use dicom_object::FileMetaTableBuilder;
+use dicom_ul::association::server::AccessControl;
+use dicom_ul::association::{Association, Error as Broken};
+use dicom_ul::pdu::{
+    AbortRQServiceProviderReason, AbortRQSource, AssociationRJServiceUserReason, PDataValue, PDataValueType,
+    PresentationContextResultReason, UserIdentity,
+};
+use dicom_ul::{Pdu, ServerAssociation, ServerAssociationOptions};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often new connections and slow peers are looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// Longest command set.
+const COMMAND_BYTES: usize = 1 << 16;
+/// A-ASSOCIATE-RJ: transient, by the presentation service, local limit exceeded (PS3.8, table 9-21).
+const REJECT_BUSY: [u8; 10] = [3, 0, 0, 0, 0, 4, 0, 2, 3, 2];
+
+/// The listening thread.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Listener {
+    /// # Errors
+    /// [`Error::Listen`].
+    pub(super) fn start(address: &str, config: &DicomConfig, spool: Arc<Spool>) -> Result<Self, Error> {
+        let listen = |source| Error::Listen { address: address.to_owned(), source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let scp = Scp { config: Arc::new(config.clone()), spool, stop: Arc::clone(&stop) };
+        let thread = std::thread::Builder::new().name("melo-dicom".into());
+        let thread = thread.spawn(move || scp.listen(&listener)).map_err(listen)?;
+        Ok(Listener { address, stop, thread })
+    }
+
+    /// Accepts nobody any more, lets messages in progress end for `grace`, and cuts the rest.
+    pub(super) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+struct Scp {
+    config: Arc<DicomConfig>,
+    spool: Arc<Spool>,
+    stop: Arc<AtomicBool>,
+}
+
+/// An association as the listening thread sees it.
+struct Watched {
+    stream: TcpStream,
+    /// When its last message ended.
+    beat: Arc<Mutex<Instant>>,
+    thread: JoinHandle<()>,
+}
+
+/// Time for messages in progress when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Scp {
+    fn listen(self, listener: &TcpListener) {
+        let mut open: Vec<Watched> = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            self.watch(&mut open, Duration::from_secs(self.config.message_timeout_s));
+            match listener.accept() {
+                Ok((stream, _)) if open.len() >= self.config.max_associations => reject(stream),
+                Ok((stream, peer)) => match self.serve(stream, peer) {
+                    Ok(watched) => open.push(watched),
+                    Err(error) => tracing::warn!(%error, "an association could not be begun"),
+                },
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+                Err(error) => {
+                    tracing::warn!(%error, "a DICOM connection could not be accepted");
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+        let until = Instant::now() + GRACE;
+        while !open.is_empty() && Instant::now() < until {
+            self.watch(&mut open, GRACE);
+            std::thread::sleep(LOOK);
+        }
+        self.watch(&mut open, Duration::ZERO);
+        open.into_iter().for_each(|watched| drop(watched.thread.join()));
+    }
+
+    /// Forgets those that ended, and cuts those whose message takes too long.
+    fn watch(&self, open: &mut Vec<Watched>, most: Duration) {
+        open.retain(|watched| !watched.thread.is_finished());
+        for watched in open {
+            let beat = *watched.beat.lock().unwrap_or_else(PoisonError::into_inner);
+            if beat.elapsed() >= most {
+                let _ = watched.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr) -> std::io::Result<Watched> {
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        let watched = stream.try_clone()?;
+        let beat = Arc::new(Mutex::new(Instant::now()));
+        let (config, spool) = (Arc::clone(&self.config), Arc::clone(&self.spool));
+        let (stop, beats) = (Arc::clone(&self.stop), Arc::clone(&beat));
+        let thread = std::thread::Builder::new().name("melo-association".into()).spawn(move || {
+            let session = Session { config: &config, spool: &spool, stop: &stop, beat: &beats };
+            match session.run(stream) {
+                Ok(stored) if stored > 0 => tracing::info!(%peer, stored, "association"),
+                Ok(_) => {}
+                Err(error) => tracing::info!(%peer, reason = %error, "association ended early"),
+            }
+        })?;
+        Ok(Watched { stream: watched, beat, thread })
+    }
+}
+
+/// Tells one peer too many to come again later.
+fn reject(mut stream: TcpStream) {
+    let short = Some(Duration::from_millis(100));
+    let _ = stream.set_nonblocking(false);
+    let _ = stream.set_write_timeout(short).and_then(|()| stream.set_read_timeout(short));
+    // A connection that is closed with something unread is reset, and the rejection with it.
+    let mut request = [0; 1 << 14];
+    let _ = stream.read(&mut request);
+    let _ = stream.write_all(&REJECT_BUSY);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Who may begin an association.
+struct Allowed<'a>(&'a DicomConfig);
+
+impl AccessControl for Allowed<'_> {
+    fn check_access(
+        &self,
+        this: &str,
+        calling: &str,
+        called: &str,
+        _: Option<&UserIdentity>,
+    ) -> Result<(), AssociationRJServiceUserReason> {
+        if called != this {
+            return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
+        }
+        let titles = &self.0.calling_ae_titles;
+        match titles.is_empty() || titles.iter().any(|title| title == calling) {
+            true => Ok(()),
+            false => Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+        }
+    }
+}
+
+struct Session<'a> {
+    config: &'a DicomConfig,
+    spool: &'a Spool,
+    stop: &'a AtomicBool,
+    beat: &'a Mutex<Instant>,
+}
+
+/// A message on its way in.
+#[derive(Default)]
+struct Message<'a> {
+    context: u8,
+    /// The command set as far as it has come.
+    bytes: Vec<u8>,
+    /// Read when it was whole.
+    command: Option<Command>,
+    /// Where the data set goes; none once it has been rejected, when the rest is passed over.
+    receipt: Option<Receipt<'a>>,
+    rejected: Option<(u16, String)>,
+}
+
+impl<'a> Session<'a> {
+    /// Number of objects that were stored.
+    fn run(&self, stream: TcpStream) -> Result<u64, Box<Broken>> {
+        let idle = Duration::from_secs(self.config.idle_timeout_s);
+        let mut options = ServerAssociationOptions::new()
+            .ae_access_control(Allowed(self.config))
+            .ae_title(self.config.ae_title.as_str())
+            .max_pdu_length(self.config.max_pdu)
+            .strict(true)
+            .read_timeout(idle)
+            .write_timeout(idle)
+            .with_abstract_syntax(dicom_dictionary_std::uids::VERIFICATION);
+        for class in storage::CLASSES {
+            options = options.with_abstract_syntax(*class);
+        }
+        for syntax in storage::SYNTAXES {
+            options = options.with_transfer_syntax(syntax);
+        }
+        let mut association = options.establish(stream)?;
+        let mut message = Message::default();
+        let mut stored = 0;
+        loop {
+            match association.receive() {
+                Ok(Pdu::PData { data }) => {
+                    for value in data {
+                        let Some(ended) = self.take(&association, &mut message, value) else {
+                            abort(association, AbortRQServiceProviderReason::UnexpectedPduParameter);
+                            return Ok(stored);
+                        };
+                        if let Some(answer) = ended {
+                            stored += u64::from(answer.field & 0xff == STORE && answer.status == status::SUCCESS);
+                            association.send(&command_pdu(message.context, &answer))?;
+                            message = Message::default();
+                            *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                        }
+                    }
+                    if self.stop.load(Ordering::Relaxed) && message.bytes.is_empty() {
+                        abort(association, AbortRQServiceProviderReason::ReasonNotSpecified);
+                        return Ok(stored);
+                    }
+                }
+                Ok(Pdu::ReleaseRQ) => {
+                    association.send(&Pdu::ReleaseRP)?;
+                    return Ok(stored);
+                }
+                Ok(Pdu::AbortRQ { .. }) => return Ok(stored),
+                Ok(_) => {
+                    abort(association, AbortRQServiceProviderReason::UnexpectedPdu);
+                    return Ok(stored);
+                }
+                Err(error) => {
+                    abort(association, AbortRQServiceProviderReason::ReasonNotSpecified);
+                    return Err(Box::new(error));
+                }
+            }
+        }
+    }
+
+    /// Takes a fragment in: the answer where it ended a message, none where it has no place here.
+    #[expect(clippy::option_option, reason = "no place, no answer yet, an answer")]
+    fn take(
+        &self,
+        association: &ServerAssociation<TcpStream>,
+        message: &mut Message<'a>,
+        value: PDataValue,
+    ) -> Option<Option<Command>> {
+        if message.bytes.is_empty() {
+            message.context = value.presentation_context_id;
+        } else if message.context != value.presentation_context_id {
+            return None;
+        }
+        match (value.value_type, &message.command) {
+            (PDataValueType::Command, None) => {
+                message.bytes.extend_from_slice(&value.data);
+                if message.bytes.len() > COMMAND_BYTES {
+                    return None;
+                }
+                if !value.is_last {
+                    return Some(None);
+                }
+                let command = Command::read(&message.bytes)?;
+                self.begin(association, message, &command);
+                message.command = Some(command.clone());
+                Some((!command.data_set).then(|| self.end(message)))
+            }
+            (PDataValueType::Data, Some(_)) => {
+                if let Some(receipt) = &mut message.receipt
+                    && let Err(rejected) = receipt.write(&value.data)
+                {
+                    message.receipt = None;
+                    message.rejected = Some(code(&rejected));
+                }
+                Some(value.is_last.then(|| self.end(message)))
+            }
+            _ => None,
+        }
+    }
+
+    /// A command has come: of C-STORE, a file begins.
+    fn begin(&self, association: &ServerAssociation<TcpStream>, message: &mut Message<'a>, command: &Command) {
+        if command.field != STORE {
+            return;
+        }
+        let accepted = |context: &&dicom_ul::pdu::PresentationContextNegotiated| {
+            context.id == message.context && context.reason == PresentationContextResultReason::Acceptance
+        };
+        let Some(context) = association.presentation_contexts().iter().find(accepted) else {
+            message.rejected = Some((status::NOT_AUTHORIZED, "no such presentation context".to_owned()));
+            return;
+        };
+        if context.abstract_syntax != command.class {
+            message.rejected = Some((status::DOES_NOT_MATCH, "the SOP class is not the context's".to_owned()));
+            return;
+        }
+        if !uid::is_valid(&command.instance) || !command.data_set {
+            let reason = "no SOP instance UID, or no data set";
+            message.rejected = Some((status::CANNOT_UNDERSTAND, reason.to_owned()));
+            return;
+        }
+        let meta = FileMetaTableBuilder::new()
+            .media_storage_sop_class_uid(command.class.as_str())
+            .media_storage_sop_instance_uid(command.instance.as_str())
+            .transfer_syntax(context.transfer_syntax.as_str())
+            .source_application_entity_title(association.peer_ae_title())
+            .build();
+        let begun = || {
+            let mut head = vec![0; 128];
+            head.extend_from_slice(b"DICM");
+            let unreadable = |error: &dyn std::fmt::Display| Rejected::Unreadable(error.to_string());
+            meta.map_err(|error| unreadable(&error))?.write(&mut head).map_err(|error| unreadable(&error))?;
+            let mut receipt = self.spool.begin(association.peer_ae_title(), "dicom")?;
+            receipt.write(&head)?;
+            Ok(receipt)
+        };
+        match begun() {
+            Ok(receipt) => message.receipt = Some(receipt),
+            Err(rejected) => message.rejected = Some(code(&rejected)),
+        }
+    }
+
+    /// A message is whole: what is answered.
+    fn end(&self, message: &mut Message<'a>) -> Command {
+        let command = message.command.clone().unwrap_or_default();
+        let (status, comment) = match (command.field, message.receipt.take(), message.rejected.take()) {
+            (ECHO, ..) => (status::SUCCESS, String::new()),
+            (STORE, Some(receipt), None) => {
+                let announced =
+                    receipt.accept(|seen| match seen.class == command.class && seen.instance == command.instance {
+                        true => Ok(()),
+                        false => Err(Rejected::Mismatch("the data set is another SOP instance".to_owned())),
+                    });
+                match announced {
+                    Ok(_) => (status::SUCCESS, String::new()),
+                    Err(rejected) => code(&rejected),
+                }
+            }
+            (STORE, _, Some(rejected)) => rejected,
+            (STORE, None, None) => (status::CANNOT_UNDERSTAND, "no data set".to_owned()),
+            _ => (status::UNRECOGNIZED_OPERATION, "only C-ECHO and C-STORE".to_owned()),
+        };
+        if status != status::SUCCESS {
+            tracing::warn!(sop_instance = command.instance, status, reason = comment, "object not stored");
+        }
+        command.answer(status, &comment)
+    }
+}
+
+/// The status of C-STORE for it (PS3.4, table B.2-1).
+fn code(rejected: &Rejected) -> (u16, String) {
+    let status = match rejected {
+        Rejected::Full(_) => status::OUT_OF_RESOURCES,
+        Rejected::Mismatch(_) => status::DOES_NOT_MATCH,
+        Rejected::Unreadable(_) => status::CANNOT_UNDERSTAND,
+    };
+    (status, rejected.to_string())
+}
+
+fn command_pdu(context: u8, command: &Command) -> Pdu {
+    let value = PDataValue {
+        presentation_context_id: context,
+        value_type: PDataValueType::Command,
+        is_last: true,
+        data: command.write(),
+    };
+    Pdu::PData { data: vec![value] }
+}
+
+fn abort(mut association: ServerAssociation<TcpStream>, reason: AbortRQServiceProviderReason) {
+    let _ = association.send(&Pdu::AbortRQ { source: AbortRQSource::ServiceProvider(reason) });
+}

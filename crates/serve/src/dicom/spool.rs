@@ -1,0 +1,342 @@
+//! Objects that were accepted and not answered yet, on the disk.
+//!
+//! ```text
+//! incoming/TIME-COUNT-VIA-WHO.dcm   accepted: written, synchronised and named before the sender is told
+//! tries/NAME                        a byte for every time that a process took it into work and did not come back
+//! refused/NAME, NAME.json           cannot be answered, and why
+//! ```
+//!
+//! An object leaves `incoming` when its results are in the outbox, or when it is refused. What is moved back there by
+//! hand is tried again.
+
+use super::files;
+use crate::error::Error;
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often the folder itself is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// An object that was in work when the process ended so often is refused: it may be what ends it.
+const TRIES: u64 = 5;
+/// Longest name of a sender that is kept.
+const WHO_BYTES: usize = 48;
+
+/// Bounds of the spool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) object_bytes: u64,
+    pub(super) waiting: usize,
+    pub(super) refused: usize,
+}
+
+/// Who sent an object, how, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Origin {
+    /// Calling application entity, or name of the key.
+    pub(crate) who: String,
+    /// `dicom` or `stow`.
+    pub(crate) via: &'static str,
+    /// Since 1970, UTC.
+    pub(crate) received: Duration,
+}
+
+/// What an accepted object says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) class: String,
+    pub(crate) instance: String,
+    pub(crate) study: String,
+    pub(crate) syntax: String,
+}
+
+/// Why an object was not accepted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Rejected {
+    /// No room: the sender may try again later.
+    #[error("{0}")]
+    Full(String),
+    /// Not what it was announced as.
+    #[error("{0}")]
+    Mismatch(String),
+    /// No object that can be read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// The folders, and what of them is known.
+pub(crate) struct Spool {
+    incoming: PathBuf,
+    refused: PathBuf,
+    tries: PathBuf,
+    bounds: Bounds,
+    counter: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// One object at a time is read back, so that memory does not grow with the number of peers.
+    examining: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: BTreeSet<String>,
+    working: BTreeSet<String>,
+    stopped: bool,
+}
+
+impl Spool {
+    /// Opens or makes the folders under `folder`; what waits there is taken up again.
+    pub(super) fn open(folder: &Path, bounds: Bounds) -> Result<Self, Error> {
+        let spool = Spool {
+            incoming: folder.join("incoming"),
+            refused: folder.join("refused"),
+            tries: folder.join("tries"),
+            bounds,
+            counter: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            examining: Mutex::new(()),
+        };
+        for path in [&spool.incoming, &spool.refused, &spool.tries] {
+            files::create_folder(path).and_then(|()| files::sweep(path)).map_err(Error::io(path))?;
+        }
+        files::sync_folder(folder).map_err(Error::io(folder))?;
+        spool.look().map_err(Error::io(&spool.incoming))?;
+        Ok(spool)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Objects that are waiting or in work.
+    pub(super) fn len(&self) -> usize {
+        let state = self.state();
+        state.waiting.len() + state.working.len()
+    }
+
+    /// Takes names up that others have put into the folder.
+    fn look(&self) -> io::Result<()> {
+        let names = files::objects(&self.incoming)?;
+        let mut state = self.state();
+        for name in names {
+            if !state.working.contains(&name) {
+                state.waiting.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to receive an object.
+    pub(crate) fn begin(&self, who: &str, via: &'static str) -> Result<Receipt<'_>, Rejected> {
+        if self.len() >= self.bounds.waiting {
+            return Err(Rejected::Full(format!("{} objects are waiting", self.bounds.waiting)));
+        }
+        let file = tempfile::Builder::new().prefix(files::UNFINISHED).tempfile_in(&self.incoming).map_err(full)?;
+        let left = self.bounds.object_bytes;
+        Ok(Receipt { spool: self, file: BufWriter::with_capacity(1 << 18, file), left, who: who.to_owned(), via })
+    }
+
+    /// The oldest object that nobody works on; none when the server stops.
+    pub(super) fn take(&self) -> Option<String> {
+        let mut state = self.state();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(name) = state.waiting.pop_first() {
+                state.working.insert(name.clone());
+                return Some(name);
+            }
+            let (back, wait) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+            state = back;
+            if wait.timed_out() {
+                drop(state);
+                if let Err(error) = self.look() {
+                    tracing::warn!(%error, "the DICOM spool cannot be read");
+                }
+                state = self.state();
+            }
+        }
+    }
+
+    /// Waits, or returns false at once when the server stops.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let running = |state: &mut State| !state.stopped;
+        let waited = self.changed.wait_timeout_while(self.state(), time, running);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stopped
+    }
+
+    /// Lets [`Spool::take`] and [`Spool::pause`] return.
+    pub(super) fn stop(&self) {
+        self.state().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Where a waiting object lies.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.incoming.join(name)
+    }
+
+    /// Notes that work begins; an error once it has begun too often without an end.
+    pub(super) fn start(&self, name: &str) -> Result<(), String> {
+        let path = self.tries.join(name);
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() >= TRIES) {
+            return Err(format!("the server ended {TRIES} times while it worked on this object"));
+        }
+        let note = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        if let Err(error) = note.and_then(|mut file| file.write_all(b".")) {
+            tracing::warn!(%error, "a try could not be noted");
+        }
+        Ok(())
+    }
+
+    /// Forgets an object whose results are in the outbox.
+    pub(super) fn finish(&self, name: &str) -> io::Result<()> {
+        files::remove(&self.path(name))?;
+        files::sync_folder(&self.incoming)?;
+        self.leave(name);
+        Ok(())
+    }
+
+    /// Puts an object back: it is taken up again at once, or by the next process.
+    pub(super) fn put_back(&self, name: &str) {
+        self.leave(name);
+        self.state().waiting.insert(name.to_owned());
+    }
+
+    fn leave(&self, name: &str) {
+        let _ = files::remove(&self.tries.join(name));
+        self.state().working.remove(name);
+    }
+
+    /// Puts an object aside, with the reason beside it; the oldest of too many go.
+    pub(super) fn refuse(&self, name: &str, reason: &serde_json::Value) -> io::Result<()> {
+        let note = self.refused.join(format!("{name}.json"));
+        let text = serde_json::to_vec_pretty(reason).map_err(io::Error::other)?;
+        files::write(&note, &text)?;
+        files::rename(&self.path(name), &self.refused.join(name))?;
+        self.leave(name);
+        let kept = files::objects(&self.refused)?;
+        for oldest in &kept[..kept.len().saturating_sub(self.bounds.refused)] {
+            files::remove(&self.refused.join(oldest))?;
+            files::remove(&self.refused.join(format!("{oldest}.json")))?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, who: &str, via: &str) -> String {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let count = self.counter.fetch_add(1, Ordering::Relaxed) % 10_000;
+        let mut plain = String::new();
+        for byte in who.bytes().take(WHO_BYTES) {
+            match byte {
+                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' => plain.push(byte.into()),
+                _ => plain.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        format!("{time:020}-{count:04}-{via}-{plain}.dcm")
+    }
+}
+
+/// What an object's name says; a file that was put there by hand came from nobody, when it was last written.
+pub(super) fn origin(path: &Path) -> Origin {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let named = || {
+        let mut parts = name.strip_suffix(".dcm")?.splitn(4, '-');
+        let nanos: u64 = parts.next()?.parse().ok()?;
+        let (_, via, who) = (parts.next()?, parts.next()?, parts.next()?);
+        let via = ["dicom", "stow"].into_iter().find(|known| *known == via)?;
+        Some(Origin { who: plain(who)?, via, received: Duration::from_nanos(nanos) })
+    };
+    named().unwrap_or_else(|| {
+        let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        let received = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Origin { who: "unknown".to_owned(), via: "dicom", received }
+    })
+}
+
+/// Undoes the `%` of [`Spool::name`].
+fn plain(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        match first {
+            b'%' => {
+                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = &rest[2..];
+            }
+            _ => bytes.push(first),
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// An object on its way in. Dropped without [`Receipt::accept`], it leaves nothing.
+pub(crate) struct Receipt<'a> {
+    spool: &'a Spool,
+    file: BufWriter<tempfile::NamedTempFile>,
+    left: u64,
+    who: String,
+    via: &'static str,
+}
+
+impl Receipt<'_> {
+    /// Adds bytes of the part-10 file.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            Rejected::Full(format!("an object is at most {} MiB", self.spool.bounds.object_bytes >> 20))
+        })?;
+        self.file.write_all(bytes).map_err(full)
+    }
+
+    /// Looks whether it is what was announced, and makes it outlive the process and the power. Only then may the sender
+    /// be told.
+    pub(crate) fn accept(mut self, announced: impl FnOnce(&Seen) -> Result<(), Rejected>) -> Result<Seen, Rejected> {
+        self.file.flush().map_err(full)?;
+        let file = self.file.into_inner().map_err(|error| full(error.into_error()))?;
+        let seen = {
+            let _turn = self.spool.examining.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = std::fs::read(file.path()).map_err(full)?;
+            examine(&bytes).map_err(Rejected::Unreadable)?
+        };
+        announced(&seen)?;
+        file.as_file().sync_all().map_err(full)?;
+        let name = self.spool.name(&self.who, self.via);
+        let path = self.spool.path(&name);
+        file.persist_noclobber(&path).map_err(|error| full(error.error))?;
+        if let Err(error) = files::sync_folder(&self.spool.incoming) {
+            let _ = files::remove(&path);
+            return Err(full(error));
+        }
+        self.spool.state().waiting.insert(name);
+        self.spool.changed.notify_one();
+        Ok(seen)
+    }
+}
+
+fn full(error: io::Error) -> Rejected {
+    // The path is ours and tells the sender nothing.
+    Rejected::Full(format!("the object cannot be stored: {}", error.kind()))
+}
+
+/// The identifiers that everything else needs.
+fn examine(bytes: &[u8]) -> Result<Seen, String> {
+    const WANTED: [&str; 4] = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "TransferSyntaxUID"];
+    let found = melo_imaging::dicom::header(bytes, Path::new("object"), &WANTED).map_err(|error| error.to_string())?;
+    let mut values = found.into_iter().map(Option::unwrap_or_default).zip(WANTED);
+    let mut next = || {
+        let (value, name) = values.next().unwrap_or_default();
+        match super::uid::is_valid(&value) {
+            true => Ok(value),
+            false if value.is_empty() => Err(format!("{name} is missing")),
+            false => Err(format!("{name} is no unique identifier")),
+        }
+    };
+    Ok(Seen { class: next()?, instance: next()?, study: next()?, syntax: next()? })
+}
