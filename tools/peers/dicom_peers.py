@@ -229,9 +229,10 @@ def source_of(data):
 
 
 def check_report(path, data, original, answers):
-    dump = run("dsrdump", path)
+    dump = run("dsrdump", "+Pl", path)
     said = (dump.stdout + dump.stderr).strip()
-    complaints = [line for line in said.splitlines() if line.startswith(("W:", "E:"))]
+    # Of text in Unicode it says that it does not check the characters.
+    complaints = [line for line in said.splitlines() if line.startswith(("W:", "E:")) and "ISO_IR 192" not in line]
     check("dsrdump reads the report without complaint", dump.returncode == 0 and not complaints, said[-400:])
     html = run("dsr2html", path)
     check("dsr2html renders it", html.returncode == 0 and "Imaging Measurement Report" in html.stdout, html.stderr)

@@ -27,7 +27,7 @@ pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use clock::rfc3339;
-pub use dicom::{DestinationConfig, DicomConfig, Kind as ResultKind, RouteConfig, Values};
+pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
 pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;

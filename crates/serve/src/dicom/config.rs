@@ -121,31 +121,31 @@ pub struct DestinationConfig {
     pub authorization_file: Option<PathBuf>,
     /// What it gets; all by default.
     #[serde(default = "all_kinds")]
-    pub results: Vec<Kind>,
+    pub results: Vec<ResultKind>,
 }
 
 /// Kinds of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ResultKind {
     /// A structured report.
     Report,
     /// A secondary capture with the heat map.
     Capture,
 }
 
-impl Kind {
+impl ResultKind {
     /// As part of what unique identifiers are made from.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Kind::Report => "report",
-            Kind::Capture => "capture",
+            ResultKind::Report => "report",
+            ResultKind::Capture => "capture",
         }
     }
 }
 
-fn all_kinds() -> Vec<Kind> {
-    vec![Kind::Report, Kind::Capture]
+fn all_kinds() -> Vec<ResultKind> {
+    vec![ResultKind::Report, ResultKind::Capture]
 }
 
 impl DicomConfig {

@@ -99,25 +99,18 @@ mod tests {
         let name = PrimitiveValue::U8([0x1b, b'$', b'B', 0xff].as_slice().into());
         object.put(DataElement::new(tags::PATIENT_NAME, VR::PN, Value::Primitive(name)));
         object.put(DataElement::new(tags::ROWS, VR::US, Value::Primitive(7_u16.into())));
-        let items = if depth == 0 { Vec::new() } else { vec![object_of(depth), InMemDicomObject::new_empty()] };
+        let items = if depth == 0 { Vec::new() } else { vec![self::object(depth - 1), InMemDicomObject::new_empty()] };
         object.put(DataElement::new(tags::CONTENT_SEQUENCE, VR::SQ, Value::from(DataSetSequence::from(items))));
         object
-    }
-
-    fn object_of(depth: usize) -> InMemDicomObject {
-        object(depth - 1)
     }
 
     #[test]
     fn it_is_what_dicom_object_writes_and_text_is_untouched() {
         let object = object(3);
-        let write = |syntax| {
-            let mut bytes = Vec::new();
-            object.write_dataset_with_ts(&mut bytes, syntax).expect("a data set");
-            bytes
-        };
-        let explicit = write(&entries::EXPLICIT_VR_LITTLE_ENDIAN.erased());
-        let implicit = write(&entries::IMPLICIT_VR_LITTLE_ENDIAN.erased());
+        let (mut explicit, mut implicit) = (Vec::new(), Vec::new());
+        let (long, short) = (entries::EXPLICIT_VR_LITTLE_ENDIAN.erased(), entries::IMPLICIT_VR_LITTLE_ENDIAN.erased());
+        object.write_dataset_with_ts(&mut explicit, &long).expect("a data set");
+        object.write_dataset_with_ts(&mut implicit, &short).expect("a data set");
         assert_eq!(from_explicit(&explicit), Some(implicit));
         for length in 0..explicit.len() {
             let _ = from_explicit(&explicit[..length]);

@@ -22,7 +22,7 @@ mod stow;
 mod uid;
 mod worker;
 
-pub use config::{DestinationConfig, DicomConfig, Kind, RouteConfig, Values};
+pub use config::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
 pub(crate) use storage::takes;
 
 use crate::error::Error;

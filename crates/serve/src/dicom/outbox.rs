@@ -5,7 +5,7 @@
 //! undelivered/DESTINATION/OBJECT-UID.dcm, .json      refused by the receiver again and again, and why
 //! ```
 
-use super::config::{DestinationConfig, DicomConfig, Kind};
+use super::config::{DestinationConfig, DicomConfig, ResultKind};
 use super::results::ResultObject;
 use super::{files, scu, stow};
 use crate::error::Error;
@@ -80,7 +80,7 @@ impl Outbox {
 
     /// True where some destination gets heat maps.
     pub(super) fn wants_captures(&self) -> bool {
-        self.destinations.iter().any(|destination| destination.config.results.contains(&Kind::Capture))
+        self.destinations.iter().any(|destination| destination.config.results.contains(&ResultKind::Capture))
     }
 
     /// Stores a result for every destination that gets its kind. Repeated, it replaces itself.

@@ -58,7 +58,11 @@ impl Routes {
                 ));
             }
             let conditions = route.conditions.iter().map(|(key, values)| condition(key, values.all()).map_err(wrong));
-            Ok(Route { tasks: route.tasks.clone(), conditions: conditions.collect::<Result<_, _>>()? })
+            let mut conditions = conditions.collect::<Result<Vec<Condition>, _>>()?;
+            // The usual attributes first, in the order of the table: a reason names what is asked first.
+            let place = |condition: &Condition| KEYS.iter().position(|known| known.1 == condition.keyword);
+            conditions.sort_by_key(|condition| place(condition).unwrap_or(KEYS.len()));
+            Ok(Route { tasks: route.tasks.clone(), conditions })
         };
         let routes = config.route.iter().enumerate().map(route).collect::<Result<_, _>>()?;
         Ok(Routes { routes, otherwise: config.tasks.clone() })
@@ -134,4 +138,73 @@ fn condition(key: &str, values: &[String]) -> Result<Condition, String> {
         tag: format!("{:04x}{:04x}", tag.group(), tag.element()),
         values,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::config::Values;
+
+    fn routes(text: &[(&str, &[&str], &str)]) -> Result<Routes, Error> {
+        let route = |(key, values, task): &(&str, &[&str], &str)| RouteConfig {
+            tasks: vec![(*task).to_owned()],
+            conditions: [((*key).to_owned(), Values::Many(values.iter().map(|value| (*value).to_owned()).collect()))]
+                .into(),
+        };
+        Routes::new(&DicomConfig { route: text.iter().map(route).collect(), ..DicomConfig::default() })
+    }
+
+    /// A data set in implicit VR: group, element, value.
+    fn image(elements: &[(u16, u16, &str)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (group, element, value) in elements {
+            bytes.extend(group.to_le_bytes());
+            bytes.extend(element.to_le_bytes());
+            let odd = value.len() % 2;
+            bytes.extend(((value.len() + odd) as u32).to_le_bytes());
+            bytes.extend(value.as_bytes());
+            bytes.extend(std::iter::repeat_n(b' ', odd));
+        }
+        bytes
+    }
+
+    #[test]
+    fn every_route_that_takes_an_image_adds_its_tasks() {
+        let image = image(&[
+            (0x0008, 0x0016, "1.2"),
+            (0x0008, 0x0060, "DX"),
+            (0x0008, 0x1010, "ROOM 1"),
+            (0x0018, 0x0015, "CHEST "),
+        ]);
+        let routes = routes(&[
+            ("modality", &["cr", "dx"], "a"),
+            ("body-part", &["Chest"], "b"),
+            ("station", &["room 1"], "a"),
+            ("StationName", &["room 2"], "c"),
+            ("0018,0015", &["CHEST"], "d"),
+        ]);
+        assert_eq!(routes.expect("routes").tasks(&image), Ok(vec!["a".to_owned(), "b".to_owned(), "d".to_owned()]));
+    }
+
+    #[test]
+    fn a_refusal_names_the_attribute_and_its_value() {
+        let image = image(&[(0x0008, 0x0016, "1.2"), (0x0008, 0x0060, "MR")]);
+        let routes = routes(&[("modality", &["DX"], "a"), ("view-position", &["PA"], "b")]).expect("routes");
+        let reason = routes.tasks(&image).expect_err("out of scope");
+        assert_eq!(
+            reason,
+            "out of scope: route 1: Modality is `MR`, expected DX; route 2: ViewPosition is missing, expected PA"
+        );
+    }
+
+    #[test]
+    fn settings_that_mean_nothing_are_refused_by_key() {
+        for (key, values) in
+            [("colour", &["red"][..]), ("PatientName", &["x"]), ("patient-id", &["x"]), ("modality", &[])]
+        {
+            let error = routes(&[(key, values, "a")]).expect_err(key).to_string();
+            assert!(error.contains("route 1") && error.contains(key), "{error}");
+        }
+        assert!(routes(&[("PatientSex", &["F"], "a"), ("sop-class", &["CTImageStorage"], "a")]).is_ok());
+    }
 }

@@ -92,7 +92,11 @@ impl Worker {
             tasks,
             heatmap: self.outbox.wants_captures(),
             preview: false,
-            caller: Caller { who: origin.who.clone(), via: origin.via, request_id: name.to_owned() },
+            caller: Caller {
+                who: origin.who.clone(),
+                via: origin.via,
+                request_id: name.trim_end_matches(".dcm").to_owned(),
+            },
         };
         let answers = self.runtime.block_on(self.service.predict(request)).map_err(trouble)?;
         for answer in answers.iter().flat_map(|image| &image.answers) {

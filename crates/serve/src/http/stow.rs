@@ -15,6 +15,9 @@ use axum::{Extension, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Longest boundary: RFC 2046 allows 70 characters, and Orthanc sends 73.
+const BOUNDARY_BYTES: usize = 200;
+
 /// Failure reasons (PS3.18, table 10.5.3-2, and PS3.4, table B.2-1).
 mod reason {
     pub(super) const OUT_OF_RESOURCES: u16 = 0xa700;
@@ -160,8 +163,7 @@ fn boundary(headers: &HeaderMap) -> Result<String, String> {
     }
     let is_dicom = kind.is_none_or(|kind| kind.eq_ignore_ascii_case("application/dicom"));
     match boundary {
-        // RFC 2046, section 5.1.1.
-        Some(boundary) if is_related && is_dicom && (1..=70).contains(&boundary.len()) => Ok(boundary),
+        Some(boundary) if is_related && is_dicom && (1..=BOUNDARY_BYTES).contains(&boundary.len()) => Ok(boundary),
         _ => Err(format!("`{}`", found.chars().take(200).flat_map(char::escape_debug).collect::<String>())),
     }
 }

@@ -3,7 +3,7 @@
 use super::content::Code;
 use super::{PURPOSE, Source, common, letters, put, report, sequence};
 use crate::answer::Answer;
-use crate::dicom::config::Kind;
+use crate::dicom::config::ResultKind;
 use dicom_core::VR;
 use dicom_core::value::PrimitiveValue;
 use dicom_dictionary_std::{tags, uids};
@@ -32,7 +32,7 @@ pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Res
     if pixels.rgb.len() % 2 == 1 {
         pixels.rgb.push(0);
     }
-    let mut object = common(source, answer, Kind::Capture, uids::SECONDARY_CAPTURE_IMAGE_STORAGE, received);
+    let mut object = common(source, answer, ResultKind::Capture, uids::SECONDARY_CAPTURE_IMAGE_STORAGE, received);
     put(&mut object, tags::MODALITY, VR::CS, "OT");
     put(&mut object, tags::SERIES_NUMBER, VR::IS, "9902");
     put(&mut object, tags::SERIES_DESCRIPTION, VR::LO, source.text(&format!("melo {} heat map", answer.task), 64));

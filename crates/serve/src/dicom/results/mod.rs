@@ -8,7 +8,7 @@ mod source;
 
 pub(super) use source::Source;
 
-use super::config::Kind;
+use super::config::ResultKind;
 use super::uid;
 use crate::answer::Answer;
 use dicom_core::value::{DataSetSequence, PrimitiveValue, Value};
@@ -26,7 +26,7 @@ const SCHEME: &str = "99MELO";
 
 /// A result, ready to be sent.
 pub(super) struct ResultObject {
-    pub(super) kind: Kind,
+    pub(super) kind: ResultKind,
     /// SOP Instance UID: a function of the image, the plug-in and the kind.
     pub(super) instance: String,
     /// A part-10 file, explicit VR little endian.
@@ -40,7 +40,7 @@ pub(super) struct ResultObject {
 pub(super) fn of(source: &Source, answer: &Answer, received: Duration) -> Result<Vec<ResultObject>, String> {
     let report = report::build(source, answer, received);
     let capture = capture::build(source, answer, received)?;
-    [(Kind::Report, Some(report)), (Kind::Capture, capture)]
+    [(ResultKind::Report, Some(report)), (ResultKind::Capture, capture)]
         .into_iter()
         .filter_map(|(kind, object)| Some((kind, object?)))
         .map(|(kind, object)| {
@@ -56,17 +56,17 @@ pub(super) fn of(source: &Source, answer: &Answer, received: Duration) -> Result
         .collect()
 }
 
-fn instance(source: &Source, answer: &Answer, kind: Kind) -> String {
+fn instance(source: &Source, answer: &Answer, kind: ResultKind) -> String {
     uid::derived(&[&source.instance, &answer.version, &answer.backbone, &answer.precision, kind.word()])
 }
 
 /// Results of one plug-in for one study are one series of each kind.
-fn series(source: &Source, answer: &Answer, kind: Kind) -> String {
+fn series(source: &Source, answer: &Answer, kind: ResultKind) -> String {
     uid::derived(&[&source.study, &answer.version, "series", kind.word()])
 }
 
 /// The modules that all results share: SOP common, patient, study, series, equipment.
-fn common(source: &Source, answer: &Answer, kind: Kind, class: &str, received: Duration) -> InMemDicomObject {
+fn common(source: &Source, answer: &Answer, kind: ResultKind, class: &str, received: Duration) -> InMemDicomObject {
     let mut object = InMemDicomObject::new_empty();
     source.copy(&mut object);
     let (date, time) = date_time(received);

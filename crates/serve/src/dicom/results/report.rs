@@ -3,7 +3,7 @@
 use super::content::{Code, Item, Relation};
 use super::{MANUFACTURER, PURPOSE, common, put, sequence};
 use crate::answer::Answer;
-use crate::dicom::config::Kind;
+use crate::dicom::config::ResultKind;
 use crate::dicom::results::Source;
 use crate::dicom::uid;
 use dicom_core::VR;
@@ -32,7 +32,7 @@ const PROCEDURES: [(&str, &str, &str, &str); 12] = [
 ];
 
 pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> InMemDicomObject {
-    let mut object = common(source, answer, Kind::Report, uids::COMPREHENSIVE_SR_STORAGE, received);
+    let mut object = common(source, answer, ResultKind::Report, uids::COMPREHENSIVE_SR_STORAGE, received);
     put(&mut object, tags::MODALITY, VR::CS, "SR");
     put(&mut object, tags::SERIES_NUMBER, VR::IS, "9901");
     put(&mut object, tags::SERIES_DESCRIPTION, VR::LO, source.text(&format!("melo {}", answer.task), 64));
