@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Running, backbone, client, config, file, image, plugin, put};
+use melo_serve::{KeyFile, NewKey, Scope};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -43,7 +44,14 @@ fn routed(folder: &Path, paths: &mut BTreeSet<String>) {
 #[test]
 fn every_route_is_documented_with_its_methods_and_nothing_else_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Running::start(config(folder.path()));
+    let mut config = config(folder.path());
+    let key = NewKey::new("all", &[Scope::Admin], None).expect("a key");
+    let mut keys = KeyFile::default();
+    keys.add(&key).expect("it is new");
+    let path = folder.path().join("keys.toml");
+    keys.write(&path).expect("it is written");
+    config.trust.keys = Some(path);
+    let server = Running::start(config);
     let mut paths = BTreeSet::new();
     routed(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut paths);
     paths.retain(|path| !PAGE.contains(&path.as_str()));
@@ -53,7 +61,8 @@ fn every_route_is_documented_with_its_methods_and_nothing_else_is() {
         let concrete = path.replace("{name}", "x").replace("{version}", "y").replace("{study}", "1.2");
         let concrete = concrete.split('{').next().unwrap_or_default().to_owned();
         // A method that no route has: the answer names those that it has.
-        let request = ureq::http::Request::builder().method("PATCH").uri(server.url(&concrete)).body(());
+        let request = ureq::http::Request::builder().method("PATCH").uri(server.url(&concrete));
+        let request = request.header("x-api-key", &key.secret).body(());
         let response = client().run(request.expect("a request")).expect("an answer");
         assert_eq!(response.status(), 405, "{path}");
         let allowed = response.headers().get("allow").and_then(|allow| allow.to_str().ok()).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::error::Refusal;
 use crate::service::Service;
 use crate::traces::{Context, Span, Traces};
 use axum::body::Bytes;
+use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -119,8 +120,13 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let method = parts.method.clone();
+    let limit = app.service.limits.body_bytes;
+    let announced = body.size_hint().lower();
     let (body, held) = app.bodies.bound(body);
-    let response = next.run(Request::from_parts(parts, body)).instrument(span.clone()).await;
+    let response = match announced > limit as u64 {
+        true => Refusal::TooLarge(format!("the body has {announced} bytes, at most {limit} are taken")).said(&route),
+        false => next.run(Request::from_parts(parts, body)).instrument(span.clone()).await,
+    };
     let who = response.extensions().get::<Identity>().map(|identity| identity.name.clone());
     let mut response = match held.refusal() {
         Some(refusal) if !response.status().is_success() => refusal.said(&route),
