@@ -61,8 +61,8 @@ fn chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
 
 fn deflated(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(bytes).expect("in memory");
+    encoder.finish().expect("in memory")
 }
 
 /// A grey file of 11 × 20 pixels, with the chunks that `change` makes of its own: header, data, end.
