@@ -10,7 +10,7 @@ use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
 use dicom_ul::association::Error as Broken;
 use dicom_ul::pdu::{PDataValue, PDataValueType};
 use dicom_ul::{ClientAssociation, ClientAssociationOptions, Pdu};
-use melo_serve::{Config, DestinationConfig, DicomConfig, Kind, RouteConfig, Server, Values};
+use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Server, Values};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
         ae_title: Some("PACS".to_owned()),
         url: None,
         authorization_file: None,
-        results: vec![Kind::Report, Kind::Capture],
+        results: vec![ResultKind::Report, ResultKind::Capture],
     });
     let dicom = DicomConfig { destination: destination.into_iter().collect(), ..dicom() };
     Config { dicom: Some(dicom), ..config(folder) }
