@@ -149,7 +149,8 @@ pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
 /// The file, overlaid by what flags and variables say.
 fn settings(args: Args) -> Result<Settings, Failure> {
     let Some(path) = &args.config else { return Ok(args.settings) };
-    let refused = |reason: String| Failure::Message(format!("{}: {}", path.display(), reason.trim_end()));
+    let refused =
+        |reason: String| Failure::Message(format!("{}: {}", path.display(), reason.trim_end().replace('\n', ", ")));
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
     // By itself first, so that the message names the file.
