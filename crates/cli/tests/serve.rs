@@ -146,14 +146,17 @@ fn wrong_settings_are_refused_in_one_message_that_names_them() {
     let file = place.write("serve.toml", "max-batch = \"three\"\n");
     run(command(&place).arg("--config").arg(&file)).refused(1, &["serve.toml", "max-batch"]);
     run(command(&place).arg("--config").arg(place.at("none.toml"))).refused(1, &["none.toml"]);
-    run(command(&place).args(["--listen", "nowhere"])).refused(1, &["nowhere"]);
+    let listen = |address: &str| {
+        run(melo().args(["serve", "--log", "off", "--listen", address, "--state"]).arg(place.at("state")))
+    };
+    listen("nowhere").refused(1, &["nowhere"]);
     run(command(&place).args(["--max-batch", "0"])).refused(1, &["max-batch"]);
     let mut missing = command(&place);
     missing.arg("--backbone").arg(embedded_backbone()).arg("--plugins").arg(place.at("nothing"));
     run(&mut missing).refused(1, &["nothing"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    run(command(&place).args(["--listen", &address])).refused(1, &[&address]);
+    listen(&address).refused(1, &[&address]);
 }
 
 #[test]
