@@ -16,8 +16,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use patient::Patient;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Tls;
@@ -33,6 +34,8 @@ const HEADERS: Duration = Duration::from_secs(20);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time without a byte of an answer being taken.
 const UNREAD: Duration = Duration::from_secs(30);
+/// Time for a caller to end a connection that we have ended.
+const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of headers of a request, and of what is read at once.
 const BUFFER: usize = 64 << 10;
 /// Headers of a request.
@@ -153,37 +156,46 @@ async fn converse(
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        service.call(request)
+        Box::pin(service.call(request))
     });
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER).max_headers(HEADER_COUNT);
-    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut connection = protocol.serve_connection(TokioIo::new(stream), service);
+    let mut stopping = false;
+    let ended = poll_fn(|cx| {
+        if !stopping && pin!(stopped.changed()).poll(cx).is_ready() {
+            stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
-    };
-    if let Err(error) = ended {
+        connection.poll_without_shutdown(cx)
+    });
+    if let Err(error) = ended.await {
         tracing::debug!(%peer, %error, "a connection ended early");
+    }
+    if !stopping {
+        let _ = timeout(LINGER, part(connection.into_parts().io.into_inner())).await;
     }
 }
 
-/// Says that there is no place. What the caller sends is read, since closing over unread bytes would take the answer
-/// back.
+/// Ends a connection from our side and reads what still comes, until the caller ends it, too: closing over unread bytes
+/// would take back the answer that was just sent, such as that a body is too long.
+async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// Says that there is no place.
 async fn turn_away(mut stream: TcpStream, plain: bool) {
     if !plain {
         return;
     }
     let answer = async {
         stream.write_all(FULL).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        Ok::<(), std::io::Error>(())
+        part(stream).await
     };
-    let _ = timeout(Duration::from_secs(1), answer).await;
+    let _ = timeout(LINGER, answer).await;
 }
 
 /// Whether accepting failed for the sake of a connection that is gone, and not of the port.
