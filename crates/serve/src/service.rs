@@ -357,9 +357,11 @@ impl Service {
         }
         let service = Arc::clone(self);
         blocking(move || match &service.audit {
-            Some(audit) => audit
-                .append(&records)
-                .map_err(|error| Refusal::Unavailable(format!("the audit could not be written: {error}"))),
+            Some(audit) => audit.append(&records).map_err(|error| {
+                // Where the file is concerns nobody outside.
+                tracing::error!(%error, "the audit could not be written");
+                Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
+            }),
             None => Ok(()),
         })
         .await

@@ -171,7 +171,10 @@ impl Writer {
                 rows += job.records.len();
                 jobs.push(job);
             }
-            let result = self.write(&jobs).map_err(|error| error.to_string());
+            let result = self.write(&jobs).map_err(|error| match error {
+                Error::Audit { reason, .. } => reason,
+                other => other.to_string(),
+            });
             self.sound = result.is_ok();
             jobs.into_iter().for_each(|job| drop(job.done.send(result.clone())));
         }
