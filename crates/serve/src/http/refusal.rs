@@ -76,9 +76,10 @@ const SENTENCE_BYTES: usize = 4096;
 /// What axum refuses by itself (a method that a route does not have, a body that is too long) said as we say it.
 pub(super) async fn in_our_words(response: Response, route: &str) -> Response {
     let status = response.status();
-    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     // A bare status is an answer of its own: that of readiness.
-    if !(status.is_client_error() || status.is_server_error()) || json || route == "/v2/health/ready" {
+    if !(status.is_client_error() || status.is_server_error()) || !plain || route == "/v2/health/ready" {
         return response;
     }
     let (mut parts, body) = response.into_parts();
