@@ -295,9 +295,6 @@ fn announce(server: &Server) {
     for (file, reason) in service.registry.problems() {
         note(format_args!("refused: {file}: {reason}"));
     }
-    if let Some(address) = server.dicom_address() {
-        note(format_args!("DICOM: listening on {address}"));
-    }
     let scheme = if server.is_encrypted() { "https" } else { "http" };
     if let Some(address) = server.dicom_address() {
         note(format_args!("DICOM: listening on {address}"));
