@@ -32,7 +32,10 @@ fn check_common(line: &Value, bench: &str, unit: &str) {
     assert_eq!(figure, median);
     assert!(0.0 < min && min <= median && median <= max, "{line}");
     assert_eq!(line["threads"], 2);
-    assert!(["portable", "avx2", "avx512", "avx512bf16"].contains(&line["isa"].as_str().unwrap_or("none")), "{line}");
+    assert!(
+        ["portable", "avx2", "avx512", "avx512bf16", "amx"].contains(&line["isa"].as_str().unwrap_or("none")),
+        "{line}"
+    );
     assert!(line["machine"].as_str().is_some_and(|machine| machine.contains("cores")), "{line}");
     let commit = line["commit"].as_str().expect("a text");
     assert!(commit == "unknown" || commit.len() == 12 && commit.bytes().all(|b| b.is_ascii_hexdigit()), "{commit}");

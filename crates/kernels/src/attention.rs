@@ -4,6 +4,7 @@
 
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut};
+use std::ops::Range;
 
 /// Shape of the attention of one image.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +22,11 @@ impl AttentionShape {
         self.width / self.heads
     }
 
-    /// Asserts that the heads tile the width and that `qkv [t, 3d]` and `o [t, d]` are of this shape.
-    fn check(self, qkv: &[f32], o: &[f32]) {
+    /// Asserts that the heads tile the width and that `qkv [t, 3d]` and `o` values `[t, d]` are of this shape.
+    fn check(self, qkv: &[f32], o: usize) {
         let AttentionShape { tokens, heads, width } = self;
         assert!(width.is_multiple_of(heads), "{heads} heads do not tile width {width}");
-        assert!(qkv.len() == tokens * 3 * width && o.len() == tokens * width, "attention shapes");
+        assert!(qkv.len() == tokens * 3 * width && o == tokens * width, "attention shapes");
     }
 
     fn scale(self) -> f32 {
@@ -50,13 +51,30 @@ impl AttentionShape {
 impl Kernels {
     /// `o [t, d]` from `qkv [t, 3d]` of one image; `scores` is scratch.
     pub fn attention(&self, shape: AttentionShape, qkv: &[f32], o: &mut [f32], scores: &mut Vec<f32>) {
+        self.attention_of(shape, qkv, 0..shape.tokens, o, scores);
+    }
+
+    /// The rows `o [queries, d]` of some of the tokens.
+    pub fn attention_of(
+        &self,
+        shape: AttentionShape,
+        qkv: &[f32],
+        queries: Range<usize>,
+        o: &mut [f32],
+        scores: &mut Vec<f32>,
+    ) {
         let AttentionShape { tokens: t, heads, width } = shape;
-        shape.check(qkv, o);
-        scores.resize(t * t, 0.0);
+        let rows = queries.len();
+        shape.check(qkv, qkv.len() / 3);
+        assert!(queries.end <= t && o.len() == rows * width, "attention shapes");
+        scores.resize(rows * t, 0.0);
         for head in 0..heads {
-            self.attention_probabilities(shape, qkv, head, scores);
-            let o = MatMut::strided(&mut o[head * shape.head_width()..], t, shape.head_width(), width);
-            self.matmul(o, 0.0, 1.0, Mat::new(scores, t, t), shape.part(qkv, 2, head));
+            let q = &qkv[queries.start * 3 * width + shape.column(0, head)..];
+            let q = Mat::strided(q, rows, shape.head_width(), 3 * width);
+            self.matmul(MatMut::new(scores, rows, t), 0.0, 1.0, q, shape.part(qkv, 1, head).t());
+            self.softmax(scores, t, shape.scale());
+            let o = MatMut::strided(&mut o[head * shape.head_width()..], rows, shape.head_width(), width);
+            self.matmul(o, 0.0, 1.0, Mat::new(scores, rows, t), shape.part(qkv, 2, head));
         }
     }
 
@@ -70,7 +88,7 @@ impl Kernels {
         scores: &mut Vec<f32>,
     ) {
         let AttentionShape { tokens: t, heads, width } = shape;
-        shape.check(qkv, d_o);
+        shape.check(qkv, d_o.len());
         assert_eq!(d_qkv.len(), qkv.len(), "attention shapes");
         scores.resize(2 * t * t, 0.0);
         let (p, d_p) = scores.split_at_mut(t * t);
@@ -103,7 +121,7 @@ impl Kernels {
         d_p: &mut [f32],
     ) {
         let AttentionShape { tokens: t, width, .. } = shape;
-        shape.check(qkv, d_o);
+        shape.check(qkv, d_o.len());
         let d_o = Mat::strided(&d_o[head * shape.head_width()..], t, shape.head_width(), width);
         self.matmul(MatMut::new(d_p, t, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
     }

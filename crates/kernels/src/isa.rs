@@ -14,11 +14,13 @@ pub enum Isa {
     Avx512,
     /// The same with BF16: products in [`Precision::Bf16`](crate::Precision::Bf16) have their own instructions.
     Avx512Bf16,
+    /// The same with AMX: products in bfloat16 are of tiles. Linux only, which a process asks for them.
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// True when this machine can run it.
     pub fn is_available(self) -> bool {
@@ -36,7 +38,9 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => Isa::Avx512Bf16.is_available() && crate::tile::is_available(),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             _ => false,
         }
     }
@@ -47,11 +51,11 @@ impl Isa {
     /// When `MELO_ISA` holds another word: a forced test must not silently run on something else.
     pub fn detect() -> Isa {
         let ceiling = match std::env::var("MELO_ISA") {
-            Err(_) => Isa::Avx512Bf16,
+            Err(_) => Isa::Amx,
             Ok(word) => *Isa::ALL
                 .iter()
                 .find(|isa| isa.to_string() == word)
-                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2, avx512 or avx512bf16")),
+                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2, avx512, avx512bf16 or amx")),
         };
         Isa::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Isa::Portable)
     }
@@ -64,6 +68,7 @@ impl fmt::Display for Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         })
     }
 }

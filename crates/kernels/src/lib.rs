@@ -29,11 +29,17 @@ mod math;
 mod norm;
 mod peak;
 mod precision;
+mod product;
 mod resample;
+mod sgemm;
 mod skinny;
 mod softmax;
 mod swiglu;
 mod table;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 mod view;
 
 pub use attention::AttentionShape;

@@ -1,7 +1,9 @@
 //! Matrix products: `y = x Wᵀ + b` with a packed frozen weight, its gradients, and the general product below them.
 
-use crate::bf16::{Finish, Panels};
+use crate::bf16::Packed;
 use crate::precision::Precision;
+use crate::product::Finish;
+use crate::sgemm::{Engine, Panels};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
 use std::sync::OnceLock;
@@ -18,17 +20,13 @@ pub struct PackedWeight {
 enum Layout {
     /// The row-major matrix itself.
     F32(Vec<f32>),
+    /// Panels of the transpose, for both directions.
+    Panels(Panels),
     /// Panels of the transpose, for `x Wᵀ`, and once a gradient was asked for those of the matrix, for `d_y W`.
-    Bf16 { forward: Panels, backward: OnceLock<Panels> },
+    Bf16 { forward: Packed, backward: OnceLock<Packed> },
 }
 
 impl PackedWeight {
-    /// Packs a dense row-major `[out, in]` in f32; [`Kernels::pack`] does it in the precision of a table.
-    pub fn new(data: Vec<f32>, out: usize, input: usize) -> Self {
-        assert!(out.checked_mul(input) == Some(data.len()), "{} values, expected [{out}, {input}]", data.len());
-        PackedWeight { rows: out, cols: input, layout: Layout::F32(data) }
-    }
-
     /// Output features.
     pub fn out_features(&self) -> usize {
         self.rows
@@ -78,23 +76,46 @@ impl Kernels {
     /// `c = keep · c + scale · a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`; `c` is not read when `keep` is 0.
     pub fn matmul(&self, c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
         match self.precision {
-            Precision::F32 => matmul(c, keep, scale, a, b),
-            // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
-            Precision::Bf16 => unsafe { self.bf16.matmul(c, keep, scale, a, b) },
+            Precision::F32 => match &self.sgemm {
+                // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
+                Some(engine) => unsafe { engine.matmul(c, (keep, scale), a, b) },
+                None => matmul(c, keep, scale, a, b),
+            },
+            // SAFETY: as above.
+            Precision::Bf16 | Precision::Bf16x3 => unsafe { self.bf16.matmul(c, (keep, scale), a, b, self.splits()) },
         }
+    }
+
+    /// The engine that weights in panels were made for.
+    fn engine(&self) -> &Engine {
+        self.sgemm.as_ref().expect("a weight of another instruction set")
+    }
+
+    /// True where a row of a product depends on its own row of the left operand alone, to the last bit: rows may then be
+    /// computed in any company.
+    pub fn rows_are_independent(&self) -> bool {
+        self.precision != Precision::F32 || self.sgemm.is_some()
+    }
+
+    /// True where a factor is two bfloat16 numbers.
+    fn splits(&self) -> bool {
+        self.precision == Precision::Bf16x3
     }
 
     /// A dense row-major weight `[out, in]` for the products of this table's precision.
     pub fn pack(&self, data: Vec<f32>, out: usize, input: usize) -> PackedWeight {
-        let weight = PackedWeight::new(data, out, input);
-        match (self.precision, &weight.layout) {
-            (Precision::Bf16, Layout::F32(data)) => {
+        let transpose = Mat::new(&data, out, input).t();
+        let layout = match (self.precision, &self.sgemm) {
+            (Precision::F32, None) => Layout::F32(data),
+            // SAFETY: as in `matmul`.
+            (Precision::F32, Some(engine)) => Layout::Panels(unsafe { Panels::new(engine, transpose) }),
+            (Precision::Bf16 | Precision::Bf16x3, _) => {
                 // SAFETY: as in `matmul`.
-                let forward = unsafe { Panels::new(&self.bf16, Mat::new(data, out, input).t()) };
-                PackedWeight { layout: Layout::Bf16 { forward, backward: OnceLock::new() }, ..weight }
+                let forward = unsafe { Packed::new(&self.bf16, transpose, self.splits()) };
+                Layout::Bf16 { forward, backward: OnceLock::new() }
             }
-            _ => weight,
-        }
+        };
+        PackedWeight { rows: out, cols: input, layout }
     }
 
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.
@@ -112,16 +133,20 @@ impl Kernels {
         let m = x.len() / input;
         assert!(bias.is_empty() || bias.len() == out, "bias [{}] for [{out}, {input}]", bias.len());
         let x = Mat::new(x, m, input);
+        let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
         match &w.layout {
             Layout::F32(data) => {
                 set_bias(bias, y, add);
                 let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
                 matmul(MatMut::new(y, m, out), keep, 1.0, x, Mat::new(data, out, input).t());
             }
+            Layout::Panels(panels) => {
+                // SAFETY: as in `matmul`; only tables with this engine make such weights.
+                unsafe { self.engine().matmul_packed(MatMut::new(y, m, out), finish, x, panels.rhs()) };
+            }
             Layout::Bf16 { forward, .. } => {
-                let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
                 // SAFETY: as in `matmul`.
-                unsafe { self.bf16.matmul_packed(MatMut::new(y, m, out), finish, x, forward.rhs()) };
+                unsafe { self.bf16.matmul_packed(MatMut::new(y, m, out), finish, x, forward.operand()) };
             }
         }
     }
@@ -141,12 +166,17 @@ impl Kernels {
     pub fn linear_backward(&self, d_y: &[f32], w: &PackedWeight, d_x: &mut [f32]) {
         let m = d_y.len() / w.rows;
         let (d_x, d_y) = (MatMut::new(d_x, m, w.cols), Mat::new(d_y, m, w.rows));
+        let overwrite = Finish { keep: 0.0, scale: 1.0, bias: &[] };
         match &w.layout {
             Layout::F32(data) => matmul(d_x, 0.0, 1.0, d_y, Mat::new(data, w.rows, w.cols)),
+            Layout::Panels(panels) => {
+                // SAFETY: as in `matmul`; only tables with this engine make such weights.
+                unsafe { self.engine().matmul_packed(d_x, overwrite, d_y, panels.transposed()) };
+            }
             Layout::Bf16 { forward, backward } => {
-                let weight = backward.get_or_init(|| forward.transposed()).rhs();
+                let weight = backward.get_or_init(|| forward.transposed(&self.bf16)).operand();
                 // SAFETY: as in `matmul`.
-                unsafe { self.bf16.matmul_packed(d_x, Finish { keep: 0.0, scale: 1.0, bias: &[] }, d_y, weight) };
+                unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y, weight) };
             }
         }
     }
@@ -154,7 +184,12 @@ impl Kernels {
     /// `d_w += d_yᵀ x`, `d_b += Σ d_y` over rows; `x [m, in]`, `d_y [m, out]`; an empty `d_b` is skipped.
     pub fn linear_backward_weight(&self, x: &[f32], d_y: &[f32], d_w: &mut [f32], d_b: &mut [f32], out: usize) {
         let (m, input) = (d_y.len() / out, d_w.len() / out);
-        self.matmul(MatMut::new(d_w, out, input), 1.0, 1.0, Mat::new(d_y, m, out).t(), Mat::new(x, m, input));
+        let (sum, d_y_t, x) = (MatMut::new(d_w, out, input), Mat::new(d_y, m, out).t(), Mat::new(x, m, input));
+        match self.precision {
+            // Large, and nothing of it is kept.
+            Precision::F32 => matmul(sum, 1.0, 1.0, d_y_t, x),
+            Precision::Bf16 | Precision::Bf16x3 => self.matmul(sum, 1.0, 1.0, d_y_t, x),
+        }
         if !d_b.is_empty() {
             assert_eq!(d_b.len(), out, "bias gradient");
             for d_y in d_y.chunks_exact(out) {

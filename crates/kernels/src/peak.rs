@@ -12,8 +12,8 @@ const FACTOR: f32 = 0.5;
 
 /// Steps independent sums `rounds` times on one thread, and returns how many multiplications and additions that were.
 ///
-/// In [`Precision::Bf16`] on [`Isa::Avx512Bf16`] these are dot products of pairs; everywhere else bfloat16 is multiplied
-/// by f32 instructions, so that theirs is the peak.
+/// In bfloat16 these are products of tiles on [`Isa::Amx`] and dot products of pairs on [`Isa::Avx512Bf16`]; everywhere else
+/// it is multiplied by f32 instructions, so that theirs is the peak.
 ///
 /// # Panics
 /// When this machine lacks the instruction set.
@@ -21,11 +21,14 @@ pub fn multiply_adds(isa: Isa, precision: Precision, rounds: u64) -> u64 {
     assert!(isa.is_available(), "{isa} on a machine without it");
     match (isa, precision) {
         // SAFETY: the machine has the instructions, as asserted above.
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Precision::Bf16) => unsafe { x86::bf16_dot_products(rounds) },
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        (Isa::Amx, Precision::Bf16 | Precision::Bf16x3) => unsafe { crate::tile::multiply_adds(rounds) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512 | Isa::Avx512Bf16, _) => unsafe { x86::avx512(rounds) },
+        (Isa::Avx512Bf16, Precision::Bf16 | Precision::Bf16x3) => unsafe { x86::bf16_dot_products(rounds) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, _) => unsafe { x86::avx512(rounds) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, _) => unsafe { x86::avx2(rounds) },

@@ -1,10 +1,12 @@
 //! The table of kernels: the vector loops and the products in bfloat16, compiled once for each instruction set.
 
-use crate::bf16::{self, Engine, Finish, Lhs, Line, Rhs};
+use crate::bf16::{self, Engine, Lhs, Line, Rhs};
 use crate::gelu::Gelu;
 use crate::isa::Isa;
 use crate::precision::Precision;
+use crate::product::Finish;
 use crate::resample::{self, Taps};
+use crate::sgemm;
 use crate::view::{Mat, MatMut};
 use crate::{gelu, norm, skinny, softmax, swiglu};
 use std::sync::OnceLock;
@@ -25,6 +27,8 @@ pub struct Kernels {
     /// own; low-rank updates are always in f32.
     pub precision: Precision,
     pub(crate) bf16: Engine,
+    /// None where the `gemm` crate multiplies f32.
+    pub(crate) sgemm: Option<sgemm::Engine>,
     layernorm: Layernorm,
     layernorm_backward: LayernormBackward,
     layernorm_backward_affine: LayernormBackwardAffine,
@@ -43,7 +47,7 @@ pub struct Kernels {
 
 /// Compiles every loop with the named target features and collects them in a table a precision.
 macro_rules! stamp {
-    ($table:ident, $isa:expr, $bf16:ident $(, $feature:literal)?) => {
+    ($table:ident, $isa:expr, $bf16:ident, $sgemm:expr $(, $feature:literal)?) => {
         mod $table {
             use super::*;
 
@@ -112,6 +116,10 @@ macro_rules! stamp {
                 bf16::$bf16::rhs(x, lines)
             }
             $(#[target_feature(enable = $feature)])?
+            fn residual(x: &[f32], y: &mut [f32]) {
+                bf16::$bf16::residual(x, y)
+            }
+            $(#[target_feature(enable = $feature)])?
             fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
                 bf16::$bf16::product(lhs, rhs, finish, c)
             }
@@ -120,7 +128,8 @@ macro_rules! stamp {
                 Kernels {
                     isa: $isa,
                     precision,
-                    bf16: Engine { lhs, rhs, product },
+                    bf16: Engine { steps: bf16::$bf16::STEPS, lhs, rhs, residual, product },
+                    sgemm: $sgemm,
                     layernorm,
                     layernorm_backward,
                     layernorm_backward_affine,
@@ -138,18 +147,27 @@ macro_rules! stamp {
                 }
             }
             /// In the order of [`Precision::ALL`].
-            pub(super) static TABLES: [Kernels; 2] = [table(Precision::F32), table(Precision::Bf16)];
+            pub(super) static TABLES: [Kernels; 3] =
+                [table(Precision::F32), table(Precision::Bf16), table(Precision::Bf16x3)];
         }
     };
 }
 
-stamp!(portable, Isa::Portable, portable);
+stamp!(portable, Isa::Portable, portable, None);
 #[cfg(target_arch = "x86_64")]
-stamp!(avx2, Isa::Avx2, portable, "avx2,fma");
+stamp!(avx2, Isa::Avx2, portable, Some(sgemm::x86::AVX2), "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512, Isa::Avx512, portable, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+stamp!(avx512, Isa::Avx512, portable, Some(sgemm::x86::AVX512), "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512bf16, Isa::Avx512Bf16, x86, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma");
+stamp!(
+    avx512bf16,
+    Isa::Avx512Bf16,
+    x86,
+    Some(sgemm::x86::AVX512),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
+);
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+stamp!(amx, Isa::Amx, amx, Some(sgemm::x86::AVX512), "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma");
 
 impl Kernels {
     /// The table of [`Isa::detect`], found once, in this precision.
@@ -179,7 +197,9 @@ impl Kernels {
             Isa::Avx512 => &avx512::TABLES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &avx512bf16::TABLES,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => &amx::TABLES,
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             _ => return None,
         };
         Some(&tables[precision as usize])

@@ -73,6 +73,11 @@ impl<'a> MatMut<'a> {
         let row_stride = checked_stride(data.len(), rows, cols, row_stride);
         MatMut { data, rows, cols, row_stride }
     }
+
+    /// The same view for a shorter time.
+    pub(crate) fn again(&mut self) -> MatMut<'_> {
+        MatMut { data: self.data, rows: self.rows, cols: self.cols, row_stride: self.row_stride }
+    }
 }
 
 /// Asserts that `a b` has the shape of `c`; shapes are `(rows, columns)`.

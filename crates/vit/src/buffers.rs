@@ -62,6 +62,8 @@ pub(crate) struct Buffers {
     /// One tape a taped block, or a single one used by every block in turn.
     pub(crate) tape: Vec<BlockTape>,
     pub(crate) backward: BackwardBuffers,
+    /// Of the threads that share an image.
+    pub(crate) parts: Vec<Buffers>,
 }
 
 /// Buffers that only the backward pass needs.
@@ -92,6 +94,8 @@ pub(crate) struct GroupShape<'a> {
     pub(crate) pos_embed: &'a [f32],
     /// Dropout on the low-rank updates; in training only.
     pub(crate) dropout: Option<GroupDropout>,
+    /// Threads that share a single image, its tokens cut into as many parts; never in training.
+    pub(crate) parts: usize,
 }
 
 impl GroupShape<'_> {

@@ -72,7 +72,7 @@ impl Backbone {
         assert!(class < head.classes(), "class {class} of {}", head.classes());
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
         let tokens = self.config.tokens(size);
-        let shape = GroupShape { images: 1, size, tokens, pos_embed: &pos_embed, dropout: None };
+        let shape = GroupShape { images: 1, size, tokens, pos_embed: &pos_embed, dropout: None, parts: 1 };
         let segment = GroupSegment { start: 0, end: 1, adapter: Some(adapter), head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);

@@ -5,6 +5,7 @@ use crate::backbone::Backbone;
 use crate::bottleneck::Bottleneck;
 use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
 use crate::config::Pool;
+use crate::dropout::DropoutScratch;
 use crate::weights::Norm;
 use melo_kernels::AttentionShape;
 use std::ops::Range;
@@ -59,6 +60,9 @@ impl Backbone {
         if buffers.tape.len() < taped.max(1) {
             buffers.tape.resize_with(taped.max(1), BlockTape::default);
         }
+        if shape.parts > 1 && shape.images == 1 && tape_from.is_none() {
+            return self.blocks_in_parts(shape, segments, blocks, buffers);
+        }
         for block in blocks {
             let slot = tape_from.map_or(0, |first| block.saturating_sub(first));
             let mut tape = std::mem::take(&mut buffers.tape[slot]);
@@ -77,46 +81,65 @@ impl Backbone {
         buffers: &mut Buffers,
         tape: &mut BlockTape,
     ) {
+        let (t, d) = (shape.tokens, self.config.width);
+        let mut qkv = std::mem::take(&mut tape.qkv);
+        resize(&mut qkv, shape.rows() * 3 * d);
+        if keep {
+            tape.x.clone_from(&buffers.x);
+        }
+        self.project(index, shape, segments, buffers, &mut qkv);
+        resize(&mut tape.o, shape.rows() * d);
+        for (qkv, o) in qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
+            self.kernels.attention(self.attention_shape(t), qkv, o, &mut buffers.scores);
+        }
+        tape.qkv = qkv;
+        self.after_attention(index, shape, segments, keep, buffers, tape);
+    }
+
+    /// The first half of a block: the residual stream to `qkv [m, 3d]`, row by row.
+    pub(crate) fn project(
+        &self,
+        index: usize,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        buffers: &mut Buffers,
+        qkv: &mut [f32],
+    ) {
+        let block = &self.weights.blocks[index];
+        let Buffers { x, normed, z, dropout, .. } = buffers;
+        let mut adapt = Adapt { backbone: self, index, shape, segments, z, dropout };
+        self.layernorm(&block.norm1, x, normed);
+        self.kernels.linear(normed, &block.qkv.weight, &block.qkv.bias, qkv);
+        for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
+            adapt.add(target, normed, qkv, part * self.config.width);
+        }
+    }
+
+    /// The second half: what attention gave, in `tape.o`, and the MLP onto the residual stream, row by row.
+    pub(crate) fn after_attention(
+        &self,
+        index: usize,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        keep: bool,
+        buffers: &mut Buffers,
+        tape: &mut BlockTape,
+    ) {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
-        let (d, hidden) = (self.config.width, self.config.mlp_hidden);
-        let (t, m) = (shape.tokens, shape.rows());
-        let Buffers { x, normed, g, scores, z, bottleneck: scratch, dropout, .. } = buffers;
-        let mut adapt = |target: Target, x: &[f32], y: &mut [f32], column: usize| {
-            let (input, _) = target.features(&self.config);
-            let stride = y.len() / m;
-            for (rows, update) in updates(segments, index, target, t) {
-                let mut inputs = &x[rows.start * input..rows.end * input];
-                if let Some(drop) = shape.dropout {
-                    drop.apply((index, target), inputs, input, dropout);
-                    inputs = &dropout.x;
-                }
-                k.lowrank(update, inputs, &mut y[rows.start * stride + column..rows.end * stride], stride, z);
-            }
-        };
-        resize(&mut tape.qkv, m * 3 * d);
-        resize(&mut tape.o, m * d);
+        let (t, m, d) = (shape.tokens, shape.rows(), self.config.width);
+        let Buffers { x, normed, g, z, bottleneck: scratch, dropout, .. } = buffers;
+        let mut adapt = Adapt { backbone: self, index, shape, segments, z, dropout };
         resize(&mut tape.h, m * self.config.fc1_out());
-        resize(g, m * hidden);
+        resize(g, m * self.config.mlp_hidden);
 
-        if keep {
-            tape.x.clone_from(x);
-        }
-        self.layernorm(&block.norm1, x, normed);
-        k.linear(normed, &block.qkv.weight, &block.qkv.bias, &mut tape.qkv);
-        for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
-            adapt(target, normed, &mut tape.qkv, part * d);
-        }
-        for (qkv, o) in tape.qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
-            k.attention(self.attention_shape(t), qkv, o, scores);
-        }
         if block.ls1.is_empty() {
             k.linear_add(&tape.o, &block.proj.weight, &block.proj.bias, x);
-            adapt(Target::O, &tape.o, x, 0);
+            adapt.add(Target::O, &tape.o, x, 0);
         } else {
             resize(&mut tape.a, m * d);
             k.linear(&tape.o, &block.proj.weight, &block.proj.bias, &mut tape.a);
-            adapt(Target::O, &tape.o, &mut tape.a, 0);
+            adapt.add(Target::O, &tape.o, &mut tape.a, 0);
             add_scaled(x, &tape.a, &block.ls1);
         }
 
@@ -125,16 +148,16 @@ impl Backbone {
         }
         self.layernorm(&block.norm2, x, normed);
         k.linear(normed, &block.fc1.weight, &block.fc1.bias, &mut tape.h);
-        adapt(Target::Fc1, normed, &mut tape.h, 0);
+        adapt.add(Target::Fc1, normed, &mut tape.h, 0);
         self.activate(&tape.h, g);
         if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
             k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
-            adapt(Target::Fc2, g, x, 0);
+            adapt.add(Target::Fc2, g, x, 0);
             return;
         }
         resize(&mut tape.f, m * d);
         k.linear(g, &block.fc2.weight, &block.fc2.bias, &mut tape.f);
-        adapt(Target::Fc2, g, &mut tape.f, 0);
+        adapt.add(Target::Fc2, g, &mut tape.f, 0);
         add_scaled(x, &tape.f, &block.ls2);
         for (rows, bottleneck) in bottlenecks(segments, index, t) {
             let values = rows.start * d..rows.end * d;
@@ -199,6 +222,33 @@ impl Backbone {
         let width = self.config.feature_width();
         let features = &features[segment.start * width..segment.end * width];
         self.kernels.classify(features, &segment.head.weight, &segment.head.bias, logits);
+    }
+}
+
+/// The low-rank updates of one block, added to what its projections give.
+struct Adapt<'a> {
+    backbone: &'a Backbone,
+    index: usize,
+    shape: GroupShape<'a>,
+    segments: &'a [GroupSegment<'a>],
+    z: &'a mut Vec<f32>,
+    dropout: &'a mut DropoutScratch,
+}
+
+impl Adapt<'_> {
+    /// Adds those of a projection to the columns of `y` from `column` on; `x [m, in]`.
+    fn add(&mut self, target: Target, x: &[f32], y: &mut [f32], column: usize) {
+        let (input, _) = target.features(&self.backbone.config);
+        let stride = y.len() / self.shape.rows();
+        for (rows, update) in updates(self.segments, self.index, target, self.shape.tokens) {
+            let mut inputs = &x[rows.start * input..rows.end * input];
+            if let Some(drop) = self.shape.dropout {
+                drop.apply((self.index, target), inputs, input, self.dropout);
+                inputs = &self.dropout.x;
+            }
+            let y = &mut y[rows.start * stride + column..rows.end * stride];
+            self.backbone.kernels.lowrank(update, inputs, y, stride, self.z);
+        }
     }
 }
 

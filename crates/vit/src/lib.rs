@@ -18,6 +18,7 @@ mod forward;
 mod head;
 mod image;
 mod named;
+mod parts;
 mod plugin;
 mod positions;
 mod preprocess;

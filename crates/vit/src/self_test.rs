@@ -23,7 +23,7 @@ const SQUARE: usize = 8;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
-    /// Numbers that they were computed in: `f32` or `bf16`.
+    /// Numbers that they were computed in: `f32`, `bf16` or `bf16x3`.
     pub precision: String,
     /// Logits of each image, `[c]`, as the head gives them: before the temperature.
     pub logits: [Vec<f32>; IMAGES],
@@ -105,15 +105,16 @@ impl SelfTest {
 
     /// How far a logit may be from `expected`, in parts of the largest logit.
     ///
-    /// In f32, processors and groupings differ in the order of sums alone, for which `tests/laws` allows 2e-5. What must be
+    /// In f32, processors and groupings differ in the order of sums alone, for which `tests/laws` allows 2e-5; products of
+    /// three (bf16x3) are within 2e-5 of f32 too. What must be
     /// seen is larger in plug-ins trained on DeiT-Tiny: a scale that is off by 5 % moves them by 3e-3 or more; the weakest
     /// of all their matrices, set to zero, by 2e-4 or more, but in one of 26, by 1e-4, whose adapter hardly does anything.
     /// Where one of the two passes rounds to bfloat16 (2^-9), they differ by up to 2e-2, and not less between two
     /// processors that both do, since another order of sums rounds otherwise: there only an inactive adapter, another
     /// backbone and other large changes are seen.
     fn tolerance(&self, found: &SelfTest) -> f32 {
-        let f32 = Precision::F32.to_string();
-        if self.precision == f32 && found.precision == f32 { 1e-4 } else { 5e-2 }
+        let bf16 = Precision::Bf16.to_string();
+        if self.precision == bf16 || found.precision == bf16 { 5e-2 } else { 1e-4 }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::image::ImageSource;
 use crate::plugin::Plugin;
 use crate::positions;
-use crate::walk::Workspace;
+use crate::walk::{Spread, Workspace};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -47,8 +47,13 @@ impl Backbone {
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         self.check_size(size)?;
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
-        let shape = |images: usize| self.group_shape(images, size, &pos_embed);
         let pairs = self.pairs(tasks);
+        let trunk_spread = self.spread(tasks.len(), workspace);
+        let branch_spread = self.spread(pairs.len(), workspace);
+        let shape = |images: usize, spread: Spread| GroupShape {
+            parts: spread.parts,
+            ..self.group_shape(images, size, &pos_embed)
+        };
 
         let mut stops = vec![BTreeSet::new(); tasks.len()];
         for pair in &pairs {
@@ -56,13 +61,14 @@ impl Backbone {
         }
         let mut images: Vec<usize> = (0..tasks.len()).filter(|&image| !stops[image].is_empty()).collect();
         images.sort_by_key(|&image| stops[image].last());
-        let trunks: Vec<Trunk> = groups(&images, workspace.group, |a, b| stops[*a].last() == stops[*b].last())
+        let trunks: Vec<Trunk> = groups(&images, trunk_spread.group, |a, b| stops[*a].last() == stops[*b].last())
             .into_par_iter()
             .map(|images| {
                 let stops: Vec<_> = images.iter().map(|&image| &stops[image]).collect();
                 workspace.with_buffers(|buffers| {
-                    self.embed_group(source, images.iter().copied(), shape(images.len()), buffers)?;
-                    Ok(self.trunk(shape(images.len()), &stops, buffers))
+                    let shape = shape(images.len(), trunk_spread);
+                    self.embed_group(source, images.iter().copied(), shape, buffers)?;
+                    Ok(self.trunk(shape, &stops, buffers))
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?
@@ -71,11 +77,12 @@ impl Backbone {
 
         let mut order: Vec<usize> = (0..pairs.len()).collect();
         order.sort_by_key(|&pair| (pairs[pair].departs, pairs[pair].number));
-        let logits: Vec<Vec<f32>> = groups(&order, workspace.group, |a, b| pairs[*a].departs == pairs[*b].departs)
+        let logits: Vec<Vec<f32>> = groups(&order, branch_spread.group, |a, b| pairs[*a].departs == pairs[*b].departs)
             .into_par_iter()
             .map(|group| {
                 let group: Vec<&Pair<'_>> = group.iter().map(|&pair| &pairs[pair]).collect();
-                workspace.with_buffers(|buffers| self.branch(shape(group.len()), &group, &trunks, buffers))
+                workspace
+                    .with_buffers(|buffers| self.branch(shape(group.len(), branch_spread), &group, &trunks, buffers))
             })
             .collect::<Vec<_>>()
             .concat();

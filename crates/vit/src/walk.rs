@@ -79,6 +79,13 @@ impl Workspace {
     }
 }
 
+/// Images of a group, and threads that share one where there are fewer images than threads.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) group: usize,
+    pub(crate) parts: usize,
+}
+
 /// What a plug-in contributes to a forward pass.
 #[derive(Clone, Copy)]
 struct Part<'a> {
@@ -133,12 +140,13 @@ impl Backbone {
             parts.iter().scan(0, |next, (range, _)| Some(range.start == std::mem::replace(next, range.end)));
         assert!(consecutive.into_iter().all(|ok| ok), "segments are consecutive from image 0");
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
-        let groups: Vec<Vec<Vec<f32>>> = (0..images.div_ceil(workspace.group))
+        let spread = self.spread(images, workspace);
+        let groups: Vec<Vec<Vec<f32>>> = (0..images.div_ceil(spread.group))
             .into_par_iter()
             .map(|group| {
-                let range = group * workspace.group..images.min((group + 1) * workspace.group);
+                let range = group * spread.group..images.min((group + 1) * spread.group);
                 let segments = segments_of(parts, &range);
-                let shape = self.group_shape(range.len(), size, &pos_embed);
+                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
                     Ok(segments
@@ -154,7 +162,7 @@ impl Backbone {
             .collect::<Result<_, Error>>()?;
         let mut logits: Vec<Vec<f32>> = parts.iter().map(|_| Vec::new()).collect();
         for (group, parts_of_group) in groups.into_iter().enumerate() {
-            let first = group * workspace.group;
+            let first = group * spread.group;
             let touched = parts.iter().position(|(range, _)| range.end > first).unwrap_or(0);
             let touched = (touched..parts.len()).filter(|&part| !parts[part].0.is_empty());
             for (part, values) in touched.zip(parts_of_group) {
@@ -228,8 +236,18 @@ impl Backbone {
         Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
     }
 
+    /// How a forward pass over so many images is spread over the threads of the ambient pool.
+    pub(crate) fn spread(&self, images: usize, workspace: &Workspace) -> Spread {
+        let threads = rayon::current_num_threads();
+        if !self.kernels.rows_are_independent() || images >= workspace.group * threads {
+            return Spread { group: workspace.group, parts: 1 };
+        }
+        let group = workspace.group.min(images / threads).max(1);
+        Spread { group, parts: (threads / images.max(1)).max(1) }
+    }
+
     pub(crate) fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
-        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None }
+        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None, parts: 1 }
     }
 
     /// Loads the images of a group and leaves their features in `buffers`.

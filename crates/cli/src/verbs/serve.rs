@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Threads that decode, read and write beside those that compute. Each keeps memory for the largest image that it met: few of
+/// them keep the server's memory level.
+const SPARE_THREADS: usize = 4;
 /// Beyond the indices of the quickstart's images.
 const SAMPLE_SEED: u64 = 1 << 40;
 
@@ -137,7 +140,11 @@ pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
     start_log(settings.log);
     let (backbone, demonstration) = backbone(&settings)?;
     let config = config(&settings, threads, demonstration)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(threads + SPARE_THREADS)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let server = Server::start(config, backbone).await?;
         announce(&server);

@@ -18,12 +18,14 @@ const LISTED: usize = 20;
 #[derive(Clone, Copy, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PrecisionArg {
-    /// bf16 where this processor multiplies it faster than f32 (AMD with AVX512-BF16), else f32
+    /// bf16 where this processor multiplies it faster than f32 (AMX; AMD with AVX512-BF16), else f32
     Auto,
     /// As the weights are
     F32,
     /// Factors rounded to bfloat16, sums in f32; on any processor, but slow without instructions for it
     Bf16,
+    /// Each factor as the sum of two bfloat16 numbers: as good as f32, and faster where there is AMX
+    Bf16x3,
 }
 
 impl From<PrecisionArg> for Precision {
@@ -32,6 +34,7 @@ impl From<PrecisionArg> for Precision {
             PrecisionArg::Auto => Precision::fastest(),
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::Bf16 => Precision::Bf16,
+            PrecisionArg::Bf16x3 => Precision::Bf16x3,
         }
     }
 }

@@ -1,34 +1,33 @@
 //! Matrix products in bfloat16 with sums in f32: `c = keep · c + scale · a b + bias`.
 //!
 //! Two numbers that are neighbours along the summed dimension share a 32-bit word, the first in the low half. The left
-//! operand keeps the order of its source. The right one is cut into panels of 16 columns: a panel holds one [`Line`] of
-//! 16 words for every pair, which is a register of AVX-512 and a row of an AMX tile. An odd last pair is filled with zero.
+//! operand keeps the order of its source, or is cut into tiles where an engine multiplies tiles. The right one is cut into
+//! panels of 16 columns: a panel holds one [`Line`] of 16 words for every pair, which is a register of AVX-512 and a row of
+//! an AMX tile. What does not fill a pair, a line or a tile is filled up with zeros.
 //!
-//! A sum runs over its pairs in order, in blocks whose bounds depend on their number alone: an element of `c` depends
-//! on its row of `a` and column of `b`, not on the rest of the product.
-
+//! Products of three (`bf16x3`) split each f32 into the bfloat16 nearest to it and the one nearest to what is left,
+//! `x = high + low` within 2⁻¹⁶ of `x`, and add `high·high + high·low + low·high`.
+//!
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) mod amx;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use crate::product::{COLUMNS, Finish, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
 
-/// Columns of a panel.
-pub(crate) const COLUMNS: usize = 16;
-/// Rows of a tile: with two panels, 24 of the 32 registers hold sums.
+/// Rows of a tile in registers: with two panels, 24 of the 32 hold sums.
 pub(crate) const ROWS: usize = 12;
-/// Pairs summed before the left operand's next columns are visited: a block of it stays in the second-level cache.
-const BLOCK_PAIRS: usize = 512;
-/// Rows of such a block.
-const BLOCK_ROWS: usize = 20 * ROWS;
 
 /// One pair of each of a panel's columns.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u32; COLUMNS]);
 
-/// Left operand: the word of row `i` and pair `l` is `words[i · row_stride + l · pair_stride]`.
+/// Left operand: the word of row `i` and pair `l` is `words[i · row_stride + l · pair_stride]`, unless the engine has an
+/// order of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Lhs<'a> {
     pub(crate) words: &'a [u32],
@@ -43,74 +42,104 @@ pub(crate) struct Rhs<'a> {
     pub(crate) pairs: usize,
 }
 
-/// What becomes of the sums: `c = keep · c + scale · sum + bias`; `c` is not read when `keep` is 0; no bias is empty.
-#[derive(Clone, Copy)]
-pub(crate) struct Finish<'a> {
-    pub(crate) keep: f32,
-    pub(crate) scale: f32,
-    pub(crate) bias: &'a [f32],
-}
-
-/// A part of the product: at most [`ROWS`] rows and two panels' columns, over some of the pairs.
-#[derive(Clone, Copy)]
-pub(crate) struct Tile {
-    pub(crate) row: usize,
-    pub(crate) rows: usize,
-    pub(crate) column: usize,
-    pub(crate) columns: usize,
-    pub(crate) pair: usize,
-    pub(crate) pairs: usize,
-}
-
-/// The three steps of a product, on one instruction set. Calling one on a machine without it is undefined.
+/// The steps of a product, on one instruction set. Calling one on a machine without it is undefined.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Engine {
+    /// The rows of a left operand and the pairs of both are filled up with zeros to multiples of these.
+    pub(crate) steps: Steps,
     /// Rounds a left operand `[m, k]`.
     pub(crate) lhs: unsafe fn(Mat<'_>, &mut [u32]),
     /// Rounds a right operand `[k, n]` into panels.
     pub(crate) rhs: unsafe fn(Mat<'_>, &mut [Line]),
+    /// What rounding takes away, `y = x - bf16(x)`.
+    pub(crate) residual: unsafe fn(&[f32], &mut [f32]),
     /// Multiplies them.
     pub(crate) product: unsafe fn(Lhs<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
+}
+
+/// What an engine multiplies at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    pub(crate) rows: usize,
+    pub(crate) pairs: usize,
+}
+
+impl Steps {
+    /// Any number of rows and pairs.
+    pub(crate) const ONE: Steps = Steps { rows: 1, pairs: 1 };
+
+    /// Pairs of `k` numbers.
+    fn pairs(self, k: usize) -> usize {
+        k.div_ceil(2).next_multiple_of(self.pairs)
+    }
 }
 
 /// Rounded operands of one product, used again by the next.
 #[derive(Default)]
 struct Scratch {
-    words: Vec<u32>,
-    lines: Vec<Line>,
+    lhs: Vec<Line>,
+    rhs: [Vec<Line>; 2],
+    residual: Vec<f32>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The first `len` values of a buffer, which grows where it must.
-fn first<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
+/// The words of lines.
+fn words(lines: &mut [Line]) -> &mut [u32] {
+    // SAFETY: a line is 16 words and nothing else, so lines that follow one another are words that do.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * COLUMNS) }
 }
 
-/// Lines of a right operand `[k, n]`.
-pub(crate) fn lines(k: usize, n: usize) -> usize {
-    k.div_ceil(2) * n.div_ceil(COLUMNS)
+/// `x - bf16(x)`, in the order of `x`.
+///
+/// # Safety
+/// This machine has the engine's instructions.
+unsafe fn residual<'a>(engine: &Engine, x: Mat<'_>, values: &'a mut Vec<f32>) -> Mat<'a> {
+    let transposed = x.col_stride != 1;
+    let x = if transposed { x.t() } else { x };
+    let values = first(values, x.rows * x.cols);
+    for i in 0..x.rows {
+        // SAFETY: the caller's promise.
+        unsafe { (engine.residual)(row(x, i), &mut values[i * x.cols..][..x.cols]) };
+    }
+    let left = Mat::new(values, x.rows, x.cols);
+    if transposed { left.t() } else { left }
+}
+
+/// A right operand rounded, and for products of three what that left.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub(crate) high: Rhs<'a>,
+    pub(crate) low: Option<Rhs<'a>>,
 }
 
 impl Engine {
-    /// `c = keep · c + scale · a b`, both operands rounded here.
+    /// Lines of a right operand `[k, n]`.
+    fn lines(&self, k: usize, n: usize) -> usize {
+        self.steps.pairs(k) * n.div_ceil(COLUMNS)
+    }
+
+    /// `c = keep · c + scale · a b`, both operands rounded here; with `split` as products of three.
     ///
     /// # Safety
     /// This machine has the engine's instructions.
-    pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
+    pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, (keep, scale): (f32, f32), a: Mat<'_>, b: Mat<'_>, split: bool) {
         assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
-        SCRATCH.with_borrow_mut(|Scratch { words, lines: panels }| {
-            let panels = first(panels, lines(b.rows, b.cols));
+        SCRATCH.with_borrow_mut(|Scratch { lhs, rhs: [high, low], residual: values }| {
+            let (len, pairs) = (self.lines(b.rows, b.cols), self.steps.pairs(b.rows));
+            let [high, low] = [first(high, len), first(low, if split { len } else { 0 })];
             // SAFETY: the caller's promise.
-            unsafe { (self.rhs)(b, panels) };
-            let rhs = Rhs { lines: panels, pairs: b.rows.div_ceil(2) };
+            unsafe { (self.rhs)(b, high) };
+            if split {
+                // SAFETY: the caller's promise.
+                unsafe { (self.rhs)(residual(self, b, values), low) };
+            }
+            let low = split.then_some(Rhs { lines: low, pairs });
+            let b = Operand { high: Rhs { lines: high, pairs }, low };
             // SAFETY: the caller's promise.
-            unsafe { self.multiply(words, a, rhs, Finish { keep, scale, bias: &[] }, c) };
+            unsafe { self.multiply((lhs, values), a, b, Finish { keep, scale, bias: &[] }, c) };
         });
     }
 
@@ -118,29 +147,45 @@ impl Engine {
     ///
     /// # Safety
     /// This machine has the engine's instructions.
-    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, rhs: Rhs<'_>) {
-        // SAFETY: the caller's promise.
-        SCRATCH.with_borrow_mut(|Scratch { words, .. }| unsafe { self.multiply(words, a, rhs, finish, c) });
+    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Operand<'_>) {
+        SCRATCH.with_borrow_mut(|Scratch { lhs, residual, .. }| {
+            // SAFETY: the caller's promise.
+            unsafe { self.multiply((lhs, residual), a, b, finish, c) }
+        });
     }
 
-    /// Rounds `a` and multiplies.
+    /// Rounds `a` and multiplies; where `b` has a low part, so has `a`.
     ///
     /// # Safety
     /// This machine has the engine's instructions.
-    unsafe fn multiply(&self, words: &mut Vec<u32>, a: Mat<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
-        let words = first(words, a.rows * rhs.pairs);
+    unsafe fn multiply(
+        &self,
+        (lines, values): (&mut Vec<Line>, &mut Vec<f32>),
+        a: Mat<'_>,
+        b: Operand<'_>,
+        finish: Finish<'_>,
+        mut c: MatMut<'_>,
+    ) {
+        let len = a.rows.next_multiple_of(self.steps.rows) * b.high.pairs;
+        let lines = first(lines, len.div_ceil(COLUMNS));
+        let mut product = |a: Mat<'_>, factors: &[(Rhs<'_>, Finish<'_>)]| {
+            let words = &mut words(lines)[..len];
+            // SAFETY: the caller's promise.
+            unsafe { (self.lhs)(a, words) };
+            let (row_stride, pair_stride) = if a.col_stride == 1 { (b.high.pairs, 1) } else { (1, a.rows) };
+            for &(b, finish) in factors {
+                // SAFETY: the caller's promise.
+                unsafe { (self.product)(Lhs { words, row_stride, pair_stride }, b, finish, c.again()) };
+            }
+        };
+        let Some(low) = b.low else {
+            return product(a, &[(b.high, finish)]);
+        };
+        let add = Finish { keep: 1.0, bias: &[], ..finish };
+        product(a, &[(b.high, finish), (low, add)]);
         // SAFETY: the caller's promise.
-        unsafe { (self.lhs)(a, words) };
-        let (row_stride, pair_stride) = if a.col_stride == 1 { (rhs.pairs, 1) } else { (1, a.rows) };
-        // SAFETY: the caller's promise.
-        unsafe { (self.product)(Lhs { words, row_stride, pair_stride }, rhs, finish, c) };
+        product(unsafe { residual(self, a, values) }, &[(b.high, add)]);
     }
-}
-
-/// Row `i` of a view whose columns are adjacent; no values past its end.
-#[inline(always)]
-fn row(x: Mat<'_>, i: usize) -> &[f32] {
-    if i < x.rows { &x.data[i * x.row_stride..][..x.cols] } else { &[] }
 }
 
 /// The loops around rounding a left operand, by rows or, where those are adjacent, by columns.
@@ -179,16 +224,16 @@ fn round_rhs(
     interleave: impl Fn(&[f32], &[f32], &mut [u32]),
     transpose: impl Fn(Mat<'_>, &mut [Line]),
 ) {
-    let pairs = x.rows.div_ceil(2);
-    if pairs == 0 || x.cols == 0 {
+    if x.rows == 0 || x.cols == 0 {
         return;
     }
+    let pairs = lines.len() / x.cols.div_ceil(COLUMNS);
     let columns_of = |panel: usize| panel * COLUMNS..x.cols.min((panel + 1) * COLUMNS);
     if x.col_stride == 1 {
         for (panel, lines) in lines.chunks_exact_mut(pairs).enumerate() {
             for (l, line) in lines.iter_mut().enumerate() {
-                let high = row(x, 2 * l + 1).get(columns_of(panel)).unwrap_or_default();
-                interleave(&row(x, 2 * l)[columns_of(panel)], high, &mut line.0);
+                let columns = |i| row(x, i).get(columns_of(panel)).unwrap_or_default();
+                interleave(columns(2 * l), columns(2 * l + 1), &mut line.0);
             }
         }
         return;
@@ -201,76 +246,83 @@ fn round_rhs(
     }
 }
 
-/// The loops around a tile: pairs in blocks, rows in blocks, and in these every two panels pass along all strips of rows.
-#[inline(always)]
-fn for_each_tile(
-    rows: usize,
-    columns: usize,
-    pairs: usize,
-    finish: Finish<'_>,
-    mut tile: impl FnMut(Tile, Finish<'_>),
-) {
-    for pair in (0..pairs.max(1)).step_by(BLOCK_PAIRS) {
-        let finish = if pair == 0 { finish } else { Finish { keep: 1.0, bias: &[], ..finish } };
-        let pairs = BLOCK_PAIRS.min(pairs - pair);
-        for block in (0..rows).step_by(BLOCK_ROWS) {
-            let end = rows.min(block + BLOCK_ROWS);
-            for column in (0..columns).step_by(2 * COLUMNS) {
-                let columns = (2 * COLUMNS).min(columns - column);
-                for row in (block..end).step_by(ROWS) {
-                    tile(Tile { row, rows: ROWS.min(end - row), column, columns, pair, pairs }, finish);
-                }
-            }
-        }
-    }
-}
-
 /// A right operand `[k, n]` that was kept: panels of `n`.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
     lines: Vec<Line>,
+    pairs: usize,
     rows: usize,
     cols: usize,
 }
 
 impl Panels {
+    fn zeros(engine: &Engine, rows: usize, cols: usize) -> Self {
+        Panels { lines: vec![Line::default(); engine.lines(rows, cols)], pairs: engine.steps.pairs(rows), rows, cols }
+    }
+
     /// Rounds a right operand.
     ///
     /// # Safety
     /// This machine has the engine's instructions.
-    pub(crate) unsafe fn new(engine: &Engine, b: Mat<'_>) -> Self {
-        let mut panels = vec![Line::default(); lines(b.rows, b.cols)];
+    unsafe fn new(engine: &Engine, b: Mat<'_>) -> Self {
+        let mut panels = Panels::zeros(engine, b.rows, b.cols);
         // SAFETY: the caller's promise.
-        unsafe { (engine.rhs)(b, &mut panels) };
-        Panels { lines: panels, rows: b.rows, cols: b.cols }
+        unsafe { (engine.rhs)(b, &mut panels.lines) };
+        panels
     }
 
-    fn pairs(&self) -> usize {
-        self.rows.div_ceil(2)
-    }
-
-    pub(crate) fn rhs(&self) -> Rhs<'_> {
-        Rhs { lines: &self.lines, pairs: self.pairs() }
+    fn rhs(&self) -> Rhs<'_> {
+        Rhs { lines: &self.lines, pairs: self.pairs }
     }
 
     /// The panels of the transpose.
     ///
     /// Two neighbouring columns of a line make one word for each of its two rows.
-    pub(crate) fn transposed(&self) -> Panels {
-        let mut lines = vec![Line::default(); lines(self.cols, self.rows)];
-        let pairs = self.cols.div_ceil(2);
-        for (panel, source) in self.lines.chunks_exact(self.pairs().max(1)).enumerate() {
+    fn transposed(&self, engine: &Engine) -> Panels {
+        let mut transposed = Panels::zeros(engine, self.cols, self.rows);
+        let pairs = transposed.pairs;
+        for (panel, source) in self.lines.chunks_exact(self.pairs.max(1)).enumerate() {
             let first_pair = panel * COLUMNS / 2;
             let taken = (COLUMNS / 2).min(pairs - first_pair);
-            for (l, line) in source.iter().enumerate() {
+            for (l, line) in source[..self.rows.div_ceil(2)].iter().enumerate() {
                 let (target, column) = (2 * l / COLUMNS * pairs + first_pair, 2 * l % COLUMNS);
                 let two_columns = line.0.as_chunks::<2>().0;
-                for (target, &[low, high]) in lines[target..target + taken].iter_mut().zip(two_columns) {
+                for (target, &[low, high]) in transposed.lines[target..target + taken].iter_mut().zip(two_columns) {
                     target.0[column] = (low & 0xffff) | (high << 16);
                     target.0[column + 1] = (low >> 16) | (high & 0xffff_0000);
                 }
             }
         }
-        Panels { lines, rows: self.cols, cols: self.rows }
+        transposed
+    }
+}
+
+/// A kept right operand rounded, and for products of three what that left.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    high: Panels,
+    low: Option<Panels>,
+}
+
+impl Packed {
+    /// Rounds a right operand; with `split` also what that leaves.
+    ///
+    /// # Safety
+    /// This machine has the engine's instructions.
+    pub(crate) unsafe fn new(engine: &Engine, b: Mat<'_>, split: bool) -> Self {
+        // SAFETY: the caller's promise.
+        let high = unsafe { Panels::new(engine, b) };
+        // SAFETY: the caller's promise.
+        let low = split.then(|| unsafe { Panels::new(engine, residual(engine, b, &mut Vec::new())) });
+        Packed { high, low }
+    }
+
+    pub(crate) fn operand(&self) -> Operand<'_> {
+        Operand { high: self.high.rhs(), low: self.low.as_ref().map(Panels::rhs) }
+    }
+
+    /// The same of the transpose.
+    pub(crate) fn transposed(&self, engine: &Engine) -> Packed {
+        Packed { high: self.high.transposed(engine), low: self.low.as_ref().map(|low| low.transposed(engine)) }
     }
 }

@@ -1,8 +1,13 @@
 //! bfloat16 on integers and f32, for machines without instructions for it: the same roundings, and sums of the same
 //! exact products.
 
-use super::{COLUMNS, Finish, Lhs, Line, Rhs, Tile, for_each_tile, round_lhs, round_rhs};
+use super::{Lhs, Line, ROWS, Rhs, Steps, round_lhs, round_rhs};
+use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile, row};
 use crate::view::{Mat, MatMut};
+
+pub(crate) const STEPS: Steps = Steps::ONE;
+/// Also of the engine with instructions: a block of rows is 480 kB.
+pub(crate) const BLOCKING: Blocking = Blocking { tile_rows: ROWS, rows: 20 * ROWS, steps: 512 };
 
 /// The bfloat16 nearest to `x`, ties to even, in the low half of a word. As the instructions do, numbers too small for a
 /// full significand become zeros, and NaN is made quiet.
@@ -20,6 +25,15 @@ fn round(x: f32) -> u32 {
 #[inline(always)]
 fn split(word: u32) -> (f32, f32) {
     (f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000))
+}
+
+/// `y = x - bf16(x)`, exact.
+#[inline(always)]
+pub(crate) fn residual(x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "residual shapes");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = x - split(round(x)).0;
+    }
 }
 
 #[inline(always)]
@@ -50,7 +64,7 @@ pub(crate) fn rhs(x: Mat<'_>, lines: &mut [Line]) {
     round_rhs(x, lines, interleave, |columns, lines| {
         lines.fill(Line::default());
         for j in 0..columns.rows {
-            let column = super::row(columns, j);
+            let column = row(columns, j);
             for (line, pair) in lines.iter_mut().zip(column.chunks(2)) {
                 pairs(pair, &mut line.0[j..=j]);
             }
@@ -60,7 +74,7 @@ pub(crate) fn rhs(x: Mat<'_>, lines: &mut [Line]) {
 
 #[inline(always)]
 pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
-    for_each_tile(c.rows, c.cols, rhs.pairs, finish, |tile, finish| {
+    for_each_tile((c.rows, c.cols, rhs.pairs), BLOCKING, finish, |tile, finish| {
         for row in tile.row..tile.row + tile.rows {
             for column in (tile.column..tile.column + tile.columns).step_by(COLUMNS) {
                 let sums = sums(lhs, rhs, row, column / COLUMNS, tile);
@@ -76,7 +90,7 @@ pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<
 #[inline(always)]
 fn sums(lhs: Lhs<'_>, rhs: Rhs<'_>, row: usize, panel: usize, tile: Tile) -> [f32; COLUMNS] {
     let mut sums = [0.0; COLUMNS];
-    for l in tile.pair..tile.pair + tile.pairs {
+    for l in tile.step..tile.step + tile.steps {
         let (a_low, a_high) = split(lhs.words[row * lhs.row_stride + l * lhs.pair_stride]);
         let line = &rhs.lines[panel * rhs.pairs + l].0;
         for (sum, &word) in sums.iter_mut().zip(line) {

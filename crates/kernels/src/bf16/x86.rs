@@ -1,6 +1,10 @@
 //! bfloat16 with AVX512-BF16 (Intel SDM, `VCVTNE2PS2BF16` and `VDPBF16PS`).
 
-use super::{COLUMNS, Finish, Lhs, Line, ROWS, Rhs, Tile, for_each_tile, round_lhs, round_rhs};
+use super::portable::BLOCKING;
+pub(crate) use super::portable::{STEPS, residual};
+use super::{Lhs, Line, ROWS, Rhs, round_lhs, round_rhs};
+use crate::product::{COLUMNS, Finish, Tile, for_each_tile, row};
+use crate::transpose::transpose_words;
 use crate::view::{Mat, MatMut};
 use std::arch::x86_64::*;
 
@@ -24,7 +28,7 @@ fn mask(len: usize) -> __mmask16 {
 /// Up to 16 values from `at` on, zeros after the end of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn load(x: &[f32], at: usize) -> __m512 {
+pub(super) fn load(x: &[f32], at: usize) -> __m512 {
     if let Some(x) = x.get(at..at + 16) {
         // SAFETY: these are 16 values.
         return unsafe { _mm512_loadu_ps(x.as_ptr()) };
@@ -37,7 +41,7 @@ fn load(x: &[f32], at: usize) -> __m512 {
 /// Two registers rounded, `low` in the lower half.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn round(low: __m512, high: __m512) -> __m512i {
+pub(super) fn round(low: __m512, high: __m512) -> __m512i {
     // SAFETY: both types are 512 bits without a meaning of their own.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
@@ -45,7 +49,7 @@ fn round(low: __m512, high: __m512) -> __m512i {
 /// Up to 16 words to `at` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn store(words: &mut [u32], at: usize, value: __m512i) {
+pub(super) fn store(words: &mut [u32], at: usize, value: __m512i) {
     if let Some(words) = words.get_mut(at..at + 16) {
         // SAFETY: these are 16 words.
         return unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), value) };
@@ -63,47 +67,21 @@ fn pairs(x: &[f32], words: &mut [u32]) {
     }
 }
 
+/// Two registers rounded, `low` in the lower half of each word.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn interleaved(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: 32 numbers of 16 bits are 512 bits.
+    let order = unsafe { std::mem::transmute::<[i16; 32], __m512i>(INTERLEAVED) };
+    _mm512_permutexvar_epi16(order, round(low, high))
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn interleave(low: &[f32], high: &[f32], words: &mut [u32]) {
-    // SAFETY: 32 numbers of 16 bits are 512 bits.
-    let order = unsafe { std::mem::transmute::<[i16; 32], __m512i>(INTERLEAVED) };
     for at in (0..words.len()).step_by(16) {
-        store(words, at, _mm512_permutexvar_epi16(order, round(load(low, at), load(high, at))));
+        store(words, at, interleaved(load(low, at), load(high, at)));
     }
-}
-
-/// Rows of words to columns.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn transpose_words(r: [__m512i; 16]) -> [__m512i; 16] {
-    let mut t = r;
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    // Lane q of `quads[4 i + j]` holds column 4 q + j of rows 4 i to 4 i + 3.
-    let mut quads = t;
-    for i in 0..4 {
-        quads[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        quads[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        quads[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        quads[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    const EVEN: i32 = 0b10_00_10_00;
-    const ODD: i32 = 0b11_01_11_01;
-    let mut columns = t;
-    for j in 0..4 {
-        let upper_even = _mm512_shuffle_i32x4::<EVEN>(quads[j], quads[4 + j]);
-        let upper_odd = _mm512_shuffle_i32x4::<ODD>(quads[j], quads[4 + j]);
-        let lower_even = _mm512_shuffle_i32x4::<EVEN>(quads[8 + j], quads[12 + j]);
-        let lower_odd = _mm512_shuffle_i32x4::<ODD>(quads[8 + j], quads[12 + j]);
-        columns[j] = _mm512_shuffle_i32x4::<EVEN>(upper_even, lower_even);
-        columns[4 + j] = _mm512_shuffle_i32x4::<EVEN>(upper_odd, lower_odd);
-        columns[8 + j] = _mm512_shuffle_i32x4::<ODD>(upper_even, lower_even);
-        columns[12 + j] = _mm512_shuffle_i32x4::<ODD>(upper_odd, lower_odd);
-    }
-    columns
 }
 
 /// A panel from its columns, the rows of `columns`.
@@ -113,7 +91,7 @@ fn transpose(columns: Mat<'_>, lines: &mut [Line]) {
     for (block, lines) in lines.chunks_mut(16).enumerate() {
         let mut words = [_mm512_setzero_si512(); COLUMNS];
         for (j, words) in words.iter_mut().enumerate() {
-            let column = super::row(columns, j);
+            let column = row(columns, j);
             *words = round(load(column, 32 * block), load(column, 32 * block + 16));
         }
         for (line, words) in lines.iter_mut().zip(transpose_words(words)) {
@@ -137,7 +115,7 @@ pub(crate) fn rhs(x: Mat<'_>, lines: &mut [Line]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
-    for_each_tile(c.rows, c.cols, rhs.pairs, finish, |tile, finish| {
+    for_each_tile((c.rows, c.cols, rhs.pairs), BLOCKING, finish, |tile, finish| {
         if tile.columns > COLUMNS {
             by_rows::<2>(lhs, rhs, tile, finish, &mut c);
         } else {
@@ -176,14 +154,14 @@ fn multiply<const M: usize, const V: usize>(
     finish: Finish<'_>,
     c: &mut MatMut<'_>,
 ) {
-    let first_line = tile.column / COLUMNS * rhs.pairs + tile.pair;
+    let first_line = tile.column / COLUMNS * rhs.pairs + tile.step;
     let mut sums = [[_mm512_setzero_ps(); V]; M];
-    if tile.pairs > 0 {
-        let last_word = (tile.row + M - 1) * lhs.row_stride + (tile.pair + tile.pairs - 1) * lhs.pair_stride;
-        assert!(last_word < lhs.words.len() && first_line + (V - 1) * rhs.pairs + tile.pairs <= rhs.lines.len());
-        let mut a = lhs.words[tile.row * lhs.row_stride + tile.pair * lhs.pair_stride..].as_ptr();
+    if tile.steps > 0 {
+        let last_word = (tile.row + M - 1) * lhs.row_stride + (tile.step + tile.steps - 1) * lhs.pair_stride;
+        assert!(last_word < lhs.words.len() && first_line + (V - 1) * rhs.pairs + tile.steps <= rhs.lines.len());
+        let mut a = lhs.words[tile.row * lhs.row_stride + tile.step * lhs.pair_stride..].as_ptr();
         let mut b = rhs.lines[first_line..].as_ptr();
-        for _ in 0..tile.pairs {
+        for _ in 0..tile.steps {
             let mut columns = [_mm512_setzero_si512(); V];
             for (v, columns) in columns.iter_mut().enumerate() {
                 // SAFETY: within the lines that the assertion above measured; a line is 64 bytes, aligned.
@@ -229,7 +207,12 @@ fn add_products(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
 /// Up to 16 columns of a row of `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn finish_columns(c: &mut [f32], sum: &[f32; COLUMNS], Finish { keep, scale, bias }: Finish<'_>, column: usize) {
+pub(super) fn finish_columns(
+    c: &mut [f32],
+    sum: &[f32; COLUMNS],
+    Finish { keep, scale, bias }: Finish<'_>,
+    column: usize,
+) {
     let mut value = _mm512_mul_ps(load(sum, 0), _mm512_set1_ps(scale));
     if !bias.is_empty() {
         value = _mm512_add_ps(value, load(bias, column));

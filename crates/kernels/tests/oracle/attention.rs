@@ -63,6 +63,10 @@ impl Problem for Attention {
         usize::from(self.precision == Precision::Bf16)
     }
 
+    fn products(&self) -> usize {
+        2 + usize::from(self.backward)
+    }
+
     fn steps(&self) -> usize {
         16 + (1 + usize::from(self.backward)) * (self.tokens + self.head_width())
     }

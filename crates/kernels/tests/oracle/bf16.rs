@@ -31,16 +31,22 @@ fn a_row_and_a_column_depend_on_nothing_else() {
     let (m, k, n) = (245, 1101, 37);
     let mut random = Random::new(2);
     let (a, b) = (random.values(m * k), random.values(k * n));
-    for kernels in every_isa_in(Precision::Bf16) {
+    for kernels in every_isa_in(Precision::Bf16).chain(every_isa_in(Precision::Bf16x3)) {
         let whole = product(kernels, &a, &b, (m, k, n));
         for row in [0, 1, 11, 12, 239, 240, 244] {
             let alone = product(kernels, &a[row * k..(row + 1) * k], &b, (1, k, n));
-            assert_eq!(alone, whole[row * n..(row + 1) * n], "row {row}, {}", kernels.isa);
+            assert_eq!(alone, whole[row * n..(row + 1) * n], "row {row}, {} {}", kernels.isa, kernels.precision);
         }
         for column in [0, 15, 16, 31, 32, 36] {
             let b: Vec<f32> = b.iter().skip(column).step_by(n).copied().collect();
             let expected: Vec<f32> = whole.iter().skip(column).step_by(n).copied().collect();
-            assert_eq!(product(kernels, &a, &b, (m, k, 1)), expected, "column {column}, {}", kernels.isa);
+            assert_eq!(
+                product(kernels, &a, &b, (m, k, 1)),
+                expected,
+                "column {column}, {} {}",
+                kernels.isa,
+                kernels.precision
+            );
         }
     }
 }
@@ -61,14 +67,42 @@ fn the_emulation_is_the_instruction_but_for_the_order_of_sums() {
     }
 }
 
+/// Two numbers of 8 bits, the second below the first, hold what f32 holds but for its last bits.
+#[test]
+fn products_of_three_keep_what_one_rounding_loses() {
+    let shape @ (m, k, n) = (33, 200, 19);
+    let mut random = Random::new(4);
+    let (a, b) = (random.values(m * k), random.values(k * n));
+    let worst = |kernels: &Kernels| {
+        let exact =
+            |at: usize| (0..k).map(|l| f64::from(a[at / n * k + l]) * f64::from(b[l * n + at % n])).sum::<f64>();
+        let found = product(kernels, &a, &b, shape);
+        found.iter().enumerate().map(|(at, &x)| (f64::from(x) - exact(at)).abs()).fold(0.0, f64::max)
+    };
+    for (one, three) in every_isa_in(Precision::Bf16).zip(every_isa_in(Precision::Bf16x3)) {
+        assert!(worst(three) < worst(one) / 100.0, "{}: {:e} and {:e}", one.isa, worst(three), worst(one));
+    }
+}
+
+#[test]
+fn products_of_three_make_nothing_finite_that_is_not() {
+    for kernels in every_isa_in(Precision::Bf16x3) {
+        for x in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let found = product(kernels, &[x], &[1.0], (1, 1, 1))[0];
+            assert!(!found.is_finite(), "{x} on {}: {found}", kernels.isa);
+        }
+    }
+}
+
 #[test]
 fn precisions_are_words() {
     for precision in Precision::ALL {
         assert_eq!(precision.to_string().parse(), Ok(precision));
     }
     let error = "half".parse::<Precision>().expect_err("not a precision");
-    assert_eq!(error.to_string(), "precision `half`: expected f32 or bf16");
+    assert_eq!(error.to_string(), "precision `half`: expected f32, bf16 or bf16x3");
     assert!(Precision::fastest() == Precision::F32 || Isa::Avx512Bf16.is_available());
+    assert!(Precision::fastest() == Precision::Bf16 || Isa::detect() != Isa::Amx);
     assert_eq!(Precision::default(), Precision::F32);
 }
 

@@ -4,7 +4,7 @@ use crate::exact::{Exact, exact, sum};
 use crate::problem::{
     Problem, ROWS, Random, WIDTHS, assert_gradient, central_differences, dot, every_isa, every_table, rounded,
 };
-use melo_kernels::{Kernels, PackedWeight, Precision};
+use melo_kernels::{Kernels, Precision};
 
 #[derive(Clone, Copy, Debug)]
 enum Pass {
@@ -160,7 +160,7 @@ fn linear_backward_is_the_derivative_of_linear() {
     let numeric_b = central_differences(&b, |b| loss(&wide[0], &wide[1], b));
     for k in every_isa() {
         let (mut d_x, mut d_w, mut d_b) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; b.len()]);
-        k.linear_backward(&d_y, &PackedWeight::new(w.clone(), out, input), &mut d_x);
+        k.linear_backward(&d_y, &k.pack(w.clone(), out, input), &mut d_x);
         k.linear_backward_weight(&x, &d_y, &mut d_w, &mut d_b, out);
         assert_gradient("linear x", k, &d_x, &numeric_x);
         assert_gradient("linear weight", k, &d_w, &numeric_w);

@@ -1,7 +1,7 @@
 //! Views that would leave their slice, and products of shapes that do not fit: the unsafe code rests on these panics.
 
 use crate::problem::every_table;
-use melo_kernels::{AttentionShape, Isa, Kernels, Mat, MatMut, PackedWeight};
+use melo_kernels::{AttentionShape, Isa, Kernels, Mat, MatMut, Precision};
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,7 +53,7 @@ fn a_size_that_wraps_around_is_refused() {
     assert_strided_refused("leaves its 4 values", 4, 2, 1, usize::MAX);
     assert_dense_refused(0, half, half);
     assert_dense_refused(0, 2, usize::MAX / 2 + 1);
-    assert_refused("expected [", || PackedWeight::new(Vec::new(), half, half));
+    assert_refused("expected [", || Kernels::detect(Precision::F32).pack(Vec::new(), half, half));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_dense_view_has_exactly_its_values() {
     assert_dense_refused(5, 2, 3);
     assert_dense_refused(7, 2, 3);
     assert_dense_refused(1, 0, 3);
-    assert_refused("expected [", || PackedWeight::new(vec![0.0; 5], 2, 3));
+    assert_refused("expected [", || Kernels::detect(Precision::F32).pack(vec![0.0; 5], 2, 3));
 }
 
 #[test]

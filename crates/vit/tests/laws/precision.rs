@@ -1,4 +1,4 @@
-//! A backbone in bfloat16: nearly that in f32, and the same to the last bit in any company.
+//! A backbone in bfloat16: nearly that in f32, in products of three very nearly, and the same to the last bit in any company.
 
 use crate::tiny;
 use crate::variants::{distance, images, largest, logits, lora, variants};
@@ -26,19 +26,22 @@ fn tolerance(config: &VitConfig, passes: usize) -> f32 {
     3.0 * ((12 * config.depth * passes) as f32).sqrt() / 512.0
 }
 
+/// What two numbers leave of a factor (2⁻¹⁶) in parts of what one does (2⁻⁸); twice that, since f32 sums differ besides.
+const SPLIT: f32 = 2.0 / 256.0;
+
 /// Euclidean length.
 fn norm(values: impl Iterator<Item = f32>) -> f32 {
     values.map(|x| x * x).sum::<f32>().sqrt()
 }
 
 #[test]
-fn logits_in_bf16_are_nearly_those_in_f32() {
+fn logits_in_bfloat16_are_nearly_those_in_f32() {
     for (what, config) in models() {
         let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&every_block(&config, &[Target::Q, Target::V]), &config, 3);
         let head = tiny::head(16, &config, 4);
         let batch = images(4, config.image_size, 2);
-        let [f32, bf16] = Precision::ALL.map(|precision| {
+        let [f32, bf16, split] = Precision::ALL.map(|precision| {
             let backbone = Backbone::new_with(checkpoint.clone(), precision);
             assert_eq!(backbone.precision(), precision);
             (logits(&backbone, &batch, Some(&adapter), &head), backbone.digest().to_owned())
@@ -47,6 +50,11 @@ fn logits_in_bf16_are_nearly_those_in_f32() {
         let difference = norm(f32.0.iter().zip(&bf16.0).map(|(a, b)| a - b)) / norm(f32.0.iter().copied());
         assert!(difference > 1e-5, "{what}: nothing was rounded");
         assert!(difference < tolerance(&config, 1), "{what}: logits differ by {difference}");
+        let difference = norm(f32.0.iter().zip(&split.0).map(|(a, b)| a - b)) / norm(f32.0.iter().copied());
+        assert!(
+            difference < tolerance(&config, 1) * SPLIT,
+            "{what}: in products of three, logits differ by {difference}"
+        );
     }
 }
 
@@ -59,7 +67,7 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
         let batch = images(4, config.image_size, 2);
         let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
         let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss, dropout: None };
-        let [f32, bf16] = Precision::ALL.map(|precision| {
+        let [f32, bf16, split] = Precision::ALL.map(|precision| {
             let backbone = Backbone::in_training_with(&checkpoint, precision);
             let mut gradients = Gradients::zeros(&adapter, &head, &config, true);
             backbone.step(&step, (&adapter, &head), &mut gradients, &mut Workspace::default()).expect("one step");
@@ -68,6 +76,11 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
         let difference = norm(f32.iter().zip(&bf16).map(|(a, b)| a - b)) / norm(f32.iter().copied());
         assert!(difference > 1e-5, "{what}: nothing was rounded");
         assert!(difference < tolerance(&config, 2), "{what}: gradients differ by {difference}");
+        let difference = norm(f32.iter().zip(&split).map(|(a, b)| a - b)) / norm(f32.iter().copied());
+        assert!(
+            difference < tolerance(&config, 2) * SPLIT,
+            "{what}: in products of three, gradients differ by {difference}"
+        );
     }
 }
 
@@ -88,6 +101,28 @@ fn in_bf16_grouping_and_threads_change_no_bit_of_the_logits() {
         assert!(largest(&expected) > 0.0);
         for (group, threads) in [(2, 1), (2, 3), (3, 2), (7, 1)] {
             assert_eq!(distance(&run(group, threads), &expected), 0.0, "{what}: group {group}, {threads} threads");
+        }
+    }
+}
+
+/// On one thread an image is one piece; on more, its tokens are cut into parts.
+#[test]
+fn threads_that_share_an_image_change_no_bit_of_its_logits() {
+    for (what, config) in variants() {
+        for precision in Precision::ALL {
+            let backbone = Backbone::new_with(tiny::checkpoint(&config, 1), precision);
+            let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
+            let head = tiny::head(3, &config, 4);
+            let batch = images(3, config.image_size, 2);
+            let run = |images, threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                let (parts, workspace) = ((Some(&adapter), &head), Workspace::default());
+                pool.install(|| backbone.forward_with(&batch, (images, batch.size), parts, &workspace).expect("images"))
+            };
+            for (images, threads) in [(1, 2), (1, 3), (1, 40), (2, 3), (2, 5), (3, 8)] {
+                let difference = distance(&run(images, threads), &run(images, 1));
+                assert_eq!(difference, 0.0, "{what} in {precision}: {images} images on {threads} threads");
+            }
         }
     }
 }

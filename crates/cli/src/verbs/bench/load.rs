@@ -92,7 +92,7 @@ fn measured_seconds(text: &str) -> Result<f64, String> {
 /// So it must be the same instruction set, and the bound only has to be below that.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
-        Precision::F32 => 1e-5,
+        Precision::F32 | Precision::Bf16x3 => 1e-5,
         Precision::Bf16 => 1e-4,
     }
 }

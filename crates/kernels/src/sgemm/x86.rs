@@ -1,0 +1,295 @@
+//! Products in f32 with AVX2 and AVX-512: the loops once, the register a parameter.
+
+use super::{Engine, Line, Rhs, Scratch};
+use crate::product::{Blocking, COLUMNS, Finish, first};
+use crate::transpose::transpose_words;
+use crate::view::{Mat, MatMut};
+use std::arch::x86_64::*;
+
+pub(crate) const AVX2: Engine = Engine { turn, product: avx2 };
+pub(crate) const AVX512: Engine = Engine { turn: turn_avx512, product: avx512 };
+
+/// A register of numbers. Its functions are instructions, which the machine has wherever they are inlined.
+trait Register: Copy {
+    const LANES: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn splat(from: *const f32) -> Self;
+    /// `self + x · y`.
+    unsafe fn add_product(self, x: Self, y: Self) -> Self;
+    unsafe fn store(self, to: *mut f32);
+}
+
+impl Register for __m512 {
+    const LANES: usize = 16;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is to 16 numbers.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is to a number.
+        unsafe { _mm512_set1_ps(*from) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, x: Self, y: Self) -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm512_fmadd_ps(x, y, self) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's pointer is to 16 numbers.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+}
+
+impl Register for __m256 {
+    const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is to 8 numbers.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is to a number.
+        unsafe { _mm256_broadcast_ss(&*from) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, x: Self, y: Self) -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm256_fmadd_ps(x, y, self) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's pointer is to 8 numbers.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+}
+
+/// Rows of a strip of the left operand, packed: the numbers of one column are adjacent.
+struct Strip {
+    start: *const f32,
+    /// Rows that it was packed with.
+    rows: usize,
+}
+
+/// Sums of `M` rows and `V` registers of columns over `steps` rows of the right operand.
+///
+/// # Safety
+/// The machine has the registers' instructions; the strip has at least `M` rows and `steps` columns; each pointer of `b` is
+/// to `steps` lines, of which a register's numbers are read; `sums` is to `M` rows of `V` registers.
+#[inline(always)]
+unsafe fn add_up<R: Register, const M: usize, const V: usize>(
+    strip: &Strip,
+    b: [*const f32; V],
+    steps: usize,
+    sums: *mut f32,
+) {
+    // SAFETY: offsets stay within what the caller promises.
+    unsafe {
+        let mut totals = [[R::zero(); V]; M];
+        let (mut a, mut b) = (strip.start, b);
+        for _ in 0..steps {
+            let columns = b.map(|b| R::load(b));
+            for (i, totals) in totals.iter_mut().enumerate() {
+                let x = R::splat(a.add(i));
+                for (total, &column) in totals.iter_mut().zip(&columns) {
+                    *total = total.add_product(x, column);
+                }
+            }
+            a = a.add(strip.rows);
+            b = b.map(|b| b.wrapping_add(COLUMNS));
+        }
+        for (i, totals) in totals.iter().enumerate() {
+            for (v, total) in totals.iter().enumerate() {
+                total.store(sums.add((i * V + v) * R::LANES));
+            }
+        }
+    }
+}
+
+/// Element by element.
+#[inline(always)]
+fn turn(from: &[Line], to: &mut [Line]) {
+    for (lane, to) in to.iter_mut().enumerate() {
+        to.0[from.len()..].fill(0.0);
+        to.0.iter_mut().zip(from).for_each(|(to, from)| *to = from.0[lane]);
+    }
+}
+
+/// In registers.
+#[target_feature(enable = "avx512f")]
+fn turn_avx512(from: &[Line], to: &mut [Line]) {
+    let mut words = [_mm512_setzero_si512(); COLUMNS];
+    for (words, from) in words.iter_mut().zip(from) {
+        // SAFETY: a line is 64 bytes, aligned.
+        *words = unsafe { _mm512_load_si512((&raw const from.0).cast()) };
+    }
+    for (to, words) in to.iter_mut().zip(transpose_words(words)) {
+        // SAFETY: as above.
+        unsafe { _mm512_store_si512((&raw mut to.0).cast(), words) };
+    }
+}
+
+/// `c = keep · c + scale · sums + bias`; `sums` holds rows of `width` numbers.
+#[inline(always)]
+fn finish_rows(
+    c: &mut MatMut<'_>,
+    (row, rows): (usize, usize),
+    column: usize,
+    sums: &[f32],
+    width: usize,
+    f: Finish<'_>,
+) {
+    let columns = width.min(c.cols - column);
+    for (i, sums) in sums.chunks_exact(width).take(rows).enumerate() {
+        let c = &mut c.data[(row + i) * c.row_stride + column..][..columns];
+        match (f.bias.get(column..column + columns), f.keep == 0.0) {
+            (None, true) => c.iter_mut().zip(sums).for_each(|(c, s)| *c = f.scale * s),
+            (None, false) => c.iter_mut().zip(sums).for_each(|(c, s)| *c = f.keep * *c + f.scale * s),
+            (Some(bias), true) => c.iter_mut().zip(sums).zip(bias).for_each(|((c, s), b)| *c = f.scale * s + b),
+            (Some(bias), false) => {
+                c.iter_mut().zip(sums).zip(bias).for_each(|((c, s), b)| *c = f.keep * *c + (f.scale * s + b));
+            }
+        }
+    }
+}
+
+/// Packs strips of `strip` rows of a block of `a`: in each, the numbers of one column are adjacent; rows past the end are
+/// zeros.
+#[inline(always)]
+fn pack_strips(a: Mat<'_>, rows: (usize, usize), steps: (usize, usize), strip: usize, packed: &mut [f32]) {
+    let ((first_row, rows), (first_step, steps)) = (rows, steps);
+    for (number, packed) in packed.chunks_exact_mut(strip * steps).enumerate() {
+        let first_row = first_row + number * strip;
+        let filled = strip.min(rows - number * strip);
+        if a.col_stride == 1 {
+            if filled < strip {
+                packed.fill(0.0);
+            }
+            for i in 0..filled {
+                let values = &a.data[(first_row + i) * a.row_stride + first_step..][..steps];
+                packed[i..].iter_mut().step_by(strip).zip(values).for_each(|(packed, &x)| *packed = x);
+            }
+        } else {
+            for (l, packed) in packed.chunks_exact_mut(strip).enumerate() {
+                packed[filled..].fill(0.0);
+                let values = &a.data[first_row + (first_step + l) * a.col_stride..][..filled];
+                packed[..filled].copy_from_slice(values);
+            }
+        }
+    }
+}
+
+/// The loops of a product: steps in blocks; rows in blocks, packed; in these a tile's panels pass along all strips.
+///
+/// `turn` is that of the engine; `add_up` gets a strip, how many of its rows are wanted, the tile's panels, and where the sums go.
+#[inline(always)]
+fn product(
+    (a, b, finish, mut c): (Mat<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
+    scratch: &mut Scratch,
+    blocking: Blocking,
+    panels_of_tile: usize,
+    turn: impl Fn(&[Line], &mut [Line]),
+    add_up: impl Fn(&Strip, usize, &Panels<'_>, &mut [f32]),
+) {
+    assert!(a.col_stride == 1 || a.row_stride == 1, "rows or columns are adjacent");
+    let strip = blocking.tile_rows;
+    let mut sums = Sums([0.0; SUMS]);
+    for step in (0..a.cols.max(1)).step_by(blocking.steps) {
+        let finish = if step == 0 { finish } else { Finish { keep: 1.0, bias: &[], ..finish } };
+        let steps = blocking.steps.min(a.cols - step);
+        for block in (0..c.rows).step_by(blocking.rows) {
+            let rows = blocking.rows.min(c.rows - block);
+            let packed = first(&mut scratch.strips, rows.next_multiple_of(strip) * steps);
+            if steps > 0 {
+                pack_strips(a, (block, rows), (step, steps), strip, packed);
+            }
+            for column in (0..c.cols).step_by(panels_of_tile * COLUMNS) {
+                let panel = column / COLUMNS;
+                let count = panels_of_tile.min(c.cols.div_ceil(COLUMNS) - panel);
+                let panels = if b.transposed {
+                    let lines = first(&mut scratch.panels, count * steps);
+                    b.turn(panel, (step, steps), lines, &turn);
+                    Panels { lines, count, stride: steps, steps }
+                } else {
+                    Panels { lines: &b.lines[panel * b.rows + step..], count, stride: b.rows, steps }
+                };
+                for row in (0..rows).step_by(strip) {
+                    let filled = strip.min(rows - row);
+                    let start = packed[row * steps..].as_ptr();
+                    add_up(&Strip { start, rows: strip }, filled, &panels, &mut sums.0);
+                    finish_rows(&mut c, (block + row, filled), column, &sums.0, count * COLUMNS, finish);
+                }
+            }
+        }
+    }
+}
+
+/// Panels of a tile: that of number `v` begins `v · stride` lines further.
+struct Panels<'a> {
+    lines: &'a [Line],
+    count: usize,
+    stride: usize,
+    steps: usize,
+}
+
+/// Sums of a tile at most: 12 rows of two panels.
+const SUMS: usize = 12 * 2 * COLUMNS;
+
+#[repr(align(64))]
+struct Sums([f32; SUMS]);
+
+impl Panels<'_> {
+    /// Where each begins, as measured.
+    #[inline(always)]
+    fn starts<const V: usize>(&self) -> [*const f32; V] {
+        std::array::from_fn(|v| self.lines[v * self.stride..][..self.steps].as_ptr().cast())
+    }
+
+    /// The two halves of the lines of one.
+    #[inline(always)]
+    fn halves(&self) -> [*const f32; 2] {
+        let [start] = self.starts();
+        [start, start.wrapping_add(COLUMNS / 2)]
+    }
+}
+
+/// The instruction set's product: a tile of as many rows as are listed, and of two registers, which `$pointers` finds.
+macro_rules! stamp {
+    ($isa:ident, $register:ty, $feature:literal, $turn:ident, $pointers:ident, $($rows:literal)*) => {
+        #[target_feature(enable = $feature)]
+        fn $isa(a: Mat<'_>, b: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>, scratch: &mut Scratch) {
+            const PANELS: usize = 2 * <$register>::LANES / COLUMNS;
+            // Lines of a tile are 32 KiB at most, the rows of a block 408 KiB: two images of 197 tokens.
+            let blocking = Blocking { tile_rows: [$($rows),*].len(), rows: 34 * 12, steps: 256 };
+            product((a, b, finish, c), scratch, blocking, PANELS, |from, to| $turn(from, to), |strip, rows, panels, sums| {
+                let to = sums.as_mut_ptr();
+                match (rows, panels.count) {
+                    // SAFETY: `panels` measured its lines, `product` packed the strip, and `sums` has room for 12 rows.
+                    $(($rows, PANELS) => unsafe {
+                        add_up::<$register, $rows, 2>(strip, panels.$pointers(), panels.steps, to)
+                    },)*
+                    // SAFETY: as above.
+                    $(($rows, _) => unsafe { add_up::<$register, $rows, 1>(strip, panels.starts(), panels.steps, to) },)*
+                    _ => unreachable!("a strip of {rows} rows"),
+                }
+            });
+        }
+    };
+}
+
+stamp!(avx512, __m512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", turn_avx512, starts, 1 2 3 4 5 6 7 8 9 10 11 12);
+stamp!(avx2, __m256, "avx2,fma", turn, halves, 1 2 3 4 5 6);

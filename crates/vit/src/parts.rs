@@ -1,0 +1,61 @@
+//! One image on several threads: its tokens are cut into parts, and only attention asks what the others hold.
+//!
+//! ```text
+//! of every block, on every part: norm, qkv, low-rank updates -- all wait -- attention, projection, MLP -- all wait
+//! ```
+//!
+//! A row of each of these depends on its own row, and in attention on all keys and values: the result is that of one
+//! thread to the last bit.
+
+use crate::backbone::Backbone;
+use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use rayon::prelude::*;
+use std::ops::Range;
+
+impl Backbone {
+    /// As [`Backbone::blocks`] for a single image without a tape, on `shape.parts` threads.
+    pub(crate) fn blocks_in_parts(
+        &self,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        blocks: Range<usize>,
+        buffers: &mut Buffers,
+    ) {
+        let (t, d) = (shape.tokens, self.config.width);
+        let rows = t.div_ceil(shape.parts);
+        let mut parts = std::mem::take(&mut buffers.parts);
+        let count = t.div_ceil(rows);
+        if parts.len() < count {
+            parts.resize_with(count, Buffers::default);
+        }
+        let parts_in_use = &mut parts[..count];
+        for (part, x) in parts_in_use.iter_mut().zip(buffers.x.chunks(rows * d)) {
+            part.x.clear();
+            part.x.extend_from_slice(x);
+            part.tape.resize_with(1, BlockTape::default);
+        }
+        // A part is an image of so many tokens.
+        let of_part = |part: &Buffers| GroupShape { tokens: part.x.len() / d, ..shape };
+        let qkv = &mut buffers.tape[0].qkv;
+        resize(qkv, t * 3 * d);
+        for block in blocks {
+            let projections = qkv.par_chunks_mut(rows * 3 * d);
+            parts_in_use.par_iter_mut().zip(projections).for_each(|(part, qkv)| {
+                self.project(block, of_part(part), segments, part, qkv);
+            });
+            parts_in_use.par_iter_mut().enumerate().for_each(|(number, part)| {
+                let shape = of_part(part);
+                let mut tape = std::mem::take(&mut part.tape[0]);
+                resize(&mut tape.o, shape.tokens * d);
+                let queries = number * rows..number * rows + shape.tokens;
+                self.kernels.attention_of(self.attention_shape(t), qkv, queries, &mut tape.o, &mut part.scores);
+                self.after_attention(block, shape, segments, false, part, &mut tape);
+                part.tape[0] = tape;
+            });
+        }
+        for (part, x) in parts_in_use.iter().zip(buffers.x.chunks_mut(rows * d)) {
+            x.copy_from_slice(&part.x);
+        }
+        buffers.parts = parts;
+    }
+}
