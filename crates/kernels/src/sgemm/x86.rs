@@ -167,21 +167,45 @@ fn finish_rows(
     }
 }
 
+/// Asks for what the sums of a tile will be added to.
+#[inline(always)]
+fn prefetch_rows(c: &MatMut<'_>, (row, rows): (usize, usize), column: usize) {
+    for row in row..row + rows {
+        let from = &raw const c.data[row * c.row_stride + column];
+        // SAFETY: a prefetch reads nothing.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(from.cast());
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(COLUMNS).cast());
+        }
+    }
+}
+
 /// Packs strips of `strip` rows of a block of `a`: in each, the numbers of one column are adjacent; rows past the end are
 /// zeros.
 #[inline(always)]
-fn pack_strips(a: Mat<'_>, rows: (usize, usize), steps: (usize, usize), strip: usize, packed: &mut [f32]) {
-    let ((first_row, rows), (first_step, steps)) = (rows, steps);
+fn pack_strips(
+    a: Mat<'_>,
+    (first_row, rows): (usize, usize),
+    (first_step, steps): (usize, usize),
+    strip: usize,
+    packed: &mut [f32],
+    turn: impl Fn(&[Line], &mut [Line]),
+) {
     for (number, packed) in packed.chunks_exact_mut(strip * steps).enumerate() {
         let first_row = first_row + number * strip;
         let filled = strip.min(rows - number * strip);
         if a.col_stride == 1 {
-            if filled < strip {
-                packed.fill(0.0);
-            }
-            for i in 0..filled {
-                let values = &a.data[(first_row + i) * a.row_stride + first_step..][..steps];
-                packed[i..].iter_mut().step_by(strip).zip(values).for_each(|(packed, &x)| *packed = x);
+            for (block, packed) in packed.chunks_mut(strip * COLUMNS).enumerate() {
+                let columns = packed.len() / strip;
+                let (mut rows, mut turned) = ([Line::default(); COLUMNS], [Line::default(); COLUMNS]);
+                for (i, row) in rows[..filled].iter_mut().enumerate() {
+                    let from = (first_row + i) * a.row_stride + first_step + block * COLUMNS;
+                    row.0[..columns].copy_from_slice(&a.data[from..][..columns]);
+                }
+                turn(&rows[..filled], &mut turned);
+                for (packed, turned) in packed.chunks_exact_mut(strip).zip(&turned) {
+                    packed.copy_from_slice(&turned.0[..strip]);
+                }
             }
         } else {
             for (l, packed) in packed.chunks_exact_mut(strip).enumerate() {
@@ -215,7 +239,7 @@ fn product(
             let rows = blocking.rows.min(c.rows - block);
             let packed = first(&mut scratch.strips, rows.next_multiple_of(strip) * steps);
             if steps > 0 {
-                pack_strips(a, (block, rows), (step, steps), strip, packed);
+                pack_strips(a, (block, rows), (step, steps), strip, packed, &turn);
             }
             for column in (0..c.cols).step_by(panels_of_tile * COLUMNS) {
                 let panel = column / COLUMNS;
@@ -227,13 +251,41 @@ fn product(
                 } else {
                     Panels { lines: &b.lines[panel * b.rows + step..], count, stride: b.rows, steps }
                 };
+                let strips = rows.div_ceil(strip);
                 for row in (0..rows).step_by(strip) {
                     let filled = strip.min(rows - row);
+                    b.prefetch(panel + count, count, (step, steps), (row / strip, strips));
+                    if finish.keep != 0.0 {
+                        prefetch_rows(&c, (block + row, filled), column);
+                    }
                     let start = packed[row * steps..].as_ptr();
                     add_up(&Strip { start, rows: strip }, filled, &panels, &mut sums.0);
                     finish_rows(&mut c, (block + row, filled), column, &sums.0, count * COLUMNS, finish);
                 }
             }
+        }
+    }
+}
+
+impl Rhs<'_> {
+    /// Asks for one of `parts` of the lines that the tile from `panel` on will be made of: `count` panels, of which rows
+    /// `step..step + steps` are taken. They come while this tile's other strips are multiplied.
+    #[inline(always)]
+    fn prefetch(&self, panel: usize, count: usize, (step, steps): (usize, usize), (part, parts): (usize, usize)) {
+        let share = |len: usize| len * part / parts..len * (part + 1) / parts;
+        let ask = |first: usize, len: usize| {
+            for line in self.lines.get(first..first + len).unwrap_or_default() {
+                // SAFETY: a prefetch reads nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *line).cast()) };
+            }
+        };
+        if self.transposed {
+            for block in share(steps.div_ceil(COLUMNS)) {
+                ask((step / COLUMNS + block) * self.rows + panel * COLUMNS, count * COLUMNS);
+            }
+        } else {
+            let rows = share(steps);
+            (panel..panel + count).for_each(|panel| ask(panel * self.rows + step + rows.start, rows.len()));
         }
     }
 }
