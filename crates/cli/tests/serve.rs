@@ -5,6 +5,8 @@ mod workplace;
 
 use melo_data::synthetic::Phantom;
 use server::{Field, Server};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -49,6 +51,19 @@ fn on_nothing_it_serves_generated_tasks_that_answer_as_predict_does() {
         }
     }
     assert_eq!(server.signal("-TERM"), Some(0), "a server that is asked to stop has not failed");
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_up_the_end() {
+    let place = Workplace::new();
+    let server = Server::start(&place, &mut command(&place));
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let mut idle = TcpStream::connect(address).expect("a connection");
+    idle.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    assert!(idle.read(&mut [0; 4096]).expect("an answer") > 0);
+    let asked = Instant::now();
+    assert_eq!(server.signal("-TERM"), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 #[test]
