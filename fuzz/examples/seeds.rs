@@ -10,6 +10,13 @@ use melo_fuzz::{BACKBONE, a_pack, archive, folder, golden, native_dicom};
 use melo_interop::{ImportSettings, import};
 use melo_vit::Storage;
 
+#[path = "../../crates/serve/tests/common/form.rs"]
+mod form;
+#[path = "seeds/network.rs"]
+mod network;
+#[path = "../../crates/serve/tests/common/peer.rs"]
+mod peer;
+
 /// Larger files make slow targets.
 const MOST: usize = 1 << 16;
 
@@ -123,6 +130,7 @@ fn main() {
     let (index, shard) = a_pack();
     seed("pack", "index", &[0], &index);
     seed("pack", "shard", &[1], &shard);
+    network::seeds();
 }
 
 /// Streams of eight by eight samples of 8 and 16 bits, all of them equal to their prediction.

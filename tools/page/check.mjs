@@ -23,7 +23,7 @@ if (!melo || !out || (option && option !== '--web')) {
   process.exit(2);
 }
 
-const FILES_OF_PAGE = { '/': 'index.html', '/app.js': 'app.js', '/style.css': 'style.css' };
+const FILES_OF_PAGE = Object.fromEntries((web ? fs.readdirSync(web) : []).map(name => [name === 'index.html' ? '/' : `/${name}`, name]));
 const HOSTILE_FILE = '<img src=x onerror=window.pwned=1>.png';
 const FILES = {
   film: { name: 'film.png', mimeType: 'image/png', buffer: png(200, 240) },
@@ -82,7 +82,7 @@ async function fromDisk(route) {
 
 /** Another server answers in place of the usual one. */
 async function instead(page, other) {
-  await page.route(url => url.origin === base && !(web && FILES_OF_PAGE[url.pathname]), async route => {
+  await page.route(url => url.origin === base && !FILES_OF_PAGE[url.pathname], async route => {
     await route.fulfill({ response: await route.fetch({ url: route.request().url().replace(base, other.address) }) });
   });
 }

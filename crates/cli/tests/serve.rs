@@ -1,79 +1,22 @@
 //! The server as its users start it: settings, answers, signals, kills.
 
-#[path = "../../serve/tests/common/form.rs"]
-mod form;
+mod server;
 mod workplace;
 
-use form::{Field, form};
 use melo_data::synthetic::Phantom;
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use server::{Field, Server};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use workplace::{Workplace, embedded_backbone, melo, run};
-
-/// A server of the real binary.
-struct Server {
-    child: Child,
-    url: String,
-}
 
 /// `melo serve` on a free port of loopback, its state under the workplace.
 fn command(place: &Workplace) -> Command {
     let mut command = melo();
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "off", "--state"]).arg(place.at("state"));
     command
-}
-
-impl Server {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| {
-            let mut text = String::new();
-            let _ = child.stderr.as_mut().expect("piped").read_to_string(&mut text);
-            panic!("{line:?} {text}")
-        });
-        Server { url: url.to_owned(), child }
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let mut response = agent().get(format!("{}{path}", self.url)).call().expect("the server answers");
-        serde_json::from_str(&response.body_mut().read_to_string().expect("text")).expect("JSON")
-    }
-
-    fn predict(&self, fields: &[Field<'_>]) -> Result<Value, ureq::Error> {
-        let (kind, body) = form(fields);
-        let response = agent().post(format!("{}/v1/predict", self.url)).header("content-type", kind).send(&body[..]);
-        let text = response?.body_mut().read_to_string()?;
-        Ok(serde_json::from_str(&text).expect("JSON"))
-    }
-
-    /// Sends a signal and gives the exit status.
-    fn signal(mut self, signal: &str) -> Option<i32> {
-        run(Command::new("kill").arg(signal).arg(self.child.id().to_string())).good();
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child is ours") {
-                return status.code();
-            }
-            assert!(started.elapsed() < Duration::from_secs(30), "the server does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
 }
 
 fn phantoms() -> std::path::PathBuf {
@@ -83,7 +26,7 @@ fn phantoms() -> std::path::PathBuf {
 #[test]
 fn on_nothing_it_serves_generated_tasks_that_answer_as_predict_does() {
     let place = Workplace::new();
-    let server = Server::start(&mut command(&place));
+    let server = Server::start(&place, &mut command(&place));
     let samples = server.get("/v1/samples");
     assert!(samples["samples"].as_array().is_some_and(|samples| samples.len() > 10), "{samples}");
     place.image("film.png", Phantom::ALL[0], 1, 5_000, 96);
@@ -111,13 +54,26 @@ fn on_nothing_it_serves_generated_tasks_that_answer_as_predict_does() {
 }
 
 #[test]
+fn an_idle_connection_does_not_hold_up_the_end() {
+    let place = Workplace::new();
+    let server = Server::start(&place, &mut command(&place));
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let mut idle = TcpStream::connect(address).expect("a connection");
+    idle.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    assert!(idle.read(&mut [0; 4096]).expect("an answer") > 0);
+    let asked = Instant::now();
+    assert_eq!(server.signal("-TERM"), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+}
+
+#[test]
 fn flags_win_over_variables_and_these_over_the_file() {
     let place = Workplace::new();
     let file = place.write("serve.toml", format!("max-images = 1\nmax-batch = 3\nplugins = {:?}\n", phantoms()));
     let mut command = command(&place);
     command.arg("--config").arg(&file).args(["--backbone"]).arg(embedded_backbone());
     command.env("MELO_SERVE_MAX_IMAGES", "2").env("MELO_SERVE_KEEP_VERSIONS", "0");
-    let server = Server::start(&mut command);
+    let server = Server::start(&place, &mut command);
     assert_eq!(server.get("/v1/tasks")["tasks"].as_array().map(Vec::len), Some(4), "the file's folder");
     let image = std::fs::read(sample(&place)).expect("the image");
     let many = |count: usize| {
@@ -127,7 +83,7 @@ fn flags_win_over_variables_and_these_over_the_file() {
     };
     assert!(many(2) && !many(3), "the variable's two images");
     drop(server);
-    let server = Server::start(command.args(["--max-images", "3"]));
+    let server = Server::start(&place, command.args(["--max-images", "3"]));
     let mut fields: Vec<Field<'_>> = vec![("image", Some("a.png"), &image); 3];
     fields.push(("tasks", None, b"fundus"));
     server.predict(&fields).expect("the flag's three images");
@@ -170,7 +126,7 @@ fn a_killed_server_goes_on_with_what_it_had_accepted() {
     copy("fundus");
     let mut command = command(&place);
     command.arg("--backbone").arg(embedded_backbone()).arg("--plugins").arg(place.at("plugins"));
-    let server = Server::start(&mut command);
+    let server = Server::start(&place, &mut command);
     copy("mammogram");
     let tasks = |server: &Server| server.get("/v1/tasks")["tasks"].as_array().map_or(0, Vec::len);
     let started = Instant::now();
@@ -191,7 +147,7 @@ fn a_killed_server_goes_on_with_what_it_had_accepted() {
         clients.into_iter().for_each(|client| client.join().expect("no panic"));
     });
     drop(server);
-    let server = Server::start(&mut command);
+    let server = Server::start(&place, &mut command);
     assert_eq!(tasks(&server), 2);
     assert_eq!(ask(&server).expect("an answer"), before);
     assert!(Path::exists(&place.at("state/registry.json")));

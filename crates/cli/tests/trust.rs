@@ -1,57 +1,30 @@
 //! Keys and the audit as people use them: verbs, settings, kills.
 
-#[path = "../../serve/tests/common/form.rs"]
-mod form;
+mod server;
 mod workplace;
 
-use form::{Field, form};
 use melo_data::synthetic::Phantom;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use server::{Field, Server, predict};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use workplace::{Workplace, melo, run};
 
-struct Server {
-    child: Child,
-    url: String,
+/// `melo serve` with its log in JSON.
+fn start(place: &Workplace, arguments: &[&str]) -> Server {
+    let mut command = melo();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "json", "--state"]).arg(place.at("state"));
+    Server::start(place, command.args(arguments))
 }
 
-impl Server {
-    fn start(place: &Workplace, arguments: &[&str]) -> Self {
-        let mut command = melo();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "json", "--state"]).arg(place.at("state"));
-        let log = std::fs::File::create(place.at("server.log")).expect("a log");
-        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}"));
-        Server { url: url.to_owned(), child }
-    }
-
-    fn predict(&self, key: Option<&str>, image: &[u8]) -> Result<Value, ureq::Error> {
-        let fields: [Field<'_>; 2] = [("image", Some("Doe^John.png"), image), ("tasks", None, b"all")];
-        let (kind, body) = form(&fields);
-        let mut request = agent().post(format!("{}/v1/predict", self.url)).header("content-type", kind);
-        if let Some(key) = key {
-            request = request.header("authorization", format!("Bearer {key}")).header("x-request-id", "pacs-7");
-        }
-        let text = request.send(&body[..])?.body_mut().read_to_string()?;
-        Ok(serde_json::from_str(&text).expect("JSON"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
+fn ask(server: &Server, key: Option<&str>, image: &[u8]) -> Result<Value, ureq::Error> {
+    let fields: [Field<'_>; 2] = [("image", Some("Doe^John.png"), image), ("tasks", None, b"all")];
+    let authorization = key.map(|key| format!("Bearer {key}"));
+    let headers =
+        authorization.iter().flat_map(|value| [("authorization", value.as_str()), ("x-request-id", "pacs-7")]);
+    predict(&server.url, &fields, &headers.collect::<Vec<_>>())
 }
 
 fn image(place: &Workplace) -> Vec<u8> {
@@ -77,17 +50,17 @@ fn a_key_is_made_used_and_taken_back() {
     let listed = run(melo().args(["keys", "list", "--file", file]));
     assert!(listed.stdout.contains("ml-ops: admin") && listed.stdout.contains("2099-01-31"), "{}", listed.stdout);
     assert!(!listed.stdout.contains(&key));
-    let server = Server::start(&place, &["--keys", file]);
+    let server = start(&place, &["--keys", file]);
     let image = image(&place);
-    assert!(matches!(server.predict(None, &image), Err(ureq::Error::StatusCode(401))));
-    server.predict(Some(&key), &image).expect("an answer");
+    assert!(matches!(ask(&server, None, &image), Err(ureq::Error::StatusCode(401))));
+    ask(&server, Some(&key), &image).expect("an answer");
     let shown = run(melo().args(["audit", "show", "--json", "--last", "1"]).arg(audit(&place))).json();
     assert_eq!((&shown["who"], &shown["request_id"]), (&Value::from("ris"), &Value::from("pacs-7")));
     run(melo().args(["keys", "remove", "ris", "--file", file])).good();
     let mut refused = false;
     for _ in 0..50 {
         std::thread::sleep(Duration::from_millis(100));
-        refused |= matches!(server.predict(Some(&key), &image), Err(ureq::Error::StatusCode(401)));
+        refused |= matches!(ask(&server, Some(&key), &image), Err(ureq::Error::StatusCode(401)));
         if refused {
             break;
         }
@@ -106,11 +79,11 @@ fn after_a_kill_under_load_every_answer_that_was_given_is_in_a_whole_chain() {
     let place = Workplace::new();
     let image = image(&place);
     let answered = AtomicUsize::new(0);
-    let mut server = Server::start(&place, &[]);
+    let mut server = start(&place, &[]);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while server_answers(&server.url, &image) {
+                while ask(&server, None, &image).is_ok() {
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -127,8 +100,8 @@ fn after_a_kill_under_load_every_answer_that_was_given_is_in_a_whole_chain() {
     let given = answered.load(Ordering::SeqCst) as u64;
     assert!(rows >= given * tasks && rows % tasks == 0, "{rows} records of {given} answers of {tasks} tasks");
     let head = format!("{}@{rows}", verified["hash"].as_str().expect("a hash"));
-    let server = Server::start(&place, &[]);
-    server.predict(None, &image).expect("an answer");
+    let server = start(&place, &[]);
+    ask(&server, None, &image).expect("an answer");
     let second = run(melo().args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(place.at("state")));
     assert!(
         second.status == 1 && second.stderr.contains("audit.sqlite: another process writes it"),
@@ -141,13 +114,6 @@ fn after_a_kill_under_load_every_answer_that_was_given_is_in_a_whole_chain() {
     let other = format!("{}@{rows}", "0123456789abcdef".repeat(4));
     let other = run(melo().args(["audit", "verify", "--expect-head", &other]).arg(audit(&place)));
     assert!(other.status == 1 && other.stderr.contains(&format!("row {rows}")), "{}", other.stderr);
-}
-
-fn server_answers(url: &str, image: &[u8]) -> bool {
-    let fields: [Field<'_>; 2] = [("image", Some("a.png"), image), ("tasks", None, b"all")];
-    let (kind, body) = form(&fields);
-    let response = agent().post(format!("{url}/v1/predict")).header("content-type", kind).send(&body[..]);
-    response.is_ok_and(|mut response| response.body_mut().read_to_string().is_ok())
 }
 
 #[test]

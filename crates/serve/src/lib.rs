@@ -23,6 +23,13 @@ mod service;
 mod traces;
 mod trust;
 
+/// Ways to the parsers of bytes from the network for `fuzz/`; no part of what this crate promises.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::dicom::fuzzing::{command_set, data_set, pdu};
+    pub use crate::http::fuzzing::{form, infer, related};
+}
+
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};

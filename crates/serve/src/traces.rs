@@ -1,7 +1,7 @@
 //! Requests as spans for a collector of OpenTelemetry: OTLP over HTTP in its JSON encoding, version 1.
 //!
 //! What is sent is what the log says of a request: method, route, status, times, its name. A collector that is slow or
-//! away costs spans, never answers. Why this is not the SDK: `docs/decisions/0009-trust.md`.
+//! away costs spans, never answers. Why this is not the SDK: `docs/decisions/0011-trust.md`.
 
 use crate::error::Error;
 use axum::http::{HeaderMap, Uri};

@@ -1,16 +1,18 @@
 //! The DICOM network on loopback: what peers store is answered, refused or kept, and nothing is lost.
 
 mod common;
+#[path = "common/peer.rs"]
+mod peer;
 
 use common::{backbone, config, file, plugin, put, until};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject};
-use dicom_ul::association::Error as Broken;
-use dicom_ul::pdu::{PDataValue, PDataValueType};
-use dicom_ul::{ClientAssociation, ClientAssociationOptions, Pdu};
+use dicom_object::DefaultDicomObject;
+use dicom_ul::pdu::PDataValueType;
+use dicom_ul::{ClientAssociationOptions, Pdu};
 use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Server, Values};
+use peer::{announce, command, connect, data_set, image, part10, send, status, store, value};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -84,112 +86,9 @@ fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
     Config { dicom: Some(dicom), ..config(folder) }
 }
 
-const CLASS: &str = uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION;
-
-/// A small image.
-fn image(instance: &str, modality: &str) -> InMemDicomObject {
-    let text = |tag, vr, value: &str| DataElement::new(tag, vr, Value::Primitive(PrimitiveValue::from(value)));
-    let number = |tag, value: u16| DataElement::new(tag, VR::US, Value::Primitive(PrimitiveValue::from(value)));
-    let pixels: Vec<u8> = (0..24 * 20).map(|index: usize| (index * 37 % 251) as u8).collect();
-    InMemDicomObject::from_element_iter([
-        text(tags::SOP_CLASS_UID, VR::UI, CLASS),
-        text(tags::SOP_INSTANCE_UID, VR::UI, instance),
-        text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.1"),
-        text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.2"),
-        text(tags::MODALITY, VR::CS, modality),
-        text(tags::PATIENT_NAME, VR::PN, "Peer^Test"),
-        text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2"),
-        number(tags::SAMPLES_PER_PIXEL, 1),
-        number(tags::ROWS, 20),
-        number(tags::COLUMNS, 24),
-        number(tags::BITS_ALLOCATED, 8),
-        number(tags::BITS_STORED, 8),
-        number(tags::HIGH_BIT, 7),
-        number(tags::PIXEL_REPRESENTATION, 0),
-        DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(PrimitiveValue::U8(pixels.into()))),
-    ])
-}
-
-fn part10(object: InMemDicomObject) -> Vec<u8> {
-    let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-    let mut bytes = Vec::new();
-    object.with_meta(meta).expect("a file").write_all(&mut bytes).expect("a file");
-    bytes
-}
-
-fn data_set(object: &InMemDicomObject) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let syntax = dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN.erased();
-    object.write_dataset_with_ts(&mut bytes, &syntax).expect("a data set");
-    bytes
-}
-
-fn connect(address: SocketAddr, called: &str) -> Result<ClientAssociation<TcpStream>, Broken> {
-    ClientAssociationOptions::new()
-        .calling_ae_title("TEST")
-        .called_ae_title(called)
-        .with_presentation_context(uids::VERIFICATION, vec![uids::IMPLICIT_VR_LITTLE_ENDIAN])
-        .with_presentation_context(CLASS, vec![uids::EXPLICIT_VR_LITTLE_ENDIAN])
-        .with_presentation_context(uids::COMPREHENSIVE_SR_STORAGE, vec![uids::EXPLICIT_VR_LITTLE_ENDIAN])
-        .with_presentation_context(uids::SECONDARY_CAPTURE_IMAGE_STORAGE, vec![uids::EXPLICIT_VR_LITTLE_ENDIAN])
-        .read_timeout(Duration::from_secs(20))
-        .establish(address)
-}
-
-/// A command set with group length.
-fn command(elements: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (element, value) in elements {
-        let odd = value.len() % 2;
-        body.extend([0, 0]);
-        body.extend(element.to_le_bytes());
-        body.extend(((value.len() + odd) as u32).to_le_bytes());
-        body.extend(*value);
-        body.extend(std::iter::repeat_n(0, odd));
-    }
-    let mut bytes = vec![0, 0, 0, 0, 4, 0, 0, 0];
-    bytes.extend((body.len() as u32).to_le_bytes());
-    bytes.extend(body);
-    bytes
-}
-
-fn value(context: u8, value_type: PDataValueType, data: Vec<u8>) -> Pdu {
-    Pdu::PData { data: vec![PDataValue { presentation_context_id: context, value_type, is_last: true, data }] }
-}
-
-/// The status of the answer.
-fn status(association: &mut ClientAssociation<TcpStream>) -> u16 {
-    let Ok(Pdu::PData { data }) = association.receive() else { panic!("no answer") };
-    let bytes = &data[0].data;
-    let mut rest = &bytes[..];
-    while rest.len() >= 8 {
-        let length = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
-        if rest[2..4] == 0x0900_u16.to_le_bytes() {
-            return u16::from_le_bytes([rest[8], rest[9]]);
-        }
-        rest = &rest[8 + length..];
-    }
-    panic!("an answer without a status");
-}
-
-/// C-STORE: announces `instance` and sends `data`.
-fn store(association: &mut ClientAssociation<TcpStream>, instance: &str, data: Vec<u8>) -> u16 {
-    let request = command(&[
-        (0x0002, CLASS.as_bytes()),
-        (0x0100, &[1, 0]),
-        (0x0110, &[1, 0]),
-        (0x0700, &[0, 0]),
-        (0x0800, &[0, 0]),
-        (0x1000, instance.as_bytes()),
-    ]);
-    association.send(&value(3, PDataValueType::Command, request)).expect("the command is sent");
-    association.send(&value(3, PDataValueType::Data, data)).expect("the data set is sent");
-    status(association)
-}
-
 fn store_image(running: &Running, instance: &str, modality: &str) -> u16 {
     let mut association = connect(running.dicom, "MELO").expect("an association");
-    let status = store(&mut association, instance, data_set(&image(instance, modality)));
+    let status = store(&mut association, instance, &data_set(&image(instance, modality)));
     association.release().expect("a release");
     status
 }
@@ -280,30 +179,19 @@ fn what_cannot_be_stored_is_answered_with_its_status() {
     let running = Running::start(settings);
     let mut association = connect(running.dicom, "MELO").expect("an association");
     let good = data_set(&image("1.2.3.4", "DX"));
-    assert_eq!(store(&mut association, "1.2.3.4", b"no data set".to_vec()), 0xc000);
-    assert_eq!(store(&mut association, "1.2.3.4", good[..60].to_vec()), 0xc000, "cut short");
-    assert_eq!(store(&mut association, "1.2.3.5", good.clone()), 0xa900, "another instance");
-    assert_eq!(store(&mut association, "../../etc/passwd", good.clone()), 0xc000);
+    assert_eq!(store(&mut association, "1.2.3.4", b"no data set"), 0xc000);
+    assert_eq!(store(&mut association, "1.2.3.4", &good[..60]), 0xc000, "cut short");
+    assert_eq!(store(&mut association, "1.2.3.5", &good), 0xa900, "another instance");
+    assert_eq!(store(&mut association, "../../etc/passwd", &good), 0xc000);
     let mut huge = image("1.2.3.4", "DX");
     let bytes = PrimitiveValue::U8(vec![0_u8; 100_000].into());
     huge.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(bytes)));
     let huge = data_set(&huge);
-    let request = command(&[
-        (0x0002, CLASS.as_bytes()),
-        (0x0100, &[1, 0]),
-        (0x0110, &[1, 0]),
-        (0x0800, &[0, 0]),
-        (0x1000, b"1.2.3.4"),
-    ]);
-    association.send(&value(3, PDataValueType::Command, request)).expect("sent");
-    for index in 0..12 {
-        let value_type = PDataValueType::Data;
-        let (is_last, data) = (index == 11, huge.clone());
-        let data = vec![PDataValue { presentation_context_id: 3, value_type, is_last, data }];
-        association.send(&Pdu::PData { data }).expect("sent");
-    }
+    announce(&mut association, "1.2.3.4");
+    (0..11).for_each(|_| send(&mut association, &huge, false));
+    send(&mut association, &huge, true);
     assert_eq!(status(&mut association), 0xa700, "larger than allowed");
-    assert_eq!(store(&mut association, "1.2.3.4", good), 0, "and the association goes on");
+    assert_eq!(store(&mut association, "1.2.3.4", &good), 0, "and the association goes on");
     association.release().expect("a release");
     let left = std::fs::read_dir(spool(folder.path()).join("incoming")).expect("the folder");
     let unfinished =
@@ -482,7 +370,7 @@ fn damaged_pdus_end_their_association_alone() {
         both.extend(data);
         send(&both);
     }
-    assert_eq!(store(&mut kept, "1.2.3.4", data_set(&image("1.2.3.4", "DX"))), 0, "the others go on");
+    assert_eq!(store(&mut kept, "1.2.3.4", &data_set(&image("1.2.3.4", "DX"))), 0, "the others go on");
 }
 
 #[test]

@@ -178,8 +178,11 @@ fn too_much_is_refused_in_our_words() {
     let room = room(|_| {});
     let large =
         b"POST /v2/models/chest/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1048577\r\n\r\n";
+    let (kind, names) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, "a,".repeat(5000).as_bytes())]);
+    let names = request(&format!("POST /v1/predict HTTP/1.1\r\ncontent-type: {kind}"), &names);
     for (bytes, status, code) in [
         (large.to_vec(), "413", "\"error\":\""),
+        (names, "413", "more than 4096 tasks"),
         (request("PATCH /v1/predict HTTP/1.1", b""), "405", "\"code\":\"bad_request\""),
         (request("GET /nowhere HTTP/1.1", b""), "404", "\"code\":\"not_found\""),
         (request("GET /v1/tasks/..%2f..%2fetc%2fpasswd HTTP/1.1", b""), "404", "\"code\":\"not_found\""),

@@ -274,6 +274,10 @@ fn the_open_inference_protocol_refuses_with_a_sentence() {
         (pixels(json!([1, 3, 11, 12]), json!([])), "shape"),
         (pixels(json!([1, 3, 12, 12]), json!([1.0])), "elements"),
         (pixels(json!([huge, 3, 12, 12]), json!([1.0])), ""),
+        (pixels(json!(vec![1; 9]), json!([1.0])), "sides"),
+        (pixels(json!([1, 3, 12, 12]), json!(["1.0"])), "numbers"),
+        (pixels(json!([1, 3, 12, 12]), json!([true])), "numbers, texts"),
+        (json!({ "inputs": [{ "name": "image", "shape": [1], "datatype": "BYTES", "data": [1] }] }), "base64"),
         (json!({ "inputs": [{ "name": "image", "shape": [1], "datatype": "BYTES", "data": ["%"] }] }), "base64"),
         (json!({ "inputs": [{ "name": "sound", "shape": [1], "datatype": "BYTES", "data": [] }] }), "sound"),
         (

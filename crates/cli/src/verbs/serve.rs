@@ -169,7 +169,8 @@ fn settings(args: Args) -> Result<Settings, Failure> {
 fn start_log(log: Option<Log>) {
     use std::io::IsTerminal;
     let elsewhere = if std::io::stderr().is_terminal() { Log::Text } else { Log::Json };
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written is passed over: complaining of it on standard error would panic in who logs.
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).log_internal_errors(false);
     match log.unwrap_or(elsewhere) {
         Log::Text => builder.init(),
         Log::Json => builder.json().flatten_event(true).with_span_list(false).init(),

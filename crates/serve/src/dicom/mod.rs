@@ -10,6 +10,7 @@
 mod command;
 mod config;
 mod files;
+pub(crate) mod fuzzing;
 mod implicit;
 mod outbox;
 mod results;

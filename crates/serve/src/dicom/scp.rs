@@ -303,18 +303,11 @@ impl<'a> Session<'a> {
             message.rejected = Some((status::CANNOT_UNDERSTAND, reason.to_owned()));
             return;
         }
-        let meta = FileMetaTableBuilder::new()
-            .media_storage_sop_class_uid(command.class.as_str())
-            .media_storage_sop_instance_uid(command.instance.as_str())
-            .transfer_syntax(context.transfer_syntax.as_str())
-            .source_application_entity_title(association.peer_ae_title())
-            .build();
+        let peer = association.peer_ae_title();
         let begun = || {
-            let mut head = vec![0; 128];
-            head.extend_from_slice(b"DICM");
-            let unreadable = |error: &dyn std::fmt::Display| Rejected::Unreadable(error.to_string());
-            meta.map_err(|error| unreadable(&error))?.write(&mut head).map_err(|error| unreadable(&error))?;
-            let mut receipt = self.spool.begin(association.peer_ae_title(), "dicom")?;
+            let head = head(&command.class, &command.instance, &context.transfer_syntax, peer);
+            let head = head.map_err(Rejected::Unreadable)?;
+            let mut receipt = self.spool.begin(peer, "dicom")?;
             receipt.write(&head)?;
             Ok(receipt)
         };
@@ -349,6 +342,20 @@ impl<'a> Session<'a> {
         }
         command.answer(status, &comment)
     }
+}
+
+/// What stands before the data set in a file: preamble and file meta group (PS3.10, section 7.1).
+pub(super) fn head(class: &str, instance: &str, syntax: &str, peer: &str) -> Result<Vec<u8>, String> {
+    let mut head = vec![0; 128];
+    head.extend_from_slice(b"DICM");
+    let meta = FileMetaTableBuilder::new()
+        .media_storage_sop_class_uid(class)
+        .media_storage_sop_instance_uid(instance)
+        .transfer_syntax(syntax)
+        .source_application_entity_title(peer)
+        .build();
+    meta.map_err(|error| error.to_string())?.write(&mut head).map_err(|error| error.to_string())?;
+    Ok(head)
 }
 
 /// The status of C-STORE for it (PS3.4, table B.2-1).

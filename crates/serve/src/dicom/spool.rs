@@ -326,7 +326,7 @@ fn full(error: io::Error) -> Rejected {
 }
 
 /// The identifiers that everything else needs.
-fn examine(bytes: &[u8]) -> Result<Seen, String> {
+pub(super) fn examine(bytes: &[u8]) -> Result<Seen, String> {
     const WANTED: [&str; 4] = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "TransferSyntaxUID"];
     let found = melo_imaging::dicom::header(bytes, Path::new("object"), &WANTED).map_err(|error| error.to_string())?;
     let mut values = found.into_iter().map(Option::unwrap_or_default).zip(WANTED);

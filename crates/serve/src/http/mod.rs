@@ -1,6 +1,7 @@
 //! The HTTP doors; what they say is specified in `docs/serve.md`.
 
 mod body;
+pub(crate) mod fuzzing;
 mod kserve;
 mod listen;
 mod openapi;

@@ -10,11 +10,24 @@ use std::sync::Arc;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Media type of the page's modules.
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// Path, media type, bytes.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("../../web/app.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
+    ("/answers.js", SCRIPT, include_str!("../../web/answers.js")),
+    ("/app.js", SCRIPT, include_str!("../../web/app.js")),
+    ("/cards.js", SCRIPT, include_str!("../../web/cards.js")),
+    ("/choice.js", SCRIPT, include_str!("../../web/choice.js")),
+    ("/dom.js", SCRIPT, include_str!("../../web/dom.js")),
+    ("/files.js", SCRIPT, include_str!("../../web/files.js")),
+    ("/images.js", SCRIPT, include_str!("../../web/images.js")),
+    ("/requests.js", SCRIPT, include_str!("../../web/requests.js")),
+    ("/results.js", SCRIPT, include_str!("../../web/results.js")),
+    ("/state.js", SCRIPT, include_str!("../../web/state.js")),
+    ("/tasks.js", SCRIPT, include_str!("../../web/tasks.js")),
 ];
 
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Longest text of a field that is not an image.
 const TEXT_BYTES: usize = 1 << 16;
+/// Names of tasks in a request.
+const TASKS: usize = 4096;
 /// Longest name of an image that is given back.
 const NAME_CHARS: usize = 200;
 
@@ -34,14 +36,14 @@ pub(super) async fn predict(
 }
 
 #[derive(Default)]
-struct Form {
-    images: Vec<Image>,
+pub(super) struct Form {
+    pub(super) images: Vec<Image>,
     tasks: Vec<String>,
     heatmap: bool,
     preview: bool,
 }
 
-async fn read(mut multipart: Multipart, most: usize) -> Result<Form, Refusal> {
+pub(super) async fn read(mut multipart: Multipart, most: usize) -> Result<Form, Refusal> {
     let mut form = Form::default();
     while let Some(field) = multipart.next_field().await.map_err(|error| broken(&error))? {
         match field.name() {
@@ -59,6 +61,9 @@ async fn read(mut multipart: Multipart, most: usize) -> Result<Form, Refusal> {
                 let text = text("tasks", field).await?;
                 let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
                 form.tasks.extend(names.map(str::to_owned));
+                if form.tasks.len() > TASKS {
+                    return Err(Refusal::TooLarge(format!("more than {TASKS} tasks were named")));
+                }
             }
             Some("heatmap") => form.heatmap = flag("heatmap", field).await?,
             Some("preview") => form.preview = flag("preview", field).await?,

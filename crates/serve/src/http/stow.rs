@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Longest boundary: RFC 2046 allows 70 characters, and Orthanc sends 73.
 const BOUNDARY_BYTES: usize = 200;
+/// Objects of a request. More of them in a body of the usual limit could be no images, and each has its place in the
+/// answer.
+const PARTS: usize = 10_000;
 
 /// Failure reasons (PS3.18, table 10.5.3-2, and PS3.4, table B.2-1).
 mod reason {
@@ -147,7 +150,7 @@ fn respond(stored: Vec<Stored>) -> Response {
 }
 
 /// The boundary between the parts; for other content what was found.
-fn boundary(headers: &HeaderMap) -> Result<String, String> {
+pub(super) fn boundary(headers: &HeaderMap) -> Result<String, String> {
     let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
     let mut fields = fields(found).into_iter();
     let is_related = fields.next().is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/related"));
@@ -183,7 +186,7 @@ fn fields(value: &str) -> Vec<String> {
 }
 
 /// Contents of all parts (RFC 2046, section 5.1.1).
-fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<&'a [u8]>, Refusal> {
+pub(super) fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<&'a [u8]>, Refusal> {
     let broken = |reason: &str| Refusal::BadRequest(format!("the multipart body could not be read: {reason}"));
     let (line, between) = (format!("--{boundary}"), format!("\r\n--{boundary}"));
     // The first boundary may stand at the very beginning, or behind a preamble.
@@ -210,6 +213,9 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<&'a [u8]>, Refusal> {
             }
         };
         let end = find(content, between.as_bytes()).ok_or_else(|| broken("the last boundary is missing"))?;
+        if parts.len() == PARTS {
+            return Err(Refusal::TooLarge(format!("more than {PARTS} objects were sent at a time")));
+        }
         parts.push(&content[..end]);
         rest = &content[end + between.len()..];
     }
@@ -248,6 +254,13 @@ mod tests {
             assert!(parts(&body[..length], "b").is_err(), "{length}");
         }
         assert!(parts(b"--b--", "b").is_err());
+    }
+
+    #[test]
+    fn parts_are_counted() {
+        let body = |count: usize| format!("{}--b--", "--b\r\n\r\n\r\n".repeat(count));
+        assert_eq!(parts(body(PARTS).as_bytes(), "b").map(|parts| parts.len()), Ok(PARTS));
+        assert!(matches!(parts(body(PARTS + 1).as_bytes(), "b"), Err(Refusal::TooLarge(_))));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol, version 2, over REST, with the binary tensor extension: what KServe, Triton and their
 //! clients speak. A model is a task, its version a plug-in's digest.
 
-mod wire;
+pub(super) mod wire;
 
 use super::App;
 use super::request_id::RequestId;

@@ -1,48 +1,64 @@
 //! Requests and answers of the protocol in bytes: JSON, and behind it the data of binary tensors.
 
+mod elements;
+
 use crate::error::Refusal;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
+use elements::Elements;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// Length of the JSON before binary data.
-const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub(in crate::http) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// Files of an input: more than any limit on images, and so few that those of no bytes take no memory.
+const FILES: usize = 1 << 16;
+/// Sides of a shape.
+const SIDES: usize = 8;
 
 /// A request that was read.
-pub(super) struct Infer {
-    pub(super) id: Option<String>,
-    pub(super) inputs: Vec<Tensor>,
+pub(in crate::http) struct Infer {
+    pub(in crate::http) id: Option<String>,
+    pub(in crate::http) inputs: Vec<Tensor>,
     /// Those asked for; `probabilities` where none is named.
-    pub(super) outputs: Vec<Output>,
+    pub(in crate::http) outputs: Vec<Output>,
 }
 
 /// An output that was asked for.
-pub(super) struct Output {
-    pub(super) name: String,
-    pub(super) binary: bool,
+pub(in crate::http) struct Output {
+    pub(in crate::http) name: String,
+    pub(in crate::http) binary: bool,
 }
 
 /// An input.
-pub(super) struct Tensor {
-    pub(super) name: String,
-    pub(super) shape: Vec<usize>,
+pub(in crate::http) struct Tensor {
+    pub(in crate::http) name: String,
+    pub(in crate::http) shape: Vec<usize>,
     datatype: String,
     data: Data,
 }
 
 enum Data {
-    Json(Vec<Value>),
+    Json(Elements),
     Binary(Vec<u8>),
+}
+
+/// Of the request, an input or an output: those that mean something here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Parameters {
+    binary_data_size: Option<u64>,
+    binary_data: Option<bool>,
+    binary_data_output: bool,
 }
 
 #[derive(Deserialize)]
 struct RawInfer {
     id: Option<String>,
     #[serde(default)]
-    parameters: Map<String, Value>,
+    parameters: Parameters,
     inputs: Vec<RawTensor>,
     #[serde(default)]
     outputs: Vec<RawOutput>,
@@ -54,22 +70,22 @@ struct RawTensor {
     shape: Vec<usize>,
     datatype: String,
     #[serde(default)]
-    parameters: Map<String, Value>,
-    data: Option<Vec<Value>>,
+    parameters: Parameters,
+    data: Option<Elements>,
 }
 
 #[derive(Deserialize)]
 struct RawOutput {
     name: String,
     #[serde(default)]
-    parameters: Map<String, Value>,
+    parameters: Parameters,
 }
 
 fn bad(message: impl Into<String>) -> Refusal {
     Refusal::BadRequest(message.into())
 }
 
-pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
+pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(bad("compressed bodies are not taken"));
     }
@@ -84,8 +100,10 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
     let raw: RawInfer = serde_json::from_slice(json).map_err(|error| bad(format!("the request: {error}")))?;
     let mut inputs = Vec::new();
     for tensor in raw.inputs {
-        let size = tensor.parameters.get("binary_data_size").map(|size| size.as_u64().unwrap_or(u64::MAX));
-        let data = match (size, tensor.data) {
+        if tensor.shape.len() > SIDES {
+            return Err(bad(format!("`{}`: its shape has more than {SIDES} sides", tensor.name)));
+        }
+        let data = match (tensor.parameters.binary_data_size, tensor.data) {
             (Some(size), None) => {
                 let size = usize::try_from(size).ok().filter(|&size| size <= binary.len());
                 let size = size.ok_or_else(|| bad(format!("`{}`: binary data ends early", tensor.name)))?;
@@ -93,11 +111,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
                 binary = rest;
                 Data::Binary(own.to_vec())
             }
-            (None, Some(values)) => {
-                let mut flat = Vec::new();
-                flatten(values, &mut flat);
-                Data::Json(flat)
-            }
+            (None, Some(elements)) => Data::Json(elements),
             _ => return Err(bad(format!("`{}`: expected either data or binary_data_size", tensor.name))),
         };
         inputs.push(Tensor { name: tensor.name, shape: tensor.shape, datatype: tensor.datatype, data });
@@ -105,12 +119,11 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
     if !binary.is_empty() {
         return Err(bad(format!("{} bytes of binary data belong to no input", binary.len())));
     }
-    let flag = |parameters: &Map<String, Value>, name: &str| parameters.get(name).and_then(Value::as_bool);
-    let all = flag(&raw.parameters, "binary_data_output").unwrap_or(false);
+    let all = raw.parameters.binary_data_output;
     let mut outputs: Vec<Output> = raw
         .outputs
         .into_iter()
-        .map(|output| Output { binary: flag(&output.parameters, "binary_data").unwrap_or(all), name: output.name })
+        .map(|output| Output { binary: output.parameters.binary_data.unwrap_or(all), name: output.name })
         .collect();
     if outputs.is_empty() {
         outputs.push(Output { name: super::OUTPUTS[0].to_owned(), binary: all });
@@ -118,19 +131,13 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
     Ok(Infer { id: raw.id, inputs, outputs })
 }
 
-/// Data may come as nested arrays.
-fn flatten(values: Vec<Value>, flat: &mut Vec<Value>) {
-    for value in values {
-        match value {
-            Value::Array(inner) => flatten(inner, flat),
-            value => flat.push(value),
-        }
-    }
-}
-
 impl Tensor {
+    pub(in crate::http) fn is(&self, datatype: &str) -> bool {
+        self.datatype == datatype
+    }
+
     fn expect(&self, datatype: &str) -> Result<usize, Refusal> {
-        if self.datatype != datatype {
+        if !self.is(datatype) {
             return Err(bad(format!("`{}` is {}, expected {datatype}", self.name, self.datatype)));
         }
         let count = self.shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
@@ -145,42 +152,47 @@ impl Tensor {
     }
 
     /// The elements of a `BYTES` tensor: in JSON as base64, in binary each behind its length in four bytes.
-    pub(super) fn files(self) -> Result<Vec<Vec<u8>>, Refusal> {
+    pub(in crate::http) fn files(self) -> Result<Vec<Vec<u8>>, Refusal> {
         let count = self.expect("BYTES")?;
-        let mut files = Vec::new();
-        match &self.data {
-            Data::Json(values) => {
-                for value in values {
-                    let text = value.as_str().ok_or_else(|| bad(format!("`{}`: expected base64", self.name)))?;
-                    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-                    files.push(bytes.map_err(|error| bad(format!("`{}`: base64: {error}", self.name)))?);
-                }
-            }
-            Data::Binary(bytes) => {
-                let mut rest = &bytes[..];
-                while let Some((length, after)) = rest.split_first_chunk::<4>() {
-                    let file = after.get(..u32::from_le_bytes(*length) as usize);
-                    let file = file.ok_or_else(|| bad(format!("`{}`: an element ends early", self.name)))?;
-                    files.push(file.to_vec());
-                    rest = &after[file.len()..];
-                }
-                if !rest.is_empty() {
-                    return Err(bad(format!("`{}`: {} bytes are left over", self.name, rest.len())));
-                }
-            }
-        }
+        let files = match &self.data {
+            Data::Json(elements) => self.decoded(elements)?,
+            Data::Binary(bytes) => self.behind_lengths(bytes)?,
+        };
         self.found(files.len(), count)?;
         Ok(files)
     }
 
+    fn decoded(&self, elements: &Elements) -> Result<Vec<Vec<u8>>, Refusal> {
+        let texts = elements.texts().ok_or_else(|| bad(format!("`{}`: expected base64", self.name)))?;
+        let file = |text: &String| base64::engine::general_purpose::STANDARD.decode(text);
+        let files: Result<_, _> = texts.iter().map(file).collect();
+        files.map_err(|error| bad(format!("`{}`: base64: {error}", self.name)))
+    }
+
+    fn behind_lengths(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+        let (mut files, mut rest) = (Vec::new(), bytes);
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let file = after.get(..u32::from_le_bytes(*length) as usize);
+            let file = file.ok_or_else(|| bad(format!("`{}`: an element ends early", self.name)))?;
+            if files.len() == FILES {
+                return Err(bad(format!("`{}`: more than {FILES} elements", self.name)));
+            }
+            files.push(file.to_vec());
+            rest = &after[file.len()..];
+        }
+        match rest.len() {
+            0 => Ok(files),
+            left => Err(bad(format!("`{}`: {left} bytes are left over", self.name))),
+        }
+    }
+
     /// The elements of an `FP32` tensor.
-    pub(super) fn floats(self) -> Result<Vec<f32>, Refusal> {
+    pub(in crate::http) fn floats(self) -> Result<Vec<f32>, Refusal> {
         let count = self.expect("FP32")?;
         let values: Vec<f32> = match &self.data {
-            Data::Json(values) => {
-                let number = |value: &Value| value.as_f64().map(|value| value as f32);
-                let values: Option<Vec<f32>> = values.iter().map(number).collect();
-                values.ok_or_else(|| bad(format!("`{}`: expected numbers", self.name)))?
+            Data::Json(elements) => {
+                let numbers = elements.numbers().ok_or_else(|| bad(format!("`{}`: expected numbers", self.name)))?;
+                numbers.to_vec()
             }
             Data::Binary(bytes) => {
                 let (values, rest) = bytes.as_chunks();
@@ -196,7 +208,7 @@ impl Tensor {
 }
 
 /// The answer, with binary data behind the JSON where an output was asked for so.
-pub(super) fn write(
+pub(in crate::http) fn write(
     (model, version): (&str, &str),
     id: Option<String>,
     shape: [usize; 2],

@@ -162,8 +162,10 @@ async fn converse(
     protocol.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER).max_headers(HEADER_COUNT);
     let mut connection = protocol.serve_connection(TokioIo::new(stream), service);
     let mut stopping = false;
+    // One future for all polls: it wakes a connection that is idle.
+    let mut stop = pin!(stopped.changed());
     let ended = poll_fn(|cx| {
-        if !stopping && pin!(stopped.changed()).poll(cx).is_ready() {
+        if !stopping && stop.as_mut().poll(cx).is_ready() {
             stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
