@@ -37,7 +37,7 @@ pub(crate) fn residual(x: &[f32], y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn pairs(x: &[f32], words: &mut [u32]) {
+pub(super) fn pairs(x: &[f32], words: &mut [u32]) {
     for (word, pair) in words.iter_mut().zip(x.chunks(2)) {
         *word = round(pair[0]) | pair.get(1).map_or(0, |&x| round(x) << 16);
     }

@@ -38,7 +38,22 @@ pub(super) fn load(x: &[f32], at: usize) -> __m512 {
     unsafe { _mm512_maskz_loadu_ps(mask(len), x.as_ptr().wrapping_add(at)) }
 }
 
+/// As the function below, by the portable loop: Bochs 3.0 computes another number for the instruction.
+#[cfg(melo_emulated)]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn round(low: __m512, high: __m512) -> __m512i {
+    let (mut x, mut words) = ([0.0; 32], [0; 16]);
+    // SAFETY: two registers are 32 numbers, and one is 16 words.
+    unsafe {
+        _mm512_storeu_ps(x.as_mut_ptr(), low);
+        _mm512_storeu_ps(x.as_mut_ptr().add(16), high);
+        super::portable::pairs(&x, &mut words);
+        _mm512_loadu_si512(words.as_ptr().cast())
+    }
+}
+
 /// Two registers rounded, `low` in the lower half.
+#[cfg(not(melo_emulated))]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn round(low: __m512, high: __m512) -> __m512i {
