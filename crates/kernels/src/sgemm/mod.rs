@@ -3,6 +3,8 @@
 //! A panel holds a [`Line`] of 16 numbers for every row of the operand. One copy serves both directions of a layer: for the
 //! product with the transpose, panels are turned a tile at a time, while they are in the first-level cache.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "engines are for x86-64"))]
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
