@@ -41,7 +41,9 @@ pub use error::Error;
 pub use explain::{ExplainMethod, Explanation};
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
-pub use melo_kernels::{Isa, MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy};
+pub use melo_kernels::{
+    Isa, MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
+};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
 pub use random::truncated_normal;

@@ -6,7 +6,7 @@ use crate::{Failure, note, say};
 use melo_data::synthetic::{Phantom, phantom};
 use melo_interop::load_backbone;
 use melo_serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
-use melo_vit::{Backbone, write_atomically};
+use melo_vit::{Backbone, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,6 +136,7 @@ enum Log {
 }
 
 pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
+    return_large_buffers();
     let settings = settings(args)?;
     start_log(settings.log);
     let (backbone, demonstration) = backbone(&settings)?;
