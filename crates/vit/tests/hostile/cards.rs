@@ -124,7 +124,7 @@ fn self_test() -> Value {
 #[test]
 fn a_self_test_fits_the_classes() {
     let changes = [
-        ("precision", json!("f64"), "expected f32 or bf16"),
+        ("precision", json!("f64"), "expected f32, bf16 or bf16x3"),
         ("precision", json!(32), "expected a string"),
         ("logits", json!([[1, 2, 3]]), "invalid length 1"),
         ("logits", json!([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), "trailing"),
