@@ -69,10 +69,7 @@ impl Kernels {
         assert!(queries.end <= t && o.len() == rows * width, "attention shapes");
         scores.resize(rows * t, 0.0);
         for head in 0..heads {
-            let q = &qkv[queries.start * 3 * width + shape.column(0, head)..];
-            let q = Mat::strided(q, rows, shape.head_width(), 3 * width);
-            self.matmul(MatMut::new(scores, rows, t), 0.0, 1.0, q, shape.part(qkv, 1, head).t());
-            self.softmax(scores, t, shape.scale());
+            self.probabilities_of(shape, qkv, (head, queries.clone()), scores);
             let o = MatMut::strided(&mut o[head * shape.head_width()..], rows, shape.head_width(), width);
             self.matmul(o, 0.0, 1.0, Mat::new(scores, rows, t), shape.part(qkv, 2, head));
         }
@@ -106,11 +103,24 @@ impl Kernels {
 
     /// Probabilities `p [t, t]` of one head, `softmax(q_h k_hᵀ / √(d/h))` row by row, from `qkv [t, 3d]` of one image.
     pub fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
-        let t = shape.tokens;
-        let (q, k) = (shape.part(qkv, 0, head), shape.part(qkv, 1, head));
-        self.matmul(MatMut::new(p, t, t), 0.0, 1.0, q, k.t());
+        self.probabilities_of(shape, qkv, (head, 0..shape.tokens), p);
+    }
+
+    /// The rows `p [queries, t]` of some of the tokens.
+    fn probabilities_of(
+        &self,
+        shape: AttentionShape,
+        qkv: &[f32],
+        (head, queries): (usize, Range<usize>),
+        p: &mut [f32],
+    ) {
+        let AttentionShape { tokens: t, width, .. } = shape;
+        let q = &qkv[queries.start * 3 * width + shape.column(0, head)..];
+        let q = Mat::strided(q, queries.len(), shape.head_width(), 3 * width);
+        self.matmul(MatMut::new(p, queries.len(), t), 0.0, 1.0, q, shape.part(qkv, 1, head).t());
         self.softmax(p, t, shape.scale());
     }
+
     /// Gradient `d_p [t, t]` of one head's probabilities, `d_o_h v_hᵀ`, from `qkv [t, 3d]` and `d_o [t, d]` of one image.
     pub fn attention_probabilities_backward(
         &self,

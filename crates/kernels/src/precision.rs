@@ -37,9 +37,7 @@ impl Precision {
 
 #[cfg(target_arch = "x86_64")]
 fn is_amd() -> bool {
-    // SAFETY: every x86-64 processor has CPUID with leaf 0. (Newer compilers know that and make the call safe.)
-    #[allow(unused_unsafe)]
-    let leaf = unsafe { std::arch::x86_64::__cpuid(0) };
+    let leaf = crate::isa::cpuid(0);
     [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 

@@ -4,8 +4,9 @@
 //! added up over all its blocks, stored. A thread has its own tiles; [`configure`] gives them their shape and [`release`]
 //! empties them, after which the system need not save them any more.
 
+use crate::isa::cpuid;
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::_xgetbv;
 use std::sync::OnceLock;
 
 /// Rows of a tile.
@@ -32,10 +33,10 @@ pub(crate) fn is_available() -> bool {
 fn has_tiles() -> bool {
     const OSXSAVE: u32 = 1 << 27;
     const STATES: u64 = 1 << XTILECFG | 1 << XTILEDATA;
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+    if cpuid(0).eax < 7 || cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    let features = __cpuid_count(7, 0).edx;
+    let features = cpuid(7).edx;
     // SAFETY: the system has set OSXSAVE, so that XGETBV is an instruction.
     let enabled = unsafe { xcr0() };
     features & AMX_BF16 != 0 && features & AMX_TILE != 0 && enabled & STATES == STATES

@@ -7,7 +7,7 @@
 //!
 //! Products of three (`bf16x3`) split each f32 into the bfloat16 nearest to it and the one nearest to what is left,
 //! `x = high + low` within 2⁻¹⁶ of `x`, and add `high·high + high·low + low·high`.
-//!
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod amx;
 pub(crate) mod portable;
