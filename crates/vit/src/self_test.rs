@@ -106,7 +106,7 @@ impl SelfTest {
     /// How far a logit may be from `expected`, in parts of the largest logit.
     ///
     /// In f32, processors and groupings differ in the order of sums alone, for which `tests/laws` allows 2e-5; products of
-    /// three (bf16x3) are within 2e-5 of f32 too. What must be
+    /// three (bf16x3) pass the golden tests of f32. What must be
     /// seen is larger in plug-ins trained on DeiT-Tiny: a scale that is off by 5 % moves them by 3e-3 or more; the weakest
     /// of all their matrices, set to zero, by 2e-4 or more, but in one of 26, by 1e-4, whose adapter hardly does anything.
     /// Where one of the two passes rounds to bfloat16 (2^-9), they differ by up to 2e-2, and not less between two
