@@ -10,8 +10,8 @@
 
 use std::borrow::Cow;
 
-use melo_kernels::{Kernels, Taps, WEIGHT_BITS};
-use melo_vit::{Interpolation, Precision};
+use melo_kernels::{Taps, WEIGHT_BITS, resample_columns, resample_rows};
+use melo_vit::Interpolation;
 
 use crate::Pixels;
 
@@ -43,16 +43,14 @@ pub(crate) fn resize_samples<const CHANNELS: usize>(
     assert!(width > 0 && height > 0, "resize to {width} x {height}");
     let (old_width, old_height) = (old.width, old.height);
     let columns_first = height < old_height && old_height - height > 2 * old_width.saturating_sub(width);
-    // Of integers: the precision is that of matrix products.
-    let kernels = Kernels::detect(Precision::F32);
     let rows = |old: Samples| {
         let mut samples = vec![0; width * old.height * CHANNELS];
-        kernels.resample_rows(&old.samples, CHANNELS, &taps(old_width, width, interpolation), &mut samples);
+        resample_rows(&old.samples, CHANNELS, &taps(old_width, width, interpolation), &mut samples);
         Samples { width, height: old.height, samples: samples.into() }
     };
     let columns = |old: Samples| {
         let mut samples = vec![0; old.width * height * CHANNELS];
-        kernels.resample_columns(&old.samples, &taps(old_height, height, interpolation), &mut samples);
+        resample_columns(&old.samples, &taps(old_height, height, interpolation), &mut samples);
         Samples { width: old.width, height, samples: samples.into() }
     };
     match (width != old_width, height != old_height) {

@@ -53,6 +53,6 @@ pub use mapped::MappedFile;
 pub use memory::return_large_buffers;
 pub use peak::multiply_adds;
 pub use precision::{Precision, UnknownPrecision};
-pub use resample::{Taps, WEIGHT_BITS};
+pub use resample::{Taps, WEIGHT_BITS, resample_columns, resample_rows};
 pub use table::Kernels;
 pub use view::{Mat, MatMut};

@@ -6,6 +6,7 @@ use crate::product::Finish;
 use crate::sgemm::{Engine, Panels};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// A weight `[out, in]` in the layout that the matrix product wants.
@@ -102,11 +103,13 @@ impl Kernels {
         self.precision == Precision::Bf16x3
     }
 
-    /// A dense row-major weight `[out, in]` for the products of this table's precision.
-    pub fn pack(&self, data: Vec<f32>, out: usize, input: usize) -> PackedWeight {
+    /// A dense row-major weight `[out, in]` for the products of this table's precision; copied only where it is kept as it
+    /// is.
+    pub fn pack<'a>(&self, data: impl Into<Cow<'a, [f32]>>, out: usize, input: usize) -> PackedWeight {
+        let data = data.into();
         let transpose = Mat::new(&data, out, input).t();
         let layout = match (self.precision, &self.sgemm) {
-            (Precision::F32, None) => Layout::F32(data),
+            (Precision::F32, None) => Layout::F32(data.into_owned()),
             // SAFETY: as in `matmul`.
             (Precision::F32, Some(engine)) => Layout::Panels(unsafe { Panels::new(engine, transpose) }),
             (Precision::Bf16 | Precision::Bf16x3, _) => {

@@ -1,6 +1,7 @@
 //! In which numbers matrix products are computed.
 
 use crate::isa::Isa;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -74,5 +75,18 @@ impl FromStr for Precision {
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         let known = Precision::ALL.into_iter().find(|precision| precision.to_string() == word);
         known.ok_or_else(|| UnknownPrecision(word.to_owned()))
+    }
+}
+
+/// As the word that it displays as.
+impl Serialize for Precision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Precision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -173,6 +173,11 @@ impl Adapter {
         Adapter { config: config.clone(), blocks, bottlenecks }
     }
 
+    /// Changes nothing.
+    pub fn none(vit: &VitConfig) -> Self {
+        Adapter::zeros(&LoraConfig::none(), vit)
+    }
+
     /// All zeros, in the shapes of this one.
     pub fn zeros_like(&self, vit: &VitConfig) -> Self {
         let bottlenecks = Bottlenecks::zeros(&self.bottlenecks.config, vit);
@@ -194,7 +199,7 @@ impl Adapter {
     }
 
     /// The update of one projection, none where it is not adapted.
-    pub fn update(&self, block: usize, target: Target) -> Option<LowRankUpdate<'_>> {
+    pub(crate) fn update(&self, block: usize, target: Target) -> Option<LowRankUpdate<'_>> {
         let pair = self.blocks[block][target as usize].as_ref()?;
         let (rank, scale) = (self.config.rank_of(block), self.config.scale_of(block));
         Some(LowRankUpdate { a: &pair.a, b: &pair.b, rank, scale })

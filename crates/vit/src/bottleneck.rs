@@ -64,7 +64,7 @@ pub struct Bottleneck {
 }
 
 /// Scratch of a bottleneck, `[m, b]` each.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct BottleneckScratch {
     /// `Down f + c`.
     z: Vec<f32>,

@@ -30,7 +30,7 @@ pub(crate) struct GroupDropout {
 }
 
 /// Buffers of one adapted projection under dropout, `[m, in]` each.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct DropoutScratch {
     /// The mask `m`.
     pub(crate) mask: Vec<f32>,

@@ -182,6 +182,20 @@ pub enum Error {
         /// Largest difference allowed.
         tolerance: f32,
     },
+    /// A pass that an engine does not compute.
+    #[error("the engine `{engine}` does not compute {what}")]
+    Unsupported {
+        /// Kind of engine.
+        engine: &'static str,
+        /// The pass, or the part of a network.
+        what: String,
+    },
+    /// The threads of an engine could not be started.
+    #[error("threads could not be started: {reason}")]
+    Threads {
+        /// The operating system's reason.
+        reason: String,
+    },
     /// An image could not be given by its source.
     #[error("{source}")]
     Image {

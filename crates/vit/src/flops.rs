@@ -46,7 +46,7 @@ impl VitConfig {
 
 #[cfg(test)]
 mod tests {
-    use crate::backbone::Description;
+    use crate::checkpoint::Description;
 
     /// The DeiT paper (arXiv 2012.12877, table 5) and timm's own table of results give these in GMAC, half of ours.
     #[test]

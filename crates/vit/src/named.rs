@@ -1,6 +1,6 @@
 //! The plain ViTs of timm by their names, `vit_SIZE_patchP_S`: shape and preprocessing, without weights.
 
-use crate::backbone::Description;
+use crate::checkpoint::Description;
 use crate::config::{Activation, Pool, PositionFilter, VitConfig};
 use crate::error::Error;
 use crate::preprocess::{CropMode, Interpolation, Preprocess};

@@ -1,10 +1,11 @@
 //! A plug-in: card, adapter and head, in one safetensors file. The format is specified in `docs/plugin-format.md`.
 
 use crate::adapter::Adapter;
-use crate::backbone::{Backbone, hex};
+use crate::backbone::{BackboneInfo, hex};
 use crate::bottleneck::Bottlenecks;
 use crate::card::{TaskCard, TaskKind};
 use crate::config::VitConfig;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::head::Head;
 use crate::self_test::SelfTest;
@@ -76,7 +77,7 @@ impl Plugin {
     ///
     /// # Errors
     /// [`Error::BackboneMismatch`] first, then every defect of card and tensors by its name.
-    pub fn load(path: &Path, backbone: &Backbone) -> Result<Self, Error> {
+    pub fn load(path: &Path, backbone: &BackboneInfo) -> Result<Self, Error> {
         let file = TensorFile::open(path)?;
         let card = read_card(path, &file)?;
         if card.backbone.digest != backbone.digest() {
@@ -84,19 +85,19 @@ impl Plugin {
                 path: path.to_owned(),
                 expected_name: card.backbone.name.clone(),
                 expected: short(&card.backbone.digest),
-                found_name: backbone.name.clone(),
+                found_name: backbone.name().to_owned(),
                 found: short(backbone.digest()),
             });
         }
         let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
-        card.lora.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
-        card.bottleneck.check(&backbone.config).map_err(|error| wrong(error.to_string()))?;
+        card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
+        card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
-        require(&file, &Head::tensor_shapes(card.classes.len(), backbone.config.feature_width()))?;
-        let bottlenecks = Bottlenecks::zeros(&card.bottleneck, &backbone.config);
-        let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, &backbone.config) };
-        let mut head = Head::zeros(card.classes.len(), backbone.config.feature_width());
-        let shapes = tensor_shapes(&adapter, &head, &backbone.config);
+        require(&file, &Head::tensor_shapes(card.classes.len(), backbone.config().feature_width()))?;
+        let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
+        let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
+        let mut head = Head::zeros(card.classes.len(), backbone.config().feature_width());
+        let shapes = tensor_shapes(&adapter, &head, backbone.config());
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
@@ -106,13 +107,13 @@ impl Plugin {
     }
 
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
-    pub fn own_classifier(backbone: &Backbone) -> Option<Self> {
-        let head = backbone.classifier.clone()?;
+    pub fn own_classifier(backbone: &BackboneInfo) -> Option<Self> {
+        let head = backbone.classifier()?.clone();
         let classes = (0..head.classes()).map(|class| class.to_string()).collect();
-        let preprocess = backbone.preprocess.clone();
+        let preprocess = backbone.preprocess().clone();
         let card =
-            TaskCard::new(backbone.name.clone(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
-        let adapter = Adapter::zeros(&card.lora, &backbone.config);
+            TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
+        let adapter = Adapter::none(backbone.config());
         Some(Plugin { card, adapter, head, digest: String::new() })
     }
 
@@ -122,21 +123,21 @@ impl Plugin {
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        let tensors = self.named_tensors(vit);
+        check_storable(path, &tensors, storage)?;
         let json = card_json(&self.card, path)?;
-        write_tensors(path, &self.named_tensors(vit), HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
+        write_tensors(path, &tensors, HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
     }
 
-    /// As [`Plugin::save`], with a self-test in the card: of the numbers as the file holds them.
+    /// Makes the plug-in what its file will hold: numbers rounded to `storage`, and a self-test of those in the card.
     ///
     /// # Errors
-    /// As [`Plugin::save`]; [`Error::ImageSize`].
-    pub fn save_with_self_test(&self, path: &Path, backbone: &Backbone, storage: Storage) -> Result<(), Error> {
-        check_storable(path, &self.named_tensors(&backbone.config), storage)?;
-        let mut plugin = self.clone();
-        let tensors = plugin.adapter.tensors_mut().into_iter().chain(plugin.head.tensors_mut());
+    /// [`Error::ImageSize`].
+    pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
+        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
         tensors.flatten().for_each(|x| *x = storage.round(*x));
-        plugin.card.self_test = Some(SelfTest::take(backbone, &plugin)?);
-        plugin.save(path, &backbone.config, storage)
+        self.card.self_test = Some(SelfTest::take(engine, self)?);
+        Ok(())
     }
 
     /// Writes the plug-in file at `from` to `to` with another card, atomically; its tensors stay as they are, bit for bit.

@@ -3,7 +3,7 @@
 //! Every tensor draws from a stream of its own, so that the values depend on the seed alone and not on the threads.
 
 use crate::adapter::{Adapter, LoraConfig};
-use crate::backbone::{Checkpoint, Description};
+use crate::checkpoint::{Checkpoint, Description};
 use crate::config::VitConfig;
 use crate::head::Head;
 use crate::image::ImageBatch;

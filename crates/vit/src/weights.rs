@@ -1,9 +1,7 @@
-//! The parameters of a backbone, named as the graph reads: raw for reading, training and saving, packed for computing.
+//! The parameters of a backbone, named as the graph reads: with matrices in whatever form an engine wants them.
 
 use crate::config::VitConfig;
 use crate::positions;
-use melo_kernels::{Kernels, PackedWeight};
-use rayon::prelude::*;
 
 /// A linear layer; an empty bias is none.
 #[derive(Clone, Debug)]
@@ -72,8 +70,8 @@ impl Linear {
         Linear { weight: vec![0.0; out * input], bias: vec![0.0; if bias { out } else { 0 }] }
     }
 
-    fn pack(self, kernels: &Kernels, out: usize, input: usize) -> Linear<PackedWeight> {
-        Linear { weight: kernels.pack(self.weight, out, input), bias: self.bias }
+    fn by_ref(&self) -> Linear<&[f32]> {
+        Linear { weight: &self.weight, bias: self.bias.clone() }
     }
 }
 
@@ -145,35 +143,36 @@ impl Weights {
         all
     }
 
+    /// The same parameters with the matrices, nearly all of them, borrowed.
+    pub(crate) fn by_ref(&self) -> Weights<&[f32]> {
+        fn block(block: &Block) -> Block<&[f32]> {
+            Block {
+                norm1: block.norm1.clone(),
+                qkv: block.qkv.by_ref(),
+                proj: block.proj.by_ref(),
+                ls1: block.ls1.clone(),
+                norm2: block.norm2.clone(),
+                fc1: block.fc1.by_ref(),
+                fc2: block.fc2.by_ref(),
+                ls2: block.ls2.clone(),
+            }
+        }
+        Weights {
+            cls_token: self.cls_token.clone(),
+            dist_token: self.dist_token.clone(),
+            reg_token: self.reg_token.clone(),
+            pos_embed: self.pos_embed.clone(),
+            patch_embed: self.patch_embed.by_ref(),
+            norm_pre: self.norm_pre.clone(),
+            norm: self.norm.clone(),
+            fc_norm: self.fc_norm.clone(),
+            blocks: self.blocks.iter().map(block).collect(),
+        }
+    }
+
     /// The position embedding interpolated for another image size, so that training can go on there.
     pub fn resize_positions(&mut self, config: &mut VitConfig, image_size: usize) {
         self.pos_embed = positions::resample(&self.pos_embed, config, image_size);
         config.image_size = image_size;
-    }
-
-    /// The same parameters in the layout that the matrix product wants.
-    pub(crate) fn pack(self, config: &VitConfig, kernels: &Kernels) -> Weights<PackedWeight> {
-        let (d, hidden) = (config.width, config.mlp_hidden);
-        let pack_block = |block: Block| Block {
-            norm1: block.norm1,
-            qkv: block.qkv.pack(kernels, 3 * d, d),
-            proj: block.proj.pack(kernels, d, d),
-            ls1: block.ls1,
-            norm2: block.norm2,
-            fc1: block.fc1.pack(kernels, config.fc1_out(), d),
-            fc2: block.fc2.pack(kernels, d, hidden),
-            ls2: block.ls2,
-        };
-        Weights {
-            cls_token: self.cls_token,
-            dist_token: self.dist_token,
-            reg_token: self.reg_token,
-            pos_embed: self.pos_embed,
-            patch_embed: self.patch_embed.pack(kernels, d, 3 * config.patch * config.patch),
-            norm_pre: self.norm_pre,
-            norm: self.norm,
-            fc_norm: self.fc_norm,
-            blocks: self.blocks.into_par_iter().map(pack_block).collect(),
-        }
     }
 }

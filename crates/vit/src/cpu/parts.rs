@@ -7,13 +7,13 @@
 //! A row of each of these depends on its own row, and in attention on all keys and values: the result is that of one
 //! thread to the last bit.
 
-use crate::backbone::Backbone;
-use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use super::packed::Packed;
 use rayon::prelude::*;
 use std::ops::Range;
 
-impl Backbone {
-    /// As [`Backbone::blocks`] for a single image without a tape, on `shape.parts` threads.
+impl Packed {
+    /// As [`Packed::blocks`] for a single image without a tape, on `shape.parts` threads.
     pub(crate) fn blocks_in_parts(
         &self,
         shape: GroupShape<'_>,

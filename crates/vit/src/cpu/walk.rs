@@ -4,69 +4,37 @@
 //! summed in lanes whose bounds depend on the batch alone and which are added in order: the number of threads changes
 //! nothing in the result, unless all weights are trained, where a lane a thread saves memory.
 
+use super::backward::tape_start;
+use super::buffers::{Buffers, GroupSegment, GroupShape, resize};
+use super::packed::Packed;
 use crate::adapter::Adapter;
-use crate::backbone::Backbone;
-use crate::backward::{Gradients, tape_start};
-use crate::buffers::{Buffers, GroupSegment, GroupShape, resize};
-use crate::dropout::{Dropout, GroupDropout};
+use crate::dropout::GroupDropout;
+use crate::engine::{Batch, Segment};
 use crate::error::Error;
+use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
-use crate::plugin::Plugin;
 use crate::positions;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-/// Images of a group: enough rows to keep the matrix product busy, few enough to stay in the cache.
-const GROUP: usize = 2;
 /// Lanes of gradients at most.
 const LANES: usize = 16;
 
-/// Consecutive images that share a plug-in.
-#[derive(Clone, Debug)]
-pub struct Segment {
-    /// Indices of the images in the source.
-    pub images: Range<usize>,
-    /// Their plug-in.
-    pub plugin: Arc<Plugin>,
-}
-
-/// Loss of one image: gets its index in the batch and its logits `[c]`, writes `d_logits [c]`, returns the loss.
-pub type ImageLoss<'a> = dyn Fn(usize, &[f32], &mut [f32]) -> f64 + Sync + 'a;
-
-/// One training step's input.
-pub struct Batch<'a> {
-    /// Where images come from.
-    pub source: &'a dyn ImageSource,
-    /// Number of images `n`; indices are `0..n`.
-    pub images: usize,
-    /// Side of the images, pixels.
-    pub size: usize,
-    /// Loss of an image, already divided by whatever the mean is over.
-    pub loss: &'a ImageLoss<'a>,
-    /// Dropout on the low-rank updates.
-    pub dropout: Option<Dropout>,
-}
-
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
-pub struct Workspace {
-    pub(crate) group: usize,
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Images of a group.
+    group: usize,
     free: Mutex<Vec<Buffers>>,
-    lanes: Vec<Gradients>,
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        Workspace::with_group(GROUP)
-    }
+    lanes: Mutex<Vec<Gradients>>,
 }
 
 impl Workspace {
     /// A workspace that walks `group` images at a time.
-    pub fn with_group(group: usize) -> Self {
-        assert!(group > 0, "a group holds at least one image");
-        Workspace { group, free: Mutex::new(Vec::new()), lanes: Vec::new() }
+    pub(crate) fn new(group: usize) -> Self {
+        Workspace { group, free: Mutex::new(Vec::new()), lanes: Mutex::new(Vec::new()) }
     }
 
     /// Runs `work` with the buffers of a worker that is not busy.
@@ -86,66 +54,23 @@ pub(crate) struct Spread {
     pub(crate) parts: usize,
 }
 
-/// What a plug-in contributes to a forward pass.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    adapter: Option<&'a Adapter>,
-    head: &'a Head,
-}
-
-impl Backbone {
-    /// Logits `[images, c]` of every segment; segments are consecutive from image 0.
-    ///
-    /// # Errors
-    /// [`Error::ImageSize`], [`Error::Image`].
-    pub fn forward(
+impl Packed {
+    /// Logits `[images, c]` of segments that have one plug-in each.
+    pub(crate) fn forward(
         &self,
         source: &dyn ImageSource,
         size: usize,
-        segments: &[Segment],
+        segments: &[Segment<'_>],
         workspace: &Workspace,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let parts: Vec<_> = segments
-            .iter()
-            .map(|s| (s.images.clone(), Part { adapter: Some(&s.plugin.adapter), head: &s.plugin.head }))
-            .collect();
-        self.forward_parts(source, size, &parts, workspace)
-    }
-
-    /// Logits `[n, c]` of images `0..n` under one adapter and head, without a plug-in around them.
-    ///
-    /// # Errors
-    /// As [`Backbone::forward`].
-    pub fn forward_with(
-        &self,
-        source: &dyn ImageSource,
-        (images, size): (usize, usize),
-        (adapter, head): (Option<&Adapter>, &Head),
-        workspace: &Workspace,
-    ) -> Result<Vec<f32>, Error> {
-        let parts = [(0..images, Part { adapter, head })];
-        Ok(self.forward_parts(source, size, &parts, workspace)?.swap_remove(0))
-    }
-
-    fn forward_parts(
-        &self,
-        source: &dyn ImageSource,
-        size: usize,
-        parts: &[(Range<usize>, Part<'_>)],
-        workspace: &Workspace,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        self.check_size(size)?;
-        let images = parts.last().map_or(0, |(range, _)| range.end);
-        let consecutive =
-            parts.iter().scan(0, |next, (range, _)| Some(range.start == std::mem::replace(next, range.end)));
-        assert!(consecutive.into_iter().all(|ok| ok), "segments are consecutive from image 0");
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let images = segments.last().map_or(0, |segment| segment.images.end);
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
         let spread = self.spread(images, workspace);
         let groups: Vec<Vec<Vec<f32>>> = (0..images.div_ceil(spread.group))
             .into_par_iter()
             .map(|group| {
                 let range = group * spread.group..images.min((group + 1) * spread.group);
-                let segments = segments_of(parts, &range);
+                let segments = segments_of(segments, &range);
                 let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
@@ -160,30 +85,53 @@ impl Backbone {
                 })
             })
             .collect::<Result<_, Error>>()?;
-        let mut logits: Vec<Vec<f32>> = parts.iter().map(|_| Vec::new()).collect();
-        for (group, parts_of_group) in groups.into_iter().enumerate() {
+        let mut logits: Vec<Vec<Vec<f32>>> = segments.iter().map(|_| vec![Vec::new()]).collect();
+        for (group, of_group) in groups.into_iter().enumerate() {
             let first = group * spread.group;
-            let touched = parts.iter().position(|(range, _)| range.end > first).unwrap_or(0);
-            let touched = (touched..parts.len()).filter(|&part| !parts[part].0.is_empty());
-            for (part, values) in touched.zip(parts_of_group) {
-                logits[part].extend(values);
+            let touched = segments.iter().position(|segment| segment.images.end > first).unwrap_or(0);
+            let touched = (touched..segments.len()).filter(|&segment| !segments[segment].images.is_empty());
+            for (segment, values) in touched.zip(of_group) {
+                logits[segment][0].extend(values);
             }
         }
         Ok(logits)
     }
 
-    /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`.
-    ///
-    /// # Errors
-    /// [`Error::ImageSize`], [`Error::Image`]; `gradients` is then unchanged.
-    pub fn step(
+    /// Features `[images, feature width]`.
+    pub(crate) fn features(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+        workspace: &Workspace,
+    ) -> Result<Vec<f32>, Error> {
+        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let spread = self.spread(images, workspace);
+        let no_head = Head::zeros(0, self.config.feature_width());
+        let groups: Vec<Vec<f32>> = (0..images.div_ceil(spread.group))
+            .into_par_iter()
+            .map(|group| {
+                let range = group * spread.group..images.min((group + 1) * spread.group);
+                let segment = GroupSegment { start: 0, end: range.len(), adapter, head: &no_head };
+                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
+                workspace.with_buffers(|buffers| {
+                    self.group_forward(source, range, shape, &[segment], None, buffers)?;
+                    Ok(buffers.features.clone())
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(groups.concat())
+    }
+
+    /// As [`crate::Engine::step`].
+    pub(crate) fn step(
         &self,
         batch: &Batch<'_>,
         (adapter, head): (&Adapter, &Head),
         gradients: &mut Gradients,
-        workspace: &mut Workspace,
+        workspace: &Workspace,
     ) -> Result<(f64, Vec<f32>), Error> {
-        self.check_size(batch.size)?;
         let all_weights = gradients.weights.is_some();
         assert!(
             !all_weights || batch.size == self.config.image_size,
@@ -192,11 +140,11 @@ impl Backbone {
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, batch.size);
         let groups = batch.images.div_ceil(workspace.group);
         let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
-        let mut sums = std::mem::take(&mut workspace.lanes);
+        let kept = || workspace.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = std::mem::take(&mut *kept());
         sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let tape_from = tape_start(adapter, all_weights);
-        let shared: &Workspace = workspace;
         let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
             .par_iter_mut()
             .enumerate()
@@ -204,13 +152,13 @@ impl Backbone {
                 sum.clear();
                 let mut result = (0.0, Vec::new());
                 for group in groups * lane / lanes..groups * (lane + 1) / lanes {
-                    let range = group * shared.group..batch.images.min((group + 1) * shared.group);
+                    let range = group * workspace.group..batch.images.min((group + 1) * workspace.group);
                     let shape = self.group_shape(range.len(), batch.size, &pos_embed);
                     let (first_image, tokens) = (range.start, shape.tokens);
                     let dropout = batch.dropout.map(|dropout| GroupDropout { dropout, first_image, tokens });
                     let shape = GroupShape { dropout, ..shape };
                     let segment = GroupSegment { start: 0, end: range.len(), adapter: Some(adapter), head };
-                    shared.with_buffers(|buffers| -> Result<(), Error> {
+                    workspace.with_buffers(|buffers| -> Result<(), Error> {
                         self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
                         let classes = head.classes();
                         let mut logits = vec![0.0; range.len() * classes];
@@ -231,7 +179,7 @@ impl Backbone {
         if results.is_ok() {
             sums[..lanes].iter().for_each(|sum| gradients.add(sum));
         }
-        workspace.lanes = sums;
+        *kept() = sums;
         let results = results?;
         Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
     }
@@ -284,14 +232,14 @@ impl Backbone {
     }
 }
 
-/// The parts that a group's images belong to, in the group's own indices.
-fn segments_of<'a>(parts: &'a [(Range<usize>, Part<'a>)], group: &Range<usize>) -> Vec<GroupSegment<'a>> {
-    parts
+/// What of the segments lies in a group, in the group's own indices.
+fn segments_of<'a>(segments: &[Segment<'a>], group: &Range<usize>) -> Vec<GroupSegment<'a>> {
+    segments
         .iter()
-        .filter_map(|(images, part)| {
+        .filter_map(|Segment { images, plugins }| {
             let (start, end) = (images.start.max(group.start), images.end.min(group.end));
             let (start, end) = (start < end).then(|| (start - group.start, end - group.start))?;
-            Some(GroupSegment { start, end, adapter: part.adapter, head: part.head })
+            Some(GroupSegment { start, end, adapter: plugins[0].adapter, head: plugins[0].head })
         })
         .collect()
 }

@@ -1,16 +1,16 @@
 //! The forward pass of one group of images: `m = images · t` rows through the frozen blocks, plug-ins beside them.
 
+use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use super::packed::Packed;
 use crate::adapter::Target;
-use crate::backbone::Backbone;
 use crate::bottleneck::Bottleneck;
-use crate::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
 use crate::config::Pool;
 use crate::dropout::DropoutScratch;
 use crate::weights::Norm;
 use melo_kernels::AttentionShape;
 use std::ops::Range;
 
-impl Backbone {
+impl Packed {
     pub(crate) fn attention_shape(&self, tokens: usize) -> AttentionShape {
         AttentionShape { tokens, heads: self.config.heads, width: self.config.width }
     }
@@ -107,7 +107,7 @@ impl Backbone {
     ) {
         let block = &self.weights.blocks[index];
         let Buffers { x, normed, z, dropout, .. } = buffers;
-        let mut adapt = Adapt { backbone: self, index, shape, segments, z, dropout };
+        let mut adapt = Adapt { vit: self, index, shape, segments, z, dropout };
         self.layernorm(&block.norm1, x, normed);
         self.kernels.linear(normed, &block.qkv.weight, &block.qkv.bias, qkv);
         for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
@@ -129,7 +129,7 @@ impl Backbone {
         let block = &self.weights.blocks[index];
         let (t, m, d) = (shape.tokens, shape.rows(), self.config.width);
         let Buffers { x, normed, g, z, bottleneck: scratch, dropout, .. } = buffers;
-        let mut adapt = Adapt { backbone: self, index, shape, segments, z, dropout };
+        let mut adapt = Adapt { vit: self, index, shape, segments, z, dropout };
         resize(&mut tape.h, m * self.config.fc1_out());
         resize(g, m * self.config.mlp_hidden);
 
@@ -227,7 +227,7 @@ impl Backbone {
 
 /// The low-rank updates of one block, added to what its projections give.
 struct Adapt<'a> {
-    backbone: &'a Backbone,
+    vit: &'a Packed,
     index: usize,
     shape: GroupShape<'a>,
     segments: &'a [GroupSegment<'a>],
@@ -238,7 +238,7 @@ struct Adapt<'a> {
 impl Adapt<'_> {
     /// Adds those of a projection to the columns of `y` from `column` on; `x [m, in]`.
     fn add(&mut self, target: Target, x: &[f32], y: &mut [f32], column: usize) {
-        let (input, _) = target.features(&self.backbone.config);
+        let (input, _) = target.features(&self.vit.config);
         let stride = y.len() / self.shape.rows();
         for (rows, update) in updates(self.segments, self.index, target, self.shape.tokens) {
             let mut inputs = &x[rows.start * input..rows.end * input];
@@ -247,7 +247,7 @@ impl Adapt<'_> {
                 inputs = &self.dropout.x;
             }
             let y = &mut y[rows.start * stride + column..rows.end * stride];
-            self.backbone.kernels.lowrank(update, inputs, y, stride, self.z);
+            self.vit.kernels.lowrank(update, inputs, y, stride, self.z);
         }
     }
 }

@@ -5,16 +5,16 @@
 //! where one departs. Then images and plug-ins go in pairs from there to the end. A plug-in that adapts nothing follows
 //! the trunk to the features.
 
-use crate::backbone::Backbone;
-use crate::buffers::{Buffers, GroupSegment, GroupShape};
+use super::buffers::{Buffers, GroupSegment, GroupShape};
+use super::packed::Packed;
+use super::walk::{Spread, Workspace};
+use crate::engine::{PluginRef, Segment};
 use crate::error::Error;
 use crate::image::ImageSource;
-use crate::plugin::Plugin;
 use crate::positions;
-use crate::walk::{Spread, Workspace};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::ptr::from_ref;
 
 /// One image by block: its residual stream `[t, d]` before the block, and its features `[feature width]` after the last.
 type Trunk = BTreeMap<usize, Vec<f32>>;
@@ -22,44 +22,41 @@ type Trunk = BTreeMap<usize, Vec<f32>>;
 /// An image under one of its plug-ins.
 struct Pair<'a> {
     image: usize,
-    plugin: &'a Plugin,
+    plugin: PluginRef<'a>,
     /// The first adapted block; the backbone's depth where none is.
     departs: usize,
     /// Number of the plug-in among all that are asked for.
     number: usize,
 }
 
-impl Backbone {
-    /// Logits of every image under each of its plug-ins: `result[image][k]` is `[c]` of `tasks[image][k]`.
+impl Packed {
+    /// Logits of every image under each of its plug-ins, see [`crate::Engine::forward`].
     ///
-    /// Every image that has a task is loaded once, and every block before the first one that a plug-in adapts is computed
+    /// Every image that has a plug-in is loaded once, and every block before the first one that a plug-in adapts is computed
     /// once an image. In between, one residual stream `[t, d]` is held for each image and each block where one of its
-    /// plug-ins departs, so unlike [`Backbone::forward`] this takes memory by the number of images.
-    ///
-    /// # Errors
-    /// [`Error::ImageSize`], [`Error::Image`].
-    pub fn forward_tasks(
+    /// plug-ins departs, so unlike [`Packed::forward`] this takes memory by the number of images.
+    pub(crate) fn forward_shared(
         &self,
         source: &dyn ImageSource,
         size: usize,
-        tasks: &[Vec<Arc<Plugin>>],
+        segments: &[Segment<'_>],
         workspace: &Workspace,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        self.check_size(size)?;
         let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
-        let pairs = self.pairs(tasks);
-        let trunk_spread = self.spread(tasks.len(), workspace);
+        let pairs = self.pairs(segments);
+        let count = segments.last().map_or(0, |segment| segment.images.end);
+        let trunk_spread = self.spread(count, workspace);
         let branch_spread = self.spread(pairs.len(), workspace);
         let shape = |images: usize, spread: Spread| GroupShape {
             parts: spread.parts,
             ..self.group_shape(images, size, &pos_embed)
         };
 
-        let mut stops = vec![BTreeSet::new(); tasks.len()];
+        let mut stops = vec![BTreeSet::new(); count];
         for pair in &pairs {
             stops[pair.image].insert(pair.departs);
         }
-        let mut images: Vec<usize> = (0..tasks.len()).filter(|&image| !stops[image].is_empty()).collect();
+        let mut images: Vec<usize> = (0..count).filter(|&image| !stops[image].is_empty()).collect();
         images.sort_by_key(|&image| stops[image].last());
         let trunks: Vec<Trunk> = groups(&images, trunk_spread.group, |a, b| stops[*a].last() == stops[*b].last())
             .into_par_iter()
@@ -90,18 +87,26 @@ impl Backbone {
         let mut answers = vec![Vec::new(); pairs.len()];
         order.into_iter().zip(logits).for_each(|(pair, logits)| answers[pair] = logits);
         let mut answers = answers.into_iter();
-        Ok(tasks.iter().map(|plugins| answers.by_ref().take(plugins.len()).collect()).collect())
+        let of_segment = |segment: &Segment<'_>| {
+            let mut logits = vec![Vec::new(); segment.plugins.len()];
+            for _ in segment.images.clone() {
+                logits.iter_mut().zip(answers.by_ref()).for_each(|(logits, answer)| logits.extend(answer));
+            }
+            logits
+        };
+        Ok(segments.iter().map(of_segment).collect())
     }
 
-    /// Images and plug-ins in the order of `tasks`. Plug-ins are numbered as they come, so that the order of the work does
-    /// not depend on where they lie in memory.
-    fn pairs<'a>(&self, tasks: &'a [Vec<Arc<Plugin>>]) -> Vec<Pair<'a>> {
+    /// Images and plug-ins, image by image. Plug-ins are numbered as they come, so that the order of the work does not
+    /// depend on where they lie in memory.
+    fn pairs<'a>(&self, segments: &[Segment<'a>]) -> Vec<Pair<'a>> {
         let mut numbers = HashMap::new();
-        let all = tasks.iter().enumerate().flat_map(|(image, plugins)| plugins.iter().map(move |p| (image, p)));
+        let images = segments.iter().flat_map(|segment| segment.images.clone().map(|image| (image, &segment.plugins)));
+        let all = images.flat_map(|(image, plugins)| plugins.iter().map(move |&plugin| (image, plugin)));
         all.map(|(image, plugin)| {
             let next = numbers.len();
-            let number = *numbers.entry(Arc::as_ptr(plugin)).or_insert(next);
-            let departs = plugin.adapter.first_block().unwrap_or(self.config.depth);
+            let number = *numbers.entry((plugin.adapter.map(from_ref), from_ref(plugin.head))).or_insert(next);
+            let departs = plugin.adapter.and_then(|adapter| adapter.first_block()).unwrap_or(self.config.depth);
             Pair { image, plugin, departs, number }
         })
         .collect()
@@ -144,8 +149,8 @@ impl Backbone {
         let mut segments: Vec<GroupSegment<'_>> = Vec::new();
         for pairs in pairs.chunk_by(|a, b| a.number == b.number) {
             let start = segments.last().map_or(0, |segment| segment.end);
-            let Plugin { adapter, head, .. } = pairs[0].plugin;
-            segments.push(GroupSegment { start, end: start + pairs.len(), adapter: Some(adapter), head });
+            let PluginRef { adapter, head } = pairs[0].plugin;
+            segments.push(GroupSegment { start, end: start + pairs.len(), adapter, head });
         }
         if !ends {
             self.blocks(shape, &segments, departs..self.config.depth, None, buffers);

@@ -1,73 +1,15 @@
 //! The backward pass of one group, written out: what is frozen gets no gradient, and nothing below the first adapted
 //! block is visited. GELU, both norms and the attention probabilities are computed again rather than kept.
 
+use super::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, resize};
+use super::packed::Packed;
 use crate::adapter::{Adapter, Target};
-use crate::backbone::Backbone;
-use crate::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, resize};
-use crate::config::{Pool, VitConfig};
+use crate::config::Pool;
 use crate::dropout::{DropoutScratch, GroupDropout};
+use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::weights::{Block, Linear, Norm, Weights};
 use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
-
-/// Gradients, in the shapes of what they are gradients of.
-#[derive(Clone, Debug)]
-pub struct Gradients {
-    /// Of the low-rank matrices and bottlenecks.
-    pub adapter: Adapter,
-    /// Of the classifier.
-    pub head: Head,
-    /// Of the backbone's own parameters, only when all weights are trained.
-    pub weights: Option<Weights>,
-}
-
-impl Gradients {
-    /// All zeros, for these trainable parts.
-    pub fn zeros(adapter: &Adapter, head: &Head, vit: &VitConfig, all_weights: bool) -> Self {
-        Gradients {
-            adapter: adapter.zeros_like(vit),
-            head: Head::zeros(head.classes(), vit.feature_width()),
-            weights: all_weights.then(|| Weights::zeros(vit)),
-        }
-    }
-
-    /// Every tensor: adapter, head, backbone.
-    pub fn tensors(&self) -> Vec<&Vec<f32>> {
-        let mut all = self.adapter.tensors();
-        all.extend(self.head.tensors());
-        all.extend(self.weights.iter().flat_map(Weights::tensors));
-        all
-    }
-
-    /// As [`Gradients::tensors`], to write to.
-    pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
-        let mut all = self.adapter.tensors_mut();
-        all.extend(self.head.tensors_mut());
-        all.extend(self.weights.iter_mut().flat_map(Weights::tensors_mut));
-        all
-    }
-
-    /// True when both are gradients of the same trainable parts.
-    pub(crate) fn is_shaped_like(&self, other: &Gradients) -> bool {
-        let lengths = |gradients: &Gradients| gradients.tensors().into_iter().map(Vec::len).collect::<Vec<_>>();
-        let configs = |gradients: &Gradients| {
-            let Adapter { config, bottlenecks, .. } = &gradients.adapter;
-            (config.clone(), bottlenecks.config.clone())
-        };
-        configs(self) == configs(other) && lengths(self) == lengths(other)
-    }
-
-    /// Sets every value to zero.
-    pub fn clear(&mut self) {
-        self.tensors_mut().into_iter().for_each(|tensor| tensor.fill(0.0));
-    }
-
-    pub(crate) fn add(&mut self, other: &Gradients) {
-        for (sum, part) in self.tensors_mut().into_iter().zip(other.tensors()) {
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-        }
-    }
-}
 
 /// What is trained, and where its gradients go.
 pub(crate) struct Training<'a> {
@@ -91,7 +33,7 @@ struct AdaptedLinear<'a> {
     layer: &'a Linear<PackedWeight>,
 }
 
-impl Backbone {
+impl Packed {
     /// Adds the gradients of one group, whose forward pass lies in `buffers`, for `d_logits [images, c]`.
     pub(crate) fn backward(
         &self,

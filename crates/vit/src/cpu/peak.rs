@@ -1,5 +1,6 @@
-//! What this machine can do at most, measured in the same run: multiply-adds in registers, and copies in memory.
+//! What this processor can do at most: multiply-adds in registers, and copies in memory, on all threads of the pool.
 
+use crate::engine::Peak;
 use melo_kernels::{Isa, Precision, multiply_adds};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -11,11 +12,15 @@ const SHORTEST: Duration = Duration::from_millis(20);
 /// Bytes copied by all threads together in one go: more than any cache holds.
 const COPIED: usize = 256 << 20;
 
+pub(crate) fn measure(isa: Isa, precision: Precision) -> Peak {
+    Peak { flops_per_s: flops_per_s(isa, precision), copy_bytes_per_s: copy_bytes_per_s() }
+}
+
 /// Operations a second of all threads at once, with the instructions that products of this precision run on.
 ///
 /// Products in f32 go through the `gemm` crate, which takes the widest instructions that the machine has, whatever
 /// `MELO_ISA` says.
-pub(crate) fn flops_per_s(isa: Isa, precision: Precision) -> f64 {
+fn flops_per_s(isa: Isa, precision: Precision) -> f64 {
     let widest = Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable);
     let isa = if precision == Precision::F32 { widest } else { isa };
     let mut rounds = 1000;
@@ -32,7 +37,7 @@ pub(crate) fn flops_per_s(isa: Isa, precision: Precision) -> f64 {
 }
 
 /// Bytes read and written a second by all threads copying at once.
-pub(crate) fn copy_bytes_per_s() -> f64 {
+fn copy_bytes_per_s() -> f64 {
     let threads = rayon::current_num_threads();
     let mut buffers: Vec<_> =
         (0..threads).map(|_| (vec![1u8; COPIED / threads], vec![0u8; COPIED / threads])).collect();

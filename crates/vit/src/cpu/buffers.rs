@@ -17,7 +17,7 @@ pub(crate) struct GroupSegment<'a> {
 }
 
 /// What the backward pass needs of one block, every field `[m, …]`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct BlockTape {
     /// Residual stream at the block's input, `[m, d]`; kept in training only.
     pub(crate) x: Vec<f32>,
@@ -36,7 +36,7 @@ pub(crate) struct BlockTape {
 }
 
 /// Buffers of one worker, grown once and used again for every group.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Buffers {
     /// Images of the group, `[images, 3, s, s]`.
     pub(crate) images: Vec<f32>,
@@ -67,7 +67,7 @@ pub(crate) struct Buffers {
 }
 
 /// Buffers that only the backward pass needs.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct BackwardBuffers {
     /// Gradient of the residual stream, `[m, d]`.
     pub(crate) d_x: Vec<f32>,

@@ -1,0 +1,170 @@
+//! The engine of this machine's processor: weights packed once, images walked in groups whose activations stay in the cache.
+
+mod backward;
+mod buffers;
+mod explain;
+mod forward;
+mod packed;
+mod parts;
+mod peak;
+mod shared;
+mod walk;
+
+use crate::adapter::Adapter;
+use crate::backbone::{Backbone, BackboneInfo};
+use crate::engine::{Batch, Device, Engine, EngineInfo, Peak, PluginRef, Segment};
+use crate::error::Error;
+use crate::explanation::{ExplainMethod, Explanation};
+use crate::gradients::Gradients;
+use crate::head::Head;
+use crate::image::ImageSource;
+use crate::weights::Weights;
+use melo_kernels::{Isa, Precision};
+use packed::Packed;
+use rayon::ThreadPool;
+use std::sync::Arc;
+use walk::Workspace;
+
+/// Images of a group: enough rows to keep the matrix product busy, few enough to stay in the cache.
+const GROUP: usize = 2;
+
+/// This machine's processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    precision: Precision,
+    threads: usize,
+    group: usize,
+}
+
+impl Cpu {
+    /// On all cores.
+    pub fn new(precision: Precision) -> Self {
+        Cpu { precision, threads: 0, group: GROUP }
+    }
+
+    /// On so many threads; 0 for one a core.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Cpu { threads, ..self }
+    }
+
+    /// Walks `group` images at a time.
+    ///
+    /// # Panics
+    /// If `group` is 0.
+    pub fn with_group(self, group: usize) -> Self {
+        assert!(group > 0, "a group holds at least one image");
+        Cpu { group, ..self }
+    }
+
+    fn pool(self) -> Result<ThreadPool, Error> {
+        let named = |index| format!("melo-compute-{index}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).thread_name(named);
+        pool.build().map_err(|error| Error::Threads { reason: error.to_string() })
+    }
+}
+
+impl Device for Cpu {
+    fn info(&self) -> EngineInfo {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if self.threads == 0 { all() } else { self.threads };
+        EngineInfo { engine: "cpu", device: Isa::detect().to_string(), precision: self.precision, threads }
+    }
+
+    fn load(&self, backbone: Backbone) -> Result<Arc<dyn Engine>, Error> {
+        let pool = self.pool()?;
+        let (backbone, weights) = backbone.into_parts();
+        let packed = pool.install(|| Packed::new(backbone.config(), weights, self.precision));
+        let shared = Arc::new(Shared { device: *self, pool, workspace: Workspace::new(self.group) });
+        Ok(Arc::new(CpuEngine { backbone, packed, shared }))
+    }
+
+    fn peak(&self) -> Option<Peak> {
+        let pool = self.pool().ok()?;
+        Some(pool.install(|| peak::measure(Isa::detect(), self.precision)))
+    }
+}
+
+/// What engines over the same network's weights have in common.
+#[derive(Debug)]
+struct Shared {
+    device: Cpu,
+    pool: ThreadPool,
+    workspace: Workspace,
+}
+
+/// A backbone packed for this processor.
+#[derive(Debug)]
+struct CpuEngine {
+    backbone: BackboneInfo,
+    packed: Packed,
+    shared: Arc<Shared>,
+}
+
+impl Engine for CpuEngine {
+    fn backbone(&self) -> &BackboneInfo {
+        &self.backbone
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo { threads: self.shared.pool.current_num_threads(), ..self.shared.device.info() }
+    }
+
+    fn forward(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
+        assert!(consecutive.is_some(), "segments are consecutive from image 0");
+        self.backbone.check_size(size)?;
+        let Shared { pool, workspace, .. } = &*self.shared;
+        pool.install(|| match segments.iter().all(|segment| segment.plugins.len() == 1) {
+            true => self.packed.forward(source, size, segments, workspace),
+            false => self.packed.forward_shared(source, size, segments, workspace),
+        })
+    }
+
+    fn step(
+        &self,
+        batch: &Batch<'_>,
+        adapter: &Adapter,
+        head: &Head,
+        gradients: &mut Gradients,
+    ) -> Result<(f64, Vec<f32>), Error> {
+        self.backbone.check_size(batch.size)?;
+        let Shared { pool, workspace, .. } = &*self.shared;
+        pool.install(|| self.packed.step(batch, (adapter, head), gradients, workspace))
+    }
+
+    fn explain(
+        &self,
+        image: &[f32],
+        size: usize,
+        plugin: PluginRef<'_>,
+        class: usize,
+        method: ExplainMethod,
+    ) -> Result<Explanation, Error> {
+        self.backbone.check_size(size)?;
+        self.shared.pool.install(|| Ok(self.packed.explain(image, size, plugin, class, method)))
+    }
+
+    fn embed(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+    ) -> Result<Vec<f32>, Error> {
+        self.backbone.check_size(size)?;
+        let Shared { pool, workspace, .. } = &*self.shared;
+        pool.install(|| self.packed.features(source, images, size, adapter, workspace))
+    }
+
+    fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error> {
+        let shared = Arc::clone(&self.shared);
+        let pack = || Packed::new(self.backbone.config(), weights.by_ref(), shared.device.precision);
+        let packed = shared.pool.install(pack);
+        Ok(Arc::new(CpuEngine { backbone: self.backbone.in_training(), packed, shared }))
+    }
+}

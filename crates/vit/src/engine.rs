@@ -1,0 +1,220 @@
+//! The seam between what a backbone *is* and what *computes* with it.
+//!
+//! ```text
+//! DeviceSpec --open--> Device --load(Backbone)--> Engine: forward, step, explain, embed
+//! ```
+//!
+//! The cut is at whole passes: an engine gets images, plug-ins and a loss, and gives logits, gradients or relevance. How it
+//! groups a batch, where it keeps activations, which threads and which numbers it uses is its own affair. The plug-in is an
+//! argument of every pass and nothing is merged, so switching tasks costs nothing. ARCHITECTURE.md tells how an engine is
+//! added.
+
+use crate::adapter::Adapter;
+use crate::backbone::{Backbone, BackboneInfo};
+use crate::cpu::Cpu;
+use crate::dropout::Dropout;
+use crate::error::Error;
+use crate::explanation::{ExplainMethod, Explanation};
+use crate::gradients::Gradients;
+use crate::head::Head;
+use crate::image::ImageSource;
+use crate::plugin::Plugin;
+use crate::weights::Weights;
+use melo_kernels::Precision;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What computes, and how: for cards, reports and logs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineInfo {
+    /// Kind of engine, such as `cpu`: with the precision it says how closely self-tests must agree.
+    pub engine: &'static str,
+    /// What it runs on, such as `AVX-512`.
+    pub device: String,
+    /// Numbers in the matrix products.
+    pub precision: Precision,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// The most that a device can do, measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peak {
+    /// Multiplications and additions a second, in registers.
+    pub flops_per_s: f64,
+    /// Bytes read and written a second by copies in its memory.
+    pub copy_bytes_per_s: f64,
+}
+
+/// Makes engines that compute on one device in one precision.
+pub trait Device: Debug + Send + Sync {
+    /// What its engines say of themselves.
+    fn info(&self) -> EngineInfo;
+
+    /// Takes a backbone over.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a network that this device cannot compute.
+    fn load(&self, backbone: Backbone) -> Result<Arc<dyn Engine>, Error>;
+
+    /// The most that it can do in its precision, measured now: takes about a second. None where that cannot be measured.
+    fn peak(&self) -> Option<Peak>;
+}
+
+/// Which device is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceSpec {
+    /// Numbers in the matrix products; none for the fastest that the device is good at.
+    pub precision: Option<Precision>,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Default for DeviceSpec {
+    /// Exact, on all cores.
+    fn default() -> Self {
+        DeviceSpec { precision: Some(Precision::F32), threads: 0 }
+    }
+}
+
+impl DeviceSpec {
+    /// The device: the processor, so far the only one.
+    pub fn open(&self) -> Arc<dyn Device> {
+        Arc::new(Cpu::new(self.precision.unwrap_or_else(Precision::fastest)).with_threads(self.threads))
+    }
+}
+
+/// A plug-in as passes take it, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct PluginRef<'a> {
+    /// Low-rank matrices and bottlenecks; none for the bare backbone.
+    pub adapter: Option<&'a Adapter>,
+    /// Classifier.
+    pub head: &'a Head,
+}
+
+impl<'a> From<&'a Plugin> for PluginRef<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        PluginRef { adapter: Some(&plugin.adapter), head: &plugin.head }
+    }
+}
+
+/// Consecutive images, and the plug-ins that are asked about each of them.
+#[derive(Clone, Debug)]
+pub struct Segment<'a> {
+    /// Indices of the images in the source.
+    pub images: Range<usize>,
+    /// Their plug-ins. One that several segments share is best the same reference: it is then computed together.
+    pub plugins: Vec<PluginRef<'a>>,
+}
+
+/// Loss of one image: gets its index in the batch and its logits `[c]`, writes `d_logits [c]`, returns the loss.
+pub type ImageLoss<'a> = dyn Fn(usize, &[f32], &mut [f32]) -> f64 + Sync + 'a;
+
+/// One training step's input.
+pub struct Batch<'a> {
+    /// Where images come from.
+    pub source: &'a dyn ImageSource,
+    /// Number of images `n`; indices are `0..n`.
+    pub images: usize,
+    /// Side of the images, pixels.
+    pub size: usize,
+    /// Loss of an image, already divided by whatever the mean is over.
+    pub loss: &'a ImageLoss<'a>,
+    /// Dropout on the low-rank updates.
+    pub dropout: Option<Dropout>,
+}
+
+/// A backbone on a device.
+///
+/// It owns its scratch memory and its threads, and may be called from several threads at once.
+pub trait Engine: Debug + Send + Sync {
+    /// The backbone it computes with.
+    fn backbone(&self) -> &BackboneInfo;
+
+    /// What it is and runs on.
+    fn info(&self) -> EngineInfo;
+
+    /// Logits of every image under each of its plug-ins: `result[segment][k]` is `[images, c]` of the segment's `plugins[k]`.
+    /// Segments are consecutive from image 0; each image that has a plug-in is loaded once.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::Image`].
+    ///
+    /// # Panics
+    /// If segments are not consecutive from image 0, or a plug-in is of another network.
+    fn forward(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error>;
+
+    /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::Image`], [`Error::Unsupported`]; `gradients` is then unchanged.
+    fn step(
+        &self,
+        batch: &Batch<'_>,
+        adapter: &Adapter,
+        head: &Head,
+        gradients: &mut Gradients,
+    ) -> Result<(f64, Vec<f32>), Error>;
+
+    /// The relevance of every patch of `image [3, size, size]`, normalised, to `class` under a plug-in.
+    ///
+    /// With token pooling it is the row of the class token, or the mean of its row and the distillation token's where the
+    /// head reads both; with mean pooling the mean of the patches' rows; half of each where the head reads both.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::Unsupported`].
+    ///
+    /// # Panics
+    /// If `image` is not `[3, size, size]`, or the plug-in has no such class.
+    fn explain(
+        &self,
+        image: &[f32],
+        size: usize,
+        plugin: PluginRef<'_>,
+        class: usize,
+        method: ExplainMethod,
+    ) -> Result<Explanation, Error>;
+
+    /// Features `[n, feature width]` of images `0..n`, what heads read, under an adapter or bare.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    fn embed(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+    ) -> Result<Vec<f32>, Error>;
+
+    /// An engine over other weights of this network, as they are in the course of training; it shares this one's threads
+    /// and scratch memory, and its backbone has no digest.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error>;
+}
+
+impl dyn Engine + '_ {
+    /// Logits `[n, c]` of images `0..n` under one plug-in.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub fn logits(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        plugin: PluginRef<'_>,
+    ) -> Result<Vec<f32>, Error> {
+        let segments = [Segment { images: 0..images, plugins: vec![plugin] }];
+        Ok(self.forward(source, size, &segments)?.swap_remove(0).swap_remove(0))
+    }
+}
