@@ -30,6 +30,9 @@ struct Held {
 type Fit = (usize, CropMode, Interpolation, Rendering);
 
 impl Cache {
+    /// Memory for decoded images where nobody asks for another.
+    pub const DEFAULT_BYTES: usize = 1 << 30;
+
     /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
     pub fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, held: RwLock::default() }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use melo_vit::{ImageError, ImageSource, Preprocess};
 use rayon::prelude::*;
 
-use crate::{Augment, Cache, Error, Labels, Row};
+use crate::{Augment, Cache, Error, Labels, Manifest, Row, Split};
 
 /// The rows of one split, and how they become network input.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Dataset {
 pub struct Unreadable {
     /// Index of the row in its [`Dataset`].
     pub row: usize,
+    /// Its line in the manifest, see [`Row::line`].
+    pub line: usize,
     /// Why; names the file.
     pub error: Error,
 }
@@ -34,6 +36,41 @@ pub struct EpochAugment<'a> {
     pub seed: u64,
     /// Epoch, from 0.
     pub epoch: u64,
+}
+
+/// Splits of a manifest as data sets, every image decoded once. `progress(done, of)` is called from several threads, once an
+/// image.
+///
+/// # Errors
+/// [`Error::EmptySplit`]; [`Error::Unreadable`] with *all* images that cannot be read; a pack that was made for another
+/// preprocessing.
+pub fn open_splits(
+    manifest: &Manifest,
+    splits: &[Split],
+    spec: &Preprocess,
+    cache: &Arc<Cache>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Dataset>, Error> {
+    manifest.check_preprocess(spec)?;
+    let path = || manifest.path.clone();
+    let rows: Vec<Vec<Row>> =
+        splits.iter().map(|&split| manifest.split(split).into_iter().cloned().collect()).collect();
+    if let Some(split) = rows.iter().position(Vec::is_empty) {
+        return Err(Error::EmptySplit { path: path(), split: splits[split] });
+    }
+    let datasets: Vec<Dataset> =
+        rows.into_iter().map(|rows| Dataset::new(rows, spec.clone(), Arc::clone(cache))).collect();
+    let images = datasets.iter().map(Dataset::len).sum();
+    let (mut broken, mut read) = (Vec::new(), 0);
+    for dataset in &datasets {
+        broken.extend(dataset.preload(&|done, _| progress(read + done, images)));
+        read += dataset.len();
+    }
+    if broken.is_empty() {
+        return Ok(datasets);
+    }
+    broken.sort_by_key(|unreadable| unreadable.line);
+    Err(Error::Unreadable { path: path(), splits: splits.to_vec(), images, broken })
 }
 
 impl Dataset {
@@ -78,7 +115,7 @@ impl Dataset {
         let decode = |(row, image): (usize, &Row)| {
             let error = self.cache.fitted(image, &self.spec).err();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.rows.len());
-            error.map(|error| Unreadable { row, error })
+            error.map(|error| Unreadable { row, line: image.line, error })
         };
         self.rows.par_iter().enumerate().filter_map(decode).collect()
     }

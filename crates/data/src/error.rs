@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{PackError, PresetError, Split};
+use crate::{PackError, PresetError, Split, Unreadable};
 
 /// What a manifest may look like; ends the errors about its header.
 const LAYOUTS: &str = "expected a comma-separated header: \"path,split,label,patient_id\", \
@@ -20,6 +20,26 @@ pub enum Error {
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// A split that is needed holds no image.
+    #[error("{}: no image is in the {split} split", path.display())]
+    EmptySplit {
+        /// The manifest.
+        path: PathBuf,
+        /// The split.
+        split: Split,
+    },
+    /// Images that cannot be read.
+    #[error("{}: {} of {images} images in {} cannot be read{}", path.display(), broken.len(), words(splits), first(broken))]
+    Unreadable {
+        /// The manifest.
+        path: PathBuf,
+        /// The splits that were read.
+        splits: Vec<Split>,
+        /// Images in them.
+        images: usize,
+        /// All that cannot be read, by line.
+        broken: Vec<Unreadable>,
     },
     /// The CSV holds bytes that are not UTF-8.
     #[error("{}, line {line}: expected UTF-8 text, found other bytes; save the file as \"CSV UTF-8\"", path.display())]
@@ -343,4 +363,13 @@ fn at(line: usize) -> String {
 /// `"a", "b"`.
 fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn words(splits: &[Split]) -> String {
+    splits.iter().map(|split| split.word()).collect::<Vec<_>>().join(" and ")
+}
+
+/// The first reason, so that the message says one even where nobody lists all.
+fn first(broken: &[Unreadable]) -> String {
+    broken.first().map_or_else(String::new, |first| format!("; the first: {}", first.error))
 }

@@ -41,7 +41,7 @@ pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
 pub use columns::{Columns, columns};
-pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable};
+pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
 pub use pack::{LeftUnread, Pack, PackError, PackOptions, PackReport, Packed, pack};

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use melo_data::{Dataset, Labels};
-use melo_vit::{Backbone, Plugin, TaskKind, Workspace};
+use melo_vit::{Engine, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,13 +28,11 @@ impl Answers {
     /// A plug-in's answers on a data set.
     ///
     /// # Errors
-    /// As [`Backbone::forward_with`].
-    pub fn of(backbone: &Backbone, plugin: &Plugin, dataset: &Dataset) -> Result<Self, Error> {
+    /// As [`Engine::forward`].
+    pub fn of(engine: &dyn Engine, plugin: &Plugin, dataset: &Dataset) -> Result<Self, Error> {
         let order: Vec<usize> = (0..dataset.len()).collect();
         let source = dataset.epoch(&order, None);
-        let shape = (dataset.len(), dataset.spec().size);
-        let parts = (Some(&plugin.adapter), &plugin.head);
-        let logits = backbone.forward_with(&source, shape, parts, &Workspace::default())?;
+        let logits = engine.logits(&source, dataset.len(), dataset.spec().size, plugin.into())?;
         let rows = dataset.rows();
         let labels = rows.iter().flat_map(|row| match &row.labels {
             Labels::Single(label) => vec![*label],

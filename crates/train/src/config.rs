@@ -99,7 +99,6 @@ pub struct TrainConfig {
     /// Epochs without a better validation AUC before the run ends; 0 never ends early.
     pub patience: usize,
     /// Numbers in the backbone's matrix products; what is trained stays f32.
-    #[serde(with = "words")]
     pub precision: Precision,
     /// Augmentation of training images.
     pub augment: Augment,
@@ -178,19 +177,5 @@ impl TrainConfig {
             Some((setting, value)) => wrong(setting, format!("is {value}, expected 0 or more")),
             None => Ok(()),
         }
-    }
-}
-
-/// A precision as the word that it displays as.
-mod words {
-    use melo_vit::Precision;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(precision)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

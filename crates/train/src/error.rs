@@ -1,5 +1,6 @@
 //! What can go wrong while training, each cause by name.
 
+use crate::method::Method;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -14,6 +15,16 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// A setting of another method, which would do nothing.
+    #[error("{setting} is for {owner}, not for {method}")]
+    ForeignSetting {
+        /// Name of the setting, as in [`crate::MethodSettings`].
+        setting: &'static str,
+        /// The methods that have it.
+        owner: &'static str,
+        /// The method that is meant.
+        method: Method,
+    },
     /// Labels that no classifier can learn from.
     #[error("{split} split: {reason}")]
     Data {
@@ -23,10 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// The run folder holds a run already.
-    #[error(
-        "{}: holds a run at epoch {epoch} of {epochs}; --resume continues it, --overwrite starts anew",
-        folder.display()
-    )]
+    #[error("{}: holds a run at epoch {epoch} of {epochs}", folder.display())]
     RunExists {
         /// The run folder.
         folder: PathBuf,
@@ -36,10 +44,7 @@ pub enum Error {
         epochs: usize,
     },
     /// The run folder is somebody else's.
-    #[error(
-        "{}: not a run folder: {} is not from a training; name another folder with --run",
-        folder.display(), file.display()
-    )]
+    #[error("{}: not a run folder: {} is not from a training", folder.display(), file.display())]
     NotARun {
         /// The folder.
         folder: PathBuf,
@@ -67,7 +72,7 @@ pub enum Error {
         reason: String,
     },
     /// The loss is no longer a number.
-    #[error("the loss became {loss} in epoch {epoch}: training diverged; try a lower --lr (now {learning_rate})")]
+    #[error("the loss became {loss} in epoch {epoch} at a learning rate of {learning_rate}: training diverged")]
     Diverged {
         /// The value.
         loss: f64,
@@ -76,13 +81,33 @@ pub enum Error {
         /// Base learning rate.
         learning_rate: f64,
     },
-    /// Asked to stop; everything up to the last finished epoch is saved.
-    #[error("stopped in epoch {epoch}; finished epochs are saved in {} and --resume continues", folder.display())]
+    /// Asked to stop; everything up to the last finished epoch is in the run folder, if there is one.
+    #[error("stopped in epoch {epoch}{}", kept(folder))]
     Interrupted {
         /// Epoch in flight, from 1.
         epoch: usize,
         /// The run folder.
-        folder: PathBuf,
+        folder: Option<PathBuf>,
+    },
+    /// A manifest of the other kind of task than a plug-in's.
+    #[error("{}: has {}, but the plug-in needs {}", path.display(), columns(*multi_label), columns(!multi_label))]
+    OtherKind {
+        /// The manifest.
+        path: PathBuf,
+        /// True if the manifest is multi-label.
+        multi_label: bool,
+    },
+    /// A manifest without all splits that is not the one a plug-in was trained on.
+    #[error(
+        "{}: has not all splits, and is not the data that {task} was trained on, so which images are new to it cannot be \
+         told; add a `split` column (train, val, test)",
+        path.display()
+    )]
+    UnknownSplits {
+        /// The manifest.
+        path: PathBuf,
+        /// The task.
+        task: String,
     },
     /// The operating system refused to write.
     #[error("{}: {source}", path.display())]
@@ -95,10 +120,24 @@ pub enum Error {
     /// From the engine, or from a file of weights.
     #[error(transparent)]
     Vit(#[from] melo_vit::Error),
-    /// From the settings of the augmentation.
+    /// From the data: manifest, images, augmentation.
     #[error(transparent)]
-    Augment(#[from] melo_data::Error),
+    Images(#[from] melo_data::Error),
+    /// A card that contradicts itself.
+    #[error("the card: {reason}")]
+    Card {
+        /// What is wrong; names the field.
+        reason: String,
+    },
     /// From the statistics.
     #[error(transparent)]
     Eval(#[from] melo_eval::Error),
+}
+
+fn kept(folder: &Option<PathBuf>) -> String {
+    folder.as_ref().map_or_else(String::new, |folder| format!("; finished epochs are saved in {}", folder.display()))
+}
+
+fn columns(multi_label: bool) -> &'static str {
+    if multi_label { "a 0/1 column for every finding" } else { "one `label` column" }
 }

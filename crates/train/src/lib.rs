@@ -2,12 +2,13 @@
 
 mod adamw;
 mod answers;
-mod certify;
+mod calibrate;
 mod config;
 mod error;
 mod examples;
 mod folder;
 mod groups;
+mod job;
 mod method;
 mod model;
 mod objective;
@@ -15,20 +16,23 @@ mod pretrain;
 mod schedule;
 mod state;
 mod trainer;
+mod unseen;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
-pub use certify::{Figure, certify, figures};
+pub use calibrate::{Figure, calibrate, figures};
 pub use config::{ClassWeights, TrainConfig, defaults};
 pub use error::Error;
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;
-pub use method::Method;
+pub use job::{Finished, Job, ReadyJob, task_name};
+pub use method::{Method, MethodSettings};
 pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use schedule::Schedule;
 pub use state::EpochRow;
-pub use trainer::{Event, Outcome, RunOptions, Task, train};
+pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
+pub use unseen::manifest_for;
 
 /// Name and version of this software, for cards and reports.
 pub const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));

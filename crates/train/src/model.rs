@@ -2,79 +2,87 @@
 
 use crate::adamw::TensorStep;
 use crate::config::TrainConfig;
+use crate::error::Error;
 use crate::groups::tensor_steps;
-use melo_vit::{Adapter, Backbone, Bottlenecks, Checkpoint, Gradients, Head};
+use melo_vit::{
+    Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, VitConfig,
+};
+use std::sync::Arc;
 
 /// The backbone a run starts from.
-#[derive(Clone, Copy, Debug)]
-pub enum Start<'a> {
+#[derive(Clone, Debug)]
+pub enum Start {
     /// Frozen weights, shared.
-    Frozen(&'a Backbone),
-    /// Weights that are trained themselves, copied first.
-    Trained(&'a Checkpoint),
+    Frozen(Arc<dyn Engine>),
+    /// Weights that are trained themselves.
+    Trained {
+        /// Where they are trained.
+        device: Arc<dyn Device>,
+        /// As they are at the start.
+        checkpoint: Box<Checkpoint>,
+    },
 }
 
-/// The backbone of a run.
-enum Trunk<'a> {
-    Frozen(&'a Backbone),
-    Trained { checkpoint: Box<Checkpoint>, packed: Box<Backbone> },
-}
-
-/// All parameters of a run.
-pub(crate) struct Model<'a> {
-    trunk: Trunk<'a>,
+/// All parameters of a run, and what computes with them.
+pub(crate) struct Model {
+    engine: Arc<dyn Engine>,
+    /// The trained weights, with full fine-tuning; the engine's follow them.
+    checkpoint: Option<Box<Checkpoint>>,
     pub(crate) adapter: Adapter,
     pub(crate) head: Head,
 }
 
-impl<'a> Model<'a> {
-    pub(crate) fn new(start: Start<'a>, config: &TrainConfig, classes: usize) -> Result<Self, melo_vit::Error> {
-        let vit = match start {
-            Start::Frozen(backbone) => &backbone.config,
-            Start::Trained(checkpoint) => &checkpoint.config,
-        };
+impl Model {
+    pub(crate) fn new(start: Start, config: &TrainConfig, classes: usize) -> Result<Self, Error> {
+        let vit = start.config();
         config.lora.check(vit)?;
         config.bottleneck.check(vit)?;
         let bottlenecks = Bottlenecks::init(&config.bottleneck, vit, config.seed);
         let adapter = Adapter { bottlenecks, ..Adapter::init(&config.lora, vit, config.seed) };
         let head = Head::zeros(classes, vit.feature_width());
-        let trunk = match start {
-            Start::Frozen(backbone) => Trunk::Frozen(backbone),
-            Start::Trained(checkpoint) => Trunk::Trained {
-                packed: Box::new(Backbone::in_training_with(checkpoint, config.precision)),
-                checkpoint: Box::new(checkpoint.clone()),
-            },
+        let (engine, checkpoint) = match start {
+            Start::Frozen(engine) => (engine, None),
+            Start::Trained { device, mut checkpoint } => {
+                checkpoint.classifier = None;
+                (device.load(Checkpoint::clone(&checkpoint).freeze())?, Some(checkpoint))
+            }
         };
-        Ok(Model { trunk, adapter, head })
+        Ok(Model { engine, checkpoint, adapter, head })
     }
 
-    pub(crate) fn backbone(&self) -> &Backbone {
-        match &self.trunk {
-            Trunk::Frozen(backbone) => backbone,
-            Trunk::Trained { packed, .. } => packed,
-        }
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    pub(crate) fn vit(&self) -> &VitConfig {
+        self.engine.backbone().config()
     }
 
     /// The trained weights, with full fine-tuning.
     pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
-        match &self.trunk {
-            Trunk::Frozen(_) => None,
-            Trunk::Trained { checkpoint, .. } => Some(checkpoint),
-        }
+        self.checkpoint.as_deref()
+    }
+
+    /// The run's result, with the trained weights where there are any.
+    pub(crate) fn into_parts(self) -> (Adapter, Head, Option<Box<Checkpoint>>) {
+        (self.adapter, self.head, self.checkpoint)
+    }
+
+    /// Adapter and head as passes take them.
+    pub(crate) fn plugin(&self) -> PluginRef<'_> {
+        PluginRef { adapter: Some(&self.adapter), head: &self.head }
     }
 
     pub(crate) fn gradients(&self) -> Gradients {
-        let all_weights = self.checkpoint().is_some();
-        Gradients::zeros(&self.adapter, &self.head, &self.backbone().config, all_weights)
+        Gradients::zeros(&self.adapter, &self.head, self.vit(), self.checkpoint.is_some())
     }
 
     /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of `Gradients::tensors`.
     pub(crate) fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let vit = &self.backbone().config;
-        let mut shapes = self.adapter.tensor_shapes(vit);
-        shapes.extend(Head::tensor_shapes(self.head.classes(), vit.feature_width()));
-        if self.checkpoint().is_some() {
-            shapes.extend(vit.tensor_shapes());
+        let mut shapes = self.adapter.tensor_shapes(self.vit());
+        shapes.extend(Head::tensor_shapes(self.head.classes(), self.vit().feature_width()));
+        if self.checkpoint.is_some() {
+            shapes.extend(self.vit().tensor_shapes());
         }
         shapes
     }
@@ -89,22 +97,23 @@ impl<'a> Model<'a> {
     pub(crate) fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
         let mut all = self.adapter.tensors_mut();
         all.extend(self.head.tensors_mut());
-        if let Trunk::Trained { checkpoint, .. } = &mut self.trunk {
+        if let Some(checkpoint) = &mut self.checkpoint {
             all.extend(checkpoint.weights.tensors_mut());
         }
         all
     }
 
-    /// To be called after trained weights were written to: packs them again.
-    pub(crate) fn refresh(&mut self) {
-        if let Trunk::Trained { checkpoint, packed } = &mut self.trunk {
-            **packed = Backbone::in_training_with(checkpoint, packed.precision());
+    /// To be called after trained weights were written to: the engine takes them up.
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
+        if let Some(checkpoint) = &self.checkpoint {
+            self.engine = self.engine.with_weights(&checkpoint.weights)?;
         }
+        Ok(())
     }
 
     /// How the optimizer steps each tensor.
     pub(crate) fn tensor_steps(&self, config: &TrainConfig) -> Vec<TensorStep> {
-        tensor_steps(&self.tensor_shapes(), config, self.backbone().config.depth)
+        tensor_steps(&self.tensor_shapes(), config, self.vit().depth)
     }
 
     /// Number of trained values.
@@ -113,17 +122,33 @@ impl<'a> Model<'a> {
     }
 }
 
-impl Start<'_> {
-    /// Parameters of the backbone, and its digest.
-    pub(crate) fn describe(&self) -> (usize, String) {
+impl Start {
+    /// The shape of the network.
+    pub fn config(&self) -> &VitConfig {
         match self {
-            Start::Frozen(backbone) => (backbone.config.parameters(), backbone.digest().to_owned()),
-            Start::Trained(checkpoint) => (checkpoint.config.parameters(), checkpoint.digest()),
+            Start::Frozen(engine) => engine.backbone().config(),
+            Start::Trained { checkpoint, .. } => &checkpoint.config,
+        }
+    }
+
+    /// What computes.
+    pub fn engine_info(&self) -> EngineInfo {
+        match self {
+            Start::Frozen(engine) => engine.info(),
+            Start::Trained { device, .. } => device.info(),
+        }
+    }
+
+    /// Digest of the backbone as it is at the start.
+    pub(crate) fn digest(&self) -> String {
+        match self {
+            Start::Frozen(engine) => engine.backbone().digest().to_owned(),
+            Start::Trained { checkpoint, .. } => checkpoint.digest(),
         }
     }
 
     /// True when the backbone's own weights are trained.
     pub(crate) fn is_trained(&self) -> bool {
-        matches!(self, Start::Trained(_))
+        matches!(self, Start::Trained { .. })
     }
 }

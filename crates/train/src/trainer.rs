@@ -9,15 +9,15 @@ use crate::model::{Model, Start};
 use crate::objective::Objective;
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
-use melo_data::EpochAugment;
-use melo_vit::{Adapter, Batch, Checkpoint, Dropout, Gradients, Head, Plugin, TaskCard, Workspace};
+use melo_data::{Assigned, EpochAugment};
+use melo_vit::{Batch, Checkpoint, Dropout, Gradients, Plugin, TaskCard};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// One task to be trained.
 pub struct Task<'a> {
     /// The backbone it starts from.
-    pub start: Start<'a>,
+    pub start: Start,
     /// Classes, kind and preprocessing; metrics are filled in by the run.
     pub card: TaskCard,
     /// Training split.
@@ -29,6 +29,17 @@ pub struct Task<'a> {
 /// News from a run, for whoever shows them.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The manifest had not all splits, and was given them.
+    Splits(Assigned),
+    /// Images are read for the first time, before the first epoch.
+    Reading {
+        /// Images read.
+        done: usize,
+        /// Images to read.
+        of: usize,
+    },
+    /// Why there will be no test figures.
+    NoTestFigures(&'a Error),
     /// Before the first epoch.
     Started {
         /// Trained values.
@@ -51,22 +62,34 @@ pub enum Event<'a> {
     Epoch(&'a EpochRow),
 }
 
+/// What becomes of a state that a run folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It is removed.
+    Never,
+    /// The run goes on from it.
+    Always,
+    /// The run goes on from it where it belongs to this run; one of other settings, data or threads is removed.
+    IfSame,
+}
+
 /// How a run behaves besides its settings: none of these changes the result.
 pub struct RunOptions<'a> {
-    /// Folder for settings, table and states.
-    pub folder: &'a RunFolder,
-    /// Go on from the folder's state where it has one.
-    pub resume: bool,
+    /// Folder for settings, table and states; without one nothing is kept on the way.
+    pub folder: Option<&'a RunFolder>,
+    /// What becomes of a state in the folder.
+    pub resume: Resume,
     /// Set from outside to stop after the step in flight.
     pub stop: &'a AtomicBool,
     /// Told the news.
-    pub observer: &'a mut dyn FnMut(Event<'_>),
+    pub observer: &'a mut (dyn FnMut(Event<'_>) + Send),
 }
 
 /// A finished run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The plug-in of the best epoch, card filled in; with full fine-tuning it belongs to `checkpoint`.
+    /// The plug-in of the best epoch, its card filled in but for calibration and self-test; with full fine-tuning
+    /// it belongs to `checkpoint`.
     pub plugin: Plugin,
     /// The backbone of the best epoch, with full fine-tuning.
     pub checkpoint: Option<Checkpoint>,
@@ -84,25 +107,29 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
-pub fn train(task: &Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> Result<Outcome, Error> {
+pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> Result<Outcome, Error> {
     config.check()?;
-    check_method(task, config)?;
-    check_splits(task)?;
+    check_method(&task, config)?;
+    check_splits(&task)?;
     let RunOptions { folder, resume, stop, observer } = options;
-    folder.refuse_foreign()?;
+    if let Some(folder) = folder {
+        folder.refuse_foreign()?;
+    }
+    let backbone = task.start.config().parameters();
     let mut run = Run::new(task, config)?;
-    if resume && folder.has_state() {
-        run.restore(folder)?;
-    } else {
+    if let Some(folder) = folder
+        && !run.take_up(folder, resume)?
+    {
         folder.clear()?;
         folder.write_config(config)?;
     }
-    let (backbone, _) = task.start.describe();
     let trainable = run.model.parameters();
     observer(Event::Started { trainable, backbone, epochs_done: run.record.history.len() });
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
-        run.save(folder)?;
+        if let Some(folder) = folder {
+            run.save(folder)?;
+        }
         observer(Event::Epoch(&row));
     }
     run.finish(trainable, backbone)
@@ -114,13 +141,12 @@ fn check_method(task: &Task<'_>, config: &TrainConfig) -> Result<(), Error> {
         let reason = format!("{} does not fit a backbone that is {start}", config.method);
         return Err(Error::Setting { setting: "method", reason });
     }
-    match task.start {
-        Start::Frozen(backbone) if backbone.precision() != config.precision => {
-            let reason = format!("is {}, but the backbone computes in {}", config.precision, backbone.precision());
-            Err(Error::Setting { setting: "precision", reason })
-        }
-        _ => Ok(()),
+    let computes_in = task.start.engine_info().precision;
+    if computes_in != config.precision {
+        let reason = format!("is {}, but the engine computes in {computes_in}", config.precision);
+        return Err(Error::Setting { setting: "precision", reason });
     }
+    Ok(())
 }
 
 /// A split with one class teaches nothing, and a validation AUC must exist.
@@ -140,45 +166,59 @@ fn check_splits(task: &Task<'_>) -> Result<(), Error> {
 
 /// A run in memory.
 struct Run<'a> {
-    task: &'a Task<'a>,
+    card: TaskCard,
+    train: &'a dyn Examples,
+    val: &'a dyn Examples,
     config: &'a TrainConfig,
-    model: Model<'a>,
+    model: Model,
     best: Values,
     optimizer: AdamW,
     /// How each tensor is stepped.
     tensor_steps: Vec<TensorStep>,
     record: Record,
     objective: Objective,
-    workspace: Workspace,
     gradients: Gradients,
 }
 
 impl<'a> Run<'a> {
-    fn new(task: &'a Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
-        let classes = task.card.classes.len();
-        let model = Model::new(task.start, config, classes)?;
+    fn new(task: Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
+        let Task { start, card, train, val } = task;
+        let classes = card.classes.len();
         let record = Record {
             config: config.clone(),
-            data_digest: task.card.provenance.data_digest.clone(),
-            backbone: task.start.describe().1,
-            classes: task.card.classes.clone(),
-            threads: config.method.trains_backbone().then(rayon::current_num_threads),
-            preprocess: task.card.preprocess.clone(),
+            data_digest: card.provenance.data_digest.clone(),
+            backbone: start.digest(),
+            classes: card.classes.clone(),
+            threads: config.method.trains_backbone().then(|| start.engine_info().threads),
+            preprocess: card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),
         };
+        let model = Model::new(start, config, classes)?;
         Ok(Run {
-            task,
             config,
             best: model.tensors().into_iter().cloned().collect(),
             optimizer: AdamW::new(model.tensors().into_iter().map(Vec::len)),
             record,
-            objective: Objective::new(config, task.card.kind, classes, task.train),
-            workspace: Workspace::default(),
+            objective: Objective::new(config, card.kind, classes, train),
             gradients: model.gradients(),
             tensor_steps: model.tensor_steps(config),
             model,
+            card,
+            train,
+            val,
         })
+    }
+
+    /// True where the run goes on from the folder's state.
+    fn take_up(&mut self, folder: &RunFolder, resume: Resume) -> Result<bool, Error> {
+        if resume == Resume::Never || !folder.has_state() {
+            return Ok(false);
+        }
+        match self.restore(folder) {
+            Err(Error::ResumeMismatch { .. } | Error::State { .. }) if resume == Resume::IfSame => Ok(false),
+            restored => restored.map(|()| true),
+        }
     }
 
     /// Takes up the folder's state, and makes from it what a kill between two files may have left behind.
@@ -189,15 +229,14 @@ impl<'a> Run<'a> {
         self.record = state.record;
         folder.write_table(&self.record.history)?;
         let best = self.best.clone();
-        self.set_values(&best);
+        self.set_values(&best)?;
         self.save_best(folder)?;
-        self.set_values(&state.last);
-        Ok(())
+        self.set_values(&state.last)
     }
 
-    fn set_values(&mut self, values: &Values) {
+    fn set_values(&mut self, values: &Values) -> Result<(), Error> {
         self.model.tensors_mut().into_iter().zip(values).for_each(|(tensor, values)| tensor.clone_from(values));
-        self.model.refresh();
+        self.model.refresh()
     }
 
     fn is_finished(&self) -> bool {
@@ -208,14 +247,14 @@ impl<'a> Run<'a> {
 
     fn epoch(
         &mut self,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
         stop: &AtomicBool,
-        observer: &mut dyn FnMut(Event<'_>),
+        observer: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> Result<EpochRow, Error> {
         let started = Instant::now();
         let done = self.record.history.len();
         let epoch = done + 1;
-        let train = self.task.train;
+        let train = self.train;
         let order = melo_data::shuffled(train.len(), self.config.seed, done as u64);
         let steps_per_epoch = order.len().div_ceil(self.config.batch_size);
         let schedule = Schedule {
@@ -227,7 +266,8 @@ impl<'a> Run<'a> {
         let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
         for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
             if stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted { epoch, folder: folder.path().to_owned() });
+                let folder = folder.map(|folder| folder.path().to_owned());
+                return Err(Error::Interrupted { epoch, folder });
             }
             learning_rate = schedule.at(done * steps_per_epoch + step);
             loss += self.step(batch, learning_rate)? * batch.len() as f64;
@@ -264,7 +304,7 @@ impl<'a> Run<'a> {
 
     /// One optimizer step on the images at `batch`; returns the mean loss before it.
     fn step(&mut self, batch: &[usize], learning_rate: f64) -> Result<f64, Error> {
-        let train = self.task.train;
+        let train = self.train;
         let epoch = self.record.history.len() as u64;
         let augment = EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch };
         let source = train.epoch(batch, Some(augment));
@@ -281,12 +321,12 @@ impl<'a> Run<'a> {
             dropout: self.dropout(),
         };
         self.gradients.clear();
-        let parts = (&self.model.adapter, &self.model.head);
-        let (loss, _) = self.model.backbone().step(&input, parts, &mut self.gradients, &mut self.workspace)?;
+        let Model { adapter, head, .. } = &self.model;
+        let (loss, _) = self.model.engine().step(&input, adapter, head, &mut self.gradients)?;
         clip(&mut self.gradients, self.config.clip_norm);
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
         self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
-        self.model.refresh();
+        self.model.refresh()?;
         Ok(loss)
     }
 
@@ -298,13 +338,11 @@ impl<'a> Run<'a> {
 
     /// Mean loss and metrics on the validation split.
     fn validate(&self) -> Result<(f64, melo_eval::Metrics), Error> {
-        let val = self.task.val;
-        let classes = self.task.card.classes.len();
+        let val = self.val;
+        let classes = self.card.classes.len();
         let order: Vec<usize> = (0..val.len()).collect();
         let source = val.epoch(&order, None);
-        let parts = (Some(&self.model.adapter), &self.model.head);
-        let shape = (val.len(), val.size());
-        let mut logits = self.model.backbone().forward_with(&*source, shape, parts, &self.workspace)?;
+        let mut logits = self.model.engine().logits(&*source, val.len(), val.size(), self.model.plugin())?;
         let scale = 1.0 / self.objective.normaliser(order.iter().map(|&index| val.labels(index)));
         let mut d_logits = vec![0.0; classes];
         let mut loss = 0.0;
@@ -312,7 +350,7 @@ impl<'a> Run<'a> {
             loss += self.objective.loss(val.labels(index), logits, scale, &mut d_logits);
             self.objective.kind().probabilities(logits);
         }
-        Ok((loss, evaluate(val, self.objective.kind(), &logits, &self.task.card.thresholds)?))
+        Ok((loss, evaluate(val, self.objective.kind(), &logits, &self.card.thresholds)?))
     }
 
     fn save(&mut self, folder: &RunFolder) -> Result<(), Error> {
@@ -334,7 +372,7 @@ impl<'a> Run<'a> {
     /// Writes the values now in the model as those of the best epoch.
     fn save_best(&self, folder: &RunFolder) -> Result<(), Error> {
         match self.model.checkpoint() {
-            None => self.plugin().save(&folder.best(), &self.model.backbone().config, melo_vit::Storage::F32)?,
+            None => self.plugin().save(&folder.best(), self.model.vit(), melo_vit::Storage::F32)?,
             Some(checkpoint) => checkpoint.write(&folder.best(), melo_vit::Storage::F32)?,
         }
         Ok(())
@@ -342,32 +380,39 @@ impl<'a> Run<'a> {
 
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
-        let mut card = self.task.card.clone();
-        if let Some(checkpoint) = self.model.checkpoint() {
-            card.backbone.digest = checkpoint.digest();
-        }
+        let (adapter, head) = (self.model.adapter.clone(), self.model.head.clone());
+        Plugin { card: self.card(), adapter, head, digest: String::new() }
+    }
+
+    /// The task's card with the settings of this run and the best epoch's metrics.
+    fn card(&self) -> TaskCard {
+        let mut card = self.card.clone();
         card.lora = self.config.lora.clone();
         card.bottleneck = self.config.bottleneck.clone();
         card.provenance.seed = self.config.seed;
-        card.provenance.precision = self.config.precision.to_string();
-        card.provenance.train_images = self.task.train.len();
+        card.provenance.precision = self.config.precision;
+        card.provenance.train_images = self.train.len();
         card.provenance.settings = to_json(self.config);
         if let Some(best) = self.record.best() {
             card.metrics.insert("best_epoch".into(), best.epoch as f64);
             card.metrics.insert("val_auc_macro".into(), best.val_auc_macro);
             card.metrics.insert("val_acc".into(), best.val_acc);
         }
-        let (adapter, head): (Adapter, Head) = (self.model.adapter.clone(), self.model.head.clone());
-        Plugin { card, adapter, head, digest: String::new() }
+        card
     }
 
     fn finish(mut self, trainable: usize, backbone: usize) -> Result<Outcome, Error> {
         let best = std::mem::take(&mut self.best);
-        self.set_values(&best);
+        self.model.tensors_mut().into_iter().zip(best).for_each(|(tensor, values)| *tensor = values);
         let row = self.record.best().cloned().expect("the first epoch is the best so far");
+        let mut card = self.card();
+        let (adapter, head, checkpoint) = self.model.into_parts();
+        if let Some(checkpoint) = &checkpoint {
+            card.backbone.digest = checkpoint.digest();
+        }
         Ok(Outcome {
-            plugin: self.plugin(),
-            checkpoint: self.model.checkpoint().cloned(),
+            plugin: Plugin { card, adapter, head, digest: String::new() },
+            checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,
             backbone,

@@ -4,6 +4,7 @@ use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
+use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub enum TaskKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackboneReference {
-    /// [`crate::Backbone::digest`].
+    /// [`crate::BackboneInfo::digest`].
     pub digest: String,
     /// Name of the architecture, for people.
     pub name: String,
@@ -42,15 +43,11 @@ pub struct Provenance {
     pub split_digest: String,
     /// Images in the training split.
     pub train_images: usize,
-    /// Numbers that the training computed in, such as `f32`.
-    #[serde(default = "single_precision")]
-    pub precision: String,
+    /// Numbers that the training computed in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Every other setting of the training.
     pub settings: serde_json::Value,
-}
-
-fn single_precision() -> String {
-    "f32".to_owned()
 }
 
 impl Default for Provenance {
@@ -61,7 +58,7 @@ impl Default for Provenance {
             data_digest: String::new(),
             split_digest: String::new(),
             train_images: 0,
-            precision: single_precision(),
+            precision: Precision::F32,
             settings: serde_json::Value::Null,
         }
     }

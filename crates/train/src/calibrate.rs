@@ -1,4 +1,4 @@
-//! What a finished training adds to the card: temperature and thresholds from the validation split, figures with
+//! Calibration: temperature and thresholds from the validation split, figures with
 //! intervals from the test split.
 
 use crate::answers::{Answers, column};
@@ -31,7 +31,7 @@ pub struct Figure {
 ///
 /// # Errors
 /// [`Error::Eval`].
-pub fn certify(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Result<(), Error> {
+pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Result<(), Error> {
     let fit = match val.kind {
         TaskKind::SingleLabel => melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?,
         TaskKind::MultiLabel => melo_eval::fit_temperature_multi_label(&val.logits, &val.findings(), val.classes)?,
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn logits_that_are_too_sure_get_a_temperature_above_one() {
         let mut card = card(TaskKind::SingleLabel);
-        certify(&mut card, &answers(TaskKind::SingleLabel, 12.0), None).unwrap();
+        calibrate(&mut card, &answers(TaskKind::SingleLabel, 12.0), None).unwrap();
         assert!(card.temperature > 2.0, "{}", card.temperature);
         assert_eq!(card.thresholds, [0.5, 0.5], "the most probable class needs no threshold");
         assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
@@ -164,7 +164,7 @@ mod tests {
     fn a_threshold_is_youdens_where_there_are_cases_and_one_half_elsewhere() {
         let mut card = card(TaskKind::MultiLabel);
         let val = answers(TaskKind::MultiLabel, 3.0);
-        certify(&mut card, &val, None).unwrap();
+        calibrate(&mut card, &val, None).unwrap();
         let scores = column(&val.probabilities(card.temperature), 0, 2);
         let youden = melo_eval::youden(&scores, &column(&val.truth(), 0, 2)).unwrap();
         assert_eq!(card.thresholds, [youden.threshold, 0.5]);
@@ -176,7 +176,7 @@ mod tests {
         for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
             let mut card = card(kind);
             let answers = answers(kind, 3.0);
-            certify(&mut card, &answers, Some(&answers)).unwrap();
+            calibrate(&mut card, &answers, Some(&answers)).unwrap();
             card.check().unwrap();
             for name in ["test_auc_macro", "test_acc", "test_auc/a", "test_sensitivity/a", "test_specificity/a"] {
                 let (value, [low, high]) = (card.metrics[name], card.metric_intervals[name]);

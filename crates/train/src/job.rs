@@ -1,0 +1,284 @@
+//! A whole training: backbone and manifest in, a finished plug-in out.
+//!
+//! What every training must do is done here and nowhere else: splits by patient, an order that does not depend on the
+//! file's, card and provenance, calibration on the validation split, figures on the test split, rounding to what is stored,
+//! the self-test.
+
+use crate::answers::Answers;
+use crate::calibrate::calibrate;
+use crate::config::TrainConfig;
+use crate::error::Error;
+use crate::model::Start;
+use crate::state::EpochRow;
+use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Row, Split, open_splits};
+use melo_vit::{
+    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, Plugin, Preprocess, Storage, TaskCard, TaskKind,
+    folder_of,
+};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is trained on what.
+pub struct Job {
+    /// Where it is computed.
+    pub device: Arc<dyn Device>,
+    /// The backbone it starts from.
+    pub backbone: Backbone,
+    /// Images with labels; splits that are missing are assigned by patient.
+    pub manifest: Manifest,
+    /// Name of the task.
+    pub task: String,
+    /// From pixels to input, see [`Job::preprocess`].
+    pub preprocess: Preprocess,
+    /// Settings; the precision is the device's.
+    pub config: TrainConfig,
+    /// Numbers that are stored.
+    pub storage: Storage,
+    /// Whether a test split must be there, every image of it readable; else there are test figures where there can be.
+    pub needs_test: bool,
+    /// Decoded images.
+    pub cache: Arc<Cache>,
+}
+
+/// A training that is about to begin: everything that can be told from settings and manifest is in order.
+pub struct ReadyJob {
+    start: Start,
+    manifest: Manifest,
+    card: TaskCard,
+    config: TrainConfig,
+    storage: Storage,
+    needs_test: bool,
+    cache: Arc<Cache>,
+}
+
+/// A finished training.
+#[derive(Debug)]
+pub struct Finished {
+    /// The plug-in, calibrated and with its self-test.
+    pub plugin: Plugin,
+    /// What it runs on: with full fine-tuning another backbone than at the start.
+    pub engine: Arc<dyn Engine>,
+    /// The fine-tuned backbone, rounded to what is stored, with full fine-tuning.
+    pub checkpoint: Option<Checkpoint>,
+    /// Numbers that are stored.
+    pub storage: Storage,
+    /// Every epoch.
+    pub history: Vec<EpochRow>,
+    /// The best one.
+    pub best: EpochRow,
+    /// Trained values.
+    pub trainable: usize,
+    /// Values of the backbone, without a classifier.
+    pub backbone: usize,
+    /// What it says of the validation split.
+    pub val: Answers,
+    /// What it says of the test split.
+    pub test: Option<Answers>,
+}
+
+impl Job {
+    /// A job with the defaults of a backbone and its manifest's folder as the task's name.
+    pub fn new(device: Arc<dyn Device>, backbone: Backbone, manifest: Manifest) -> Self {
+        let config = TrainConfig::new(backbone.info().config().depth);
+        let preprocess = Job::preprocess(backbone.info().preprocess());
+        let task = task_name(&manifest.path);
+        Job {
+            device,
+            backbone,
+            manifest,
+            task,
+            preprocess,
+            config,
+            storage: Storage::F32,
+            needs_test: false,
+            cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
+        }
+    }
+
+    /// The preprocessing of a task on a backbone: the weights' size, statistics and filter, and the whole image.
+    pub fn preprocess(own: &Preprocess) -> Preprocess {
+        Preprocess { crop_mode: CropMode::Squash, crop_pct: 1.0, ..own.clone() }
+    }
+
+    /// Checks settings and manifest, and puts the backbone where it is computed; no image is opened.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`].
+    pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, cache, .. } = self;
+        let config = TrainConfig { precision: device.info().precision, ..self.config };
+        config.check()?;
+        let info = backbone.info();
+        config.lora.check(info.config())?;
+        config.bottleneck.check(info.config())?;
+        preprocess.check().map_err(|reason| Error::Setting { setting: "preprocess", reason })?;
+        info.check_size(preprocess.size)?;
+        observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
+        // Shuffles and augmentation go by index: the order of the file's lines must not matter.
+        manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let start = start(device, backbone, &config, &preprocess)?;
+        let card = new_card(task, &manifest, preprocess, &start);
+        card.check().map_err(|reason| Error::Card { reason })?;
+        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache })
+    }
+
+    /// Trains without keeping anything on the way.
+    ///
+    /// # Errors
+    /// As [`Job::prepare`] and [`ReadyJob::run`].
+    pub fn run(self, observer: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<Finished, Error> {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        self.prepare(observer)?.run(RunOptions { folder: None, resume: Resume::Never, stop: &stop, observer })
+    }
+}
+
+impl ReadyJob {
+    /// The card as it is before the training.
+    pub fn card(&self) -> &TaskCard {
+        &self.card
+    }
+
+    /// The settings as they are run.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Images of the training split.
+    pub fn train_images(&self) -> usize {
+        self.manifest.split(Split::Train).len()
+    }
+
+    /// Reads the images and trains, or goes on with it.
+    ///
+    /// # Errors
+    /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
+    pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
+        let ReadyJob { start, manifest, card, config, storage, needs_test, cache } = self;
+        let RunOptions { folder, resume, stop, observer } = options;
+        let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
+        let mut sets = {
+            let observer = Mutex::new(&mut *observer);
+            let news = |done, of| {
+                let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
+                observer(Event::Reading { done, of });
+            };
+            open_splits(&manifest, needed, &card.preprocess, &cache, &news)?
+        }
+        .into_iter();
+        let (Some(train_set), Some(val_set)) = (sets.next(), sets.next()) else {
+            unreachable!("a data set for each split that is needed");
+        };
+        let test_set = match sets.next() {
+            Some(test_set) => test_set,
+            None => {
+                let rows: Vec<Row> = manifest.split(Split::Test).into_iter().cloned().collect();
+                Dataset::new(rows, card.preprocess.clone(), Arc::new(Cache::new(0)))
+            }
+        };
+        let home = Home::of(&start);
+        let task = Task { start, card, train: &train_set, val: &val_set };
+        let outcome = train(task, &config, RunOptions { folder, resume, stop, observer: &mut *observer })?;
+        let Outcome { mut plugin, checkpoint, history, best, trainable, backbone } = outcome;
+        let (engine, checkpoint) = home.finish(checkpoint, storage)?;
+        plugin.card.backbone = engine.backbone().reference();
+        let val = Answers::of(&*engine, &plugin, &val_set)?;
+        let test = match test_set.is_empty() {
+            true => None,
+            false => match Answers::of(&*engine, &plugin, &test_set) {
+                Err(error) if !needs_test => {
+                    observer(Event::NoTestFigures(&error));
+                    None
+                }
+                answers => Some(answers?),
+            },
+        };
+        calibrate(&mut plugin.card, &val, test.as_ref())?;
+        plugin.finish(&*engine, storage)?;
+        Ok(Finished { plugin, engine, checkpoint, storage, history, best, trainable, backbone, val, test })
+    }
+}
+
+impl Finished {
+    /// Writes the plug-in, atomically.
+    ///
+    /// # Errors
+    /// As [`Plugin::save`].
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        Ok(self.plugin.save(path, self.engine.backbone().config(), self.storage)?)
+    }
+}
+
+/// Frozen weights go to the device as they are; those that are trained have their positions interpolated to the task's
+/// image size first.
+fn start(
+    device: Arc<dyn Device>,
+    backbone: Backbone,
+    config: &TrainConfig,
+    preprocess: &Preprocess,
+) -> Result<Start, Error> {
+    if !config.method.trains_backbone() {
+        return Ok(Start::Frozen(device.load(backbone)?));
+    }
+    let mut checkpoint = backbone.thaw();
+    if preprocess.size != checkpoint.config.image_size {
+        checkpoint.weights.resize_positions(&mut checkpoint.config, preprocess.size);
+    }
+    checkpoint.preprocess = preprocess.clone();
+    Ok(Start::Trained { device, checkpoint: Box::new(checkpoint) })
+}
+
+/// Where the finished plug-in is at home: on the frozen backbone's engine, or on a device that the fine-tuned one is put on.
+enum Home {
+    Engine(Arc<dyn Engine>),
+    Device(Arc<dyn Device>),
+}
+
+impl Home {
+    fn of(start: &Start) -> Self {
+        match start {
+            Start::Frozen(engine) => Home::Engine(Arc::clone(engine)),
+            Start::Trained { device, .. } => Home::Device(Arc::clone(device)),
+        }
+    }
+
+    /// The engine; with full fine-tuning that of the trained weights, as their file will hold them.
+    fn finish(
+        self,
+        checkpoint: Option<Checkpoint>,
+        storage: Storage,
+    ) -> Result<(Arc<dyn Engine>, Option<Checkpoint>), Error> {
+        match (self, checkpoint) {
+            (Home::Device(device), Some(mut checkpoint)) => {
+                checkpoint.round(storage);
+                Ok((device.load(checkpoint.clone().freeze())?, Some(checkpoint)))
+            }
+            (Home::Engine(engine), _) => Ok((engine, None)),
+            (Home::Device(_), None) => unreachable!("trained weights come back from a training"),
+        }
+    }
+}
+
+/// The card of a task before its training: everything but adapter and metrics.
+fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &Start) -> TaskCard {
+    let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
+    let backbone = match start {
+        Start::Frozen(engine) => engine.backbone().reference(),
+        // It has a digest when it is finished.
+        Start::Trained { checkpoint, .. } => {
+            BackboneReference { digest: String::new(), name: checkpoint.name.clone() }
+        }
+    };
+    let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
+    card.provenance.software = crate::SOFTWARE.to_owned();
+    card.provenance.data_digest = manifest.digest();
+    card.provenance.split_digest = manifest.split_digest();
+    card
+}
+
+/// The name of a task whose data lie in `data`: the folder's.
+pub fn task_name(data: &Path) -> String {
+    let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let folder = if absolute.is_dir() { &absolute } else { folder_of(&absolute) };
+    folder.file_name().map_or_else(|| "task".to_owned(), |name| name.to_string_lossy().into_owned())
+}
