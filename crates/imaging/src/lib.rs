@@ -8,7 +8,6 @@
 //! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
-//! prepare_all       bytes, specs       -> inputs of several tasks    (decoded once)
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //! ```
 //!
@@ -21,7 +20,6 @@ pub mod dicom;
 mod error;
 mod grey;
 pub mod heatmap;
-mod inputs;
 mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;
@@ -39,7 +37,6 @@ use std::path::Path;
 pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, decode_with, read, read_with};
 pub use error::Error;
 pub use grey::read_fit;
-pub use inputs::prepare_all;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use reference::file_of;

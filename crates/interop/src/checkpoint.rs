@@ -7,7 +7,7 @@ use crate::npz::{NpzFile, transpose};
 use crate::renamed::{Classifier, Renamed};
 use crate::sharded::Sharded;
 use crate::torch_file::TorchFile;
-use melo_vit::{Backbone, Checkpoint, Error, Head, ModelDescription, Precision, TensorFile, TensorSource, VitConfig};
+use melo_vit::{Backbone, Checkpoint, Error, Head, ModelDescription, TensorFile, TensorSource, VitConfig};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 /// Extensions of weights, for a folder with a single file of them under another name.
 const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "bin", "npz"];
 
-/// Reads, digests and packs any checkpoint, see [`read_checkpoint`].
+/// Reads and digests any checkpoint, see [`read_checkpoint`].
 ///
 /// # Errors
 /// As [`read_checkpoint`].
-pub fn load_backbone(path: &Path, precision: Precision) -> Result<Backbone, Error> {
-    Ok(Backbone::new_with(read_checkpoint(path)?, precision))
+pub fn read_backbone(path: &Path) -> Result<Backbone, Error> {
+    Ok(read_checkpoint(path)?.freeze())
 }
 
 /// Reads a checkpoint of timm, Hugging Face, PyTorch or Google: safetensors, alone or in shards with their index, a zip archive

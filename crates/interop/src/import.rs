@@ -5,7 +5,7 @@ use crate::peft;
 use crate::updates::assemble;
 use crate::{authors, classifier};
 use melo_vit::{
-    Backbone, BottleneckConfig, Head, Plugin, PluginInfo, Provenance, SelfTest, TaskCard, TaskKind, TensorFile,
+    BackboneInfo, BottleneckConfig, Engine, Head, Plugin, PluginInfo, Provenance, Storage, TaskCard, TaskKind, TensorFile,
 };
 use std::path::Path;
 
@@ -71,12 +71,13 @@ pub fn detect_format(path: &Path) -> Result<AdapterFormat, Error> {
     }
 }
 
-/// Reads an adapter of others for a backbone.
+/// Reads an adapter of others for the backbone of an engine, which takes the self-test.
 ///
 /// # Errors
 /// Every setting and tensor that a plug-in cannot carry, every one that is missing, and what the user has to say, by its name.
-pub fn import(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>) -> Result<Imported, Error> {
-    let vit = &backbone.config;
+pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -> Result<Imported, Error> {
+    let backbone = engine.backbone();
+    let vit = backbone.config();
     let format = settings.format.map_or_else(|| detect_format(path), Ok)?;
     let beside = if format == AdapterFormat::Peft { peft::card_path(path) } else { None };
     let card = settings.card.or(beside.as_deref()).map(|card| read_card(card, backbone)).transpose()?;
@@ -117,12 +118,12 @@ pub fn import(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>) -
     let card = TaskCard { lora: adapter.config.clone(), bottleneck: BottleneckConfig::none(), self_test: None, ..card };
     card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason })?;
     let mut plugin = Plugin { card, adapter, head, digest: String::new() };
-    plugin.card.self_test = Some(SelfTest::take(backbone, &plugin)?);
+    plugin.finish(engine, Storage::F32)?;
     Ok(Imported { plugin, notes })
 }
 
 /// A card of this backbone.
-fn read_card(path: &Path, backbone: &Backbone) -> Result<TaskCard, Error> {
+fn read_card(path: &Path, backbone: &BackboneInfo) -> Result<TaskCard, Error> {
     let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::File(melo_vit::Error::Io { path: path.to_owned(), source }))?;
@@ -137,7 +138,7 @@ fn read_card(path: &Path, backbone: &Backbone) -> Result<TaskCard, Error> {
             "this card belongs to backbone {} (digest {}), but {} (digest {}) is loaded",
             card.backbone.name,
             card.backbone.digest.chars().take(12).collect::<String>(),
-            backbone.name,
+            backbone.name(),
             backbone.digest().chars().take(12).collect::<String>(),
         )));
     }
@@ -161,7 +162,7 @@ fn agree(path: &Path, card: TaskCard, settings: &ImportSettings<'_>, head: &Head
     Ok(TaskCard { task, ..card })
 }
 
-fn new_card(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>, head: &Head) -> Result<TaskCard, Error> {
+fn new_card(path: &Path, backbone: &BackboneInfo, settings: &ImportSettings<'_>, head: &Head) -> Result<TaskCard, Error> {
     let unsaid = |what: &str| Error::Unsaid { path: path.to_owned(), what: what.to_owned() };
     let task = settings.task.ok_or_else(|| unsaid("no card says the task's name: give it (--task)"))?;
     let classes = settings.classes.ok_or_else(|| {
@@ -175,7 +176,7 @@ fn new_card(path: &Path, backbone: &Backbone, settings: &ImportSettings<'_>, hea
     }
     let kind = if settings.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
     let card =
-        TaskCard::new(task.to_owned(), kind, classes.to_vec(), backbone.preprocess.clone(), backbone.reference());
+        TaskCard::new(task.to_owned(), kind, classes.to_vec(), backbone.preprocess().clone(), backbone.reference());
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let software = format!("melo {} (imported from {file})", env!("CARGO_PKG_VERSION"));
     Ok(TaskCard { provenance: Provenance { software, ..Provenance::default() }, ..card })

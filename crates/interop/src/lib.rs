@@ -21,7 +21,7 @@ mod torch_file;
 mod updates;
 
 pub use authors::{AuthorsFormat, write_authors};
-pub use checkpoint::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
+pub use checkpoint::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
 pub use error::Error;
 pub use hub::{is_hub_name, locate};
 pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import};

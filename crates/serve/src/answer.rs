@@ -1,7 +1,7 @@
 //! What the server says of an image; part of the contract in `docs/serve.md`.
 
 use crate::registry::Version;
-use melo_vit::{Backbone, TaskKind};
+use melo_vit::{Decision, Engine, Precision, TaskKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct Answer {
     /// SHA-256 of the backbone.
     pub backbone: String,
     /// Numbers that it was computed in.
-    pub precision: String,
+    pub precision: Precision,
     /// Where it looked, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heatmap: Option<Heatmap>,
@@ -39,6 +39,9 @@ pub struct Answer {
     /// Before calibration, `[c]`.
     #[serde(skip)]
     pub logits: Vec<f32>,
+    /// What they come to.
+    #[serde(skip)]
+    pub decision: Decision,
 }
 
 /// Probabilities `[c]` by class name: an object in the order of the head.
@@ -100,51 +103,25 @@ fn base64_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Resul
 
 impl Answer {
     /// From the logits `[c]` of one image.
-    pub(crate) fn new(version: &Arc<Version>, backbone: &Backbone, logits: Vec<f32>) -> Self {
+    pub(crate) fn new(version: &Arc<Version>, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
-        let mut values = logits.clone();
-        card.probabilities(&mut values);
+        let decision = card.decide(&logits);
         let single = card.kind == TaskKind::SingleLabel;
-        let mut answer = Answer {
+        let name = |class: usize| card.classes[class].clone();
+        Answer {
             task: card.task.clone(),
             version: version.digest.clone(),
             kind: card.kind,
-            probabilities: Probabilities { classes: card.classes.clone(), values },
+            probabilities: Probabilities { classes: card.classes.clone(), values: decision.probabilities.clone() },
             thresholds: (!single).then(|| card.thresholds.clone()),
-            predicted: None,
-            findings: None,
-            backbone: backbone.digest().to_owned(),
-            precision: backbone.precision().to_string(),
+            predicted: single.then(|| name(decision.best())),
+            findings: (!single).then(|| decision.findings.iter().copied().map(name).collect()),
+            backbone: engine.backbone().digest().to_owned(),
+            precision: engine.info().precision,
             heatmap: None,
             of: Arc::clone(version),
             logits,
-        };
-        match single {
-            true => answer.predicted = Some(card.classes[answer.best()].clone()),
-            false => answer.findings = Some(answer.found().map(|class| card.classes[class].clone()).collect()),
+            decision,
         }
-        answer
-    }
-
-    /// Index of the most probable class.
-    pub fn best(&self) -> usize {
-        let values = &self.probabilities.values;
-        (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a))).unwrap_or(0)
-    }
-
-    /// Indices of the classes at or above their thresholds.
-    pub fn found(&self) -> impl Iterator<Item = usize> {
-        let over = self.probabilities.values.iter().zip(&self.of.card.thresholds).enumerate();
-        over.filter(|(_, (p, threshold))| p >= threshold).map(|(class, _)| class)
-    }
-
-    /// The class that a heat map explains: the most probable one, of findings the most probable that was found.
-    pub fn explained(&self) -> usize {
-        let values = &self.probabilities.values;
-        let found = match self.kind {
-            TaskKind::SingleLabel => None,
-            TaskKind::MultiLabel => self.found().max_by(|&a, &b| values[a].total_cmp(&values[b])),
-        };
-        found.unwrap_or_else(|| self.best())
     }
 }

@@ -48,9 +48,6 @@ pub enum Error {
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(String),
-    /// Threads could not be started.
-    #[error("threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
 impl Error {

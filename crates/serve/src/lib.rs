@@ -4,16 +4,16 @@
 //! http, dicom   bytes from outside      -> Request
 //! service       Request                 -> answers: the one way, whoever asks
 //! registry      names                   -> versions, weights in memory
-//! engine        prepared images         -> logits, in batches over all tasks
+//! batch         prepared images         -> logits, in batches over all tasks
 //! audit         answers                 -> a chain of records
 //! ```
 
 mod answer;
 mod audit;
 mod auth;
+mod batch;
 mod clock;
 mod dicom;
-mod engine;
 mod error;
 mod http;
 mod metrics;
@@ -35,7 +35,7 @@ pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
-pub use engine::{Engine, EngineConfig, Input, Logits, Permit};
+pub use batch::{BatchConfig, BatchQueue, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};

@@ -3,7 +3,7 @@
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::dicom::{Dicom, DicomConfig};
-use crate::engine::{Engine, EngineConfig};
+use crate::batch::{BatchConfig, BatchQueue};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
 use crate::metrics::Metrics;
@@ -11,7 +11,8 @@ use crate::registry::{Folder, Registry, RegistryConfig};
 use crate::service::{Limits, Service};
 use crate::traces::Traces;
 use crate::trust::Trust;
-use melo_vit::Backbone;
+use melo_predict::Predictor;
+use melo_vit::Engine;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct Config {
     /// Images that the page offers to try, by name.
     pub samples: Vec<(String, Vec<u8>)>,
     /// Batches and queue.
-    pub engine: EngineConfig,
+    pub batches: BatchConfig,
     /// Accepted plug-ins.
     pub registry: RegistryConfig,
     /// Bounds of a request.
@@ -58,7 +59,7 @@ impl Config {
             plugins: None,
             builtin: Vec::new(),
             samples: Vec::new(),
-            engine: EngineConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024, threads },
+            batches: BatchConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024 },
             registry,
             limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
             trust: Trust::default(),
@@ -77,12 +78,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the engine, reads the plug-ins, opens the port. Plug-ins that are refused are told in
+    /// Starts the queue before an engine, reads the plug-ins, opens the port. Plug-ins that are refused are told in
     /// [`Registry::problems`], and the others are served.
     ///
     /// # Errors
     /// Every [`Error`].
-    pub async fn start(mut config: Config, backbone: Backbone) -> Result<Self, Error> {
+    pub async fn start(mut config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
         let address = config.listen.clone();
         let listen = |source| Error::Listen { address: address.clone(), source };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
@@ -97,8 +98,8 @@ impl Server {
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;
             config.trust.allows(address, &access)?;
             let audit = config.trust.audit.as_deref().map(Audit::open).transpose()?;
-            let engine = Engine::start(Arc::new(backbone), config.engine, Arc::clone(&metrics))?;
-            let registry = Arc::new(Registry::open(config.registry, &engine, Arc::clone(&metrics))?);
+            let registry = Arc::new(Registry::open(config.registry, Arc::clone(&engine), Arc::clone(&metrics))?);
+            let batches = BatchQueue::start(Predictor::new(engine), config.batches, Arc::clone(&metrics))?;
             for (name, bytes) in config.builtin {
                 if let Err(refusal) = registry.accept(bytes, &format!("builtin:{name}"), |_| None) {
                     registry.problem(name, Some(refusal.to_string()));
@@ -108,7 +109,7 @@ impl Server {
             if let Some(folder) = &mut folder {
                 folder.look(&registry)?;
             }
-            Ok::<_, Error>((Service::new(engine, registry, metrics, audit, config.limits), access, folder))
+            Ok::<_, Error>((Service::new(batches, registry, metrics, audit, config.limits), access, folder))
         });
         let samples = samples.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
         let (service, access, folder) = started.await.map_err(|error| Error::Settings(error.to_string()))??;
@@ -162,7 +163,7 @@ impl Server {
         let drained = Arc::clone(&app);
         let drain = move || {
             dicom.into_iter().for_each(Dicom::stop);
-            drained.service.engine.drain();
+            drained.service.batches.drain();
         };
         let _ = tokio::task::spawn_blocking(drain).await;
         let _ = anchoring.await;

@@ -7,13 +7,13 @@
 
 use crate::answer::{Answer, Heatmap, ImageAnswers};
 use crate::audit::{Action, Audit, Record};
-use crate::engine::{Engine, Input, Permit};
+use crate::batch::{BatchQueue, Permit};
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
-use melo_imaging::heatmap::overlay_within;
-use melo_imaging::{decode_with, encode_png, prepare_all};
-use melo_vit::{ExplainMethod, Plugin, Preprocess, hex};
+use melo_imaging::encode_png;
+use melo_predict::{Drawing, Input, Logits, Prepared};
+use melo_vit::{Engine, ExplainMethod, Plugin, Preprocess, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use tokio::sync::Semaphore;
 
 /// Longest side of previews and heat maps, px.
 const SHOWN_SIDE: usize = 1024;
+/// Heat maps as the server draws them.
+const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
 
 /// What one request may ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,8 +77,8 @@ pub struct Request {
 
 /// Everything that answers, shared by all doors.
 pub struct Service {
-    /// Computes.
-    pub engine: Engine,
+    /// Computes, in batches.
+    pub batches: BatchQueue,
     /// Knows the tasks.
     pub registry: Arc<Registry>,
     /// Counts.
@@ -91,14 +93,19 @@ pub struct Service {
 impl Service {
     /// Puts the parts together.
     pub fn new(
-        engine: Engine,
+        batches: BatchQueue,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         audit: Option<Audit>,
         limits: Limits,
     ) -> Self {
         let decoders = Semaphore::new(limits.decoders.max(1));
-        Service { engine, registry, metrics, audit, limits, decoders }
+        Service { batches, registry, metrics, audit, limits, decoders }
+    }
+
+    /// The engine that all tasks share.
+    pub fn engine(&self) -> &dyn Engine {
+        &**self.batches.predictor().engine()
     }
 
     /// Versions of the tasks that a request names; `all` gives every task that is served now.
@@ -142,23 +149,24 @@ impl Service {
             return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
         }
         let chosen = self.chosen(&request.tasks)?;
-        let permit = self.engine.admit(request.images.len() * chosen.len())?;
+        let permit = self.batches.admit(request.images.len() * chosen.len())?;
         let tasks = self.plugins(chosen).await?;
-        let (prepared, logits) = self.compute(&request.images, &tasks, permit).await?;
+        let keep_pixels = request.heatmap || request.preview;
+        let (prepared, logits) = self.compute(&request.images, &tasks, keep_pixels, permit).await?;
         let mut answers = Vec::new();
-        for ((image, prepared), logits) in request.images.iter().zip(&prepared).zip(logits) {
+        for ((image, (digest, _)), logits) in request.images.iter().zip(&prepared).zip(logits) {
             let of_tasks = tasks
                 .iter()
                 .zip(logits)
-                .map(|((version, _), logits)| Answer::new(version, self.engine.backbone(), logits));
+                .map(|((version, _), logits)| Answer::new(version, self.engine(), logits));
             answers.push(ImageAnswers {
                 name: image.name.clone(),
-                digest: prepared.digest.clone(),
+                digest: digest.clone(),
                 answers: of_tasks.collect(),
                 preview: None,
             });
         }
-        if request.heatmap || request.preview {
+        if keep_pixels {
             answers = self.draw(&request, &tasks, prepared, answers).await?;
         }
         self.remember(&request, &answers).await?;
@@ -181,7 +189,7 @@ impl Service {
         caller: &Caller,
     ) -> Result<Vec<Answer>, Refusal> {
         let started = Instant::now();
-        let permit = self.engine.admit(inputs.len())?;
+        let permit = self.batches.admit(inputs.len())?;
         let tasks = self.plugins(vec![Chosen { version: Arc::clone(version), named: true }]).await?;
         let size = version.card.preprocess.size;
         let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();
@@ -194,7 +202,7 @@ impl Service {
             .map(|(logits, digest)| ImageAnswers {
                 name: "tensor".to_owned(),
                 digest,
-                answers: vec![Answer::new(version, self.engine.backbone(), logits)],
+                answers: vec![Answer::new(version, self.engine(), logits)],
                 preview: None,
             })
             .collect();
@@ -232,39 +240,30 @@ impl Service {
         self: &Arc<Self>,
         images: &[Image],
         tasks: &Tasks,
+        keep_pixels: bool,
         permit: Permit,
-    ) -> Result<(Vec<Prepared>, Vec<Vec<Vec<f32>>>), Refusal> {
+    ) -> Result<(Vec<(String, Prepared)>, Logits), Refusal> {
         let specs: Arc<[Preprocess]> = tasks.iter().map(|(version, _)| version.card.preprocess.clone()).collect();
+        let plugins: Vec<Arc<Plugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
         let mut prepared = Vec::new();
         for image in images {
             let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
             let (image, specs) = (image.clone(), Arc::clone(&specs));
-            prepared.push(blocking(move || prepare(&image, &specs)).await?);
+            prepared.push(blocking(move || prepare(&image, &specs, keep_pixels)).await?);
             drop(turn);
         }
-        // Tasks that want the same pixels go through the first blocks together.
         let mut inputs = Vec::new();
         let mut places = Vec::new();
-        for Prepared { inputs: of_tasks, .. } in &prepared {
-            let first = inputs.len();
-            let mut own = Vec::new();
-            for ((version, plugin), pixels) in tasks.iter().zip(of_tasks) {
-                let size = version.card.preprocess.size;
-                let same = |input: &Input| Arc::ptr_eq(&input.pixels, pixels);
-                let place = inputs[first..].iter().position(same).map_or(inputs.len(), |place| first + place);
-                if place == inputs.len() {
-                    inputs.push(Input { size, pixels: Arc::clone(pixels), plugins: Vec::new() });
-                }
-                own.push((place, inputs[place].plugins.len()));
-                inputs[place].plugins.push(Arc::clone(plugin));
-            }
-            places.push(own);
+        for (_, image) in &prepared {
+            let (asked, of_tasks) = image.asking(&plugins);
+            places.push((inputs.len(), of_tasks));
+            inputs.extend(asked);
         }
         let mut logits = self.wait(permit, inputs).await?;
-        let take = |(input, plugin): (usize, usize)| std::mem::take(&mut logits[input][plugin]);
-        let mut take = take;
-        let logits = places.into_iter().map(|own| own.into_iter().map(&mut take).collect()).collect();
-        Ok((prepared, logits))
+        let of_image = |(first, of_tasks): (usize, Vec<(usize, usize)>)| {
+            of_tasks.into_iter().map(|(input, place)| std::mem::take(&mut logits[first + input][place])).collect()
+        };
+        Ok((prepared, places.into_iter().map(of_image).collect()))
     }
 
     /// Heat maps and previews: one request's at a time on the computing threads.
@@ -272,44 +271,28 @@ impl Service {
         self: &Arc<Self>,
         request: &Request,
         tasks: &Tasks,
-        prepared: Vec<Prepared>,
+        prepared: Vec<(String, Prepared)>,
         mut answers: Vec<ImageAnswers>,
     ) -> Result<Vec<ImageAnswers>, Refusal> {
-        let (service, tasks, images) = (Arc::clone(self), tasks.clone(), request.images.clone());
+        let (service, tasks) = (Arc::clone(self), tasks.clone());
         let (heatmap, preview) = (request.heatmap, request.preview);
+        let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
         blocking(move || {
-            for ((image, prepared), answers) in images.iter().zip(&prepared).zip(&mut answers) {
-                let unusable = |error: melo_imaging::Error| Refusal::Unusable(error.to_string());
-                let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
-                for (index, answer) in answers.answers.iter_mut().enumerate() {
-                    let (version, plugin) = &tasks[index];
-                    let spec = &version.card.preprocess;
-                    if !heatmap && index > 0 {
-                        continue;
-                    }
-                    let pixels =
-                        decode_with(&image.bytes, Path::new(&image.name), &spec.rendering).map_err(unusable)?;
-                    if preview && index == 0 {
-                        let shown = melo_imaging::heatmap::within(&pixels, SHOWN_SIDE);
-                        answers.preview = Some(encode_png(&shown).map_err(broken)?);
-                    }
-                    if !heatmap {
-                        continue;
-                    }
-                    let class = answer.explained();
-                    let explain = || {
-                        let input = &prepared.inputs[index];
-                        let backbone = service.engine.backbone();
-                        backbone.explain(input, spec.size, plugin, class, ExplainMethod::Gradient)
-                    };
-                    let found =
-                        service.engine.compute(explain).map_err(|error| Refusal::Internal(error.to_string()))?;
-                    let drawn = overlay_within(&pixels, spec, found.grid, &found.values, 1.0, SHOWN_SIDE);
+            for ((_, image), answers) in prepared.iter().zip(&mut answers) {
+                if preview && let Some(pixels) = image.pixels.first() {
+                    let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
+                    answers.preview = Some(encode_png(&shown).map_err(broken)?);
+                }
+                for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| heatmap) {
+                    let (version, plugin) = &tasks[task];
+                    let class = answer.decision.explained()[0];
+                    let drawn = service.batches.predictor().explain(image, task, plugin, class, DRAWING);
+                    let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
                     answer.heatmap = Some(Heatmap {
                         class: version.card.classes[class].clone(),
-                        grid: found.grid,
-                        values: found.values,
-                        png: encode_png(&drawn).map_err(broken)?,
+                        grid: drawn.explanation.grid,
+                        values: drawn.explanation.values,
+                        png: encode_png(&drawn.picture).map_err(broken)?,
                     });
                 }
             }
@@ -333,7 +316,7 @@ impl Service {
         plugin_digest: Option<String>,
         caller: Caller,
     ) -> Result<(), Refusal> {
-        let backbone = self.engine.backbone();
+        let engine = self.engine();
         let record = Record {
             action,
             request_id: caller.request_id,
@@ -343,8 +326,8 @@ impl Service {
             sop_instance_uid: None,
             task: task.to_owned(),
             plugin_digest,
-            backbone_digest: backbone.digest().to_owned(),
-            precision: backbone.precision().to_string(),
+            backbone_digest: engine.backbone().digest().to_owned(),
+            precision: engine.info().precision.to_string(),
             output: serde_json::Value::Null,
         };
         self.append(vec![record]).await
@@ -378,18 +361,12 @@ struct Chosen {
 /// Versions with their weights.
 type Tasks = Vec<(Arc<Version>, Arc<Plugin>)>;
 
-/// An image as the tasks want it.
-struct Prepared {
-    digest: String,
-    /// One a task.
-    inputs: Vec<Arc<[f32]>>,
-}
-
-fn prepare(image: &Image, specs: &[Preprocess]) -> Result<Prepared, Refusal> {
+/// SHA-256 of an image's bytes, and the image as the tasks want it.
+fn prepare(image: &Image, specs: &[Preprocess], keep_pixels: bool) -> Result<(String, Prepared), Refusal> {
     let specs: Vec<&Preprocess> = specs.iter().collect();
-    let inputs = prepare_all(&image.bytes, Path::new(&image.name), &specs);
-    let inputs = inputs.map_err(|error| Refusal::Unusable(error.to_string()))?;
-    Ok(Prepared { digest: hex(&Sha256::digest(&image.bytes)), inputs })
+    let prepared = Prepared::of_bytes(&image.bytes, Path::new(&image.name), &specs, keep_pixels);
+    let prepared = prepared.map_err(|error| Refusal::Unusable(error.to_string()))?;
+    Ok((hex(&Sha256::digest(&image.bytes)), prepared))
 }
 
 fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<Record> {
@@ -406,7 +383,7 @@ fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<R
                 task: answer.task.clone(),
                 plugin_digest: Some(answer.version.clone()),
                 backbone_digest: answer.backbone.clone(),
-                precision: answer.precision.clone(),
+                precision: answer.precision.to_string(),
                 output: serde_json::to_value(&answer.probabilities).unwrap_or_default(),
             });
         }

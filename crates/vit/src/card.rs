@@ -2,6 +2,7 @@
 
 use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
+use crate::decision::Decision;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
 use melo_kernels::Precision;
@@ -181,6 +182,17 @@ impl TaskCard {
             (3, "self_test", self.self_test.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
+    }
+
+    /// What the logits `[c]` of one image come to: the one place where a probability becomes an answer.
+    ///
+    /// # Panics
+    /// If there are not as many logits as classes.
+    pub fn decide(&self, logits: &[f32]) -> Decision {
+        assert_eq!(logits.len(), self.classes.len(), "logits of another task");
+        let mut probabilities = logits.to_vec();
+        self.probabilities(&mut probabilities);
+        Decision::new(self.kind, probabilities, &self.thresholds)
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax

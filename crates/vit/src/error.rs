@@ -1,14 +1,14 @@
 //! What can be wrong with weights and plug-ins, each defect by name.
 
 use crate::image::ImageError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Errors of this crate.
+/// Errors of this crate. A file's name is empty where its bytes were given without one, and is then not said.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to read or write a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}{source}", at(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes are not a safetensors file.
-    #[error("{}: not a safetensors file: {reason}", path.display())]
+    #[error("{}not a safetensors file: {reason}", at(path))]
     NotSafetensors {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum Error {
         reason: String,
     },
     /// The bytes are not what their format calls for.
-    #[error("{}: damaged or not a {format}: {reason}", path.display())]
+    #[error("{}damaged or not a {format}: {reason}", at(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor that the format requires is absent.
-    #[error("{}: tensor `{name}` is missing", path.display())]
+    #[error("{}tensor `{name}` is missing", at(path))]
     MissingTensor {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum Error {
         name: String,
     },
     /// A tensor that this software would have to ignore, and ignoring weights changes answers.
-    #[error("{}: unexpected tensor `{name}`: {hint}", path.display())]
+    #[error("{}unexpected tensor `{name}`: {hint}", at(path))]
     UnexpectedTensor {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum Error {
         hint: String,
     },
     /// A tensor of another shape than its place requires.
-    #[error("{}: tensor `{name}` has shape {found:?}, expected {expected:?}", path.display())]
+    #[error("{}tensor `{name}` has shape {found:?}, expected {expected:?}", at(path))]
     Shape {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A tensor of numbers that are neither f32, f16 nor bf16.
-    #[error("{}: tensor `{name}` holds {found}, expected F32, F16 or BF16", path.display())]
+    #[error("{}tensor `{name}` holds {found}, expected F32, F16 or BF16", at(path))]
     DType {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum Error {
         found: String,
     },
     /// A tensor that holds NaN or an infinity.
-    #[error("{}: tensor `{name}` holds {value} at index {index}; the file is damaged or the training diverged", path.display())]
+    #[error("{}tensor `{name}` holds {value} at index {index}; the file is damaged or the training diverged", at(path))]
     NonFinite {
         /// The file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         value: f32,
     },
     /// The architecture or the preprocessing of the weights cannot be told, or is not supported.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}{reason}", at(path))]
     Config {
         /// The weights or the JSON beside them.
         path: PathBuf,
@@ -102,7 +102,7 @@ pub enum Error {
         reason: String,
     },
     /// A plug-in without a readable card.
-    #[error("{}: not a melo plug-in: {reason}", path.display())]
+    #[error("{}not a melo plug-in: {reason}", at(path))]
     Card {
         /// The plug-in.
         path: PathBuf,
@@ -111,8 +111,8 @@ pub enum Error {
     },
     /// A plug-in trained on another backbone.
     #[error(
-        "{}: this plug-in belongs to backbone {expected_name} (digest {expected}), but {found_name} (digest {found}) is loaded",
-        path.display()
+        "{}this plug-in belongs to backbone {expected_name} (digest {expected}), but {found_name} (digest {found}) is loaded",
+        at(path)
     )]
     BackboneMismatch {
         /// The plug-in.
@@ -204,4 +204,10 @@ pub enum Error {
         /// The source's reason.
         source: ImageError,
     },
+}
+
+/// `path: `, or nothing for bytes that have no name.
+fn at(path: &Path) -> impl std::fmt::Display {
+    let named = !path.as_os_str().is_empty();
+    named.then(|| format!("{}: ", path.display())).unwrap_or_default()
 }

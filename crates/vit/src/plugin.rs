@@ -78,8 +78,16 @@ impl Plugin {
     /// # Errors
     /// [`Error::BackboneMismatch`] first, then every defect of card and tensors by its name.
     pub fn load(path: &Path, backbone: &BackboneInfo) -> Result<Self, Error> {
-        let file = TensorFile::open(path)?;
-        let card = read_card(path, &file)?;
+        Plugin::from_file(&TensorFile::open(path)?, backbone)
+    }
+
+    /// As [`Plugin::load`], of a file that is open.
+    ///
+    /// # Errors
+    /// As [`Plugin::load`].
+    pub fn from_file(file: &TensorFile, backbone: &BackboneInfo) -> Result<Self, Error> {
+        let path = file.path();
+        let card = read_card(path, file)?;
         if card.backbone.digest != backbone.digest() {
             return Err(Error::BackboneMismatch {
                 path: path.to_owned(),
@@ -93,7 +101,7 @@ impl Plugin {
         card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
-        require(&file, &Head::tensor_shapes(card.classes.len(), backbone.config().feature_width()))?;
+        require(file, &Head::tensor_shapes(card.classes.len(), backbone.config().feature_width()))?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
         let mut head = Head::zeros(card.classes.len(), backbone.config().feature_width());

@@ -123,8 +123,16 @@ impl TensorFile {
     /// # Errors
     /// [`Error::Io`], [`Error::NotSafetensors`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = MappedFile::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let file = TensorFile { path: path.to_owned(), bytes };
+        TensorFile::open_as(path, path)
+    }
+
+    /// As [`TensorFile::open`], of a file that errors call by another name; by none if that is empty.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub fn open_as(path: &Path, name: &Path) -> Result<Self, Error> {
+        let bytes = MappedFile::open(path).map_err(|source| Error::Io { path: name.to_owned(), source })?;
+        let file = TensorFile { path: name.to_owned(), bytes };
         file.parse()?;
         Ok(file)
     }

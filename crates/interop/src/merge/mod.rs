@@ -23,17 +23,18 @@ pub fn merge(checkpoint: Checkpoint, plugin: &Plugin) -> Result<Checkpoint, Erro
     let vit = merged.config.clone();
     for index in 0..vit.depth {
         for target in Target::ALL {
-            let Some(update) = plugin.adapter.update(index, target) else { continue };
+            let Some(pair) = &plugin.adapter.blocks[index][target as usize] else { continue };
+            let rank = plugin.adapter.config.rank_of(index);
+            let scale = f64::from(plugin.adapter.config.scale_of(index));
             let (rows, first) = rows_of(&mut merged, index, target, &vit);
             let (input, _) = target.features(&vit);
             let rows = rows.chunks_exact_mut(input).skip(first);
             let mut sum = vec![0.0f64; input];
-            for (weights, b) in rows.zip(update.b.chunks_exact(update.rank)) {
+            for (weights, b) in rows.zip(pair.b.chunks_exact(rank)) {
                 sum.fill(0.0);
-                for (&b, a) in b.iter().zip(update.a.chunks_exact(input)) {
+                for (&b, a) in b.iter().zip(pair.a.chunks_exact(input)) {
                     sum.iter_mut().zip(a).for_each(|(sum, &a)| *sum += f64::from(b) * f64::from(a));
                 }
-                let scale = f64::from(update.scale);
                 weights.iter_mut().zip(&sum).for_each(|(w, sum)| *w = (f64::from(*w) + scale * sum) as f32);
             }
         }

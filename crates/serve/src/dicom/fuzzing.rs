@@ -8,7 +8,7 @@ use super::spool::examine;
 use super::{implicit, scp, storage};
 use crate::answer::{Answer, Probabilities};
 use crate::registry::Version;
-use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess, TaskCard, TaskKind};
+use melo_vit::{Decision, Precision, BackboneReference, CropMode, Interpolation, Preprocess, TaskCard, TaskKind};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -81,9 +81,10 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         predicted: None,
         findings: Some(vec!["effusion".to_owned()]),
         backbone: card.backbone.digest.clone(),
-        precision: "f32".to_owned(),
+        precision: Precision::F32,
         heatmap: None,
         of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new() }),
         logits: vec![1.0, -1.0],
+        decision: Decision::new(TaskKind::MultiLabel, vec![0.75, 0.25], &[0.5; 2]),
     }
 });

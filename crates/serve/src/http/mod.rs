@@ -156,7 +156,7 @@ async fn ready(State(app): State<Arc<App>>) -> StatusCode {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = app.service.metrics.text(app.service.engine.load());
+    let text = app.service.metrics.text(app.service.batches.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

@@ -20,12 +20,13 @@ use std::sync::Arc;
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     let tasks: Vec<Value> =
         app.service.registry.tasks().iter().map(|task| summary(&app, task, &task.current)).collect();
-    let backbone = app.service.engine.backbone();
+    let engine = app.service.engine();
+    let backbone = engine.backbone();
     json(value!({
-        "backbone": { "name": backbone.name, "digest": backbone.digest(), "precision": backbone.precision().to_string() },
+        "backbone": { "name": backbone.name(), "digest": backbone.digest(), "precision": engine.info().precision },
         "uptime_seconds": app.service.metrics.uptime().as_secs(),
-        "queue_rows": app.service.engine.load(),
-        "queue_capacity": app.service.engine.capacity(),
+        "queue_rows": app.service.batches.load(),
+        "queue_capacity": app.service.batches.capacity(),
         "tasks": tasks,
         "problems": app.service.registry.problems(),
     }))

@@ -10,10 +10,9 @@ mod resident;
 
 pub use folder::Folder;
 
-use crate::engine::Engine;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
-use melo_vit::{Backbone, Plugin, TaskCard, hex, write_atomically};
+use melo_vit::{Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
 use resident::Resident;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -69,10 +68,9 @@ pub struct Task {
 /// The tasks of one server.
 pub struct Registry {
     config: RegistryConfig,
-    backbone: Arc<Backbone>,
+    /// Runs self-tests.
+    engine: Arc<dyn Engine>,
     metrics: Arc<Metrics>,
-    /// Runs self-tests where the computing threads are.
-    pool: Arc<rayon::ThreadPool>,
     tasks: RwLock<BTreeMap<String, Task>>,
     resident: Mutex<Resident>,
     /// Held while tasks change, so that changes and the index on disk come one after the other.
@@ -111,15 +109,14 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
-    pub fn open(config: RegistryConfig, engine: &Engine, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    pub fn open(config: RegistryConfig, engine: Arc<dyn Engine>, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let folder = config.state.join("plugins");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let registry = Registry {
             resident: Mutex::new(Resident::new(config.resident_bytes)),
             config,
-            backbone: Arc::clone(engine.backbone()),
+            engine,
             metrics,
-            pool: engine.pool(),
             tasks: RwLock::default(),
             changing: Mutex::new(()),
             problems: Mutex::default(),
@@ -145,11 +142,11 @@ impl Registry {
         };
         let index: Index = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
-        if index.backbone != self.backbone.digest() {
+        if index.backbone != self.engine.backbone().digest() {
             let reason = format!(
                 "its plug-ins belong to the backbone {}, this one is {}; give another state folder",
                 &short(&index.backbone),
-                short(self.backbone.digest())
+                short(self.engine.backbone().digest())
             );
             return Err(Error::Damaged { path, reason });
         }
@@ -187,7 +184,7 @@ impl Registry {
         };
         let index = Index {
             format: 1,
-            backbone: self.backbone.digest().to_owned(),
+            backbone: self.engine.backbone().digest().to_owned(),
             tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),
         };
         let json = serde_json::to_vec_pretty(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -260,7 +257,7 @@ impl Registry {
         }
         let path = self.stored(&version.digest);
         let failed = |reason: String| Refusal::Unavailable(format!("task `{}`: {reason}", version.card.task));
-        let plugin = self.load(&path).map_err(failed)?;
+        let plugin = self.load(&path).map_err(|error| failed(error.to_string()))?;
         if plugin.digest != version.digest {
             return Err(failed(format!("its stored file has changed: it is now {}", short(&plugin.digest))));
         }
@@ -270,9 +267,11 @@ impl Registry {
     }
 
     /// Reads a plug-in and lets it prove that it is active and at home on this backbone.
-    fn load(&self, path: &Path) -> Result<Plugin, String> {
-        let plugin = Plugin::load(path, &self.backbone).map_err(|error| error.to_string())?;
-        self.pool.install(|| plugin.self_test(&self.backbone)).map_err(|error| error.to_string())?;
+    fn load(&self, path: &Path) -> Result<Plugin, melo_vit::Error> {
+        // Where it is stored is ours and tells the user nothing.
+        let file = TensorFile::open_as(path, Path::new(""))?;
+        let plugin = Plugin::from_file(&file, self.engine.backbone())?;
+        plugin.self_test(&*self.engine)?;
         Ok(plugin)
     }
 
@@ -328,10 +327,9 @@ impl Registry {
     fn store(&self, digest: String, bytes: &[u8], source: &str) -> Result<Arc<Version>, Refusal> {
         let path = self.stored(&digest);
         write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        let plugin = self.load(&path).map_err(|reason| {
+        let plugin = self.load(&path).map_err(|error| {
             self.discard(&digest);
-            // The path is ours and tells the user nothing.
-            Refusal::Unusable(reason.replace(&format!("{}: ", path.display()), ""))
+            Refusal::Unusable(error.to_string())
         })?;
         let accepted = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (card, source) = (plugin.card.clone(), source.to_owned());

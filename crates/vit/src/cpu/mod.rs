@@ -63,6 +63,13 @@ impl Cpu {
     }
 }
 
+/// Threads for what is spread over images outside of engines: decoding, resizing, statistics. To be called once, before
+/// anything else; 0 is one a core.
+pub fn set_threads(threads: usize) {
+    // Fails where something was spread already: then it goes on with as many threads as there were.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
 impl Device for Cpu {
     fn info(&self) -> EngineInfo {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -85,9 +85,9 @@ fn summary(answer: &Answer) -> String {
         format!("{name} {value:.2}")
     };
     let said = match answer.kind {
-        TaskKind::SingleLabel => named(answer.best()),
+        TaskKind::SingleLabel => named(answer.decision.best()),
         TaskKind::MultiLabel => {
-            let found: Vec<String> = answer.found().take(NAMED).map(named).collect();
+            let found: Vec<String> = answer.decision.findings.iter().copied().take(NAMED).map(named).collect();
             if found.is_empty() { "no finding".to_owned() } else { found.join(", ") }
         }
     };

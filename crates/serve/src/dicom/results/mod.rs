@@ -57,7 +57,8 @@ pub(super) fn of(source: &Source, answer: &Answer, received: Duration) -> Result
 }
 
 fn instance(source: &Source, answer: &Answer, kind: ResultKind) -> String {
-    uid::derived(&[&source.instance, &answer.version, &answer.backbone, &answer.precision, kind.word()])
+    let precision = answer.precision.to_string();
+    uid::derived(&[&source.instance, &answer.version, &answer.backbone, &precision, kind.word()])
 }
 
 /// Results of one plug-in for one study are one series of each kind.

@@ -106,9 +106,8 @@ fn group(source: &Source, answer: &Answer) -> Item {
         group = group.with(Relation::Contains, probability(source, answer, index, class, value));
     }
     if answer.kind == TaskKind::MultiLabel {
-        let found: Vec<usize> = answer.found().collect();
         for (index, class) in answer.probabilities.classes.iter().enumerate() {
-            let seen = match found.contains(&index) {
+            let seen = match answer.decision.findings.contains(&index) {
                 true => Code::sct("52101004", "Present"),
                 false => Code::sct("2667000", "Absent"),
             };

@@ -1,6 +1,6 @@
 //! Jobs that wait, with a bound on their rows.
 
-use super::{EngineConfig, Job};
+use super::{BatchConfig, Job};
 use crate::error::Refusal;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ pub(super) enum Taken {
 }
 
 pub(super) struct Queue {
-    config: EngineConfig,
+    config: BatchConfig,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(config: EngineConfig) -> Self {
+    pub(super) fn new(config: BatchConfig) -> Self {
         Queue { config, state: Mutex::default(), changed: Condvar::new() }
     }
 

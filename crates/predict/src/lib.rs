@@ -1,0 +1,18 @@
+//! The one way from images to answers, whoever asks: a program, the binary, the server behind its queue.
+//!
+//! ```text
+//! Prepared    an image's bytes      -> decoded once a rendering, an input [3, s, s] a preprocessing
+//! Predictor   inputs with plug-ins  -> logits, one batch a size: shared blocks once, then a segment a plug-in
+//! decide      logits                -> probabilities, the class, the findings (TaskCard::decide)
+//! explain     an input, a class     -> relevance, laid over the pixels that were decoded
+//! ```
+
+mod error;
+mod heatmap;
+mod predictor;
+mod prepared;
+
+pub use error::Error;
+pub use heatmap::{Drawn, Drawing};
+pub use predictor::{Input, Logits, Prediction, Predictor};
+pub use prepared::{Prepared, prepare_files};

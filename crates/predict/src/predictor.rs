@@ -1,0 +1,144 @@
+//! Inputs and plug-ins to logits, and logits to decisions.
+
+use crate::error::Error;
+use crate::prepared::{Prepared, prepare_files};
+use melo_vit::{Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment};
+use std::path::Path;
+use std::sync::Arc;
+
+/// One image, prepared, with the plug-ins that want it so.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Side `s`, pixels.
+    pub size: usize,
+    /// `[3, s, s]`, normalised.
+    pub pixels: Arc<[f32]>,
+    /// Whose answers are wanted.
+    pub plugins: Vec<Arc<Plugin>>,
+}
+
+/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`.
+pub type Logits = Vec<Vec<Vec<f32>>>;
+
+/// What a plug-in says of an image.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// Who says it.
+    pub plugin: Arc<Plugin>,
+    /// Before calibration, `[c]`.
+    pub logits: Vec<f32>,
+    /// Probabilities, class or findings.
+    pub decision: Decision,
+}
+
+/// An engine that is asked about images, by any number of plug-ins at a time.
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    engine: Arc<dyn Engine>,
+}
+
+impl Predictor {
+    /// On an engine.
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Predictor { engine }
+    }
+
+    /// What computes.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// Reads a plug-in that belongs to this backbone.
+    ///
+    /// # Errors
+    /// As [`Plugin::load`].
+    pub fn plugin(&self, path: impl AsRef<Path>) -> Result<Arc<Plugin>, Error> {
+        Ok(Arc::new(Plugin::load(path.as_ref(), self.engine.backbone())?))
+    }
+
+    /// What each of the plug-ins says of an image file, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Image`], [`Error::Engine`].
+    pub fn predict(&self, image: impl AsRef<Path>, plugins: &[Arc<Plugin>]) -> Result<Vec<Prediction>, Error> {
+        let prepared = prepare_files(&[image.as_ref()], plugins, false).swap_remove(0)?;
+        Ok(self.predict_prepared(&[&prepared], plugins)?.swap_remove(0))
+    }
+
+    /// What each of the plug-ins says of each of the images, image by image.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    ///
+    /// # Panics
+    /// If an image was prepared for other plug-ins.
+    pub fn predict_prepared(
+        &self,
+        images: &[&Prepared],
+        plugins: &[Arc<Plugin>],
+    ) -> Result<Vec<Vec<Prediction>>, Error> {
+        let asked: Vec<_> = images.iter().map(|image| image.asking(plugins)).collect();
+        let inputs: Vec<&Input> = asked.iter().flat_map(|(inputs, _)| inputs).collect();
+        let mut logits = self.infer(&inputs)?.into_iter();
+        let of_image = |(inputs, places): &(Vec<Input>, Vec<(usize, usize)>)| {
+            let mut logits: Logits = logits.by_ref().take(inputs.len()).collect();
+            let predictions = plugins.iter().zip(places).map(|(plugin, &(input, place))| {
+                let logits = std::mem::take(&mut logits[input][place]);
+                Prediction { plugin: Arc::clone(plugin), decision: plugin.card.decide(&logits), logits }
+            });
+            predictions.collect()
+        };
+        Ok(asked.iter().map(of_image).collect())
+    }
+
+    /// Logits of inputs, whoever asks: those of one size are one batch, and neighbours with the same plug-ins one segment.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    ///
+    /// # Panics
+    /// If an input is not as long as its size says.
+    pub fn infer(&self, inputs: &[&Input]) -> Result<Logits, Error> {
+        let mut logits: Logits = vec![Vec::new(); inputs.len()];
+        let mut sizes: Vec<usize> = inputs.iter().map(|input| input.size).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        for size in sizes {
+            let members: Vec<usize> = (0..inputs.len()).filter(|&index| inputs[index].size == size).collect();
+            let mut segments: Vec<Segment<'_>> = Vec::new();
+            for group in members.chunk_by(|&a, &b| same_plugins(inputs[a], inputs[b])) {
+                let first = segments.last().map_or(0, |segment| segment.images.end);
+                let plugins = inputs[group[0]].plugins.iter().map(|plugin| PluginRef::from(&**plugin)).collect();
+                segments.push(Segment { images: first..first + group.len(), plugins });
+            }
+            let source = Members { inputs, members: &members };
+            let found = self.engine.forward(&source, size, &segments)?;
+            for (segment, of_plugins) in segments.iter().zip(found) {
+                for (of_plugin, plugin) in of_plugins.into_iter().zip(&segment.plugins) {
+                    let of_images = of_plugin.chunks_exact(plugin.head.classes());
+                    segment.images.clone().zip(of_images).for_each(|(image, found)| {
+                        logits[members[image]].push(found.to_vec());
+                    });
+                }
+            }
+        }
+        Ok(logits)
+    }
+}
+
+fn same_plugins(a: &Input, b: &Input) -> bool {
+    a.plugins.len() == b.plugins.len() && a.plugins.iter().zip(&b.plugins).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// Some of the inputs, as the engine asks for them.
+struct Members<'a> {
+    inputs: &'a [&'a Input],
+    members: &'a [usize],
+}
+
+impl ImageSource for Members<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        out.copy_from_slice(&self.inputs[self.members[index]].pixels);
+        Ok(())
+    }
+}

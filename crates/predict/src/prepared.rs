@@ -1,0 +1,106 @@
+//! An image as tasks want it: decoded once a rendering, prepared once a preprocessing.
+
+use crate::error::Error;
+use crate::predictor::Input;
+use melo_imaging::{Pixels, decode_with, prepare, read_with};
+use melo_vit::{Plugin, Preprocess, Rendering};
+use rayon::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An image prepared for a list of tasks.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Network input `[3, s, s]` of each task, in their order; equal preprocessings share one.
+    pub inputs: Vec<Arc<[f32]>>,
+    /// The decoded image as each task's window renders it, in the same order; empty where they were not kept.
+    pub pixels: Vec<Arc<Pixels>>,
+}
+
+impl Prepared {
+    /// From a file's bytes; `name` is for messages, and for formats that are told by their ending.
+    ///
+    /// # Errors
+    /// As [`decode_with`].
+    pub fn of_bytes(
+        bytes: &[u8],
+        name: &Path,
+        specs: &[&Preprocess],
+        keep_pixels: bool,
+    ) -> Result<Self, melo_imaging::Error> {
+        Prepared::new(specs, keep_pixels, |rendering| decode_with(bytes, name, rendering))
+    }
+
+    /// From a file.
+    ///
+    /// # Errors
+    /// As [`read_with`].
+    pub fn of_file(path: &Path, specs: &[&Preprocess], keep_pixels: bool) -> Result<Self, melo_imaging::Error> {
+        Prepared::new(specs, keep_pixels, |rendering| read_with(path, rendering))
+    }
+
+    /// From whatever gives an image under a rendering; it is asked once for each.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn new<E>(
+        specs: &[&Preprocess],
+        keep_pixels: bool,
+        mut decode: impl FnMut(&Rendering) -> Result<Pixels, E>,
+    ) -> Result<Self, E> {
+        let mut rendered: Vec<(&Rendering, Arc<Pixels>)> = Vec::new();
+        let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new() };
+        for (index, &spec) in specs.iter().enumerate() {
+            // Nearly always all tasks want the same pixels.
+            let known = rendered.iter().position(|(rendering, _)| **rendering == spec.rendering);
+            let place = match known {
+                Some(place) => place,
+                None => {
+                    rendered.push((&spec.rendering, Arc::new(decode(&spec.rendering)?)));
+                    rendered.len() - 1
+                }
+            };
+            let pixels = &rendered[place].1;
+            let input = match specs[..index].iter().position(|&earlier| earlier == spec) {
+                Some(equal) => Arc::clone(&prepared.inputs[equal]),
+                None => prepare(pixels, spec).into(),
+            };
+            prepared.inputs.push(input);
+            if keep_pixels {
+                prepared.pixels.push(Arc::clone(pixels));
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// What the predictor is asked: tasks that want the same input go together. With it comes, for each task, the number
+    /// of its input and its place among that input's plug-ins.
+    ///
+    /// # Panics
+    /// If there are not as many plug-ins as the image was prepared for.
+    pub fn asking(&self, plugins: &[Arc<Plugin>]) -> (Vec<Input>, Vec<(usize, usize)>) {
+        assert_eq!(plugins.len(), self.inputs.len(), "an image prepared for other tasks");
+        let (mut inputs, mut places) = (Vec::<Input>::new(), Vec::new());
+        for (plugin, pixels) in plugins.iter().zip(&self.inputs) {
+            let same = |input: &Input| Arc::ptr_eq(&input.pixels, pixels);
+            let place = inputs.iter().position(same).unwrap_or(inputs.len());
+            if place == inputs.len() {
+                let size = plugin.card.preprocess.size;
+                inputs.push(Input { size, pixels: Arc::clone(pixels), plugins: Vec::new() });
+            }
+            places.push((place, inputs[place].plugins.len()));
+            inputs[place].plugins.push(Arc::clone(plugin));
+        }
+        (inputs, places)
+    }
+}
+
+/// Files prepared for these plug-ins, on all threads; each that cannot be read says why.
+pub fn prepare_files<P: AsRef<Path> + Sync>(
+    paths: &[P],
+    plugins: &[Arc<Plugin>],
+    keep_pixels: bool,
+) -> Vec<Result<Prepared, Error>> {
+    let specs: Vec<&Preprocess> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
+    paths.par_iter().map(|path| Ok(Prepared::of_file(path.as_ref(), &specs, keep_pixels)?)).collect()
+}
