@@ -34,5 +34,5 @@ pub(crate) fn description() -> String {
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     let processor = processor.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    format!("{processor}, {} cores, {}", cores(), melo_vit::Isa::detect())
+    format!("{processor}, {} cores, {}", cores(), melo::vit::Isa::detect())
 }

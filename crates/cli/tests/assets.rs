@@ -2,8 +2,8 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
-use melo_vit::{Backbone, Plugin, Precision};
+use melo::data::synthetic::Phantom;
+use melo::vit::{Backbone, Plugin, Precision};
 use workplace::embedded_backbone;
 
 #[test]

@@ -3,17 +3,15 @@
 use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
-use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_interop::read_checkpoint;
-use melo_train::{Answers, EpochRow, Event, RunOptions, Start, Task, TrainConfig, train};
-use melo_vit::{Backbone, Checkpoint, CropMode, Plugin, Preprocess, Storage, TaskCard, TaskKind, VitConfig};
+use melo_data::Manifest;
+use melo_interop::read_backbone;
+use melo_train::{Answers, EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
+use melo_vit::{BackboneInfo, Device, Plugin, Preprocess};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-
-/// Memory for decoded images, bytes.
-const CACHE_BYTES: usize = 1 << 30;
 
 /// What a finished cell leaves behind, `result.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,73 +57,61 @@ pub struct Identity {
     pub config: TrainConfig,
 }
 
-/// What a study needs to know of a backbone without holding its weights.
-#[derive(Clone, Debug)]
-pub(crate) struct BackboneFacts {
-    pub(crate) architecture: String,
-    pub(crate) config: VitConfig,
-    pub(crate) preprocess: Preprocess,
+/// The manifests of a study's cells, each read, split and hashed once.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests(Mutex<HashMap<ManifestKey, Arc<CellData>>>);
+
+/// What a cell's manifest depends on: the task, the fold, the share of the training data in parts of a million, and the
+/// seed that draws it.
+type ManifestKey = (usize, Option<usize>, u32, u64);
+
+/// A manifest with its digest.
+#[derive(Debug)]
+pub(crate) struct CellData {
+    pub(crate) manifest: Manifest,
     pub(crate) digest: String,
 }
 
-impl BackboneFacts {
-    pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
-        BackboneFacts {
-            architecture: checkpoint.name.clone(),
-            config: checkpoint.config.clone(),
-            preprocess: checkpoint.preprocess.clone(),
-            digest: checkpoint.digest(),
+impl Manifests {
+    pub(crate) fn of(&self, plan: &Plan, cell: &Cell) -> Result<Arc<CellData>, Error> {
+        let seed = if cell.data_fraction < 1.0 { cell.seed } else { 0 };
+        let key = (cell.task, cell.fold, (cell.data_fraction * 1e6).round() as u32, seed);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(data) = known.get(&key) {
+            return Ok(Arc::clone(data));
         }
-    }
-}
-
-/// A cell's data, and what determines its answers.
-pub(crate) struct CellInput {
-    pub(crate) manifest: Manifest,
-    pub(crate) identity: Identity,
-}
-
-impl CellInput {
-    pub(crate) fn new(plan: &Plan, cell: &Cell, backbone: &BackboneFacts) -> Result<Self, Error> {
         let manifest = manifest(plan, cell)?;
-        let method = &plan.methods[cell.method];
-        let own = &backbone.preprocess;
-        let size = method.image_size().unwrap_or(own.size);
-        let identity = Identity {
-            cell: plan.cell_name(cell),
-            data_digest: manifest.digest(),
-            backbone_digest: backbone.digest.clone(),
-            preprocess: Preprocess { size, crop_mode: CropMode::Squash, crop_pct: 1.0, ..own.clone() },
-            config: TrainConfig {
-                precision: plan.precision,
-                ..method.config(&backbone.config, &plan.tasks[cell.task], cell.seed)
-            },
-        };
-        Ok(CellInput { manifest, identity })
+        let data = Arc::new(CellData { digest: manifest.digest(), manifest });
+        known.insert(key, Arc::clone(&data));
+        Ok(data)
     }
+}
 
-    /// The images of a split, all of them readable.
-    pub(crate) fn dataset(&self, split: Split, cache: &Arc<Cache>) -> Result<Dataset, Error> {
-        let path = &self.manifest.path;
-        let rows: Vec<Row> = self.manifest.split(split).into_iter().cloned().collect();
-        if rows.is_empty() {
-            return Err(Error::Data { path: path.clone(), reason: format!("no image is in the {split} split") });
-        }
-        let dataset = Dataset::new(rows, self.identity.preprocess.clone(), Arc::clone(cache));
-        let broken = dataset.preload(&|_, _| ());
-        match broken.first() {
-            None => Ok(dataset),
-            Some(first) => {
-                let reason = format!(
-                    "{} of {} images of the {split} split cannot be read; `melo data check` lists all; the first: {}",
-                    broken.len(),
-                    dataset.len(),
-                    first.error
-                );
-                Err(Error::Data { path: path.clone(), reason })
-            }
-        }
-    }
+/// What determines a cell's answers, from the plan.
+pub(crate) fn identity(
+    plan: &Plan,
+    cell: &Cell,
+    data_digest: &str,
+    backbone: &BackboneInfo,
+) -> Result<Identity, Error> {
+    let (preprocess, config) = settings(plan, cell, backbone)?;
+    Ok(Identity {
+        cell: plan.cell_name(cell),
+        data_digest: data_digest.to_owned(),
+        backbone_digest: backbone.digest().to_owned(),
+        preprocess,
+        config,
+    })
+}
+
+/// Preprocessing and settings of a cell.
+fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Result<(Preprocess, TrainConfig), Error> {
+    let method = &plan.methods[cell.method];
+    let own = Job::preprocess(backbone.preprocess());
+    let size = method.image_size().unwrap_or(own.size);
+    let config = method.config(backbone.config(), &plan.tasks[cell.task], cell.seed);
+    let config = config.map_err(|reason| Error::Study { path: plan.path.clone(), reason })?;
+    Ok((Preprocess { size, ..own }, TrainConfig { precision: plan.precision, ..config }))
 }
 
 /// The manifest of a cell, with its splits, in the order of names: shuffles and augmentation go by index.
@@ -149,73 +135,69 @@ pub struct CellOptions<'a> {
     /// Set from outside to stop after the step in flight.
     pub stop: &'a AtomicBool,
     /// Told every epoch.
-    pub observer: &'a mut dyn FnMut(&EpochRow),
+    pub observer: &'a mut (dyn FnMut(&EpochRow) + Send),
     /// The most memory that this process ever held, bytes.
     pub peak_rss_bytes: fn() -> Option<u64>,
 }
 
-/// Trains a cell, or goes on with it, and writes its result last: a cell with a result is done.
+/// Trains a cell on a device, or goes on with it, and writes its result last: a cell with a result is done.
 ///
 /// # Errors
 /// Every cause by its name; finished epochs stay in the cell's folder.
-pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOptions<'_>) -> Result<(), Error> {
+pub fn run_cell(
+    plan: &Plan,
+    cell: &Cell,
+    folder: &CellFolder,
+    device: Arc<dyn Device>,
+    options: CellOptions<'_>,
+) -> Result<(), Error> {
     let started = Instant::now();
     let CellOptions { stop, observer, peak_rss_bytes } = options;
-    let mut checkpoint = read_checkpoint(&plan.backbones[cell.backbone].weights)?;
-    let input = CellInput::new(plan, cell, &BackboneFacts::of(&checkpoint))?;
-    let cache = Arc::new(Cache::new(CACHE_BYTES));
-    let [train_set, val_set, test_set] =
-        [Split::Train, Split::Val, Split::Test].map(|split| input.dataset(split, &cache));
-    let (train_set, val_set, test_set) = (train_set?, val_set?, test_set?);
-    let CellInput { manifest, identity } = input;
-    let config = &identity.config;
-
-    let frozen = Backbone::new_with(checkpoint.clone(), config.precision);
-    let card = card(plan, cell, &manifest, &identity, &frozen);
-    let start = if config.method.trains_backbone() {
-        checkpoint.weights.resize_positions(&mut checkpoint.config, identity.preprocess.size);
-        Start::Trained(&checkpoint)
-    } else {
-        Start::Frozen(&frozen)
+    let backbone = read_backbone(&plan.backbones[cell.backbone].weights)?;
+    let (preprocess, config) = settings(plan, cell, backbone.info())?;
+    let backbone_digest = backbone.info().digest().to_owned();
+    let job = Job {
+        task: plan.tasks[cell.task].name.clone(),
+        preprocess,
+        config,
+        needs_test: true,
+        ..Job::new(device, backbone, manifest(plan, cell)?)
     };
-    let task = Task { start, card, train: &train_set, val: &val_set };
+    let ready = job.prepare(&mut |_| ())?;
+    let identity = Identity {
+        cell: plan.cell_name(cell),
+        data_digest: ready.card().provenance.data_digest.clone(),
+        backbone_digest,
+        preprocess: ready.card().preprocess.clone(),
+        config: ready.config().clone(),
+    };
     let run = folder.run()?;
     let mut show = |event: Event<'_>| {
         if let Event::Epoch(row) = event {
             observer(row);
         }
     };
-    let mut attempt =
-        |resume: bool| train(&task, config, RunOptions { folder: &run, resume, stop, observer: &mut show });
-    let mut outcome = match attempt(true) {
-        // An unfinished state of other settings, or of another number of threads, is of no use to this cell.
-        Err(melo_train::Error::ResumeMismatch { .. } | melo_train::Error::State { .. }) => attempt(false),
-        other => other,
-    }?;
-
-    let tuned = outcome.checkpoint.take().map(|checkpoint| Backbone::new_with(checkpoint, config.precision));
-    let backbone = tuned.as_ref().unwrap_or(&frozen);
-    let mut plugin = outcome.plugin;
-    let (val, test) = (Answers::of(backbone, &plugin, &val_set)?, Answers::of(backbone, &plugin, &test_set)?);
-    melo_train::certify(&mut plugin.card, &val, Some(&test))?;
-    let stored_bytes = match &tuned {
-        Some(tuned) => 4 * (tuned.config.parameters() + plugin.parameters()) as u64,
+    // An unfinished state of other settings, or of another number of threads, is of no use to this cell.
+    let options = RunOptions { folder: Some(&run), resume: Resume::IfSame, stop, observer: &mut show };
+    let finished = ready.run(options)?;
+    let stored_bytes = match &finished.checkpoint {
+        Some(tuned) => 4 * (tuned.config.parameters() + finished.plugin.parameters()) as u64,
         None => {
-            plugin.save_with_self_test(&folder.plugin(), backbone, Storage::F32)?;
+            finished.save(&folder.plugin())?;
             std::fs::metadata(folder.plugin()).map_or(0, |file| file.len())
         }
     };
     let result = CellResult {
-        classes: manifest.classes.clone(),
-        temperature: plugin.card.temperature,
-        trainable_parameters: outcome.trainable,
-        backbone_parameters: outcome.backbone,
+        classes: finished.plugin.card.classes.clone(),
+        temperature: finished.plugin.card.temperature,
+        trainable_parameters: finished.trainable,
+        backbone_parameters: finished.backbone,
         stored_bytes,
         peak_rss_bytes: peak_rss_bytes(),
         seconds: started.elapsed().as_secs_f64(),
-        history: outcome.history,
-        val,
-        test,
+        history: finished.history,
+        val: finished.val,
+        test: finished.test.expect("a test split that is needed is answered"),
         identity,
     };
     folder.write_result(&result)?;
@@ -223,22 +205,11 @@ pub fn run_cell(plan: &Plan, cell: &Cell, folder: &CellFolder, options: CellOpti
     Ok(())
 }
 
-fn card(plan: &Plan, cell: &Cell, manifest: &Manifest, identity: &Identity, backbone: &Backbone) -> TaskCard {
-    let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
-    let name = plan.tasks[cell.task].name.clone();
-    let preprocess = identity.preprocess.clone();
-    let mut card = TaskCard::new(name, kind, manifest.classes.clone(), preprocess, backbone.reference());
-    card.provenance.software = melo_train::SOFTWARE.to_owned();
-    card.provenance.data_digest = identity.data_digest.clone();
-    card.provenance.split_digest = manifest.split_digest();
-    card
-}
-
 /// A plug-in of a finished cell with its backbone, none with full fine-tuning.
 ///
 /// # Errors
 /// As [`Plugin::load`].
-pub(crate) fn load_plugin(folder: &CellFolder, backbone: &Backbone) -> Result<Option<Plugin>, Error> {
+pub(crate) fn load_plugin(folder: &CellFolder, backbone: &BackboneInfo) -> Result<Option<Plugin>, Error> {
     match folder.plugin().is_file() {
         true => Ok(Some(Plugin::load(&folder.plugin(), backbone)?)),
         false => Ok(None),

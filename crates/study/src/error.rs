@@ -23,16 +23,13 @@ pub enum Error {
         name: String,
     },
     /// Another process works in the folder.
-    #[error("{}: another `melo study` works in this folder; wait for it, or name another --out", path.display())]
+    #[error("{}: another study works in this folder", path.display())]
     Busy {
         /// The lock file.
         path: PathBuf,
     },
     /// A finished cell belongs to another study file, other data or other weights.
-    #[error(
-        "{}: was made with another {field} ({saved}, now {current}); name another --out, or remove this file to \
-         compute the cell again", path.display()
-    )]
+    #[error("{}: was made with another {field} ({saved}, now {current})", path.display())]
     Foreign {
         /// The cell's result.
         path: PathBuf,
@@ -44,23 +41,15 @@ pub enum Error {
         current: String,
     },
     /// A cell's result cannot be read.
-    #[error("{}: not a cell's result: {reason}; remove it to compute the cell again", path.display())]
+    #[error("{}: not a cell's result: {reason}", path.display())]
     Result {
         /// The file.
         path: PathBuf,
         /// What the parser met.
         reason: String,
     },
-    /// A split that the study needs is missing or has unreadable images.
-    #[error("{}: {reason}", path.display())]
-    Data {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// Asked to stop; finished cells and epochs are saved.
-    #[error("stopped; finished cells and epochs are saved in {} and the same command goes on", folder.display())]
+    #[error("stopped; finished cells and epochs are saved in {}", folder.display())]
     Interrupted {
         /// The study's folder.
         folder: PathBuf,
@@ -82,6 +71,9 @@ pub enum Error {
     /// From the training.
     #[error(transparent)]
     Train(#[from] melo_train::Error),
+    /// From a heat map.
+    #[error(transparent)]
+    Predict(#[from] melo_predict::Error),
     /// From an image.
     #[error(transparent)]
     Image(#[from] melo_imaging::Error),

@@ -5,18 +5,16 @@ use crate::error::Error;
 use crate::plan::Cell;
 use crate::results::Example;
 use crate::run::Study;
-use crate::scores::first_maximum;
 use base64::Engine;
 use melo_data::Manifest;
-use melo_interop::load_backbone;
-use melo_vit::{Backbone, ExplainMethod, Plugin, TaskKind};
+use melo_interop::read_backbone;
+use melo_predict::{Drawing, Predictor, Prepared};
+use melo_vit::{ExplainMethod, Plugin, TaskKind};
 
 /// Right and wrong images shown, of each.
 const SHOWN: usize = 4;
-/// Longest side of a picture in the report, px.
-const SIDE: usize = 192;
-/// How strongly the heat map covers the image.
-const OPACITY: f32 = 0.5;
+/// Heat maps as the report shows them: small, and half transparent.
+const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 0.5, longest: 192 };
 
 /// One answer of the test split.
 struct Answered {
@@ -42,52 +40,44 @@ pub(crate) fn examples(
     let Some((cell, result)) = cells.iter().find(adapted) else {
         return Ok(Vec::new());
     };
-    let backbone = load_backbone(&plan.backbones[cell.backbone].weights, plan.precision)?;
+    let backbone = read_backbone(&plan.backbones[cell.backbone].weights)?;
     let folder = study.folder.cell(&plan.cell_name(cell));
-    let Some(plugin) = load_plugin(&folder, &backbone)? else {
+    let Some(plugin) = load_plugin(&folder, backbone.info())? else {
         return Ok(Vec::new());
     };
-    let mut answers = answers(result);
+    let predictor = Predictor::new(study.device.load(backbone)?);
+    let mut answers = answers(result, &plugin);
     answers.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     let hits = answers.iter().filter(|answer| answer.correct).take(SHOWN);
     let misses = answers.iter().filter(|answer| !answer.correct).take(SHOWN);
-    hits.chain(misses).map(|answer| example(study, manifest, (cell, result), (&backbone, &plugin), answer)).collect()
+    hits.chain(misses).map(|answer| example(study, manifest, (cell, result), (&predictor, &plugin), answer)).collect()
 }
 
-/// Every image's predicted class (single label); every finding over its threshold (multi-label).
-fn answers(result: &CellResult) -> Vec<Answered> {
-    let test = &result.test;
-    let (c, probabilities, truth) = (test.classes, test.probabilities(result.temperature), test.truth());
-    let rows = probabilities.chunks_exact(c).enumerate();
-    let of = |row: usize, class: usize| Answered {
-        row,
-        class,
-        probability: probabilities[row * c + class],
-        correct: truth[row * c + class],
+/// Every image's most probable class, of findings only where it is one.
+fn answers(result: &CellResult, plugin: &Plugin) -> Vec<Answered> {
+    let (test, truth) = (&result.test, result.test.truth());
+    let of = |(row, logits): (usize, &[f32])| {
+        let decision = plugin.card.decide(logits);
+        let class = decision.best();
+        let said = decision.kind == TaskKind::SingleLabel || decision.findings.contains(&class);
+        let (probability, correct) = (decision.probabilities[class], truth[row * test.classes + class]);
+        said.then_some(Answered { row, class, probability, correct })
     };
-    match test.kind {
-        TaskKind::SingleLabel => rows.map(|(row, p)| of(row, first_maximum(p))).collect(),
-        TaskKind::MultiLabel => {
-            rows.map(|(row, p)| of(row, first_maximum(p))).filter(|a| a.probability >= 0.5).collect()
-        }
-    }
+    test.logits.chunks_exact(test.classes).enumerate().filter_map(of).collect()
 }
 
 fn example(
     study: &Study,
     manifest: &Manifest,
     (cell, result): (&Cell, &CellResult),
-    (backbone, plugin): (&Backbone, &Plugin),
+    (predictor, plugin): (&Predictor, &Plugin),
     answer: &Answered,
 ) -> Result<Example, Error> {
     let name = &result.test.names[answer.row];
     let path = manifest.rows.iter().find(|row| row.name == *name).map(|row| &row.path).expect("the manifest names it");
-    let preprocess = &plugin.card.preprocess;
-    let pixels = melo_imaging::read_with(path, &preprocess.rendering)?;
-    let input = melo_imaging::prepare(&pixels, preprocess);
-    let map = backbone.explain(&input, preprocess.size, plugin, answer.class, ExplainMethod::Gradient)?;
-    let overlay = melo_imaging::heatmap::overlay_within(&pixels, preprocess, map.grid, &map.values, OPACITY, SIDE);
-    let png = melo_imaging::encode_png(&overlay).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let image = Prepared::of_file(path, &[&plugin.card.preprocess], true)?;
+    let drawn = predictor.explain(&image, 0, plugin, answer.class, DRAWING)?;
+    let png = melo_imaging::encode_png(&drawn.picture).map_err(|source| Error::Io { path: path.clone(), source })?;
     let shown: Vec<&str> = (0..result.test.classes)
         .filter(|class| result.test.truth()[answer.row * result.test.classes + class])
         .map(|class| result.classes[class].as_str())

@@ -27,7 +27,7 @@ pub use analysis::analyse;
 pub use audit::audit;
 pub use cell::{CellOptions, CellResult, Identity, run_cell};
 pub use error::Error;
-pub use method::MethodSettings;
+pub use method::StudyMethod;
 pub use plan::{BackbonePlan, Cell, Plan, TaskPlan};
 pub use results::*;
 pub use run::{Finished, Study, StudyEvent, StudyOptions};

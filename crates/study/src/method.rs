@@ -1,8 +1,8 @@
 //! A method of a study: what is trained, and with which settings.
 
 use crate::plan::TaskPlan;
-use melo_train::{ClassWeights, Method, TrainConfig};
-use melo_vit::{LoraConfig, Target, VitConfig};
+use melo_train::{ClassWeights, Error as TrainError, Method, MethodSettings, TrainConfig};
+use melo_vit::{Target, VitConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,7 +49,7 @@ pub(crate) struct MethodSection {
 
 /// A method with the study's shared settings.
 #[derive(Clone, Debug)]
-pub struct MethodSettings {
+pub struct StudyMethod {
     /// Name in the study.
     pub name: String,
     /// What is trained.
@@ -68,32 +68,17 @@ impl MethodSection {
         Ok(MethodSection { name: name.to_owned(), kind: Some(kind), ..MethodSection::default() })
     }
 
-    pub(crate) fn settings(&self, train: &TrainSection) -> Result<MethodSettings, String> {
+    pub(crate) fn settings(&self, train: &TrainSection) -> Result<StudyMethod, String> {
         let wrong = |reason: String| Err(format!("method \"{}\": {reason}", self.name));
         let Some(kind) = self.kind else {
             return wrong("kind is missing: lora, linear, adapter or full".to_owned());
         };
-        let (lora, adapter, full) = (kind == Method::Lora, kind == Method::Adapter, kind == Method::Full);
-        let keys = [
-            ("rank", self.rank.is_some(), lora),
-            ("alpha", self.alpha.is_some(), lora),
-            ("targets", self.targets.is_some(), lora),
-            ("rslora", self.rslora.is_some(), lora),
-            ("rank_pattern", self.rank_pattern.is_some(), lora),
-            ("lora_plus", self.lora_plus.is_some(), lora),
-            ("dropout", self.dropout.is_some(), lora),
-            ("last_k", self.last_k.is_some(), lora || adapter),
-            ("bottleneck", self.bottleneck.is_some(), adapter),
-            ("layer_decay", self.layer_decay.is_some(), full),
-        ];
-        if let Some((key, ..)) = keys.into_iter().find(|&(_, given, fits)| given && !fits) {
-            return wrong(format!("{key} does nothing for kind = \"{kind}\""));
-        }
         let no_block = |block: &&String| block.parse::<usize>().is_err();
         if let Some(block) = self.rank_pattern.iter().flat_map(BTreeMap::keys).find(no_block) {
             return wrong(format!("rank_pattern: \"{block}\" is not the number of a block"));
         }
-        Ok(MethodSettings {
+        self.of_method().check(kind).map_err(|error| self.refusal(kind, &error))?;
+        Ok(StudyMethod {
             name: self.name.clone(),
             kind,
             tasks: self.tasks.clone(),
@@ -105,17 +90,50 @@ impl MethodSection {
 
 impl MethodSection {
     /// Ranks of single blocks, by number.
-    fn ranks(&self) -> BTreeMap<usize, usize> {
-        let pattern = self.rank_pattern.iter().flatten();
-        pattern.filter_map(|(block, &rank)| Some((block.parse().ok()?, rank))).collect()
+    fn ranks(&self) -> Option<BTreeMap<usize, usize>> {
+        let pattern = self.rank_pattern.as_ref()?.iter();
+        Some(pattern.filter_map(|(block, &rank)| Some((block.parse().ok()?, rank))).collect())
+    }
+
+    /// What the table says of its method.
+    fn of_method(&self) -> MethodSettings {
+        MethodSettings {
+            rank: self.rank,
+            alpha: self.alpha,
+            targets: self.targets.clone(),
+            blocks: None,
+            last_k: self.last_k,
+            rslora: self.rslora,
+            rank_pattern: self.ranks(),
+            lora_plus: self.lora_plus,
+            lora_dropout: self.dropout,
+            bottleneck: self.bottleneck,
+            layer_decay: self.layer_decay,
+        }
+    }
+
+    /// A refusal in the words of the table's keys.
+    fn refusal(&self, kind: Method, error: &TrainError) -> String {
+        let reason = match error {
+            TrainError::ForeignSetting { setting, .. } => {
+                let key = if *setting == "lora_dropout" { "dropout" } else { setting };
+                format!("{key} does nothing for kind = \"{kind}\"")
+            }
+            error => error.to_string(),
+        };
+        format!("method \"{}\": {reason}", self.name)
     }
 }
 
-impl MethodSettings {
+impl StudyMethod {
     /// Settings of a run on this backbone and task.
-    pub(crate) fn config(&self, vit: &VitConfig, task: &TaskPlan, seed: u64) -> TrainConfig {
-        let MethodSettings { section, train, .. } = self;
-        let defaults = TrainConfig::for_method(self.kind, vit.depth);
+    ///
+    /// # Errors
+    /// A sentence that names the method and the key that the backbone cannot carry.
+    pub(crate) fn config(&self, vit: &VitConfig, task: &TaskPlan, seed: u64) -> Result<TrainConfig, String> {
+        let StudyMethod { section, train, kind, .. } = self;
+        let refused = |error: TrainError| section.refusal(*kind, &error);
+        let defaults = section.of_method().resolve(*kind, vit.depth).map_err(refused)?;
         let mut config = TrainConfig {
             epochs: section.epochs.or(train.epochs).unwrap_or(defaults.epochs),
             batch_size: train.batch_size.unwrap_or(defaults.batch_size),
@@ -125,33 +143,14 @@ impl MethodSettings {
             weight_decay: section.weight_decay.or(train.weight_decay).unwrap_or(defaults.weight_decay),
             clip_norm: train.clip_norm.unwrap_or(defaults.clip_norm),
             label_smoothing: train.label_smoothing.unwrap_or(defaults.label_smoothing),
-            layer_decay: section.layer_decay.unwrap_or(defaults.layer_decay),
             class_weights: train.class_weights.unwrap_or(defaults.class_weights),
             patience: train.patience.unwrap_or(defaults.patience),
             seed,
             ..defaults
         };
-        let first = section.last_k.map_or(0, |k| vit.depth.saturating_sub(k));
-        if self.kind.trains_low_rank() {
-            let rank = section.rank.unwrap_or(config.lora.rank);
-            config.lora = LoraConfig {
-                rank,
-                alpha: section.alpha.unwrap_or(rank as f32),
-                targets: section.targets.clone().map_or(config.lora.targets, sorted),
-                blocks: (first..vit.depth).collect(),
-                rslora: section.rslora.unwrap_or(false),
-                rank_pattern: section.ranks(),
-            };
-            config.lora_plus = section.lora_plus.unwrap_or(config.lora_plus);
-            config.lora_dropout = section.dropout.unwrap_or(config.lora_dropout);
-        }
-        if self.kind.trains_bottlenecks() {
-            config.bottleneck.width = section.bottleneck.unwrap_or(config.bottleneck.width);
-            config.bottleneck.blocks = (first..vit.depth).collect();
-        }
         config.augment.horizontal_flip = task.horizontal_flip;
         config.augment.vertical_flip = task.vertical_flip;
-        config
+        Ok(config)
     }
 
     /// Side of the network input, where the study sets one.
@@ -160,32 +159,25 @@ impl MethodSettings {
     }
 }
 
-fn sorted(mut targets: Vec<Target>) -> Vec<Target> {
-    targets.sort();
-    targets.dedup();
-    targets
-}
-
-impl fmt::Display for MethodSettings {
+impl fmt::Display for StudyMethod {
     /// `lora: rank 4, alpha 4, on q v, last 6 blocks, learning rate 0.001`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let section = &self.section;
         // What does not depend on the backbone is the same for every depth.
-        let config = TrainConfig::for_method(self.kind, 1);
+        let settings = MethodSettings { last_k: None, rank_pattern: None, ..section.of_method() };
+        let config = settings.resolve(self.kind, 1).unwrap_or_else(|_| TrainConfig::for_method(self.kind, 1));
         write!(f, "{}", self.kind)?;
-        if self.kind.trains_low_rank() {
-            let rank = section.rank.unwrap_or(config.lora.rank);
-            let targets = section.targets.clone().map_or(config.lora.targets, sorted);
-            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-            write!(f, ": rank {rank}, alpha {}, on {}", section.alpha.unwrap_or(rank as f32), targets.join(" "))?;
+        if config.method.trains_low_rank() {
+            let targets: Vec<String> = config.lora.targets.iter().map(ToString::to_string).collect();
+            write!(f, ": rank {}, alpha {}, on {}", config.lora.rank, config.lora.alpha, targets.join(" "))?;
         }
-        if self.kind.trains_bottlenecks() {
-            write!(f, ": width {}", section.bottleneck.unwrap_or(config.bottleneck.width))?;
+        if config.method.trains_bottlenecks() {
+            write!(f, ": width {}", config.bottleneck.width)?;
         }
         if let Some(k) = section.last_k {
             write!(f, ", last {k} blocks")?;
         }
-        for (block, rank) in section.ranks() {
+        for (block, rank) in section.ranks().unwrap_or_default() {
             write!(f, ", {rank} in block {block}")?;
         }
         if section.rslora == Some(true) {
@@ -204,7 +196,7 @@ mod tests {
     use super::*;
     use crate::plan::tests::{SMALL, plan};
 
-    fn method(table: &str) -> Result<MethodSettings, String> {
+    fn method(table: &str) -> Result<StudyMethod, String> {
         let text = SMALL.replace("\"full\"]", "\"full\", \"x\"]") + "[[method]]\nname = \"x\"\n" + table;
         Ok(plan(&text)?.methods.pop().expect("three methods"))
     }
@@ -216,7 +208,7 @@ mod tests {
         let table = "kind = \"lora\"\nrank = 8\ntargets = [\"v\", \"fc1\", \"q\"]\nlast_k = 2\nrslora = true\n\
                      lora_plus = 4.0\ndropout = 0.1\nlearning_rate = 0.002\nrank_pattern = { 7 = 16 }\n";
         let lora = method(table).unwrap();
-        let config = lora.config(&vit, task, 5);
+        let config = lora.config(&vit, task, 5).unwrap();
         assert_eq!(config.lora.targets, [Target::Q, Target::V, Target::Fc1]);
         assert_eq!((config.lora.rank, config.lora.alpha, config.lora.rslora), (8, 8.0, true));
         assert_eq!(config.lora.blocks, [vit.depth - 2, vit.depth - 1]);
@@ -228,9 +220,9 @@ mod tests {
             "lora: rank 8, alpha 8, on q v fc1, last 2 blocks, 16 in block 7, rsLoRA, LoRA+ 4, dropout 0.1, \
              learning rate 0.002"
         );
-        let adapter = method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0);
+        let adapter = method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0).unwrap();
         assert_eq!((adapter.bottleneck.width, adapter.bottleneck.blocks), (4, vec![vit.depth - 1]));
-        let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, task, 0);
+        let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, task, 0).unwrap();
         assert_eq!((full.layer_decay, full.lora.rank), (0.75, 0));
     }
 
@@ -246,5 +238,13 @@ mod tests {
         refused("kind = \"linear\"\nlast_k = 4\n", "last_k does nothing");
         refused("kind = \"lora\"\nlayer_decay = 0.5\n", "layer_decay does nothing");
         refused("kind = \"lora\"\nrank_pattern = { first = 4 }\n", "\"first\" is not the number of a block");
+    }
+
+    #[test]
+    fn more_last_blocks_than_there_are_are_refused_as_in_a_training() {
+        let (vit, _) = melo_train::small_vit();
+        let task = &plan(SMALL).unwrap().tasks[0];
+        let error = method("kind = \"lora\"\nlast_k = 99\n").unwrap().config(&vit, task, 0).unwrap_err();
+        assert!(error.contains("method \"x\": last_k") && error.contains("8 blocks"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The study file, checked, and the cells that follow from it.
 
 use crate::error::Error;
-use crate::method::{MethodSection, MethodSettings, TrainSection};
+use crate::method::{MethodSection, StudyMethod, TrainSection};
 use melo_interop::is_hub_name;
 use melo_vit::Precision;
 use serde::Deserialize;
@@ -35,7 +35,7 @@ pub struct Plan {
     /// Name of the method that the others are compared with.
     pub reference: String,
     /// Methods, in order.
-    pub methods: Vec<MethodSettings>,
+    pub methods: Vec<StudyMethod>,
     /// Backbones, in order.
     pub backbones: Vec<BackbonePlan>,
     /// Tasks, in order.
@@ -345,7 +345,7 @@ fn resolve_methods(
     names: &[String],
     sections: Vec<MethodSection>,
     train: &TrainSection,
-) -> Result<Vec<MethodSettings>, String> {
+) -> Result<Vec<StudyMethod>, String> {
     if names.is_empty() {
         return Err(
             "study.methods: is empty; name some of lora, linear, full, adapter, or of the [[method]] tables".into()

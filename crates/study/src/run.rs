@@ -1,20 +1,21 @@
 //! All cells of a study, each in a process of its own: a crash, a lack of memory or a kill costs one cell's epoch at
 //! most, and the peak of memory is the cell's own.
 
-use crate::cell::{BackboneFacts, CellInput, CellResult, Identity};
+use crate::cell::{CellResult, Identity, Manifests, identity};
 use crate::error::Error;
 use crate::plan::{BackbonePlan, Cell, Plan};
 use crate::results::Failure;
 use crate::store::{CellFolder, GRACE, StudyFolder};
-use melo_interop::read_checkpoint;
+use melo_interop::read_backbone;
 use melo_train::EpochRow;
+use melo_vit::{BackboneInfo, Device};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// News from a study, for whoever shows them.
@@ -76,7 +77,10 @@ pub struct Study {
     /// Where it is kept.
     pub folder: StudyFolder,
     /// One a backbone of the plan.
-    pub(crate) backbones: Vec<BackboneFacts>,
+    pub(crate) backbones: Vec<BackboneInfo>,
+    pub(crate) manifests: Manifests,
+    /// Where the report's examples are explained.
+    pub(crate) device: Arc<dyn Device>,
 }
 
 /// The finished cells and the failed ones.
@@ -92,15 +96,16 @@ impl Study {
     /// Reads the backbones of a plan once, for their digests.
     ///
     /// # Errors
-    /// As [`read_checkpoint`].
-    pub fn new(plan: Plan, folder: StudyFolder) -> Result<Self, Error> {
-        let facts = |backbone: &BackbonePlan| Ok(BackboneFacts::of(&read_checkpoint(&backbone.weights)?));
+    /// As [`read_backbone`].
+    pub fn new(plan: Plan, folder: StudyFolder, device: Arc<dyn Device>) -> Result<Self, Error> {
+        let facts = |backbone: &BackbonePlan| Ok(read_backbone(&backbone.weights)?.info().clone());
         let backbones = plan.backbones.iter().map(facts).collect::<Result<_, Error>>()?;
-        Ok(Study { plan, folder, backbones })
+        Ok(Study { plan, folder, backbones, manifests: Manifests::default(), device })
     }
 
     fn identity(&self, cell: &Cell) -> Result<Identity, Error> {
-        Ok(CellInput::new(&self.plan, cell, &self.backbones[cell.backbone])?.identity)
+        let data = self.manifests.of(&self.plan, cell)?;
+        identity(&self.plan, cell, &data.digest, &self.backbones[cell.backbone])
     }
 
     /// The finished cells so far, each held to what the plan would compute now.

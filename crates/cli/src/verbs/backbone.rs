@@ -3,8 +3,8 @@
 use super::train::usage;
 use crate::{Failure, say, say_json};
 use clap::ValueEnum;
-use melo_interop::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
-use melo_vit::{Backbone, Head, ImageBatch, Precision, Preprocess, Storage, TensorFile, VitConfig, Workspace};
+use melo::interop::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
+use melo::vit::{Backbone, Head, ImageBatch, Precision, Preprocess, Storage, TensorFile, VitConfig, Workspace};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -3,11 +3,11 @@
 use super::task::{CACHE_MIB, PrecisionArg, check_output, open_splits};
 use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
-use melo_data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
-use melo_eval::Metrics;
-use melo_interop::load_backbone;
-use melo_train::{Answers, Figure};
-use melo_vit::{Backbone, Plugin, TaskCard, TaskKind};
+use melo::data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
+use melo::eval::Metrics;
+use melo::interop::load_backbone;
+use melo::train::{Answers, Figure};
+use melo::vit::{Backbone, Plugin, TaskCard, TaskKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -82,9 +82,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let [dataset] = open_splits(&manifest, [split], &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&backbone, &plugin, &dataset)?;
     let probabilities = answers.probabilities(plugin.card.temperature);
-    let figures = melo_train::figures(&plugin.card, &answers)?;
+    let figures = melo::train::figures(&plugin.card, &answers)?;
     let groups = subgroups(args, &plugin.card, &answers)?;
-    let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
+    let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return say_json(&object);
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
-    say(melo_eval::table(&metrics, &plugin.card.classes).trim_end());
+    say(melo::eval::table(&metrics, &plugin.card.classes).trim_end());
     for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy")] {
         if let Some(Figure { value, low, high }) = figures.get(name) {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
@@ -133,7 +133,7 @@ fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<Grou
     if args.subgroup.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = melo_data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
+    let columns = melo::data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
     let mut rows: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     for (row, name) in answers.names.iter().enumerate() {
         for (column, value) in columns.of(name).unwrap_or_default().iter().enumerate() {
@@ -143,7 +143,7 @@ fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<Grou
         }
     }
     let group = |((column, value), rows): ((usize, &str), Vec<usize>)| {
-        let figures = melo_train::figures(card, &answers.of_rows(&rows))?;
+        let figures = melo::train::figures(card, &answers.of_rows(&rows))?;
         let column = args.subgroup[column].split(':').next().unwrap_or_default().to_owned();
         let auc_macro = figures.get("auc_macro").copied();
         Ok(Group { column, value: value.to_owned(), images: rows.len(), auc_macro })
@@ -222,5 +222,5 @@ fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilit
         table.write_record(&record)?;
     }
     let bytes = table.into_inner()?;
-    Ok(melo_vit::write_atomically(path, &bytes)?)
+    Ok(melo::vit::write_atomically(path, &bytes)?)
 }

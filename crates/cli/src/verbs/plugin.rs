@@ -8,7 +8,7 @@ mod merge;
 
 use super::task::check_output;
 use crate::{Failure, note, say, say_json};
-use melo_vit::{PluginInfo, TaskCard, TaskKind};
+use melo::vit::{PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +86,7 @@ fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
     let info = PluginInfo::read(plugin)?;
     let is_html = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
     let page = if is_html { card::html(&info) } else { card::markdown(&info) };
-    Ok(melo_vit::write_atomically(out, page.as_bytes())?)
+    Ok(melo::vit::write_atomically(out, page.as_bytes())?)
 }
 
 /// What a user should know of a result, a line each.

@@ -5,9 +5,9 @@ mod heatmaps;
 use super::task::PrecisionArg;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
-use melo_imaging::Pixels;
-use melo_interop::load_backbone;
-use melo_vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Rendering, TaskKind, Workspace};
+use melo::imaging::Pixels;
+use melo::interop::load_backbone;
+use melo::vit::{Backbone, ImageError, ImageSource, Plugin, Preprocess, Rendering, TaskKind, Workspace};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -109,13 +109,13 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         }
         let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
         let entries = entries.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let is_image = |path: &PathBuf| melo_imaging::has_image_extension(path);
+        let is_image = |path: &PathBuf| melo::imaging::has_image_extension(path);
         let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
         if found.is_empty() {
             return Err(Failure::Message(format!(
                 "{}: holds no {} file",
                 path.display(),
-                melo_imaging::EXTENSIONS.join(", ")
+                melo::imaging::EXTENSIONS.join(", ")
             )));
         }
         found.sort();
@@ -191,16 +191,16 @@ pub(crate) struct Prepared {
     inputs: Vec<Vec<f32>>,
 }
 
-pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo_imaging::Error> {
-    prepare_with(path, groups, |rendering| melo_imaging::read_with(path, rendering))
+pub(crate) fn prepare(path: &Path, groups: &[Group]) -> Result<Prepared, melo::imaging::Error> {
+    prepare_with(path, groups, |rendering| melo::imaging::read_with(path, rendering))
 }
 
 /// As [`prepare`], of an image whose bytes are read by another way.
 pub(crate) fn prepare_with(
     path: &Path,
     groups: &[Group],
-    read: impl Fn(&Rendering) -> Result<Pixels, melo_imaging::Error>,
-) -> Result<Prepared, melo_imaging::Error> {
+    read: impl Fn(&Rendering) -> Result<Pixels, melo::imaging::Error>,
+) -> Result<Prepared, melo::imaging::Error> {
     let mut rendered: Vec<(&Rendering, Pixels)> = Vec::new();
     let mut inputs = Vec::new();
     for Group { preprocess, .. } in groups {
@@ -213,7 +213,7 @@ pub(crate) fn prepare_with(
                 rendered.len() - 1
             }
         };
-        inputs.push(melo_imaging::prepare(&rendered[index].1, preprocess));
+        inputs.push(melo::imaging::prepare(&rendered[index].1, preprocess));
     }
     Ok(Prepared { path: path.to_owned(), inputs })
 }

@@ -3,10 +3,10 @@
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, note, say};
-use melo_data::synthetic::{Phantom, phantom};
-use melo_interop::load_backbone;
-use melo_serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
-use melo_vit::{Backbone, return_large_buffers, write_atomically};
+use melo::data::synthetic::{Phantom, phantom};
+use melo::interop::load_backbone;
+use melo::serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo::vit::{Backbone, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,7 +193,7 @@ impl Demonstration {
         for kind in Phantom::ALL {
             for (class, name) in kind.classes().iter().enumerate() {
                 let pixels = phantom(kind, class, SAMPLE_SEED, IMAGE_SIDE);
-                samples.push((format!("{}_{name}.png", kind.name()), melo_imaging::encode_png(&pixels)?));
+                samples.push((format!("{}_{name}.png", kind.name()), melo::imaging::encode_png(&pixels)?));
             }
         }
         Ok(Demonstration { plugins: PHANTOMS.to_vec(), samples })

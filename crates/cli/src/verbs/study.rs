@@ -4,7 +4,7 @@ use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
-use melo_study::{
+use melo::study::{
     CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
 };
 use serde_json::json;
@@ -148,7 +148,7 @@ fn summarise(args: &Args, results: &Results, report: &Path) -> Result<(), Failur
     let info = &results.study;
     if args.json {
         let verdicts = |method: &str| {
-            let of = |task: &melo_study::TaskResults| {
+            let of = |task: &melo::study::TaskResults| {
                 let comparison = task.comparisons.iter().find(|comparison| comparison.method == method)?;
                 Some((task.name.clone(), json!(comparison.verdict)))
             };

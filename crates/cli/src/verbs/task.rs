@@ -3,9 +3,9 @@
 use crate::progress::bar;
 use crate::{Failure, note};
 use clap::ValueEnum;
-use melo_data::{Cache, Dataset, Manifest, Row, Split};
-use melo_vit::rendering::{Frame, Plane, Slice, Window};
-use melo_vit::{Precision, Preprocess, Rendering, folder_of};
+use melo::data::{Cache, Dataset, Manifest, Row, Split};
+use melo::vit::rendering::{Frame, Plane, Slice, Window};
+use melo::vit::{Precision, Preprocess, Rendering, folder_of};
 use std::path::Path;
 use std::sync::Arc;
 

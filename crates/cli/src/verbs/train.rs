@@ -8,10 +8,10 @@ pub(crate) use args::{Args, CropArg};
 use super::task::{check_output, name_of, open_splits};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, note, say, say_json};
-use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Split};
-use melo_interop::read_checkpoint;
-use melo_train::{Answers, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
-use melo_vit::{Backbone, BackboneReference, Checkpoint, Plugin, Preprocess, Storage, TaskCard, TaskKind, folder_of};
+use melo::data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Split};
+use melo::interop::read_checkpoint;
+use melo::train::{Answers, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
+use melo::vit::{Backbone, BackboneReference, Checkpoint, Plugin, Preprocess, Storage, TaskCard, TaskKind, folder_of};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +118,7 @@ fn certify(manifest: &Manifest, backbone: &Backbone, plugin: &mut Plugin, val: &
             .inspect_err(|error| note(format_args!("the card gets no test figures: {error}")))
             .ok(),
     };
-    Ok(melo_train::certify(&mut plugin.card, &val_answers, test.as_ref())?)
+    Ok(melo::train::certify(&mut plugin.card, &val_answers, test.as_ref())?)
 }
 
 /// Settings out of their range come from the command line.
@@ -165,7 +165,7 @@ pub(crate) fn new_card(
 ) -> TaskCard {
     let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
     let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
-    card.provenance.software = melo_train::SOFTWARE.to_owned();
+    card.provenance.software = melo::train::SOFTWARE.to_owned();
     card.provenance.data_digest = manifest.digest();
     card.provenance.split_digest = manifest.split_digest();
     card

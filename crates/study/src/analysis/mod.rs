@@ -11,7 +11,7 @@ mod draws;
 mod total;
 
 use crate::audit::audit;
-use crate::cell::{CellInput, CellResult};
+use crate::cell::CellResult;
 use crate::error::Error;
 use crate::examples::examples;
 use crate::plan::{Cell, Plan};
@@ -67,10 +67,10 @@ pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Resul
             .zip(&study.backbones)
             .map(|(backbone, facts)| BackboneInfo {
                 name: backbone.name.clone(),
-                architecture: facts.architecture.clone(),
-                digest: facts.digest.clone(),
-                parameters: facts.config.parameters(),
-                bytes: F32_BYTES * facts.config.parameters() as u64,
+                architecture: facts.name().to_owned(),
+                digest: facts.digest().to_owned(),
+                parameters: facts.config().parameters(),
+                bytes: F32_BYTES * facts.config().parameters() as u64,
             })
             .collect(),
         totals: total::totals(study, &tasks, &samples),
@@ -93,12 +93,13 @@ fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Re
     let plan = &study.plan;
     let any =
         Cell { task, backbone: 0, method: 0, data_fraction: 1.0, fold: plan.fold_numbers()[0], seed: plan.seeds[0] };
-    let manifest = CellInput::new(plan, &any, &study.backbones[0])?.manifest;
+    let data = study.manifests.of(plan, &any)?;
+    let manifest = &data.manifest;
     let mut results = TaskResults {
         name: plan.tasks[task].name.clone(),
         multi_label: manifest.multi_label,
         classes: manifest.classes.clone(),
-        audit: audit(&manifest, &|_, _| ()),
+        audit: audit(manifest, &|_, _| ()),
         arms: Vec::new(),
         comparisons: Vec::new(),
         examples: Vec::new(),
@@ -110,7 +111,7 @@ fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Re
     let (arms, comparisons, samples) = arms(plan, task, cells, &groups)?;
     results.arms = arms;
     results.comparisons = comparisons;
-    results.examples = examples(study, &manifest, cells)?;
+    results.examples = examples(study, manifest, cells)?;
     Ok((results, samples))
 }
 

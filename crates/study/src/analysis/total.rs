@@ -20,7 +20,7 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
                 continue;
             }
             let stored: u64 = arms.iter().map(|arm| arm.cost.stored_bytes).sum();
-            let shared = if settings.kind.trains_backbone() { 0 } else { 4 * facts.config.parameters() as u64 };
+            let shared = if settings.kind.trains_backbone() { 0 } else { 4 * facts.config().parameters() as u64 };
             let verdicts = tasks.iter().flat_map(|task| &task.comparisons);
             let verdicts = verdicts.filter(|c| c.backbone == *backbone_name && c.method == *method_name);
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();

@@ -2,7 +2,7 @@
 
 use super::random::{PluginArgs, described};
 use crate::{Failure, say, say_json};
-use melo_vit::{Backbone, Checkpoint, Plugin, PluginInfo, Storage};
+use melo::vit::{Backbone, Checkpoint, Plugin, PluginInfo, Storage};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use super::peak;
 use super::repeat::Spread;
 use crate::{Failure, machine, say, say_json};
-use melo_vit::{Isa, Precision};
+use melo::vit::{Isa, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

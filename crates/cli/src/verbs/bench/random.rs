@@ -2,8 +2,8 @@
 
 use super::super::task::PrecisionArg;
 use crate::Failure;
-use melo_train::{SOFTWARE, TrainConfig};
-use melo_vit::{
+use melo::train::{SOFTWARE, TrainConfig};
+use melo::vit::{
     Adapter, Backbone, Checkpoint, Description, Head, LoraConfig, Plugin, Precision, Provenance, TaskCard, TaskKind,
     VitConfig,
 };

@@ -1,6 +1,6 @@
 //! `melo plugin card`: the card as a page for people, in Markdown or HTML.
 
-use melo_vit::{PluginInfo, TaskCard, TaskKind};
+use melo::vit::{PluginInfo, TaskCard, TaskKind};
 use std::fmt::Write;
 
 /// A page of titled tables; every cell is plain text, escaped by whoever renders it.
@@ -163,7 +163,7 @@ fn provenance(info: &PluginInfo) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+    use melo::vit::{BackboneReference, CropMode, Interpolation, Preprocess};
     use std::collections::BTreeMap;
 
     fn hostile() -> PluginInfo {

@@ -2,8 +2,8 @@
 
 use crate::verbs::task::{PrecisionArg, check_output};
 use crate::{Failure, say};
-use melo_interop::load_backbone;
-use melo_vit::{Plugin, SelfTest, TaskCard};
+use melo::interop::load_backbone;
+use melo::vit::{Plugin, SelfTest, TaskCard};
 use std::path::{Path, PathBuf};
 
 /// Add a self-test to a plug-in that has none, or run the one it has

@@ -3,8 +3,8 @@
 use super::{Answer, Group, Prepared};
 use crate::Failure;
 use clap::ValueEnum;
-use melo_imaging::heatmap::overlay;
-use melo_vit::{Backbone, ExplainMethod, Plugin, TaskKind, folder_of};
+use melo::imaging::heatmap::overlay;
+use melo::vit::{Backbone, ExplainMethod, Plugin, TaskKind, folder_of};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -114,11 +114,11 @@ impl<'a> Heatmaps<'a> {
                     let preprocess = &plugin.card.preprocess;
                     let inputs = groups.iter().zip(&image.inputs);
                     for (_, input) in inputs.filter(|(group, _)| group.plugins.contains(&task)) {
-                        let pixels = melo_imaging::read_with(&image.path, &preprocess.rendering)?;
+                        let pixels = melo::imaging::read_with(&image.path, &preprocess.rendering)?;
                         for (class, path) in wanted {
                             let found = backbone.explain(input, preprocess.size, plugin, *class, method)?;
                             let drawn = overlay(&pixels, preprocess, found.grid, &found.values, OPACITY);
-                            melo_imaging::write_png(path, &drawn)?;
+                            melo::imaging::write_png(path, &drawn)?;
                         }
                     }
                 }

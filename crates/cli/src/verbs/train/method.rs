@@ -3,8 +3,8 @@
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
-use melo_train::{Method, TrainConfig, defaults};
-use melo_vit::{BottleneckConfig, LoraConfig, Target};
+use melo::train::{Method, TrainConfig, defaults};
+use melo::vit::{BottleneckConfig, LoraConfig, Target};
 use std::collections::BTreeMap;
 
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use super::super::files::{Format, synthetic};
 use crate::Failure;
 use crate::progress::bar;
 use crate::verbs::predict::{by_preprocess, predict, prepare_with};
-use melo_vit::{Backbone, Plugin, Workspace};
+use melo::vit::{Backbone, Plugin, Workspace};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Expected {
             let name = format!("phantom_{number:04}.png");
             let bytes = Format::Png.encode(&synthetic(number, side))?;
             let path = PathBuf::from(&name);
-            let decode = |rendering: &_| melo_imaging::decode_with(&bytes, &path, rendering);
+            let decode = |rendering: &_| melo::imaging::decode_with(&bytes, &path, rendering);
             let prepared = prepare_with(&path, &groups, decode)?;
             let answers = predict(backbone, (&plugins, &groups), &[prepared], &workspace)?;
             for (task, answer) in tasks.iter_mut().zip(answers) {
