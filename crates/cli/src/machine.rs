@@ -1,8 +1,41 @@
-//! Facts about this machine and process.
+//! Facts about this machine and process, and what computes on it.
+
+use melo::interop::read_backbone;
+use melo::vit::{Device, DeviceSpec, Engine, Precision};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Threads that were asked for, 0 for one a core.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// To be called before anything is computed; 0 is one a core.
+pub(crate) fn use_threads(threads: usize) {
+    THREADS.store(threads, Ordering::Relaxed);
+    melo::vit::set_threads(threads);
+}
+
+/// Threads that compute.
+pub(crate) fn threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => cores(),
+        threads => threads,
+    }
+}
 
 /// Cores that this process may use.
-pub(crate) fn cores() -> usize {
+fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What computes in this precision, or in the fastest one.
+pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
+    DeviceSpec { precision, threads: THREADS.load(Ordering::Relaxed) }.open()
+}
+
+/// A backbone from any checkpoint, ready to compute.
+pub(crate) fn load_engine(path: &Path, precision: Option<Precision>) -> Result<Arc<dyn Engine>, melo::vit::Error> {
+    device(precision).load(read_backbone(path)?)
 }
 
 /// The most memory this process ever held, bytes; none where the system does not tell.
@@ -34,5 +67,5 @@ pub(crate) fn description() -> String {
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     let processor = processor.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    format!("{processor}, {} cores, {}", cores(), melo::vit::Isa::detect())
+    format!("{processor}, {} cores, {}", cores(), device(None).info().device)
 }

@@ -1,5 +1,6 @@
 //! The `melo` command: one file a verb.
 
+mod advice;
 mod machine;
 mod progress;
 mod verbs;
@@ -72,9 +73,19 @@ pub(crate) enum Failure {
     Interrupted(String),
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl Failure {
+    /// The same, of a file that the library was not told of.
+    pub(crate) fn of(self, path: &Path) -> Self {
+        match self {
+            Failure::Message(message) => Failure::Message(format!("{}: {message}", path.display())),
+            other => other,
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure::Message(error.to_string())
+        advice::failure(&error)
     }
 }
 
@@ -99,15 +110,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let threads = cli.threads.map_or_else(machine::cores, usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    pool.install(|| match cli.verb {
+    machine::use_threads(cli.threads.map_or(0, usize::from));
+    match cli.verb {
         Verb::Quickstart(args) => verbs::quickstart::run(&args),
         Verb::Train(args) => verbs::train::run(&args),
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
         Verb::Study(args) => verbs::study::run(&args),
-        Verb::Serve(args) => verbs::serve::run(*args, threads),
+        Verb::Serve(args) => verbs::serve::run(*args),
         Verb::Keys(verb) => verbs::keys::run(&verb),
         Verb::Audit(verb) => verbs::audit::run(&verb),
         Verb::Plugin(verb) => verbs::plugin::run(&verb),
@@ -116,7 +126,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Pretrain(args) => verbs::pretrain::run(&args),
         Verb::Bench(verb) => verbs::bench::run(&verb),
         Verb::Completions(args) => verbs::completions::run(&args),
-    })
+    }
 }
 
 /// Prints to standard output. A reader that went away (`| head`) ends the program quietly; results that cannot be

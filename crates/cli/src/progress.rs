@@ -26,6 +26,7 @@ pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
 /// Shows a training run.
 pub(crate) struct TrainProgress {
     bar: ProgressBar,
+    reading: Option<ProgressBar>,
     epochs: usize,
     train_images: usize,
     started: std::time::Instant,
@@ -34,11 +35,12 @@ pub(crate) struct TrainProgress {
 }
 
 impl TrainProgress {
-    pub(crate) fn new(epochs: usize, train_images: usize) -> Self {
+    pub(crate) fn new(epochs: usize) -> Self {
         TrainProgress {
-            bar: bar(epochs * train_images, "train"),
+            bar: bar(0, "train"),
+            reading: None,
             epochs,
-            train_images,
+            train_images: 0,
             started: std::time::Instant::now(),
             images_done: 0,
             epochs_before: 0,
@@ -47,7 +49,18 @@ impl TrainProgress {
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { trainable, backbone, epochs_done } => {
+            Event::Splits(assigned) => crate::note(assigned),
+            Event::Reading { done, of } => {
+                let reading = self.reading.get_or_insert_with(|| bar(of, "read"));
+                reading.set_position(done as u64);
+                if done == of {
+                    reading.finish_and_clear();
+                }
+            }
+            Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
+            Event::Started { trainable, backbone, images, epochs_done } => {
+                self.train_images = images;
+                self.bar.set_length((self.epochs * images) as u64);
                 self.started = std::time::Instant::now();
                 self.epochs_before = epochs_done;
                 let percent = percent(trainable, backbone);
@@ -82,6 +95,7 @@ impl TrainProgress {
     }
 
     pub(crate) fn finish(self) {
+        self.reading.iter().for_each(ProgressBar::finish_and_clear);
         self.bar.finish_and_clear();
     }
 }

@@ -5,7 +5,8 @@ use crate::peft;
 use crate::updates::assemble;
 use crate::{authors, classifier};
 use melo_vit::{
-    BackboneInfo, BottleneckConfig, Engine, Head, Plugin, PluginInfo, Provenance, Storage, TaskCard, TaskKind, TensorFile,
+    BackboneInfo, BottleneckConfig, Engine, Head, Plugin, PluginInfo, Provenance, Storage, TaskCard, TaskKind,
+    TensorFile,
 };
 use std::path::Path;
 
@@ -162,7 +163,12 @@ fn agree(path: &Path, card: TaskCard, settings: &ImportSettings<'_>, head: &Head
     Ok(TaskCard { task, ..card })
 }
 
-fn new_card(path: &Path, backbone: &BackboneInfo, settings: &ImportSettings<'_>, head: &Head) -> Result<TaskCard, Error> {
+fn new_card(
+    path: &Path,
+    backbone: &BackboneInfo,
+    settings: &ImportSettings<'_>,
+    head: &Head,
+) -> Result<TaskCard, Error> {
     let unsaid = |what: &str| Error::Unsaid { path: path.to_owned(), what: what.to_owned() };
     let task = settings.task.ok_or_else(|| unsaid("no card says the task's name: give it (--task)"))?;
     let classes = settings.classes.ok_or_else(|| {

@@ -13,6 +13,6 @@ mod predictor;
 mod prepared;
 
 pub use error::Error;
-pub use heatmap::{Drawn, Drawing};
+pub use heatmap::{Drawing, Drawn};
 pub use predictor::{Input, Logits, Prediction, Predictor};
 pub use prepared::{Prepared, prepare_files};

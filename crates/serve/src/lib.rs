@@ -33,9 +33,9 @@ pub mod fuzzing {
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
 pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
+pub use batch::{BatchConfig, BatchQueue, Permit};
 pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
-pub use batch::{BatchConfig, BatchQueue, Permit};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};

@@ -2,8 +2,8 @@
 
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
-use crate::dicom::{Dicom, DicomConfig};
 use crate::batch::{BatchConfig, BatchQueue};
+use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
 use crate::metrics::Metrics;

@@ -155,10 +155,8 @@ impl Service {
         let (prepared, logits) = self.compute(&request.images, &tasks, keep_pixels, permit).await?;
         let mut answers = Vec::new();
         for ((image, (digest, _)), logits) in request.images.iter().zip(&prepared).zip(logits) {
-            let of_tasks = tasks
-                .iter()
-                .zip(logits)
-                .map(|((version, _), logits)| Answer::new(version, self.engine(), logits));
+            let of_tasks =
+                tasks.iter().zip(logits).map(|((version, _), logits)| Answer::new(version, self.engine(), logits));
             answers.push(ImageAnswers {
                 name: image.name.clone(),
                 digest: digest.clone(),

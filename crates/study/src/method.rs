@@ -220,7 +220,8 @@ mod tests {
             "lora: rank 8, alpha 8, on q v fc1, last 2 blocks, 16 in block 7, rsLoRA, LoRA+ 4, dropout 0.1, \
              learning rate 0.002"
         );
-        let adapter = method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0).unwrap();
+        let adapter =
+            method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0).unwrap();
         assert_eq!((adapter.bottleneck.width, adapter.bottleneck.blocks), (4, vec![vit.depth - 1]));
         let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, task, 0).unwrap();
         assert_eq!((full.layer_decay, full.lora.rank), (0.75, 0));

@@ -265,9 +265,7 @@ fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &S
     let backbone = match start {
         Start::Frozen(engine) => engine.backbone().reference(),
         // It has a digest when it is finished.
-        Start::Trained { checkpoint, .. } => {
-            BackboneReference { digest: String::new(), name: checkpoint.name.clone() }
-        }
+        Start::Trained { checkpoint, .. } => BackboneReference { digest: String::new(), name: checkpoint.name.clone() },
     };
     let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
     card.provenance.software = crate::SOFTWARE.to_owned();

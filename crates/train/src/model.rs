@@ -4,9 +4,7 @@ use crate::adamw::TensorStep;
 use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::groups::tensor_steps;
-use melo_vit::{
-    Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, VitConfig,
-};
+use melo_vit::{Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, VitConfig};
 use std::sync::Arc;
 
 /// The backbone a run starts from.

@@ -46,6 +46,8 @@ pub enum Event<'a> {
         trainable: usize,
         /// Values of the backbone.
         backbone: usize,
+        /// Training images of an epoch.
+        images: usize,
         /// Epochs already done, when resuming.
         epochs_done: usize,
     },
@@ -124,7 +126,8 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
         folder.write_config(config)?;
     }
     let trainable = run.model.parameters();
-    observer(Event::Started { trainable, backbone, epochs_done: run.record.history.len() });
+    let (images, epochs_done) = (run.train.len(), run.record.history.len());
+    observer(Event::Started { trainable, backbone, images, epochs_done });
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
         if let Some(folder) = folder {

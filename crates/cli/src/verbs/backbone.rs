@@ -1,10 +1,12 @@
 //! `melo backbone`: what a checkpoint holds, whether it computes what it should, and a file of our own made of it.
 
 use super::train::usage;
-use crate::{Failure, say, say_json};
+use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
-use melo::interop::{Statistics, load_backbone, read_bare_checkpoint, read_checkpoint};
-use melo::vit::{Backbone, Head, ImageBatch, Precision, Preprocess, Storage, TensorFile, VitConfig, Workspace};
+use melo::interop::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
+use melo::vit::{
+    BackboneInfo, Engine, Head, ImageBatch, PluginRef, Precision, Preprocess, Storage, TensorFile, VitConfig,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -107,16 +109,16 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(path: &'a Path, backbone: &'a Backbone) -> Self {
+    fn of(path: &'a Path, backbone: &'a BackboneInfo) -> Self {
         Fields {
             backbone: path,
-            name: &backbone.name,
-            parameters: backbone.config.parameters(),
-            config: &backbone.config,
-            preprocess: &backbone.preprocess,
-            classifier_classes: backbone.classifier.as_ref().map(|head| head.classes()),
+            name: backbone.name(),
+            parameters: backbone.config().parameters(),
+            config: backbone.config(),
+            preprocess: backbone.preprocess(),
+            classifier_classes: backbone.classifier().map(Head::classes),
             backbone_digest: backbone.digest(),
-            isa: backbone.isa().to_string(),
+            isa: machine::device(None).info().device,
             relative_difference: None,
         }
     }
@@ -143,12 +145,13 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
 }
 
 fn info(path: &Path, json: bool) -> Result<(), Failure> {
-    let backbone = load_backbone(path, Precision::F32)?;
+    let backbone = read_backbone(path)?;
+    let backbone = backbone.info();
     if json {
-        return say_json(&Fields::of(path, &backbone));
+        return say_json(&Fields::of(path, backbone));
     }
-    let (config, preprocess) = (&backbone.config, &backbone.preprocess);
-    let classes = backbone.classifier.as_ref().map(|head| head.classes());
+    let (config, preprocess) = (backbone.config(), backbone.preprocess());
+    let classes = backbone.classifier().map(Head::classes);
     say(format!(
         "name        {}\n\
          shape       {} blocks, width {}, {} heads, MLP {}, patches of {} px\n\
@@ -158,7 +161,7 @@ fn info(path: &Path, json: bool) -> Result<(), Failure> {
          classifier  {}\n\
          computes on {}\n\
          digest      {}",
-        backbone.name,
+        backbone.name(),
         config.depth,
         config.width,
         config.heads,
@@ -171,7 +174,7 @@ fn info(path: &Path, json: bool) -> Result<(), Failure> {
         config.pool,
         details(config),
         classes.map_or("none".to_owned(), |c| format!("{c} classes")),
-        backbone.isa(),
+        machine::device(None).info().device,
         backbone.digest(),
     ));
     Ok(())
@@ -196,12 +199,14 @@ fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool)
     if let Some(short) = digest.filter(|digest| digest.len() < 8) {
         return Err(usage(format!("--digest {short}: at least 8 digits, or it proves little")));
     }
-    let backbone = load_backbone(path, Precision::F32)?;
+    let read = read_backbone(path)?;
+    let backbone = read.info().clone();
     let wrong = |what: String| Err(Failure::Message(format!("{}: {what}", path.display())));
     if let Some(digest) = digest.filter(|digest| !backbone.digest().starts_with(&digest.to_ascii_lowercase())) {
         return wrong(format!("its digest is {}, expected {digest}", backbone.digest()));
     }
-    let relative_difference = against.map(|file| difference(&backbone, file)).transpose()?;
+    let relative_difference =
+        against.map(|file| difference(&*machine::device(Some(Precision::F32)).load(read)?, file)).transpose()?;
     if let Some(difference) = relative_difference.filter(|difference| difference.is_nan() || *difference > RELATIVE) {
         return wrong(format!("logits differ by {difference:.1e} of the largest, more than {RELATIVE:.0e}"));
     }
@@ -216,7 +221,7 @@ fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool)
 }
 
 /// Largest difference from the logits in a file, in units of the largest of them.
-fn difference(backbone: &Backbone, file: &Path) -> Result<f32, Failure> {
+fn difference(engine: &dyn Engine, file: &Path) -> Result<f32, Failure> {
     let wrong = |what: String| Failure::Message(format!("{}: {what}", file.display()));
     let expected = TensorFile::open(file)?;
     let shapes = expected.shapes()?;
@@ -224,9 +229,10 @@ fn difference(backbone: &Backbone, file: &Path) -> Result<f32, Failure> {
     let (&[n, 3, size, width], &[rows, classes]) = (shape("pixels")?.as_slice(), shape("logits")?.as_slice()) else {
         return Err(wrong("expected `pixels` [n, 3, s, s] and `logits` [n, c]".into()));
     };
-    let head = match &backbone.classifier {
+    let backbone = engine.backbone();
+    let head = match backbone.classifier() {
         Some(head) => head.clone(),
-        None => identity(backbone.config.feature_width()),
+        None => identity(backbone.config().feature_width()),
     };
     if (rows, size, classes) != (n, width, head.classes()) {
         let found = head.classes();
@@ -236,7 +242,7 @@ fn difference(backbone: &Backbone, file: &Path) -> Result<f32, Failure> {
     }
     let batch = ImageBatch { size, data: expected.read("pixels", shape("pixels")?)? };
     let logits = expected.read("logits", shape("logits")?)?;
-    let found = backbone.forward_with(&batch, (n, size), (None, &head), &Workspace::default())?;
+    let found = engine.logits(&batch, n, size, PluginRef { adapter: None, head: &head })?;
     let largest = logits.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     Ok(found.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0f32, |worst, d| if d <= worst { worst } else { d })
         / largest)

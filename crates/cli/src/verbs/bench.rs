@@ -7,7 +7,6 @@ mod infer;
 mod line;
 mod load;
 mod mixed;
-mod peak;
 mod random;
 mod repeat;
 mod switch;

@@ -1,13 +1,13 @@
 //! `melo eval`: a plug-in measured on a split.
 
-use super::task::{CACHE_MIB, PrecisionArg, check_output, open_splits};
-use crate::{Failure, note, say, say_json};
+use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
+use crate::progress::bar;
+use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
-use melo::data::{Assigned, Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Split};
+use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
 use melo::eval::Metrics;
-use melo::interop::load_backbone;
-use melo::train::{Answers, Figure};
-use melo::vit::{Backbone, Plugin, TaskCard, TaskKind};
+use melo::train::{Answers, Figure, manifest_for};
+use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -74,13 +74,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[&args.backbone, &args.plugin, &args.data])?;
     }
-    let backbone = load_backbone(&args.backbone, args.precision.into())?;
-    let plugin = Plugin::load(&args.plugin, &backbone)?;
+    let engine = machine::load_engine(&args.backbone, args.precision.into())?;
+    let plugin = Plugin::load(&args.plugin, engine.backbone())?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
-    let [dataset] = open_splits(&manifest, [split], &plugin.card.preprocess, &cache)?;
-    let answers = Answers::of(&backbone, &plugin, &dataset)?;
+    let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
+    let answers = Answers::of(&*engine, &plugin, &dataset)?;
     let probabilities = answers.probabilities(plugin.card.temperature);
     let figures = melo::train::figures(&plugin.card, &answers)?;
     let groups = subgroups(args, &plugin.card, &answers)?;
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
     if args.json {
-        let mut object = summary(&plugin, &backbone, split, &metrics)?;
+        let mut object = summary(&plugin, &*engine, split, &metrics)?;
         object["intervals"] = intervals(&figures);
         if !args.subgroup.is_empty() {
             object["subgroups"] = serde_json::to_value(&groups)?;
@@ -157,31 +157,29 @@ fn intervals(figures: &BTreeMap<String, Figure>) -> Value {
 }
 
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
-pub(crate) fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
-    let mut manifest = Manifest::read(data)?;
-    if manifest.multi_label != (card.kind == TaskKind::MultiLabel) {
-        let (found, expected) = match manifest.multi_label {
-            true => ("a 0/1 column for every finding", "one `label` column"),
-            false => ("one `label` column", "a 0/1 column for every finding"),
-        };
-        return Err(Failure::Message(format!("{}: has {found}, but the plug-in needs {expected}", data.display())));
-    }
-    let assigned = manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
+fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
+    let (manifest, assigned) = manifest_for(card, Manifest::read(data)?)?;
     if assigned != Assigned::Nothing {
-        if manifest.digest() != card.provenance.data_digest {
-            return Err(Failure::Message(format!(
-                "{}: has not all splits, and is not the data that {} was trained on, so which images are new to it cannot \
-                 be told; add a `split` column (train, val, test)",
-                data.display(),
-                card.task
-            )));
-        }
         note(assigned);
     }
-    Ok(manifest.with_classes(&card.classes)?)
+    Ok(manifest)
 }
 
-fn summary(plugin: &Plugin, backbone: &Backbone, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
+/// A split, decoded once; every broken file is listed first.
+fn open_split(
+    manifest: &Manifest,
+    split: Split,
+    preprocess: &Preprocess,
+    cache: &Arc<Cache>,
+) -> Result<Dataset, Failure> {
+    let bar = bar(manifest.split(split).len(), "read");
+    let opened = open_splits(manifest, &[split], preprocess, cache, &|done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let mut sets = opened.inspect_err(|error| list_unreadable(error))?;
+    Ok(sets.swap_remove(0))
+}
+
+fn summary(plugin: &Plugin, engine: &dyn Engine, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
     let mut object = Map::new();
     object.insert("task".into(), json!(plugin.card.task));
     object.insert("split".into(), json!(split.word()));
@@ -198,8 +196,8 @@ fn summary(plugin: &Plugin, backbone: &Backbone, split: Split, metrics: &Metrics
         }
     }
     object.insert("plugin_digest".into(), json!(plugin.digest));
-    object.insert("backbone_digest".into(), json!(backbone.digest()));
-    object.insert("precision".into(), json!(backbone.precision().to_string()));
+    object.insert("backbone_digest".into(), json!(engine.backbone().digest()));
+    object.insert("precision".into(), json!(engine.info().precision));
     Ok(Value::Object(object))
 }
 

@@ -1,12 +1,12 @@
 //! `melo pretrain`: the small embedded backbone, from formulas alone.
 
 use super::task::check_output;
-use super::train::train_with_progress;
+use super::train::{resume, train_with_progress};
 use crate::progress::duration;
-use crate::{Failure, say, say_json};
+use crate::{Failure, machine, say, say_json};
 use melo::data::Augment;
 use melo::train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
-use melo::vit::{Backbone, BackboneReference, LoraConfig, Storage, TaskCard, TaskKind};
+use melo::vit::{Backbone, BackboneReference, LoraConfig, Precision, Storage, TaskCard, TaskKind};
 use std::path::PathBuf;
 
 /// Images of the validation set.
@@ -77,19 +77,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let reference = BackboneReference { digest: String::new(), name: checkpoint.name.clone() };
     let mut card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
     card.provenance.data_digest = format!("{} images of {classes} formulas", args.images);
-    let task = Task { start: Start::Trained(&checkpoint), card, train: &train_set, val: &val_set };
+    let start = Start::Trained { device: machine::device(Some(Precision::F32)), checkpoint: Box::new(checkpoint) };
+    let task = Task { start, card, train: &train_set, val: &val_set };
     let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
     if !args.resume {
         folder.refuse_existing()?;
     }
-    let outcome = train_with_progress(&task, &config, &folder, args.resume)?;
+    let outcome = train_with_progress(task, &config, &folder, resume(args.resume))?;
     let trained = outcome.checkpoint.expect("full fine-tuning returns a backbone");
     trained.write(&args.out, Storage::F16)?;
     let (best, seconds) = (&outcome.best, started.elapsed().as_secs_f64());
     if args.json {
         return say_json(&serde_json::json!({
             "backbone": args.out.to_string_lossy(),
-            "backbone_digest": Backbone::load(&args.out)?.digest(),
+            "backbone_digest": Backbone::read(&args.out)?.info().digest(),
             "parameters": outcome.backbone,
             "best_epoch": best.epoch,
             "val_acc": best.val_acc,

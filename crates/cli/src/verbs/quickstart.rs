@@ -1,16 +1,15 @@
 //! `melo quickstart`: the whole job on generated images and an embedded backbone, with files to go on playing with.
 
-use super::eval::read_manifest;
-use super::predict::{by_preprocess, predict, prepare};
-use super::task::open_splits;
-use super::train::{new_card, train_with_progress};
+use super::predict::summary;
+use super::train::run_with_progress;
 use crate::progress::{duration, percent};
-use crate::{Failure, note, say, say_json};
+use crate::{Failure, machine, note, say, say_json};
 use melo::data::synthetic::{Phantom, phantom};
 use melo::data::{Cache, Manifest, Split};
 use melo::imaging::write_png;
-use melo::train::{Answers, RunFolder, Start, Task, TrainConfig, evaluate};
-use melo::vit::{Backbone, LoraConfig, Plugin, Storage, Workspace, write_atomically};
+use melo::predict::Predictor;
+use melo::train::{Finished, Job, Method, MethodSettings, Resume, RunFolder, TrainConfig};
+use melo::vit::{Backbone, BackboneInfo, Plugin, Precision, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -75,16 +74,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let backbone = write_backbone(&args.folder)?;
     note(format_args!(
         "backbone: {}, {} parameters, frozen, pre-trained on formulas alone",
-        backbone.name,
-        backbone.config.parameters()
+        backbone.name(),
+        backbone.config().parameters()
     ));
     let mut rows = Vec::new();
     for kind in Phantom::ALL {
         note(format_args!("\n{}: {}", kind.title(), kind.classes().join(", ")));
         let data = write_images(&args.folder, kind)?;
-        rows.push(train_task(&args.folder, kind, &data, &backbone)?);
+        rows.push(train_task(&args.folder, kind, &data)?);
     }
-    let switching = switch(&args.folder, &backbone, &rows)?;
+    let switching = switch(&args.folder, &rows)?;
     if args.json {
         return say_json(&serde_json::json!({
             "tasks": rows,
@@ -100,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Writes the embedded backbone; a folder with anything else in it is left alone.
-fn write_backbone(folder: &Path) -> Result<Backbone, Failure> {
+fn write_backbone(folder: &Path) -> Result<BackboneInfo, Failure> {
     let path = folder.join(BACKBONE_FILE);
     let failed = |error: std::io::Error| Failure::Message(format!("{}: {error}", folder.display()));
     let ours = std::fs::read(&path).is_ok_and(|bytes| bytes == BACKBONE);
@@ -110,7 +109,7 @@ fn write_backbone(folder: &Path) -> Result<Backbone, Failure> {
     }
     std::fs::create_dir_all(folder).map_err(failed)?;
     write_atomically(&path, BACKBONE)?;
-    Ok(Backbone::load(&path)?)
+    Ok(Backbone::read(&path)?.info().clone())
 }
 
 /// Draws a task's images and its manifest; returns the manifest's path.
@@ -135,51 +134,49 @@ fn write_images(folder: &Path, kind: Phantom) -> Result<PathBuf, Failure> {
     Ok(manifest)
 }
 
-/// Trains a linear probe for comparison, then the plug-in, and measures both on the test split.
-fn train_task(folder: &Path, kind: Phantom, data: &Path, backbone: &Backbone) -> Result<Row, Failure> {
+/// Trains a linear probe for comparison, then the plug-in; both are measured on the test split.
+fn train_task(folder: &Path, kind: Phantom, data: &Path) -> Result<Row, Failure> {
     let started = Instant::now();
-    let manifest = Manifest::read(data)?;
-    let preprocess = &backbone.preprocess;
     let cache = Arc::new(Cache::new(usize::MAX));
-    let [train, val, test] = open_splits(&manifest, Split::ALL, preprocess, &cache)?;
-    let task = Task {
-        start: Start::Frozen(backbone),
-        card: new_card(kind.name().to_owned(), &manifest, preprocess.clone(), backbone.reference()),
-        train: &train,
-        val: &val,
-    };
-    let run = |name: &str, lora: LoraConfig, epochs: usize| {
-        let run_folder = RunFolder::create(&folder.join(kind.name()).join(name))?;
-        let defaults = TrainConfig::new(backbone.config.depth);
-        let config = TrainConfig { epochs, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, lora, ..defaults };
-        train_with_progress(&task, &config, &run_folder, false).map_err(|failure| match failure {
+    let run = |name: &str, method: Method, epochs: usize| -> Result<Finished, Failure> {
+        let backbone = Backbone::read(&folder.join(BACKBONE_FILE))?;
+        let config = MethodSettings::default().resolve(method, backbone.info().config().depth)?;
+        let job = Job {
+            task: kind.name().to_owned(),
+            config: TrainConfig { epochs, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, ..config },
+            needs_test: true,
+            cache: Arc::clone(&cache),
+            ..Job::new(machine::device(Some(Precision::F32)), backbone, Manifest::read(data)?)
+        };
+        let run_folder = || Ok(Some(RunFolder::create(&folder.join(kind.name()).join(name))?));
+        run_with_progress(job, run_folder, Resume::Never).map_err(|failure| match failure {
             Failure::Interrupted(_) => {
                 Failure::Interrupted("stopped; the quickstart begins anew when run again".into())
             }
             other => other,
         })
     };
-    let measure = |plugin: &Plugin| {
-        let probabilities = Answers::of(backbone, plugin, &test)?.probabilities(plugin.card.temperature);
-        Ok::<_, Failure>(evaluate(&test, plugin.card.kind, &probabilities, &plugin.card.thresholds)?)
+    let measured = |finished: &Finished| {
+        let metrics = &finished.plugin.card.metrics;
+        (metrics.get("test_auc_macro").copied(), metrics.get("test_acc").copied().unwrap_or(f64::NAN))
     };
     note("a head alone:");
-    let before = measure(&run("probe.run", LoraConfig::none(), HEAD_EPOCHS)?.plugin)?;
+    let (auc_before, acc_before) = measured(&run("probe.run", Method::Linear, HEAD_EPOCHS)?);
     note("the plug-in:");
-    let outcome = run("plugin.run", TrainConfig::new(backbone.config.depth).lora, PLUGIN_EPOCHS)?;
-    let after = measure(&outcome.plugin)?;
+    let finished = run("plugin.run", Method::Lora, PLUGIN_EPOCHS)?;
+    let (auc_after, acc_after) = measured(&finished);
     let plugin = folder.join(format!("{}.safetensors", kind.name()));
-    outcome.plugin.save_with_self_test(&plugin, backbone, Storage::F32)?;
+    finished.save(&plugin)?;
     Ok(Row {
         task: kind.name(),
-        trainable_parameters: outcome.trainable,
-        trainable_percent: percent(outcome.trainable, outcome.backbone),
+        trainable_parameters: finished.trainable,
+        trainable_percent: percent(finished.trainable, finished.backbone),
         plugin_bytes: std::fs::metadata(&plugin).map_or(0, |file| file.len()),
         plugin,
-        auc_before: before.auc_macro,
-        acc_before: before.acc,
-        auc_after: after.auc_macro,
-        acc_after: after.acc,
+        auc_before,
+        acc_before,
+        auc_after,
+        acc_after,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -214,13 +211,13 @@ struct Switching {
 }
 
 /// Runs one image through all plug-ins at once, and times the switch from one to the next.
-fn switch(folder: &Path, backbone: &Backbone, rows: &[Row]) -> Result<Switching, Failure> {
+fn switch(folder: &Path, rows: &[Row]) -> Result<Switching, Failure> {
+    let predictor = Predictor::new(machine::load_engine(&folder.join(BACKBONE_FILE), Some(Precision::F32))?);
     let plugins: Vec<Arc<Plugin>> =
-        rows.iter().map(|row| Ok(Arc::new(Plugin::load(&row.plugin, backbone)?))).collect::<Result<_, Failure>>()?;
-    let manifest = read_manifest(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"), &plugins[2].card)?;
+        rows.iter().map(|row| Ok(predictor.plugin(&row.plugin)?)).collect::<Result<_, Failure>>()?;
+    let manifest = Manifest::read(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"))?;
     let image = &manifest.split(Split::Test)[0].path;
-    let groups = by_preprocess(&plugins);
-    let answers = predict(backbone, (&plugins, &groups), &[prepare(image, &groups)?], &Workspace::default())?;
+    let predictions = predictor.predict(image, &plugins)?;
     const SWITCHES: u32 = 100_000;
     let started = Instant::now();
     for switch in 0..SWITCHES {
@@ -228,8 +225,8 @@ fn switch(folder: &Path, backbone: &Backbone, rows: &[Row]) -> Result<Switching,
     }
     let seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
     let mut text = format!("\none image, four tasks, one mixed batch ({}):\n", image.display());
-    for answer in &answers {
-        text += &format!("  {}\n", answer.summary());
+    for prediction in &predictions {
+        text += &format!("  {}\n", summary(&prediction.plugin.card, &prediction.decision));
     }
     text += &format!("switching from one plug-in to the next takes {:.0} ns: it is a pointer.", seconds * 1e9);
     Ok(Switching { text, seconds })

@@ -2,13 +2,13 @@
 
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
-use crate::{Failure, note, say};
+use crate::{Failure, machine, note, say};
 use melo::data::synthetic::{Phantom, phantom};
-use melo::interop::load_backbone;
-use melo::serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
-use melo::vit::{Backbone, return_large_buffers, write_atomically};
+use melo::serve::{BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo::vit::{Engine, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Threads that decode, read and write beside those that compute. Each keeps memory for the largest image that it met: few of
@@ -135,11 +135,12 @@ enum Log {
     Off,
 }
 
-pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     return_large_buffers();
     let settings = settings(args)?;
     start_log(settings.log);
-    let (backbone, demonstration) = backbone(&settings)?;
+    let threads = machine::threads();
+    let (engine, demonstration) = engine(&settings)?;
     let config = config(&settings, threads, demonstration)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -147,7 +148,7 @@ pub(crate) fn run(args: Args, threads: usize) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = Server::start(config, backbone).await?;
+        let server = Server::start(config, engine).await?;
         announce(&server);
         server.run(stop_signal()).await?;
         Ok(())
@@ -200,15 +201,15 @@ impl Demonstration {
     }
 }
 
-fn backbone(settings: &Settings) -> Result<(Backbone, Demonstration), Failure> {
+fn engine(settings: &Settings) -> Result<(Arc<dyn Engine>, Demonstration), Failure> {
     let precision = settings.precision.unwrap_or(PrecisionArg::F32).into();
     if let Some(path) = &settings.backbone {
-        return Ok((load_backbone(path, precision)?, Demonstration::default()));
+        return Ok((machine::load_engine(path, precision)?, Demonstration::default()));
     }
     let path = state(settings).join("backbone.safetensors");
     write_atomically_in(&path, BACKBONE)?;
     let demonstration = if settings.plugins.is_none() { Demonstration::new()? } else { Demonstration::default() };
-    Ok((load_backbone(&path, precision)?, demonstration))
+    Ok((machine::load_engine(&path, precision)?, demonstration))
 }
 
 fn write_atomically_in(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
@@ -247,11 +248,10 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
         samples: demonstration.samples,
-        engine: EngineConfig {
+        batches: BatchConfig {
             max_batch: settings.max_batch.unwrap_or(32),
             max_wait: Duration::from_millis(settings.max_wait_ms.unwrap_or(5)),
             queue: settings.queue.unwrap_or(1024),
-            threads,
         },
         limits: Limits {
             body_bytes: settings.max_body_mib.unwrap_or(256).saturating_mul(MIB),
@@ -292,10 +292,10 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
 
 fn announce(server: &Server) {
     let service = server.service();
-    let backbone = service.engine.backbone();
+    let engine = service.engine();
     let tasks: Vec<String> = service.registry.tasks().into_iter().map(|task| task.name).collect();
     let served = if tasks.is_empty() { "none yet".to_owned() } else { tasks.join(", ") };
-    note(format_args!("backbone: {}, {}", backbone.name, backbone.precision()));
+    note(format_args!("backbone: {}, {}", engine.backbone().name(), engine.info().precision));
     note(format_args!("tasks: {served}"));
     match &service.audit {
         Some(audit) => note(format_args!("audit: {}, {} records", audit.path().display(), audit.head().rows)),

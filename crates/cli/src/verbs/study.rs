@@ -7,6 +7,7 @@ use crate::{Failure, machine, note, say, say_json};
 use melo::study::{
     CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
 };
+use melo::vit::Device;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -58,13 +59,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut plan = Plan::read(&args.file)?;
     if let Some(precision) = args.precision {
-        plan.precision = precision.into();
+        plan.precision = machine::device(precision.into()).info().precision;
     }
+    let device = machine::device(Some(plan.precision));
     let folder = StudyFolder::create(&args.out)?;
     if let Some(name) = &args.cell {
-        return run_one(&plan, &folder, name);
+        return run_one(&plan, &folder, device, name);
     }
-    let study = Study::new(plan, folder)?;
+    let study = Study::new(plan, folder, device)?;
     let finished = match args.report_only {
         true => Finished { cells: study.finished()?, failures: Vec::new() },
         false => run_cells(args, &study)?,
@@ -86,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let program = std::env::current_exe()?;
-    let threads = rayon::current_num_threads();
+    let threads = machine::threads();
     let jobs = args.jobs.map_or(threads, usize::from);
     let command = |name: &str| {
         let mut command = Command::new(&program);
@@ -100,14 +102,11 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
         StudyOptions { jobs, command: &command, stop: &stop, observer: &mut |event| progress.show(&study.plan, event) };
     let finished = study.run(options);
     progress.finish();
-    finished.map_err(|error| match error {
-        Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
-        other => other.into(),
-    })
+    Ok(finished?)
 }
 
 /// One cell: a line of JSON an epoch, and an end when the study that started it is gone.
-fn run_one(plan: &Plan, folder: &StudyFolder, name: &str) -> Result<(), Failure> {
+fn run_one(plan: &Plan, folder: &StudyFolder, device: Arc<dyn Device>, name: &str) -> Result<(), Failure> {
     let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
     let cell = plan.cell(name).ok_or_else(unknown)?;
     let folder = folder.cell(name);
@@ -122,7 +121,7 @@ fn run_one(plan: &Plan, folder: &StudyFolder, name: &str) -> Result<(), Failure>
         }
     };
     let options = CellOptions { stop: &stop, observer: &mut observer, peak_rss_bytes: machine::peak_rss_bytes };
-    Ok(run_cell(plan, &cell, &folder, options)?)
+    Ok(run_cell(plan, &cell, &folder, device, options)?)
 }
 
 fn stop_with_standard_input(stop: &Arc<AtomicBool>) {

@@ -1,13 +1,10 @@
-//! What verbs share: the precision of a backbone, and a manifest's splits as data sets, every broken file listed first.
+//! What verbs share: the precision of a backbone, how files are rendered, outputs that must not replace inputs.
 
-use crate::progress::bar;
 use crate::{Failure, note};
 use clap::ValueEnum;
-use melo::data::{Cache, Dataset, Manifest, Row, Split};
 use melo::vit::rendering::{Frame, Plane, Slice, Window};
-use melo::vit::{Precision, Preprocess, Rendering, folder_of};
+use melo::vit::{Precision, Rendering, folder_of};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Memory for decoded images, MiB.
 pub(crate) const CACHE_MIB: usize = 1024;
@@ -28,13 +25,13 @@ pub(crate) enum PrecisionArg {
     Bf16x3,
 }
 
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Precision {
+impl From<PrecisionArg> for Option<Precision> {
+    fn from(precision: PrecisionArg) -> Option<Precision> {
         match precision {
-            PrecisionArg::Auto => Precision::fastest(),
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Bf16 => Precision::Bf16,
-            PrecisionArg::Bf16x3 => Precision::Bf16x3,
+            PrecisionArg::Auto => None,
+            PrecisionArg::F32 => Some(Precision::F32),
+            PrecisionArg::Bf16 => Some(Precision::Bf16),
+            PrecisionArg::Bf16x3 => Some(Precision::Bf16x3),
         }
     }
 }
@@ -63,51 +60,21 @@ impl RenderingArgs {
     }
 }
 
-/// Splits, decoded once: the broken files of all of them end here, all together.
-pub(crate) fn open_splits<const N: usize>(
-    manifest: &Manifest,
-    splits: [Split; N],
-    preprocess: &Preprocess,
-    cache: &Arc<Cache>,
-) -> Result<[Dataset; N], Failure> {
-    manifest.check_preprocess(preprocess)?;
-    let path = manifest.path.display();
-    if let Some(split) = splits.into_iter().find(|&split| manifest.split(split).is_empty()) {
-        return Err(Failure::Message(format!("{path}: no image is in the {split} split")));
-    }
-    let datasets = splits.map(|split| {
-        let rows: Vec<Row> = manifest.split(split).into_iter().cloned().collect();
-        Dataset::new(rows, preprocess.clone(), Arc::clone(cache))
-    });
-    let images = datasets.iter().map(Dataset::len).sum();
-    let bar = bar(images, "read");
-    let mut unreadable: Vec<(usize, String)> = Vec::new();
-    let mut read = 0;
-    for dataset in &datasets {
-        let broken = dataset.preload(&|done, _| bar.set_position((read + done) as u64));
-        unreadable.extend(broken.iter().map(|broken| (dataset.rows()[broken.row].line, broken.error.to_string())));
-        read += dataset.len();
-    }
-    bar.finish_and_clear();
-    if unreadable.is_empty() {
-        return Ok(datasets);
-    }
-    unreadable.sort();
-    for (line, error) in unreadable.iter().take(LISTED) {
-        match line {
-            0 => note(format_args!("melo: {error}")),
-            line => note(format_args!("melo: line {line}: {error}")),
+/// Lists the images that a split has and nobody can read; what remains to be said is the error.
+pub(crate) fn list_unreadable(error: &(dyn std::error::Error + 'static)) {
+    if let Some(melo::data::Error::Unreadable { broken, .. }) = error.downcast_ref() {
+        for unreadable in broken.iter().take(LISTED) {
+            match unreadable.line {
+                0 => note(format_args!("melo: {}", unreadable.error)),
+                line => note(format_args!("melo: line {line}: {}", unreadable.error)),
+            }
         }
+        if broken.len() > LISTED {
+            note(format_args!("melo: and {} more; `melo data check --json` lists all", broken.len() - LISTED));
+        }
+    } else if let Some(source) = error.source() {
+        list_unreadable(source);
     }
-    if unreadable.len() > LISTED {
-        note(format_args!("melo: and {} more; `melo data check --json` lists all", unreadable.len() - LISTED));
-    }
-    let words: Vec<&str> = splits.iter().map(|split| split.word()).collect();
-    Err(Failure::Message(format!(
-        "{path}: {} of {images} images in {} cannot be read; mend or remove them",
-        unreadable.len(),
-        words.join(" and "),
-    )))
 }
 
 /// Refuses a file to be written that has no folder, is a folder, or is one of the files that are read.
@@ -130,11 +97,4 @@ pub(crate) fn check_output(flag: &str, output: &Path, inputs: &[&Path]) -> Resul
         Some(input) => refuse(format!("would replace {}, which is read", input.display())),
         None => Ok(()),
     }
-}
-
-/// The name of a task whose data lie in `data`: the folder's.
-pub(crate) fn name_of(data: &Path) -> String {
-    let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    let folder = if absolute.is_dir() { Some(absolute.as_path()) } else { absolute.parent() };
-    folder.and_then(Path::file_name).map_or_else(|| "task".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -5,120 +5,66 @@ mod method;
 
 pub(crate) use args::{Args, CropArg};
 
-use super::task::{check_output, name_of, open_splits};
+use super::task::{check_output, list_unreadable};
 use crate::progress::{TrainProgress, duration, percent};
-use crate::{Failure, machine, note, say, say_json};
-use melo::data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Split};
-use melo::interop::read_checkpoint;
-use melo::train::{Answers, Error, Outcome, RunFolder, RunOptions, Start, Task, TrainConfig, train};
-use melo::vit::{Backbone, BackboneReference, Checkpoint, Plugin, Preprocess, Storage, TaskCard, TaskKind, folder_of};
+use crate::{Failure, machine, say, say_json};
+use melo::data::{Cache, Manifest};
+use melo::interop::read_backbone;
+use melo::train::{Error, Finished, Job, Outcome, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train};
+use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The backbone that a run starts from.
-enum Trunk {
-    Frozen(Box<Backbone>),
-    Trained(Box<Checkpoint>),
-}
-
-impl Trunk {
-    /// Weights that are trained have their positions interpolated to the task's image size first.
-    fn new(mut checkpoint: Checkpoint, config: &TrainConfig, preprocess: &Preprocess) -> Self {
-        if !config.method.trains_backbone() {
-            return Trunk::Frozen(Box::new(Backbone::new_with(checkpoint, config.precision)));
-        }
-        if preprocess.size != checkpoint.config.image_size {
-            checkpoint.weights.resize_positions(&mut checkpoint.config, preprocess.size);
-        }
-        checkpoint.preprocess = preprocess.clone();
-        Trunk::Trained(Box::new(checkpoint))
-    }
-
-    fn start(&self) -> Start<'_> {
-        match self {
-            Trunk::Frozen(backbone) => Start::Frozen(backbone),
-            Trunk::Trained(checkpoint) => Start::Trained(checkpoint),
-        }
-    }
-
-    fn reference(&self) -> BackboneReference {
-        match self {
-            Trunk::Frozen(backbone) => backbone.reference(),
-            Trunk::Trained(checkpoint) => {
-                BackboneReference { digest: checkpoint.digest(), name: checkpoint.name.clone() }
-            }
-        }
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
-    let checkpoint = read_checkpoint(&args.backbone)?;
-    let config = args.config(checkpoint.config.depth)?;
-    config.check().map_err(usage)?;
-    config.lora.check(&checkpoint.config).map_err(usage)?;
-    config.bottleneck.check(&checkpoint.config).map_err(usage)?;
-    let preprocess = args.images.preprocess(&checkpoint.preprocess)?;
-    checkpoint.config.check_size(preprocess.size).map_err(usage)?;
-    let trunk = Trunk::new(checkpoint, &config, &preprocess);
-    let mut manifest = Manifest::read(&args.data)?;
-    note(manifest.assign_splits(args.seed, DEFAULT_FRACTIONS)?);
-    // Shuffles and augmentation go by index: the order of the file's lines must not matter.
-    manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
-    let task_name = args.task.clone().unwrap_or_else(|| name_of(&args.data));
-    let card = new_card(task_name, &manifest, preprocess.clone(), trunk.reference());
-    card.check().map_err(usage)?;
-    let folder = run_folder(args)?;
-    let cache = Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20)));
-    let [train_set, val_set] = open_splits(&manifest, [Split::Train, Split::Val], &preprocess, &cache)?;
-    let task = Task { start: trunk.start(), card, train: &train_set, val: &val_set };
-    let mut outcome = train_with_progress(&task, &config, &folder, args.resume)?;
-    let backbone = finished_backbone(args, &config, trunk, &mut outcome)?;
-    certify(&manifest, &backbone, &mut outcome.plugin, &val_set)?;
-    outcome.plugin.save_with_self_test(&args.out, &backbone, storage(args))?;
-    report(args, &config, &backbone, &outcome, started.elapsed().as_secs_f64())
-}
-
-/// The backbone that the plug-in belongs to.
-///
-/// A fine-tuned one is written and read back: its digest is that of the numbers in its file, 16-bit ones too.
-fn finished_backbone(
-    args: &Args,
-    config: &TrainConfig,
-    trunk: Trunk,
-    outcome: &mut Outcome,
-) -> Result<Backbone, Failure> {
-    let backbone = match (trunk, &outcome.checkpoint, args.backbone_out()) {
-        (Trunk::Trained(_), Some(checkpoint), Some(path)) => {
-            checkpoint.write(&path, storage(args))?;
-            Backbone::load_with(&path, config.precision)?
-        }
-        (Trunk::Frozen(backbone), ..) => *backbone,
-        (Trunk::Trained(_), ..) => unreachable!("a trained backbone is returned, and has its file"),
+    let device = machine::device(args.precision.into());
+    let backbone = read_backbone(&args.backbone)?;
+    let config = args.config(backbone.info().config().depth)?;
+    let preprocess = args.images.preprocess(backbone.info().preprocess());
+    let job = Job {
+        task: args.task.clone().unwrap_or_else(|| task_name(&args.data)),
+        preprocess,
+        config,
+        storage: if args.f16 { Storage::F16 } else { Storage::F32 },
+        cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
+        ..Job::new(device, backbone, Manifest::read(&args.data)?)
     };
-    outcome.plugin.card.backbone = backbone.reference();
-    Ok(backbone)
+    let finished = run_with_progress(job, || run_folder(args).map(Some), resume(args.resume))?;
+    if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
+        checkpoint.write(&path, finished.storage)?;
+    }
+    finished.save(&args.out)?;
+    report(args, &finished, started.elapsed().as_secs_f64())
 }
 
-fn storage(args: &Args) -> Storage {
-    if args.f16 { Storage::F16 } else { Storage::F32 }
+/// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order.
+pub(super) fn run_with_progress(
+    job: Job,
+    folder: impl FnOnce() -> Result<Option<RunFolder>, Failure>,
+    resume: Resume,
+) -> Result<Finished, Failure> {
+    let stop = interrupt_flag()?;
+    let mut progress = TrainProgress::new(job.config.epochs);
+    let ready = job.prepare(&mut |event| progress.show(event))?;
+    let folder = folder()?;
+    let options =
+        RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer: &mut |event| progress.show(event) };
+    let finished = ready.run(options);
+    progress.finish();
+    finished.map_err(|error| listed(error))
 }
 
-/// Calibrates the plug-in on the validation split, and measures it on the test split where every image of one is readable.
-fn certify(manifest: &Manifest, backbone: &Backbone, plugin: &mut Plugin, val: &Dataset) -> Result<(), Failure> {
-    let val_answers = Answers::of(backbone, plugin, val)?;
-    let rows: Vec<_> = manifest.split(Split::Test).into_iter().cloned().collect();
-    let test = Dataset::new(rows, val.spec().clone(), Arc::new(Cache::new(0)));
-    let test = match test.is_empty() {
-        true => None,
-        false => Answers::of(backbone, plugin, &test)
-            .inspect_err(|error| note(format_args!("the card gets no test figures: {error}")))
-            .ok(),
-    };
-    Ok(melo::train::certify(&mut plugin.card, &val_answers, test.as_ref())?)
+/// The failure, after what it does not say of single images.
+fn listed(error: Error) -> Failure {
+    list_unreadable(&error);
+    error.into()
+}
+
+pub(super) fn resume(wanted: bool) -> Resume {
+    if wanted { Resume::Always } else { Resume::Never }
 }
 
 /// Settings out of their range come from the command line.
@@ -156,37 +102,19 @@ fn run_folder(args: &Args) -> Result<RunFolder, Failure> {
     Ok(folder)
 }
 
-/// The card of a task before its training: everything but adapter and metrics.
-pub(crate) fn new_card(
-    task: String,
-    manifest: &Manifest,
-    preprocess: Preprocess,
-    backbone: BackboneReference,
-) -> TaskCard {
-    let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
-    let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
-    card.provenance.software = melo::train::SOFTWARE.to_owned();
-    card.provenance.data_digest = manifest.digest();
-    card.provenance.split_digest = manifest.split_digest();
-    card
-}
-
-/// Trains with a live view; Ctrl-C stops after the step in flight.
-pub(crate) fn train_with_progress(
-    task: &Task<'_>,
+/// As [`run_with_progress`], of examples that are no manifest's.
+pub(super) fn train_with_progress(
+    task: Task<'_>,
     config: &TrainConfig,
     folder: &RunFolder,
-    resume: bool,
+    resume: Resume,
 ) -> Result<Outcome, Failure> {
     let stop = interrupt_flag()?;
-    let mut progress = TrainProgress::new(config.epochs, task.train.len());
-    let options = RunOptions { folder, resume, stop: &stop, observer: &mut |event| progress.show(event) };
+    let mut progress = TrainProgress::new(config.epochs);
+    let options = RunOptions { folder: Some(folder), resume, stop: &stop, observer: &mut |event| progress.show(event) };
     let outcome = train(task, config, options);
     progress.finish();
-    outcome.map_err(|error| match error {
-        Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
-        other => other.into(),
-    })
+    Ok(outcome?)
 }
 
 /// Set by Ctrl-C or a request to terminate; a second one ends the process at once, which loses only the epoch in flight.
@@ -205,24 +133,17 @@ pub(super) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(Arc::clone(FLAG.get_or_init(|| flag)))
 }
 
-fn report(
-    args: &Args,
-    config: &TrainConfig,
-    backbone: &Backbone,
-    outcome: &Outcome,
-    seconds: f64,
-) -> Result<(), Failure> {
-    let Outcome { best, trainable, backbone: total, history, .. } = outcome;
-    let bytes = std::fs::metadata(&args.out)?.len();
-    let digest = Plugin::load(&args.out, backbone)?.digest;
+fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure> {
+    let Finished { best, trainable, backbone: total, history, plugin, engine, .. } = finished;
+    let PluginInfo { bytes, digest, .. } = PluginInfo::read(&args.out)?;
     let percent = percent(*trainable, *total);
     let peak_rss_bytes = machine::peak_rss_bytes();
     if args.json {
         return say_json(&json!({
             "plugin": args.out.to_string_lossy(),
-            "method": config.method,
+            "method": args.method(),
             "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone).to_string_lossy(),
-            "task": outcome.plugin.card.task,
+            "task": plugin.card.task,
             "best_epoch": best.epoch,
             "epochs": history.len(),
             "val_auc_macro": best.val_auc_macro,
@@ -231,8 +152,8 @@ fn report(
             "trainable_percent": percent,
             "plugin_bytes": bytes,
             "plugin_digest": digest,
-            "backbone_digest": backbone.digest(),
-            "precision": config.precision.to_string(),
+            "backbone_digest": engine.backbone().digest(),
+            "precision": engine.info().precision,
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
         }));

@@ -8,7 +8,7 @@ use super::spool::examine;
 use super::{implicit, scp, storage};
 use crate::answer::{Answer, Probabilities};
 use crate::registry::Version;
-use melo_vit::{Decision, Precision, BackboneReference, CropMode, Interpolation, Preprocess, TaskCard, TaskKind};
+use melo_vit::{BackboneReference, CropMode, Decision, Interpolation, Precision, Preprocess, TaskCard, TaskKind};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 

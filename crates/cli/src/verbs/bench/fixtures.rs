@@ -1,8 +1,8 @@
 //! `melo bench fixtures`: a backbone and plug-ins for load tests, so that anyone can repeat one.
 
 use super::random::{PluginArgs, described};
-use crate::{Failure, say, say_json};
-use melo::vit::{Backbone, Checkpoint, Plugin, PluginInfo, Storage};
+use crate::{Failure, machine, say, say_json};
+use melo::vit::{Checkpoint, Engine, Plugin, PluginInfo, Precision, Storage};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -48,27 +48,33 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     args.plugin.lora(&checkpoint.config)?;
     std::fs::create_dir_all(&folder).map_err(failed)?;
     checkpoint.write(&path, Storage::F32)?;
-    let backbone = Backbone::new(checkpoint);
+    let engine = machine::device(Some(Precision::F32)).load(checkpoint.freeze())?;
+    let backbone = engine.backbone();
     let written: Vec<Written> = (0..usize::from(args.plugins))
-        .map(|number| write(&folder, args.plugin.plugin(&backbone, number)?, &backbone))
+        .map(|number| write(&folder, args.plugin.plugin(&*engine, number)?, &*engine))
         .collect::<Result<_, Failure>>()?;
     if args.json {
         return say_json(&serde_json::json!({
             "bench": "fixtures",
-            "arch": backbone.name,
+            "arch": backbone.name(),
             "backbone": path.to_string_lossy(),
             "backbone_digest": backbone.digest(),
             "plugins": written,
         }));
     }
     let (path, folder, count) = (path.display(), folder.display(), written.len());
-    say(format!("{path}: {}, random\n{folder}: {count} plug-ins of rank {}, random", backbone.name, args.plugin.rank));
+    say(format!(
+        "{path}: {}, random\n{folder}: {count} plug-ins of rank {}, random",
+        backbone.name(),
+        args.plugin.rank
+    ));
     Ok(())
 }
 
 /// Finishes a plug-in: a self-test, and a file.
-fn write(folder: &Path, plugin: Plugin, backbone: &Backbone) -> Result<Written, Failure> {
+fn write(folder: &Path, mut plugin: Plugin, engine: &dyn Engine) -> Result<Written, Failure> {
     let path = folder.join(format!("{}.safetensors", plugin.card.task));
-    plugin.save_with_self_test(&path, backbone, Storage::F32)?;
+    plugin.finish(engine, Storage::F32)?;
+    plugin.save(&path, engine.backbone().config(), Storage::F32)?;
     Ok(Written { task: plugin.card.task, plugin_digest: PluginInfo::read(&path)?.digest, plugin: path })
 }

@@ -4,8 +4,7 @@ use super::line::{Line, Unit};
 use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo::vit::{ImageBatch, Segment, Workspace};
-use std::sync::Arc;
+use melo::vit::{ImageBatch, PluginRef, Segment};
 
 /// Forward passes of a batch: images a second, and the share of the machine's peak that they reach
 #[derive(clap::Args)]
@@ -30,24 +29,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = args.backbone.backbone()?;
-    let plugin = Arc::new(args.plugin.plugin(&backbone, 0)?);
-    let (batch, size) = (args.batch, backbone.config.image_size);
+    let engine = args.backbone.engine()?;
+    let backbone = engine.backbone();
+    let plugin = args.plugin.plugin(&*engine, 0)?;
+    let (batch, size) = (args.batch, backbone.config().image_size);
     let source = ImageBatch::random(batch, size, 0);
-    let segments = [Segment { images: 0..batch, plugin }];
-    let workspace = Workspace::default();
+    let segments = [Segment { images: 0..batch, plugins: vec![PluginRef::from(&plugin)] }];
     let seconds = args.repeat.measure(|| {
         timed(|| {
-            std::hint::black_box(backbone.forward(&source, size, &segments, &workspace)?);
+            std::hint::black_box(engine.forward(&source, size, &segments)?);
             Ok(())
         })
     })?;
     let spread = Spread::of(seconds.iter().map(|seconds| batch as f64 / seconds));
-    Line::new("infer", &backbone.name, Unit::ImagesPerSecond, spread)
+    Line::new("infer", backbone.name(), Unit::ImagesPerSecond, spread)
         .batch(batch)
-        .precision(backbone.precision())
+        .precision(engine.info().precision)
         .with("rank", args.plugin.rank)?
         .with("repeats", seconds.len())?
-        .against_peak(backbone.isa(), backbone.precision(), backbone.config.forward_flops(size))?
+        .against_peak(&*engine, backbone.config().forward_flops(size))?
         .print(args.json, "")
 }

@@ -1,9 +1,8 @@
 //! What a measurement prints: one JSON object, or a few lines for people.
 
-use super::peak;
 use super::repeat::Spread;
 use crate::{Failure, machine, say, say_json};
-use melo::vit::{Isa, Precision};
+use melo::vit::{Engine, EngineInfo, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -20,7 +19,7 @@ pub(crate) struct Line {
     bench: &'static str,
     arch: String,
     batch: Option<usize>,
-    precision: Option<String>,
+    precision: Option<Precision>,
     isa: String,
     threads: usize,
     /// `images_per_s` or `seconds`, the figure.
@@ -46,8 +45,8 @@ impl Line {
             arch: arch.to_owned(),
             batch: None,
             precision: None,
-            isa: Isa::detect().to_string(),
-            threads: rayon::current_num_threads(),
+            isa: machine::device(None).info().device,
+            threads: machine::threads(),
             figure: Map::from_iter([(key.to_owned(), spread.median.into())]),
             spread,
             peak_rss_bytes: machine::peak_rss_bytes(),
@@ -63,7 +62,7 @@ impl Line {
     }
 
     pub(crate) fn precision(self, precision: Precision) -> Self {
-        Line { precision: Some(precision.to_string()), ..self }
+        Line { precision: Some(precision), ..self }
     }
 
     /// Another figure than the median, with the spread around it.
@@ -82,14 +81,15 @@ impl Line {
         Ok(self)
     }
 
-    /// Measures the machine's peaks, after everything else since they need memory of their own, and holds the figure
+    /// Measures the device's peaks, after everything else since they need memory of their own, and holds the figure
     /// against them; an image is `flops` operations.
-    pub(crate) fn against_peak(self, isa: Isa, precision: Precision, flops: u64) -> Result<Self, Failure> {
+    pub(crate) fn against_peak(self, engine: &dyn Engine, flops: u64) -> Result<Self, Failure> {
+        let EngineInfo { precision, .. } = engine.info();
+        let Some(peak) = machine::device(Some(precision)).peak() else { return Ok(self) };
         let reached = flops as f64 * self.spread.median;
-        let peak = peak::flops_per_s(isa, precision);
-        let line = Line { fraction_of_peak: Some(reached / peak), ..self };
-        let line = line.with("flops_per_image", flops)?.with("peak_flops_per_s", peak)?;
-        line.with("copy_bytes_per_s", peak::copy_bytes_per_s())
+        let line = Line { fraction_of_peak: Some(reached / peak.flops_per_s), ..self };
+        let line = line.with("flops_per_image", flops)?.with("peak_flops_per_s", peak.flops_per_s)?;
+        line.with("copy_bytes_per_s", peak.copy_bytes_per_s)
     }
 
     /// Prints it, as one JSON object or with `details` in between.

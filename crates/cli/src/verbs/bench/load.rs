@@ -11,7 +11,7 @@ use super::repeat::{Spread, seconds};
 use crate::{Failure, machine, note};
 use clients::{Plan, Tally, Timed};
 use expected::Expected;
-use melo::interop::load_backbone;
+use melo::predict::Predictor;
 use melo::vit::Precision;
 use memory::Memory;
 use serde::Serialize;
@@ -119,10 +119,11 @@ impl Latency {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = load_backbone(&args.backbone, args.precision.into())?;
+    let predictor = Predictor::new(machine::load_engine(&args.backbone, args.precision.into())?);
+    let info = predictor.engine().info();
     let (images, side) = (usize::from(args.images), usize::from(args.side));
-    let expected = Expected::compute(&backbone, &args.plugins, images, side)?;
-    let tolerance = tolerance(backbone.precision());
+    let expected = Expected::compute(&predictor, &args.plugins, images, side)?;
+    let tolerance = tolerance(info.precision);
     if f64::from(expected.closest()) <= 2.0 * tolerance {
         note(format_args!(
             "note: two of the expected answers differ by {:.1e} only; were they exchanged, nobody would see it",
@@ -141,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let mut memory = Memory::of(args.pid);
     let tally = plan.run(usize::from(args.clients), &server, &mut memory);
-    report(args, &backbone.name, backbone.precision(), &expected, tally, &memory)
+    report(args, predictor.engine().backbone().name(), info.precision, &expected, tally, &memory)
 }
 
 fn report(

@@ -4,8 +4,8 @@ use super::line::{Line, Unit};
 use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::{Failure, machine};
-use melo::vit::{Backbone, ImageBatch, Plugin, Segment, Storage, Workspace};
-use std::sync::Arc;
+use melo::vit::{BackboneInfo, ImageBatch, Plugin, PluginRef, Segment, Storage};
+use std::ops::Range;
 
 /// A batch in which every image has a plug-in of its own, against the same batch with one; and what plug-ins take in memory
 #[derive(clap::Args)]
@@ -36,18 +36,20 @@ fn even(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = args.backbone.backbone()?;
-    let (batch, size) = (args.batch, backbone.config.image_size);
+    let engine = args.backbone.engine()?;
+    let backbone = engine.backbone();
+    let (batch, size) = (args.batch, backbone.config().image_size);
     let source = ImageBatch::random(batch, size, 0);
-    let plugins: Vec<Arc<Plugin>> =
-        (0..batch).map(|number| args.plugin.plugin(&backbone, number).map(Arc::new)).collect::<Result<_, _>>()?;
-    let mixed: Vec<Segment> =
-        plugins.iter().enumerate().map(|(i, p)| Segment { images: i..i + 1, plugin: Arc::clone(p) }).collect();
-    let alone = [Segment { images: 0..batch, plugin: Arc::clone(&plugins[0]) }];
-    let workspace = Workspace::default();
-    let rate = |segments: &[Segment]| -> Result<f64, Failure> {
+    let plugins: Vec<Plugin> =
+        (0..batch).map(|number| args.plugin.plugin(&*engine, number)).collect::<Result<_, _>>()?;
+    fn segment(images: Range<usize>, plugin: &Plugin) -> Segment<'_> {
+        Segment { images, plugins: vec![PluginRef::from(plugin)] }
+    }
+    let mixed: Vec<Segment<'_>> = plugins.iter().enumerate().map(|(i, plugin)| segment(i..i + 1, plugin)).collect();
+    let alone = [segment(0..batch, &plugins[0])];
+    let rate = |segments: &[Segment<'_>]| -> Result<f64, Failure> {
         let seconds = timed(|| {
-            std::hint::black_box(backbone.forward(&source, size, segments, &workspace)?);
+            std::hint::black_box(engine.forward(&source, size, segments)?);
             Ok(())
         })?;
         Ok(batch as f64 / seconds)
@@ -67,8 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ratio = Spread::of(pairs.iter().map(|(mixed, alone)| mixed / alone));
     let one = Spread::of(pairs.iter().map(|(_, alone)| *alone));
     let line =
-        Line::new("mixed", &backbone.name, Unit::ImagesPerSecond, Spread::of(pairs.iter().map(|(mixed, _)| *mixed)));
-    let resident = resident(args, &backbone, &plugins[0])?;
+        Line::new("mixed", backbone.name(), Unit::ImagesPerSecond, Spread::of(pairs.iter().map(|(mixed, _)| *mixed)));
+    let resident = resident(args, backbone, &plugins[0])?;
     let mut details = format!(
         "  {batch} plug-ins against one: {:.3} of its {:.2} images/s ({:.3} to {:.3}, {} pairs)\n",
         ratio.median,
@@ -81,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         details += &format!("  {} plug-ins in memory: {:.1} MB\n", args.resident, bytes as f64 / 1e6);
     }
     line.batch(batch)
-        .precision(backbone.precision())
+        .precision(engine.info().precision)
         .with("rank", args.plugin.rank)?
         .with("repeats", pairs.len())?
         .with("plugins", batch)?
@@ -95,13 +97,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// Bytes by which this process grows when it loads plug-ins from a file, as a server does.
 ///
 /// The first half fills what earlier work left free in the heap; twice what the second half takes counts.
-fn resident(args: &Args, backbone: &Backbone, plugin: &Plugin) -> Result<Option<u64>, Failure> {
+fn resident(args: &Args, backbone: &BackboneInfo, plugin: &Plugin) -> Result<Option<u64>, Failure> {
     if args.resident == 0 {
         return Ok(None);
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("plugin.safetensors");
-    plugin.save(&path, &backbone.config, Storage::F32)?;
+    plugin.save(&path, backbone.config(), Storage::F32)?;
     let half = args.resident / 2;
     let load = || (0..half).map(|_| Plugin::load(&path, backbone)).collect::<Result<Vec<_>, _>>();
     let first = load()?;

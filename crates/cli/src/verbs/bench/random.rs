@@ -1,12 +1,12 @@
 //! A backbone and plug-ins without a download: everything random, and a function of a seed.
 
 use super::super::task::PrecisionArg;
-use crate::Failure;
+use crate::{Failure, machine};
 use melo::train::{SOFTWARE, TrainConfig};
 use melo::vit::{
-    Adapter, Backbone, Checkpoint, Description, Head, LoraConfig, Plugin, Precision, Provenance, TaskCard, TaskKind,
-    VitConfig,
+    Adapter, Checkpoint, Description, Engine, Head, LoraConfig, Plugin, Provenance, TaskCard, TaskKind, VitConfig,
 };
+use std::sync::Arc;
 
 /// The backbone of a measurement.
 #[derive(clap::Args)]
@@ -25,12 +25,8 @@ impl BackboneArgs {
         described(&self.arch)
     }
 
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision.into()
-    }
-
-    pub(crate) fn backbone(&self) -> Result<Backbone, Failure> {
-        Ok(Backbone::new_with(Checkpoint::random(self.description()?, 0), self.precision()))
+    pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
+        Ok(machine::device(self.precision.into()).load(Checkpoint::random(self.description()?, 0).freeze())?)
     }
 }
 
@@ -67,16 +63,17 @@ impl PluginArgs {
 
     /// Plug-in `number`: low-rank matrices that change every answer, a head, and a card that says that nobody trained it.
     /// Every fourth answers many findings an image.
-    pub(crate) fn plugin(&self, backbone: &Backbone, number: usize) -> Result<Plugin, Failure> {
-        let (vit, seed) = (&backbone.config, number as u64);
+    pub(crate) fn plugin(&self, engine: &dyn Engine, number: usize) -> Result<Plugin, Failure> {
+        let backbone = engine.backbone();
+        let (vit, seed) = (backbone.config(), number as u64);
         let kind = if number % 4 == 3 { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
         let classes = (0..self.classes).map(|class| format!("class_{class}")).collect();
         let task = format!("random_{number:04}");
-        let card = TaskCard::new(task, kind, classes, backbone.preprocess.clone(), backbone.reference());
+        let card = TaskCard::new(task, kind, classes, backbone.preprocess().clone(), backbone.reference());
         let provenance = Provenance {
             software: SOFTWARE.to_owned(),
             seed,
-            precision: backbone.precision().to_string(),
+            precision: engine.info().precision,
             settings: serde_json::json!({"random": true}),
             ..Provenance::default()
         };

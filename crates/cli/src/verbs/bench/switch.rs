@@ -4,9 +4,8 @@ use super::line::{Line, Unit, time};
 use super::random::{BackboneArgs, PluginArgs};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo::vit::{Plugin, Segment, Storage};
+use melo::vit::{Plugin, PluginRef, Segment, Storage};
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Switches that are timed together: one alone is shorter than a clock can tell.
@@ -30,25 +29,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = args.backbone.backbone()?;
-    let plugins = [0, 1].map(|number| args.plugin.plugin(&backbone, number));
-    let [first, second] = plugins;
-    let plugins = [Arc::new(first?), Arc::new(second?)];
-    let mut segment = Segment { images: 0..1, plugin: Arc::clone(&plugins[0]) };
+    let engine = args.backbone.engine()?;
+    let [first, second] = [0, 1].map(|number| args.plugin.plugin(&*engine, number));
+    let plugins = [first?, second?];
+    let mut segment = Segment { images: 0..1, plugins: vec![PluginRef::from(&plugins[0])] };
     let switching = Spread::of(args.repeat.measure(|| {
         let started = Instant::now();
         for switch in 0..SWITCHES {
-            black_box(&mut segment).plugin = Arc::clone(black_box(&plugins[switch % 2]));
+            black_box(&mut segment).plugins[0] = PluginRef::from(black_box(&plugins[switch % 2]));
         }
         Ok(started.elapsed().as_secs_f64() / SWITCHES as f64)
     })?);
 
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("plugin.safetensors");
-    plugins[0].save(&path, &backbone.config, Storage::F32)?;
+    plugins[0].save(&path, engine.backbone().config(), Storage::F32)?;
     let loading = Spread::of(args.repeat.measure(|| {
         timed(|| {
-            black_box(Plugin::load(&path, &backbone)?);
+            black_box(Plugin::load(&path, engine.backbone())?);
             Ok(())
         })
     })?);
@@ -60,8 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         time(loading.min),
         time(loading.max)
     );
-    Line::new("switch", &backbone.name, Unit::Seconds, switching)
-        .precision(backbone.precision())
+    Line::new("switch", engine.backbone().name(), Unit::Seconds, switching)
+        .precision(engine.info().precision)
         .with("rank", args.plugin.rank)?
         .with("load_seconds", loading)?
         .with("plugin_bytes", bytes)?

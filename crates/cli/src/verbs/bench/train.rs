@@ -5,7 +5,7 @@ use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
 use melo::train::{AdamW, AdamWStep, TensorStep, defaults};
-use melo::vit::{Adapter, Batch, Gradients, Head, ImageBatch, Workspace, cross_entropy};
+use melo::vit::{Adapter, Batch, Gradients, Head, ImageBatch, cross_entropy};
 
 /// Steps of a plug-in on a frozen backbone: forward, backward and AdamW
 #[derive(clap::Args)]
@@ -29,26 +29,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let backbone = args.backbone.backbone()?;
-    let (batch, size, classes) = (args.batch, backbone.config.image_size, args.plugin.classes);
+    let engine = args.backbone.engine()?;
+    let (backbone, vit) = (engine.backbone(), engine.backbone().config());
+    let (batch, size, classes) = (args.batch, vit.image_size, args.plugin.classes);
     let source = ImageBatch::random(batch, size, 0);
-    let mut adapter = Adapter::init(&args.plugin.lora(&backbone.config)?, &backbone.config, 0);
-    let mut head = Head::zeros(classes, backbone.config.feature_width());
-    let first_block = adapter.first_block().unwrap_or(backbone.config.depth);
-    let mut gradients = Gradients::zeros(&adapter, &head, &backbone.config, false);
+    let mut adapter = Adapter::init(&args.plugin.lora(vit)?, vit, 0);
+    let mut head = Head::zeros(classes, vit.feature_width());
+    let first_block = adapter.first_block().unwrap_or(vit.depth);
+    let mut gradients = Gradients::zeros(&adapter, &head, vit, false);
     let mut optimizer = AdamW::new(gradients.tensors().into_iter().map(Vec::len));
     let whole = vec![TensorStep::WHOLE; gradients.tensors().len()];
     let step = AdamWStep::new(defaults::LEARNING_RATE, defaults::WEIGHT_DECAY);
     let loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| {
         cross_entropy(logits, image % classes, 0.0, &[], 1.0 / batch as f64, d_logits)
     };
-    let mut workspace = Workspace::default();
     let mut losses = Vec::new();
     let seconds = args.repeat.measure(|| {
         timed(|| {
             gradients.clear();
             let input = Batch { source: &source, images: batch, size, loss: &loss, dropout: None };
-            let (loss, _) = backbone.step(&input, (&adapter, &head), &mut gradients, &mut workspace)?;
+            let (loss, _) = engine.step(&input, &adapter, &head, &mut gradients)?;
             let parameters = adapter.tensors_mut().into_iter().chain(head.tensors_mut()).collect();
             optimizer.step(parameters, &gradients.tensors(), &whole, step);
             losses.push(loss);
@@ -57,13 +57,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })?;
     let spread = Spread::of(seconds.iter().map(|seconds| batch as f64 / seconds));
     let (first, last) = (losses[0], losses[losses.len() - 1]);
-    Line::new("train", &backbone.name, Unit::ImagesPerSecond, spread)
+    Line::new("train", backbone.name(), Unit::ImagesPerSecond, spread)
         .batch(batch)
-        .precision(backbone.precision())
+        .precision(engine.info().precision)
         .with("rank", args.plugin.rank)?
         .with("repeats", seconds.len())?
         .with("first_loss", first)?
         .with("last_loss", last)?
-        .against_peak(backbone.isa(), backbone.precision(), backbone.config.training_flops(size, first_block))?
+        .against_peak(&*engine, vit.training_flops(size, first_block))?
         .print(args.json, &format!("  loss {first:.4} before the first step, {last:.4} before the last\n"))
 }

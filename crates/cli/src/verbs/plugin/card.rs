@@ -146,7 +146,7 @@ fn provenance(info: &PluginInfo) -> Table {
     let provenance = &info.card.provenance;
     let mut rows = vec![
         ("Software".to_owned(), provenance.software.clone()),
-        ("Precision".to_owned(), provenance.precision.clone()),
+        ("Precision".to_owned(), provenance.precision.to_string()),
         ("Training images".to_owned(), provenance.train_images.to_string()),
         ("Seed".to_owned(), provenance.seed.to_string()),
         ("Data digest".to_owned(), provenance.data_digest.clone()),

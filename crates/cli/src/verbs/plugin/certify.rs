@@ -1,8 +1,7 @@
 //! `melo plugin certify`: the self-test of a plug-in, run or added.
 
 use crate::verbs::task::{PrecisionArg, check_output};
-use crate::{Failure, say};
-use melo::interop::load_backbone;
+use crate::{Failure, machine, say};
 use melo::vit::{Plugin, SelfTest, TaskCard};
 use std::path::{Path, PathBuf};
 
@@ -35,15 +34,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(out) = out {
         check_output("--out", out, &[path, &args.backbone])?;
     }
-    let backbone = load_backbone(&args.backbone, args.precision.into())?;
-    let mut plugin = Plugin::load(path, &backbone)?;
+    let engine = machine::load_engine(&args.backbone, args.precision.into())?;
+    let mut plugin = Plugin::load(path, engine.backbone())?;
     let had_one = plugin.card.self_test.is_some();
     if !had_one && !args.check {
-        plugin.card.self_test = Some(SelfTest::take(&backbone, &plugin)?);
+        plugin.card.self_test = Some(SelfTest::take(&*engine, &plugin)?);
     }
-    plugin.self_test(&backbone).map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
+    plugin.self_test(&*engine).map_err(|error| Failure::from(error).of(path))?;
     if had_one {
-        say(format_args!("{}: passes its self-test in {}", path.display(), backbone.precision()));
+        say(format_args!("{}: passes its self-test in {}", path.display(), engine.info().precision));
     }
     match out {
         Some(out) => write(path, &plugin.card, out)?,

@@ -4,8 +4,8 @@ use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo::interop::{AuthorsFormat, Layout, OnnxWeights, read_checkpoint, write_authors, write_onnx, write_peft};
-use melo::vit::{Backbone, Checkpoint, Plugin};
+use melo::interop::{AuthorsFormat, Layout, OnnxWeights, read_backbone, write_authors, write_onnx, write_peft};
+use melo::vit::{Checkpoint, Plugin};
 use std::path::{Path, PathBuf};
 
 /// Write a plug-in for PEFT, for the paper's authors' code, or with its backbone as ONNX
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// A backbone's weights, and a plug-in that belongs to them.
 pub(super) fn load(backbone: &Path, plugin: &Path) -> Result<(Checkpoint, Plugin), Failure> {
-    let checkpoint = read_checkpoint(backbone)?;
-    let plugin = Plugin::load(plugin, &Backbone::new(checkpoint.clone()))?;
-    Ok((checkpoint, plugin))
+    let backbone = read_backbone(backbone)?;
+    let plugin = Plugin::load(plugin, backbone.info())?;
+    Ok((backbone.thaw(), plugin))
 }

@@ -2,9 +2,9 @@
 
 use super::say_notes;
 use crate::verbs::task::check_output;
-use crate::{Failure, say};
+use crate::{Failure, machine, say};
 use clap::ValueEnum;
-use melo::interop::{AdapterFormat, ImportSettings, import, load_backbone};
+use melo::interop::{AdapterFormat, ImportSettings, import};
 use melo::vit::{PluginInfo, Precision, Storage};
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => Some(lines(path)?),
         None => args.classes.clone(),
     };
-    let backbone = load_backbone(&args.backbone, Precision::F32)?;
+    let engine = machine::load_engine(&args.backbone, Some(Precision::F32))?;
     let settings = ImportSettings {
         format: args.format.map(|format| match format {
             FormatArg::Peft => AdapterFormat::Peft,
@@ -82,8 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         head: args.head.as_deref(),
         alpha: args.alpha,
     };
-    let imported = import(&args.adapter, &backbone, &settings)?;
-    imported.plugin.save(&args.out, &backbone.config, Storage::F32)?;
+    let imported = import(&args.adapter, &*engine, &settings)?;
+    imported.plugin.save(&args.out, engine.backbone().config(), Storage::F32)?;
     say_notes(&imported.notes);
     say(super::describe(&PluginInfo::read(&args.out)?));
     Ok(())

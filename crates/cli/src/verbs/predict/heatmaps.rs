@@ -1,11 +1,9 @@
 //! Heat maps beside the answers: where the plug-in looked, one PNG for an image, a task and a class.
 
-use super::{Answer, Group, Prepared};
 use crate::Failure;
 use clap::ValueEnum;
-use melo::imaging::heatmap::overlay;
-use melo::vit::{Backbone, ExplainMethod, Plugin, TaskKind, folder_of};
-use rayon::prelude::*;
+use melo::predict::{Drawing, Prediction, Predictor, Prepared};
+use melo::vit::{Decision, ExplainMethod, Plugin, TaskCard, folder_of};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -51,7 +49,7 @@ impl From<Method> for ExplainMethod {
 }
 
 /// A heat map that was written; part of the contract in `docs/json.md`.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Heatmap {
     pub(super) class: String,
     #[serde(serialize_with = "crate::json_path")]
@@ -93,55 +91,47 @@ impl<'a> Heatmaps<'a> {
         Ok(Some(Heatmaps { folder, method: args.method.into(), class, taken }))
     }
 
-    /// Writes the heat maps of all answers, which come image by image, and says where they are, answer by answer.
+    /// Writes the heat maps of all predictions and says where they are, prediction by prediction.
     pub(super) fn draw(
         &mut self,
-        backbone: &Backbone,
-        groups: &[Group],
-        images: &[Prepared],
-        answers: &[Answer],
+        predictor: &Predictor,
+        plugins: &[Arc<Plugin>],
+        images: &[(&Path, Prepared)],
+        predictions: &[Vec<Prediction>],
     ) -> Result<Vec<Vec<Heatmap>>, Failure> {
-        let tasks: usize = groups.iter().map(|group| group.plugins.len()).sum();
-        let wanted: Vec<Vec<(usize, PathBuf)>> = answers.iter().map(|answer| self.wanted(answer)).collect();
-        let method = self.method;
-        images.par_iter().zip(answers.par_chunks(tasks)).zip(wanted.par_chunks(tasks)).try_for_each(
-            |((image, answers), wanted)| {
-                if wanted.iter().all(Vec::is_empty) {
-                    return Ok(());
-                }
-                for (task, (answer, wanted)) in answers.iter().zip(wanted).enumerate() {
-                    let plugin = &answer.plugin;
-                    let preprocess = &plugin.card.preprocess;
-                    let inputs = groups.iter().zip(&image.inputs);
-                    for (_, input) in inputs.filter(|(group, _)| group.plugins.contains(&task)) {
-                        let pixels = melo::imaging::read_with(&image.path, &preprocess.rendering)?;
-                        for (class, path) in wanted {
-                            let found = backbone.explain(input, preprocess.size, plugin, *class, method)?;
-                            let drawn = overlay(&pixels, preprocess, found.grid, &found.values, OPACITY);
-                            melo::imaging::write_png(path, &drawn)?;
-                        }
-                    }
-                }
-                Ok::<(), Failure>(())
-            },
-        )?;
-        let written = |(answer, wanted): (&Answer, Vec<(usize, PathBuf)>)| {
-            let name = |class: usize| answer.plugin.card.classes[class].clone();
-            wanted.into_iter().map(|(class, path)| Heatmap { class: name(class), path }).collect()
-        };
-        Ok(answers.iter().zip(wanted).map(written).collect())
+        let mut wanted = Vec::new();
+        let mut files = Vec::new();
+        for ((path, _), predictions) in images.iter().zip(predictions) {
+            let classes = predictions.iter().map(|p| self.wanted(&p.plugin.card, &p.decision)).collect::<Vec<_>>();
+            let named =
+                predictions.iter().zip(&classes).map(|(p, classes)| self.name_all(path, &p.plugin.card, classes));
+            files.push(named.collect::<Vec<Vec<Heatmap>>>());
+            wanted.push(classes);
+        }
+        let prepared: Vec<&Prepared> = images.iter().map(|(_, prepared)| prepared).collect();
+        let drawing = Drawing { method: self.method, opacity: OPACITY, longest: usize::MAX };
+        predictor.explain_each(&prepared, plugins, &wanted, drawing, |[image, task, place], drawn| {
+            melo::imaging::write_png(&files[image][task][place].path, &drawn.picture)?;
+            Ok::<_, Failure>(())
+        })?;
+        Ok(files.into_iter().flatten().collect())
     }
 
-    /// The classes of an answer that are explained, and the files for them.
-    fn wanted(&mut self, answer: &Answer) -> Vec<(usize, PathBuf)> {
-        let card = &answer.plugin.card;
-        let classes = match (self.class, card.kind, answer.found().collect::<Vec<_>>()) {
-            (Some(name), ..) => card.classes.iter().position(|class| class == name).into_iter().collect(),
-            (None, TaskKind::MultiLabel, found) if !found.is_empty() => found,
-            (None, ..) => vec![answer.ranking()[0]],
+    /// The classes of a prediction that are explained.
+    fn wanted(&self, card: &TaskCard, decision: &Decision) -> Vec<usize> {
+        match self.class {
+            Some(name) => card.classes.iter().position(|class| class == name).into_iter().collect(),
+            None => decision.explained(),
+        }
+    }
+
+    /// The files of an image's heat maps for one task.
+    fn name_all(&mut self, image: &Path, card: &TaskCard, classes: &[usize]) -> Vec<Heatmap> {
+        let named = |&class: &usize| {
+            let path = self.folder.join(self.name(image, &card.task, &card.classes[class]));
+            Heatmap { class: card.classes[class].clone(), path }
         };
-        let mut file = |class: usize| self.folder.join(self.name(&answer.image, &card.task, &card.classes[class]));
-        classes.into_iter().map(|class| (class, file(class))).collect()
+        classes.iter().map(named).collect()
     }
 
     /// A file name that is not taken: names from cards and images are reduced to letters, digits, `-`, `_` and `.`.

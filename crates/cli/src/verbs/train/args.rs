@@ -1,12 +1,11 @@
 //! The flags of `melo train`, and the settings they come to.
 
 use super::method::MethodArgs;
-use super::usage;
 use crate::Failure;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
-use melo::train::{ClassWeights, TrainConfig, defaults};
+use melo::train::{ClassWeights, Method, TrainConfig, defaults};
 use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +57,7 @@ pub(crate) struct Args {
     pub(super) cache_mib: usize,
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    precision: PrecisionArg,
+    pub(super) precision: PrecisionArg,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -168,9 +167,14 @@ impl Args {
         self.run.clone().unwrap_or_else(|| self.out.with_extension("run"))
     }
 
+    /// What is trained.
+    pub(super) fn method(&self) -> Method {
+        self.method.chosen()
+    }
+
     /// Where full fine-tuning writes the backbone; none for the other methods.
     pub(super) fn backbone_out(&self) -> Option<PathBuf> {
-        self.method.chosen().trains_backbone().then(|| self.out.with_extension("backbone.safetensors"))
+        self.method().trains_backbone().then(|| self.out.with_extension("backbone.safetensors"))
     }
 
     /// The refusal of an output that is there already.
@@ -200,7 +204,6 @@ impl Args {
             patience: optimiser.patience,
             augment: self.images.augment(),
             seed: self.seed,
-            precision: self.precision.into(),
             ..config
         })
     }
@@ -222,12 +225,9 @@ impl ImageArgs {
     }
 
     /// The weights' statistics and filter, the task's size, crop and rendering.
-    pub(super) fn preprocess(&self, own: &Preprocess) -> Result<Preprocess, Failure> {
-        let crop_mode = self.crop_mode.into();
+    pub(super) fn preprocess(&self, own: &Preprocess) -> Preprocess {
         let size = self.image_size.unwrap_or(own.size);
-        let (crop_pct, rendering) = (self.crop_pct, self.rendering.rendering());
-        let preprocess = Preprocess { size, crop_mode, crop_pct, rendering, ..own.clone() };
-        preprocess.check().map_err(usage)?;
-        Ok(preprocess)
+        let (crop_mode, crop_pct) = (self.crop_mode.into(), self.crop_pct);
+        Preprocess { size, crop_mode, crop_pct, rendering: self.rendering.rendering(), ..own.clone() }
     }
 }

@@ -3,8 +3,8 @@
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
-use melo::train::{Method, TrainConfig, defaults};
-use melo::vit::{BottleneckConfig, LoraConfig, Target};
+use melo::train::{Error, Method, MethodSettings, TrainConfig};
+use melo::vit::Target;
 use std::collections::BTreeMap;
 
 #[derive(clap::Args)]
@@ -75,83 +75,54 @@ fn block_and_rank(text: &str) -> Result<(usize, usize), String> {
     pair.ok_or_else(|| "expected BLOCK:RANK, such as 8:16".to_owned())
 }
 
-impl MethodArgs {
-    /// Low-rank matrices of rank 0 are a linear probe.
-    pub(super) fn chosen(&self) -> Method {
-        match self.method {
-            MethodArg::Lora if self.rank == Some(0) => Method::Linear,
+impl From<MethodArg> for Method {
+    fn from(method: MethodArg) -> Method {
+        match method {
             MethodArg::Lora => Method::Lora,
             MethodArg::Linear => Method::Linear,
             MethodArg::Adapter => Method::Adapter,
             MethodArg::Full => Method::Full,
         }
     }
+}
+
+impl MethodArgs {
+    /// What is trained: low-rank matrices of rank 0 are a linear probe.
+    pub(super) fn chosen(&self) -> Method {
+        MethodSettings { rank: self.rank, ..MethodSettings::default() }.method(self.method.into())
+    }
 
     /// The method's settings on a backbone of `depth` blocks; all others are the defaults.
     pub(super) fn config(&self, depth: usize) -> Result<TrainConfig, Failure> {
-        let method = self.chosen();
-        self.refuse_foreign_flags(method)?;
-        let mut config = TrainConfig::for_method(method, depth);
-        let blocks = self.adapted_blocks(depth)?;
-        if method.trains_low_rank() {
-            config.lora = self.lora(blocks)?;
-            config.lora_plus = self.lora_plus.unwrap_or(config.lora_plus);
-            config.lora_dropout = self.lora_dropout.unwrap_or(config.lora_dropout);
-        } else if method.trains_bottlenecks() {
-            config.bottleneck = BottleneckConfig { width: self.bottleneck.unwrap_or(defaults::BOTTLENECK), blocks };
-        }
-        config.layer_decay = self.layer_decay.unwrap_or(config.layer_decay);
-        Ok(config)
-    }
-
-    /// Refuses flags of another method, which would silently do nothing; `--rank 0` asks for no matrices everywhere.
-    fn refuse_foreign_flags(&self, method: Method) -> Result<(), Failure> {
-        let (lora, adapter) = (self.method == MethodArg::Lora, method.trains_bottlenecks());
-        let low_rank = method.trains_low_rank();
-        let flags = [
-            ("--rank", "lora", lora || self.rank.is_none_or(|rank| rank == 0)),
-            ("--alpha", "lora", lora || self.alpha.is_none()),
-            ("--targets", "lora", lora || self.targets.is_empty()),
-            ("--blocks", "lora or adapter", lora || adapter || self.blocks.is_empty()),
-            ("--last-k", "lora or adapter", low_rank || adapter || self.last_k.is_none()),
-            ("--rank-pattern", "lora", low_rank || self.rank_pattern.is_empty()),
-            ("--rslora", "lora", low_rank || !self.rslora),
-            ("--lora-plus", "lora", low_rank || self.lora_plus.is_none()),
-            ("--lora-dropout", "lora", low_rank || self.lora_dropout.is_none()),
-            ("--bottleneck", "adapter", adapter || self.bottleneck.is_none()),
-            ("--layer-decay", "full", method.trains_backbone() || self.layer_decay.is_none()),
-        ];
-        match flags.into_iter().find(|(_, _, fits)| !fits) {
-            Some((flag, owner, _)) => Err(usage(format!("{flag} is for --method {owner}, not for {method}"))),
-            None => Ok(()),
-        }
-    }
-
-    fn adapted_blocks(&self, depth: usize) -> Result<Vec<usize>, Failure> {
-        let mut blocks = match (self.last_k, self.blocks.as_slice()) {
-            (Some(k), _) if (1..=depth).contains(&k) => (depth - k..depth).collect(),
-            (Some(k), _) => return Err(usage(format!("--last-k {k}: the backbone has {depth} blocks"))),
-            (None, []) => (0..depth).collect(),
-            (None, blocks) => blocks.to_vec(),
-        };
-        blocks.sort_unstable();
-        blocks.dedup();
-        Ok(blocks)
-    }
-
-    fn lora(&self, blocks: Vec<usize>) -> Result<LoraConfig, Failure> {
-        let rank = self.rank.unwrap_or(defaults::RANK);
-        let mut targets = match self.targets.as_slice() {
-            [] => vec![Target::Q, Target::V],
-            targets => targets.iter().map(|target| Target::ALL[*target as usize]).collect(),
-        };
-        targets.sort();
-        targets.dedup();
         let rank_pattern: BTreeMap<usize, usize> = self.rank_pattern.iter().copied().collect();
         if rank_pattern.len() < self.rank_pattern.len() {
             return Err(usage("--rank-pattern names a block twice"));
         }
-        let alpha = self.alpha.unwrap_or(rank as f32);
-        Ok(LoraConfig { rank, alpha, targets, blocks, rslora: self.rslora, rank_pattern })
+        let targets = self.targets.iter().map(|target| Target::ALL[*target as usize]).collect();
+        let settings = MethodSettings {
+            rank: self.rank,
+            alpha: self.alpha,
+            targets: (!self.targets.is_empty()).then_some(targets),
+            blocks: (!self.blocks.is_empty()).then(|| self.blocks.clone()),
+            last_k: self.last_k,
+            rslora: self.rslora.then_some(true),
+            rank_pattern: (!rank_pattern.is_empty()).then_some(rank_pattern),
+            lora_plus: self.lora_plus,
+            lora_dropout: self.lora_dropout,
+            bottleneck: self.bottleneck,
+            layer_decay: self.layer_decay,
+        };
+        settings.resolve(self.method.into(), depth).map_err(|error| match error {
+            Error::ForeignSetting { setting, owner, method } => {
+                usage(format!("{} is for --method {owner}, not for {method}", flag(setting)))
+            }
+            Error::Setting { setting, reason } => usage(format!("{}: {reason}", flag(setting))),
+            other => other.into(),
+        })
     }
+}
+
+/// The flag of a setting.
+fn flag(setting: &str) -> String {
+    format!("--{}", setting.replace('_', "-"))
 }

@@ -3,8 +3,8 @@
 use super::super::files::{Format, synthetic};
 use crate::Failure;
 use crate::progress::bar;
-use crate::verbs::predict::{by_preprocess, predict, prepare_with};
-use melo::vit::{Backbone, Plugin, Workspace};
+use melo::predict::{Predictor, Prepared};
+use melo::vit::{Plugin, Preprocess};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,12 +31,10 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub(crate) fn compute(backbone: &Backbone, folder: &Path, images: usize, side: usize) -> Result<Self, Failure> {
-        let plugins: Vec<Arc<Plugin>> = plugin_files(folder)?
-            .iter()
-            .map(|path| Ok(Arc::new(Plugin::load(path, backbone)?)))
-            .collect::<Result<_, Failure>>()?;
-        let groups = by_preprocess(&plugins);
+    pub(crate) fn compute(predictor: &Predictor, folder: &Path, images: usize, side: usize) -> Result<Self, Failure> {
+        let plugins: Vec<Arc<Plugin>> =
+            plugin_files(folder)?.iter().map(|path| Ok(predictor.plugin(path)?)).collect::<Result<_, Failure>>()?;
+        let specs: Vec<&Preprocess> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
         let task = |plugin: &Arc<Plugin>| Task {
             digest: plugin.digest.clone(),
             classes: plugin.card.classes.clone(),
@@ -44,17 +42,14 @@ impl Expected {
         };
         let mut tasks: Vec<Task> = plugins.iter().map(task).collect();
         let mut sent = Vec::new();
-        let workspace = Workspace::default();
         let bar = bar(images, "expect");
         for number in 0..images {
             let name = format!("phantom_{number:04}.png");
             let bytes = Format::Png.encode(&synthetic(number, side))?;
-            let path = PathBuf::from(&name);
-            let decode = |rendering: &_| melo::imaging::decode_with(&bytes, &path, rendering);
-            let prepared = prepare_with(&path, &groups, decode)?;
-            let answers = predict(backbone, (&plugins, &groups), &[prepared], &workspace)?;
-            for (task, answer) in tasks.iter_mut().zip(answers) {
-                task.probabilities.push(answer.probabilities().to_vec());
+            let prepared = Prepared::of_bytes(&bytes, Path::new(&name), &specs, false)?;
+            let predictions = predictor.predict_prepared(&[&prepared], &plugins)?.swap_remove(0);
+            for (task, prediction) in tasks.iter_mut().zip(predictions) {
+                task.probabilities.push(prediction.decision.probabilities);
             }
             sent.push(Image { name, bytes });
             bar.inc(1);

@@ -1,0 +1,86 @@
+//! What to do about an error: libraries state facts, the binary knows its flags.
+
+use crate::Failure;
+use melo::{data, interop, study, train, vit};
+use std::error::Error;
+
+/// A failure with the library's sentence, and what to do where the binary knows it.
+pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
+    if let Some(train::Error::Interrupted { folder, .. }) = error.downcast_ref() {
+        let goes_on = if folder.is_some() { " and --resume continues" } else { "" };
+        return Failure::Interrupted(format!("{error}{goes_on}"));
+    }
+    if let Some(study::Error::Interrupted { .. }) = error.downcast_ref() {
+        return Failure::Interrupted(format!("{error} and the same command goes on"));
+    }
+    let message = match hint(error) {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
+    match is_usage(error) {
+        true => Failure::Usage(message),
+        false => Failure::Message(message),
+    }
+}
+
+/// True for settings out of their range, which come from the command line.
+fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    use train::Error::{Card, ForeignSetting, Setting};
+    let of_training = |error: &train::Error| match error {
+        Setting { .. } | ForeignSetting { .. } | Card { .. } => true,
+        train::Error::Vit(error) => of_network(error),
+        train::Error::Images(data::Error::Augment { .. }) => true,
+        _ => false,
+    };
+    error.downcast_ref().is_some_and(of_training) || error.downcast_ref().is_some_and(of_network)
+}
+
+/// True for settings that a network cannot carry.
+fn of_network(error: &vit::Error) -> bool {
+    matches!(error, vit::Error::Lora(_) | vit::Error::Bottleneck(_) | vit::Error::ImageSize { .. })
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let own = of_train(error).or_else(|| of_vit(error)).or_else(|| of_study(error));
+    // A library passes on what another one below it says: the advice is the same.
+    own.or_else(|| of_data(error)).or_else(|| of_interop(error)).or_else(|| hint(error.source()?))
+}
+
+fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        train::Error::RunExists { .. } => "--resume continues it, --overwrite starts anew".to_owned(),
+        train::Error::NotARun { .. } => "name another folder with --run".to_owned(),
+        train::Error::Diverged { .. } => "try a lower --lr".to_owned(),
+        _ => return None,
+    })
+}
+
+fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        vit::Error::NoSelfTest { .. } => {
+            "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_study(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        study::Error::Busy { .. } => "wait for it, or name another --out".to_owned(),
+        study::Error::Foreign { .. } => "name another --out, or remove this file to compute the cell again".to_owned(),
+        study::Error::Result { .. } => "remove it to compute the cell again".to_owned(),
+        _ => return None,
+    })
+}
+
+fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
+        _ => return None,
+    })
+}
+
+fn of_interop(error: &(dyn Error + 'static)) -> Option<String> {
+    let _: &interop::Error = error.downcast_ref()?;
+    None
+}
