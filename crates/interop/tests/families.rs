@@ -1,7 +1,7 @@
 //! Tiny models of every family, saved by their own libraries (`tools/golden/families.py`): the same logits here.
 
-use melo_interop::{load_backbone, read_checkpoint};
-use melo_vit::{Head, ImageBatch, Precision, TensorFile, Workspace};
+use melo_interop::{read_backbone, read_checkpoint};
+use melo_vit::{DeviceSpec, Head, ImageBatch, PluginRef, TensorFile};
 use std::path::{Path, PathBuf};
 
 fn families() -> Vec<PathBuf> {
@@ -23,8 +23,8 @@ fn every_family_gives_the_logits_of_its_own_library() {
     let mut wrong = Vec::new();
     for folder in families {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let backbone = match load_backbone(&folder, Precision::F32) {
-            Ok(backbone) => backbone,
+        let engine = match read_backbone(&folder) {
+            Ok(backbone) => DeviceSpec::default().open().load(backbone).unwrap(),
             Err(error) => {
                 wrong.push(format!("{name}: {error}"));
                 continue;
@@ -35,14 +35,15 @@ fn every_family_gives_the_logits_of_its_own_library() {
         let (pixels, classes) = (&shapes["pixels"], shapes["logits"][1]);
         let batch = ImageBatch { size: pixels[3], data: expected.read("pixels", pixels).unwrap() };
         let logits = expected.read("logits", &shapes["logits"]).unwrap();
-        let width = backbone.config.feature_width();
-        let head = backbone.classifier.clone().unwrap_or_else(|| {
+        let backbone = engine.backbone();
+        let width = backbone.config().feature_width();
+        let head = backbone.classifier().cloned().unwrap_or_else(|| {
             assert_eq!(classes, width, "{name}: features where there is no classifier");
             let identity = (0..width * width).map(|i| if i / width == i % width { 1.0 } else { 0.0 }).collect();
             Head { weight: identity, bias: vec![0.0; width] }
         });
-        let found =
-            backbone.forward_with(&batch, (pixels[0], pixels[3]), (None, &head), &Workspace::default()).unwrap();
+        let bare = PluginRef { adapter: None, head: &head };
+        let found = engine.logits(&batch, pixels[0], pixels[3], bare).unwrap();
         let largest = logits.iter().fold(0f32, |a, b| a.max(b.abs()));
         let difference = found.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
         println!("{name}: {difference:.1e}");

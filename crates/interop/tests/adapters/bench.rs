@@ -1,8 +1,9 @@
 //! The golden files, and what every test does with them.
 
 use melo_interop::{ImportSettings, Imported, import};
-use melo_vit::{Backbone, Checkpoint, ImageBatch, Plugin, TensorFile, Workspace};
+use melo_vit::{Checkpoint, DeviceSpec, Engine, ImageBatch, Plugin, TensorFile};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Classes of every golden adapter.
 pub(crate) const CLASSES: usize = 3;
@@ -32,8 +33,12 @@ pub(crate) fn checkpoint(family: &str) -> Checkpoint {
     Checkpoint::read(&golden(&format!("{family}.safetensors"))).expect("the golden backbone is whole")
 }
 
-pub(crate) fn backbone(family: &str) -> Backbone {
-    Backbone::new(checkpoint(family))
+pub(crate) fn engine(family: &str) -> Arc<dyn Engine> {
+    engine_of(checkpoint(family))
+}
+
+pub(crate) fn engine_of(checkpoint: Checkpoint) -> Arc<dyn Engine> {
+    DeviceSpec::default().open().load(checkpoint.freeze()).expect("an engine")
 }
 
 /// Where a golden adapter lies.
@@ -47,11 +52,11 @@ pub(crate) fn classes() -> Vec<String> {
 }
 
 /// Imports with every word that a user would have to say.
-pub(crate) fn take(path: &Path, backbone: &Backbone, alpha: Option<f32>) -> Result<Imported, melo_interop::Error> {
+pub(crate) fn take(path: &Path, engine: &dyn Engine, alpha: Option<f32>) -> Result<Imported, melo_interop::Error> {
     let classes = classes();
     import(
         path,
-        backbone,
+        engine,
         &ImportSettings { task: Some("golden"), classes: Some(&classes), alpha, ..ImportSettings::default() },
     )
 }
@@ -69,10 +74,8 @@ pub(crate) fn expected(name: &str) -> Vec<f32> {
 }
 
 /// Our logits of the golden images.
-pub(crate) fn logits(backbone: &Backbone, plugin: &Plugin) -> Vec<f32> {
-    let shape = (IMAGES, SIZE);
-    let segment = (Some(&plugin.adapter), &plugin.head);
-    backbone.forward_with(&images(), shape, segment, &Workspace::default()).expect("images of this size are tiled")
+pub(crate) fn logits(engine: &dyn Engine, plugin: &Plugin) -> Vec<f32> {
+    engine.logits(&images(), IMAGES, SIZE, plugin.into()).expect("images of this size are tiled")
 }
 
 /// Within 1e-4 of the largest logit: f32 sums in another order differ by about 1e-6.

@@ -1,9 +1,9 @@
 //! Damaged and misleading tensors, each refused by its name; nothing panics.
 
-use crate::bench::{adapter, backbone, checkpoint, classes, golden, take, temporary};
+use crate::bench::{adapter, engine, checkpoint, classes, golden, take, temporary};
 use crate::settings::copy;
 use melo_interop::{AdapterFormat, Error, ImportSettings, detect_format, import};
-use melo_vit::{Backbone, Storage, TensorFile, write_tensors};
+use melo_vit::{Storage, TensorFile, write_tensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -35,7 +35,7 @@ fn spoilt(name: &str, spoil: impl FnOnce(&mut Tensors)) -> String {
     spoil(&mut tensors);
     write(&file, &tensors);
     let alpha = (!from.is_dir()).then_some(3.0);
-    take(&path, &backbone(family), alpha).expect_err(name).to_string()
+    take(&path, &*engine(family), alpha).expect_err(name).to_string()
 }
 
 const A: &str = "base_model.model.blocks.0.attn.qkv.lora_A.weight";
@@ -116,26 +116,26 @@ fn damaged_files() {
     copy("timm_qkv", folder.path());
     let path = folder.path().join("adapter_model.safetensors");
     let whole = std::fs::read(&path).unwrap();
-    let backbone = backbone("timm");
+    let engine = engine("timm");
     for len in (0..whole.len()).step_by(97) {
         std::fs::write(&path, &whole[..len]).unwrap();
-        let error = take(folder.path(), &backbone, None).expect_err("it is cut").to_string();
+        let error = take(folder.path(), &*engine, None).expect_err("it is cut").to_string();
         assert_has(&error, &["adapter_model.safetensors", "not a safetensors file"]);
     }
     let mut nan = whole.clone();
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&path, &nan).unwrap();
-    assert_has(&take(folder.path(), &backbone, None).expect_err("NaN").to_string(), &["NaN"]);
+    assert_has(&take(folder.path(), &*engine, None).expect_err("NaN").to_string(), &["NaN"]);
     let config = folder.path().join("adapter_config.json");
     std::fs::write(&path, &whole).unwrap();
     let text = std::fs::read(&config).unwrap();
     for len in (0..text.len() - 2).step_by(53) {
         std::fs::write(&config, &text[..len]).unwrap();
-        assert_has(&take(folder.path(), &backbone, None).expect_err("cut").to_string(), &["adapter_config.json"]);
+        assert_has(&take(folder.path(), &*engine, None).expect_err("cut").to_string(), &["adapter_config.json"]);
     }
     std::fs::write(&config, "[".repeat(100_000)).unwrap();
-    assert_has(&take(folder.path(), &backbone, None).expect_err("deep").to_string(), &["adapter_config.json"]);
+    assert_has(&take(folder.path(), &*engine, None).expect_err("deep").to_string(), &["adapter_config.json"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_pickled_adapter_is_refused_with_what_to_do() {
     let folder = temporary();
     copy("timm_qkv", folder.path());
     std::fs::rename(folder.path().join("adapter_model.safetensors"), folder.path().join("adapter_model.bin")).unwrap();
-    let error = take(folder.path(), &backbone("timm"), None).unwrap_err().to_string();
+    let error = take(folder.path(), &*engine("timm"), None).unwrap_err().to_string();
     assert_has(&error, &["adapter_model.bin", "pickled", "adapter_model.safetensors"]);
 }
 
@@ -154,28 +154,28 @@ fn whose_files_they_are_is_told_by_their_content() {
     let folder = temporary();
     assert_has(&detect_format(folder.path()).unwrap_err().to_string(), &["a folder without adapter_config.json"]);
     assert_has(&detect_format(&golden("timm.safetensors")).unwrap_err().to_string(), &["no adapter", "blocks.0"]);
-    let backbone = backbone("timm");
-    let plugin = take(&adapter("unicad"), &backbone, Some(1.0)).unwrap().plugin;
+    let engine = engine("timm");
+    let plugin = take(&adapter("unicad"), &*engine, Some(1.0)).unwrap().plugin;
     let path = folder.path().join("own.safetensors");
-    plugin.save(&path, &backbone.config, Storage::F32).unwrap();
+    plugin.save(&path, engine.backbone().config(), Storage::F32).unwrap();
     assert_has(&detect_format(&path).unwrap_err().to_string(), &["needs no import"]);
 }
 
 /// The error of a golden adapter imported with other words.
 fn said(name: &str, settings: &ImportSettings<'_>) -> Error {
-    import(&adapter(name), &backbone("timm"), settings).expect_err(name)
+    import(&adapter(name), &*engine("timm"), settings).expect_err(name)
 }
 
 #[test]
 fn what_the_user_has_to_say() {
     let names = classes();
     let full = ImportSettings { task: Some("t"), classes: Some(&names), ..ImportSettings::default() };
-    assert_has(&said("authors", &full).to_string(), &["alpha", "--alpha"]);
+    assert_has(&said("authors", &full).to_string(), &["alpha"]);
     assert_has(&said("timm_qkv", &ImportSettings { alpha: Some(1.0), ..full.clone() }).to_string(), &["says alpha"]);
-    assert_has(&said("timm_qkv", &ImportSettings { task: None, ..full.clone() }).to_string(), &["--task"]);
+    assert_has(&said("timm_qkv", &ImportSettings { task: None, ..full.clone() }).to_string(), &["task"]);
     assert_has(
         &said("timm_qkv", &ImportSettings { classes: None, ..full.clone() }).to_string(),
-        &["3 classes", "--classes"],
+        &["3 classes"],
     );
     let two = &names[..2];
     assert_has(
@@ -196,15 +196,15 @@ fn what_the_user_has_to_say() {
 
 #[test]
 fn a_classifier_may_come_from_another_file() {
-    let (folder, backbone, names) = (temporary(), backbone("timm"), classes());
+    let (folder, engine, names) = (temporary(), engine("timm"), classes());
     let path = folder.path().join("x.safetensors");
     let mut tensors = read(&adapter("authors"));
     tensors.remove("fc_16in_3out");
     write(&path, &tensors);
     let settings =
         ImportSettings { task: Some("t"), classes: Some(&names), alpha: Some(3.0), ..ImportSettings::default() };
-    let error = import(&path, &backbone, &settings).unwrap_err().to_string();
-    assert_has(&error, &["no classifier", "--head"]);
+    let error = import(&path, &*engine, &settings).unwrap_err().to_string();
+    assert_has(&error, &["no classifier"]);
     let weight = (vec![3, 16], vec![0.25; 48]);
     let head = folder.path().join("head.safetensors");
     for (given, bias) in [
@@ -219,34 +219,34 @@ fn a_classifier_may_come_from_another_file() {
     ] {
         write(&head, &given);
         let plugin =
-            import(&path, &backbone, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
+            import(&path, &*engine, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
         assert_eq!((plugin.head.weight[5], plugin.head.bias[2]), (0.25, bias));
     }
     write(&head, &Tensors::from([("something".into(), weight)]));
-    let error = import(&path, &backbone, &ImportSettings { head: Some(&head), ..settings }).unwrap_err().to_string();
+    let error = import(&path, &*engine, &ImportSettings { head: Some(&head), ..settings }).unwrap_err().to_string();
     assert_has(&error, &["head.safetensors", "no classifier"]);
 }
 
 #[test]
 fn cards_of_others() {
-    let (folder, backbone) = (temporary(), backbone("timm"));
+    let (folder, engine) = (temporary(), engine("timm"));
     let card = folder.path().join("card.json");
-    let plugin = take(&adapter("timm_qkv"), &backbone, None).unwrap().plugin;
+    let plugin = take(&adapter("timm_qkv"), &*engine, None).unwrap().plugin;
     let mut own = plugin.card.clone();
     own.temperature = 2.5;
     let text = serde_json::to_string(&own).unwrap();
     std::fs::write(&card, &text).unwrap();
     let settings = ImportSettings { card: Some(&card), ..ImportSettings::default() };
-    let again = import(&golden("timm_qkv"), &backbone, &settings).unwrap().plugin;
+    let again = import(&golden("timm_qkv"), &*engine, &settings).unwrap().plugin;
     assert_eq!(again.card, own);
-    let other = Backbone::new(checkpoint("deit"));
-    let error = import(&golden("deit_qkv"), &other, &settings).unwrap_err().to_string();
+    let other = engine("deit");
+    let error = import(&golden("deit_qkv"), &*other, &settings).unwrap_err().to_string();
     assert_has(&error, &["card.json", "belongs to backbone"]);
-    let error = import(&golden("timm_qkv"), &backbone, &ImportSettings { multi_label: true, ..settings.clone() });
+    let error = import(&golden("timm_qkv"), &*engine, &ImportSettings { multi_label: true, ..settings.clone() });
     assert_has(&error.unwrap_err().to_string(), &["multi-label"]);
     std::fs::write(&card, &text[..text.len() / 2]).unwrap();
     assert_has(
-        &import(&golden("timm_qkv"), &backbone, &settings).unwrap_err().to_string(),
+        &import(&golden("timm_qkv"), &*engine, &settings).unwrap_err().to_string(),
         &["card.json", "not a card"],
     );
 }

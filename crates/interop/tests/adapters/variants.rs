@@ -1,11 +1,11 @@
 //! Merging on every architecture that some published ViT has: the same answers here, and files for
 //! `tools/golden/adapters.py --verify`, which runs them in timm and ONNX Runtime.
 
-use crate::bench::{assert_close, checkpoint, classes, lasting};
+use crate::bench::{assert_close, checkpoint, classes, lasting, engine_of};
 use melo_interop::{OnnxWeights, merge, write_onnx, write_timm};
 use melo_vit::{
-    Activation, Adapter, Backbone, Checkpoint, Head, ImageBatch, LoraConfig, Plugin, Pool, Storage, Target, TaskCard,
-    TaskKind, VitConfig, Weights, Workspace, write_tensors,
+    Activation, Adapter, BackboneInfo, Checkpoint, Engine, Head, ImageBatch, LoraConfig, Plugin, PluginRef, Pool, Storage,
+    Target, TaskCard, TaskKind, VitConfig, Weights, write_tensors,
 };
 use std::collections::HashMap;
 
@@ -14,15 +14,15 @@ fn values(len: usize, bound: f32, seed: usize) -> Vec<f32> {
     (0..len).map(|i| bound * ((i * 7919 + seed * 104_729) as f32 * 0.618_034).sin()).collect()
 }
 
-fn plugin(backbone: &Backbone, kind: TaskKind) -> Plugin {
-    let vit = &backbone.config;
+fn plugin(backbone: &BackboneInfo, kind: TaskKind) -> Plugin {
+    let vit = backbone.config();
     let lora =
         LoraConfig { rank: 2, alpha: 3.0, targets: Target::ALL.into(), blocks: vec![0, 1], ..LoraConfig::none() };
     let mut adapter = Adapter::zeros(&lora, vit);
     adapter.tensors_mut().into_iter().enumerate().for_each(|(i, t)| *t = values(t.len(), 0.4, i));
     let mut head = Head::zeros(3, vit.feature_width());
     head.tensors_mut().into_iter().enumerate().for_each(|(i, t)| *t = values(t.len(), 0.5, 50 + i));
-    let card = TaskCard::new("t".into(), kind, classes(), backbone.preprocess.clone(), backbone.reference());
+    let card = TaskCard::new("t".into(), kind, classes(), backbone.preprocess().clone(), backbone.reference());
     let card = TaskCard { lora, temperature: 0.75, ..card };
     Plugin { card, adapter, head, digest: String::new() }
 }
@@ -58,15 +58,15 @@ fn every_architecture_merges() {
             *w = values(w.len(), bound, 100 * index + i).iter().map(|x| x + centre).collect();
         }
         let checkpoint = Checkpoint { name: "tiny".into(), config, weights, ..plain.clone() };
-        let backbone = Backbone::new(checkpoint.clone());
+        let engine = engine_of(checkpoint.clone());
         let kind = if index % 2 == 0 { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
-        let plugin = plugin(&backbone, kind);
-        let run = |backbone: &Backbone, adapter| {
-            backbone.forward_with(&batch, (3, 16), (adapter, &plugin.head), &Workspace::default()).unwrap()
+        let plugin = plugin(engine.backbone(), kind);
+        let run = |engine: &dyn Engine, adapter| {
+            engine.logits(&batch, 3, 16, PluginRef { adapter, head: &plugin.head }).unwrap()
         };
-        let unmerged = run(&backbone, Some(&plugin.adapter));
+        let unmerged = run(&*engine, Some(&plugin.adapter));
         let merged = merge(checkpoint.clone(), &plugin).unwrap();
-        assert_close(&run(&Backbone::new(merged.clone()), None), &unmerged, name);
+        assert_close(&run(&*engine_of(merged.clone()), None), &unmerged, name);
         write_timm(&folder.join(name), &merged, &plugin).unwrap();
         let read = Checkpoint::read(&folder.join(name).join("model.safetensors")).unwrap();
         if name == "registers" {

@@ -1,14 +1,14 @@
 //! Folders are written whole or not at all, and nothing that stands there is lost.
 
-use crate::bench::{adapter, backbone, take, temporary};
+use crate::bench::{adapter, engine, take, temporary};
 use melo_interop::{Error, Layout, write_peft};
 
 #[test]
 fn what_stands_there_is_not_replaced() {
-    let backbone = backbone("timm");
-    let plugin = take(&adapter("timm_qkv"), &backbone, None).unwrap().plugin;
+    let engine = engine("timm");
+    let plugin = take(&adapter("timm_qkv"), &*engine, None).unwrap().plugin;
     let folder = temporary();
-    let write = |name: &str| write_peft(&folder.path().join(name), &plugin, &backbone.config, Layout::Timm);
+    let write = |name: &str| write_peft(&folder.path().join(name), &plugin, engine.backbone().config(), Layout::Timm);
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/mine.txt"), "mine").unwrap();
     std::fs::write(folder.path().join("file"), "mine").unwrap();
@@ -26,12 +26,12 @@ fn what_stands_there_is_not_replaced() {
 
 #[test]
 fn a_plug_in_that_is_not_finite_is_never_written() {
-    let backbone = backbone("timm");
-    let mut plugin = take(&adapter("timm_qkv"), &backbone, None).unwrap().plugin;
+    let engine = engine("timm");
+    let mut plugin = take(&adapter("timm_qkv"), &*engine, None).unwrap().plugin;
     plugin.head.weight[3] = f32::NAN;
     let folder = temporary();
     let out = folder.path().join("out");
-    let error = write_peft(&out, &plugin, &backbone.config, Layout::Timm).unwrap_err();
+    let error = write_peft(&out, &plugin, engine.backbone().config(), Layout::Timm).unwrap_err();
     assert!(error.to_string().contains("NaN"), "{error}");
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is left");
 }
