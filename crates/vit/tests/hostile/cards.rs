@@ -83,7 +83,7 @@ fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
     assert_eq!((&old.card.bottleneck, &old.card.self_test), (&BottleneckConfig::none(), &None));
     assert_eq!((old.card.provenance.precision.as_str(), old.card.provenance.split_digest.as_str()), ("f32", ""));
     assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
-    old.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
+    old.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap();
     assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 3);
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().adapter, old.adapter);
 }

@@ -6,7 +6,6 @@ mod files;
 mod gradients;
 mod merging;
 mod precision;
-mod reference;
 mod self_tests;
 mod shared;
 mod sizes;

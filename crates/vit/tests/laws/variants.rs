@@ -2,7 +2,7 @@
 
 use crate::tiny;
 use melo_vit::{
-    Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, PositionFilter, Target, VitConfig, Workspace,
+    Activation, Adapter, Engine, Head, ImageBatch, LoraConfig, PluginRef, Pool, PositionFilter, Target, VitConfig,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -65,9 +65,9 @@ pub(crate) fn patterned(lora: LoraConfig, block: usize, rank: usize) -> LoraConf
 }
 
 /// Logits of all images of a batch.
-pub(crate) fn logits(backbone: &Backbone, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
-    let shape = (batch.len(), batch.size);
-    backbone.forward_with(batch, shape, (adapter, head), &Workspace::default()).expect("images of this size are tiled")
+pub(crate) fn logits(engine: &dyn Engine, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
+    let plugin = PluginRef { adapter, head };
+    engine.logits(batch, batch.len(), batch.size, plugin).expect("images of this size are tiled")
 }
 
 /// Largest magnitude.
