@@ -18,25 +18,32 @@ fn loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
     logits().map(|(class, z)| weight(class) * z + 0.1 * z * z).sum()
 }
 
+/// How a model is trained.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) size: usize,
+    pub(crate) dropout: Option<Dropout>,
+    pub(crate) all_weights: bool,
+}
+
+/// Adapter and head alone, on the smallest images.
+const PLUGIN: Setting = Setting { size: SIDE, dropout: None, all_weights: false };
+const ALL_WEIGHTS: Setting = Setting { all_weights: true, ..PLUGIN };
+
 /// Asserts logits, loss and gradients of one model against the reference.
 ///
 /// The bound is 2e-5 of a tensor's largest slope: f32 rounds 6e-8 at each of some 60 operations on the way down and up,
 /// with sums of up to 72 terms in each, and errors of erf (5e-7) come on top.
-fn assert_gradients(what: &str, checkpoint: &Checkpoint, parts: (&Adapter, &Head), all_weights: bool) {
-    assert_gradients_under(None, what, checkpoint, parts, all_weights);
-}
-
-/// The same under dropout.
-fn assert_gradients_under(
-    dropout: Option<Dropout>,
+pub(crate) fn assert_gradients(
+    setting: Setting,
     what: &str,
     checkpoint: &Checkpoint,
     (adapter, head): (&Adapter, &Head),
-    all_weights: bool,
 ) {
+    let Setting { size, dropout, all_weights } = setting;
     let config = &checkpoint.config;
-    let batch = images(IMAGES, config.image_size, 5);
-    let input = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &loss, dropout };
+    let batch = images(IMAGES, size, 5);
+    let input = Batch { source: &batch, images: IMAGES, size, loss: &loss, dropout };
     let step = |engine: &dyn Engine| {
         let mut gradients = Gradients::zeros(adapter, head, config, all_weights);
         let (loss, logits) = engine.step(&input, adapter, head, &mut gradients).expect("images of this size are tiled");
@@ -78,10 +85,18 @@ fn every_parameter_s_gradient_is_its_derivative() {
         let config = VitConfig { image_size: SIDE, ..config };
         let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&lora(3, 2.0, &Target::ALL), &config, 2);
-        let head = tiny::head(CLASSES, &config, 3);
-        assert_gradients(what, &checkpoint, (&adapter, &head), true);
+        assert_gradients(ALL_WEIGHTS, what, &checkpoint, (&adapter, &tiny::head(CLASSES, &config, 3)));
+    }
+}
+
+#[test]
+fn with_bottlenecks_too_every_parameter_s_gradient_is_its_derivative() {
+    for (what, config) in variants() {
+        let config = VitConfig { image_size: SIDE, ..config };
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let adapter = tiny::adapter(&lora(3, 2.0, &Target::ALL), &config, 2);
         let adapter = tiny::with_bottlenecks(adapter, 5, &[0, 1], &config, 4);
-        assert_gradients(&format!("{what}, with bottlenecks"), &checkpoint, (&adapter, &head), true);
+        assert_gradients(ALL_WEIGHTS, what, &checkpoint, (&adapter, &tiny::head(CLASSES, &config, 3)));
     }
 }
 
@@ -102,7 +117,7 @@ fn an_adapter_s_gradient_is_its_derivative_wherever_it_sits() {
     ];
     for setting in settings {
         let adapter = tiny::adapter(&setting, &config, 2);
-        assert_gradients(&format!("{setting:?}"), &checkpoint, (&adapter, &head), false);
+        assert_gradients(PLUGIN, &format!("{setting:?}"), &checkpoint, (&adapter, &head));
     }
 }
 
@@ -117,7 +132,7 @@ fn a_bottleneck_s_gradient_is_its_derivative_wherever_it_sits() {
         for (width, blocks) in [(1, &[0][..]), (16, &[1]), (4, &[0, 1])] {
             let adapter = tiny::with_bottlenecks(tiny::adapter(&lora, &config, 2), width, blocks, &config, 4);
             let what = format!("width {width} after {blocks:?}, {lora:?}");
-            assert_gradients(&what, &checkpoint, (&adapter, &head), false);
+            assert_gradients(PLUGIN, &what, &checkpoint, (&adapter, &head));
         }
     }
 }
@@ -135,7 +150,8 @@ fn under_dropout_gradients_are_derivatives_too() {
     ] {
         let adapter = tiny::adapter(&setting, &config, 2);
         let what = format!("dropout, {setting:?}");
-        assert_gradients_under(dropout, &what, &checkpoint, (&adapter, &head), all_weights);
+        let setting = Setting { dropout, all_weights, ..PLUGIN };
+        assert_gradients(setting, &what, &checkpoint, (&adapter, &head));
     }
 }
 

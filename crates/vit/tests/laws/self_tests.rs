@@ -100,6 +100,41 @@ fn a_bias_is_seen_from_the_tolerance_on() {
 }
 
 #[test]
+fn an_unknown_engine_is_held_to_what_processors_are() {
+    let engines = engines();
+    for (taken, share) in [(0, 1e-4), (1, 5e-2), (2, 1e-4)] {
+        let mut plugin = finished(&*engines[taken]);
+        let test = plugin.card.self_test.as_mut().expect("just taken");
+        test.engine = "abacus".to_owned();
+        let all = test.logits.iter().chain(&test.bare_logits).flatten();
+        let tolerance = share * all.fold(0f32, |most, x| most.max(x.abs()));
+        let bias = plugin.head.bias[1];
+        plugin.head.bias[1] = bias + 0.9 * tolerance;
+        plugin.self_test(&*engines[taken]).expect("less than is allowed");
+        plugin.head.bias[1] = bias + 1.1 * tolerance;
+        assert!(differs(&plugin, &*engines[taken]).1 > tolerance);
+    }
+}
+
+#[test]
+fn in_a_card_an_engine_is_named_unless_it_is_the_processor() {
+    let test = |engine: &str| SelfTest {
+        engine: engine.to_owned(),
+        precision: Precision::Bf16x3,
+        logits: [vec![0.5, 1.0], vec![2.0, -3.0]],
+        bare_logits: [vec![0.25, 1.0], vec![2.0, -3.5]],
+    };
+    // What a processor writes is what was written before engines were told apart.
+    let rest = r#""precision":"bf16x3","logits":[[0.5,1.0],[2.0,-3.0]],"bare_logits":[[0.25,1.0],[2.0,-3.5]]}"#;
+    for (engine, json) in [("cpu", format!("{{{rest}")), ("abacus", format!(r#"{{"engine":"abacus",{rest}"#))] {
+        assert_eq!(serde_json::to_string(&test(engine)).expect("plain data"), json);
+        assert_eq!(serde_json::from_str::<SelfTest>(&json).expect("what was written"), test(engine));
+    }
+    let named = format!(r#"{{"engine":"cpu",{rest}"#);
+    assert_eq!(serde_json::from_str::<SelfTest>(&named).expect("the same, said"), test("cpu"));
+}
+
+#[test]
 fn another_backbone_is_seen_in_every_precision() {
     for (taken, precision) in engines().iter().zip(Precision::ALL) {
         let plugin = finished(&**taken);

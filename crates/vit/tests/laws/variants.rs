@@ -85,7 +85,12 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
 /// Asserts that the same numbers were computed in another order: f32 sums of up to 48 terms, through some 40 operations
 /// one after the other, whose roundings (6e-8 each) mostly cancel.
 pub(crate) fn assert_reordered(found: &[f32], expected: &[f32], what: &str) {
-    let bound = 2e-5 * largest(expected);
+    assert_within(2e-5, found, expected, what);
+}
+
+/// Asserts that no number is off by more than this share of the largest.
+pub(crate) fn assert_within(share: f32, found: &[f32], expected: &[f32], what: &str) {
+    let bound = share * largest(expected);
     let error = distance(found, expected);
     assert!(bound > 0.0 && error <= bound, "{what}: differs by {error:e}, more than {bound:e}");
 }
