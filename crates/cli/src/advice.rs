@@ -1,7 +1,7 @@
 //! What to do about an error: libraries state facts, the binary knows its flags.
 
 use crate::Failure;
-use melo::{data, interop, study, train, vit};
+use melo::{data, interop, predict, serve, study, train, vit};
 use std::error::Error;
 
 /// A failure with the library's sentence, and what to do where the binary knows it.
@@ -43,7 +43,34 @@ fn of_network(error: &vit::Error) -> bool {
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     let own = of_train(error).or_else(|| of_vit(error)).or_else(|| of_study(error));
     // A library passes on what another one below it says: the advice is the same.
-    own.or_else(|| of_data(error)).or_else(|| of_interop(error)).or_else(|| hint(error.source()?))
+    let own = own.or_else(|| of_data(error)).or_else(|| of_interop(error)).or_else(|| of_serve(error));
+    own.or_else(|| hint(passed_on(error)?))
+}
+
+/// The error of a library below that this one passes on word for word.
+fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(match error {
+            train::Error::Vit(error) => error,
+            train::Error::Images(error) => error,
+            _ => return None,
+        });
+    }
+    if let Some(error) = error.downcast_ref() {
+        return Some(match error {
+            study::Error::Vit(error) => error,
+            study::Error::Manifest(error) => error,
+            study::Error::Train(error) => error,
+            _ => return None,
+        });
+    }
+    match error.downcast_ref() {
+        Some(interop::Error::File(error)) => Some(error),
+        _ => match error.downcast_ref() {
+            Some(predict::Error::Engine(error)) => Some(error),
+            _ => None,
+        },
+    }
 }
 
 fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
@@ -60,6 +87,8 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
         vit::Error::NoSelfTest { .. } => {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
         }
+        vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
+        vit::Error::Described { .. } => "leave --statistics away".to_owned(),
         _ => return None,
     })
 }
@@ -76,11 +105,34 @@ fn of_study(error: &(dyn Error + 'static)) -> Option<String> {
 fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
+        data::Error::Pack(error) => of_pack(error)?.to_owned(),
+        _ => return None,
+    })
+}
+
+fn of_pack(error: &data::PackError) -> Option<&'static str> {
+    Some(match error {
+        data::PackError::Stale { .. } => "pack it again with --overwrite",
+        data::PackError::Preprocess { .. } => "pack again for that, or ask for what was packed",
+        data::PackError::OtherShards { .. } => "--overwrite replaces them",
         _ => return None,
     })
 }
 
 fn of_interop(error: &(dyn Error + 'static)) -> Option<String> {
-    let _: &interop::Error = error.downcast_ref()?;
-    None
+    Some(match error.downcast_ref()? {
+        interop::Error::NoHead { .. } => "--head names a safetensors file that holds it".to_owned(),
+        interop::Error::TwoHeads { .. } => "leave --head away".to_owned(),
+        interop::Error::Unsaid { setting, .. } => format!("--{setting} says it"),
+        _ => return None,
+    })
+}
+
+fn of_serve(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        serve::Error::Open { .. } => {
+            "give --keys FILE (`melo keys add`) or [oidc], listen on 127.0.0.1, or say --insecure".to_owned()
+        }
+        _ => return None,
+    })
 }

@@ -3,7 +3,7 @@
 mod workplace;
 
 use melo::data::synthetic::Phantom;
-use melo::vit::{Checkpoint, PluginInfo, TaskCard};
+use melo::vit::{Checkpoint, PluginInfo, Precision, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,8 +107,8 @@ fn low_rank_settings_reach_the_card_and_the_file() {
     assert_eq!(info.shapes["blocks.7.v.lora_a"], [5, 128]);
     let settings = &info.card.provenance.settings;
     assert_eq!((&settings["lora_plus"], &settings["lora_dropout"]), (&4.0.into(), &0.25.into()));
-    assert_eq!((info.card.format, info.card.provenance.precision.as_str()), (TaskCard::FORMAT, "f32"));
-    assert_eq!(info.card.self_test.expect("a finished plug-in has one").precision, "f32");
+    assert_eq!((info.card.format, info.card.provenance.precision), (TaskCard::FORMAT, Precision::F32));
+    assert_eq!(info.card.self_test.expect("a finished plug-in has one").precision, Precision::F32);
     run(&mut eval(&embedded_backbone(), &out, &data)).good();
     let said = run(melo().args(["plugin", "info"]).arg(&out)).good();
     assert!(said.contains("rank 3, 5 in block 7, alpha 2 over the root of the rank, on q v of 2 blocks"), "{said}");

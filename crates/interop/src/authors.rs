@@ -130,7 +130,7 @@ pub fn write_authors(
     }
     let head = &plugin.head;
     if format == AuthorsFormat::Melo && head.bias.iter().any(|&bias| bias != 0.0) {
-        return refuse("the bias of the classifier; UniCAD's variant can (--format unicad)".to_owned());
+        return refuse("the bias of the classifier; UniCAD's variant can".to_owned());
     }
     let (d, rank, width, classes) = (vit.width, lora.rank, vit.feature_width(), head.classes());
     let pairs =

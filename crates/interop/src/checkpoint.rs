@@ -85,12 +85,11 @@ impl Statistics {
 /// As [`read_checkpoint`], of timm-named or OpenAI-named weights that nothing describes but their pixel statistics.
 ///
 /// # Errors
-/// As [`read_checkpoint`], and [`Error::Config`] where the weights do have a description.
+/// As [`read_checkpoint`], and [`Error::Described`] where the weights do have a description.
 pub fn read_bare_checkpoint(path: &Path, statistics: Statistics) -> Result<Checkpoint, Error> {
     let weights = weights_in(path)?;
     if let Some(sidecar) = sidecar(&weights) {
-        let reason = format!("describes {} and says which statistics: leave --statistics away", weights.display());
-        return Err(Error::Config { path: sidecar, reason });
+        return Err(Error::Described { path: sidecar, weights });
     }
     let description = json!({ "pretrained_cfg": statistics.pretrained_cfg() });
     read_with(&weights, Some(description))
@@ -140,12 +139,10 @@ fn read_named(source: &dyn TensorSource, described: Option<Value>) -> Result<Che
         (Some(json), _) => (path.to_owned(), json),
         (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
         (None, None) => {
-            let reason = format!(
-                "no description beside the weights: expected {} or config.json, of Hugging Face, or timm's with `architecture` \
-                 and `pretrained_cfg` (mean, std, crop_pct, interpolation); `melo backbone import --statistics` does without",
-                path.with_extension("json").display()
-            );
-            return Err(Error::Config { path: path.to_owned(), reason });
+            let expected = "of Hugging Face, or timm's with `architecture` and `pretrained_cfg` (mean, std, crop_pct, \
+                            interpolation)";
+            let sidecar = path.with_extension("json");
+            return Err(Error::NoDescription { path: path.to_owned(), sidecar, expected });
         }
     };
     let wrong = |reason: String| Error::Config { path: sidecar.clone(), reason };

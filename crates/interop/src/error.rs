@@ -58,13 +58,13 @@ pub enum Error {
         setting: String,
     },
     /// Files that hold no classifier, where none was given beside them.
-    #[error("{}: no classifier in it, and a plug-in needs one: give a safetensors file that holds it (--head)", path.display())]
+    #[error("{}: no classifier in it, and a plug-in needs one", path.display())]
     NoHead {
         /// The file or folder.
         path: PathBuf,
     },
     /// A classifier beside files that have one.
-    #[error("{}: holds a classifier of its own; do not give another (--head {})", path.display(), given.display())]
+    #[error("{}: holds a classifier of its own, and {} is another", path.display(), given.display())]
     TwoHeads {
         /// The file or folder.
         path: PathBuf,
@@ -81,12 +81,22 @@ pub enum Error {
         /// Names given.
         found: usize,
     },
-    /// Something that the user has to say, since the files cannot.
+    /// Something that has to be said, since the files do not say it.
     #[error("{}: {what}", path.display())]
     Unsaid {
         /// The file or folder.
         path: PathBuf,
-        /// What is not known, and how to say it.
+        /// The field of [`crate::ImportSettings`] that says it.
+        setting: &'static str,
+        /// What is not known.
+        what: String,
+    },
+    /// Something that was said and that the files or a card say otherwise.
+    #[error("{}: {what}", path.display())]
+    Contradicted {
+        /// The file or folder.
+        path: PathBuf,
+        /// What contradicts what.
         what: String,
     },
     /// A card that does not belong to the files beside it or to the backbone.
@@ -102,7 +112,7 @@ pub enum Error {
     Unwritable {
         /// The format.
         format: &'static str,
-        /// What it cannot hold, and where to write it instead.
+        /// What it cannot hold, and which format can.
         what: String,
     },
     /// Something stands where a folder is to be written.

@@ -86,7 +86,7 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         AdapterFormat::Peft => {
             if settings.alpha.is_some() {
                 let what = format!("{} says alpha; it cannot be given", peft::CONFIG);
-                return Err(Error::Unsaid { path: path.to_owned(), what });
+                return Err(Error::Contradicted { path: path.to_owned(), what });
             }
             let read = peft::read(path, card.as_ref(), vit)?;
             (read.updates, read.rslora, read.head, read.notes)
@@ -94,7 +94,8 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         AdapterFormat::Authors => {
             let alpha = settings.alpha.or(card.as_ref().map(|card| card.lora.alpha)).ok_or_else(|| Error::Unsaid {
                 path: path.to_owned(),
-                what: "the file does not say alpha: give the one it was trained with (--alpha)".to_owned(),
+                setting: "alpha",
+                what: "the file does not say the alpha that it was trained with".to_owned(),
             })?;
             if !(alpha.is_normal() && alpha > 0.0) {
                 return Err(melo_vit::Error::Lora(format!("alpha is {alpha}, expected a positive number")).into());
@@ -153,11 +154,11 @@ fn agree(path: &Path, card: TaskCard, settings: &ImportSettings<'_>, head: &Head
     }
     if settings.classes.is_some_and(|classes| classes != card.classes) {
         let what = format!("other classes are named than in the card, which has {}", card.classes.join(", "));
-        return Err(Error::Unsaid { path: path.to_owned(), what });
+        return Err(Error::Contradicted { path: path.to_owned(), what });
     }
     if settings.multi_label && card.kind != TaskKind::MultiLabel {
         let what = "said to be multi-label, but the card says one class an image".to_owned();
-        return Err(Error::Unsaid { path: path.to_owned(), what });
+        return Err(Error::Contradicted { path: path.to_owned(), what });
     }
     let task = settings.task.map_or(card.task.clone(), str::to_owned);
     Ok(TaskCard { task, ..card })
@@ -169,14 +170,10 @@ fn new_card(
     settings: &ImportSettings<'_>,
     head: &Head,
 ) -> Result<TaskCard, Error> {
-    let unsaid = |what: &str| Error::Unsaid { path: path.to_owned(), what: what.to_owned() };
-    let task = settings.task.ok_or_else(|| unsaid("no card says the task's name: give it (--task)"))?;
-    let classes = settings.classes.ok_or_else(|| {
-        unsaid(&format!(
-            "no card names the {} classes: name them in the order of the classifier's rows (--classes)",
-            head.classes()
-        ))
-    })?;
+    let unsaid = |setting, what: String| Error::Unsaid { path: path.to_owned(), setting, what };
+    let task = settings.task.ok_or_else(|| unsaid("task", "no card says the task's name".to_owned()))?;
+    let unnamed = || format!("no card names the {} classes, in the order of the classifier's rows", head.classes());
+    let classes = settings.classes.ok_or_else(|| unsaid("classes", unnamed()))?;
     if classes.len() != head.classes() {
         return Err(Error::Classes { path: path.to_owned(), expected: head.classes(), found: classes.len() });
     }

@@ -45,6 +45,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A server that anyone could ask would listen beyond this machine.
+    #[error(
+        "{address} can be reached from other machines, and without keys anyone there could have images answered and read \
+         what is served"
+    )]
+    Open {
+        /// Where it would listen.
+        address: std::net::SocketAddr,
+    },
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(String),

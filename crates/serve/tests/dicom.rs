@@ -4,7 +4,7 @@ mod common;
 #[path = "common/peer.rs"]
 mod peer;
 
-use common::{backbone, config, file, plugin, put, until};
+use common::{config, engine, file, plugin, put, until};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -34,7 +34,7 @@ impl Running {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async move {
-                let server = Server::start(config, backbone()).await.expect("the server starts");
+                let server = Server::start(config, engine()).await.expect("the server starts");
                 let dicom = server.dicom_address().expect("the SCP listens");
                 told.send((dicom, server.address())).expect("the test waits");
                 server.run(async { drop(stopped.await) }).await.expect("the server ends well");
@@ -70,9 +70,9 @@ fn dicom() -> DicomConfig {
 
 /// A server with two tasks under `folder`, with or without a receiver of results.
 fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
-    let backbone = backbone();
+    let engine = engine();
     for (task, seed) in [("chest", 2), ("skin", 3)] {
-        put(&folder.join("plugins"), task, &file(&backbone, &plugin(&backbone, task, seed)));
+        put(&folder.join("plugins"), task, &file(engine.backbone(), &plugin(&*engine, task, seed)));
     }
     let destination = receiver.map(|address| DestinationConfig {
         name: "pacs".to_owned(),

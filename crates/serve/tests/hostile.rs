@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, backbone, client, config, file, form, image, plugin, put, until};
+use common::{Running, client, config, engine, file, form, image, plugin, put, until};
 use melo_serve::{Config, Trust};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,8 +22,8 @@ struct Room {
 fn room(change: impl FnOnce(&mut Config)) -> Room {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());
-    let plugin = plugin(&backbone(), "chest", 1);
-    put(&folder.path().join("plugins"), "chest", &file(&backbone(), &plugin));
+    let plugin = plugin(&*engine(), "chest", 1);
+    put(&folder.path().join("plugins"), "chest", &file(engine().backbone(), &plugin));
     change(&mut config);
     Room { _folder: folder, server: Running::start(config) }
 }
@@ -240,7 +240,7 @@ fn clients_that_vanish_free_their_places_and_rows() {
         let cut = chance.random_range(0..=whole.len());
         drop(room.send(&whole[..cut]));
     }
-    until("an empty queue", || room.server.service.engine.load() == 0);
+    until("an empty queue", || room.server.service.batches.load() == 0);
     // The last of them may not have been looked at yet: until then their places are taken.
     until("free places", || room.answer(&whole).starts_with("HTTP/1.1 200"));
     room.still_answers();

@@ -3,10 +3,8 @@
 mod common;
 
 use base64::Engine;
-use common::{
-    Running, assert_close, backbone, client, config, expected, file, image, plugin, probabilities, put, until,
-};
-use melo_serve::{Config, EngineConfig};
+use common::{Running, assert_close, client, config, engine, expected, file, image, plugin, probabilities, put, until};
+use melo_serve::{BatchConfig, Config};
 use melo_vit::Plugin;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +23,9 @@ const TASKS: [&str; 3] = ["chest", "skin", "eye"];
 fn room_with(change: impl FnOnce(&mut Config)) -> Room {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());
-    let plugins: Vec<Plugin> = TASKS.iter().zip(1..).map(|(task, seed)| plugin(&backbone(), task, seed)).collect();
+    let plugins: Vec<Plugin> = TASKS.iter().zip(1..).map(|(task, seed)| plugin(&*engine(), task, seed)).collect();
     for plugin in &plugins {
-        put(&folder.path().join("plugins"), &plugin.card.task, &file(&backbone(), plugin));
+        put(&folder.path().join("plugins"), &plugin.card.task, &file(engine().backbone(), plugin));
     }
     change(&mut config);
     Room { folder, plugins, server: Running::start(config) }
@@ -53,11 +51,11 @@ fn many_tasks_on_many_images_are_answered_as_they_would_be_offline() {
         for answer in answers {
             let task = answer["task"].as_str().expect("a name");
             let plugin = room.plugins.iter().find(|plugin| plugin.card.task == task).expect("a task of ours");
-            assert_close(&probabilities(answer), &expected(&backbone(), plugin, &images[at]), task);
+            assert_close(&probabilities(answer), &expected(&engine(), plugin, &images[at]), task);
             let single = answer["kind"] == "single_label";
             assert_eq!(answer.get("predicted").is_some(), single);
             assert_eq!(answer.get("findings").is_some() && answer.get("thresholds").is_some(), !single);
-            assert_eq!(answer["backbone"], backbone().digest());
+            assert_eq!(answer["backbone"], engine().backbone().digest());
         }
     }
 }
@@ -68,9 +66,9 @@ fn versions_are_addressable() {
     let (_, tasks) = room.server.get("/v1/tasks");
     let chest = tasks["tasks"].as_array().expect("tasks").iter().find(|task| task["name"] == "chest").expect("chest");
     let version = chest["version"].as_str().expect("a digest");
-    let mut newer = plugin(&backbone(), "chest", 9);
+    let mut newer = plugin(&*engine(), "chest", 9);
     newer.card.metrics.insert("test_acc".to_owned(), 0.75);
-    put(&room.folder.path().join("plugins"), "chest", &file(&backbone(), &newer));
+    put(&room.folder.path().join("plugins"), "chest", &file(engine().backbone(), &newer));
     until("the new version", || room.server.get("/v1/tasks/chest").1["version"] != version);
     let picture = image(4);
     for (name, plugin) in [("chest".to_owned(), &newer), (format!("chest@{version}"), &room.plugins[0])] {
@@ -78,7 +76,7 @@ fn versions_are_addressable() {
             room.server.predict(&[("image", Some("a.png"), &picture), ("tasks", None, name.as_bytes())]);
         assert_eq!(status, 200, "{answer}");
         let found = probabilities(&answer["images"][0]["answers"][0]);
-        assert_close(&found, &expected(&backbone(), plugin, &picture), &name);
+        assert_close(&found, &expected(&engine(), plugin, &picture), &name);
     }
     let (status, shown) = room.server.get(&format!("/v1/tasks/chest@{}", &version[..8]));
     assert_eq!((status, &shown["card"]["task"]), (200, &json!("chest")));
@@ -149,8 +147,8 @@ fn wrong_requests_get_one_message_that_names_the_cause() {
 
 #[test]
 fn a_full_queue_answers_429_at_once_with_retry_after() {
-    let room = room_with(|config| config.engine = EngineConfig { queue: 1, ..config.engine });
-    let held = room.server.service.engine.admit(1).expect("there is room");
+    let room = room_with(|config| config.batches = BatchConfig { queue: 1, ..config.batches });
+    let held = room.server.service.batches.admit(1).expect("there is room");
     let picture = image(1);
     let (kind, body) = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest")]);
     let send = || client().post(room.server.url("/v1/predict")).header("content-type", &kind).send(&body[..]);
@@ -164,15 +162,15 @@ fn a_full_queue_answers_429_at_once_with_retry_after() {
 
 #[test]
 fn what_was_admitted_is_answered_while_the_server_stops() {
-    let mut room = room_with(|config| config.engine.max_wait = Duration::from_millis(500));
+    let mut room = room_with(|config| config.batches.max_wait = Duration::from_millis(500));
     let picture = image(1);
     // A permit that is not used keeps the batch open until after the stop has begun.
-    let held = room.server.service.engine.admit(1).expect("there is room");
+    let held = room.server.service.batches.admit(1).expect("there is room");
     let (kind, body) = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest")]);
     let url = room.server.url("/v1/predict");
     let waiting =
         std::thread::spawn(move || common::read(client().post(url).header("content-type", kind).send(&body[..])));
-    until("the request is admitted", || room.server.service.engine.load() == 2);
+    until("the request is admitted", || room.server.service.batches.load() == 2);
     drop(held);
     room.server.stop();
     let (status, answer) = waiting.join().expect("no panic");
@@ -210,7 +208,7 @@ fn the_open_inference_protocol_gives_the_same_numbers_four_ways() {
     let room = room();
     let picture = image(6);
     let plugin = &room.plugins[0];
-    let wanted = expected(&backbone(), plugin, &picture);
+    let wanted = expected(&engine(), plugin, &picture);
     let (status, model) = room.server.get("/v2/models/chest");
     assert_eq!((status, &model["inputs"][1]["shape"]), (200, &json!([-1, 3, 12, 12])), "{model}");
     assert_eq!(room.server.get("/v2/models/chest/ready").0, 200);
@@ -225,7 +223,8 @@ fn the_open_inference_protocol_gives_the_same_numbers_four_ways() {
     assert_close(&floats(&answer["outputs"][0]["data"]), &wanted, "image in JSON");
 
     let spec = &plugin.card.preprocess;
-    let pixels = melo_imaging::prepare_all(&picture, std::path::Path::new("a"), &[spec]).expect("decoded");
+    let prepared = melo_predict::Prepared::of_bytes(&picture, std::path::Path::new("a"), &[spec], false);
+    let pixels = prepared.expect("decoded").inputs;
     let request = json!({
         "inputs": [{ "name": "pixels", "shape": [1, 3, 12, 12], "datatype": "FP32", "data": pixels[0].to_vec() }],
         "outputs": [{ "name": "logits" }, { "name": "probabilities" }],
@@ -317,11 +316,11 @@ fn replace_under_load(times: u64) {
     let picture = image(8);
     let versions: Vec<(Vec<u8>, Vec<f32>)> = (0..4)
         .map(|seed| {
-            let plugin = plugin(&backbone(), "chest", 20 + seed);
-            (file(&backbone(), &plugin), expected(&backbone(), &plugin, &picture))
+            let plugin = plugin(&*engine(), "chest", 20 + seed);
+            (file(engine().backbone(), &plugin), expected(&engine(), &plugin, &picture))
         })
         .collect();
-    let first = expected(&backbone(), &room.plugins[0], &picture);
+    let first = expected(&engine(), &room.plugins[0], &picture);
     let digest = |bytes: &[u8]| melo_vit::hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
     let mut wanted: std::collections::HashMap<String, &[f32]> =
         versions.iter().map(|(bytes, values)| (digest(bytes), values.as_slice())).collect();

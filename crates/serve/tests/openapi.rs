@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, backbone, client, config, file, image, plugin, put};
+use common::{Running, client, config, engine, file, image, plugin, put};
 use melo_serve::{KeyFile, NewKey, Scope};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,7 +115,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
 fn answers_are_what_the_document_says() {
     let folder = tempfile::tempdir().expect("a folder");
     for (task, seed) in [("chest", 1), ("skin", 2)] {
-        put(&folder.path().join("plugins"), task, &file(&backbone(), &plugin(&backbone(), task, seed)));
+        put(&folder.path().join("plugins"), task, &file(engine().backbone(), &plugin(&*engine(), task, seed)));
     }
     let server = Running::start(config(folder.path()));
     let document = document();

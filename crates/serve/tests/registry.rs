@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{backbone, file, plugin, put};
+use common::{engine, file, plugin, put};
 use melo_serve::{Engine, Folder, Metrics, Refusal, Registry, RegistryConfig};
-use melo_vit::{Backbone, Plugin};
+use melo_vit::{Engine, Plugin};
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -12,21 +12,20 @@ use tempfile::TempDir;
 /// A registry with its watched folder.
 struct Room {
     folder: TempDir,
-    backbone: Arc<Backbone>,
+    engine: Arc<dyn Engine>,
     registry: Registry,
     watched: Folder,
 }
 
 fn open(folder: TempDir, resident_bytes: usize) -> Room {
-    let backbone = Arc::new(backbone());
+    let engine = engine();
     let metrics = Arc::new(Metrics::default());
-    let engine = Engine::start(Arc::clone(&backbone), common::engine_config(), Arc::clone(&metrics)).expect("starts");
     let config = RegistryConfig { state: folder.path().join("state"), resident_bytes, keep_versions: 2 };
-    let registry = Registry::open(config, &engine, metrics).expect("the state is read");
+    let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
     let mut watched = Folder::new(&folder.path().join("plugins"));
     watched.look(&registry).expect("the folder is read");
-    Room { folder, backbone, registry, watched }
+    Room { folder, engine, registry, watched }
 }
 
 fn room() -> Room {
@@ -39,8 +38,8 @@ impl Room {
     }
 
     fn put(&self, name: &str, task: &str, seed: u64) -> Plugin {
-        let plugin = plugin(&self.backbone, task, seed);
-        put(&self.plugins(), name, &file(&self.backbone, &plugin));
+        let plugin = plugin(&*self.engine, task, seed);
+        put(&self.plugins(), name, &file(self.engine.backbone(), &plugin));
         plugin
     }
 
@@ -113,15 +112,15 @@ fn a_bad_file_leaves_the_old_version_serving_and_says_why() {
 #[test]
 fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
     let mut room = room();
-    let mut wrong = plugin(&room.backbone, "wrong", 1);
+    let mut wrong = plugin(&*room.engine, "wrong", 1);
     wrong.head.bias[0] += 0.1;
-    put(&room.plugins(), "wrong", &file(&room.backbone, &wrong));
-    let mut without = plugin(&room.backbone, "without", 1);
+    put(&room.plugins(), "wrong", &file(room.engine.backbone(), &wrong));
+    let mut without = plugin(&*room.engine, "without", 1);
     without.card.self_test = None;
-    put(&room.plugins(), "without", &file(&room.backbone, &without));
-    let mut idle = plugin(&room.backbone, "idle", 1);
+    put(&room.plugins(), "without", &file(room.engine.backbone(), &without));
+    let mut idle = plugin(&*room.engine, "idle", 1);
     idle.adapter.tensors_mut().into_iter().for_each(|values| values.fill(0.0));
-    put(&room.plugins(), "idle", &file(&room.backbone, &idle));
+    put(&room.plugins(), "idle", &file(room.engine.backbone(), &idle));
     room.look();
     assert!(room.names().is_empty());
     for (name, word) in [("wrong", "self-test"), ("without", "certify"), ("idle", "adapter")] {
@@ -133,7 +132,7 @@ fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
 #[test]
 fn a_plugin_of_another_backbone_is_refused() {
     let mut room = room();
-    let other = Backbone::new(common::tiny::checkpoint(&common::tiny::config(), 8));
+    let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
     put(&room.plugins(), "foreign", &file(&other, &plugin(&other, "foreign", 1)));
     room.look();
     assert!(room.names().is_empty());
@@ -186,7 +185,7 @@ fn a_stored_file_that_was_tampered_with_is_not_used() {
     room.look();
     let version = room.registry.find("chest").expect("served");
     room.registry.plugin(&room.registry.find("skin").expect("served")).expect("loads");
-    let other = file(&room.backbone, &plugin(&room.backbone, "chest", 5));
+    let other = file(room.engine.backbone(), &plugin(&*room.engine, "chest", 5));
     let stored = room.folder.path().join("state/plugins").join(format!("{}.safetensors", version.digest));
     std::fs::write(&stored, other).expect("written");
     let Err(Refusal::Unavailable(why)) = room.registry.plugin(&version) else { panic!("used") };
@@ -200,7 +199,7 @@ fn a_restart_keeps_tasks_versions_pins_and_what_the_admin_put() {
     room.put("b", "skin", 3);
     room.look();
     let first = room.registry.find("chest").expect("served").digest.clone();
-    let better = file(&room.backbone, &plugin(&room.backbone, "chest", 5));
+    let better = file(room.engine.backbone(), &plugin(&*room.engine, "chest", 5));
     let second = room.registry.accept(&better, "key:admin", |_| None).expect("accepted").digest.clone();
     room.registry.pin(&format!("skin@{}", room.registry.find("skin").expect("served").digest), true).expect("pinned");
     let mut room = room.restart();
@@ -242,19 +241,18 @@ fn the_state_of_another_backbone_is_not_touched() {
     let mut room = room();
     room.put("a", "chest", 1);
     room.look();
-    let other = Arc::new(Backbone::new(common::tiny::checkpoint(&common::tiny::config(), 8)));
+    let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
     let metrics = Arc::new(Metrics::default());
-    let engine = Engine::start(other, common::engine_config(), Arc::clone(&metrics)).expect("starts");
     let state = room.folder.path().join("state");
     let config = RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2 };
-    let error = Registry::open(config, &engine, metrics).err().expect("refused").to_string();
+    let error = Registry::open(config, other, metrics).err().expect("refused").to_string();
     assert!(error.contains("another state folder"), "{error}");
     assert!(Path::exists(&state.join("registry.json")));
 }
 
 #[test]
 fn the_cap_holds_for_many_plugins_on_disk() {
-    let one = file(&backbone(), &plugin(&backbone(), "t", 1)).len();
+    let one = file(engine().backbone(), &plugin(&*engine(), "t", 1)).len();
     let mut room = open(tempfile::tempdir().expect("a folder"), one * 3);
     for seed in 0..20 {
         room.put(&format!("f{seed}"), &format!("task{seed}"), seed);
@@ -268,7 +266,7 @@ fn the_cap_holds_for_many_plugins_on_disk() {
     assert!((1..10).contains(&resident()), "{}", resident());
     for seed in 0..20 {
         let version = room.registry.find(&format!("task{seed}")).expect("served");
-        assert!(same(&room.registry.plugin(&version).expect("loads"), &plugin(&room.backbone, "t", seed)));
+        assert!(same(&room.registry.plugin(&version).expect("loads"), &plugin(&*room.engine, "t", seed)));
         assert!((1..10).contains(&resident()));
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, backbone, client, config, file, form, image, plugin, probabilities, put, read};
+use common::{Running, client, config, engine, file, form, image, plugin, probabilities, put, read};
 use melo_serve::{Config, Error, KeyFile, NewKey, Scope, Server, TlsFiles, Trust, entries, verify};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ struct Room {
 fn prepared(change: impl FnOnce(&mut Config)) -> (TempDir, Config, [String; 2]) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());
-    let plugin = plugin(&backbone(), "chest", 1);
-    put(&folder.path().join("plugins"), "chest", &file(&backbone(), &plugin));
+    let plugin = plugin(&*engine(), "chest", 1);
+    put(&folder.path().join("plugins"), "chest", &file(engine().backbone(), &plugin));
     let keys = folder.path().join("keys.toml");
     let mut file = KeyFile::default();
     let secrets = [("ris", Scope::Predict), ("ml-ops", Scope::Admin)].map(|(name, scope)| {
@@ -129,7 +129,7 @@ fn a_second_server_on_the_same_audit_is_refused_by_name() {
     let (_folder, mut config, _) = prepared(|_| {});
     config.trust.audit = Some(room.audit());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let error = runtime.block_on(Server::start(config, backbone())).err().expect("an error");
+    let error = runtime.block_on(Server::start(config, engine())).err().expect("an error");
     assert!(matches!(error, Error::InUse { .. }), "{error}");
 }
 
@@ -161,10 +161,10 @@ fn beyond_this_machine_it_listens_only_with_keys() {
         config.trust.keys = None;
     });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let error = runtime.block_on(Server::start(config.clone(), backbone())).err().expect("an error").to_string();
+    let error = runtime.block_on(Server::start(config.clone(), engine())).err().expect("an error").to_string();
     assert!(error.contains("--keys") && error.contains("--insecure"), "{error}");
     config.trust.insecure = true;
-    assert!(runtime.block_on(Server::start(config, backbone())).is_ok());
+    assert!(runtime.block_on(Server::start(config, engine())).is_ok());
 }
 
 /// A certificate for `localhost`, written as two files; the certificate to trust.
@@ -222,7 +222,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
     ] {
         let mut config = config.clone();
         config.trust.tls = Some(TlsFiles { cert, key });
-        let error = runtime.block_on(Server::start(config, backbone())).err().expect("an error").to_string();
+        let error = runtime.block_on(Server::start(config, engine())).err().expect("an error").to_string();
         assert!(error.contains(named), "{named}: {error}");
     }
 }

@@ -11,13 +11,14 @@
 
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
-    Activation, Adapter, Backbone, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, ExplainMethod,
-    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, Pool, PositionFilter, Precision, Preprocess,
-    Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights, Workspace, binary_cross_entropy, cross_entropy,
+    Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, DeviceSpec, Engine, ExplainMethod,
+    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, PositionFilter, Precision,
+    Preprocess, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Header {
@@ -144,7 +145,12 @@ impl Golden {
     }
 
     /// Loss and gradients of a head, an adapter and, with `all_weights`, the backbone.
-    fn step(&self, backbone: &Backbone, parts: (&Adapter, &Head), all_weights: bool) -> (f64, Vec<f32>, Gradients) {
+    fn step(
+        &self,
+        engine: &dyn Engine,
+        (adapter, head): (&Adapter, &Head),
+        all_weights: bool,
+    ) -> (f64, Vec<f32>, Gradients) {
         let (n, classes) = (self.images.len(), self.head.classes());
         let loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| match &self.truth {
             Truth::Single(labels) => {
@@ -157,8 +163,8 @@ impl Golden {
             }
         };
         let batch = Batch { source: &self.images, images: n, size: self.images.size, loss: &loss, dropout: None };
-        let mut gradients = Gradients::zeros(parts.0, parts.1, &backbone.config, all_weights);
-        let (loss, logits) = backbone.step(&batch, parts, &mut gradients, &mut Workspace::default()).unwrap();
+        let mut gradients = Gradients::zeros(adapter, head, engine.backbone().config(), all_weights);
+        let (loss, logits) = engine.step(&batch, adapter, head, &mut gradients).unwrap();
         (loss, logits, gradients)
     }
 }
@@ -219,20 +225,25 @@ fn check(case: &str) {
     }
 }
 
+fn engine(checkpoint: Checkpoint, precision: Precision) -> Arc<dyn Engine> {
+    DeviceSpec { precision: Some(precision), threads: 0 }.open().load(checkpoint.freeze()).expect("an engine")
+}
+
 fn check_in(precision: Precision, case: &str) {
     let golden = Golden::load(case);
     let tolerance = Tolerance::of(precision, &golden.expected("logits"));
     let all_weights = case == "full";
-    let backbone = Backbone::new_with(golden.checkpoint.clone(), precision);
-    let (loss, logits, gradients) = golden.step(&backbone, (&golden.adapter, &golden.head), all_weights);
+    let engine = engine(golden.checkpoint.clone(), precision);
+    let vit = engine.backbone().config();
+    let (loss, logits, gradients) = golden.step(&*engine, (&golden.adapter, &golden.head), all_weights);
     assert_close(&format!("logits in {precision}"), &logits, &golden.expected("logits"), tolerance.logits);
     assert_close(&format!("loss in {precision}"), &[loss as f32], &golden.expected("loss"), tolerance.loss);
     let mut names: Vec<String> = Vec::new();
-    let shapes = golden.adapter.tensor_shapes(&backbone.config);
+    let shapes = golden.adapter.tensor_shapes(vit);
     names.extend(shapes.into_iter().map(|(name, _)| format!("grad.plugin.{name}")));
     names.extend(["grad.plugin.head.weight".to_owned(), "grad.plugin.head.bias".to_owned()]);
     if all_weights {
-        names.extend(backbone.config.tensor_shapes().into_iter().map(|(name, _)| format!("grad.backbone.{name}")));
+        names.extend(vit.tensor_shapes().into_iter().map(|(name, _)| format!("grad.backbone.{name}")));
     }
     assert_eq!(names.len(), gradients.tensors().len());
     for (name, found) in names.iter().zip(gradients.tensors()) {
@@ -248,8 +259,8 @@ fn check_ten_losses(golden: &Golden, tolerance: &Tolerance, all_weights: bool) {
     let mut optimizer: Option<AdamW> = None;
     let mut losses = Vec::new();
     for _ in 0..10 {
-        let backbone = Backbone::new_with(checkpoint.clone(), tolerance.precision);
-        let (loss, _, gradients) = golden.step(&backbone, (&adapter, &head), all_weights);
+        let engine = engine(checkpoint.clone(), tolerance.precision);
+        let (loss, _, gradients) = golden.step(&*engine, (&adapter, &head), all_weights);
         losses.push(loss as f32);
         let gradients = gradients.tensors();
         let optimizer = optimizer.get_or_insert_with(|| AdamW::new(gradients.iter().map(|g| g.len())));
@@ -278,9 +289,10 @@ fn check_own_classifier(case: &str) {
         head.weight = rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| w / 2.0).collect();
         head.bias = head.bias.iter().zip(&dist.bias).map(|(a, b)| (a + b) / 2.0).collect();
     }
-    let backbone = Backbone::new(golden.checkpoint.clone());
-    let shape = (golden.images.len(), golden.images.size);
-    let logits = backbone.forward_with(&golden.images, shape, (None, &head), &Workspace::default()).unwrap();
+    let engine = engine(golden.checkpoint.clone(), Precision::F32);
+    let (images, size) = (golden.images.len(), golden.images.size);
+    let bare = PluginRef { adapter: None, head: &head };
+    let logits = engine.logits(&golden.images, images, size, bare).unwrap();
     assert_close("own logits", &logits, &golden.expected("own_logits"), 1e-4);
 }
 
@@ -346,12 +358,13 @@ fn check_explanations(case: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vit/tests/golden/explain.safetensors");
     let file = TensorFile::open(&path).unwrap();
     let shapes = file.shapes().unwrap();
-    let backbone = Backbone::new(golden.checkpoint.clone());
+    let engine = engine(golden.checkpoint.clone(), Precision::F32);
+    let backbone = engine.backbone();
     let (n, c, size) = (golden.images.len(), golden.head.classes(), golden.images.size);
-    let (t, prefix) = (backbone.config.tokens(size), backbone.config.prefix_tokens());
+    let (t, prefix) = (backbone.config().tokens(size), backbone.config().prefix_tokens());
     let classes = (0..c).map(|class| class.to_string()).collect();
     let card =
-        TaskCard::new(case.into(), TaskKind::MultiLabel, classes, backbone.preprocess.clone(), backbone.reference());
+        TaskCard::new(case.into(), TaskKind::MultiLabel, classes, backbone.preprocess().clone(), backbone.reference());
     let plugin = Plugin { card, adapter: golden.adapter.clone(), head: golden.head.clone(), digest: String::new() };
     let logits = golden.expected("logits");
     for (method, name, shape) in
@@ -362,7 +375,7 @@ fn check_explanations(case: &str) {
         let expected = file.read(&name, &shape).unwrap();
         for (image, class) in (0..n).flat_map(|image| (0..c).map(move |class| (image, class))) {
             let pixels = &golden.images.data[image * 3 * size * size..(image + 1) * 3 * size * size];
-            let found = backbone.explain(pixels, size, &plugin, class, method).unwrap();
+            let found = engine.explain(pixels, size, PluginRef::from(&plugin), class, method).unwrap();
             assert_eq!(found.grid * found.grid, t - prefix);
             let row = if method == ExplainMethod::Rollout { image } else { image * c + class };
             let row = &expected[row * t..(row + 1) * t];

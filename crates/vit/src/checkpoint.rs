@@ -123,12 +123,9 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     }
     let sidecars = [path.with_extension("json"), path.with_file_name("config.json")];
     let Some(sidecar) = sidecars.iter().find(|sidecar| sidecar.is_file()) else {
-        let reason = format!(
-            "no description beside the weights: expected {} or config.json, timm's JSON with `architecture` and \
-             `pretrained_cfg` (mean, std, crop_pct, interpolation)",
-            sidecars[0].display()
-        );
-        return Err(wrong_in(path, reason));
+        let [sidecar, _] = sidecars;
+        let expected = "timm's JSON with `architecture` and `pretrained_cfg` (mean, std, crop_pct, interpolation)";
+        return Err(Error::NoDescription { path: path.to_owned(), sidecar, expected });
     };
     let wrong = |reason: String| wrong_in(sidecar, reason);
     let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;

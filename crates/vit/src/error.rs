@@ -93,6 +93,24 @@ pub enum Error {
         /// What is missing or unsupported, and what to do.
         reason: String,
     },
+    /// Weights that nothing describes.
+    #[error("{}no description beside the weights: expected {} or config.json, {expected}", at(path), sidecar.display())]
+    NoDescription {
+        /// The weights.
+        path: PathBuf,
+        /// Where it was looked for first.
+        sidecar: PathBuf,
+        /// Whose JSON is understood.
+        expected: &'static str,
+    },
+    /// Weights that are described, and were said to be described by nothing.
+    #[error("{}describes {}", at(path), weights.display())]
+    Described {
+        /// The description.
+        path: PathBuf,
+        /// The weights.
+        weights: PathBuf,
+    },
     /// A name that stands for no architecture.
     #[error("architecture `{name}`: {reason}")]
     UnknownArchitecture {
@@ -141,9 +159,7 @@ pub enum Error {
         patch: usize,
     },
     /// A card without the outputs that a self-test compares with.
-    #[error(
-        "task `{task}`: its card holds no self-test; `melo plugin certify FILE --backbone BACKBONE` adds one to the file"
-    )]
+    #[error("task `{task}`: its card holds no self-test")]
     NoSelfTest {
         /// The task.
         task: String,

@@ -175,7 +175,7 @@ fn open_split(
     let bar = bar(manifest.split(split).len(), "read");
     let opened = open_splits(manifest, &[split], preprocess, cache, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
-    let mut sets = opened.inspect_err(|error| list_unreadable(error))?;
+    let mut sets = opened.inspect_err(list_unreadable)?;
     Ok(sets.swap_remove(0))
 }
 

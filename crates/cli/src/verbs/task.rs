@@ -61,8 +61,8 @@ impl RenderingArgs {
 }
 
 /// Lists the images that a split has and nobody can read; what remains to be said is the error.
-pub(crate) fn list_unreadable(error: &(dyn std::error::Error + 'static)) {
-    if let Some(melo::data::Error::Unreadable { broken, .. }) = error.downcast_ref() {
+pub(crate) fn list_unreadable(error: &melo::data::Error) {
+    if let melo::data::Error::Unreadable { broken, .. } = error {
         for unreadable in broken.iter().take(LISTED) {
             match unreadable.line {
                 0 => note(format_args!("melo: {}", unreadable.error)),
@@ -72,8 +72,6 @@ pub(crate) fn list_unreadable(error: &(dyn std::error::Error + 'static)) {
         if broken.len() > LISTED {
             note(format_args!("melo: and {} more; `melo data check --json` lists all", broken.len() - LISTED));
         }
-    } else if let Some(source) = error.source() {
-        list_unreadable(source);
     }
 }
 

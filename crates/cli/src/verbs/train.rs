@@ -59,7 +59,9 @@ pub(super) fn run_with_progress(
 
 /// The failure, after what it does not say of single images.
 fn listed(error: Error) -> Failure {
-    list_unreadable(&error);
+    if let Error::Images(error) = &error {
+        list_unreadable(error);
+    }
     error.into()
 }
 

@@ -29,7 +29,7 @@ pub enum PackError {
         reason: String,
     },
     /// The manifest has changed since it was packed.
-    #[error("{}: stale: {} has changed since it was packed ({reason}); pack it again with --overwrite", path.display(), manifest.display())]
+    #[error("{}: stale: {} has changed since it was packed ({reason})", path.display(), manifest.display())]
     Stale {
         /// The pack.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum PackError {
         reason: String,
     },
     /// The images were packed for another preprocessing.
-    #[error("{}: packed for {packed}, but {asked} is asked for; pack again for that, or ask for what was packed", path.display())]
+    #[error("{}: packed for {packed}, but {asked} is asked for", path.display())]
     Preprocess {
         /// The pack.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum PackError {
         asked: String,
     },
     /// Unfinished shards of another manifest or preprocessing.
-    #[error("{}: holds shards of another manifest or preprocessing; --overwrite replaces them", path.display())]
+    #[error("{}: holds shards of another manifest or preprocessing", path.display())]
     OtherShards {
         /// The pack.
         path: PathBuf,

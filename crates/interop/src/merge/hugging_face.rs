@@ -41,7 +41,7 @@ pub fn write_hugging_face(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> 
 }
 
 fn unwritable(what: &str) -> Error {
-    Error::Unwritable { format: "Hugging Face's ViT", what: format!("{what}; write timm's layout (--layout timm)") }
+    Error::Unwritable { format: "Hugging Face's ViT", what: format!("{what}; timm's layout can") }
 }
 
 /// What Hugging Face's ViT and DeiT have, and others do not.

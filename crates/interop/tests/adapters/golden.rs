@@ -1,6 +1,6 @@
 //! Every golden adapter computes what PyTorch computes with it, also after it was written and read again, and merged.
 
-use crate::bench::{CASES, adapter, assert_close, engine, checkpoint, expected, lasting, logits, take};
+use crate::bench::{CASES, adapter, assert_close, checkpoint, engine, engine_of, expected, lasting, logits, take};
 use melo_interop::{
     AuthorsFormat, Error, Layout, OnnxWeights, merge, write_authors, write_hugging_face, write_onnx, write_peft,
     write_timm,
@@ -19,8 +19,7 @@ fn imported_adapters_compute_what_pytorch_computes() {
             adapter: melo_vit::Adapter::zeros(&melo_vit::LoraConfig::none(), engine.backbone().config()),
             ..imported.plugin
         };
-        let off =
-            logits(&*engine, &bare).iter().zip(expected(name)).fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+        let off = logits(&*engine, &bare).iter().zip(expected(name)).fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
         assert!(off > 1e-2, "{name}: its updates do nothing");
     }
 }
@@ -129,9 +128,8 @@ fn a_merged_backbone_takes_the_plug_in_s_image_size() {
     let merged = merge(checkpoint, &plugin).unwrap();
     assert_eq!(merged.config.image_size, 32);
     let batch = melo_vit::ImageBatch { size: 32, data: (0..3 * 32 * 32).map(|i| (i as f32).sin()).collect() };
-    let run = |engine: &dyn Engine, adapter| {
-        engine.logits(&batch, 1, 32, PluginRef { adapter, head: &plugin.head }).unwrap()
-    };
+    let run =
+        |engine: &dyn Engine, adapter| engine.logits(&batch, 1, 32, PluginRef { adapter, head: &plugin.head }).unwrap();
     assert_close(&run(&*engine_of(merged), None), &run(&*engine, Some(&plugin.adapter)), "32 px");
 }
 

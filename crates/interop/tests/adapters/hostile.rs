@@ -1,6 +1,6 @@
 //! Damaged and misleading tensors, each refused by its name; nothing panics.
 
-use crate::bench::{adapter, engine, checkpoint, classes, golden, take, temporary};
+use crate::bench::{adapter, classes, engine, golden, take, temporary};
 use crate::settings::copy;
 use melo_interop::{AdapterFormat, Error, ImportSettings, detect_format, import};
 use melo_vit::{Storage, TensorFile, write_tensors};
@@ -173,10 +173,7 @@ fn what_the_user_has_to_say() {
     assert_has(&said("authors", &full).to_string(), &["alpha"]);
     assert_has(&said("timm_qkv", &ImportSettings { alpha: Some(1.0), ..full.clone() }).to_string(), &["says alpha"]);
     assert_has(&said("timm_qkv", &ImportSettings { task: None, ..full.clone() }).to_string(), &["task"]);
-    assert_has(
-        &said("timm_qkv", &ImportSettings { classes: None, ..full.clone() }).to_string(),
-        &["3 classes"],
-    );
+    assert_has(&said("timm_qkv", &ImportSettings { classes: None, ..full.clone() }).to_string(), &["3 classes"]);
     let two = &names[..2];
     assert_has(
         &said("timm_qkv", &ImportSettings { classes: Some(two), ..full.clone() }).to_string(),
@@ -218,8 +215,7 @@ fn a_classifier_may_come_from_another_file() {
         (Tensors::from([("fc_16in_3out".into(), weight.clone())]), 0.0),
     ] {
         write(&head, &given);
-        let plugin =
-            import(&path, &*engine, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
+        let plugin = import(&path, &*engine, &ImportSettings { head: Some(&head), ..settings.clone() }).unwrap().plugin;
         assert_eq!((plugin.head.weight[5], plugin.head.bias[2]), (0.25, bias));
     }
     write(&head, &Tensors::from([("something".into(), weight)]));
@@ -239,7 +235,7 @@ fn cards_of_others() {
     let settings = ImportSettings { card: Some(&card), ..ImportSettings::default() };
     let again = import(&golden("timm_qkv"), &*engine, &settings).unwrap().plugin;
     assert_eq!(again.card, own);
-    let other = engine("deit");
+    let other = crate::bench::engine("deit");
     let error = import(&golden("deit_qkv"), &*other, &settings).unwrap_err().to_string();
     assert_has(&error, &["card.json", "belongs to backbone"]);
     let error = import(&golden("timm_qkv"), &*engine, &ImportSettings { multi_label: true, ..settings.clone() });

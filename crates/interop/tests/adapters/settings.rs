@@ -1,6 +1,6 @@
 //! Settings of PEFT that a plug-in cannot carry, each refused by its name.
 
-use crate::bench::{backbone, golden, take, temporary};
+use crate::bench::{engine, golden, take, temporary};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn with(name: &str, setting: &str, value: Value) -> Result<(), String> {
     config[setting] = value;
     std::fs::write(&path, config.to_string()).unwrap();
     let family = name.split('_').next().unwrap();
-    take(folder.path(), &backbone(family), None).map(|_| ()).map_err(|error| error.to_string())
+    take(folder.path(), &*engine(family), None).map(|_| ()).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -8,11 +8,10 @@ pub(crate) mod tiny;
 
 pub(crate) use form::{Field, form};
 
-use melo_imaging::{Pixels, encode_png, prepare_all};
-use melo_serve::{Config, EngineConfig, Limits, RegistryConfig, Server, Service};
-use melo_vit::{
-    Backbone, ImageBatch, LoraConfig, Plugin, Segment, SelfTest, Storage, Target, TaskCard, TaskKind, Workspace,
-};
+use melo_imaging::{Pixels, encode_png};
+use melo_predict::{Predictor, Prepared};
+use melo_serve::{BatchConfig, Config, Limits, RegistryConfig, Server, Service};
+use melo_vit::{BackboneInfo, Engine, LoraConfig, Plugin, Storage, Target, TaskCard, TaskKind};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,31 +22,31 @@ use tokio::sync::oneshot;
 /// Answers of one request may be computed in another batch than offline, where sums run in another order.
 pub(crate) const CLOSE: f32 = 1e-5;
 
-pub(crate) fn backbone() -> Backbone {
-    Backbone::new(tiny::checkpoint(&tiny::config(), 7))
+pub(crate) fn engine() -> Arc<dyn Engine> {
+    tiny::engine(tiny::checkpoint(&tiny::config(), 7))
 }
 
 /// A plug-in of `task` with its self-test; another `seed` is another version.
-pub(crate) fn plugin(backbone: &Backbone, task: &str, seed: u64) -> Plugin {
+pub(crate) fn plugin(engine: &dyn Engine, task: &str, seed: u64) -> Plugin {
     let lora = LoraConfig {
         rank: 2,
         alpha: 3.0,
         targets: vec![Target::Q, Target::V],
-        blocks: (0..backbone.config.depth).collect(),
+        blocks: (0..engine.backbone().config().depth).collect(),
         ..LoraConfig::none()
     };
-    let mut plugin = tiny::plugin(backbone, &lora, 3, seed);
+    let mut plugin = tiny::plugin(engine.backbone(), &lora, 3, seed);
     let kind = if seed.is_multiple_of(2) { TaskKind::SingleLabel } else { TaskKind::MultiLabel };
     plugin.card = TaskCard { task: task.to_owned(), kind, ..plugin.card };
-    plugin.card.self_test = Some(SelfTest::take(backbone, &plugin).expect("the self-test runs"));
+    plugin.finish(engine, Storage::F32).expect("the self-test runs");
     plugin
 }
 
 /// The plug-in's file.
-pub(crate) fn file(backbone: &Backbone, plugin: &Plugin) -> Vec<u8> {
+pub(crate) fn file(backbone: &BackboneInfo, plugin: &Plugin) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("plugin.safetensors");
-    plugin.save(&path, &backbone.config, Storage::F32).expect("the plug-in is written");
+    plugin.save(&path, backbone.config(), Storage::F32).expect("the plug-in is written");
     std::fs::read(&path).expect("the plug-in is read")
 }
 
@@ -68,15 +67,12 @@ pub(crate) fn image(seed: u64) -> Vec<u8> {
 }
 
 /// What a plug-in says of an image, without any server.
-pub(crate) fn expected(backbone: &Backbone, plugin: &Plugin, image: &[u8]) -> Vec<f32> {
-    let spec = &plugin.card.preprocess;
-    let input = prepare_all(image, Path::new("image"), &[spec]).expect("the image is read");
-    let batch = ImageBatch { size: spec.size, data: input[0].to_vec() };
-    let segment = Segment { images: 0..1, plugin: Arc::new(plugin.clone()) };
-    let logits = backbone.forward(&batch, spec.size, &[segment], &Workspace::default()).expect("logits");
-    let mut values = logits[0].clone();
-    plugin.card.probabilities(&mut values);
-    values
+pub(crate) fn expected(engine: &Arc<dyn Engine>, plugin: &Plugin, image: &[u8]) -> Vec<f32> {
+    let prepared = Prepared::of_bytes(image, Path::new("image"), &[&plugin.card.preprocess], false);
+    let prepared = prepared.expect("the image is read");
+    let plugins = [Arc::new(plugin.clone())];
+    let predictions = Predictor::new(Arc::clone(engine)).predict_prepared(&[&prepared], &plugins).expect("logits");
+    predictions[0][0].decision.probabilities.clone()
 }
 
 pub(crate) fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -84,8 +80,8 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     assert!(close, "{what}: {found:?}, expected {expected:?}");
 }
 
-pub(crate) fn engine_config() -> EngineConfig {
-    EngineConfig { max_batch: 8, max_wait: Duration::from_millis(2), queue: 256, threads: 2 }
+pub(crate) fn batches() -> BatchConfig {
+    BatchConfig { max_batch: 8, max_wait: Duration::from_millis(2), queue: 256 }
 }
 
 /// Settings of a server whose state is under `folder`, and its plug-ins in `folder/plugins`.
@@ -94,7 +90,7 @@ pub(crate) fn config(folder: &Path) -> Config {
     std::fs::create_dir_all(&plugins).expect("a folder");
     Config {
         plugins: Some(plugins),
-        engine: engine_config(),
+        batches: batches(),
         limits: Limits { body_bytes: 1 << 20, images: 8, timeout: Duration::from_secs(30), decoders: 2 },
         ..Config::new(RegistryConfig { state: folder.join("state"), resident_bytes: 1 << 20, keep_versions: 2 })
     }
@@ -115,7 +111,7 @@ impl Running {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async move {
-                let server = Server::start(config, backbone()).await.expect("the server starts");
+                let server = Server::start(config, engine()).await.expect("the server starts");
                 told.send((server.address(), Arc::clone(server.service()))).expect("the test waits");
                 let stop = async { drop(stopped.await) };
                 server.run(stop).await.expect("the server ends well");

@@ -25,7 +25,7 @@ fn a_text_file_is_refused_by_every_reader() {
     assert_error!(fixture.refused(), Error::NotSafetensors { .. }, fixture.path);
     assert_error!(PluginInfo::read(&fixture.path).unwrap_err(), Error::NotSafetensors { .. }, fixture.path);
     assert_error!(Checkpoint::read(&fixture.path).unwrap_err(), Error::NotSafetensors { .. }, fixture.path);
-    assert_error!(Backbone::load(&fixture.path).unwrap_err(), Error::NotSafetensors { .. }, fixture.path);
+    assert_error!(Backbone::read(&fixture.path).unwrap_err(), Error::NotSafetensors { .. }, fixture.path);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
     assert_eq!((&old.card.bottleneck, &old.card.self_test), (&BottleneckConfig::none(), &None));
     assert_eq!((old.card.provenance.precision.as_str(), old.card.provenance.split_digest.as_str()), ("f32", ""));
     assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
-    old.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
+    old.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap();
     assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 3);
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().adapter, old.adapter);
 }
@@ -124,7 +124,10 @@ fn self_test() -> Value {
 #[test]
 fn a_self_test_fits_the_classes() {
     let changes = [
-        ("precision", json!("f64"), "expected f32, bf16 or bf16x3"),
+        ("precision", json!("f64"), "precision `f64`: expected f32, bf16 or bf16x3"),
+        ("precision", json!(""), "precision ``: expected f32, bf16 or bf16x3"),
+        ("precision", json!("F32"), "precision `F32`: expected f32, bf16 or bf16x3"),
+        ("precision", json!("bf16 "), "precision `bf16 `: expected f32, bf16 or bf16x3"),
         ("precision", json!(32), "expected a string"),
         ("logits", json!([[1, 2, 3]]), "invalid length 1"),
         ("logits", json!([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), "trailing"),
@@ -133,6 +136,8 @@ fn a_self_test_fits_the_classes() {
         ("bare_logits", json!([[1, 2, 1e39], [1, 2, 3]]), "number out of range"),
         ("bare_logits", json!([[1, 2, null], [1, 2, 3]]), "expected f32"),
         ("bare_logits", json!(null), "null"),
+        ("engine", json!(1), "expected a string"),
+        ("engine", json!(null), "expected a string"),
         ("seed", json!(1), "unknown field"),
     ];
     for (field, value, word) in changes {
@@ -145,7 +150,10 @@ fn a_self_test_fits_the_classes() {
     assert_card_refused(|card| card["self_test"] = json!({"precision": "f32"}), &["missing field", "logits"]);
     let fixture = Fixture::new();
     fixture.change_card(|card| card["self_test"] = self_test());
-    assert!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().card.self_test.is_some());
+    let engine = || Plugin::load(&fixture.path, &fixture.backbone).unwrap().card.self_test.unwrap().engine;
+    assert_eq!(engine(), "cpu");
+    fixture.change_card(|card| card["self_test"]["engine"] = json!("abacus"));
+    assert_eq!(engine(), "abacus");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Plug-in files whose tensors are not what their card says.
 
-use crate::raw::{Fixture, RawFile, assert_error};
+use crate::raw::{Fixture, RawFile, assert_error, info};
 use crate::tiny;
-use melo_vit::{Backbone, Error, Plugin, Storage};
+use melo_vit::{Error, Plugin, Storage};
 use safetensors::tensor::Dtype;
 
 const A: &str = "blocks.1.v.lora_a";
@@ -14,7 +14,7 @@ fn a_plugin_of_another_backbone_is_refused_with_both_names() {
     let mut other = tiny::checkpoint(&tiny::config(), 7);
     other.name = "other_vit".to_owned();
     let expected = fixture.backbone.digest()[..12].to_owned();
-    fixture.backbone = Backbone::new(other);
+    fixture.backbone = other.freeze().info().clone();
     let found = fixture.backbone.digest()[..12].to_owned();
     assert_error!(
         fixture.refused(),
@@ -30,7 +30,7 @@ fn a_plugin_of_another_backbone_is_refused_with_both_names() {
 #[test]
 fn another_backbone_is_named_before_any_tensor() {
     let mut fixture = Fixture::new();
-    fixture.backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 7));
+    fixture.backbone = info(7);
     let error = fixture.refused_after(|file| file.set(A, &[1], &[f32::NAN]));
     assert_error!(error, Error::BackboneMismatch { .. }, fixture.path);
 }

@@ -1,7 +1,7 @@
 //! A safetensors file taken apart, so that one thing in it can be wrong; and what every refusal must say.
 
 use crate::tiny;
-use melo_vit::{Backbone, Error, LoraConfig, Plugin, Storage, Target};
+use melo_vit::{BackboneInfo, Error, LoraConfig, Plugin, Storage, Target};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
@@ -49,9 +49,14 @@ pub(crate) fn write_header(path: &Path, header: &str, data: &[u8]) {
     std::fs::write(path, [&length, header.as_bytes(), data].concat()).unwrap();
 }
 
+/// The tiny backbone of this seed, without its weights.
+pub(crate) fn info(seed: u64) -> BackboneInfo {
+    tiny::checkpoint(&tiny::config(), seed).freeze().info().clone()
+}
+
 /// A backbone and a good plug-in for it in a folder of their own: rank 4 on q and v of width 16, three classes.
 pub(crate) struct Fixture {
-    pub(crate) backbone: Backbone,
+    pub(crate) backbone: BackboneInfo,
     pub(crate) plugin: Plugin,
     pub(crate) path: PathBuf,
     pub(crate) folder: tempfile::TempDir,
@@ -61,7 +66,7 @@ impl Fixture {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("task.safetensors");
-        let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
+        let backbone = info(1);
         let targets = vec![Target::Q, Target::V];
         let lora = LoraConfig { rank: 4, alpha: 2.0, targets, blocks: vec![0, 1], ..LoraConfig::none() };
         Fixture::of(folder, path, tiny::plugin(&backbone, &lora, 3, 2), backbone)
@@ -71,14 +76,14 @@ impl Fixture {
     pub(crate) fn with_bottleneck() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("task.safetensors");
-        let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-        let bare = tiny::adapter(&LoraConfig::none(), &backbone.config, 2);
-        let adapter = tiny::with_bottlenecks(bare, 5, &[1], &backbone.config, 2);
+        let backbone = info(1);
+        let bare = tiny::adapter(&LoraConfig::none(), backbone.config(), 2);
+        let adapter = tiny::with_bottlenecks(bare, 5, &[1], backbone.config(), 2);
         Fixture::of(folder, path, tiny::plugin_of(&backbone, adapter, 3, 2), backbone)
     }
 
-    fn of(folder: tempfile::TempDir, path: PathBuf, plugin: Plugin, backbone: Backbone) -> Self {
-        plugin.save(&path, &backbone.config, Storage::F32).unwrap();
+    fn of(folder: tempfile::TempDir, path: PathBuf, plugin: Plugin, backbone: BackboneInfo) -> Self {
+        plugin.save(&path, backbone.config(), Storage::F32).unwrap();
         Fixture { backbone, plugin, path, folder }
     }
 

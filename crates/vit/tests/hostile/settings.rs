@@ -1,7 +1,7 @@
 //! Low-rank settings asked for by a program rather than a file.
 
 use crate::tiny;
-use melo_vit::{Adapter, Backbone, BottleneckConfig, Error, ImageBatch, LoraConfig, Target, Workspace};
+use melo_vit::{Adapter, BottleneckConfig, Error, ImageBatch, LoraConfig, PluginRef, Target};
 use std::collections::BTreeMap;
 
 fn settings() -> LoraConfig {
@@ -86,18 +86,17 @@ fn bottlenecks_fit_the_backbone() {
 
 #[test]
 fn alpha_below_the_rank_is_accepted_and_active() {
-    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-    let head = tiny::head(2, &backbone.config, 3);
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let config = engine.backbone().config();
+    let head = tiny::head(2, config, 3);
     let batch = ImageBatch { size: 12, data: (0..3 * 12 * 12).map(|i| (i as f32).sin()).collect() };
-    let logits = |adapter: Option<&Adapter>| {
-        backbone.forward_with(&batch, (1, 12), (adapter, &head), &Workspace::default()).unwrap()
-    };
+    let logits = |adapter: Option<&Adapter>| engine.logits(&batch, 1, 12, PluginRef { adapter, head: &head }).unwrap();
     let bare = logits(None);
     for alpha in [0.5, 1.0, 3.999] {
         let lora = LoraConfig { alpha, ..settings() };
-        lora.check(&backbone.config).unwrap();
+        lora.check(config).unwrap();
         assert_eq!(lora.scale_of(1), alpha / 4.0);
-        let adapter = tiny::adapter(&lora, &backbone.config, 2);
+        let adapter = tiny::adapter(&lora, config, 2);
         let adapted = logits(Some(&adapter));
         assert!(
             adapted.iter().zip(&bare).all(|(a, b)| (a - b).abs() > 1e-4),

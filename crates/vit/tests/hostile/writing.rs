@@ -9,7 +9,7 @@ fn a_plugin_with_nan_is_never_written_over_a_good_one() {
     let before = std::fs::read(&fixture.path).unwrap();
     fixture.plugin.head.bias[1] = f32::NAN;
     for storage in [Storage::F32, Storage::F16] {
-        let error = fixture.plugin.save(&fixture.path, &fixture.backbone.config, storage).unwrap_err();
+        let error = fixture.plugin.save(&fixture.path, fixture.backbone.config(), storage).unwrap_err();
         assert_error!(error, Error::NonFinite { index: 1, .. }, fixture.path, "head.bias", "NaN");
     }
     assert_eq!(std::fs::read(&fixture.path).unwrap(), before);
@@ -21,11 +21,11 @@ fn a_value_beyond_f16_is_never_written_as_infinity() {
     let mut fixture = Fixture::new();
     let before = std::fs::read(&fixture.path).unwrap();
     fixture.plugin.head.weight[7] = 65_520.0;
-    let error = fixture.plugin.save(&fixture.path, &fixture.backbone.config, Storage::F16).unwrap_err();
+    let error = fixture.plugin.save(&fixture.path, fixture.backbone.config(), Storage::F16).unwrap_err();
     assert_error!(error, Error::NonFinite { index: 7, .. }, fixture.path, "head.weight");
     assert_eq!(std::fs::read(&fixture.path).unwrap(), before);
     fixture.plugin.head.weight[7] = 65_504.0;
-    fixture.plugin.save(&fixture.path, &fixture.backbone.config, Storage::F16).unwrap();
+    fixture.plugin.save(&fixture.path, fixture.backbone.config(), Storage::F16).unwrap();
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().head.weight[7], 65_504.0);
 }
 
@@ -46,7 +46,7 @@ fn a_card_that_could_not_be_read_back_is_never_written() {
     for (word, change) in changes {
         let mut plugin = fixture.plugin.clone();
         change(&mut plugin);
-        let error = plugin.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap_err();
+        let error = plugin.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap_err();
         assert_error!(error, Error::Card { .. }, fixture.path, word);
         assert_eq!(std::fs::read(&fixture.path).unwrap(), before, "{word}");
     }
@@ -56,7 +56,7 @@ fn a_card_that_could_not_be_read_back_is_never_written() {
 fn a_folder_that_does_not_exist_is_named() {
     let fixture = Fixture::new();
     let path = fixture.folder.path().join("missing").join("task.safetensors");
-    let error = fixture.plugin.save(&path, &fixture.backbone.config, Storage::F32).unwrap_err();
+    let error = fixture.plugin.save(&path, fixture.backbone.config(), Storage::F32).unwrap_err();
     assert_error!(error, Error::Io { .. }, path);
     assert_eq!(fixture.files(), ["task.safetensors"]);
 }
@@ -79,7 +79,7 @@ fn a_failed_rename_leaves_no_temporary_file() {
     std::fs::write(occupied.join("inside"), "kept").unwrap();
     let endless = fixture.folder.path().join("n".repeat(300));
     for path in [occupied.clone(), endless] {
-        let error = fixture.plugin.save(&path, &fixture.backbone.config, Storage::F32).unwrap_err();
+        let error = fixture.plugin.save(&path, fixture.backbone.config(), Storage::F32).unwrap_err();
         assert_error!(error, Error::Io { .. }, path);
         assert_eq!(fixture.files(), ["occupied", "task.safetensors"]);
     }
@@ -95,7 +95,7 @@ fn a_reader_meets_the_old_file_or_the_new_one() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for plugin in [&other, &fixture.plugin].into_iter().cycle().take(40) {
-                plugin.save(&fixture.path, &fixture.backbone.config, Storage::F32).unwrap();
+                plugin.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap();
             }
             written.store(true, std::sync::atomic::Ordering::Relaxed);
         });

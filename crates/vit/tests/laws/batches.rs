@@ -4,13 +4,13 @@ use crate::tiny;
 use crate::variants::{assert_reordered, distance, images, largest, logits, lora, patterned, pick, variants};
 use melo_kernels::cross_entropy;
 use melo_vit::{
-    Adapter, Backbone, Batch, Dropout, Error, Gradients, Head, ImageBatch, ImageError, ImageSource, LoraConfig, Plugin,
-    Segment, Target, Workspace,
+    Adapter, BackboneInfo, Batch, Dropout, Engine, Error, Gradients, Head, ImageBatch, ImageError, ImageSource,
+    LoraConfig, Plugin, Precision, Segment, Target,
 };
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Plug-ins that differ in all that may differ on one backbone.
-pub(crate) fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
+pub(crate) fn plugins(backbone: &BackboneInfo) -> Vec<Plugin> {
     let none = || lora(0, 1.0, &[]);
     let late = LoraConfig { blocks: vec![1], ..lora(3, 7.0, &[Target::O, Target::Fc1, Target::Fc2]) };
     let early = LoraConfig { blocks: vec![0], ..lora(16, 1.0, &[Target::K]) };
@@ -26,20 +26,20 @@ pub(crate) fn plugins(backbone: &Backbone) -> Vec<Arc<Plugin>> {
         (none(), 3, &[1], 2),
     ];
     let plugin = |(seed, (lora, width, blocks, classes)): (u64, (LoraConfig, usize, &[usize], usize))| {
-        let adapter = tiny::adapter(&lora, &backbone.config, seed);
-        let adapter = tiny::with_bottlenecks(adapter, width, blocks, &backbone.config, seed);
-        Arc::new(tiny::plugin_of(backbone, adapter, classes, seed))
+        let adapter = tiny::adapter(&lora, backbone.config(), seed);
+        let adapter = tiny::with_bottlenecks(adapter, width, blocks, backbone.config(), seed);
+        tiny::plugin_of(backbone, adapter, classes, seed)
     };
     (10..).zip(settings).map(plugin).collect()
 }
 
 /// Consecutive segments of these lengths, each with the next plug-in.
-fn segments(plugins: &[Arc<Plugin>], lengths: &[usize]) -> Vec<Segment> {
+fn segments<'a>(plugins: &'a [Plugin], lengths: &[usize]) -> Vec<Segment<'a>> {
     let mut next = 0;
     let segment = |(at, len): (usize, &usize)| {
         let images = next..next + len;
         next += len;
-        Segment { images, plugin: plugins[at % plugins.len()].clone() }
+        Segment { images, plugins: vec![(&plugins[at % plugins.len()]).into()] }
     };
     lengths.iter().enumerate().map(segment).collect()
 }
@@ -57,27 +57,28 @@ fn a_mixed_batch_equals_one_by_one() {
         &[0, 1],
     ];
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
-        let plugins = plugins(&backbone);
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let engine = tiny::engine(checkpoint.clone());
+        let plugins = plugins(engine.backbone());
         let batch = images(16, config.image_size, 2);
-        let one_by_one = |plugin: &Arc<Plugin>| -> Vec<f32> {
-            let alone = |image| logits(&backbone, &pick(&batch, [image]), Some(&plugin.adapter), &plugin.head);
+        let one_by_one = |plugin: &Plugin| -> Vec<f32> {
+            let alone = |image| logits(&*engine, &pick(&batch, [image]), Some(&plugin.adapter), &plugin.head);
             (0..batch.len()).flat_map(alone).collect()
         };
         let expected: Vec<Vec<f32>> = plugins.iter().map(one_by_one).collect();
-        for lengths in batches {
-            let segments = segments(&plugins, lengths);
-            for group in [1, 2, 3, 8] {
-                let workspace = Workspace::with_group(group);
-                let mixed = backbone.forward(&batch, batch.size, &segments, &workspace).expect("a batch of this size");
+        for group in [1, 2, 3, 8] {
+            let engine = tiny::engine_of(checkpoint.clone(), Precision::F32, 2, group);
+            for lengths in batches {
+                let segments = segments(&plugins, lengths);
+                let mixed = engine.forward(&batch, batch.size, &segments).expect("a batch of this size");
                 assert_eq!(mixed.len(), segments.len());
                 let expected = expected.iter().cycle();
-                for ((Segment { images, plugin }, found), expected) in segments.iter().zip(&mixed).zip(expected) {
-                    let classes = plugin.head.classes();
-                    assert_eq!(found.len(), images.len() * classes);
+                for ((Segment { images, plugins }, found), expected) in segments.iter().zip(&mixed).zip(expected) {
+                    let classes = plugins[0].head.classes();
+                    assert_eq!((found.len(), found[0].len()), (1, images.len() * classes));
                     // Held to the size of all of the plug-in's logits: a single one may be near zero.
                     let mut whole = expected.clone();
-                    whole[images.start * classes..images.end * classes].copy_from_slice(found);
+                    whole[images.start * classes..images.end * classes].copy_from_slice(&found[0]);
                     assert_reordered(&whole, expected, &format!("{what}: {lengths:?}, group {group}, {images:?}"));
                 }
             }
@@ -87,26 +88,44 @@ fn a_mixed_batch_equals_one_by_one() {
 
 #[test]
 fn a_batch_without_images_has_no_logits() {
-    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
     let nothing = ImageBatch { size: 12, data: Vec::new() };
-    let plugins = plugins(&backbone);
-    let none = backbone.forward(&nothing, 12, &[], &Workspace::default()).expect("nothing to do");
+    let plugins = plugins(engine.backbone());
+    let none = engine.forward(&nothing, 12, &[]).expect("nothing to do");
     assert!(none.is_empty());
-    let empty =
-        backbone.forward(&nothing, 12, &segments(&plugins, &[0, 0]), &Workspace::default()).expect("nothing to do");
-    assert_eq!(empty, [[], []] as [[f32; 0]; 2]);
+    let empty = engine.forward(&nothing, 12, &segments(&plugins, &[0, 0])).expect("nothing to do");
+    assert_eq!(empty, [[[]], [[]]] as [[[f32; 0]; 1]; 2]);
+}
+
+#[test]
+fn segments_are_consecutive_from_image_0() {
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let plugins = plugins(engine.backbone());
+    let batch = images(6, 12, 2);
+    for ranges in [&[1..2][..], &[0..2, 3..4], &[0..2, 1..4], &[2..4, 0..2]] {
+        for asked in [1, 2] {
+            let segment = |images: &std::ops::Range<usize>| Segment {
+                images: images.clone(),
+                plugins: plugins[..asked].iter().map(Into::into).collect(),
+            };
+            let segments: Vec<Segment<'_>> = ranges.iter().map(segment).collect();
+            let run = || engine.forward(&batch, 12, &segments);
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "{ranges:?} with {asked} plug-ins each");
+        }
+    }
+    engine.forward(&batch, 12, &segments(&plugins, &[2, 4])).expect("an engine survives what it refuses");
 }
 
 #[test]
 fn permuting_images_permutes_outputs() {
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let engine = tiny::engine(tiny::checkpoint(&config, 1));
         let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
         let head = tiny::head(3, &config, 4);
         let batch = images(7, config.image_size, 2);
         let order = [3, 0, 6, 5, 1, 4, 2];
-        let straight = logits(&backbone, &batch, Some(&adapter), &head);
-        let permuted = logits(&backbone, &pick(&batch, order), Some(&adapter), &head);
+        let straight = logits(&*engine, &batch, Some(&adapter), &head);
+        let permuted = logits(&*engine, &pick(&batch, order), Some(&adapter), &head);
         let expected: Vec<f32> = order.iter().flat_map(|&i| &straight[3 * i..3 * (i + 1)]).copied().collect();
         assert_reordered(&permuted, &expected, what);
         assert!(distance(&permuted, &straight) > 0.1 * largest(&straight), "{what}: the images look all alike");
@@ -118,35 +137,32 @@ fn label_loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
 }
 
 /// Gradients, loss and logits of one step from zero, under dropout.
-fn step(
-    backbone: &Backbone,
+pub(crate) fn step(
+    engine: &dyn Engine,
     batch: &ImageBatch,
     (adapter, head): (&Adapter, &Head),
     all_weights: bool,
-    workspace: &mut Workspace,
 ) -> (Gradients, f64, Vec<f32>) {
-    let mut gradients = Gradients::zeros(adapter, head, &backbone.config, all_weights);
+    let mut gradients = Gradients::zeros(adapter, head, engine.backbone().config(), all_weights);
     let dropout = Some(Dropout { probability: 0.2, seed: 1, step: 2 });
     let input = Batch { source: batch, images: batch.len(), size: batch.size, loss: &label_loss, dropout };
-    let (loss, logits) = backbone.step(&input, (adapter, head), &mut gradients, workspace).expect("one step");
+    let (loss, logits) = engine.step(&input, adapter, head, &mut gradients).expect("one step");
     (gradients, loss, logits)
-}
-
-pub(crate) fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(work)
 }
 
 #[test]
 fn grouping_does_not_change_gradients() {
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3);
         let adapter = tiny::with_bottlenecks(adapter, 5, &[1], &config, 5);
         let head = tiny::head(3, &config, 4);
         let batch = images(19, config.image_size, 2);
         for all_weights in [false, true] {
-            let run =
-                |group| step(&backbone, &batch, (&adapter, &head), all_weights, &mut Workspace::with_group(group));
+            let run = |group| {
+                let engine = tiny::engine_of(checkpoint.clone(), Precision::F32, 2, group);
+                step(&*engine, &batch, (&adapter, &head), all_weights)
+            };
             let (expected, expected_loss, expected_logits) = run(1);
             for group in [2, 3, 8, 19, 100] {
                 let (found, loss, logits) = run(group);
@@ -163,14 +179,14 @@ fn grouping_does_not_change_gradients() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let config = tiny::config();
-    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let on = |threads| tiny::engine_of(checkpoint.clone(), Precision::F32, threads, 2);
     let adapter = tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3);
     let adapter = tiny::with_bottlenecks(adapter, 5, &[1], &config, 5);
     let head = tiny::head(3, &config, 4);
     // More groups than lanes of gradients, so that a lane holds several.
     let batch = images(53, config.image_size, 2);
-    let run =
-        |threads, all| in_pool(threads, || step(&backbone, &batch, (&adapter, &head), all, &mut Workspace::default()));
+    let run = |threads, all| step(&*on(threads), &batch, (&adapter, &head), all);
     let (expected, loss, expected_logits) = run(1, false);
     let (all_expected, ..) = run(1, true);
     for threads in [2, 3] {
@@ -185,19 +201,19 @@ fn the_number_of_threads_changes_nothing() {
         for (index, (found, expected)) in found.tensors().into_iter().zip(all_expected.tensors()).enumerate() {
             assert_reordered(found, expected, &format!("all weights, {threads} threads, tensor {index}"));
         }
-        let plugins = plugins(&backbone);
+        let plugins = plugins(on(1).backbone());
         let segments = segments(&plugins, &[1, 30, 0, 2, 20]);
-        let forward = || backbone.forward(&batch, batch.size, &segments, &Workspace::default()).expect("one batch");
-        assert_eq!(in_pool(threads, forward), in_pool(1, forward), "{threads} threads");
+        let forward = |threads| on(threads).forward(&batch, batch.size, &segments).expect("one batch");
+        assert_eq!(forward(threads), forward(1), "{threads} threads");
     }
 }
 
 #[test]
-fn one_workspace_serves_trainings_of_every_shape() {
+fn one_engine_serves_trainings_of_every_shape() {
     let config = tiny::config();
-    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let shared = tiny::engine(checkpoint.clone());
     let batch = images(5, config.image_size, 2);
-    let mut shared = Workspace::default();
     let trainings = [
         (lora(4, 3.0, &[Target::Q]), 3, false),
         (lora(4, 3.0, &[Target::Q, Target::V]), 3, false),
@@ -209,8 +225,9 @@ fn one_workspace_serves_trainings_of_every_shape() {
     ];
     for (lora, classes, all_weights) in trainings {
         let (adapter, head) = (tiny::adapter(&lora, &config, 3), tiny::head(classes, &config, 4));
-        let (expected, ..) = step(&backbone, &batch, (&adapter, &head), all_weights, &mut Workspace::default());
-        let (found, ..) = step(&backbone, &batch, (&adapter, &head), all_weights, &mut shared);
+        let fresh = tiny::engine(checkpoint.clone());
+        let (expected, ..) = step(&*fresh, &batch, (&adapter, &head), all_weights);
+        let (found, ..) = step(&*shared, &batch, (&adapter, &head), all_weights);
         assert!(found.tensors() == expected.tensors(), "{lora:?}, {classes} classes, all weights: {all_weights}");
     }
 }
@@ -219,17 +236,16 @@ fn one_workspace_serves_trainings_of_every_shape() {
 fn training_leaves_the_backbone_alone() {
     let config = tiny::config();
     let checkpoint = tiny::checkpoint(&config, 1);
-    let backbone = Backbone::new(checkpoint.clone());
-    let digest = backbone.digest().to_owned();
+    let engine = tiny::engine(checkpoint.clone());
+    let digest = engine.backbone().digest().to_owned();
     let batch = images(8, config.image_size, 2);
     let probe = tiny::head(3, &config, 9);
-    let before = logits(&backbone, &batch, None, &probe);
+    let before = logits(&*engine, &batch, None, &probe);
     let mut adapter = Adapter::init(&lora(4, 2.0, &[Target::Q, Target::V]), &config, 3);
     let mut head = Head::zeros(3, config.feature_width());
-    let mut workspace = Workspace::default();
     let mut losses = Vec::new();
     for _ in 0..5 {
-        let (gradients, loss, _) = step(&backbone, &batch, (&adapter, &head), false, &mut workspace);
+        let (gradients, loss, _) = step(&*engine, &batch, (&adapter, &head), false);
         losses.push(loss);
         let trained = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
         for (values, slopes) in trained.zip(gradients.tensors()) {
@@ -238,9 +254,9 @@ fn training_leaves_the_backbone_alone() {
     }
     assert!(losses.is_sorted_by(|a, b| a > b), "training goes downhill: {losses:?}");
     assert!(adapter.blocks.iter().all(|b| b[0].as_ref().is_some_and(|q| largest(&q.b) > 0.0)), "B has moved");
-    assert_eq!(logits(&backbone, &batch, None, &probe), before);
-    assert_eq!(backbone.digest(), digest);
-    assert_eq!(Backbone::new(checkpoint).digest(), digest);
+    assert_eq!(logits(&*engine, &batch, None, &probe), before);
+    assert_eq!(engine.backbone().digest(), digest);
+    assert_eq!(checkpoint.digest(), digest);
 }
 
 /// A source whose image 3 cannot be read.
@@ -255,18 +271,17 @@ impl ImageSource for Broken {
 #[test]
 fn an_unreadable_image_is_named_and_gradients_stay_unchanged() {
     let config = tiny::config();
-    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let engine = tiny::engine(checkpoint.clone());
     let (adapter, head) = (tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
     let source = Broken(images(5, config.image_size, 2));
-    let mut workspace = Workspace::default();
     let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
     let input = Batch { source: &source, images: 5, size: config.image_size, loss: &label_loss, dropout: None };
-    let error =
-        backbone.step(&input, (&adapter, &head), &mut gradients, &mut workspace).expect_err("image 3 is broken");
+    let error = engine.step(&input, &adapter, &head, &mut gradients).expect_err("image 3 is broken");
     assert!(matches!(&error, Error::Image { index: 3, source } if source.to_string() == "truncated JPEG"), "{error}");
     assert!(gradients.tensors().into_iter().flatten().all(|&x| x == 0.0));
     // The next step must not see what the broken one left behind.
-    let (found, ..) = step(&backbone, &source.0, (&adapter, &head), false, &mut workspace);
-    let (expected, ..) = step(&backbone, &source.0, (&adapter, &head), false, &mut Workspace::default());
+    let (found, ..) = step(&*engine, &source.0, (&adapter, &head), false);
+    let (expected, ..) = step(&*tiny::engine(checkpoint), &source.0, (&adapter, &head), false);
     assert!(found.tensors() == expected.tensors());
 }

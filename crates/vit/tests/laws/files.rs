@@ -2,7 +2,7 @@
 
 use crate::tiny;
 use crate::variants::{images, logits, lora, patterned, variants};
-use melo_vit::{Backbone, Checkpoint, LoraConfig, Plugin, PluginInfo, Storage, Target};
+use melo_vit::{Checkpoint, LoraConfig, Plugin, PluginInfo, Storage, Target};
 
 fn settings() -> [LoraConfig; 5] {
     [
@@ -19,19 +19,19 @@ fn save_then_load_is_bit_equal() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("task.safetensors");
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let engine = tiny::engine(tiny::checkpoint(&config, 1));
         let plain = settings().map(|lora| tiny::adapter(&lora, &config, 2));
         let both = plain.clone().map(|adapter| tiny::with_bottlenecks(adapter, 5, &[0, 1], &config, 3));
         for adapter in plain.into_iter().chain(both) {
-            let saved = tiny::plugin_of(&backbone, adapter, 3, 2);
+            let saved = tiny::plugin_of(engine.backbone(), adapter, 3, 2);
             saved.save(&path, &config, Storage::F32).expect("a folder to write to");
-            let loaded = Plugin::load(&path, &backbone).expect("what was saved");
+            let loaded = Plugin::load(&path, engine.backbone()).expect("what was saved");
             assert!(saved.head.bias.iter().all(|&b| b != 0.0));
             assert_eq!(loaded.head, saved.head, "{what}");
             assert_eq!(loaded.adapter, saved.adapter, "{what}");
             assert_eq!(loaded.card, saved.card, "{what}");
             let batch = images(2, config.image_size, 3);
-            let run = |plugin: &Plugin| logits(&backbone, &batch, Some(&plugin.adapter), &plugin.head);
+            let run = |plugin: &Plugin| logits(&*engine, &batch, Some(&plugin.adapter), &plugin.head);
             assert_eq!(run(&loaded), run(&saved), "{what}");
         }
     }
@@ -41,12 +41,12 @@ fn save_then_load_is_bit_equal() {
 fn extreme_values_survive() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("task.safetensors");
-    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-    let mut saved = tiny::plugin(&backbone, &lora(4, 2.0, &[Target::Q]), 3, 2);
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let mut saved = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::Q]), 3, 2);
     let extremes = [0.0, -0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, f32::EPSILON];
     saved.head.weight[..extremes.len()].copy_from_slice(&extremes);
-    saved.save(&path, &backbone.config, Storage::F32).expect("a folder to write to");
-    let loaded = Plugin::load(&path, &backbone).expect("what was saved");
+    saved.save(&path, engine.backbone().config(), Storage::F32).expect("a folder to write to");
+    let loaded = Plugin::load(&path, engine.backbone()).expect("what was saved");
     let bits = |plugin: &Plugin| plugin.head.weight.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&loaded), bits(&saved));
 }
@@ -55,11 +55,11 @@ fn extreme_values_survive() {
 fn f16_keeps_eleven_bits_and_halves_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let (small, large) = (folder.path().join("f16.safetensors"), folder.path().join("f32.safetensors"));
-    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-    let saved = tiny::plugin(&backbone, &lora(4, 2.0, &Target::ALL), 3, 2);
-    saved.save(&small, &backbone.config, Storage::F16).expect("a folder to write to");
-    saved.save(&large, &backbone.config, Storage::F32).expect("a folder to write to");
-    let loaded = Plugin::load(&small, &backbone).expect("what was saved");
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let saved = tiny::plugin(engine.backbone(), &lora(4, 2.0, &Target::ALL), 3, 2);
+    saved.save(&small, engine.backbone().config(), Storage::F16).expect("a folder to write to");
+    saved.save(&large, engine.backbone().config(), Storage::F32).expect("a folder to write to");
+    let loaded = Plugin::load(&small, engine.backbone()).expect("what was saved");
     let values = |plugin: &Plugin| -> Vec<f32> {
         [plugin.adapter.tensors(), plugin.head.tensors()].concat().into_iter().flatten().copied().collect()
     };
@@ -75,8 +75,8 @@ fn f16_keeps_eleven_bits_and_halves_the_file() {
     // Offsets with fewer digits shorten the header too.
     let saving = bytes(&large) - bytes(&small);
     assert!((2 * saved.parameters()..2 * saved.parameters() + 64).contains(&saving), "{saving} bytes saved");
-    loaded.save(&small, &backbone.config, Storage::F16).expect("a folder to write to");
-    let again = Plugin::load(&small, &backbone).expect("what was saved");
+    loaded.save(&small, engine.backbone().config(), Storage::F16).expect("a folder to write to");
+    let again = Plugin::load(&small, engine.backbone()).expect("what was saved");
     assert_eq!(values(&again), values(&loaded), "a second round trip changes nothing");
 }
 
@@ -84,9 +84,9 @@ fn f16_keeps_eleven_bits_and_halves_the_file() {
 fn a_file_tells_about_itself_without_its_backbone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("task.safetensors");
-    let backbone = Backbone::new(tiny::checkpoint(&tiny::config(), 1));
-    let saved = tiny::plugin(&backbone, &lora(4, 2.0, &[Target::Q, Target::V]), 3, 2);
-    saved.save(&path, &backbone.config, Storage::F32).expect("a folder to write to");
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let saved = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::Q, Target::V]), 3, 2);
+    saved.save(&path, engine.backbone().config(), Storage::F32).expect("a folder to write to");
     let info = PluginInfo::read(&path).expect("what was saved");
     assert_eq!(info.card, saved.card);
     // Two blocks, two targets, A and B of 4 × 16; a head of 3 × 16 with its bias.
@@ -94,7 +94,7 @@ fn a_file_tells_about_itself_without_its_backbone() {
     assert_eq!(info.shapes["blocks.1.v.lora_a"], [4, 16]);
     assert_eq!(info.shapes["blocks.1.v.lora_b"], [16, 4]);
     assert_eq!(info.bytes as u64, std::fs::metadata(&path).expect("written").len());
-    assert_eq!(info.digest, Plugin::load(&path, &backbone).expect("what was saved").digest);
+    assert_eq!(info.digest, Plugin::load(&path, engine.backbone()).expect("what was saved").digest);
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn a_backbone_keeps_its_digest_through_a_file() {
         let read = Checkpoint::read(&path).expect("what was written");
         assert_eq!((&read.config, &read.preprocess, &read.name), (&config, &checkpoint.preprocess, &checkpoint.name));
         assert_eq!(read.weights.tensors(), checkpoint.weights.tensors(), "{what}");
-        let digest = Backbone::new(read).digest().to_owned();
-        assert_eq!(digest, Backbone::new(checkpoint).digest(), "{what}");
+        let digest = read.digest();
+        assert_eq!(digest, checkpoint.digest(), "{what}");
         digests.push(digest);
     }
     let variants = digests.len();
@@ -122,7 +122,7 @@ fn a_backbone_keeps_its_digest_through_a_file() {
 fn every_parameter_is_in_the_digest() {
     let config = tiny::config();
     let mut checkpoint = tiny::checkpoint(&config, 1);
-    let digest = Backbone::new(checkpoint.clone()).digest().to_owned();
+    let digest = checkpoint.digest();
     for (at, (name, _)) in config.tensor_shapes().iter().enumerate() {
         let change = |checkpoint: &mut Checkpoint| {
             let mut tensors = checkpoint.weights.tensors_mut();
@@ -130,9 +130,9 @@ fn every_parameter_is_in_the_digest() {
             *last = f32::from_bits(last.to_bits() ^ 1);
         };
         change(&mut checkpoint);
-        assert_ne!(Backbone::new(checkpoint.clone()).digest(), digest, "{name}");
+        assert_ne!(checkpoint.digest(), digest, "{name}");
         change(&mut checkpoint);
     }
     checkpoint.config.eps = 1e-12;
-    assert_ne!(Backbone::new(checkpoint).digest(), digest, "eps");
+    assert_ne!(checkpoint.digest(), digest, "eps");
 }

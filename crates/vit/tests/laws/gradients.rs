@@ -1,105 +1,78 @@
 //! Forward and backward against a ViT in f64: logits, loss, and the gradient of every parameter by central differences.
 
-use crate::reference::{Reference, names};
 use crate::tiny;
-use crate::variants::{assert_reordered, images, lora, patterned, variants};
-use melo_vit::{
-    Adapter, Backbone, Batch, Checkpoint, Dropout, Gradients, Head, ImageBatch, LoraConfig, Target, VitConfig,
-    Workspace,
-};
-use std::collections::BTreeSet;
+use crate::variants::{assert_reordered, images, largest, lora, patterned, variants};
+use melo_reference::Reference;
+use melo_vit::{Adapter, Batch, Checkpoint, Device, Dropout, Engine, Gradients, Head, LoraConfig, Target, VitConfig};
 
 const IMAGES: usize = 3;
 const CLASSES: usize = 3;
 /// 2 × 2 patches: the reference is slow.
 const SIDE: usize = 8;
-/// Entries of each tensor that are moved.
-const SAMPLES: usize = 24;
-/// Step of the central differences: in f64 it leaves `1e-16 · loss / 1e-5` of rounding and `1e-10 · loss'''` of truncation.
-const STEP: f64 = 1e-5;
 
-/// A loss with a slope of its own for every image and class; returns it with its gradient.
-fn loss(image: usize, logits: &[f64]) -> (f64, Vec<f64>) {
+/// A loss with a slope of its own for every image and class.
+fn loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
     let weight = |class: usize| ((3 * image + 2 * class + 1) as f64).sin();
-    let terms = logits.iter().enumerate().map(|(c, z)| weight(c) * z + 0.1 * z * z);
-    (terms.sum(), logits.iter().enumerate().map(|(c, z)| weight(c) + 0.2 * z).collect())
+    let logits = || logits.iter().map(|&z| f64::from(z)).enumerate();
+    d_logits.iter_mut().zip(logits()).for_each(|(d, (class, z))| *d = (weight(class) + 0.2 * z) as f32);
+    logits().map(|(class, z)| weight(class) * z + 0.1 * z * z).sum()
 }
 
-fn engine_loss(image: usize, logits: &[f32], d_logits: &mut [f32]) -> f64 {
-    let (value, slopes) = loss(image, &logits.iter().map(|&z| f64::from(z)).collect::<Vec<_>>());
-    d_logits.iter_mut().zip(slopes).for_each(|(d, slope)| *d = slope as f32);
-    value
+/// How a model is trained.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) size: usize,
+    pub(crate) dropout: Option<Dropout>,
+    pub(crate) all_weights: bool,
 }
+
+/// Adapter and head alone, on the smallest images.
+const PLUGIN: Setting = Setting { size: SIDE, dropout: None, all_weights: false };
+const ALL_WEIGHTS: Setting = Setting { all_weights: true, ..PLUGIN };
 
 /// Asserts logits, loss and gradients of one model against the reference.
 ///
 /// The bound is 2e-5 of a tensor's largest slope: f32 rounds 6e-8 at each of some 60 operations on the way down and up,
 /// with sums of up to 72 terms in each, and errors of erf (5e-7) come on top.
-fn assert_gradients(what: &str, checkpoint: &Checkpoint, parts: (&Adapter, &Head), all_weights: bool) {
-    assert_gradients_under(None, what, checkpoint, parts, all_weights);
-}
-
-/// The same under dropout.
-fn assert_gradients_under(
-    dropout: Option<Dropout>,
+pub(crate) fn assert_gradients(
+    setting: Setting,
     what: &str,
     checkpoint: &Checkpoint,
     (adapter, head): (&Adapter, &Head),
-    all_weights: bool,
 ) {
-    let Checkpoint { config, weights, .. } = checkpoint;
-    let batch = images(IMAGES, config.image_size, 5);
-    let backbone = Backbone::in_training(checkpoint);
-    let mut gradients = Gradients::zeros(adapter, head, config, all_weights);
-    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss, dropout };
-    let (found_loss, found_logits) = backbone
-        .step(&step, (adapter, head), &mut gradients, &mut Workspace::default())
-        .expect("images of this size are tiled");
+    let Setting { size, dropout, all_weights } = setting;
+    let config = &checkpoint.config;
+    let batch = images(IMAGES, size, 5);
+    let input = Batch { source: &batch, images: IMAGES, size, loss: &loss, dropout };
+    let step = |engine: &dyn Engine| {
+        let mut gradients = Gradients::zeros(adapter, head, config, all_weights);
+        let (loss, logits) = engine.step(&input, adapter, head, &mut gradients).expect("images of this size are tiled");
+        (loss, logits, gradients)
+    };
+    let reference = Reference.load(checkpoint.clone().freeze()).expect("f64 computes every network");
+    let (found_loss, found_logits, found) = step(&*tiny::engine(checkpoint.clone()));
+    let (expected_loss, expected_logits, expected) = step(&*reference);
 
-    let mut reference = Reference::new(config, weights, adapter, head);
-    reference.dropout = dropout;
-    let image = |i: usize, batch: &ImageBatch| {
-        batch.data[i * batch.data.len() / IMAGES..][..batch.data.len() / IMAGES].to_vec()
-    };
-    let total = |reference: &Reference| -> f64 {
-        (0..IMAGES).map(|i| loss(i, &reference.logits(i, &image(i, &batch))).0).sum()
-    };
-    for (i, found) in found_logits.chunks_exact(CLASSES).enumerate() {
-        for (found, expected) in found.iter().zip(reference.logits(i, &image(i, &batch))) {
-            let error = (f64::from(*found) - expected).abs();
-            assert!(error <= 1e-5, "{what}: logit of image {i} is {found}, expected {expected}");
-        }
+    assert_eq!(found_logits.len(), IMAGES * CLASSES, "{what}: logits");
+    for (found, expected) in found_logits.iter().zip(&expected_logits) {
+        assert!((found - expected).abs() <= 1e-5, "{what}: a logit is {found}, expected {expected}");
     }
-    let expected_loss = total(&reference);
     assert!((found_loss - expected_loss).abs() <= 1e-4, "{what}: loss {found_loss}, expected {expected_loss}");
 
-    let names = names(config, adapter, head);
-    let tensors = gradients.tensors();
-    let compared = if all_weights { names.len() } else { adapter.tensors().len() + 2 };
-    assert_eq!(tensors.len(), compared, "{what}: tensors with a gradient");
-    for (name, found) in names.iter().zip(tensors) {
-        let samples: BTreeSet<usize> =
-            (0..SAMPLES).map(|i| i * found.len().max(SAMPLES) / SAMPLES % found.len()).collect();
-        let slopes: Vec<(usize, f64)> = samples
-            .into_iter()
-            .map(|at| {
-                let mut moved = |by: f64| {
-                    reference.parameters.get_mut(name).expect("named alike")[at] += by;
-                    total(&reference)
-                };
-                let slope = (moved(STEP) - moved(-2.0 * STEP)) / (2.0 * STEP);
-                moved(STEP);
-                (at, slope)
-            })
-            .collect();
-        let largest = slopes.iter().fold(0.0, |a: f64, (_, slope)| a.max(slope.abs()));
+    let head_shapes = Head::tensor_shapes(CLASSES, config.feature_width());
+    let weights = if all_weights { config.tensor_shapes() } else { Vec::new() };
+    let shapes = adapter.tensor_shapes(config).into_iter().chain(head_shapes).chain(weights);
+    let names: Vec<String> = shapes.map(|(name, _)| name).collect();
+    assert_eq!(found.tensors().len(), names.len(), "{what}: tensors with a gradient");
+    for (name, (found, expected)) in names.iter().zip(found.tensors().into_iter().zip(expected.tensors())) {
+        assert_eq!(found.len(), expected.len(), "{what}: `{name}`");
+        let largest = largest(expected);
         assert!(largest > 1e-4, "{what}: slopes of `{name}` are at most {largest:e}, which proves nothing");
-        for (at, slope) in slopes {
-            let error = (f64::from(found[at]) - slope).abs();
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let error = (found - expected).abs();
             assert!(
                 error <= 2e-5 * largest,
-                "{what}: slope {at} of `{name}` is {}, expected {slope}, off by {:e} of the largest",
-                found[at],
+                "{what}: slope {at} of `{name}` is {found}, expected {expected}, off by {:e} of the largest",
                 error / largest
             );
         }
@@ -112,10 +85,18 @@ fn every_parameter_s_gradient_is_its_derivative() {
         let config = VitConfig { image_size: SIDE, ..config };
         let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&lora(3, 2.0, &Target::ALL), &config, 2);
-        let head = tiny::head(CLASSES, &config, 3);
-        assert_gradients(what, &checkpoint, (&adapter, &head), true);
+        assert_gradients(ALL_WEIGHTS, what, &checkpoint, (&adapter, &tiny::head(CLASSES, &config, 3)));
+    }
+}
+
+#[test]
+fn with_bottlenecks_too_every_parameter_s_gradient_is_its_derivative() {
+    for (what, config) in variants() {
+        let config = VitConfig { image_size: SIDE, ..config };
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let adapter = tiny::adapter(&lora(3, 2.0, &Target::ALL), &config, 2);
         let adapter = tiny::with_bottlenecks(adapter, 5, &[0, 1], &config, 4);
-        assert_gradients(&format!("{what}, with bottlenecks"), &checkpoint, (&adapter, &head), true);
+        assert_gradients(ALL_WEIGHTS, what, &checkpoint, (&adapter, &tiny::head(CLASSES, &config, 3)));
     }
 }
 
@@ -136,7 +117,7 @@ fn an_adapter_s_gradient_is_its_derivative_wherever_it_sits() {
     ];
     for setting in settings {
         let adapter = tiny::adapter(&setting, &config, 2);
-        assert_gradients(&format!("{setting:?}"), &checkpoint, (&adapter, &head), false);
+        assert_gradients(PLUGIN, &format!("{setting:?}"), &checkpoint, (&adapter, &head));
     }
 }
 
@@ -151,7 +132,7 @@ fn a_bottleneck_s_gradient_is_its_derivative_wherever_it_sits() {
         for (width, blocks) in [(1, &[0][..]), (16, &[1]), (4, &[0, 1])] {
             let adapter = tiny::with_bottlenecks(tiny::adapter(&lora, &config, 2), width, blocks, &config, 4);
             let what = format!("width {width} after {blocks:?}, {lora:?}");
-            assert_gradients(&what, &checkpoint, (&adapter, &head), false);
+            assert_gradients(PLUGIN, &what, &checkpoint, (&adapter, &head));
         }
     }
 }
@@ -169,22 +150,22 @@ fn under_dropout_gradients_are_derivatives_too() {
     ] {
         let adapter = tiny::adapter(&setting, &config, 2);
         let what = format!("dropout, {setting:?}");
-        assert_gradients_under(dropout, &what, &checkpoint, (&adapter, &head), all_weights);
+        let setting = Setting { dropout, all_weights, ..PLUGIN };
+        assert_gradients(setting, &what, &checkpoint, (&adapter, &head));
     }
 }
 
 #[test]
 fn gradients_are_added_to_what_is_there() {
     let config = tiny::config();
-    let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+    let engine = tiny::engine(tiny::checkpoint(&config, 1));
     let (adapter, head) = (tiny::adapter(&lora(2, 1.0, &Target::ALL), &config, 2), tiny::head(CLASSES, &config, 3));
     let batch = images(IMAGES, config.image_size, 5);
-    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &engine_loss, dropout: None };
-    let mut workspace = Workspace::default();
+    let step = Batch { source: &batch, images: IMAGES, size: config.image_size, loss: &loss, dropout: None };
     let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
-    backbone.step(&step, (&adapter, &head), &mut gradients, &mut workspace).expect("one step");
+    engine.step(&step, &adapter, &head, &mut gradients).expect("one step");
     let once = gradients.clone();
-    backbone.step(&step, (&adapter, &head), &mut gradients, &mut workspace).expect("another step");
+    engine.step(&step, &adapter, &head, &mut gradients).expect("another step");
     for (twice, once) in gradients.tensors().into_iter().zip(once.tensors()) {
         assert_reordered(twice, &once.iter().map(|x| 2.0 * x).collect::<Vec<_>>(), "twice");
     }

@@ -1,12 +1,13 @@
 //! What must hold whatever the weights are: adapters with `B ≠ 0` and `alpha ≠ r`, `alpha < r` too.
 
 mod batches;
+mod engines;
 mod explanations;
 mod files;
 mod gradients;
 mod merging;
 mod precision;
-mod reference;
+mod seam;
 mod self_tests;
 mod shared;
 mod sizes;

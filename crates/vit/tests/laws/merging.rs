@@ -2,7 +2,7 @@
 
 use crate::tiny;
 use crate::variants::{assert_reordered, distance, images, largest, logits, lora, patterned, variants};
-use melo_vit::{Adapter, Backbone, Block, BottleneckConfig, Bottlenecks, LoraConfig, Target, VitConfig, Weights};
+use melo_vit::{Adapter, Block, BottleneckConfig, Bottlenecks, LoraConfig, Target, VitConfig, Weights};
 
 const CLASSES: usize = 4;
 
@@ -34,12 +34,12 @@ fn merge(weights: &mut Weights, adapter: &Adapter, config: &VitConfig) {
 #[test]
 fn with_b_zero_an_adapter_is_the_bare_backbone() {
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let engine = tiny::engine(tiny::checkpoint(&config, 1));
         let (batch, head) = (images(5, config.image_size, 2), tiny::head(CLASSES, &config, 3));
         let adapter = Adapter::init(&lora(4, 9.0, &Target::ALL), &config, 4);
         assert!(largest(&adapter.blocks[0][0].as_ref().expect("adapted").a) > 0.0);
-        let bare = logits(&backbone, &batch, None, &head);
-        assert_eq!(logits(&backbone, &batch, Some(&adapter), &head), bare, "{what}");
+        let bare = logits(&*engine, &batch, None, &head);
+        assert_eq!(logits(&*engine, &batch, Some(&adapter), &head), bare, "{what}");
     }
 }
 
@@ -47,9 +47,9 @@ fn with_b_zero_an_adapter_is_the_bare_backbone() {
 fn merged_equals_unmerged() {
     for (what, config) in variants() {
         let checkpoint = tiny::checkpoint(&config, 1);
-        let backbone = Backbone::new(checkpoint.clone());
+        let engine = tiny::engine(checkpoint.clone());
         let (batch, head) = (images(5, config.image_size, 2), tiny::head(CLASSES, &config, 3));
-        let bare = logits(&backbone, &batch, None, &head);
+        let bare = logits(&*engine, &batch, None, &head);
         // alpha above, below and far below r: a scale rounded to an integer would be 0 for the last two.
         let settings = [
             lora(2, 5.0, &Target::ALL),
@@ -63,9 +63,9 @@ fn merged_equals_unmerged() {
             let adapter = tiny::adapter(&setting, &config, 4);
             let mut merged = checkpoint.clone();
             merge(&mut merged.weights, &adapter, &config);
-            let unmerged = logits(&backbone, &batch, Some(&adapter), &head);
+            let unmerged = logits(&*engine, &batch, Some(&adapter), &head);
             let what = format!("{what}, {setting:?}");
-            assert_reordered(&unmerged, &logits(&Backbone::new(merged), &batch, None, &head), &what);
+            assert_reordered(&unmerged, &logits(&*tiny::engine(merged), &batch, None, &head), &what);
             assert!(distance(&unmerged, &bare) > 0.01 * largest(&bare), "{what}: the adapter does nothing");
         }
     }
@@ -74,16 +74,16 @@ fn merged_equals_unmerged() {
 #[test]
 fn with_up_zero_a_bottleneck_is_the_bare_backbone() {
     for (what, config) in variants() {
-        let backbone = Backbone::new(tiny::checkpoint(&config, 1));
+        let engine = tiny::engine(tiny::checkpoint(&config, 1));
         let (batch, head) = (images(5, config.image_size, 2), tiny::head(CLASSES, &config, 3));
         let settings = BottleneckConfig { width: 6, blocks: vec![0, 1] };
         let bottlenecks = Bottlenecks::init(&settings, &config, 4);
         assert!(largest(&bottlenecks.blocks[0].as_ref().expect("adapted").down) > 0.0);
         let adapter = Adapter { bottlenecks, ..Adapter::zeros(&lora(0, 1.0, &[]), &config) };
-        let bare = logits(&backbone, &batch, None, &head);
-        assert_reordered(&logits(&backbone, &batch, Some(&adapter), &head), &bare, what);
+        let bare = logits(&*engine, &batch, None, &head);
+        assert_reordered(&logits(&*engine, &batch, Some(&adapter), &head), &bare, what);
         let adapter = tiny::with_bottlenecks(adapter, 6, &[0, 1], &config, 5);
-        let adapted = logits(&backbone, &batch, Some(&adapter), &head);
+        let adapted = logits(&*engine, &batch, Some(&adapter), &head);
         assert!(distance(&adapted, &bare) > 0.01 * largest(&bare), "{what}: the bottlenecks do nothing");
     }
 }
@@ -92,17 +92,17 @@ fn with_up_zero_a_bottleneck_is_the_bare_backbone() {
 fn each_target_merges_into_its_own_rows() {
     let config = tiny::config();
     let checkpoint = tiny::checkpoint(&config, 1);
-    let backbone = Backbone::new(checkpoint.clone());
+    let engine = tiny::engine(checkpoint.clone());
     let (batch, head) = (images(3, config.image_size, 2), tiny::head(CLASSES, &config, 3));
-    let bare = logits(&backbone, &batch, None, &head);
+    let bare = logits(&*engine, &batch, None, &head);
     for target in Target::ALL {
         for block in 0..config.depth {
             let adapter = tiny::adapter(&LoraConfig { blocks: vec![block], ..lora(2, 3.0, &[target]) }, &config, 4);
             let mut merged = checkpoint.clone();
             merge(&mut merged.weights, &adapter, &config);
-            let unmerged = logits(&backbone, &batch, Some(&adapter), &head);
+            let unmerged = logits(&*engine, &batch, Some(&adapter), &head);
             let what = format!("{target} of block {block}");
-            assert_reordered(&unmerged, &logits(&Backbone::new(merged), &batch, None, &head), &what);
+            assert_reordered(&unmerged, &logits(&*tiny::engine(merged), &batch, None, &head), &what);
             assert!(distance(&unmerged, &bare) > 1e-3 * largest(&bare), "{what}: the adapter does nothing");
         }
     }

@@ -1,9 +1,9 @@
 //! A backbone in bfloat16: nearly that in f32, in products of three very nearly, and the same to the last bit in any company.
 
 use crate::tiny;
-use crate::variants::{distance, images, largest, logits, lora, variants};
+use crate::variants::{distance, images, largest, logits, lora, pick, variants};
 use melo_kernels::cross_entropy;
-use melo_vit::{Backbone, Batch, Gradients, LoraConfig, Precision, Target, VitConfig, Workspace};
+use melo_vit::{Batch, Gradients, LoraConfig, Precision, Target, VitConfig};
 
 /// The tiny variants, and blocks of DeiT-Tiny on a small image.
 fn models() -> Vec<(&'static str, VitConfig)> {
@@ -42,9 +42,9 @@ fn logits_in_bfloat16_are_nearly_those_in_f32() {
         let head = tiny::head(16, &config, 4);
         let batch = images(4, config.image_size, 2);
         let [f32, bf16, split] = Precision::ALL.map(|precision| {
-            let backbone = Backbone::new_with(checkpoint.clone(), precision);
-            assert_eq!(backbone.precision(), precision);
-            (logits(&backbone, &batch, Some(&adapter), &head), backbone.digest().to_owned())
+            let engine = tiny::engine_of(checkpoint.clone(), precision, 2, 2);
+            assert_eq!(engine.info().precision, precision);
+            (logits(&*engine, &batch, Some(&adapter), &head), engine.backbone().digest().to_owned())
         });
         assert_eq!(f32.1, bf16.1, "{what}: the digest is of the weights, not of their use");
         let difference = norm(f32.0.iter().zip(&bf16.0).map(|(a, b)| a - b)) / norm(f32.0.iter().copied());
@@ -68,9 +68,9 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
         let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
         let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss, dropout: None };
         let [f32, bf16, split] = Precision::ALL.map(|precision| {
-            let backbone = Backbone::in_training_with(&checkpoint, precision);
+            let engine = tiny::engine_of(checkpoint.clone(), precision, 2, 2);
             let mut gradients = Gradients::zeros(&adapter, &head, &config, true);
-            backbone.step(&step, (&adapter, &head), &mut gradients, &mut Workspace::default()).expect("one step");
+            engine.step(&step, &adapter, &head, &mut gradients).expect("one step");
             gradients.tensors().into_iter().flatten().copied().collect::<Vec<f32>>()
         });
         let difference = norm(f32.iter().zip(&bf16).map(|(a, b)| a - b)) / norm(f32.iter().copied());
@@ -87,15 +87,13 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
 #[test]
 fn in_bf16_grouping_and_threads_change_no_bit_of_the_logits() {
     for (what, config) in variants() {
-        let backbone = Backbone::new_with(tiny::checkpoint(&config, 1), Precision::Bf16);
+        let checkpoint = tiny::checkpoint(&config, 1);
         let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
         let head = tiny::head(3, &config, 4);
         let batch = images(7, config.image_size, 2);
         let run = |group, threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-            let parts = (Some(&adapter), &head);
-            let workspace = Workspace::with_group(group);
-            pool.install(|| backbone.forward_with(&batch, (7, batch.size), parts, &workspace).expect("seven images"))
+            let engine = tiny::engine_of(checkpoint.clone(), Precision::Bf16, threads, group);
+            logits(&*engine, &batch, Some(&adapter), &head)
         };
         let expected = run(1, 1);
         assert!(largest(&expected) > 0.0);
@@ -110,14 +108,13 @@ fn in_bf16_grouping_and_threads_change_no_bit_of_the_logits() {
 fn threads_that_share_an_image_change_no_bit_of_its_logits() {
     for (what, config) in variants() {
         for precision in Precision::ALL {
-            let backbone = Backbone::new_with(tiny::checkpoint(&config, 1), precision);
+            let checkpoint = tiny::checkpoint(&config, 1);
             let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
             let head = tiny::head(3, &config, 4);
             let batch = images(3, config.image_size, 2);
             let run = |images, threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-                let (parts, workspace) = ((Some(&adapter), &head), Workspace::default());
-                pool.install(|| backbone.forward_with(&batch, (images, batch.size), parts, &workspace).expect("images"))
+                let engine = tiny::engine_of(checkpoint.clone(), precision, threads, 2);
+                logits(&*engine, &pick(&batch, 0..images), Some(&adapter), &head)
             };
             for (images, threads) in [(1, 2), (1, 3), (1, 40), (2, 3), (2, 5), (3, 8)] {
                 let difference = distance(&run(images, threads), &run(images, 1));

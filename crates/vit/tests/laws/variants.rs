@@ -2,7 +2,7 @@
 
 use crate::tiny;
 use melo_vit::{
-    Activation, Adapter, Backbone, Head, ImageBatch, LoraConfig, Pool, PositionFilter, Target, VitConfig, Workspace,
+    Activation, Adapter, Engine, Head, ImageBatch, LoraConfig, PluginRef, Pool, PositionFilter, Target, VitConfig,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -65,9 +65,9 @@ pub(crate) fn patterned(lora: LoraConfig, block: usize, rank: usize) -> LoraConf
 }
 
 /// Logits of all images of a batch.
-pub(crate) fn logits(backbone: &Backbone, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
-    let shape = (batch.len(), batch.size);
-    backbone.forward_with(batch, shape, (adapter, head), &Workspace::default()).expect("images of this size are tiled")
+pub(crate) fn logits(engine: &dyn Engine, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
+    let plugin = PluginRef { adapter, head };
+    engine.logits(batch, batch.len(), batch.size, plugin).expect("images of this size are tiled")
 }
 
 /// Largest magnitude.
@@ -85,7 +85,12 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
 /// Asserts that the same numbers were computed in another order: f32 sums of up to 48 terms, through some 40 operations
 /// one after the other, whose roundings (6e-8 each) mostly cancel.
 pub(crate) fn assert_reordered(found: &[f32], expected: &[f32], what: &str) {
-    let bound = 2e-5 * largest(expected);
+    assert_within(2e-5, found, expected, what);
+}
+
+/// Asserts that no number is off by more than this share of the largest.
+pub(crate) fn assert_within(share: f32, found: &[f32], expected: &[f32], what: &str) {
+    let bound = share * largest(expected);
     let error = distance(found, expected);
     assert!(bound > 0.0 && error <= bound, "{what}: differs by {error:e}, more than {bound:e}");
 }

@@ -1,12 +1,14 @@
 //! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
 
 use melo_vit::{
-    Activation, Adapter, Backbone, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, Head, Interpolation,
-    LoraConfig, Plugin, Pool, PositionFilter, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
+    Activation, Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head,
+    Interpolation, LoraConfig, Plugin, Pool, PositionFilter, Precision, Preprocess, TaskCard, TaskKind, VitConfig,
+    Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Two blocks of width 16 on 3 × 3 patches of 4 pixels.
 pub(crate) fn config() -> VitConfig {
@@ -61,6 +63,17 @@ pub(crate) fn checkpoint(config: &VitConfig, seed: u64) -> Checkpoint {
     Checkpoint { name: "tiny_vit".to_owned(), config: config.clone(), preprocess, weights, classifier: None }
 }
 
+/// The processor's engine as everyone gets it: exact, with groups of two images.
+pub(crate) fn engine(checkpoint: Checkpoint) -> Arc<dyn Engine> {
+    engine_of(checkpoint, Precision::F32, 2, 2)
+}
+
+/// The processor's engine in this precision, on so many threads, with groups of so many images.
+pub(crate) fn engine_of(checkpoint: Checkpoint, precision: Precision, threads: usize, group: usize) -> Arc<dyn Engine> {
+    let cpu = Cpu::new(precision).with_threads(threads).with_group(group);
+    cpu.load(checkpoint.freeze()).expect("a processor computes every network")
+}
+
 /// An adapter with `A` and `B` both random: `B = 0` would hide what `A` does.
 pub(crate) fn adapter(lora: &LoraConfig, vit: &VitConfig, seed: u64) -> Adapter {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -92,14 +105,14 @@ pub(crate) fn head(classes: usize, vit: &VitConfig, seed: u64) -> Head {
 }
 
 /// A plug-in of `classes` classes with random matrices.
-pub(crate) fn plugin(backbone: &Backbone, lora: &LoraConfig, classes: usize, seed: u64) -> Plugin {
-    plugin_of(backbone, adapter(lora, &backbone.config, seed), classes, seed)
+pub(crate) fn plugin(backbone: &BackboneInfo, lora: &LoraConfig, classes: usize, seed: u64) -> Plugin {
+    plugin_of(backbone, adapter(lora, backbone.config(), seed), classes, seed)
 }
 
 /// A plug-in of `classes` classes around an adapter.
-pub(crate) fn plugin_of(backbone: &Backbone, adapter: Adapter, classes: usize, seed: u64) -> Plugin {
+pub(crate) fn plugin_of(backbone: &BackboneInfo, adapter: Adapter, classes: usize, seed: u64) -> Plugin {
     let names = (0..classes).map(|class| format!("finding {class}")).collect();
-    let preprocess = backbone.preprocess.clone();
+    let preprocess = backbone.preprocess().clone();
     let card = TaskCard::new("tiny".to_owned(), TaskKind::MultiLabel, names, preprocess, backbone.reference());
     let card = TaskCard {
         lora: adapter.config.clone(),
@@ -109,6 +122,6 @@ pub(crate) fn plugin_of(backbone: &Backbone, adapter: Adapter, classes: usize, s
         metric_intervals: BTreeMap::from([("val_auc_macro".to_owned(), [0.625, 0.875])]),
         ..card
     };
-    let head = head(classes, &backbone.config, seed + 1);
+    let head = head(classes, backbone.config(), seed + 1);
     Plugin { card, adapter, head, digest: String::new() }
 }

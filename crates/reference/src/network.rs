@@ -1,0 +1,306 @@
+//! A Vision Transformer in f64, as the papers write it (arXiv 2010.11929, equations 1 to 4), and the slopes of its logits.
+
+use melo_vit::{Activation, Dropout, Head, LoraConfig, PluginRef, Pool, Target, VitConfig, Weights};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+pub(crate) type Row = Vec<f64>;
+
+/// Step of the central differences: in f64 it leaves `1e-16 · |logit| / 1e-5` of rounding and `1e-10 · logit'''` of
+/// truncation.
+const STEP: f64 = 1e-5;
+
+/// Parameters by name, so that any of them can be moved.
+pub(crate) struct Network {
+    config: VitConfig,
+    lora: LoraConfig,
+    parameters: BTreeMap<String, Row>,
+    /// Dropout on low-rank updates.
+    pub(crate) dropout: Option<Dropout>,
+}
+
+/// One image's way through a network.
+pub(crate) struct Pass {
+    /// Index in the batch.
+    index: usize,
+    /// `[3, s, s]`.
+    image: Vec<f32>,
+    /// The residual stream before every block, and after the last.
+    residuals: Vec<Vec<Row>>,
+    /// What the head reads.
+    pub(crate) features: Row,
+    pub(crate) logits: Row,
+}
+
+/// Where a low-rank update is applied.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    block: usize,
+    target: Target,
+}
+
+impl Network {
+    /// A network for images of the side that `config` says.
+    pub(crate) fn new(config: VitConfig, weights: &Weights, PluginRef { adapter, head }: PluginRef<'_>) -> Self {
+        let shapes =
+            config.tensor_shapes().into_iter().chain(Head::tensor_shapes(head.classes(), config.feature_width()));
+        let shapes = shapes.chain(adapter.map_or_else(Vec::new, |adapter| adapter.tensor_shapes(&config)));
+        let adapted = adapter.map_or_else(Vec::new, |adapter| adapter.tensors());
+        let values = weights.tensors().into_iter().chain(head.tensors()).chain(adapted);
+        let parameters = shapes.zip(values).map(|((name, shape), values)| {
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "length of `{name}`");
+            (name, values.iter().map(|&x| f64::from(x)).collect())
+        });
+        let lora = adapter.map_or_else(LoraConfig::none, |adapter| adapter.config.clone());
+        Network { parameters: parameters.collect(), config, lora, dropout: None }
+    }
+
+    /// The forward pass of one image `[3, s, s]`, `index` of its batch.
+    pub(crate) fn pass(&self, index: usize, image: Vec<f32>) -> Pass {
+        let mut residuals = vec![self.embed(&image)];
+        for block in 0..self.config.depth {
+            residuals.push(self.block(index, block, residuals[block].clone()));
+        }
+        let features = self.features(&residuals[self.config.depth]);
+        let logits = self.linear("head", std::slice::from_ref(&features)).swap_remove(0);
+        Pass { index, image, residuals, features, logits }
+    }
+
+    /// The slope of `d_logits · logits` by every value of a parameter.
+    pub(crate) fn slopes(&mut self, name: &str, pass: &Pass, d_logits: &[f64]) -> Row {
+        let count = self.parameters[name].len();
+        let mut moved = |at: usize, by: f64| -> f64 {
+            let value = &mut self.parameters.get_mut(name).expect("named alike")[at];
+            let kept = std::mem::replace(value, *value + by);
+            let logits = self.logits_again(name, pass);
+            self.parameters.get_mut(name).expect("named alike")[at] = kept;
+            dot(&logits, d_logits)
+        };
+        (0..count).map(|at| (moved(at, STEP) - moved(at, -STEP)) / (2.0 * STEP)).collect()
+    }
+
+    /// Attention of a block, `[h, t, t]`.
+    pub(crate) fn attention(&self, block: usize, pass: &Pass) -> Row {
+        self.attended(pass.index, block, &pass.residuals[block]).1
+    }
+
+    /// The slope of `d_logits · logits` by every entry of [`Network::attention`].
+    pub(crate) fn attention_slopes(&mut self, block: usize, pass: &Pass, d_logits: &[f64]) -> Row {
+        let (name, tokens) = (shift(block), pass.residuals[block].len());
+        self.parameters.insert(name.clone(), vec![0.0; self.config.heads * tokens * tokens]);
+        let slopes = self.slopes(&name, pass, d_logits);
+        self.parameters.remove(&name);
+        slopes
+    }
+
+    /// Logits of a pass after this parameter has moved: computed from where it first comes in.
+    fn logits_again(&self, name: &str, pass: &Pass) -> Row {
+        let first = match name.split('.').collect::<Vec<_>>()[..] {
+            ["blocks", block, ..] => Some(block.parse().expect("a block's number")),
+            ["head" | "norm" | "fc_norm", ..] => Some(self.config.depth),
+            _ => None,
+        };
+        let mut tokens = first.map_or_else(|| self.embed(&pass.image), |block: usize| pass.residuals[block].clone());
+        for block in first.unwrap_or(0)..self.config.depth {
+            tokens = self.block(pass.index, block, tokens);
+        }
+        self.linear("head", &[self.features(&tokens)]).swap_remove(0)
+    }
+
+    /// Patches projected, positions added, class tokens and registers in front.
+    fn embed(&self, image: &[f32]) -> Vec<Row> {
+        let VitConfig { patch: p, image_size: side, width: d, .. } = self.config;
+        let pixel = |channel: usize, y: usize, x: usize| f64::from(image[(channel * side + y) * side + x]);
+        let patch = |at: usize| {
+            let (top, left) = (at / (side / p) * p, at % (side / p) * p);
+            (0..3 * p * p).map(|i| pixel(i / (p * p), top + i / p % p, left + i % p)).collect()
+        };
+        let patches: Vec<Row> = (0..(side / p).pow(2)).map(patch).collect();
+        let class = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
+        let mut tokens: Vec<Row> = class.chain(self.linear("patch_embed.proj", &patches)).collect();
+        let class = 1 + usize::from(self.config.distilled);
+        let first = if self.config.pos_embed_prefix { 0 } else { class };
+        for (x, position) in tokens[first..].iter_mut().zip(self.parameters["pos_embed"].chunks_exact(d)) {
+            add(x, position);
+        }
+        let registers = self.parameters.get("reg_token").into_iter().flat_map(|rows| rows.chunks_exact(d));
+        tokens.splice(class..class, registers.map(<[f64]>::to_vec));
+        if self.config.pre_norm { self.norm("norm_pre", &tokens) } else { tokens }
+    }
+
+    /// The residual stream through one block.
+    fn block(&self, image: usize, block: usize, mut tokens: Vec<Row>) -> Vec<Row> {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        let place = |target| Place { image, block, target };
+        let (o, _) = self.attended(image, block, &tokens);
+        let mut a = self.linear(&name("attn.proj"), &o);
+        self.adapt(place(Target::O), &o, &mut a, 0);
+        self.join(&mut tokens, &name("ls1.gamma"), &a);
+
+        let normed = self.norm(&name("norm2"), &tokens);
+        let mut hidden = self.linear(&name("mlp.fc1"), &normed);
+        self.adapt(place(Target::Fc1), &normed, &mut hidden, 0);
+        for hidden in &mut hidden {
+            if self.config.swiglu {
+                let up = hidden.split_off(self.config.mlp_hidden);
+                hidden.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up / (1.0 + (-*gate).exp()));
+            } else {
+                hidden.iter_mut().for_each(|h| *h = gelu(self.config.activation, *h));
+            }
+        }
+        let mut f = self.linear(&name("mlp.fc2"), &hidden);
+        self.adapt(place(Target::Fc2), &hidden, &mut f, 0);
+        self.join(&mut tokens, &name("ls2.gamma"), &f);
+
+        if self.parameters.contains_key(&name("adapter.down.weight")) {
+            let mut z = self.linear(&name("adapter.down"), &f);
+            z.iter_mut().flatten().for_each(|z| *z = gelu(Activation::Erf, *z));
+            let up = self.linear(&name("adapter.up"), &z);
+            tokens.iter_mut().zip(up).for_each(|(x, up)| add(x, &up));
+        }
+        tokens
+    }
+
+    /// What attention gives of the residual stream before its projection, `[t, d]`, and its probabilities `[h, t, t]`.
+    fn attended(&self, image: usize, block: usize, tokens: &[Row]) -> (Vec<Row>, Row) {
+        let (d, t) = (self.config.width, tokens.len());
+        let width = d / self.config.heads;
+        let normed = self.norm(&format!("blocks.{block}.norm1"), tokens);
+        let mut qkv = self.linear(&format!("blocks.{block}.attn.qkv"), &normed);
+        for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
+            self.adapt(Place { image, block, target }, &normed, &mut qkv, part * d);
+        }
+        let part = |token: usize, part: usize, head: usize| &qkv[token][part * d + head * width..][..width];
+        let mut probabilities = Row::new();
+        for (head, query) in (0..self.config.heads).flat_map(|head| (0..t).map(move |query| (head, query))) {
+            let score = |key: usize| dot(part(query, 0, head), part(key, 1, head)) / (width as f64).sqrt();
+            let powers: Row = (0..t).map(|key| score(key).exp()).collect();
+            let total: f64 = powers.iter().sum();
+            probabilities.extend(powers.iter().map(|power| power / total));
+        }
+        if let Some(shift) = self.parameters.get(&shift(block)) {
+            add(&mut probabilities, shift);
+        }
+        let mix = |query: usize, i: usize| -> f64 {
+            let row = &probabilities[(i / width * t + query) * t..][..t];
+            row.iter().zip(&qkv).map(|(p, qkv)| p * qkv[2 * d + i]).sum()
+        };
+        let mixed = (0..t).map(|query| (0..d).map(|i| mix(query, i)).collect()).collect();
+        (mixed, probabilities)
+    }
+
+    /// The residual stream after the last block to what heads read: last norm and pooling.
+    fn features(&self, tokens: &[Row]) -> Row {
+        let config = &self.config;
+        let tokens = if config.norm { self.norm("norm", tokens) } else { tokens.to_vec() };
+        let class = 1 + usize::from(config.distilled);
+        let patches = &tokens[class + config.registers..];
+        let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
+        let mean: Row = (0..config.width).map(mean).collect();
+        let pooled: Vec<Row> = match config.pool {
+            Pool::Token => tokens[..class].to_vec(),
+            Pool::Avg => vec![mean],
+            Pool::TokenAvg => vec![tokens[0].clone(), mean],
+        };
+        if config.fc_norm { self.norm("fc_norm", &pooled).concat() } else { pooled.concat() }
+    }
+
+    /// `x += gamma · f` where there is such a parameter, else `x += f`.
+    fn join(&self, x: &mut [Row], gamma: &str, f: &[Row]) {
+        for (x, f) in x.iter_mut().zip(f) {
+            match self.parameters.get(gamma) {
+                Some(gamma) => x.iter_mut().zip(f).zip(gamma).for_each(|((x, f), gamma)| *x += gamma * f),
+                None => add(x, f),
+            }
+        }
+    }
+
+    /// `W x + b`, row by row.
+    fn linear(&self, name: &str, x: &[Row]) -> Vec<Row> {
+        let (weight, bias) =
+            (&self.parameters[&format!("{name}.weight")], self.parameters.get(&format!("{name}.bias")));
+        let row = |x: &Row| {
+            let mut y = product(weight, x);
+            bias.into_iter().for_each(|bias| add(&mut y, bias));
+            y
+        };
+        x.iter().map(row).collect()
+    }
+
+    /// Adds `(alpha / r) · B (A (m ∘ x))` to the columns of `y` from `column` on, where the projection is adapted.
+    fn adapt(&self, place: Place, x: &[Row], y: &mut [Row], column: usize) {
+        let Place { block, target, .. } = place;
+        let matrix = |m: &str| self.parameters.get(&format!("blocks.{block}.{target}.lora_{m}"));
+        let (Some(a), Some(b)) = (matrix("a"), matrix("b")) else {
+            return;
+        };
+        for (token, (x, y)) in x.iter().zip(y).enumerate() {
+            let rank = (a.len() / x.len()) as f64;
+            let scale = f64::from(self.lora.alpha) / if self.lora.rslora { rank.sqrt() } else { rank };
+            let update = product(b, &product(a, &self.dropped(place, token, x)));
+            y[column..].iter_mut().zip(update).for_each(|(y, update)| *y += scale * update);
+        }
+    }
+
+    /// `m ∘ x`: the ChaCha key is seed, step, image, and block and target in the two lowest bytes of the last word; an
+    /// input is dropped where the next 32 bits, row by row, are below `p · 2³²`.
+    fn dropped(&self, Place { image, block, target }: Place, token: usize, x: &Row) -> Row {
+        let Some(Dropout { probability, seed, step }) = self.dropout else {
+            return x.clone();
+        };
+        let words = [seed, step, image as u64, 256 * block as u64 + target as u64];
+        let key: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        let mut rng = ChaCha8Rng::from_seed(key.try_into().expect("four words are 32 bytes"));
+        rng.set_word_pos((token * x.len()) as u128);
+        let keep = |x: &f64| {
+            if f64::from(rng.next_u32()) < (probability * 2f64.powi(32)).floor() {
+                0.0
+            } else {
+                x / (1.0 - probability)
+            }
+        };
+        x.iter().map(keep).collect()
+    }
+
+    /// LayerNorm, row by row.
+    fn norm(&self, name: &str, x: &[Row]) -> Vec<Row> {
+        let (gamma, beta) = (&self.parameters[&format!("{name}.weight")], &self.parameters[&format!("{name}.bias")]);
+        let row = |x: &Row| {
+            let d = x.len() as f64;
+            let mean = x.iter().sum::<f64>() / d;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d;
+            let deviation = (variance + f64::from(self.config.eps)).sqrt();
+            (0..x.len()).map(|i| (x[i] - mean) / deviation * gamma[i] + beta[i]).collect()
+        };
+        x.iter().map(row).collect()
+    }
+}
+
+/// Name of what is added to the attention of a block: a parameter that no file has.
+fn shift(block: usize) -> String {
+    format!("blocks.{block}.attn.shift")
+}
+
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+/// `W x` for `W [out, in]`.
+fn product(w: &[f64], x: &[f64]) -> Row {
+    w.chunks_exact(x.len()).map(|w| dot(w, x)).collect()
+}
+
+fn add(x: &mut [f64], y: &[f64]) {
+    assert_eq!(x.len(), y.len());
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+fn gelu(kind: Activation, x: f64) -> f64 {
+    match kind {
+        Activation::Erf => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Activation::Tanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        Activation::Quick => x / (1.0 + (-1.702 * x).exp()),
+    }
+}

@@ -1,0 +1,165 @@
+//! Every pass on the processor against the same pass on the reference engine, in f64. Steps on all weights are held to it
+//! in `gradients.rs`.
+//!
+//! Both get the same f32 weights, so what differs is the roundings of f32: 6e-8 each, through some 40 operations one after
+//! the other, with sums of up to 48 terms, which mostly cancel; errors of erf (5e-7) come on top. That is 2e-5 of the
+//! largest result, the bound of [`assert_reordered`].
+
+use crate::batches::plugins;
+use crate::gradients::{Setting, assert_gradients};
+use crate::tiny;
+use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
+use melo_reference::Reference;
+use melo_vit::{
+    Checkpoint, Device, Dropout, Engine, ExplainMethod, Explanation, Plugin, PluginRef, Precision, Segment, SelfTest,
+    Target, VitConfig,
+};
+use std::sync::Arc;
+
+/// The same network on the processor and in f64.
+fn engines(checkpoint: &Checkpoint) -> [Arc<dyn Engine>; 2] {
+    let reference = Reference.load(checkpoint.clone().freeze()).expect("f64 computes every network");
+    [tiny::engine(checkpoint.clone()), reference]
+}
+
+/// Smaller than the weights' own, their own, and larger.
+const SIZES: [usize; 3] = [8, 12, 20];
+
+#[test]
+fn they_tell_who_they_are() {
+    let [cpu, reference] = engines(&tiny::checkpoint(&tiny::config(), 1)).map(|engine| engine.info());
+    assert_eq!((cpu.engine, cpu.precision, cpu.threads), ("cpu", Precision::F32, 2));
+    assert_eq!((reference.engine, reference.device.as_str()), ("reference", "f64"));
+    assert_eq!((reference.precision, reference.threads), (Precision::F32, 1));
+    assert_eq!(Reference.info(), reference);
+    assert_eq!(Reference.peak(), None);
+}
+
+#[test]
+fn forward_with_mixed_plugins() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let plugins = plugins(engines[0].backbone());
+        let asked: [(std::ops::Range<usize>, &[usize]); 5] =
+            [(0..1, &[0, 1, 2, 3]), (1..3, &[5, 4, 5]), (3..3, &[1]), (3..4, &[]), (4..6, &[7, 6])];
+        let segment = |(images, numbers): &(std::ops::Range<usize>, &[usize])| Segment {
+            images: images.clone(),
+            plugins: numbers.iter().map(|&number| (&plugins[number]).into()).collect(),
+        };
+        let segments: Vec<Segment<'_>> = asked.iter().map(segment).collect();
+        for size in SIZES {
+            let batch = images(6, size, 2);
+            let forward = |engine: &Arc<dyn Engine>| engine.forward(&batch, size, &segments).expect("a tiled size");
+            let [found, expected] = engines.each_ref().map(forward);
+            let shape = |logits: &[Vec<Vec<f32>>]| -> Vec<Vec<usize>> {
+                logits.iter().map(|plugins| plugins.iter().map(Vec::len).collect()).collect()
+            };
+            assert_eq!(shape(&found), [vec![3, 2, 5, 1], vec![4, 14, 4], vec![0], vec![], vec![4, 8]]);
+            assert_eq!(shape(&found), shape(&expected));
+            for (found, expected) in found.concat().iter().zip(expected.concat()).filter(|(found, _)| !found.is_empty())
+            {
+                assert_reordered(found, &expected, &format!("{what} at {size}"));
+            }
+        }
+    }
+}
+
+/// At every size, under dropout: adapters, bottlenecks and heads of a plug-in.
+#[test]
+fn step() {
+    for ((what, config), size) in variants().into_iter().zip(SIZES.into_iter().cycle()) {
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let adapter = tiny::adapter(&lora(2, 3.0, &[Target::K, Target::V, Target::Fc1]), &config, 2);
+        let adapter = tiny::with_bottlenecks(adapter, 3, &[1], &config, 4);
+        let dropout = Some(Dropout { probability: 0.2, seed: 3, step: 9 });
+        let setting = Setting { size, dropout, all_weights: false };
+        let what = format!("{what} at {size}");
+        assert_gradients(setting, &what, &checkpoint, (&adapter, &tiny::head(3, &config, 3)));
+    }
+}
+
+/// The gradient goes down and up again and is multiplied by attention, a block after the other: twice the bound.
+#[test]
+fn explain() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let plugin = tiny::plugin(engines[0].backbone(), &lora(2, 5.0, &Target::ALL), 3, 2);
+        let bare = PluginRef { adapter: None, head: &plugin.head };
+        for (plugin, size) in [PluginRef::from(&plugin), bare].into_iter().zip([12, 8]) {
+            let image = images(1, size, 3).data;
+            for (class, method) in
+                [(0, ExplainMethod::Rollout), (0, ExplainMethod::Gradient), (2, ExplainMethod::Gradient)]
+            {
+                let explain = |engine: &Arc<dyn Engine>| engine.explain(&image, size, plugin, class, method);
+                let [found, expected] = engines.each_ref().map(explain).map(|found| found.expect("a tiled size"));
+                let what = format!("{what} at {size}, class {class} by {method:?}");
+                assert_eq!((found.grid, found.prefix.len()), (expected.grid, expected.prefix.len()), "{what}");
+                assert_reordered(&found.logits, &expected.logits, &what);
+                let all = |Explanation { values, prefix, .. }: Explanation| [prefix, values].concat();
+                assert_within(4e-5, &all(found), &all(expected), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn embed() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
+        let adapter = tiny::with_bottlenecks(adapter, 5, &[0], &config, 5);
+        for (size, adapter) in SIZES.into_iter().flat_map(|size| [None, Some(&adapter)].map(|adapter| (size, adapter)))
+        {
+            let batch = images(3, size, 2);
+            let embed = |engine: &Arc<dyn Engine>| engine.embed(&batch, 3, size, adapter).expect("a tiled size");
+            let [found, expected] = engines.each_ref().map(embed);
+            assert_eq!(found.len(), 3 * config.feature_width());
+            assert_reordered(&found, &expected, &format!("{what} at {size}, adapted: {}", adapter.is_some()));
+        }
+    }
+}
+
+#[test]
+fn with_weights() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let weights = tiny::checkpoint(&config, 2).weights;
+        let (adapter, head) = (tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
+        let batch = images(3, config.image_size, 2);
+        let run = |engine: &Arc<dyn Engine>| {
+            let other = engine.with_weights(&weights).expect("other weights of the same network");
+            assert_eq!((other.backbone().digest(), other.info()), ("", engine.info()), "{what}");
+            [other, engine.clone()].map(|engine| logits(&*engine, &batch, Some(&adapter), &head))
+        };
+        let [found, expected] = engines.each_ref().map(run);
+        found.iter().zip(&expected).for_each(|(found, expected)| assert_reordered(found, expected, what));
+    }
+}
+
+#[test]
+fn a_self_test_taken_on_one_holds_on_the_other() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        for (taken, run) in [(0, 1), (1, 0), (1, 1)] {
+            let (taken, run) = (&*engines[taken], &*engines[run]);
+            let mut plugin: Plugin = tiny::plugin(taken.backbone(), &lora(4, 2.0, &Target::ALL), 3, 2);
+            plugin.card.self_test = Some(SelfTest::take(taken, &plugin).expect("images of this size"));
+            assert_eq!(plugin.card.self_test.as_ref().map(|test| test.engine.as_str()), Some(taken.info().engine));
+            plugin.self_test(run).unwrap_or_else(|error| panic!("{what}: {error}"));
+            plugin.adapter.config.alpha *= 1.05;
+            plugin.self_test(run).expect_err("a scale that is off by 5 %");
+        }
+    }
+}
+
+/// One network of a size at which groups, parts and kernels' remainders matter: three heads of 8 on 25 tokens.
+#[test]
+fn a_wider_network() {
+    let config = VitConfig { width: 24, heads: 3, mlp_hidden: 52, image_size: 20, depth: 3, ..tiny::config() };
+    let engines = engines(&tiny::checkpoint(&config, 1));
+    let plugin = tiny::plugin(engines[0].backbone(), &lora(5, 3.0, &Target::ALL), 5, 2);
+    let batch = images(5, 20, 2);
+    let run = |engine: &Arc<dyn Engine>| logits(&**engine, &batch, Some(&plugin.adapter), &plugin.head);
+    let [found, expected] = engines.each_ref().map(run);
+    assert_reordered(&found, &expected, "wider");
+}
