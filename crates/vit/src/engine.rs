@@ -155,6 +155,9 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::ImageSize`], [`Error::Image`], [`Error::Unsupported`]; `gradients` is then unchanged.
+    ///
+    /// # Panics
+    /// If all weights are trained at another image size than their own, or a plug-in is of another network.
     fn step(
         &self,
         batch: &Batch<'_>,

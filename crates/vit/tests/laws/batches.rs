@@ -102,10 +102,10 @@ fn segments_are_consecutive_from_image_0() {
     let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
     let plugins = plugins(engine.backbone());
     let batch = images(6, 12, 2);
-    for ranges in [&[1..2][..], &[0..2, 3..4], &[0..2, 1..4], &[2..4, 0..2]] {
+    for ranges in [&[(1, 2)][..], &[(0, 2), (3, 4)], &[(0, 2), (1, 4)], &[(2, 4), (0, 2)]] {
         for asked in [1, 2] {
-            let segment = |images: &std::ops::Range<usize>| Segment {
-                images: images.clone(),
+            let segment = |&(start, end): &(usize, usize)| Segment {
+                images: start..end,
                 plugins: plugins[..asked].iter().map(Into::into).collect(),
             };
             let segments: Vec<Segment<'_>> = ranges.iter().map(segment).collect();
