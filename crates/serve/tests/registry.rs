@@ -3,7 +3,7 @@
 mod common;
 
 use common::{engine, file, plugin, put};
-use melo_serve::{Engine, Folder, Metrics, Refusal, Registry, RegistryConfig};
+use melo_serve::{Folder, Metrics, Refusal, Registry, RegistryConfig};
 use melo_vit::{Engine, Plugin};
 use std::path::Path;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
 fn a_plugin_of_another_backbone_is_refused() {
     let mut room = room();
     let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
-    put(&room.plugins(), "foreign", &file(&other, &plugin(&other, "foreign", 1)));
+    put(&room.plugins(), "foreign", &file(other.backbone(), &plugin(&*other, "foreign", 1)));
     room.look();
     assert!(room.names().is_empty());
     assert!(room.problem("foreign.safetensors").contains("backbone"), "{}", room.problem("foreign.safetensors"));

@@ -81,7 +81,10 @@ fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
     assert_eq!(old.card.format, 1);
     assert!(!old.card.lora.rslora && old.card.lora.rank_pattern.is_empty() && old.card.metric_intervals.is_empty());
     assert_eq!((&old.card.bottleneck, &old.card.self_test), (&BottleneckConfig::none(), &None));
-    assert_eq!((old.card.provenance.precision.as_str(), old.card.provenance.split_digest.as_str()), ("f32", ""));
+    assert_eq!(
+        (old.card.provenance.precision, old.card.provenance.split_digest.as_str()),
+        (melo_vit::Precision::F32, "")
+    );
     assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
     old.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap();
     assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 3);
