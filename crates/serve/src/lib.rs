@@ -39,6 +39,6 @@ pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values}
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
-pub use server::{Config, Server};
+pub use server::{Application, Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
 pub use trust::{TlsFiles, Trust};
