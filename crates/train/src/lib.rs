@@ -14,6 +14,7 @@ mod objective;
 mod pretrain;
 mod schedule;
 mod state;
+mod subgroups;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
@@ -28,6 +29,7 @@ pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use schedule::Schedule;
 pub use state::EpochRow;
+pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, RunOptions, Task, train};
 
 /// Name and version of this software, for cards and reports.
