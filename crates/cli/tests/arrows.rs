@@ -4,15 +4,19 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use std::path::Path;
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     ("melo-interop", &["melo-vit"]),
     ("melo-imaging", &["melo-kernels", "melo-vit"]),
     ("melo-data", &["melo-imaging", "melo-vit"]),
     ("melo-eval", &[]),
-    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
-    ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
+    ("melo-report", &[]),
+    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report"]),
+    (
+        "melo-study",
+        &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-train"],
+    ),
     ("melo-serve", &["melo-vit", "melo-imaging", "melo-eval"]),
     (
         "melo",
@@ -23,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "melo-imaging",
             "melo-data",
             "melo-eval",
+            "melo-report",
             "melo-train",
             "melo-study",
             "melo-serve",

@@ -34,7 +34,6 @@ mod holm;
 mod mean;
 mod metrics;
 mod operating;
-pub mod plot;
 mod proportion;
 mod ranked;
 mod table;
