@@ -1,6 +1,7 @@
 //! A sheet: titled tables of plain text on one page, as HTML or Markdown.
 
-use crate::{Element, Table, markdown, page, words};
+use crate::markdown::{legible, row};
+use crate::{Element, Table, page, words};
 
 /// A page of titled tables; every text is plain, and escaped where it is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,16 +44,15 @@ impl Sheet {
         page(&self.title, STYLE, Element::new("body").child(main))
     }
 
-    /// As Markdown, which people also read as it is: only what would end a cell or begin a tag is escaped.
+    /// As Markdown that is [legible] as it is.
     pub fn markdown(&self) -> String {
-        let text = |cell: &str| cell.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
-        let mut out = format!("# {}\n\n{}\n", text(&self.title), text(&self.lead));
+        let mut out = format!("# {}\n\n{}\n", legible(&self.title), legible(&self.lead));
         for SheetTable { title, head, rows } in &self.tables {
             let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-            out += &format!("\n## {title}\n\n{}", markdown::row(&head));
-            out += &markdown::row(&vec!["---".to_owned(); head.len()]);
-            for row in rows {
-                out += &markdown::row(&row.iter().map(|cell| text(cell)).collect::<Vec<_>>());
+            out += &format!("\n## {title}\n\n{}", row(&head));
+            out += &row(&vec!["---".to_owned(); head.len()]);
+            for cells in rows {
+                out += &row(&cells.iter().map(|cell| legible(cell)).collect::<Vec<_>>());
             }
         }
         out

@@ -29,7 +29,7 @@ pub use method::Method;
 pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use schedule::Schedule;
-pub use sheet::{adapter_in_words, card_sheet, self_test_in_words};
+pub use sheet::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
 pub use state::EpochRow;
 pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, RunOptions, Task, train};

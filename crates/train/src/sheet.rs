@@ -6,10 +6,7 @@ use melo_vit::{PluginInfo, TaskCard, TaskKind};
 /// The page of a plug-in, to be rendered as HTML or Markdown.
 pub fn card_sheet(info: &PluginInfo) -> Sheet {
     let card = &info.card;
-    let kind = match card.kind {
-        TaskKind::SingleLabel => "one class an image",
-        TaskKind::MultiLabel => "any number of findings an image",
-    };
+    let kind = kind_in_words(card.kind);
     Sheet {
         title: card.task.clone(),
         lead: format!(
@@ -18,6 +15,14 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             card.backbone.name
         ),
         tables: vec![overall(card), classes(card), usage(info), provenance(info)],
+    }
+}
+
+/// How many answers an image has, in words.
+pub fn kind_in_words(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::SingleLabel => "one class an image",
+        TaskKind::MultiLabel => "any number of findings an image",
     }
 }
 

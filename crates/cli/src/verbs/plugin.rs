@@ -7,8 +7,8 @@ mod merge;
 
 use super::task::check_output;
 use crate::{Failure, note, say, say_json};
-use melo_train::{adapter_in_words, card_sheet, self_test_in_words};
-use melo_vit::{PluginInfo, TaskCard, TaskKind};
+use melo_train::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
+use melo_vit::{PluginInfo, TaskCard};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -96,10 +96,7 @@ fn say_notes(notes: &[String]) {
 
 fn describe(info: &PluginInfo) -> String {
     let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
-    let kind = match kind {
-        TaskKind::SingleLabel => "one class an image",
-        TaskKind::MultiLabel => "any number of findings an image",
-    };
+    let kind = kind_in_words(*kind);
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
     format!(
