@@ -12,8 +12,12 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("melo-imaging", &["melo-kernels", "melo-vit"]),
     ("melo-data", &["melo-imaging", "melo-vit"]),
     ("melo-eval", &[]),
-    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
-    ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
+    ("melo-report", &[]),
+    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report"]),
+    (
+        "melo-study",
+        &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-train"],
+    ),
     ("melo-serve", &["melo-vit", "melo-imaging", "melo-eval"]),
     (
         "melo",
@@ -24,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "melo-imaging",
             "melo-data",
             "melo-eval",
+            "melo-report",
             "melo-train",
             "melo-study",
             "melo-serve",

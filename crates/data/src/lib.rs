@@ -40,7 +40,7 @@ pub use appearance::{Appearance, appearance};
 pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
-pub use columns::{Columns, columns};
+pub use columns::{Columns, ImageGroup, columns};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};

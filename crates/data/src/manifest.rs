@@ -68,8 +68,9 @@ pub struct Row {
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
-/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in png, jpg, jpeg, tif, tiff or
-/// bmp in any case; hidden and other files are passed over, classes are sorted.
+/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in one of
+/// [`melo_imaging::EXTENSIONS`] (png, jpg, jpeg, tif, tiff, bmp, dcm, dicom) in any case; hidden and other files are passed
+/// over, classes are sorted.
 ///
 /// Or the folder of a pack ([`pack`](crate::pack())): rows and digests are those of the manifest that was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]

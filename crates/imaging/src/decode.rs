@@ -51,7 +51,8 @@ pub fn read_with(path: &Path, rendering: &Rendering) -> Result<Pixels, Error> {
 /// - 16-bit samples are scaled, `round(sample · 255 / 65535)`. Pillow instead *clips* 16-bit grey at 255, which turns
 ///   almost every radiograph white: bring such files to 8 bits before comparing with Pillow.
 /// - DICOM, NIfTI and arrays: see [`mod@dicom`] and [`Rendering`].
-/// - EXIF orientation is not applied, as in Pillow and timm.
+/// - An orientation is not applied, whether EXIF or a tag of TIFF states it. Pillow, and so timm, leaves the first alone too,
+///   but turns a TIFF by its tag: turn such files before comparing with Pillow.
 ///
 /// # Errors
 /// Every defect of the bytes is one of [`Error`]'s variants, among them a JPEG whose last rows are missing,

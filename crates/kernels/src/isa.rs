@@ -1,5 +1,7 @@
-//! Which instruction set the vector loops and the products in bfloat16 run on: detected once, lowered by `MELO_ISA` for tests.
-//! (The `gemm` crate detects its own for matrix products in f32.)
+//! Which instruction set the vector loops and the matrix products run on: detected once, lowered by `MELO_ISA` for tests.
+//!
+//! The `gemm` crate detects its own, for products in f32 alone: all of them on [`Isa::Portable`], and everywhere the gradient
+//! of a weight.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! What each method costs: parameters, storage, memory, time.
 
-use melo_eval::plot::{Bar, Bars, Element};
+use melo_report::Element;
+use melo_report::chart::{Bar, Bars};
 
 use super::headline::total;
 use super::legend::panel;

@@ -1,6 +1,7 @@
 //! Calibration and confusion.
 
-use melo_eval::plot::{Bin, Element, HeatTable, Reliability};
+use melo_report::Element;
+use melo_report::chart::{Bin, HeatTable, Reliability};
 
 use super::legend::panels;
 use super::table::{Table, figure, name_of_series, scroll};

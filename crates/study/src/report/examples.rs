@@ -1,6 +1,6 @@
 //! Images that a method was surest about.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::words::number;
 use crate::{Example, TaskResults};

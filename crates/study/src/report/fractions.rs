@@ -1,6 +1,7 @@
 //! How the methods do with less training data.
 
-use melo_eval::plot::{Axis, Element, Line, LineChart};
+use melo_report::Element;
+use melo_report::chart::{Axis, Line, LineChart};
 
 use super::legend::{legend, panel};
 use super::page::{Part, note};

@@ -1,6 +1,6 @@
 //! Variants of the main method: which one the validation split would choose, and whether that closes the gap.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::comparison::badge;
 use super::page::{Part, note, paragraph};

@@ -1,6 +1,6 @@
 //! What was compared, the answer, and what is missing.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::page::paragraph;
 use super::view::{Tally, backbones, main_method, on_backbone, others};

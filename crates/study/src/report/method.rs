@@ -1,6 +1,6 @@
 //! How the figures were made, and with what.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::page::{Part, paragraph};
 use super::table::{Table, name, words};

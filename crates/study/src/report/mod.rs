@@ -10,6 +10,7 @@ mod csv;
 mod curves;
 mod diagnostics;
 mod examples;
+mod files;
 mod fractions;
 mod gap;
 mod headline;
@@ -24,6 +25,7 @@ mod view;
 mod words;
 
 pub use csv::{arms_csv, comparisons_csv};
+pub use files::{ARMS_CSV, COMPARISONS_CSV, REPORT_HTML, REPORT_MARKDOWN, RESULTS_JSON, files};
 pub use markdown::markdown;
 pub use page::html;
 pub use terminal::summary;

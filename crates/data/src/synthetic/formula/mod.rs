@@ -164,11 +164,33 @@ mod tests {
     }
 
     #[test]
-    fn buffers_have_the_stated_length() {
+    fn images_have_the_stated_size_and_structure_at_every_size() {
         for size in [1, 2, 17, 32, 64] {
             for class in 0..12 {
                 let pixels = formula_image(class, 3, size);
                 assert_eq!((pixels.width, pixels.height, pixels.rgb.len()), (size, size, size * size * 3));
+                let deviation = grey_std(&pixels);
+                assert!(size < 17 || deviation > 6.0, "class {class}, size {size}: standard deviation {deviation:.2}");
+            }
+        }
+    }
+
+    /// A formula's parameters are all that is drawn from its class: every rendering draws the same, and no more.
+    #[test]
+    fn renderings_of_a_class_share_its_formula() {
+        for (family, draw) in FAMILIES.into_iter().zip([fractal::draw, contour::draw, texture::draw]) {
+            let formula = |class: usize, instance: u64, size: usize| {
+                let mut class_rng = stream_rng(CLASS_STREAM, class, 0);
+                let structure = draw(&mut class_rng, &mut stream_rng(INSTANCE_STREAM, class, instance), size);
+                (class_rng, structure.values)
+            };
+            for class in (0..30).filter(|&class| Family::of(class) == family) {
+                let (drawn, structure) = formula(class, 0, 24);
+                let (again, other) = formula(class, 1, 24);
+                assert_eq!(drawn, again, "class {class}");
+                assert_ne!(structure, other, "class {class}");
+                assert_eq!(drawn, formula(class, 2, 40).0, "class {class} at another size");
+                assert_ne!(drawn, formula(class + 3, 0, 24).0, "class {class}");
             }
         }
     }

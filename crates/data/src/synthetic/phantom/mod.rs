@@ -175,12 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn buffers_have_the_stated_length() {
+    fn images_have_the_stated_size_and_are_not_flat() {
         for kind in Phantom::ALL {
             for class in 0..kind.classes().len() {
                 for size in [1, 2, 15, 32, 64] {
                     let pixels = phantom(kind, class, 1, size);
                     assert_eq!((pixels.width, pixels.height, pixels.rgb.len()), (size, size, size * size * 3));
+                    let (low, high) = (pixels.rgb.iter().min(), pixels.rgb.iter().max());
+                    let span = high.zip(low).map_or(0, |(high, low)| high - low);
+                    assert!(size < 15 || span > 60, "{} {class}, size {size}: a span of {span}", kind.name());
                 }
             }
         }

@@ -2,9 +2,9 @@
 
 use super::axis::Axis;
 use super::curve::decimate;
-use super::element::{Element, coordinate};
 use super::frame::Frame;
 use super::series::{class, marker};
+use crate::element::{Element, coordinate};
 
 /// With more points than this a line has no markers: they would hide it.
 const MOST_MARKS: usize = 12;

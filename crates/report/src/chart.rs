@@ -5,7 +5,7 @@
 //! Lengths are in SVG user units, `y` grows downwards.
 //!
 //! ```
-//! use melo_eval::plot::{Axis, Line, LineChart};
+//! use melo_report::chart::{Axis, Line, LineChart};
 //!
 //! let roc = LineChart {
 //!     title: "ROC of edema".into(),
@@ -24,7 +24,6 @@
 mod axis;
 mod bars;
 mod curve;
-mod element;
 mod forest;
 mod frame;
 mod heat;
@@ -36,7 +35,6 @@ mod series;
 pub use axis::{Axis, nice_range};
 pub use bars::{Bar, Bars};
 pub use curve::{MOST_POINTS, decimate};
-pub use element::Element;
 pub use forest::{Forest, ForestRow};
 pub use heat::HeatTable;
 pub use lines::{Line, LineChart};
@@ -45,7 +43,7 @@ pub use series::{SERIES, swatch};
 
 /// The style sheet of every chart and heat table, light and dark (on screens alone: print is always light). It holds
 /// neither `<` nor `&`, so that it may stand in a `style` element as it is.
-pub const STYLE: &str = include_str!("style.css");
+pub const STYLE: &str = include_str!("chart/style.css");
 
 /// Size of the charts' text.
 const FONT: f64 = 11.0;

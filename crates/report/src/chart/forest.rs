@@ -2,9 +2,9 @@
 
 use super::FONT;
 use super::axis::Axis;
-use super::element::Element;
 use super::measure::{clip, ems};
 use super::series::{class, marker};
+use crate::element::Element;
 
 /// From one row to the next.
 const ROW: f64 = 32.0;

@@ -1,9 +1,9 @@
 //! Bars from zero, names and values above them, so that they fit a phone.
 
 use super::FONT;
-use super::element::{Element, coordinate};
 use super::measure::{clip, ems};
 use super::series::class;
+use crate::element::{Element, coordinate};
 
 /// From one bar to the next.
 const ROW: f64 = 32.0;

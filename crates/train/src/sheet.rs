@@ -1,87 +1,52 @@
-//! `melo plugin card`: the card as a page for people, in Markdown or HTML.
+//! A plug-in's card as a page for people: figures with intervals, thresholds, where it comes from.
 
-use melo::vit::{PluginInfo, TaskCard, TaskKind};
-use std::fmt::Write;
+use melo_report::{Sheet, SheetTable};
+use melo_vit::{PluginInfo, TaskCard, TaskKind};
 
-/// A page of titled tables; every cell is plain text, escaped by whoever renders it.
-struct Page {
-    title: String,
-    lead: String,
-    tables: Vec<Table>,
-}
-
-struct Table {
-    title: &'static str,
-    head: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-}
-
-pub(super) fn markdown(info: &PluginInfo) -> String {
-    let page = Page::of(info);
-    let text = |cell: &str| cell.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
-    let mut out = format!("# {}\n\n{}\n", text(&page.title), text(&page.lead));
-    for Table { title, head, rows } in &page.tables {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        out += &format!("\n## {title}\n\n");
-        out += &line(head.iter().map(|cell| (*cell).to_owned()).collect());
-        out += &line(head.iter().map(|_| "---".to_owned()).collect());
-        rows.iter().for_each(|row| out += &line(row.iter().map(|cell| text(cell)).collect()));
+/// The page of a plug-in, to be rendered as HTML or Markdown.
+pub fn card_sheet(info: &PluginInfo) -> Sheet {
+    let card = &info.card;
+    let kind = kind_in_words(card.kind);
+    Sheet {
+        title: card.task.clone(),
+        lead: format!(
+            "A plug-in for the backbone {}: {kind}. Research software: it is no medical device and must not be used for \
+             diagnosis.",
+            card.backbone.name
+        ),
+        tables: vec![overall(card), classes(card), usage(info), provenance(info)],
     }
-    out
 }
 
-pub(super) fn html(info: &PluginInfo) -> String {
-    let page = Page::of(info);
-    let text = |cell: &str| cell.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n\
-         <style>{STYLE}</style></head>\n<body><main>\n<h1>{0}</h1>\n<p>{1}</p>\n",
-        text(&page.title),
-        text(&page.lead)
-    );
-    for Table { title, head, rows } in &page.tables {
-        let row = |tag: &str, cells: Vec<String>| {
-            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", text(cell))).collect();
-            format!("<tr>{cells}</tr>\n")
-        };
-        // Writing to a string cannot fail.
-        let _ = write!(out, "<h2>{title}</h2>\n<div class=\"wide\"><table>\n<thead>");
-        out += &row("th", head.iter().map(|cell| (*cell).to_owned()).collect());
-        out += "</thead>\n<tbody>";
-        rows.iter().for_each(|cells| out += &row("td", cells.clone()));
-        out += "</tbody></table></div>\n";
+/// How many answers an image has, in words.
+pub fn kind_in_words(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::SingleLabel => "one class an image",
+        TaskKind::MultiLabel => "any number of findings an image",
     }
-    out + "</main></body></html>\n"
 }
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;margin:0}\
-main{max-width:60rem;margin:auto;padding:1.5rem 1rem}\
-h1{font-size:1.6rem;margin:0 0 .5rem}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}\
-.wide{overflow-x:auto}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-th,td{text-align:left;vertical-align:top;padding:.25rem 1rem .25rem 0;border-bottom:1px solid #8886;overflow-wrap:anywhere}\
-@media print{:root{color-scheme:light}h2{break-after:avoid}tr{break-inside:avoid}}";
-
-impl Page {
-    fn of(info: &PluginInfo) -> Self {
-        let card = &info.card;
-        let kind = match card.kind {
-            TaskKind::SingleLabel => "one class an image",
-            TaskKind::MultiLabel => "any number of findings an image",
-        };
-        Page {
-            title: card.task.clone(),
-            lead: format!(
-                "A plug-in for the backbone {}: {kind}. Research software: it is no medical device and must not be used \
-                 for diagnosis.",
-                card.backbone.name
-            ),
-            tables: vec![overall(card), classes(card), usage(info), provenance(info)],
-        }
+/// What a plug-in adds to the blocks, in words.
+pub fn adapter_in_words(card: &TaskCard) -> String {
+    let TaskCard { lora, bottleneck, .. } = card;
+    let mut parts = Vec::new();
+    if lora.rank > 0 {
+        let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
+        let others: String =
+            lora.rank_pattern.iter().map(|(block, rank)| format!(", {rank} in block {block}")).collect();
+        let root = if lora.rslora { " over the root of the rank" } else { "" };
+        let (rank, alpha, blocks) = (lora.rank, lora.alpha, lora.blocks.len());
+        parts.push(format!("rank {rank}{others}, alpha {alpha}{root}, on {} of {blocks} blocks", targets.join(" ")));
     }
+    if bottleneck.width > 0 {
+        parts.push(format!("bottlenecks of width {} after {} blocks", bottleneck.width, bottleneck.blocks.len()));
+    }
+    if parts.is_empty() { "none (linear probe)".to_owned() } else { parts.join("; ") }
+}
+
+/// Whether a plug-in can prove itself, in words.
+pub fn self_test_in_words(card: &TaskCard) -> String {
+    card.self_test.as_ref().map_or("none".to_owned(), |test| format!("taken in {}", test.precision))
 }
 
 /// A metric with its interval, or `undefined`.
@@ -93,7 +58,7 @@ fn figure(card: &TaskCard, name: &str) -> String {
     }
 }
 
-fn overall(card: &TaskCard) -> Table {
+fn overall(card: &TaskCard) -> SheetTable {
     let rows = [
         ("Test macro AUC", "test_auc_macro"),
         ("Test accuracy", "test_acc"),
@@ -101,14 +66,14 @@ fn overall(card: &TaskCard) -> Table {
         ("Validation accuracy", "val_acc"),
     ];
     let known = rows.into_iter().filter(|(_, name)| card.metrics.contains_key(*name));
-    Table {
+    SheetTable {
         title: "How good it is",
         head: vec!["Figure", "Value [95 % interval]"],
         rows: known.map(|(title, name)| vec![title.to_owned(), figure(card, name)]).collect(),
     }
 }
 
-fn classes(card: &TaskCard) -> Table {
+fn classes(card: &TaskCard) -> SheetTable {
     let row = |(class, threshold): (&String, &f32)| {
         let decided = match card.kind {
             TaskKind::SingleLabel => "the most probable".to_owned(),
@@ -117,32 +82,32 @@ fn classes(card: &TaskCard) -> Table {
         let figures = ["auc", "sensitivity", "specificity"].map(|name| figure(card, &format!("test_{name}/{class}")));
         [vec![class.clone(), decided], figures.to_vec()].concat()
     };
-    Table {
+    SheetTable {
         title: "Classes, on the test split",
         head: vec!["Class", "Reported", "AUC", "Sensitivity", "Specificity"],
         rows: card.classes.iter().zip(&card.thresholds).map(row).collect(),
     }
 }
 
-fn usage(info: &PluginInfo) -> Table {
+fn usage(info: &PluginInfo) -> SheetTable {
     let card = &info.card;
     let rows = [
         ("Input", card.preprocess.to_string()),
-        ("Adapter", super::adapter(card)),
+        ("Adapter", adapter_in_words(card)),
         ("Parameters", format!("{} in {} bytes", info.parameters(), info.bytes)),
         ("Calibration", format!("temperature {:.4}", card.temperature)),
-        ("Self-test", super::self_test(card)),
+        ("Self-test", self_test_in_words(card)),
         ("Backbone", format!("{} {}", card.backbone.name, card.backbone.digest)),
         ("Plug-in digest", info.digest.clone()),
     ];
-    Table {
+    SheetTable {
         title: "How to use it",
         head: vec!["", ""],
         rows: rows.map(|(name, value)| vec![name.into(), value]).into(),
     }
 }
 
-fn provenance(info: &PluginInfo) -> Table {
+fn provenance(info: &PluginInfo) -> SheetTable {
     let provenance = &info.card.provenance;
     let mut rows = vec![
         ("Software".to_owned(), provenance.software.clone()),
@@ -157,13 +122,13 @@ fn provenance(info: &PluginInfo) -> Table {
     }
     rows.retain(|(_, value)| !value.is_empty());
     let rows = rows.into_iter().map(|(name, value)| vec![name, value]).collect();
-    Table { title: "Where it comes from", head: vec!["", ""], rows }
+    SheetTable { title: "Where it comes from", head: vec!["", ""], rows }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo::vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
     use std::collections::BTreeMap;
 
     fn hostile() -> PluginInfo {
@@ -186,17 +151,18 @@ mod tests {
 
     #[test]
     fn names_are_text_and_never_markup() {
-        let html = html(&hostile());
+        let sheet = card_sheet(&hostile());
+        let html = sheet.html();
         assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
-        assert!(html.contains("&lt;script&gt;") && html.contains("tiny &amp; &quot;small&quot;"));
-        let markdown = markdown(&hostile());
+        assert!(html.contains("&lt;script>") && html.contains("tiny &amp; \"small\""), "{html}");
+        let markdown = sheet.markdown();
         assert!(!markdown.contains("<script"), "{markdown}");
         assert!(markdown.contains("| a\\|b c |"), "{markdown}");
     }
 
     #[test]
     fn figures_show_their_intervals_and_what_is_undefined_says_so() {
-        let markdown = markdown(&hostile());
+        let markdown = card_sheet(&hostile()).markdown();
         assert!(markdown.contains("| Test macro AUC | 0.912 [0.800, 0.950] |"), "{markdown}");
         assert!(markdown.contains("undefined"), "{markdown}");
         assert!(!markdown.contains("Test accuracy"), "{markdown}");

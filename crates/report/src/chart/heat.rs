@@ -1,6 +1,7 @@
 //! Heat tables: counts that stay readable as numbers, shaded by their share of the row.
 
-use super::element::Element;
+use crate::element::Element;
+use crate::table::Table;
 
 /// A table of counts `[r][c]`, such as a confusion matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,31 +20,24 @@ impl HeatTable {
     /// The table as HTML; none without a count above zero.
     pub fn draw(&self) -> Option<Element> {
         self.counts.iter().flatten().find(|count| **count > 0)?;
+        let name = |i: usize| self.names.get(i).map_or("", String::as_str);
         let heading = |i: usize| {
-            let heading = Element::new("th").with("scope", "col").class("num");
-            heading.with("title", self.names.get(i).map_or("", String::as_str)).text((i + 1).to_string())
+            let heading = Element::new("th").with("scope", "col").class("num").with("title", name(i));
+            heading.text((i + 1).to_string())
         };
-        let head = Element::new("tr")
-            .child(Element::new("th").with("scope", "col").text(self.corner.as_str()))
-            .children((0..self.counts.len()).map(heading));
-        let rows = self.counts.iter().enumerate().map(|(i, counts)| {
-            let name = self.names.get(i).map_or("", String::as_str);
+        let corner = Element::new("th").with("scope", "col").text(self.corner.as_str());
+        let heads = std::iter::once(corner).chain((0..self.counts.len()).map(heading));
+        let mut table = Table::headed(heads).caption(&self.caption);
+        for (i, counts) in self.counts.iter().enumerate() {
             let sum = counts.iter().sum::<u64>().max(1) as f64;
             let cell = |(j, count): (usize, &u64)| {
                 let cell = Element::new("td").class(if i == j { "num heat hit" } else { "num heat" });
                 cell.with("style", format!("--share:{:.2}", *count as f64 / sum)).text(count.to_string())
             };
-            Element::new("tr")
-                .child(Element::new("th").with("scope", "row").text(format!("{} {name}", i + 1)))
-                .children(counts.iter().enumerate().map(cell))
-        });
-        Some(
-            Element::new("table")
-                .class("heat")
-                .child(Element::new("caption").text(self.caption.as_str()))
-                .child(Element::new("thead").child(head))
-                .child(Element::new("tbody").children(rows)),
-        )
+            let head = Element::new("th").with("scope", "row").text(format!("{} {}", i + 1, name(i)));
+            table.row(head, counts.iter().enumerate().map(cell));
+        }
+        Some(table.element().class("heat"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The eight ways to draw a series: a colour, a dash and a marker each, told apart without seeing colours.
 
-use super::element::{Element, coordinate};
+use crate::element::{Element, coordinate};
 
 /// Number of distinct series; the next one looks like the first.
 pub const SERIES: usize = 8;

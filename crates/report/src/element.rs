@@ -83,18 +83,18 @@ impl Element {
     }
 
     /// A line of an SVG.
-    pub(super) fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> Self {
+    pub(crate) fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> Self {
         let at = [("x1", from.0), ("y1", from.1), ("x2", to.0), ("y2", to.1)];
         at.into_iter().fold(Self::new("line").class(class), |line, (name, value)| line.with(name, coordinate(value)))
     }
 
     /// A text of an SVG that starts, is centred or ends at `(x, y)`, its baseline, as `class` says.
-    pub(super) fn label(class: &str, x: f64, y: f64, text: impl Into<String>) -> Self {
+    pub(crate) fn label(class: &str, x: f64, y: f64, text: impl Into<String>) -> Self {
         Self::new("text").class(class).with("x", coordinate(x)).with("y", coordinate(y)).text(text)
     }
 
     /// An SVG picture with a name and a description for those who hear it.
-    pub(super) fn picture(title: &str, description: &str, width: f64, height: f64) -> Self {
+    pub(crate) fn picture(title: &str, description: &str, width: f64, height: f64) -> Self {
         Self::new("svg")
             .class("plot")
             .with("viewBox", format!("0 0 {} {}", coordinate(width), coordinate(height)))
@@ -154,7 +154,7 @@ impl Display for Escaped<'_> {
 }
 
 /// A length with one decimal at the most: a tenth of a pixel.
-pub(super) fn coordinate(value: f64) -> String {
+pub(crate) fn coordinate(value: f64) -> String {
     debug_assert!(value.is_finite(), "{value} is no place in a picture");
     let text = format!("{value:.1}");
     let text = text.strip_suffix(".0").unwrap_or(&text);

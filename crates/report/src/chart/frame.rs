@@ -2,8 +2,8 @@
 
 use super::FONT;
 use super::axis::Axis;
-use super::element::Element;
 use super::measure::{clip, ems};
+use crate::element::Element;
 
 /// From the plot's lower edge to the baseline of its tick labels: below the lowest label of the other axis.
 const TICK_BASELINE: f64 = 17.0;

@@ -1,10 +1,10 @@
 //! Reliability diagrams: how often predictions of a given confidence are right, before and after recalibration.
 
 use super::axis::Axis;
-use super::element::{Element, coordinate};
 use super::frame::Frame;
 use super::lines::{diagonal, path};
 use super::series::{class, marker};
+use crate::element::{Element, coordinate};
 
 /// Room for the histogram below the diagram.
 const HISTOGRAM: f64 = 30.0;
