@@ -10,7 +10,7 @@ use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use melo::vit::PluginInfo;
+use melo_vit::PluginInfo;
 use peer::{connect, data_set, image, part10, store};
 use serde_json::Value;
 use server::{Field, Server};
@@ -60,7 +60,10 @@ fn by_predict(films: &[PathBuf]) -> Answers {
     plugins().iter().for_each(|plugin| drop(predict.arg("--plugin").arg(plugin)));
     let number = |name: &str| films.iter().position(|film| film == Path::new(name)).expect("one of the images");
     let lines = run(predict.args(films)).json_lines();
-    lines.iter().map(|line| ((text(&line["task"]), number(&text(&line["image"]))), bits(&line["probabilities"]))).collect()
+    lines
+        .iter()
+        .map(|line| ((text(&line["task"]), number(&text(&line["image"]))), bits(&line["probabilities"])))
+        .collect()
 }
 
 /// A plug-in a run, each with a manifest of its own classes, the images in another order than elsewhere.

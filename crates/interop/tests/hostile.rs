@@ -223,7 +223,11 @@ fn what_is_no_family_of_ours_is_refused_by_name() {
         ("hf-vit", &edit(processor, r#""image_mean""#, r#""mean""#), "image_mean"),
         ("hf-vit", &edit(processor, r#""height": 16"#, r#""height": 20"#), "no square"),
         ("hf-vit", &|folder| std::fs::remove_file(folder.join(processor)).unwrap(), "never assumed"),
-        ("timm-dino-pth", &|folder| std::fs::remove_file(folder.join(config)).unwrap(), "no description beside the weights"),
+        (
+            "timm-dino-pth",
+            &|folder| std::fs::remove_file(folder.join(config)).unwrap(),
+            "no description beside the weights",
+        ),
     ];
     for (case, change, words) in cases {
         let message = copy(case, change);

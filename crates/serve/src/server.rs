@@ -88,11 +88,7 @@ impl Application {
     }
 
     /// For a server at `address`, which must not be open to anyone there by oversight.
-    async fn open_for(
-        address: Option<SocketAddr>,
-        mut config: Config,
-        engine: Arc<dyn Engine>,
-    ) -> Result<Self, Error> {
+    async fn open_for(address: Option<SocketAddr>, mut config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
         let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());

@@ -7,8 +7,8 @@ mod merge;
 
 use super::task::check_output;
 use crate::{Failure, note, say, say_json};
-use melo::train::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
-use melo::vit::{PluginInfo, TaskCard};
+use melo_train::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
+use melo_vit::{PluginInfo, TaskCard};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +86,7 @@ fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
     let sheet = card_sheet(&PluginInfo::read(plugin)?);
     let is_html = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
     let page = if is_html { sheet.html() } else { sheet.markdown() };
-    Ok(melo::vit::write_atomically(out, page.as_bytes())?)
+    Ok(melo_vit::write_atomically(out, page.as_bytes())?)
 }
 
 /// What a user should know of a result, a line each.

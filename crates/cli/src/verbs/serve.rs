@@ -3,9 +3,9 @@
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, machine, note, say};
-use melo::data::synthetic::{Phantom, phantom};
-use melo::serve::{BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
-use melo::vit::{Engine, return_large_buffers, write_atomically};
+use melo_data::synthetic::{Phantom, phantom};
+use melo_serve::{BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo_vit::{Engine, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl Demonstration {
         for kind in Phantom::ALL {
             for (class, name) in kind.classes().iter().enumerate() {
                 let pixels = phantom(kind, class, SAMPLE_SEED, IMAGE_SIDE);
-                samples.push((format!("{}_{name}.png", kind.name()), melo::imaging::encode_png(&pixels)?));
+                samples.push((format!("{}_{name}.png", kind.name()), melo_imaging::encode_png(&pixels)?));
             }
         }
         Ok(Demonstration { plugins: PHANTOMS.to_vec(), samples })

@@ -4,8 +4,8 @@ use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, machine, say};
 use clap::ValueEnum;
-use melo::interop::{AdapterFormat, ImportSettings, import};
-use melo::vit::{PluginInfo, Precision, Storage};
+use melo_interop::{AdapterFormat, ImportSettings, import};
+use melo_vit::{PluginInfo, Precision, Storage};
 use std::path::{Path, PathBuf};
 
 /// Turn an adapter of PEFT, or a file of the paper's authors, into a plug-in
