@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo_synthetic::Phantom;
 use melo_vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -4,14 +4,15 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use std::path::Path;
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     ("melo-interop", &["melo-vit"]),
     ("melo-imaging", &["melo-kernels", "melo-vit"]),
     ("melo-data", &["melo-imaging", "melo-vit"]),
+    ("melo-synthetic", &["melo-imaging"]),
     ("melo-eval", &[]),
-    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
+    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-synthetic"]),
     ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
     ("melo-serve", &["melo-vit", "melo-imaging", "melo-eval"]),
     (
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "melo-interop",
             "melo-imaging",
             "melo-data",
+            "melo-synthetic",
             "melo-eval",
             "melo-train",
             "melo-study",

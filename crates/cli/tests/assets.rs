@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo_synthetic::Phantom;
 use melo_vit::{Backbone, Plugin, Precision};
 use workplace::embedded_backbone;
 

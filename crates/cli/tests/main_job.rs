@@ -3,7 +3,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo_synthetic::Phantom;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo_synthetic::Phantom;
 use melo_vit::{Checkpoint, PluginInfo, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 mod server;
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo_synthetic::Phantom;
 use server::{Field, Server};
 use std::io::{Read, Write};
 use std::net::TcpStream;

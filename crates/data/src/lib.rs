@@ -1,4 +1,4 @@
-//! Labelled images: manifests, patient-wise splits, checks, augmentation and cached loading; synthetic images.
+//! Labelled images: manifests, patient-wise splits, checks, augmentation and cached loading.
 //!
 //! ```text
 //! Preset::apply      a public set        -> Manifest, PresetReport; written as CSV
@@ -34,7 +34,6 @@ mod relative;
 mod report;
 mod split;
 mod subset;
-pub mod synthetic;
 
 pub use appearance::{Appearance, appearance};
 pub use augment::Augment;

@@ -3,9 +3,9 @@
 //! The task is to name the formula (Kataoka et al., FractalDB, ACCV 2020); what it leaves in the blocks serves others.
 
 use crate::examples::Examples;
-use melo_data::synthetic::formula_image;
 use melo_data::{EpochAugment, Labels};
 use melo_imaging::normalise;
+use melo_synthetic::formula_image;
 use melo_vit::{
     Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, PositionFilter, Preprocess,
     VitConfig, Weights, truncated_normal,

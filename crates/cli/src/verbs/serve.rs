@@ -3,9 +3,9 @@
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, note, say};
-use melo_data::synthetic::{Phantom, phantom};
 use melo_interop::load_backbone;
 use melo_serve::{Config, DicomConfig, EngineConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo_synthetic::{Phantom, phantom};
 use melo_vit::{Backbone, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -14,8 +14,8 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::canvas::{Canvas, Field};
-use super::exact::{bell_draw, bias, cos_turns, sin_turns, stream_rng};
+use crate::canvas::{Canvas, Field};
+use crate::exact::{bell_draw, bias, cos_turns, sin_turns, stream_rng};
 
 /// A modality that the phantoms imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

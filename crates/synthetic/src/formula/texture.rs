@@ -5,10 +5,10 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::Field;
-use super::super::exact::{cos_turns, floor, sin_turns, smoothstep};
-use super::super::noise::Lattice;
 use super::Pose;
+use crate::canvas::Field;
+use crate::exact::{cos_turns, floor, sin_turns, smoothstep};
+use crate::noise::Lattice;
 
 /// One ingredient, with the parameters that the class fixes. Frequencies are periods per canvas width.
 enum Layer {

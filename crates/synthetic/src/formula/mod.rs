@@ -17,8 +17,8 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::canvas::{Canvas, Field};
-use super::exact::{bell_draw, cos_turns, sin_turns, stream_rng};
+use crate::canvas::{Canvas, Field};
+use crate::exact::{bell_draw, cos_turns, sin_turns, stream_rng};
 
 /// The number of classes that [`formula_image`] knows.
 pub const MAX_CLASSES: usize = 1024;
