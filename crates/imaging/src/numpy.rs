@@ -14,9 +14,9 @@ use std::io::{Cursor, Read};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Plane, Window};
 
-use crate::decode::Source;
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
+use crate::source::Source;
 use crate::{Error, Pixels};
 
 /// What an array file begins with.

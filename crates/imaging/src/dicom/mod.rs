@@ -18,7 +18,7 @@ mod rle;
 mod samples;
 mod series;
 mod syntax;
-mod tag;
+pub(crate) mod tag;
 
 use std::borrow::Cow;
 use std::path::Path;
