@@ -16,6 +16,7 @@
 //! training resumes bit for bit.
 
 mod appearance;
+mod assign;
 mod augment;
 mod cache;
 mod check;
@@ -36,6 +37,7 @@ mod split;
 mod subset;
 
 pub use appearance::{Appearance, appearance};
+pub use assign::{Assigned, DEFAULT_FRACTIONS};
 pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
@@ -52,4 +54,4 @@ pub use random::shuffled;
 pub use report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
 };
-pub use split::{Assigned, DEFAULT_FRACTIONS, Split};
+pub use split::Split;

@@ -7,8 +7,7 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::PresetError;
-use super::apply::Image;
-use super::pattern::Fields;
+use super::pattern::{Fields, Image};
 
 /// Most labels of one array, in bytes: a hundred times the largest set's.
 const MAX_LABELS: u64 = 1 << 26;
