@@ -4,12 +4,13 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use std::path::Path;
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
-    ("melo-interop", &["melo-vit"]),
-    ("melo-imaging", &["melo-kernels", "melo-vit"]),
-    ("melo-data", &["melo-imaging", "melo-vit"]),
+    ("melo-npy", &[]),
+    ("melo-interop", &["melo-vit", "melo-npy"]),
+    ("melo-imaging", &["melo-kernels", "melo-vit", "melo-npy"]),
+    ("melo-data", &["melo-imaging", "melo-vit", "melo-npy"]),
     ("melo-synthetic", &["melo-imaging"]),
     ("melo-eval", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-synthetic"]),

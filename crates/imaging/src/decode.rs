@@ -90,7 +90,7 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
         [b'P', b'K', 3 | 5, 4 | 6, ..] => {
             numpy::from_archive(bytes, Source::file(name, "npz"), &fragment.place, &rendering())
         }
-        _ if bytes.starts_with(numpy::MAGIC) => {
+        _ if bytes.starts_with(melo_npy::MAGIC) => {
             numpy::from_array(bytes, Source::file(name, "npy"), &fragment.place, &rendering())
         }
         // Before DICOM: a NIfTI file of the size 8 would look like its implicit little endian.

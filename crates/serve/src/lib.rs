@@ -12,6 +12,7 @@ mod answer;
 mod audit;
 mod auth;
 mod clock;
+pub mod defaults;
 mod dicom;
 mod engine;
 mod error;
