@@ -16,6 +16,7 @@
 //! see the pixels that they were trained on.
 
 mod codec;
+mod crop;
 mod decode;
 pub mod dicom;
 mod error;
@@ -37,6 +38,7 @@ mod reference;
 mod resize;
 mod source;
 
+pub use crop::Padded;
 pub use decode::{decode, decode_with, read, read_with};
 pub use error::Error;
 pub use grey::read_fit;
