@@ -6,7 +6,7 @@
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
-use super::Pose;
+use super::pose::Pose;
 use crate::canvas::Field;
 use crate::exact::{bell_draw, cos_turns, sin_turns};
 

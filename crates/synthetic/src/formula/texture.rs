@@ -5,7 +5,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::Pose;
+use super::pose::Pose;
 use crate::canvas::Field;
 use crate::exact::{cos_turns, floor, sin_turns, smoothstep};
 use crate::noise::Lattice;
@@ -74,7 +74,7 @@ impl Layer {
             }),
             Self::Cells { frequency, jitter, walls } => cells(frequency, jitter, walls, rng, size, pose),
             Self::Spots { radius, count, edge } => {
-                let scale = (pose.cos * pose.cos + pose.sin * pose.sin).sqrt();
+                let scale = pose.scale();
                 let mut field = Field::new(size);
                 for _ in 0..count {
                     let [x, y] = [0; 2].map(|_| rng.random_range(-1.1f32..1.1));

@@ -4,7 +4,8 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Detector, scatter};
+use super::detector::Detector;
+use super::finding::scatter;
 use crate::canvas::{Canvas, Field, Knot};
 use crate::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
 use crate::noise::Lattice;

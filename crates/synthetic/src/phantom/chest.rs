@@ -4,7 +4,8 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Detector, visibility};
+use super::detector::Detector;
+use super::finding::visibility;
 use crate::canvas::{Field, Knot};
 use crate::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
 use crate::noise::Lattice;
