@@ -3,7 +3,7 @@
 use melo_eval::plot::{Axis, Element, Line, LineChart};
 
 use super::legend::{legend, panel};
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::view::{arms_on, backbones, overlaid, series, task_on_backbone};
 use super::words::{level, share};
 use crate::{Arm, Results, TaskResults};

@@ -17,6 +17,7 @@ mod legend;
 mod markdown;
 mod method;
 mod page;
+mod part;
 mod table;
 mod task;
 mod terminal;
