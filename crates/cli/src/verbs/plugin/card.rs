@@ -128,10 +128,10 @@ fn usage(info: &PluginInfo) -> Table {
     let card = &info.card;
     let rows = [
         ("Input", card.preprocess.to_string()),
-        ("Adapter", super::adapter(card)),
+        ("Adapter", super::describe::adapter(card)),
         ("Parameters", format!("{} in {} bytes", info.parameters(), info.bytes)),
         ("Calibration", format!("temperature {:.4}", card.temperature)),
-        ("Self-test", super::self_test(card)),
+        ("Self-test", super::describe::self_test(card)),
         ("Backbone", format!("{} {}", card.backbone.name, card.backbone.digest)),
         ("Plug-in digest", info.digest.clone()),
     ];

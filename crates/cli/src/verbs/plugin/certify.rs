@@ -55,6 +55,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn write(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Failure> {
     Plugin::replace_card(from, card, to)?;
-    say(format_args!("wrote {}: self-test {}, format {}", to.display(), super::self_test(card), TaskCard::FORMAT));
+    say(format_args!(
+        "wrote {}: self-test {}, format {}",
+        to.display(),
+        super::describe::self_test(card),
+        TaskCard::FORMAT
+    ));
     Ok(())
 }
