@@ -51,6 +51,7 @@ pub use preset::{
     TableUse,
 };
 pub use random::shuffled;
+pub use relative::way_between;
 pub use report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
 };

@@ -14,7 +14,7 @@ use super::layout::Layout;
 use super::shard::{self, Expected, Shard};
 use super::{PackError, fit_of, is_pack, shard_file};
 use crate::cache::read_fitted;
-use crate::relative::between;
+use crate::relative::way_between;
 use crate::{Error, Labels, Manifest, Row};
 
 /// Bytes of colour pixels that a shard should hold: large enough to be read in one go, small enough to lose.
@@ -181,12 +181,12 @@ fn finish(
             },
         })
     };
-    let way = between(folder, manifest.path.parent().unwrap_or(Path::new("")));
+    let way = way_between(folder, manifest.path.parent().unwrap_or(Path::new("")));
     let file = manifest.path.file_name().unwrap_or_default().to_string_lossy();
     let source_is_folder = manifest.path.is_dir();
     let index = Index {
         layout: layout.clone(),
-        source: if source_is_folder { between(folder, &manifest.path) } else { format!("{way}{file}") },
+        source: if source_is_folder { way_between(folder, &manifest.path) } else { format!("{way}{file}") },
         source_is_folder,
         multi_label: manifest.multi_label,
         classes: manifest.classes.clone(),
