@@ -1,7 +1,7 @@
 //! Facts about this machine and process, and what computes on it.
 
-use melo_interop::read_backbone;
-use melo_vit::{Device, DeviceSpec, Engine, Precision};
+use melo::interop::read_backbone;
+use melo::vit::{Device, DeviceSpec, Engine, Precision};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// To be called before anything is computed; 0 is one a core.
 pub(crate) fn use_threads(threads: usize) {
     THREADS.store(threads, Ordering::Relaxed);
-    melo_vit::set_threads(threads);
+    melo::vit::set_threads(threads);
 }
 
 /// Threads that compute.
@@ -34,7 +34,7 @@ pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
 }
 
 /// A backbone from any checkpoint, ready to compute.
-pub(crate) fn load_engine(path: &Path, precision: Option<Precision>) -> Result<Arc<dyn Engine>, melo_vit::Error> {
+pub(crate) fn load_engine(path: &Path, precision: Option<Precision>) -> Result<Arc<dyn Engine>, melo::vit::Error> {
     device(precision).load(read_backbone(path)?)
 }
 

@@ -3,7 +3,7 @@
 mod study;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use melo_train::{EpochRow, Event};
+use melo::train::{EpochRow, Event};
 use std::io::IsTerminal;
 
 pub(crate) use study::StudyProgress;

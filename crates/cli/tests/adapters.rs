@@ -2,8 +2,8 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
-use melo_vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
+use melo::synthetic::Phantom;
+use melo::vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
-use melo_vit::{Backbone, DeviceSpec, Plugin, Precision};
+use melo::synthetic::Phantom;
+use melo::vit::{Backbone, DeviceSpec, Plugin, Precision};
 use workplace::embedded_backbone;
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -280,7 +280,7 @@ fn heatmaps_are_written_for_what_was_predicted() {
         let [(class, path)] = heatmaps(&line).try_into().expect("one heat map");
         assert_eq!(class, line["predicted"]);
         assert_eq!(path, folder.join(format!("test_{}.{task}.{class}.png", index / 2)));
-        let (drawn, original) = (melo_imaging::read(&path), melo_imaging::read(image));
+        let (drawn, original) = (melo::imaging::read(&path), melo::imaging::read(image));
         let (drawn, original) = (drawn.expect("it is an image"), original.expect("it is an image"));
         assert_eq!((drawn.width, drawn.height), (original.width, original.height));
         assert_ne!(drawn.rgb, original.rgb);

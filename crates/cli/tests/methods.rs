@@ -2,8 +2,8 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
-use melo_vit::{Checkpoint, PluginInfo, Precision, TaskCard};
+use melo::synthetic::Phantom;
+use melo::vit::{Checkpoint, PluginInfo, Precision, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;

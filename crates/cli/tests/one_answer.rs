@@ -10,7 +10,7 @@ use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use melo_vit::PluginInfo;
+use melo::vit::PluginInfo;
 use peer::{connect, data_set, image, part10, store};
 use serde_json::Value;
 use server::{Field, Server};

@@ -5,7 +5,7 @@
 
 mod workplace;
 
-use melo_data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -67,3 +67,25 @@
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+pub use melo_data as data;
+pub use melo_eval as eval;
+pub use melo_imaging as imaging;
+pub use melo_interop as interop;
+pub use melo_predict as predict;
+pub use melo_report as report;
+#[cfg(feature = "serve")]
+pub use melo_serve as serve;
+pub use melo_study as study;
+pub use melo_synthetic as synthetic;
+pub use melo_train as train;
+pub use melo_vit as vit;
+
+pub use melo_data::{Manifest, Split};
+pub use melo_interop::{read_backbone, read_checkpoint};
+pub use melo_predict::{Prediction, Predictor, Prepared};
+pub use melo_train::{Answers, Event, Finished, Job, Method, MethodSettings, TrainConfig, figures, manifest_for};
+pub use melo_vit::{
+    Backbone, BackboneInfo, Checkpoint, Decision, Device, DeviceSpec, Engine, ExplainMethod, Plugin, Precision,
+    Preprocess, TaskCard, TaskKind,
+};

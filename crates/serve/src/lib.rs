@@ -13,6 +13,7 @@ mod audit;
 mod auth;
 mod batch;
 mod clock;
+pub mod defaults;
 mod dicom;
 mod error;
 mod http;

@@ -3,6 +3,7 @@
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
+use crate::defaults::{BODY_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -60,9 +61,9 @@ impl Config {
             plugins: None,
             builtin: Vec::new(),
             samples: Vec::new(),
-            batches: BatchConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024 },
+            batches: BatchConfig { max_batch: MAX_BATCH, max_wait: MAX_WAIT, queue: QUEUE },
             registry,
-            limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
+            limits: Limits { body_bytes: BODY_BYTES, images: MAX_IMAGES, timeout: TIMEOUT, decoders: threads },
             trust: Trust::default(),
             dicom: None,
         }

@@ -3,7 +3,7 @@
 
 use super::{bar, duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use melo_study::{Cell, CellResult, Plan, StudyEvent};
+use melo::study::{Cell, CellResult, Plan, StudyEvent};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Instant;

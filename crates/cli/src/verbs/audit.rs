@@ -1,7 +1,7 @@
 //! `melo audit`: what a server answered, and whether the record of it is whole.
 
 use crate::{Failure, json_path, say, say_json};
-use melo_serve::{Anchor, Broken, Entry, Head, entries, rfc3339, verify};
+use melo::serve::{Anchor, Broken, Entry, Head, entries, rfc3339, verify};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

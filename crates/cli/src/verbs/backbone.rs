@@ -3,8 +3,8 @@
 use super::train::usage;
 use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
-use melo_interop::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
-use melo_vit::{
+use melo::interop::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
+use melo::vit::{
     BackboneInfo, Engine, Head, ImageBatch, PluginRef, Precision, Preprocess, Storage, TensorFile, VitConfig,
 };
 use serde::Serialize;

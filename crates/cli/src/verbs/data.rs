@@ -6,7 +6,7 @@ mod preset;
 
 use crate::progress::bar;
 use crate::{Failure, say, say_json};
-use melo_data::{DEFAULT_FRACTIONS, Manifest, check};
+use melo::data::{DEFAULT_FRACTIONS, Manifest, check};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]

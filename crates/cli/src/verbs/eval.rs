@@ -4,10 +4,10 @@ use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
 use crate::progress::bar;
 use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
-use melo_data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
-use melo_eval::Metrics;
-use melo_train::{Answers, Figure, SubgroupFigure, manifest_for};
-use melo_vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
+use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
+use melo::eval::Metrics;
+use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
+use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,9 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&*engine, &plugin, &dataset)?;
     let probabilities = answers.probabilities(plugin.card.temperature);
-    let figures = melo_train::figures(&plugin.card, &answers)?;
+    let figures = melo::train::figures(&plugin.card, &answers)?;
     let groups = subgroups(args, &plugin.card, &answers)?;
-    let metrics = melo_train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
+    let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return say_json(&object);
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
-    say(melo_eval::table(&metrics, &plugin.card.classes).trim_end());
+    say(melo::eval::table(&metrics, &plugin.card.classes).trim_end());
     for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy")] {
         if let Some(Figure { value, low, high }) = figures.get(name) {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
@@ -110,8 +110,8 @@ fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<Subg
     if args.subgroup.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = melo_data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
-    Ok(melo_train::subgroup_figures(card, answers, &columns)?)
+    let columns = melo::data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
+    Ok(melo::train::subgroup_figures(card, answers, &columns)?)
 }
 
 /// A subgroup in a line.
@@ -193,5 +193,5 @@ fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilit
         table.write_record(&record)?;
     }
     let bytes = table.into_inner()?;
-    Ok(melo_vit::write_atomically(path, &bytes)?)
+    Ok(melo::vit::write_atomically(path, &bytes)?)
 }

@@ -1,7 +1,7 @@
 //! `melo keys`: who may ask a server.
 
 use crate::{Failure, json_path, note, say, say_json};
-use melo_serve::{Key, KeyFile, NewKey, Scope};
+use melo::serve::{Key, KeyFile, NewKey, Scope};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

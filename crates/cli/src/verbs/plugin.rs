@@ -1,14 +1,16 @@
 //! `melo plugin`: what a plug-in says of itself, and from and to the files of others.
 
 mod certify;
+mod describe;
 mod export;
 mod import;
 mod merge;
 
 use super::task::check_output;
-use crate::{Failure, note, say, say_json};
-use melo_train::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
-use melo_vit::{PluginInfo, TaskCard};
+use crate::{Failure, say, say_json};
+use describe::describe;
+use melo::train::card_sheet;
+use melo::vit::{PluginInfo, TaskCard};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -86,47 +88,5 @@ fn render(plugin: &Path, out: Option<&Path>) -> Result<(), Failure> {
     let sheet = card_sheet(&PluginInfo::read(plugin)?);
     let is_html = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
     let page = if is_html { sheet.html() } else { sheet.markdown() };
-    Ok(melo_vit::write_atomically(out, page.as_bytes())?)
-}
-
-/// What a user should know of a result, a line each.
-fn say_notes(notes: &[String]) {
-    notes.iter().for_each(|line| note(format_args!("note: {line}")));
-}
-
-fn describe(info: &PluginInfo) -> String {
-    let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
-    let kind = kind_in_words(*kind);
-    let metrics: Vec<String> =
-        metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
-    format!(
-        "task        {task}: {kind}\n\
-         classes     {}\n\
-         adapter     {}\n\
-         parameters  {} in {} bytes\n\
-         input       {preprocess}\n\
-         calibration temperature {temperature}\n\
-         self-test   {}\n\
-         metrics     {}\n\
-         trained by  {} on {} images, seed {}\n\
-         backbone    {} {}\n\
-         digest      {}",
-        classes.join(", "),
-        adapter_in_words(&info.card),
-        info.parameters(),
-        info.bytes,
-        self_test_in_words(&info.card),
-        metrics.join(", "),
-        provenance.software,
-        provenance.train_images,
-        provenance.seed,
-        backbone.name,
-        backbone.digest,
-        info.digest,
-    )
-}
-
-/// Counts without decimals, the rest with four.
-fn figure(name: &str, value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() > 1.0 { format!("{name} {value}") } else { format!("{name} {value:.4}") }
+    Ok(melo::vit::write_atomically(out, page.as_bytes())?)
 }

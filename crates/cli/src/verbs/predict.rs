@@ -5,8 +5,8 @@ mod heatmaps;
 use super::task::PrecisionArg;
 use crate::{Failure, machine, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
-use melo_predict::{Prediction, Predictor, Prepared, prepare_files};
-use melo_vit::{Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
+use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
+use melo::vit::{Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,13 +108,13 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         }
         let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
         let entries = entries.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let is_image = |path: &PathBuf| melo_imaging::has_image_extension(path);
+        let is_image = |path: &PathBuf| melo::imaging::has_image_extension(path);
         let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
         if found.is_empty() {
             return Err(Failure::Message(format!(
                 "{}: holds no {} file",
                 path.display(),
-                melo_imaging::EXTENSIONS.join(", ")
+                melo::imaging::EXTENSIONS.join(", ")
             )));
         }
         found.sort();

@@ -4,9 +4,9 @@ use super::task::check_output;
 use super::train::{resume, train_with_progress};
 use crate::progress::duration;
 use crate::{Failure, machine, say, say_json};
-use melo_data::Augment;
-use melo_train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
-use melo_vit::{Backbone, BackboneReference, LoraConfig, Precision, Storage, TaskCard, TaskKind};
+use melo::data::Augment;
+use melo::train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
+use melo::vit::{Backbone, BackboneReference, LoraConfig, Precision, Storage, TaskCard, TaskKind};
 use std::path::PathBuf;
 
 /// Images of the validation set.

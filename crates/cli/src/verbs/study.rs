@@ -4,10 +4,10 @@ use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
-use melo_study::{
+use melo::study::{
     CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
 };
-use melo_vit::Device;
+use melo::vit::Device;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ fn summarise(args: &Args, results: &Results, report: &Path) -> Result<(), Failur
     let info = &results.study;
     if args.json {
         let verdicts = |method: &str| {
-            let of = |task: &melo_study::TaskResults| {
+            let of = |task: &melo::study::TaskResults| {
                 let comparison = task.comparisons.iter().find(|comparison| comparison.method == method)?;
                 Some((task.name.clone(), json!(comparison.verdict)))
             };

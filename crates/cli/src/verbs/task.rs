@@ -2,8 +2,8 @@
 
 use crate::{Failure, note};
 use clap::ValueEnum;
-use melo_vit::rendering::{Frame, Plane, Slice, Window};
-use melo_vit::{Precision, Rendering, folder_of};
+use melo::vit::rendering::{Frame, Plane, Slice, Window};
+use melo::vit::{Precision, Rendering, folder_of};
 use std::path::Path;
 
 /// Memory for decoded images, MiB.
@@ -61,8 +61,8 @@ impl RenderingArgs {
 }
 
 /// Lists the images that a split has and nobody can read; what remains to be said is the error.
-pub(crate) fn list_unreadable(error: &melo_data::Error) {
-    if let melo_data::Error::Unreadable { broken, .. } = error {
+pub(crate) fn list_unreadable(error: &melo::data::Error) {
+    if let melo::data::Error::Unreadable { broken, .. } = error {
         for unreadable in broken.iter().take(LISTED) {
             match unreadable.line {
                 0 => note(format_args!("melo: {}", unreadable.error)),

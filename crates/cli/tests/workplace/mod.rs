@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use melo_data::synthetic::{Phantom, phantom};
-use melo_imaging::write_png;
-use melo_vit::{Storage, write_tensors};
+use melo::imaging::write_png;
+use melo::synthetic::{Phantom, phantom};
+use melo::vit::{Storage, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ffi::OsStr;

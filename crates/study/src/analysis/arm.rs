@@ -1,7 +1,7 @@
 //! One arm: figures of its cells, their means, their intervals.
 
-use super::Samples;
 use super::draws::{TaskDraws, Weights};
+use super::samples::Samples;
 use crate::calibration::calibration;
 use crate::cell::CellResult;
 use crate::error::Error;

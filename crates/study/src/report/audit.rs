@@ -2,7 +2,7 @@
 
 use melo_report::Element;
 
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, figure, name};
 use super::view::{arm, backbones, main_method};
 use super::words::{count, number, plural};

@@ -4,7 +4,7 @@ use melo_report::Element;
 use melo_report::chart::{Axis, Forest, ForestRow};
 
 use super::legend::panel;
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
 use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
 use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};

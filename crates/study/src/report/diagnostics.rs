@@ -75,7 +75,7 @@ pub(super) fn confusion(arms: &[&Arm]) -> Option<Element> {
         Element::new("div")
             .class("block")
             .child(Element::new("h4").text("Confusion"))
-            .child(super::page::note(note))
+            .child(super::part::note(note))
             .child(Element::new("div").class("matrices").children(drawn)),
     )
 }

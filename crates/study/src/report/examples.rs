@@ -26,7 +26,7 @@ pub(super) fn block(task: &TaskResults) -> Option<Element> {
         .collect();
     let method = &task.examples.first()?.method;
     let text = format!("Test images with the regions that {method} looked at; probabilities are calibrated.");
-    (!groups.is_empty()).then(|| Element::new("div").class("block").children(groups).child(super::page::note(text)))
+    (!groups.is_empty()).then(|| Element::new("div").class("block").children(groups).child(super::part::note(text)))
 }
 
 fn figure(example: &Example) -> Element {

@@ -4,7 +4,7 @@ use melo_report::Element;
 use melo_report::chart::{Axis, Line, LineChart};
 
 use super::legend::{legend, panel};
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::view::{arms_on, backbones, overlaid, series, task_on_backbone};
 use super::words::{level, share};
 use crate::{Arm, Results, TaskResults};

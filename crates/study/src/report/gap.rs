@@ -3,7 +3,7 @@
 use melo_report::Element;
 
 use super::comparison::badge;
-use super::page::{Part, note, paragraph};
+use super::part::{Part, note, paragraph};
 use super::table::{Table, estimate, figure, figure_with, name, name_of_series};
 use super::view::{arm, backbones, comparison, main_method, series, task_on_backbone, variants};
 use super::words::{NOTHING, count, number, signed, signed_interval};

@@ -2,7 +2,7 @@
 
 use melo_report::Element;
 
-use super::page::paragraph;
+use super::part::paragraph;
 use super::view::{Tally, backbones, main_method, on_backbone, others};
 use super::words::{bytes, count, list, number, plural, short};
 use crate::{Results, Total};

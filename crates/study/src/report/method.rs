@@ -2,7 +2,7 @@
 
 use melo_report::Element;
 
-use super::page::{Part, paragraph};
+use super::part::{Part, paragraph};
 use super::table::{Table, name, words};
 use super::words::{bytes, count, level, list, plural};
 use crate::Results;

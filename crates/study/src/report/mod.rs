@@ -18,6 +18,7 @@ mod legend;
 mod markdown;
 mod method;
 mod page;
+mod part;
 mod table;
 mod task;
 mod terminal;

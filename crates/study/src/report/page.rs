@@ -3,18 +3,12 @@
 use melo_report::Element;
 use melo_report::chart::STYLE;
 
+use super::part::Part;
 use super::{ARMS_CSV, COMPARISONS_CSV, audit, comparison, costs, fractions, gap, headline, method, task};
 use crate::Results;
 
 /// The page's own style, besides that of its charts.
 const PAGE_STYLE: &str = include_str!("style.css");
-
-/// One part of the report: an anchor, a heading, and what is below it.
-pub(super) struct Part {
-    pub(super) id: &'static str,
-    pub(super) heading: &'static str,
-    pub(super) content: Vec<Element>,
-}
 
 /// The report as one HTML page that needs no other file: no script, no font, no picture from elsewhere. It is well-formed
 /// XML but for its first line.
@@ -63,14 +57,4 @@ fn footer(results: &Results) -> Element {
         results.study.software
     );
     Element::new("footer").child(Element::new("p").text(line))
-}
-
-/// A paragraph.
-pub(super) fn paragraph(text: impl Into<String>) -> Element {
-    Element::new("p").text(text)
-}
-
-/// A paragraph of small print.
-pub(super) fn note(text: impl Into<String>) -> Element {
-    Element::new("p").class("note").text(text)
 }

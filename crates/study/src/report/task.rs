@@ -4,7 +4,7 @@ use melo_report::Element;
 
 use super::comparison::{badge, line};
 use super::legend::legend;
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, estimate, figure, name};
 use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, several_backbones};
 use super::words::{count, list, number};

@@ -5,7 +5,7 @@ use super::line::{Line, Unit};
 use super::random::described;
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo_imaging::{decode, prepare};
+use melo::imaging::{decode, prepare};
 use rayon::prelude::*;
 use std::path::Path;
 

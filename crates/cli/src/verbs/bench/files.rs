@@ -3,8 +3,8 @@
 use crate::Failure;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use melo_data::synthetic::{Phantom, phantom};
-use melo_imaging::{Pixels, encode_png};
+use melo::imaging::{Pixels, encode_png};
+use melo::synthetic::{Phantom, phantom};
 
 /// Quality of JPEGs, as common as any.
 const JPEG_QUALITY: u8 = 90;
@@ -98,7 +98,7 @@ mod tests {
         let pixels = synthetic(0, 64);
         assert!(pixels.rgb.chunks_exact(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2]), "a film is grey");
         for format in Format::ALL {
-            let read = melo_imaging::decode(&format.encode(&pixels).unwrap(), Path::new(format.name())).unwrap();
+            let read = melo::imaging::decode(&format.encode(&pixels).unwrap(), Path::new(format.name())).unwrap();
             assert_eq!((read.width, read.height), (64, 64), "{format:?}");
             let off = read.rgb.iter().zip(&pixels.rgb).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
             let mean = f64::from(off) / read.rgb.len() as f64;

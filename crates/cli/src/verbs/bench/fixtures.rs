@@ -2,7 +2,7 @@
 
 use super::random::{PluginArgs, described};
 use crate::{Failure, machine, say, say_json};
-use melo_vit::{Checkpoint, Engine, Plugin, PluginInfo, Precision, Storage};
+use melo::vit::{Checkpoint, Engine, Plugin, PluginInfo, Precision, Storage};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use super::line::{Line, Unit};
 use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo_vit::{ImageBatch, PluginRef, Segment};
+use melo::vit::{ImageBatch, PluginRef, Segment};
 
 /// Forward passes of a batch: images a second, and the share of the machine's peak that they reach
 #[derive(clap::Args)]

@@ -2,7 +2,7 @@
 
 use super::repeat::Spread;
 use crate::{Failure, machine, say, say_json};
-use melo_vit::{Engine, EngineInfo, Precision};
+use melo::vit::{Engine, EngineInfo, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -4,7 +4,7 @@ use super::line::{Line, Unit};
 use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::{Failure, machine};
-use melo_vit::{BackboneInfo, ImageBatch, Plugin, PluginRef, Segment, Storage};
+use melo::vit::{BackboneInfo, ImageBatch, Plugin, PluginRef, Segment, Storage};
 use std::ops::Range;
 
 /// A batch in which every image has a plug-in of its own, against the same batch with one; and what plug-ins take in memory

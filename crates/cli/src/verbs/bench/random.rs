@@ -2,8 +2,8 @@
 
 use super::super::task::PrecisionArg;
 use crate::{Failure, machine};
-use melo_train::{SOFTWARE, TrainConfig};
-use melo_vit::{
+use melo::train::{SOFTWARE, TrainConfig};
+use melo::vit::{
     Adapter, Checkpoint, Description, Engine, Head, LoraConfig, Plugin, Provenance, TaskCard, TaskKind, VitConfig,
 };
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use super::line::{Line, Unit, time};
 use super::random::{BackboneArgs, PluginArgs};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo_vit::{Plugin, PluginRef, Segment, Storage};
+use melo::vit::{Plugin, PluginRef, Segment, Storage};
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -4,8 +4,8 @@ use super::line::{Line, Unit};
 use super::random::{BackboneArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo_train::{AdamW, AdamWStep, TensorStep, defaults};
-use melo_vit::{Adapter, Batch, Gradients, Head, ImageBatch, cross_entropy};
+use melo::train::{AdamW, AdamWStep, TensorStep, defaults};
+use melo::vit::{Adapter, Batch, Gradients, Head, ImageBatch, cross_entropy};
 
 /// Steps of a plug-in on a frozen backbone: forward, backward and AdamW
 #[derive(clap::Args)]

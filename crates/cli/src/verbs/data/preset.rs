@@ -3,7 +3,7 @@
 use crate::verbs::task::check_output;
 use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
-use melo_data::{Applied, Error, Policy, Preset, PresetError};
+use melo::data::{Applied, Error, Policy, Preset, PresetError};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

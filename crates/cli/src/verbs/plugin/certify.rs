@@ -2,7 +2,7 @@
 
 use crate::verbs::task::{PrecisionArg, check_output};
 use crate::{Failure, machine, say};
-use melo_vit::{Plugin, SelfTest, TaskCard};
+use melo::vit::{Plugin, SelfTest, TaskCard};
 use std::path::{Path, PathBuf};
 
 /// Add a self-test to a plug-in that has none, or run the one it has
@@ -57,7 +57,7 @@ fn write(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Failure> {
     say(format_args!(
         "wrote {}: self-test {}, format {}",
         to.display(),
-        melo_train::self_test_in_words(card),
+        melo::train::self_test_in_words(card),
         TaskCard::FORMAT
     ));
     Ok(())

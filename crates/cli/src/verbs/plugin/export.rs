@@ -1,11 +1,11 @@
 //! `melo plugin export`: a plug-in in the files of others.
 
-use super::say_notes;
+use super::describe::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo_interop::{AuthorsFormat, Layout, OnnxWeights, read_backbone, write_authors, write_onnx, write_peft};
-use melo_vit::{Checkpoint, Plugin};
+use melo::interop::{AuthorsFormat, Layout, OnnxWeights, read_backbone, write_authors, write_onnx, write_peft};
+use melo::vit::{Checkpoint, Plugin};
 use std::path::{Path, PathBuf};
 
 /// Write a plug-in for PEFT, for the paper's authors' code, or with its backbone as ONNX

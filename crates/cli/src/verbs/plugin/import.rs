@@ -1,11 +1,11 @@
 //! `melo plugin import`: an adapter of others becomes a plug-in.
 
-use super::say_notes;
+use super::describe::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, machine, say};
 use clap::ValueEnum;
-use melo_interop::{AdapterFormat, ImportSettings, import};
-use melo_vit::{PluginInfo, Precision, Storage};
+use melo::interop::{AdapterFormat, ImportSettings, import};
+use melo::vit::{PluginInfo, Precision, Storage};
 use std::path::{Path, PathBuf};
 
 /// Turn an adapter of PEFT, or a file of the paper's authors, into a plug-in
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let imported = import(&args.adapter, &*engine, &settings)?;
     imported.plugin.save(&args.out, engine.backbone().config(), Storage::F32)?;
     say_notes(&imported.notes);
-    say(super::describe(&PluginInfo::read(&args.out)?));
+    say(super::describe::describe(&PluginInfo::read(&args.out)?));
     Ok(())
 }
 

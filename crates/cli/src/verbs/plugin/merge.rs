@@ -1,11 +1,11 @@
 //! `melo plugin merge`: backbone and plug-in as one plain checkpoint.
 
+use super::describe::say_notes;
 use super::export::load;
-use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo_interop::{merge, write_hugging_face, write_timm};
+use melo::interop::{merge, write_hugging_face, write_timm};
 use std::path::PathBuf;
 
 /// Merge a plug-in into its backbone: a plain checkpoint for timm or Hugging Face

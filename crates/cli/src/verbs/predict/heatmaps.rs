@@ -2,8 +2,8 @@
 
 use crate::Failure;
 use clap::ValueEnum;
-use melo_predict::{Drawing, Prediction, Predictor, Prepared};
-use melo_vit::{Decision, ExplainMethod, Plugin, TaskCard, folder_of};
+use melo::predict::{Drawing, Prediction, Predictor, Prepared};
+use melo::vit::{Decision, ExplainMethod, Plugin, TaskCard, folder_of};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ impl<'a> Heatmaps<'a> {
         let prepared: Vec<&Prepared> = images.iter().map(|(_, prepared)| prepared).collect();
         let drawing = Drawing { method: self.method, opacity: OPACITY, longest: usize::MAX };
         predictor.explain_each(&prepared, plugins, &wanted, drawing, |[image, task, place], drawn| {
-            melo_imaging::write_png(&files[image][task][place].path, &drawn.picture)?;
+            melo::imaging::write_png(&files[image][task][place].path, &drawn.picture)?;
             Ok::<_, Failure>(())
         })?;
         Ok(files.into_iter().flatten().collect())

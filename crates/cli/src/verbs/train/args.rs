@@ -4,9 +4,9 @@ use super::method::MethodArgs;
 use crate::Failure;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
-use melo_data::Augment;
-use melo_train::{ClassWeights, Method, TrainConfig, defaults};
-use melo_vit::{CropMode, Preprocess};
+use melo::data::Augment;
+use melo::train::{ClassWeights, Method, TrainConfig, defaults};
+use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
 /// Train a plug-in: a head, and low-rank matrices or bottlenecks beside a frozen backbone, or a backbone of its own

@@ -3,8 +3,8 @@
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
-use melo_train::{Error, Method, MethodSettings, TrainConfig};
-use melo_vit::Target;
+use melo::train::{Error, Method, MethodSettings, TrainConfig};
+use melo::vit::Target;
 use std::collections::BTreeMap;
 
 #[derive(clap::Args)]

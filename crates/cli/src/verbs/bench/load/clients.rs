@@ -108,7 +108,7 @@ impl Plan<'_> {
     fn request(&self, number: usize) -> Request {
         let (images, tasks) = (self.expected.images.len(), self.names.len());
         let (round, place) = (number / (images * tasks), number % (images * tasks));
-        let pair = melo_data::shuffled(images * tasks, 0, round as u64)[place];
+        let pair = melo::data::shuffled(images * tasks, 0, round as u64)[place];
         Request { image: pair / tasks, tasks: (0..self.tasks).map(|k| (pair % tasks + k) % tasks).collect() }
     }
 

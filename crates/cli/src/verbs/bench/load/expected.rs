@@ -3,8 +3,8 @@
 use super::super::files::{Format, synthetic};
 use crate::Failure;
 use crate::progress::bar;
-use melo_predict::{Predictor, Prepared};
-use melo_vit::{Plugin, Preprocess};
+use melo::predict::{Predictor, Prepared};
+use melo::vit::{Plugin, Preprocess};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

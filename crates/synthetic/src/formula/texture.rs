@@ -5,10 +5,10 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::Field;
-use super::super::exact::{cos_turns, floor, sin_turns, smoothstep};
-use super::super::noise::Lattice;
-use super::Pose;
+use super::pose::Pose;
+use crate::canvas::Field;
+use crate::exact::{cos_turns, floor, sin_turns, smoothstep};
+use crate::noise::Lattice;
 
 /// One ingredient, with the parameters that the class fixes. Frequencies are periods per canvas width.
 enum Layer {
@@ -74,7 +74,7 @@ impl Layer {
             }),
             Self::Cells { frequency, jitter, walls } => cells(frequency, jitter, walls, rng, size, pose),
             Self::Spots { radius, count, edge } => {
-                let scale = (pose.cos * pose.cos + pose.sin * pose.sin).sqrt();
+                let scale = pose.scale();
                 let mut field = Field::new(size);
                 for _ in 0..count {
                     let [x, y] = [0; 2].map(|_| rng.random_range(-1.1f32..1.1));

@@ -11,14 +11,15 @@
 
 mod contour;
 mod fractal;
+mod pose;
 mod texture;
 
 use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::canvas::{Canvas, Field};
-use super::exact::{bell_draw, cos_turns, sin_turns, stream_rng};
+use crate::canvas::{Canvas, Field};
+use crate::exact::{bell_draw, stream_rng};
 
 /// The number of classes that [`formula_image`] knows.
 pub const MAX_CLASSES: usize = 1024;
@@ -75,31 +76,6 @@ pub fn formula_image(class: usize, instance: u64, size: usize) -> Pixels {
         Family::Texture => texture::draw(&mut class_rng, &mut rng, size),
     };
     develop(structure, &mut rng)
-}
-
-/// Where and how large an instance lies: a similarity, perhaps with a reflection.
-struct Pose {
-    cos: f32,
-    sin: f32,
-    mirror: f32,
-    shift: [f32; 2],
-}
-
-impl Pose {
-    /// A random rotation and reflection, scaled by a draw from `scale` and moved by up to `shift` either way.
-    fn draw(rng: &mut ChaCha8Rng, scale: std::ops::Range<f32>, shift: f32) -> Self {
-        let turn = rng.random_range(0.0f32..1.0);
-        let scale = rng.random_range(scale);
-        let mirror = if rng.random_range(0..2) == 0 { 1.0 } else { -1.0 };
-        let shift = [0; 2].map(|_| rng.random_range(-1.0f32..1.0) * shift);
-        Self { cos: cos_turns(turn) * scale, sin: sin_turns(turn) * scale, mirror, shift }
-    }
-
-    /// Moves a point.
-    fn apply(&self, x: f32, y: f32) -> (f32, f32) {
-        let x = x * self.mirror;
-        (self.cos * x - self.sin * y + self.shift[0], self.sin * x + self.cos * y + self.shift[1])
-    }
 }
 
 /// Turns structure (0 ground, 1 figure) into a coloured, unevenly lit, blurred and noisy picture.

@@ -5,10 +5,11 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::{Field, Knot};
-use super::super::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
-use super::super::noise::Lattice;
-use super::{Detector, scatter, visibility};
+use super::detector::Detector;
+use super::finding::{scatter, visibility};
+use crate::canvas::{Field, Knot};
+use crate::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
+use crate::noise::Lattice;
 
 const ROUND: usize = 1;
 const SPICULATED: usize = 2;

@@ -8,14 +8,13 @@
 mod blood;
 mod breast;
 mod chest;
+mod detector;
+mod finding;
 mod fundus;
 
 use melo_imaging::Pixels;
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
-use super::canvas::{Canvas, Field};
-use super::exact::{bell_draw, bias, cos_turns, sin_turns, stream_rng};
+use crate::exact::stream_rng;
 
 /// A modality that the phantoms imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,56 +83,6 @@ pub fn phantom(kind: Phantom, class: usize, instance: u64, size: usize) -> Pixel
         Phantom::Mammogram => breast::draw(class, &mut rng, size),
         Phantom::BloodSmear => blood::draw(class, &mut rng, size),
         Phantom::Fundus => fundus::draw(class, &mut rng, size),
-    }
-}
-
-/// How plain a finding is, from 0 (all but absent) to 1: mostly plain, one in five below two thirds.
-fn visibility(rng: &mut ChaCha8Rng) -> f32 {
-    rng.random_range(0.0f32..1.0).sqrt().sqrt()
-}
-
-/// A point about the origin at a random angle, its distance a draw from `radius`.
-fn scatter(rng: &mut ChaCha8Rng, radius: std::ops::Range<f32>) -> (f32, f32) {
-    let turn = rng.random_range(0.0f32..1.0);
-    let r = rng.random_range(radius);
-    (r * cos_turns(turn), r * sin_turns(turn))
-}
-
-/// What happens to a picture between the patient and the file.
-struct Detector {
-    /// Standard deviation of the blur, in canvas units.
-    blur: f32,
-    /// Standard deviation of the noise, of full scale.
-    noise: f32,
-    /// Where the tone curve takes one half.
-    tone: f32,
-}
-
-impl Detector {
-    fn draw(rng: &mut ChaCha8Rng) -> Self {
-        let noise = rng.random_range(0.0f32..1.0);
-        Self {
-            blur: rng.random_range(0.0..0.015),
-            noise: 0.008 + 0.025 * noise * noise,
-            tone: 0.5 + 0.1 * bell_draw(rng),
-        }
-    }
-
-    /// Blur, tone curve, automatic exposure to the mean `target`, and noise, which the exposure leaves alone.
-    fn take(&self, field: &mut Field, rng: &mut ChaCha8Rng, target: f32) {
-        field.blur(self.blur);
-        field.values.iter_mut().for_each(|v| *v = bias(v.clamp(0.0, 1.0), self.tone));
-        field.expose(target);
-        field.grain(rng, self.noise);
-    }
-
-    /// The same for each channel; the targets are `means`, each varied by the cast of the light.
-    fn take_colour(&self, canvas: &mut Canvas, rng: &mut ChaCha8Rng, means: [f32; 3]) {
-        let light = 1.0 + 0.25 * bell_draw(rng);
-        for (plane, mean) in canvas.planes.iter_mut().zip(means) {
-            let target = mean * light * (1.0 + 0.08 * bell_draw(rng));
-            self.take(plane, rng, target);
-        }
     }
 }
 

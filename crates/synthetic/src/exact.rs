@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// A generator for one purpose (`stream`), class and instance: the three words are the ChaCha key, so no two collide.
-pub(super) fn stream_rng(stream: u64, class: usize, instance: u64) -> ChaCha8Rng {
+pub(crate) fn stream_rng(stream: u64, class: usize, instance: u64) -> ChaCha8Rng {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&stream.to_le_bytes());
     seed[8..16].copy_from_slice(&(class as u64).to_le_bytes());
@@ -16,19 +16,19 @@ pub(super) fn stream_rng(stream: u64, class: usize, instance: u64) -> ChaCha8Rng
 }
 
 /// A bell-shaped draw in (-1, 1) with standard deviation 1/3: the mean of three uniform draws (Irwin–Hall).
-pub(super) fn bell_draw(rng: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn bell_draw(rng: &mut ChaCha8Rng) -> f32 {
     (0..3).map(|_| rng.random_range(-1.0f32..1.0)).sum::<f32>() / 3.0
 }
 
 /// The largest whole number not above `x`, for `|x| < 2³¹`. Inlined, unlike `f32::floor` where the baseline
 /// instruction set has no rounding.
-pub(super) fn floor(x: f32) -> i32 {
+pub(crate) fn floor(x: f32) -> i32 {
     let cut = x as i32;
     cut - i32::from(x < cut as f32)
 }
 
 /// `sin(2πx)` with `x` in turns; absolute error below 1e-5.
-pub(super) fn sin_turns(x: f32) -> f32 {
+pub(crate) fn sin_turns(x: f32) -> f32 {
     let r = x - floor(x + 0.5) as f32;
     let folded = if r > 0.25 {
         0.5 - r
@@ -44,12 +44,12 @@ pub(super) fn sin_turns(x: f32) -> f32 {
 }
 
 /// `cos(2πx)` with `x` in turns.
-pub(super) fn cos_turns(x: f32) -> f32 {
+pub(crate) fn cos_turns(x: f32) -> f32 {
     sin_turns(x + 0.25)
 }
 
 /// A bell with compact support, `(1 - d²/8)⁸` for `d² < 8`: close to `exp(-d²)`. Takes `d²`.
-pub(super) fn bell(d2: f32) -> f32 {
+pub(crate) fn bell(d2: f32) -> f32 {
     let base = (1.0 - d2 * 0.125).max(0.0);
     let b2 = base * base;
     let b4 = b2 * b2;
@@ -57,19 +57,19 @@ pub(super) fn bell(d2: f32) -> f32 {
 }
 
 /// Smooth step from 0 at `low` to 1 at `high`; falls where `high < low`.
-pub(super) fn smoothstep(low: f32, high: f32, x: f32) -> f32 {
+pub(crate) fn smoothstep(low: f32, high: f32, x: f32) -> f32 {
     let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
 /// Linear blend from `a` to `b`.
-pub(super) fn lerp(a: f32, b: f32, t: f32) -> f32 {
+pub(crate) fn lerp(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
 
 /// Schlick's bias, a gamma curve without a power: fixes 0 and 1, takes 1/2 to `half`.
 /// C. Schlick, "Fast alternatives to Perlin's bias and gain functions", Graphics Gems IV, 1994.
-pub(super) fn bias(x: f32, half: f32) -> f32 {
+pub(crate) fn bias(x: f32, half: f32) -> f32 {
     x / ((1.0 / half - 2.0) * (1.0 - x) + 1.0)
 }
 

@@ -3,19 +3,19 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::exact::floor;
+use crate::exact::floor;
 
 /// Side of the lattice, a power of two so that coordinates wrap with a mask.
 const SIDE: usize = 32;
 
 /// Value noise: random values at integer points, blended smoothly between them; repeats every 32 units.
-pub(super) struct Lattice {
+pub(crate) struct Lattice {
     values: Vec<f32>,
 }
 
 impl Lattice {
     /// Draws the lattice's values, uniform in -1..1.
-    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Self {
+    pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Self {
         let mut bytes = [0; SIDE * SIDE];
         rng.fill_bytes(&mut bytes);
         let values = bytes.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
@@ -23,7 +23,7 @@ impl Lattice {
     }
 
     /// The noise at `(x, y)` in lattice units, in -1..1.
-    pub(super) fn at(&self, x: f32, y: f32) -> f32 {
+    pub(crate) fn at(&self, x: f32, y: f32) -> f32 {
         let (x0, y0) = (floor(x), floor(y));
         let (fx, fy) = (x - x0 as f32, y - y0 as f32);
         let (wx, wy) = (fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy));
@@ -38,7 +38,7 @@ impl Lattice {
 
     /// Fractal Brownian motion: `octaves` layers, each twice as fine and `gain` times as strong, scaled back to
     /// -1..1. Each layer is turned (by the 3-4-5 angle) so that the lattice does not show.
-    pub(super) fn fbm(&self, x: f32, y: f32, octaves: usize, gain: f32) -> f32 {
+    pub(crate) fn fbm(&self, x: f32, y: f32, octaves: usize, gain: f32) -> f32 {
         let (mut x, mut y) = (x, y);
         let (mut sum, mut total, mut weight) = (0.0, 0.0, 1.0);
         for _ in 0..octaves {

@@ -6,9 +6,9 @@
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::Field;
-use super::super::exact::{bell_draw, cos_turns, sin_turns};
-use super::Pose;
+use super::pose::Pose;
+use crate::canvas::Field;
+use crate::exact::{bell_draw, cos_turns, sin_turns};
 
 /// `x' = m x + t` with `m` by rows.
 #[derive(Clone, Copy)]

@@ -6,38 +6,38 @@ use melo_imaging::Pixels;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::exact::{bell, smoothstep};
+use crate::exact::{bell, smoothstep};
 
 /// A point of a stroke: place and half of the line's width there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Knot {
-    pub(super) x: f32,
-    pub(super) y: f32,
-    pub(super) half_width: f32,
+pub(crate) struct Knot {
+    pub(crate) x: f32,
+    pub(crate) y: f32,
+    pub(crate) half_width: f32,
 }
 
 /// One channel, `[size, size]`.
 #[derive(Clone)]
-pub(super) struct Field {
-    pub(super) size: usize,
-    pub(super) values: Vec<f32>,
+pub(crate) struct Field {
+    pub(crate) size: usize,
+    pub(crate) values: Vec<f32>,
 }
 
 impl Field {
     /// All zero.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self { size, values: vec![0.0; size * size] }
     }
 
     /// The function `f(x, y)` sampled at pixel centres.
-    pub(super) fn from_fn(size: usize, mut f: impl FnMut(f32, f32) -> f32) -> Self {
+    pub(crate) fn from_fn(size: usize, mut f: impl FnMut(f32, f32) -> f32) -> Self {
         let mut field = Self::new(size);
         field.each(|v, x, y| *v = f(x, y));
         field
     }
 
     /// Visits every value with its place.
-    pub(super) fn each(&mut self, mut f: impl FnMut(&mut f32, f32, f32)) {
+    pub(crate) fn each(&mut self, mut f: impl FnMut(&mut f32, f32, f32)) {
         let step = self.pixel();
         for (row, line) in self.values.chunks_exact_mut(self.size).enumerate() {
             let y = (row as f32 + 0.5) * step - 1.0;
@@ -48,7 +48,7 @@ impl Field {
     }
 
     /// Visits the values in the square of half side `reach` about `(cx, cy)` with their offsets from it.
-    pub(super) fn each_near(&mut self, cx: f32, cy: f32, reach: f32, mut f: impl FnMut(&mut f32, f32, f32)) {
+    pub(crate) fn each_near(&mut self, cx: f32, cy: f32, reach: f32, mut f: impl FnMut(&mut f32, f32, f32)) {
         let step = self.pixel();
         let span = |c: f32| {
             let first = ((c - reach + 1.0) / step).floor().max(0.0) as usize;
@@ -66,7 +66,7 @@ impl Field {
     }
 
     /// A disc of radius `r` whose rim falls off over `edge`, joined by maximum: overlapping discs do not add up.
-    pub(super) fn disc(&mut self, cx: f32, cy: f32, r: f32, edge: f32, amount: f32) {
+    pub(crate) fn disc(&mut self, cx: f32, cy: f32, r: f32, edge: f32, amount: f32) {
         let edge = edge.max(self.pixel());
         self.each_near(cx, cy, r + edge, |v, dx, dy| {
             let d = (dx * dx + dy * dy).sqrt();
@@ -75,14 +75,14 @@ impl Field {
     }
 
     /// Adds a bell of radius `r` (its value at `r` is 0.37 `amount`).
-    pub(super) fn add_bell(&mut self, cx: f32, cy: f32, r: f32, amount: f32) {
+    pub(crate) fn add_bell(&mut self, cx: f32, cy: f32, r: f32, amount: f32) {
         let scale = 1.0 / (r * r);
         self.each_near(cx, cy, 2.6 * r, |v, dx, dy| *v += amount * bell((dx * dx + dy * dy) * scale));
     }
 
     /// A line through the knots with round joints and anti-aliased rim, joined by maximum.
     /// A line thinner than a pixel is drawn a pixel wide and fainter.
-    pub(super) fn stroke(&mut self, knots: &[Knot], amount: f32) {
+    pub(crate) fn stroke(&mut self, knots: &[Knot], amount: f32) {
         for pair in knots.windows(2) {
             self.segment(pair[0], pair[1], amount);
         }
@@ -113,7 +113,7 @@ impl Field {
     }
 
     /// Gaussian blur of standard deviation `sigma`; the border pixels repeat outwards.
-    pub(super) fn blur(&mut self, sigma: f32) {
+    pub(crate) fn blur(&mut self, sigma: f32) {
         let sigma_px = sigma / self.pixel();
         if sigma_px < 0.3 {
             return;
@@ -159,13 +159,13 @@ impl Field {
     }
 
     /// Multiplies so that the mean becomes `target`, as a detector's automatic exposure does.
-    pub(super) fn expose(&mut self, target: f32) {
+    pub(crate) fn expose(&mut self, target: f32) {
         let gain = target / self.mean().max(1e-3);
         self.values.iter_mut().for_each(|v| *v *= gain);
     }
 
     /// Adds independent noise of standard deviation `sigma` to every value.
-    pub(super) fn grain(&mut self, rng: &mut ChaCha8Rng, sigma: f32) {
+    pub(crate) fn grain(&mut self, rng: &mut ChaCha8Rng, sigma: f32) {
         let mut bytes = vec![0; self.values.len() * 4];
         rng.fill_bytes(&mut bytes);
         // The sum of four bytes has mean 510 and standard deviation 2·sqrt((256² - 1) / 12) = 147.8.
@@ -177,30 +177,30 @@ impl Field {
     }
 
     /// The mean value.
-    pub(super) fn mean(&self) -> f32 {
+    pub(crate) fn mean(&self) -> f32 {
         self.values.iter().sum::<f32>() / self.values.len() as f32
     }
 
     /// The side of a pixel.
-    pub(super) fn pixel(&self) -> f32 {
+    pub(crate) fn pixel(&self) -> f32 {
         2.0 / self.size as f32
     }
 
     /// Grey pixels, 0..1 to 0..255.
-    pub(super) fn into_pixels(self) -> Pixels {
+    pub(crate) fn into_pixels(self) -> Pixels {
         let rgb = self.values.iter().flat_map(|&v| [byte(v); 3]).collect();
         Pixels { width: self.size, height: self.size, rgb }
     }
 }
 
 /// Red, green and blue fields of one size.
-pub(super) struct Canvas {
-    pub(super) planes: [Field; 3],
+pub(crate) struct Canvas {
+    pub(crate) planes: [Field; 3],
 }
 
 impl Canvas {
     /// The colour `f(x, y)` sampled at pixel centres.
-    pub(super) fn from_fn(size: usize, mut f: impl FnMut(f32, f32) -> [f32; 3]) -> Self {
+    pub(crate) fn from_fn(size: usize, mut f: impl FnMut(f32, f32) -> [f32; 3]) -> Self {
         let mut planes = [Field::new(size), Field::new(size), Field::new(size)];
         let mut index = 0;
         let [red, green, blue] = &mut planes;
@@ -212,7 +212,7 @@ impl Canvas {
     }
 
     /// Paints `colour` with the cover `mask · opacity`.
-    pub(super) fn blend(&mut self, mask: &Field, colour: [f32; 3], opacity: f32) {
+    pub(crate) fn blend(&mut self, mask: &Field, colour: [f32; 3], opacity: f32) {
         for (plane, c) in self.planes.iter_mut().zip(colour) {
             for (v, m) in plane.values.iter_mut().zip(&mask.values) {
                 *v += (c - *v) * (m * opacity).clamp(0.0, 1.0);
@@ -221,7 +221,7 @@ impl Canvas {
     }
 
     /// Lets light through a stain: multiplies by `colour` to the extent `mask · opacity`.
-    pub(super) fn stain(&mut self, mask: &Field, colour: [f32; 3], opacity: f32) {
+    pub(crate) fn stain(&mut self, mask: &Field, colour: [f32; 3], opacity: f32) {
         for (plane, c) in self.planes.iter_mut().zip(colour) {
             for (v, m) in plane.values.iter_mut().zip(&mask.values) {
                 *v *= 1.0 - (1.0 - c) * m * opacity;
@@ -230,7 +230,7 @@ impl Canvas {
     }
 
     /// RGB pixels, 0..1 to 0..255.
-    pub(super) fn into_pixels(self) -> Pixels {
+    pub(crate) fn into_pixels(self) -> Pixels {
         let [red, green, blue] = &self.planes;
         let size = red.size;
         let rgb = red

@@ -6,9 +6,9 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::{Field, Knot};
-use super::super::exact::{bell_draw, cos_turns, sin_turns};
-use super::Pose;
+use super::pose::Pose;
+use crate::canvas::{Field, Knot};
+use crate::exact::{bell_draw, cos_turns, sin_turns};
 
 /// What all instances of a contour class share.
 struct Shape {

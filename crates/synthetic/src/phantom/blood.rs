@@ -4,10 +4,11 @@ use melo_imaging::Pixels;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::canvas::{Canvas, Field, Knot};
-use super::super::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
-use super::super::noise::Lattice;
-use super::{Detector, scatter};
+use super::detector::Detector;
+use super::finding::scatter;
+use crate::canvas::{Canvas, Field, Knot};
+use crate::exact::{bell, bell_draw, cos_turns, lerp, sin_turns, smoothstep};
+use crate::noise::Lattice;
 
 const NEUTROPHIL: usize = 0;
 const LYMPHOCYTE: usize = 1;
