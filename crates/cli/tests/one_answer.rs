@@ -57,7 +57,9 @@ fn text(value: &Value) -> String {
 fn by_predict(films: &[PathBuf]) -> Answers {
     let mut predict = melo();
     predict.args(["predict", "--json", "--backbone"]).arg(embedded_backbone());
-    plugins().iter().for_each(|plugin| drop(predict.arg("--plugin").arg(plugin)));
+    for plugin in plugins() {
+        predict.arg("--plugin").arg(plugin);
+    }
     let number = |name: &str| films.iter().position(|film| film == Path::new(name)).expect("one of the images");
     let lines = run(predict.args(films)).json_lines();
     lines
