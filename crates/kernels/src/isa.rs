@@ -1,5 +1,5 @@
 //! Which instruction set the vector loops and the products in bfloat16 run on: detected once, lowered by `MELO_ISA` for tests.
-//! (The `gemm` crate detects its own for matrix products in f32.)
+//! (The `gemm-f32` crate detects its own for matrix products in f32.)
 
 use std::fmt;
 
