@@ -181,6 +181,7 @@ fn predictions_are_those_of_predict() {
     assert_eq!(rows.len(), 13, "a head and a row an image");
     assert_eq!(rows[0][..3], ["path", "label", "p_eosinophil_like"]);
     let answers = predict(backbone, &[smear], &smears(&TRAINED)).json_lines();
+    assert_eq!(answers.len(), 3);
     for (row, answer) in rows[1..].iter().zip(&answers) {
         assert!(answer["image"].as_str().expect("a path").ends_with(row[0]));
         for (head, value) in rows[0][2..].iter().zip(&row[2..]) {
@@ -273,7 +274,7 @@ fn heatmaps_are_written_for_what_was_predicted() {
     let folder = workplace.at("maps/of/two");
     let plain = predict(backbone, &[smear, fundus], &images).json_lines();
     let lines = with_heatmaps(backbone, &[smear, fundus], &images, &folder, &[]).json_lines();
-    assert_eq!(lines.len(), 6);
+    assert_eq!((lines.len(), plain.len()), (6, 6));
     let (class, path) = heatmaps(&lines[1])[0].clone();
     for (index, (mut line, plain)) in lines.into_iter().zip(plain).enumerate() {
         let (image, task) = (&images[index / 2], ["blood_smear", "fundus"][index % 2]);
@@ -424,6 +425,7 @@ fn sixteen_bits_halve_the_file_and_keep_the_answers() {
     assert!((saved - 2.0 * number(&whole, "parameters")).abs() < 64.0, "two bytes a parameter, up to padding: {saved}");
     assert_eq!(digest(&half, "plugin_digest"), digest(&report, "plugin_digest"));
     let lines = predict(backbone, &[smear, &out], &smears(&TRAINED)).json_lines();
+    assert_eq!(lines.len(), 6);
     for pair in lines.chunks(2) {
         for (class, p) in pair[0]["probabilities"].as_object().expect("an object") {
             let difference = p.as_f64().expect("a number") - number(&pair[1]["probabilities"], class);
@@ -475,6 +477,7 @@ fn findings_may_be_many_or_none() {
     // A heat map of every finding, or of the most probable one where there is none.
     let films: Vec<PathBuf> = (0..24).map(|index| workplace.at(format!("{index}.png"))).collect();
     let lines = with_heatmaps(&backbone, &[&out], &films, &workplace.at("maps"), &[]).json_lines();
+    assert_eq!(lines.len(), films.len());
     for line in &lines {
         let explained: Vec<String> = heatmaps(line).into_iter().map(|(class, _)| class).collect();
         let findings: Vec<&str> = line["findings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

@@ -1,6 +1,6 @@
 //! Which instruction set the vector loops and the matrix products run on: detected once, lowered by `MELO_ISA` for tests.
 //!
-//! The `gemm` crate detects its own, for products in f32 alone: all of them on [`Isa::Portable`], and everywhere the gradient
+//! The `gemm-f32` crate detects its own, for products in f32 alone: all of them on [`Isa::Portable`], and everywhere the gradient
 //! of a weight.
 
 use std::fmt;

@@ -39,23 +39,28 @@ impl PackedWeight {
     }
 }
 
-/// `c = keep · c + scale · a b` through the `gemm` crate, which picks its own micro-kernel.
+/// `c = keep · c + scale · a b` through the `gemm-f32` crate, which picks its own micro-kernel.
 fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
     assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
     if c.rows == 0 || c.cols == 0 {
         return;
     }
+    // Its micro-kernels go down columns: rows are the columns of `cᵀ = keep · cᵀ + scale · bᵀ aᵀ`.
+    let (rows, cols, row_stride, col_stride, a, b) = match c.row_stride {
+        0 | 1 => (c.rows, c.cols, c.row_stride as isize, 1, a, b),
+        stride => (c.cols, c.rows, 1, stride as isize, b.t(), a.t()),
+    };
     // SAFETY: a view's constructor asserts that its last element lies inside its slice, so offsets fit an `isize`;
     // `t()` keeps that set of elements; the rows of `c` do not overlap one another; the three shapes agree (asserted
     // above); `c` is borrowed mutably, so it overlaps neither input. With no inner dimension no input is read.
     unsafe {
-        gemm::gemm(
-            c.rows,
-            c.cols,
+        gemm_f32::gemm::f32::get_gemm_fn()(
+            rows,
+            cols,
             a.cols,
             c.data.as_mut_ptr(),
-            1,
-            c.row_stride as isize,
+            col_stride,
+            row_stride,
             keep != 0.0,
             a.data.as_ptr(),
             a.col_stride as isize,
@@ -68,7 +73,7 @@ fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }

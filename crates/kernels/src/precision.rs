@@ -28,11 +28,15 @@ impl Precision {
     /// That is where there are AMX tiles, and AMD from Zen 4 on, where AVX512-BF16 does twice the work of an f32 FMA an
     /// instruction; Intel's implementation of the same instructions is slower than its f32 FMA.
     pub fn fastest() -> Precision {
-        match Isa::detect() {
-            Isa::Amx => Precision::Bf16,
-            Isa::Avx512Bf16 if is_amd() => Precision::Bf16,
-            _ => Precision::F32,
-        }
+        fastest_on(Isa::detect(), is_amd())
+    }
+}
+
+fn fastest_on(isa: Isa, amd: bool) -> Precision {
+    match isa {
+        Isa::Amx => Precision::Bf16,
+        Isa::Avx512Bf16 if amd => Precision::Bf16,
+        _ => Precision::F32,
     }
 }
 
@@ -88,5 +92,31 @@ impl Serialize for Precision {
 impl<'de> Deserialize<'de> for Precision {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bfloat16_is_faster_on_tiles_and_on_amd() {
+        for (isa, [intel, amd]) in [
+            (Isa::Portable, [Precision::F32; 2]),
+            (Isa::Avx2, [Precision::F32; 2]),
+            (Isa::Avx512, [Precision::F32; 2]),
+            (Isa::Avx512Bf16, [Precision::F32, Precision::Bf16]),
+            (Isa::Amx, [Precision::Bf16; 2]),
+        ] {
+            assert_eq!((fastest_on(isa, false), fastest_on(isa, true)), (intel, amd), "{isa}");
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn the_vendor_is_the_one_that_linux_names() {
+        let processors = std::fs::read_to_string("/proc/cpuinfo").expect("Linux tells of its processors");
+        let vendor = processors.lines().find(|line| line.starts_with("vendor_id")).expect("x86-64 has vendors");
+        assert_eq!(is_amd(), vendor.ends_with("AuthenticAMD"), "{vendor}");
     }
 }

@@ -27,7 +27,7 @@ pub struct Kernels {
     /// own; low-rank updates are always in f32.
     pub precision: Precision,
     pub(crate) bf16: Engine,
-    /// None where the `gemm` crate multiplies f32.
+    /// None where the `gemm-f32` crate multiplies f32.
     pub(crate) sgemm: Option<sgemm::Engine>,
     layernorm: Layernorm,
     layernorm_backward: LayernormBackward,

@@ -72,8 +72,10 @@ pub(crate) fn every_isa() -> impl Iterator<Item = &'static Kernels> {
 /// The same for a precision of the matrix products. `MELO_ORACLE_ISA=amx` keeps one alone, for emulated processors.
 pub(crate) fn every_isa_in(precision: Precision) -> impl Iterator<Item = &'static Kernels> {
     let only = std::env::var("MELO_ORACLE_ISA").ok();
-    let wanted = move |isa: &Isa| only.as_ref().is_none_or(|only| *only == isa.to_string());
-    Isa::ALL.into_iter().filter(wanted).filter_map(move |isa| Kernels::with(isa, precision))
+    let wanted = |isa: &Isa| only.as_ref().is_none_or(|only| *only == isa.to_string());
+    let tables: Vec<_> = Isa::ALL.into_iter().filter(wanted).filter_map(|isa| Kernels::with(isa, precision)).collect();
+    assert!(!tables.is_empty(), "this machine runs no instruction set of MELO_ORACLE_ISA={}", only.unwrap_or_default());
+    tables.into_iter()
 }
 
 /// The same for every precision.

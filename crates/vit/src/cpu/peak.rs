@@ -18,7 +18,7 @@ pub(crate) fn measure(isa: Isa, precision: Precision) -> Peak {
 
 /// Operations a second of all threads at once, with the instructions that products of this precision run on.
 ///
-/// Products in f32 go through the `gemm` crate, which takes the widest instructions that the machine has, whatever
+/// Products in f32 go through the `gemm-f32` crate, which takes the widest instructions that the machine has, whatever
 /// `MELO_ISA` says.
 fn flops_per_s(isa: Isa, precision: Precision) -> f64 {
     let widest = Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable);
