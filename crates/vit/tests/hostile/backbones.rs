@@ -89,7 +89,8 @@ fn weights_without_a_description_are_refused() {
     let weights = Weights::new();
     std::fs::remove_file(&weights.sidecar).unwrap();
     let sidecar = weights.sidecar.display().to_string();
-    assert_error!(weights.refused(), Error::Config { .. }, weights.path, sidecar, "config.json", "pretrained_cfg");
+    let error = weights.refused();
+    assert_error!(error, Error::NoDescription { .. }, weights.path, sidecar, "config.json", "pretrained_cfg");
 }
 
 #[test]

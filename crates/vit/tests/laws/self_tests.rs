@@ -165,13 +165,13 @@ fn an_adapter_that_does_nothing_is_inactive_in_every_precision() {
 }
 
 #[test]
-fn without_a_self_test_the_error_says_what_adds_one() {
+fn without_a_self_test_the_error_names_the_task() {
     let [engine, ..] = engines();
     let mut plugin = finished(&*engine);
     plugin.card.self_test = None;
     let error = plugin.self_test(&*engine).expect_err("no self-test");
-    assert!(matches!(error, Error::NoSelfTest { .. }));
-    assert!(error.to_string().contains("melo plugin certify"), "{error}");
+    assert!(matches!(&error, Error::NoSelfTest { task } if *task == plugin.card.task), "{error}");
+    assert!(error.to_string().contains("no self-test") && error.to_string().contains("`tiny`"), "{error}");
 }
 
 #[test]
