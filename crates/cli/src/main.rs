@@ -2,12 +2,12 @@
 
 mod advice;
 mod machine;
+mod output;
 mod progress;
 mod verbs;
 
-use clap::{Parser, Subcommand};
-use std::io::Write;
-use std::path::Path;
+use clap::{CommandFactory, Parser, Subcommand};
+pub(crate) use output::{Failure, json_path, note, say, say_json};
 use std::process::ExitCode;
 
 /// Low-rank plug-ins on a frozen Vision Transformer, for medical image diagnosis.
@@ -60,35 +60,6 @@ enum Verb {
     Completions(verbs::completions::Args),
 }
 
-/// Why a verb ended early.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Something went wrong; the sentence says what, where, and what to do.
-    Message(String),
-    /// The command line asks for what cannot be; the sentence says why.
-    Usage(String),
-    /// Everything that went wrong was already said.
-    Reported,
-    /// Stopped by the user.
-    Interrupted(String),
-}
-
-impl Failure {
-    /// The same, of a file that the library was not told of.
-    pub(crate) fn of(self, path: &Path) -> Self {
-        match self {
-            Failure::Message(message) => Failure::Message(format!("{}: {message}", path.display())),
-            other => other,
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        advice::failure(&error)
-    }
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
@@ -125,34 +96,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Data(verb) => verbs::data::run(&verb),
         Verb::Pretrain(args) => verbs::pretrain::run(&args),
         Verb::Bench(verb) => verbs::bench::run(&verb),
-        Verb::Completions(args) => verbs::completions::run(&args),
+        Verb::Completions(args) => verbs::completions::run(&args, Cli::command()),
     }
-}
-
-/// Prints to standard output. A reader that went away (`| head`) ends the program quietly; results that cannot be
-/// written for another reason, such as a full disk, are a failure.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
-        note(format_args!("melo: standard output: {error}"));
-        std::process::exit(1);
-    }
-}
-
-/// Prints to standard error. That nobody can read it is no reason to lose a training run, so a failure is passed over.
-pub(crate) fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// Prints one JSON value on one line.
-pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    say(serde_json::to_string(value)?);
-    Ok(())
-}
-
-/// A path as JSON text, which cannot hold names that are not UTF-8: they are shown with a replacement character.
-pub(crate) fn json_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
 }

@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use melo::vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;

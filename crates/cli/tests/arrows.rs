@@ -1,35 +1,60 @@
 //! The arrows of the house: which crate may use which, and where `unsafe` may stand.
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
-    ("melo-interop", &["melo-vit"]),
-    ("melo-imaging", &["melo-kernels", "melo-vit"]),
-    ("melo-data", &["melo-imaging", "melo-vit"]),
+    ("melo-npy", &[]),
+    ("melo-interop", &["melo-vit", "melo-npy"]),
+    ("melo-imaging", &["melo-kernels", "melo-vit", "melo-npy"]),
+    ("melo-synthetic", &["melo-imaging"]),
+    ("melo-data", &["melo-imaging", "melo-vit", "melo-npy"]),
+    ("melo-predict", &["melo-imaging", "melo-vit"]),
     ("melo-eval", &[]),
-    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging"]),
-    ("melo-study", &["melo-vit", "melo-interop", "melo-data", "melo-eval", "melo-imaging", "melo-train"]),
-    ("melo-serve", &["melo-vit", "melo-imaging", "melo-eval"]),
+    ("melo-report", &[]),
+    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
+    (
+        "melo-study",
+        &[
+            "melo-vit",
+            "melo-interop",
+            "melo-data",
+            "melo-eval",
+            "melo-imaging",
+            "melo-predict",
+            "melo-report",
+            "melo-train",
+        ],
+    ),
+    ("melo-serve", &["melo-vit", "melo-imaging", "melo-predict"]),
     (
         "melo",
         &[
-            "melo-kernels",
             "melo-vit",
             "melo-interop",
             "melo-imaging",
             "melo-data",
+            "melo-synthetic",
             "melo-eval",
+            "melo-predict",
+            "melo-report",
             "melo-train",
             "melo-study",
             "melo-serve",
         ],
     ),
+    ("melo-cli", &["melo"]),
 ];
+
+/// What belongs to processors, and so stays within `melo-kernels` and `melo-vit`: above the engine seam nobody names it.
+const OF_PROCESSORS: [&str; 7] =
+    ["Kernels", "PackedWeight", "Workspace", "ThreadPool", "ThreadPoolBuilder", "Isa", "Cpu"];
+/// The one file above `melo-vit` that calls a kernel: the loops of a resize, which know no model.
+const RESIZE: &str = "crates/imaging/src/resize.rs";
 
 /// The engine of tests, which every crate may use in its own, and none outside them.
 const REFERENCE: &str = "melo-reference";
@@ -50,7 +75,8 @@ fn arrows_point_only_upwards() {
     for package in workspace().workspace_packages() {
         let place = ARROWS.iter().find(|(name, _)| package.name == name);
         let (_, allowed) = place.unwrap_or_else(|| panic!("{} has no place in the house", package.name));
-        let ours = package.dependencies.iter().filter(|dependency| dependency.name.starts_with("melo-"));
+        let ours =
+            package.dependencies.iter().filter(|dependency| ARROWS.iter().any(|(name, _)| dependency.name == *name));
         for dependency in ours {
             let in_tests = dependency.kind == DependencyKind::Development && dependency.name == REFERENCE;
             assert!(
@@ -62,6 +88,38 @@ fn arrows_point_only_upwards() {
             );
         }
     }
+}
+
+/// Every Rust file below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![path],
+    };
+    paths.flat_map(of).filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+#[test]
+fn no_crate_above_the_seam_names_what_belongs_to_processors() {
+    let metadata = workspace();
+    let root = metadata.workspace_root.as_std_path();
+    let below = ["melo-kernels", "melo-vit"];
+    let mut read = 0;
+    for package in metadata.workspace_packages().into_iter().filter(|package| !below.contains(&package.name.as_str())) {
+        let folder = package.manifest_path.as_std_path().with_file_name("src");
+        for path in sources(&folder) {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            for word in words {
+                let kernels = word == "melo_kernels" && path.strip_prefix(root).ok() != Some(Path::new(RESIZE));
+                assert!(!kernels && !OF_PROCESSORS.contains(&word), "{} names {word}", path.display());
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 100, "the sources of the crates above: {read} files");
 }
 
 #[test]

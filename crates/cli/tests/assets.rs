@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use melo::vit::{Backbone, DeviceSpec, Plugin, Precision};
 use workplace::embedded_backbone;
 

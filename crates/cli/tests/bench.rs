@@ -144,7 +144,7 @@ fn fixtures_are_the_same_everywhere_and_predict_reads_them() {
     for name in ["backbone.safetensors", "plugins/random_0000.safetensors", "plugins/random_0004.safetensors"] {
         assert_eq!(bytes(&folder.join(name)), bytes(&again.join(name)), "{name}");
     }
-    new.image("image.png", melo::data::synthetic::Phantom::Fundus, 0, 0, 48);
+    new.image("image.png", melo::synthetic::Phantom::Fundus, 0, 0, 48);
     let mut command = melo();
     command.arg("predict").arg("--json").arg("--backbone").arg(folder.join("backbone.safetensors"));
     for plugin in plugins {

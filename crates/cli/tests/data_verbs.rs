@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use std::path::Path;
 use workplace::{Workplace, bytes, melo, run, train};
 

@@ -11,7 +11,7 @@ use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use peer::{announce, connect, data_set, image, send, store};
 use serde_json::Value;
 use server::{Field, Server};

@@ -3,7 +3,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -577,7 +577,7 @@ fn the_card_carries_calibration_and_the_test_figures_that_eval_finds() {
     let page = workplace.at("smear.html");
     run(melo().args(["plugin", "card"]).arg(smear).arg("--out").arg(&page)).good();
     let page = String::from_utf8(bytes(&page)).expect("it is text");
-    assert!(page.starts_with("<!doctype html>") && page.contains("monocyte_like") && page.contains("[0."), "{page}");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("monocyte_like") && page.contains("[0."), "{page}");
     let markdown = run(melo().args(["plugin", "card"]).arg(smear)).good();
     assert!(markdown.starts_with("# blood_smear") && markdown.contains("| Test macro AUC |"), "{markdown}");
     run(melo().args(["plugin", "card"]).arg(smear).arg("--out").arg(smear)).refused(2, &["would replace"]);

@@ -2,7 +2,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use melo::vit::{Checkpoint, PluginInfo, Precision, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -101,6 +101,11 @@ fn dicom_headers_become_a_manifest_and_frames_are_images() {
     let text = String::from_utf8(bytes(&csv)).expect("text");
     assert_eq!(text.lines().count(), 5, "{text}");
     assert!(text.contains("study/b/2.dcm#frame=2,P2,CT"), "{text}");
+    new.write("lists/notes.txt", b"a folder beside the images");
+    let beside = new.at("lists/images.csv");
+    run(melo().args(["data", "dicom"]).arg(&study).args(columns).arg("--out").arg(&beside)).good();
+    let text = String::from_utf8(bytes(&beside)).expect("text");
+    assert!(text.contains("\n../study/b/2.dcm#frame=2,P2,CT"), "{text}");
     let ran = run(melo().args(["data", "dicom"]).arg(&study).args(["--column", "x=NoSuchWord"]).arg("--out").arg(&csv));
     assert!(ran.status == 2 && ran.stderr.contains("`NoSuchWord` is no keyword"), "{}", ran.stderr);
 

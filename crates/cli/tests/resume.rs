@@ -5,7 +5,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -3,7 +3,7 @@
 mod server;
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use server::{Field, Server};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -151,4 +151,43 @@ fn a_killed_server_goes_on_with_what_it_had_accepted() {
     assert_eq!(tasks(&server), 2);
     assert_eq!(ask(&server).expect("an answer"), before);
     assert!(Path::exists(&place.at("state/registry.json")));
+}
+
+#[test]
+fn the_help_and_the_documentation_say_the_defaults_of_the_server() {
+    use melo::serve::defaults;
+    let mib = |bytes: usize| (bytes >> 20).to_string();
+    let known = [
+        ("--listen", defaults::LISTEN.to_owned()),
+        ("--state", defaults::STATE.to_owned()),
+        ("--max-batch", defaults::MAX_BATCH.to_string()),
+        ("--max-wait-ms", defaults::MAX_WAIT.as_millis().to_string()),
+        ("--queue", defaults::QUEUE.to_string()),
+        ("--max-images", defaults::MAX_IMAGES.to_string()),
+        ("--max-body-mib", mib(defaults::BODY_BYTES)),
+        ("--timeout-s", defaults::TIMEOUT.as_secs().to_string()),
+        ("--resident-mib", mib(defaults::RESIDENT_BYTES)),
+        ("--keep-versions", defaults::KEEP_VERSIONS.to_string()),
+        ("--max-connections", defaults::MAX_CONNECTIONS.to_string()),
+        ("--drain-s", defaults::DRAIN.as_secs().to_string()),
+    ];
+    let help = run(melo().args(["serve", "--help"])).good();
+    let help: Vec<&str> = help.split_whitespace().collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/serve.md");
+    let page = std::fs::read_to_string(path).expect("the page of the server");
+    let mut told = 0;
+    for (flag, value) in &known {
+        let at = help.windows(2).position(|pair| pair[0] == *flag && pair[1].starts_with('<')).expect("the flag");
+        let default = help[at..].iter().position(|word| *word == "[default:").expect("a default") + at + 1;
+        assert_eq!(help[default], format!("{value}]"), "{flag} in the help");
+        // Where the page gives a figure, it stands behind the flag.
+        for (start, _) in page.match_indices(&format!("`{flag}` ")) {
+            let figure = page[start + flag.len() + 3..].split([' ', ',', ';', '|']).next().unwrap_or_default();
+            if figure.starts_with(|c: char| c.is_ascii_digit()) {
+                assert_eq!(figure, value, "{flag} in docs/serve.md");
+                told += 1;
+            }
+        }
+    }
+    assert_eq!(told, 6, "the table of bounds gives six defaults");
 }

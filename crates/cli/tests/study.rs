@@ -5,7 +5,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,7 +105,12 @@ fn a_study_ends_with_results_and_a_report() {
     }
     let report = String::from_utf8(bytes(&out.join("report.html"))).expect("the report is text");
     assert!(report.contains("smear") && report.contains("<svg"), "a report with charts");
-    for file in ["report.md", "arms.csv", "comparisons.csv"] {
+    let help = run(melo().args(["study", "--help"])).good();
+    let (_, promised) = help.split_once("The folder gets ").expect("help names the files");
+    let (promised, _) = promised.split_once("and a folder").expect("and then the folders");
+    let promised: Vec<_> = promised.split([',', ' ', '\n']).filter(|file| !file.is_empty()).collect();
+    assert_eq!(promised, ["report.html", "report.md", "results.json", "arms.csv", "comparisons.csv"]);
+    for file in promised {
         assert!(!bytes(&out.join(file)).is_empty(), "{file}");
     }
     assert!(out.join("cells/smear/formula/lora/seed-0/plugin.safetensors").is_file());

@@ -3,7 +3,7 @@
 mod server;
 mod workplace;
 
-use melo::data::synthetic::Phantom;
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use server::{Field, Server, predict};
 use std::path::PathBuf;

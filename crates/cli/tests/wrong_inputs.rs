@@ -3,7 +3,7 @@
 
 mod workplace;
 
-use melo::data::synthetic::{Phantom, phantom};
+use melo::synthetic::{Phantom, phantom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;

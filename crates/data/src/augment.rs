@@ -9,10 +9,8 @@
 //! in the fitted image, read bilinearly, coordinates clamped to the edge. With `F = 1`, `angle = 0`, `scale = 1` that is
 //! the centre crop itself, bit for bit.
 
-use std::borrow::Cow;
-
-use melo_imaging::Pixels;
-use melo_vit::{CropMode, Preprocess};
+use melo_imaging::{Padded, Pixels};
+use melo_vit::Preprocess;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +109,7 @@ impl Augment {
     /// Draws for (`seed`, `epoch`, `row`) and gives the changed `size` × `size` crop of `fitted`.
     pub(crate) fn apply(&self, fitted: &Pixels, spec: &Preprocess, seed: u64, epoch: u64, row: usize) -> Pixels {
         let change = self.draw(seed, epoch, row);
-        let mut square = change.resample(&Canvas::new(fitted, spec), spec.size);
+        let mut square = change.resample(&Padded::new(fitted, spec), spec.size);
         change.tone(&mut square);
         square
     }
@@ -135,11 +133,11 @@ struct Change {
 }
 
 impl Change {
-    /// The `size` × `size` crop of `canvas`, flipped, turned, scaled and shifted.
-    fn resample(&self, canvas: &Canvas, size: usize) -> Pixels {
+    /// The `size` × `size` crop of `padded`, flipped, turned, scaled and shifted.
+    fn resample(&self, padded: &Padded, size: usize) -> Pixels {
         let half = size as f32 / 2.0;
         let [shift_x, shift_y] = self.shift.map(|shift| shift * half);
-        let center = [canvas.left as f32 + half + shift_x - 0.5, canvas.top as f32 + half + shift_y - 0.5];
+        let center = [padded.left as f32 + half + shift_x - 0.5, padded.top as f32 + half + shift_y - 0.5];
         let (sin, cos) = self.angle.sin_cos();
         let [flip_u, flip_v] = self.flips.map(|flip| flip * self.scale);
         let mut rgb = vec![0; size * size * 3];
@@ -148,7 +146,7 @@ impl Change {
             let (row_x, row_y) = (center[0] - sin * v, center[1] + cos * v);
             for (x, out) in out.chunks_exact_mut(3).enumerate() {
                 let u = flip_u * (x as f32 + 0.5 - half);
-                out.copy_from_slice(&canvas.sample(row_x + cos * u, row_y + sin * u));
+                out.copy_from_slice(&sample(&padded.pixels, row_x + cos * u, row_y + sin * u));
             }
         }
         Pixels { width: size, height: size, rgb }
@@ -171,58 +169,27 @@ impl Change {
     }
 }
 
-/// A fitted image, padded to the crop's size where it is smaller, as [`melo_imaging::crop_normalise`] pads.
-struct Canvas<'a> {
-    pixels: Cow<'a, Pixels>,
-    /// First column of the centre crop.
-    left: usize,
-    /// First row of the centre crop.
-    top: usize,
-}
-
-impl<'a> Canvas<'a> {
-    fn new(fitted: &'a Pixels, spec: &Preprocess) -> Self {
-        let (width, height) = (fitted.width.max(spec.size), fitted.height.max(spec.size));
-        let margin = |length: usize| ((length - spec.size) as f64 / 2.0).round_ties_even() as usize;
-        let (left, top) = (margin(width), margin(height));
-        if (width, height) == (fitted.width, fitted.height) {
-            return Self { pixels: Cow::Borrowed(fitted), left, top };
-        }
-        let fill = match spec.crop_mode {
-            CropMode::Center | CropMode::Squash => [0; 3],
-            CropMode::Border => spec.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8),
-        };
-        let mut rgb = fill.repeat(width * height);
-        let (pad_left, pad_top) = ((width - fitted.width) / 2, (height - fitted.height) / 2);
-        for (row, from) in fitted.rgb.chunks_exact(fitted.width * 3).enumerate() {
-            let to = ((pad_top + row) * width + pad_left) * 3;
-            rgb[to..to + from.len()].copy_from_slice(from);
-        }
-        Self { pixels: Cow::Owned(Pixels { width, height, rgb }), left, top }
-    }
-
-    /// The colour at `(x, y)`, in pixels from the centre of the first one: bilinear, clamped to the edge.
-    fn sample(&self, x: f32, y: f32) -> [u8; 3] {
-        let Pixels { width, height, rgb } = &*self.pixels;
-        let x = x.clamp(0.0, (width - 1) as f32);
-        let y = y.clamp(0.0, (height - 1) as f32);
-        let (x0, y0) = (x as usize, y as usize);
-        let (right, below) = (x - x0 as f32, y - y0 as f32);
-        let (x1, y1) = ((x0 + 1).min(width - 1), (y0 + 1).min(height - 1));
-        let pixel = |x: usize, y: usize| &rgb[(y * width + x) * 3..][..3];
-        let (a, b, c, d) = (pixel(x0, y0), pixel(x1, y0), pixel(x0, y1), pixel(x1, y1));
-        std::array::from_fn(|channel| {
-            let value = |pixel: &[u8]| f32::from(pixel[channel]);
-            let above = value(a) + (value(b) - value(a)) * right;
-            let under = value(c) + (value(d) - value(c)) * right;
-            (above + (under - above) * below + 0.5) as u8
-        })
-    }
+/// The colour at `(x, y)`, in pixels from the centre of the first one: bilinear, clamped to the edge.
+fn sample(pixels: &Pixels, x: f32, y: f32) -> [u8; 3] {
+    let Pixels { width, height, rgb } = pixels;
+    let x = x.clamp(0.0, (width - 1) as f32);
+    let y = y.clamp(0.0, (height - 1) as f32);
+    let (x0, y0) = (x as usize, y as usize);
+    let (right, below) = (x - x0 as f32, y - y0 as f32);
+    let (x1, y1) = ((x0 + 1).min(width - 1), (y0 + 1).min(height - 1));
+    let pixel = |x: usize, y: usize| &rgb[(y * width + x) * 3..][..3];
+    let (a, b, c, d) = (pixel(x0, y0), pixel(x1, y0), pixel(x0, y1), pixel(x1, y1));
+    std::array::from_fn(|channel| {
+        let value = |pixel: &[u8]| f32::from(pixel[channel]);
+        let above = value(a) + (value(b) - value(a)) * right;
+        let under = value(c) + (value(d) - value(c)) * right;
+        (above + (under - above) * below + 0.5) as u8
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use melo_vit::Interpolation;
+    use melo_vit::{CropMode, Interpolation};
 
     use super::*;
 
@@ -262,7 +229,7 @@ mod tests {
                     let mut expected = vec![0.0; 3 * size * size];
                     let mut found = expected.clone();
                     melo_imaging::crop_normalise(&fitted, &spec, &mut expected);
-                    let square = STILL.resample(&Canvas::new(&fitted, &spec), size);
+                    let square = STILL.resample(&Padded::new(&fitted, &spec), size);
                     melo_imaging::normalise(&square, &spec, &mut found);
                     assert!(found == expected, "{width} x {height} to {size}, {mode:?}");
                     assert_eq!(square, Augment::none().apply(&fitted, &spec, 1, 2, 3));
@@ -274,7 +241,7 @@ mod tests {
     #[test]
     fn flips_mirror() {
         let (fitted, spec) = (pixels(40, 33), spec(32, CropMode::Center));
-        let canvas = Canvas::new(&fitted, &spec);
+        let canvas = Padded::new(&fitted, &spec);
         let still = STILL.resample(&canvas, 32);
         let flipped = |flips| Change { flips, ..STILL }.resample(&canvas, 32);
         let (across, down) = (flipped([-1.0, 1.0]), flipped([1.0, -1.0]));
@@ -287,7 +254,7 @@ mod tests {
     #[test]
     fn a_quarter_turn_turns() {
         let (fitted, spec) = (pixels(32, 32), spec(32, CropMode::Center));
-        let turned = Change { angle: std::f32::consts::FRAC_PI_2, ..STILL }.resample(&Canvas::new(&fitted, &spec), 32);
+        let turned = Change { angle: std::f32::consts::FRAC_PI_2, ..STILL }.resample(&Padded::new(&fitted, &spec), 32);
         for (x, y) in [(0, 0), (5, 9), (31, 2)] {
             let (found, expected) = (at(&turned, x, y), at(&fitted, 31 - y, x));
             // Sine and cosine of a quarter turn are off by 1e-7.

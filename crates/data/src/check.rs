@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::appearance::Appearance;
+use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
 use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount};
-use crate::split::PatientKey;
 use crate::{CheckReport, Manifest, Packed, Problem, Row, Split, Warning};
 
 /// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.

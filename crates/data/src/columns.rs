@@ -1,6 +1,6 @@
 //! What else is known of each image: columns of a CSV, for subgroups.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::Error;
@@ -15,7 +15,37 @@ pub struct Columns {
     values: HashMap<String, Vec<Option<String>>>,
 }
 
+/// Images that have one value in one column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageGroup {
+    /// Name of the column, without its bins.
+    pub column: String,
+    /// The value, or the bin.
+    pub value: String,
+    /// Places of the images in the list that was given, ascending.
+    pub rows: Vec<usize>,
+}
+
 impl Columns {
+    /// `images` by value of each column: in order of the columns and then of the values. An image without a value in a
+    /// column, or that the CSV does not list, is in none of its groups.
+    pub fn groups<'a>(&self, images: impl IntoIterator<Item = &'a str>) -> Vec<ImageGroup> {
+        let mut rows: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
+        for (row, image) in images.into_iter().enumerate() {
+            for (column, value) in self.of(image).unwrap_or_default().iter().enumerate() {
+                if let Some(value) = value {
+                    rows.entry((column, value)).or_default().push(row);
+                }
+            }
+        }
+        let group = |((column, value), rows): ((usize, &str), _)| ImageGroup {
+            column: self.names[column].clone(),
+            value: value.to_owned(),
+            rows,
+        };
+        rows.into_iter().map(group).collect()
+    }
+
     /// The values of an image, by its name as the CSV writes it, in order of [`names`](Columns::names); `None` within
     /// where the field is empty. `None` if the CSV does not list the image.
     pub fn of(&self, image: &str) -> Option<&[Option<String>]> {

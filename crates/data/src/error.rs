@@ -200,7 +200,11 @@ pub enum Error {
         found: String,
     },
     /// A class folder without an image in any split.
-    #[error("{}: expected an image (png, jpg, jpeg, tif, tiff or bmp) of class \"{class}\", found none", path.display())]
+    #[error(
+        "{}: expected an image ({}) of class \"{class}\", found none",
+        path.display(),
+        melo_imaging::EXTENSIONS.join(", ")
+    )]
     EmptyClass {
         /// The directory.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! Cross-validation by patient.
 
+use crate::assign::{largest_first, stratify};
 use crate::random::{Purpose, stream};
-use crate::split::{largest_first, stratify};
 use crate::{DEFAULT_FRACTIONS, Error, Manifest, Split};
 
 impl Manifest {

@@ -1,4 +1,4 @@
-//! Labelled images: manifests, patient-wise splits, checks, augmentation and cached loading; synthetic images.
+//! Labelled images: manifests, patient-wise splits, checks, augmentation and cached loading.
 //!
 //! ```text
 //! Preset::apply      a public set        -> Manifest, PresetReport; written as CSV
@@ -16,6 +16,7 @@
 //! training resumes bit for bit.
 
 mod appearance;
+mod assign;
 mod augment;
 mod cache;
 mod check;
@@ -34,13 +35,13 @@ mod relative;
 mod report;
 mod split;
 mod subset;
-pub mod synthetic;
 
 pub use appearance::{Appearance, appearance};
+pub use assign::{Assigned, DEFAULT_FRACTIONS};
 pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
-pub use columns::{Columns, columns};
+pub use columns::{Columns, ImageGroup, columns};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
@@ -50,7 +51,8 @@ pub use preset::{
     TableUse,
 };
 pub use random::shuffled;
+pub use relative::way_between;
 pub use report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
 };
-pub use split::{Assigned, DEFAULT_FRACTIONS, Split};
+pub use split::Split;

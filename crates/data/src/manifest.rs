@@ -1,15 +1,16 @@
 //! Which images there are, and what they show.
 
 mod folder;
+mod read;
 mod table;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use melo_vit::Preprocess;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Packed, Split, pack};
+use crate::{Error, Packed, Split};
 
 /// What one image shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +69,9 @@ pub struct Row {
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
-/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in png, jpg, jpeg, tif, tiff or
-/// bmp in any case; hidden and other files are passed over, classes are sorted.
+/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in one of
+/// [`melo_imaging::EXTENSIONS`] (png, jpg, jpeg, tif, tiff, bmp, dcm, dicom) in any case; hidden and other files are passed
+/// over, classes are sorted.
 ///
 /// Or the folder of a pack ([`pack`](crate::pack())): rows and digests are those of the manifest that was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,27 +87,6 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a CSV, a directory or a pack. No image is opened: that is [`check`](crate::check)'s part.
-    ///
-    /// # Errors
-    /// The first defect, with its line.
-    pub fn read(path: &Path) -> Result<Manifest, Error> {
-        let manifest = if !path.is_dir() {
-            table::read(path)?
-        } else if pack::is_pack(path) {
-            pack::manifest(path)?
-        } else {
-            folder::read(path)?
-        };
-        let Some(first) = manifest.rows.first() else {
-            return Err(Error::NoRows { path: path.into() });
-        };
-        if manifest.rows.iter().all(|row| row.labels == first.labels) {
-            return Err(Error::OneClass { path: path.into(), found: manifest.describe(&first.labels) });
-        }
-        Ok(manifest)
-    }
-
     /// The same images with labels as indices into `classes`, a plug-in's, in its order.
     ///
     /// # Errors

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::report::{DuplicateFile, NearPair};
-use crate::split::PatientKey;
 use crate::{Manifest, Warning};
 
 /// Most bits of 255 in which near-duplicates differ: `docs/decisions/0004-near-duplicates.md` says what is found and what is

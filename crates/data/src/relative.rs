@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// The way from one folder to another, with `/` between and at the end; empty if they are the same, absolute if there is
 /// no other.
-pub(crate) fn between(from: &Path, to: &Path) -> String {
+pub fn way_between(from: &Path, to: &Path) -> String {
     let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
     let real = |path: &Path| here(path).canonicalize().unwrap_or_else(|_| here(path));
     let (from, to) = (real(from), real(to));

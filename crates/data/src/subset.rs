@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::assign::{Patient, patients_of};
 use crate::random::{Purpose, stream};
-use crate::split::{Patient, patients_of};
 use crate::{Error, Manifest, Split};
 
 impl Manifest {

@@ -31,9 +31,9 @@ mod delong;
 mod distributions;
 mod error;
 mod holm;
+mod mean;
 mod metrics;
 mod operating;
-pub mod plot;
 mod proportion;
 mod ranked;
 mod table;
@@ -50,6 +50,7 @@ pub use curves::{PrecisionRecallPoint, RocPoint, average_precision, precision_re
 pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
 pub use holm::holm;
+pub use mean::mean_of_defined;
 pub use metrics::{Counts, Metrics, multi_label, single_label};
 pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
 pub use proportion::{clopper_pearson, wilson};

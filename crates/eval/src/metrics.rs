@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::auc::ranked_auc;
 use crate::checks::{check_multi_label, check_single_label};
+use crate::mean::mean_of_defined;
 
 /// One class against the rest: how many images fall in each cell of the 2 × 2 table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +180,6 @@ impl Metrics {
         let cases = || probabilities.iter().copied().zip(truth.iter().copied());
         let auc_per_class: Vec<_> =
             (0..classes).map(|class| ranked_auc(cases().skip(class).step_by(classes).collect())).collect();
-        let defined: Vec<f64> = auc_per_class.iter().copied().flatten().collect();
 
         let per_class = |fraction: fn(&Counts) -> Option<f64>| counts.iter().map(fraction).collect::<Vec<_>>();
         let f1_per_class = per_class(Counts::f1);
@@ -190,7 +190,7 @@ impl Metrics {
             n: probabilities.len() / classes,
             acc: 0.0,
             exact_match: 0.0,
-            auc_macro: (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64),
+            auc_macro: mean_of_defined(auc_per_class.iter().copied()),
             auc_micro: ranked_auc(cases().collect()),
             auc_per_class,
             f1_macro: mean_with_zeros(&f1_per_class),

@@ -1,4 +1,4 @@
-//! Untrusted bytes to [`Pixels`].
+//! Untrusted bytes to [`Pixels`]: which format they are of, and who decodes it.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -8,14 +8,8 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, Imag
 use melo_vit::Rendering;
 
 use crate::reference::{self, Fragment};
+use crate::source::Source;
 use crate::{Error, Pixels, dicom, jpeg, nifti, numpy, png};
-
-/// Most pixels that an image may claim: 200 million, several times the largest radiograph.
-pub const MAX_PIXELS: u64 = 200_000_000;
-
-/// Most that one side may exceed the other: `fit` scales the *shorter* side up, so an image of
-/// 1 × 1,000,000 would otherwise become 224 × 224,000,000.
-pub const MAX_ASPECT: u64 = 100;
 
 /// Most bytes that a decoder may hold: 200 million pixels of 16-bit RGBA, and room to work.
 const MAX_BYTES: u64 = 2 << 30;
@@ -51,7 +45,8 @@ pub fn read_with(path: &Path, rendering: &Rendering) -> Result<Pixels, Error> {
 /// - 16-bit samples are scaled, `round(sample · 255 / 65535)`. Pillow instead *clips* 16-bit grey at 255, which turns
 ///   almost every radiograph white: bring such files to 8 bits before comparing with Pillow.
 /// - DICOM, NIfTI and arrays: see [`mod@dicom`] and [`Rendering`].
-/// - EXIF orientation is not applied, as in Pillow and timm.
+/// - An orientation is not applied, whether EXIF or a tag of TIFF states it. Pillow, and so timm, leaves the first alone too,
+///   but turns a TIFF by its tag: turn such files before comparing with Pillow.
 ///
 /// # Errors
 /// Every defect of the bytes is one of [`Error`]'s variants, among them a JPEG whose last rows are missing,
@@ -96,7 +91,7 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
         [b'P', b'K', 3 | 5, 4 | 6, ..] => {
             numpy::from_archive(bytes, Source::file(name, "npz"), &fragment.place, &rendering())
         }
-        _ if bytes.starts_with(numpy::MAGIC) => {
+        _ if bytes.starts_with(melo_npy::MAGIC) => {
             numpy::from_array(bytes, Source::file(name, "npy"), &fragment.place, &rendering())
         }
         // Before DICOM: a NIfTI file of the size 8 would look like its implicit little endian.
@@ -107,53 +102,6 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
         _ => {
             let first = &bytes[..bytes.len().min(8)];
             Err(Error::NotAnImage { path: name.into(), found: format!("{first:02x?} (\"{}\")", first.escape_ascii()) })
-        }
-    }
-}
-
-/// A file being decoded, for its errors.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub(crate) name: &'a Path,
-    pub(crate) format: &'static str,
-    /// Width and height that a file around the image states; nothing else is accepted.
-    pub(crate) expected: Option<(u64, u64)>,
-}
-
-impl<'a> Source<'a> {
-    fn file(name: &'a Path, format: &'static str) -> Self {
-        Self { name, format, expected: None }
-    }
-
-    pub(crate) fn damaged(self, reason: impl ToString) -> Error {
-        Error::Damaged { path: self.name.into(), format: self.format, reason: reason.to_string() }
-    }
-
-    pub(crate) fn unsupported(self, found: impl ToString) -> Error {
-        Error::Unsupported { path: self.name.into(), format: self.format, found: found.to_string() }
-    }
-
-    /// What was asked for is not in the file.
-    pub(crate) fn no_such(self, reason: impl ToString) -> Error {
-        Error::NoSuchImage { path: self.name.into(), format: self.format, reason: reason.to_string() }
-    }
-
-    /// Refuses a claimed size that is nothing, too much, or too long.
-    pub(crate) fn check_size(self, width: u64, height: u64) -> Result<(), Error> {
-        let path = self.name.into();
-        if let Some((columns, rows)) = self.expected.filter(|&expected| expected != (width, height)) {
-            return Err(
-                self.damaged(format!("the image is {width} x {height}, Columns and Rows say {columns} x {rows}"))
-            );
-        }
-        if width == 0 || height == 0 {
-            Err(Error::NoPixels { path, width, height })
-        } else if width.saturating_mul(height) > MAX_PIXELS {
-            Err(Error::TooLarge { path, width, height })
-        } else if width.max(height) > MAX_ASPECT * width.min(height) {
-            Err(Error::TooLong { path, width, height })
-        } else {
-            Ok(())
         }
     }
 }

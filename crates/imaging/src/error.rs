@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::decode::{MAX_ASPECT, MAX_PIXELS};
-use crate::dicom::Tag;
+use crate::dicom::tag::Tag;
+use crate::limits::{MAX_ASPECT, MAX_PIXELS};
 
 /// Why a file gave no pixels, or pixels gave no file. Every variant names the file.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use melo_vit::Preprocess;
 use crate::png::Chunk;
 use crate::preprocess::fitted_size;
 use crate::resize::{Samples, resize_samples};
-use crate::{Error, MAX_ASPECT, MAX_PIXELS, Pixels, fit, png, read_with};
+use crate::{Error, Pixels, fit, limits, png, read_with};
 
 /// Signature and header chunk.
 const HEADER: usize = 33;
@@ -48,11 +48,10 @@ fn read_grey(path: &Path) -> Option<Samples<'static>> {
     file.read_to_end(&mut bytes).ok()?;
     let side = |at: usize| Some(u32::from_be_bytes(*bytes[at..].first_chunk()?));
     let (width, height) = (side(16)?, side(20)?);
-    let (long, short) = (u64::from(width.max(height)), u64::from(width.min(height)));
     let stream = data(&mut bytes)?;
     let filtered = u64::from(height) * (u64::from(width) + 1);
     let held = filtered <= MOST_SHRUNK * stream.len() as u64;
-    if short == 0 || long * short > MAX_PIXELS || long > MAX_ASPECT * short || !held {
+    if limits::check_size(width.into(), height.into()).is_err() || !held {
         return None;
     }
     let (width, height) = (width as usize, height as usize);

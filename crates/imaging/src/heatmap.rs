@@ -2,7 +2,8 @@
 
 use melo_vit::{Interpolation, Preprocess};
 
-use crate::preprocess::{center, fitted_size};
+use crate::crop::center;
+use crate::preprocess::fitted_size;
 use crate::{Pixels, resize};
 
 /// matplotlib's `viridis` (Smith & van der Walt 2015, CC0) at 0, 1/16, …, 1: even in lightness and in every form of
@@ -96,7 +97,7 @@ type Place = Option<(usize, usize, f32)>;
 
 /// The places of `shown` rows or columns, of which preprocessing makes `fitted` and takes the centre `size`.
 fn places(shown: usize, fitted: usize, size: usize, grid: usize) -> Vec<Place> {
-    let (cut, padding, _) = center(fitted, size);
+    let (cut, padding) = center(fitted, size);
     let place = |index: usize| {
         let input = (index as f64 + 0.5) / shown as f64 * fitted as f64 - cut as f64 + padding as f64;
         let cell = input / size as f64 * grid as f64 - 0.5;

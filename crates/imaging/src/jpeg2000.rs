@@ -4,8 +4,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::Error;
 use crate::codec::Decoded;
-use crate::{Error, decode::Source};
+use crate::source::Source;
 
 /// Most tiles: each has its own buffers, and a few bytes can claim 65,535.
 const MAX_TILES: u64 = 4096;

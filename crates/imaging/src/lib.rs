@@ -15,6 +15,7 @@
 //! see the pixels that they were trained on.
 
 mod codec;
+mod crop;
 mod decode;
 pub mod dicom;
 mod error;
@@ -24,51 +25,24 @@ mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;
 mod levels;
+mod limits;
 mod nifti;
 mod numbers;
 mod numpy;
+mod pixels;
 mod png;
 mod preprocess;
 mod reference;
 mod resize;
+mod source;
 
-use std::path::Path;
-
-pub use decode::{MAX_ASPECT, MAX_PIXELS, decode, decode_with, read, read_with};
+pub use crop::Padded;
+pub use decode::{decode, decode_with, read, read_with};
 pub use error::Error;
 pub use grey::read_fit;
+pub use limits::{MAX_ASPECT, MAX_PIXELS};
+pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
-pub use reference::file_of;
+pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
-
-/// Extensions of image files, in lower case: for finding images in folders. Decoding goes by content.
-pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "dicom"];
-
-/// True when the name ends in one of [`EXTENSIONS`], in any case.
-pub fn has_image_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(found)))
-}
-
-/// Decoded 8-bit RGB pixels, row by row, `[height, width, 3]`; grey images hold three equal channels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pixels {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Samples, `[height, width, 3]`.
-    pub rgb: Vec<u8>,
-}
-
-impl Pixels {
-    /// Holds [`Pixels`] made by hand to their own word.
-    ///
-    /// # Panics
-    /// If a side is zero or `rgb` is not `[height, width, 3]`.
-    fn check(&self) {
-        assert!(self.width > 0 && self.height > 0, "pixels of {} x {}", self.width, self.height);
-        assert_eq!(self.rgb.len(), self.width * self.height * 3, "length of [{}, {}, 3]", self.height, self.width);
-    }
-}

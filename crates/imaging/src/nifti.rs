@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Plane, Slice};
 
-use crate::decode::Source;
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
+use crate::source::Source;
 use crate::{Error, Pixels};
 
 /// Bytes of the header, and of the shortest file before its data.

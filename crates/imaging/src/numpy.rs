@@ -11,19 +11,14 @@
 
 use std::io::{Cursor, Read};
 
+use melo_npy::Header;
 use melo_vit::Rendering;
 use melo_vit::rendering::{Plane, Window};
 
-use crate::decode::Source;
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
+use crate::source::Source;
 use crate::{Error, Pixels};
-
-/// What an array file begins with.
-pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
-
-/// Most bytes of a header, as `numpy.load` allows untrusted files.
-const MAX_HEADER: usize = 10_000;
 
 /// Which array, and which image of it, 0 the first; the rendering says it where these do not.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +62,7 @@ pub(crate) fn from_array(bytes: &[u8], source: Source, place: &Place, rendering:
 }
 
 /// Kind of numbers and lengths of axes.
-struct Header {
+struct Array {
     numbers: Numbers,
     shape: Vec<u64>,
 }
@@ -84,25 +79,25 @@ struct Layout {
 }
 
 fn image(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &Rendering) -> Result<Pixels, Error> {
-    let header = header(stream, source)?;
-    let layout = layout(&header, source, rendering.plane)?;
+    let array = header(stream, source)?;
+    let layout = layout(&array, source, rendering.plane)?;
     let (height, width, channels) = (layout.height, layout.width, layout.channels);
     source.check_size(width as u64, height as u64)?;
     let count = usize::try_from(layout.count).unwrap_or(usize::MAX);
     let index = index.or_else(|| rendering.frame.place(count)).filter(|&index| index < count);
     let index = index
         .ok_or_else(|| source.no_such(format!("the array holds {count} images, 0 to {}", count.wrapping_sub(1))))?;
-    let size = header.numbers.size();
+    let size = array.numbers.size();
     let values_each = layout.volume.map_or(height * width * channels, |axes| axes.iter().product());
     let cut = |error| source.damaged(format!("the array is cut short: {error}"));
     let before = (index as u64).checked_mul((values_each * size) as u64);
     let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
     numbers::skip(stream, before).map_err(cut)?;
     let values = match layout.volume {
-        None => header.numbers.values(&numbers::take(stream, values_each * size).map_err(cut)?),
-        Some(axes) => slice(stream, source, (axes, header.numbers), rendering)?,
+        None => array.numbers.values(&numbers::take(stream, values_each * size).map_err(cut)?),
+        Some(axes) => slice(stream, source, (axes, array.numbers), rendering)?,
     };
-    let is_bytes = header.numbers.kind == Kind::U8 && rendering.window == Window::Auto;
+    let is_bytes = array.numbers.kind == Kind::U8 && rendering.window == Window::Auto;
     let levels: Vec<u8> = if is_bytes {
         values.iter().map(|&value| value as u8).collect()
     } else {
@@ -148,31 +143,31 @@ fn axis(plane: Plane) -> usize {
     }
 }
 
-fn layout(header: &Header, source: Source, plane: Plane) -> Result<Layout, Error> {
+fn layout(array: &Array, source: Source, plane: Plane) -> Result<Layout, Error> {
     let shape: Option<Vec<usize>> =
-        header.shape.iter().map(|&length| usize::try_from(length).ok().filter(|&length| length < 1 << 24)).collect();
+        array.shape.iter().map(|&length| usize::try_from(length).ok().filter(|&length| length < 1 << 24)).collect();
     // The first axis may be long: it is only counted.
     let tail = |from: usize| -> Option<Vec<usize>> {
-        header.shape[from..].iter().map(|&length| usize::try_from(length).ok().filter(|&l| l < 1 << 24)).collect()
+        array.shape[from..].iter().map(|&length| usize::try_from(length).ok().filter(|&l| l < 1 << 24)).collect()
     };
-    let refused = || source.unsupported(format!("an array of shape {:?}", header.shape));
+    let refused = || source.unsupported(format!("an array of shape {:?}", array.shape));
     let images = |count, height, width, channels| Layout { count, volume: None, height, width, channels };
-    match (header.shape.len(), shape.as_deref()) {
+    match (array.shape.len(), shape.as_deref()) {
         (2, Some(&[height, width])) => Ok(images(1, height, width, 1)),
         (3, Some(&[height, width, channels @ (1 | 3)])) => Ok(images(1, height, width, channels)),
         (3, _) => match tail(1).as_deref() {
-            Some(&[height, width]) => Ok(images(header.shape[0], height, width, 1)),
+            Some(&[height, width]) => Ok(images(array.shape[0], height, width, 1)),
             _ => Err(refused()),
         },
         (4, _) => match tail(1).as_deref() {
-            Some(&[height, width, channels @ (1 | 3)]) => Ok(images(header.shape[0], height, width, channels)),
+            Some(&[height, width, channels @ (1 | 3)]) => Ok(images(array.shape[0], height, width, channels)),
             Some(&[d, h, w]) => {
                 let (height, width) = [(h, w), (d, w), (d, h)][axis(plane)];
                 // A volume's size is checked as its largest image's is.
                 for (height, width) in [(h, w), (d, w), (d, h)] {
                     source.check_size(width as u64, height as u64)?;
                 }
-                Ok(Layout { count: header.shape[0], volume: Some([d, h, w]), height, width, channels: 1 })
+                Ok(Layout { count: array.shape[0], volume: Some([d, h, w]), height, width, channels: 1 })
             }
             _ => Err(refused()),
         },
@@ -180,34 +175,11 @@ fn layout(header: &Header, source: Source, plane: Plane) -> Result<Layout, Error
     }
 }
 
-fn header(stream: &mut dyn Read, source: Source) -> Result<Header, Error> {
-    let damaged = |reason: &str| source.damaged(format!("the array header {reason}"));
-    let mut start = [0; 8];
-    stream.read_exact(&mut start).map_err(|_| damaged("is cut short"))?;
-    if !start.starts_with(MAGIC) {
-        return Err(damaged("does not begin as one"));
-    }
-    let length_bytes = if start[6] == 1 { 2 } else { 4 };
-    let length = numbers::take(stream, length_bytes).map_err(|_| damaged("is cut short"))?;
-    let length = length.iter().rev().fold(0usize, |length, &byte| length << 8 | usize::from(byte));
-    if length > MAX_HEADER {
-        return Err(damaged(&format!("claims {length} bytes; expected at most {MAX_HEADER}")));
-    }
-    let text = numbers::take(stream, length).map_err(|_| damaged("is cut short"))?;
-    let text = String::from_utf8(text).map_err(|_| damaged("is no text"))?;
-    let quoted = |text: &str| text.split('\'').nth(1).map(str::to_owned);
-    let descr = field(&text, "'descr'").and_then(quoted).ok_or_else(|| damaged("states no `descr`"))?;
-    let fortran = field(&text, "'fortran_order'").ok_or_else(|| damaged("states no `fortran_order`"))?;
-    if !fortran.trim_start().starts_with("False") {
-        return Err(source.unsupported("an array in Fortran order"));
-    }
-    let shape = field(&text, "'shape'")
-        .and_then(|text| text.split_once('(')?.1.split_once(')'))
-        .ok_or_else(|| damaged("states no `shape`"))?
-        .0;
-    let lengths = shape.split(',').map(str::trim).filter(|length| !length.is_empty());
-    let shape: Result<Vec<u64>, _> = lengths.map(str::parse).collect();
-    let shape = shape.map_err(|_| damaged("states a `shape` that is none"))?;
+fn header(stream: &mut dyn Read, source: Source) -> Result<Array, Error> {
+    let Header { descr, shape } = Header::read(stream).map_err(|error| match error {
+        melo_npy::Error::FortranOrder => source.unsupported(error),
+        error => source.damaged(error),
+    })?;
     let kind = match descr.trim_start_matches(['<', '>', '|', '=']) {
         "u1" | "b1" => Kind::U8,
         "i1" => Kind::I8,
@@ -221,10 +193,5 @@ fn header(stream: &mut dyn Read, source: Source) -> Result<Header, Error> {
         "f8" => Kind::F64,
         other => return Err(source.unsupported(format!("an array of `{}`", other.escape_debug()))),
     };
-    Ok(Header { numbers: Numbers { kind, big_endian: descr.starts_with('>') }, shape })
-}
-
-/// What follows `name` and its colon.
-fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    text.split_once(name)?.1.trim_start().strip_prefix(':')
+    Ok(Array { numbers: Numbers { kind, big_endian: descr.starts_with('>') }, shape })
 }

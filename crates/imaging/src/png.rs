@@ -7,7 +7,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
 use libdeflater::crc32;
 
-use crate::decode::Source;
+use crate::source::Source;
 use crate::{Error, Pixels};
 
 /// What a PNG file begins with.

@@ -2,7 +2,7 @@
 
 use melo_vit::{CropMode, Preprocess};
 
-use crate::{Pixels, resize};
+use crate::{Padded, Pixels, resize};
 
 /// Resizes as `spec` says: everything up to the centre crop. Deterministic, 8-bit, and worth caching.
 ///
@@ -41,36 +41,18 @@ pub(crate) fn fitted_size(width: usize, height: usize, spec: &Preprocess) -> (us
 
 /// Crops the centre `size` × `size` out of what [`fit`] gave and normalises it into `out`, `[3, size, size]`.
 ///
-/// Where the image is smaller than the crop it is padded evenly, the odd pixel going right and below: with black
-/// for `center` and `squash` (torchvision `CenterCrop`), with `round(255 · mean)` for `border` (timm `CenterCropOrPad`).
+/// Where the image is smaller than the crop it is padded as [`Padded`] says.
 ///
 /// # Panics
 /// If `out` is not `3 · size · size` long.
 pub fn crop_normalise(fitted: &Pixels, spec: &Preprocess, out: &mut [f32]) {
-    fitted.check();
-    let fill = match spec.crop_mode {
-        CropMode::Center | CropMode::Squash => [0; 3],
-        CropMode::Border => spec.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8),
-    };
-    let (left, pad_left, columns) = center(fitted.width, spec.size);
-    let (top, pad_top, rows) = center(fitted.height, spec.size);
-    let mut rgb = fill.repeat(spec.size * spec.size);
-    for row in 0..rows {
-        let from = ((top + row) * fitted.width + left) * 3;
-        let to = ((pad_top + row) * spec.size + pad_left) * 3;
-        rgb[to..to + columns * 3].copy_from_slice(&fitted.rgb[from..from + columns * 3]);
+    let Padded { pixels, left, top } = Padded::new(fitted, spec);
+    let row = spec.size * 3;
+    let mut rgb = Vec::with_capacity(spec.size * row);
+    for line in pixels.rgb.chunks_exact(pixels.width * 3).skip(top).take(spec.size) {
+        rgb.extend_from_slice(&line[left * 3..left * 3 + row]);
     }
     normalise(&Pixels { width: spec.size, height: spec.size, rgb }, spec, out);
-}
-
-/// Where the centre `crop` of `length` begins, how much padding goes before it, and how many pixels are copied.
-pub(crate) fn center(length: usize, crop: usize) -> (usize, usize, usize) {
-    if length < crop {
-        (0, (crop - length) / 2, length)
-    } else {
-        // Python's `round`: half to even.
-        (((length - crop) as f64 / 2.0).round_ties_even() as usize, 0, crop)
-    }
 }
 
 /// [`fit`], then [`crop_normalise`]: `[3, size, size]`.

@@ -1,4 +1,5 @@
-//! Paths that name one image of a file: `scan.dcm#frame=3`, `vol.nii.gz#slice=axial:40`, `chest.npz#test_images:17`.
+//! Paths that name images: by their extension; and one image of a file, such as `scan.dcm#frame=3`,
+//! `vol.nii.gz#slice=axial:40` and `chest.npz#test_images:17`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,15 @@ use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Plane, Slice};
 
 use crate::numpy::Place;
+
+/// Extensions of image files, in lower case: for finding images in folders. Decoding goes by content.
+pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "dicom"];
+
+/// True when the name ends in one of [`EXTENSIONS`], in any case.
+pub fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(found)))
+}
 
 /// What stands behind the `#` of a path.
 #[derive(Clone, Debug, Default)]

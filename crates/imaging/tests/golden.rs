@@ -3,9 +3,10 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{checksum, golden, pattern};
-use melo_imaging::{crop_normalise, fit, normalise, prepare, read, resize};
+use melo_imaging::{crop_normalise, decode, fit, normalise, prepare, read, resize};
 use melo_vit::{CropMode, Interpolation, Preprocess};
 
 fn fields(name: &str) -> Vec<Vec<String>> {
@@ -30,6 +31,37 @@ fn every_file_gives_the_pixels_of_pillow() {
         assert_eq!([pixels.width.to_string(), pixels.height.to_string()], file[1..3], "{}", file[0]);
         assert_eq!(checksum(&pixels.rgb), file[3], "{}", file[0]);
     }
+}
+
+/// Two grey pixels beside each other; orientation 6 is "turn by 90 degrees". Pillow turns these, unlike those of EXIF.
+#[test]
+fn an_orientation_in_a_tiff_is_not_applied() {
+    let tiff = |orientation: u16| {
+        // Width, height, bits, no compression, black is zero, strip, orientation, samples, rows a strip, bytes of the strip.
+        let fields: [(u16, u16); 10] = [
+            (256, 2),
+            (257, 1),
+            (258, 8),
+            (259, 1),
+            (262, 1),
+            (273, 8),
+            (274, orientation),
+            (277, 1),
+            (278, 1),
+            (279, 2),
+        ];
+        let mut bytes = b"II*\0\x0a\0\0\0\x10\xf0".to_vec();
+        bytes.extend((fields.len() as u16).to_le_bytes());
+        for (tag, value) in fields {
+            // Type SHORT, one value.
+            bytes.extend([tag, 3, 1, 0, value, 0].map(u16::to_le_bytes).concat());
+        }
+        bytes.extend([0; 4]);
+        decode(&bytes, Path::new("two.tif")).unwrap()
+    };
+    let turned = tiff(6);
+    assert_eq!((turned.width, turned.height, &turned.rgb[..]), (2, 1, &[0x10, 0x10, 0x10, 0xf0, 0xf0, 0xf0][..]));
+    assert_eq!(turned, tiff(1));
 }
 
 #[test]

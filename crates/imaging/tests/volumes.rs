@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use melo_imaging::{Error, Pixels, decode, decode_with, read};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Plane, Slice, Window};
-use proptest::prelude::*;
 
 /// A NIfTI-1 file of 16-bit numbers.
 struct Volume {
@@ -318,18 +317,5 @@ fn changed_bytes_never_panic() {
     let volume = Volume::new(3, 2, 2).file(&places(3, 2, 2));
     let array = npy("|u1", "(2, 2, 3)", &[0; 12]);
     let files = vec![gz(&volume), volume, npz(&[("a", array.clone())]), array];
-    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
-    let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
-    let result = runner.run(&(prop::sample::select(files), changes), |(mut bytes, changes)| {
-        for (at, value) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        if let Ok(pixels) = decode(&bytes, Path::new("vol.nii")) {
-            prop_assert_eq!(pixels.rgb.len(), pixels.width * pixels.height * 3);
-        }
-        Ok(())
-    });
-    result.unwrap();
+    common::changed_bytes_never_panic(files, "vol.nii");
 }

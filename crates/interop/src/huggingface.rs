@@ -128,12 +128,13 @@ impl ModelConfig {
             (_, true) => Defaults { patch: 14, eps: 1e-6, activation: "gelu" },
             _ => Defaults { patch: 16, eps: 1e-12, activation: "gelu" },
         };
-        let width = self.hidden_size.unwrap_or(768);
+        let base = VitConfig::base();
+        let width = self.hidden_size.unwrap_or(base.width);
         let fc2 = shapes.get("blocks.0.mlp.fc2.weight").map_or(&[][..], Vec::as_slice);
         let ratio = || self.mlp_ratio.map(|ratio| (width as f64 * ratio) as usize);
         let mlp_hidden = match fc2 {
             &[_, hidden] => hidden,
-            _ => self.intermediate_size.or_else(ratio).unwrap_or(3072),
+            _ => self.intermediate_size.or_else(ratio).unwrap_or(base.mlp_hidden),
         };
         let fc1_out = shapes.get("blocks.0.mlp.fc1.weight").and_then(|shape| shape.first().copied());
         let activation = match self.hidden_act.as_deref().unwrap_or(defaults.activation) {
@@ -144,12 +145,12 @@ impl ModelConfig {
         };
         let registers = shapes.get("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
         Ok(VitConfig {
-            depth: self.num_hidden_layers.unwrap_or(12),
+            depth: self.num_hidden_layers.unwrap_or(base.depth),
             width,
-            heads: self.num_attention_heads.unwrap_or(12),
+            heads: self.num_attention_heads.unwrap_or(base.heads),
             mlp_hidden,
             patch: self.patch_size.unwrap_or(defaults.patch),
-            image_size: self.image_size.unwrap_or(224),
+            image_size: self.image_size.unwrap_or(base.image_size),
             eps: self.layer_norm_eps.unwrap_or(defaults.eps),
             activation,
             // What the classifiers of transformers read of these two.
@@ -160,15 +161,14 @@ impl ModelConfig {
             },
             pre_norm: clip,
             norm: !(clip && classifies),
-            fc_norm: false,
             distilled: shapes.contains_key("dist_token"),
-            pos_embed_prefix: true,
             patch_bias: !clip,
             qkv_bias: clip || self.qkv_bias.unwrap_or(true),
             registers,
             layer_scale: dinov2,
             swiglu: fc1_out == mlp_hidden.checked_mul(2),
             position_filter: PositionFilter::Plain,
+            ..base
         })
     }
 }

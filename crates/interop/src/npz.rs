@@ -2,14 +2,12 @@
 //!
 //! Flax keeps matrices as `[in, out]`, convolutions as `[height, width, in, out]`, and heads on an axis of their own.
 
+use melo_npy::Header;
 use melo_vit::{Error, MappedFile, TensorSource, check_finite};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
-
-/// Most bytes of an array's header: NumPy's own limit for a header that is read without being evaluated.
-const MOST_HEADER: usize = 10_000;
 
 /// A NumPy archive.
 pub(crate) struct NpzFile {
@@ -215,33 +213,13 @@ fn headers(bytes: &[u8]) -> Result<BTreeMap<String, Vec<usize>>, String> {
     Ok(shapes)
 }
 
-/// Reads the header of an array of little-endian f32 in C order (NEP 1): its shape.
+/// Reads the header of an array of little-endian f32 in C order: its shape.
 fn header(reader: &mut impl Read) -> Result<Vec<usize>, String> {
-    let mut start = [0; 8];
-    reader.read_exact(&mut start).map_err(|error| error.to_string())?;
-    if &start[..6] != b"\x93NUMPY" {
-        return Err("is not of NumPy's format".into());
+    let Header { descr, shape } = Header::read(reader).map_err(|error| format!("{error}, expected '<f4'"))?;
+    if descr != "<f4" {
+        return Err(format!("holds '{}', expected '<f4'", descr.escape_debug()));
     }
-    let mut len = vec![0; if start[6] == 1 { 2 } else { 4 }];
-    reader.read_exact(&mut len).map_err(|error| error.to_string())?;
-    let len = len.iter().rev().fold(0usize, |len, byte| len << 8 | usize::from(*byte));
-    if len > MOST_HEADER {
-        return Err(format!("a header of {len} bytes"));
-    }
-    let mut text = vec![0; len];
-    reader.read_exact(&mut text).map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&text);
-    let field = |name: &str| text.split_once(&format!("'{name}':")).map(|(_, rest)| rest.trim_start());
-    let kind = field("descr").unwrap_or_default();
-    if !kind.starts_with("'<f4'") {
-        return Err(format!("holds {}, expected '<f4'", kind.chars().take(6).collect::<String>()));
-    }
-    if !field("fortran_order").is_some_and(|order| order.starts_with("False")) {
-        return Err("is in Fortran order".into());
-    }
-    let shape = field("shape").and_then(|shape| shape.strip_prefix('(')?.split_once(')')).ok_or("has no shape")?.0;
-    let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
-    sizes.map(|size| size.parse().map_err(|_| format!("has a side of `{size}`"))).collect()
+    shape.into_iter().map(|side| usize::try_from(side).map_err(|_| format!("has a side of `{side}`"))).collect()
 }
 
 fn values_of(bytes: &[u8], entry: &str, shape: &[usize]) -> Result<Vec<f32>, String> {

@@ -131,31 +131,9 @@ fn most_frequent<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo_vit::{Activation, Pool, PositionFilter};
 
     fn vit() -> VitConfig {
-        VitConfig {
-            depth: 3,
-            width: 4,
-            heads: 1,
-            mlp_hidden: 8,
-            patch: 2,
-            image_size: 4,
-            eps: 1e-6,
-            activation: Activation::Erf,
-            pool: Pool::Token,
-            pre_norm: false,
-            norm: true,
-            fc_norm: false,
-            distilled: false,
-            pos_embed_prefix: true,
-            patch_bias: true,
-            qkv_bias: true,
-            registers: 0,
-            layer_scale: false,
-            swiglu: false,
-            position_filter: PositionFilter::Antialiased,
-        }
+        VitConfig { depth: 3, width: 4, heads: 1, mlp_hidden: 8, patch: 2, image_size: 4, ..VitConfig::base() }
     }
 
     fn update(target: Target, rank: usize, alpha: f64) -> Update {

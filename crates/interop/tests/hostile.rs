@@ -138,18 +138,29 @@ fn archives_cut_off_anywhere_are_refused() {
 }
 
 #[test]
-fn flipped_bytes_never_panic() {
+fn flipped_bytes_are_refused_by_name_or_change_no_shape() {
     for (case, file) in [("timm-dino-pth", "checkpoint.pth"), ("google-npz", "ViT-tiny.npz")] {
         let bytes = std::fs::read(golden(case).join(file)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file);
         std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        let whole = read_checkpoint(&path).unwrap().config;
+        let mut refused = 0;
         for at in (0..bytes.len()).step_by(bytes.len() / 211) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x55;
             std::fs::write(&path, flipped).unwrap();
-            drop(read_checkpoint(&path));
+            match read_checkpoint(&path) {
+                Ok(read) => assert_eq!(read.config, whole, "{file}, byte {at}"),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.contains(&path.display().to_string()), "byte {at}: {message}");
+                    refused += 1;
+                }
+            }
         }
+        assert!(refused > 0, "{file}: no change was noticed");
     }
 }
 
@@ -223,7 +234,11 @@ fn what_is_no_family_of_ours_is_refused_by_name() {
         ("hf-vit", &edit(processor, r#""image_mean""#, r#""mean""#), "image_mean"),
         ("hf-vit", &edit(processor, r#""height": 16"#, r#""height": 20"#), "no square"),
         ("hf-vit", &|folder| std::fs::remove_file(folder.join(processor)).unwrap(), "never assumed"),
-        ("timm-dino-pth", &|folder| std::fs::remove_file(folder.join(config)).unwrap(), "--statistics"),
+        (
+            "timm-dino-pth",
+            &|folder| std::fs::remove_file(folder.join(config)).unwrap(),
+            "no description beside the weights",
+        ),
     ];
     for (case, change, words) in cases {
         let message = copy(case, change);

@@ -1,5 +1,7 @@
-//! Which instruction set the vector loops and the products in bfloat16 run on: detected once, lowered by `MELO_ISA` for tests.
-//! (The `gemm` crate detects its own for matrix products in f32.)
+//! Which instruction set the vector loops and the matrix products run on: detected once, lowered by `MELO_ISA` for tests.
+//!
+//! The `gemm` crate detects its own, for products in f32 alone: all of them on [`Isa::Portable`], and everywhere the gradient
+//! of a weight.
 
 use std::fmt;
 
@@ -58,16 +60,6 @@ impl Isa {
                 .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2, avx512, avx512bf16 or amx")),
         };
         Isa::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Isa::Portable)
-    }
-}
-
-/// What CPUID says in a leaf, in the first of its parts.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn cpuid(leaf: u32) -> std::arch::x86_64::CpuidResult {
-    // SAFETY: every x86-64 processor has CPUID. (Newer compilers know that and make the call safe.)
-    #[allow(unused_unsafe)]
-    unsafe {
-        std::arch::x86_64::__cpuid_count(leaf, 0)
     }
 }
 

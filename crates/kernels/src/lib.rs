@@ -19,6 +19,8 @@
 
 mod attention;
 mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod cpuid;
 mod gelu;
 mod isa;
 mod linear;

@@ -38,7 +38,7 @@ impl Precision {
 
 #[cfg(target_arch = "x86_64")]
 fn is_amd() -> bool {
-    let leaf = crate::isa::cpuid(0);
+    let leaf = crate::cpuid::cpuid(0);
     [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 

@@ -4,7 +4,7 @@
 //! added up over all its blocks, stored. A thread has its own tiles; [`configure`] gives them their shape and [`release`]
 //! empties them, after which the system need not save them any more.
 
-use crate::isa::cpuid;
+use crate::cpuid::cpuid;
 use std::arch::asm;
 use std::arch::x86_64::_xgetbv;
 use std::sync::OnceLock;

@@ -1,6 +1,7 @@
 //! Times as people and files write them: UTC, RFC 3339.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use chrono::{DateTime, Utc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub(crate) fn now_ms() -> i64 {
@@ -8,59 +9,29 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A time in UTC; beyond what a calendar can say, its first or last moment.
+fn utc(ms: i64) -> DateTime<Utc> {
+    let end = if ms < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_millis(ms).unwrap_or(end)
+}
+
 /// `2026-10-01T12:00:00.250Z`.
 pub fn rfc3339(ms: i64) -> String {
-    let (days, ms) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+    utc(ms).format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// Date and time of day as DICOM writes them, `20261001` and `120000.250000` (PS3.5, section 6.2: DA, TM).
+pub(crate) fn dicom(since_1970: Duration) -> (String, String) {
+    let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    let time = DateTime::from_timestamp(seconds, since_1970.subsec_nanos()).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    (time.format("%Y%m%d").to_string(), time.format("%H%M%S%.6f").to_string())
 }
 
 /// A day, `2026-10-01`, as its first millisecond; a time, `2026-10-01T12:00:00Z`, must be in UTC.
 pub(crate) fn parse(text: &str) -> Option<i64> {
-    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
-    let numbers = |text: &str, mark: char, widths: &[usize]| -> Option<Vec<i64>> {
-        let parts: Vec<&str> = text.split(mark).collect();
-        let right = parts.len() == widths.len() && parts.iter().zip(widths).all(|(part, &width)| part.len() == width);
-        let digits = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
-        (right && parts.iter().all(digits)).then(|| parts.iter().flat_map(|part| part.parse()).collect())
-    };
-    let day = numbers(day, '-', &[4, 2, 2])?;
-    let time = time.strip_suffix('Z')?;
-    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let time = numbers(time, ':', &[2, 2, 2])?;
-    let fraction = fraction.get(..fraction.len().min(3)).filter(|f| f.bytes().all(|b| b.is_ascii_digit()))?;
-    let fraction = format!("{fraction:0<3}").parse::<i64>().ok()?;
-    let known = (1..=12).contains(&day[1]) && (1..=31).contains(&day[2]);
-    if !known || time[0] > 23 || time[1] > 59 || time[2] > 60 {
-        return None;
-    }
-    let days = days(day[0], day[1], day[2]);
-    (date(days) == (day[0], day[1], day[2]))
-        .then_some(days * 86_400_000 + (time[0] * 3600 + time[1] * 60 + time[2]) * 1000 + fraction)
-}
-
-/// Year, month and day of a number of days since 1970-01-01. Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`.
-fn date(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// The inverse of [`date`], `days_from_civil` of the same source.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    let time = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    let time = time.strip_suffix('Z').and_then(|_| DateTime::parse_from_rfc3339(&time).ok())?;
+    Some(time.timestamp_millis())
 }
 
 #[cfg(test)]
@@ -94,9 +65,34 @@ mod tests {
             "2026-10-01T12:00:00",
             "2026-10-01T25:00:00Z",
             "2026-10-01T12:00:00+02:00",
+            "2026-10-01 12:00:00Z",
+            "2026-10-01t12:00:00z",
+            "+2026-10-01",
             "é026-10-01",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn dates_of_dicom_are_those_of_the_calendar() {
+        for (seconds, date, time) in [
+            (0, "19700101", "000000.000000"),
+            (951_782_399, "20000228", "235959.000000"),
+            (951_782_400, "20000229", "000000.000000"),
+            (1_709_251_199, "20240229", "235959.000000"),
+            (4_107_542_400, "21000301", "000000.000000"),
+        ] {
+            assert_eq!(dicom(Duration::from_secs(seconds)), (date.to_owned(), time.to_owned()));
+        }
+        assert_eq!(dicom(Duration::from_micros(1_500_007)).1, "000001.500007");
+    }
+
+    #[test]
+    fn times_that_no_calendar_has_are_written_without_a_panic() {
+        for ms in [i64::MIN, i64::MAX] {
+            assert!(rfc3339(ms).ends_with('Z'));
+        }
+        assert_eq!(dicom(Duration::MAX).0.len(), "+2621421231".len());
     }
 }

@@ -13,6 +13,7 @@ mod audit;
 mod auth;
 mod batch;
 mod clock;
+pub mod defaults;
 mod dicom;
 mod error;
 mod http;
@@ -39,6 +40,6 @@ pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values}
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
-pub use server::{Config, Server};
+pub use server::{Application, Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
 pub use trust::{TlsFiles, Trust};

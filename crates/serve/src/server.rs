@@ -3,6 +3,7 @@
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
+use crate::defaults::{BODY_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -20,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How often the watched folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,36 +61,35 @@ impl Config {
             plugins: None,
             builtin: Vec::new(),
             samples: Vec::new(),
-            batches: BatchConfig { max_batch: 32, max_wait: Duration::from_millis(5), queue: 1024 },
+            batches: BatchConfig { max_batch: MAX_BATCH, max_wait: MAX_WAIT, queue: QUEUE },
             registry,
-            limits: Limits { body_bytes: 256 << 20, images: 64, timeout: Duration::from_secs(120), decoders: threads },
+            limits: Limits { body_bytes: BODY_BYTES, images: MAX_IMAGES, timeout: TIMEOUT, decoders: threads },
             trust: Trust::default(),
             dicom: None,
         }
     }
 }
 
-/// A server that listens.
-pub struct Server {
+/// Everything that answers, without a port of its own: its routes can be part of another application.
+pub struct Application {
     app: Arc<App>,
-    listener: Listener,
-    address: SocketAddr,
     folder: Option<Folder>,
     dicom: Option<Dicom>,
 }
 
-impl Server {
-    /// Starts the queue before an engine, reads the plug-ins, opens the port. Plug-ins that are refused are told in
-    /// [`Registry::problems`], and the others are served.
+impl Application {
+    /// Starts the queue before an engine and reads the plug-ins. Plug-ins that are refused are told in
+    /// [`Registry::problems`], and the others are served. `config.listen`, and what [`Trust`] says of connections, is the
+    /// business of whoever listens.
     ///
     /// # Errors
-    /// Every [`Error`].
-    pub async fn start(mut config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
-        let address = config.listen.clone();
-        let listen = |source| Error::Listen { address: address.clone(), source };
-        let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let listener = Listener::new(listener, &config.trust)?;
+    /// Every [`Error`] but [`Error::Listen`].
+    pub async fn open(config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
+        Application::open_for(None, config, engine).await
+    }
+
+    /// For a server at `address`, which must not be open to anyone there by oversight.
+    async fn open_for(address: Option<SocketAddr>, mut config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
         let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
@@ -96,7 +97,9 @@ impl Server {
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;
-            config.trust.allows(address, &access)?;
+            if let Some(address) = address {
+                config.trust.allows(address, &access)?;
+            }
             let audit = config.trust.audit.as_deref().map(Audit::open).transpose()?;
             let registry = Arc::new(Registry::open(config.registry, Arc::clone(&engine), Arc::clone(&metrics))?);
             let batches = BatchQueue::start(Predictor::new(engine), config.batches, Arc::clone(&metrics))?;
@@ -117,7 +120,92 @@ impl Server {
         let dicom = dicom.map(|config| Dicom::start(&config, &state, Arc::clone(&service))).transpose()?;
         let inbox = dicom.as_ref().map(|dicom| Arc::clone(&dicom.spool));
         let app = App { service, access, samples, bodies, traces, ready: true.into(), inbox };
-        Ok(Server { app: Arc::new(app), listener, address, folder, dicom })
+        Ok(Application { app: Arc::new(app), folder, dicom })
+    }
+
+    /// All routes: to be served, or nested under a path of another application's.
+    pub fn router(&self) -> axum::Router {
+        router(Arc::clone(&self.app))
+    }
+
+    /// Everything that answers.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.app.service
+    }
+
+    /// Watches the folder of plug-ins until `stop` resolves, then finishes what was admitted: what an application that has
+    /// these routes runs beside its own server.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let background = self.background();
+        stop.await;
+        background.stop(&self.app);
+        background.end().await;
+        self.drain().await;
+    }
+
+    /// Starts what goes on beside the requests.
+    fn background(&mut self) -> Background {
+        let (stopping, stopped) = watch::channel(false);
+        let (app, folder) = (Arc::clone(&self.app), self.folder.take());
+        let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, app, stopped.clone())));
+        Background { stopping, watching, anchoring: tokio::spawn(anchor(Arc::clone(&self.app), stopped)) }
+    }
+
+    /// Finishes what was admitted, and nothing more.
+    async fn drain(self) {
+        let Application { app, dicom, .. } = self;
+        let drained = Arc::clone(&app);
+        let drain = move || {
+            dicom.into_iter().for_each(Dicom::stop);
+            drained.service.batches.drain();
+        };
+        let _ = tokio::task::spawn_blocking(drain).await;
+        note_head(&app, None);
+    }
+}
+
+/// Work beside the requests: the folder of plug-ins, and the audit's anchors in the log.
+struct Background {
+    stopping: watch::Sender<bool>,
+    watching: Option<JoinHandle<()>>,
+    anchoring: JoinHandle<()>,
+}
+
+impl Background {
+    /// Asks it to end; from now on the application says that it is not ready.
+    fn stop(&self, app: &App) {
+        tracing::info!("stopping: what was admitted is finished");
+        app.ready.store(false, Ordering::Relaxed);
+        let _ = self.stopping.send(true);
+    }
+
+    async fn end(self) {
+        for task in self.watching.into_iter().chain([self.anchoring]) {
+            let _ = task.await;
+        }
+    }
+}
+
+/// An application that listens.
+pub struct Server {
+    application: Application,
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Opens the port, and the application behind it as [`Application::open`].
+    ///
+    /// # Errors
+    /// Every [`Error`].
+    pub async fn start(config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
+        let address = config.listen.clone();
+        let listen = |source| Error::Listen { address: address.clone(), source };
+        let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let listener = Listener::new(listener, &config.trust)?;
+        let application = Application::open_for(Some(address), config, engine).await?;
+        Ok(Server { application, listener, address })
     }
 
     /// Where it listens.
@@ -132,12 +220,12 @@ impl Server {
 
     /// Where the storage SCP listens, if it does.
     pub fn dicom_address(&self) -> Option<SocketAddr> {
-        self.dicom.as_ref().and_then(Dicom::address)
+        self.application.dicom.as_ref().and_then(Dicom::address)
     }
 
     /// Everything that answers.
     pub fn service(&self) -> &Arc<Service> {
-        &self.app.service
+        self.application.service()
     }
 
     /// Serves until `stop` resolves, then finishes what was admitted.
@@ -145,29 +233,15 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let Server { app, listener, folder, dicom, .. } = self;
-        let (stopping, stopped) = watch::channel(false);
-        let watching = folder.map(|folder| tokio::spawn(watch_folder(folder, Arc::clone(&app), stopped.clone())));
-        let anchoring = tokio::spawn(anchor(Arc::clone(&app), stopped));
-        let at_stop = Arc::clone(&app);
-        let stop = async move {
+        let Server { mut application, listener, .. } = self;
+        let background = application.background();
+        let stop = async {
             stop.await;
-            tracing::info!("stopping: what was admitted is finished");
-            at_stop.ready.store(false, Ordering::Relaxed);
-            let _ = stopping.send(true);
+            background.stop(&application.app);
         };
-        listener.serve(router(Arc::clone(&app)), stop).await;
-        if let Some(watching) = watching {
-            let _ = watching.await;
-        }
-        let drained = Arc::clone(&app);
-        let drain = move || {
-            dicom.into_iter().for_each(Dicom::stop);
-            drained.service.batches.drain();
-        };
-        let _ = tokio::task::spawn_blocking(drain).await;
-        let _ = anchoring.await;
-        note_head(&app, None);
+        listener.serve(application.router(), stop).await;
+        background.end().await;
+        application.drain().await;
         Ok(())
     }
 }

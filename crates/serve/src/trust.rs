@@ -1,6 +1,7 @@
 //! What a server is told about whom it trusts.
 
 use crate::auth::{Access, OidcConfig};
+use crate::defaults::{DRAIN, MAX_CONNECTIONS};
 use crate::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,8 +45,8 @@ impl Default for Trust {
             keys: None,
             oidc: None,
             tls: None,
-            max_connections: 1024,
-            drain: Duration::from_secs(30),
+            max_connections: MAX_CONNECTIONS,
+            drain: DRAIN,
             otlp_endpoint: None,
             insecure: false,
         }

@@ -182,6 +182,8 @@ fn metrics_count_requests_batches_and_answers() {
     let room = room();
     let picture = image(1);
     room.server.predict(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest,skin")]);
+    // Places are given back right behind the answer.
+    until("an empty queue", || room.server.service.engine.load() == 0);
     let (status, text) = room.server.get("/metrics");
     let text = text.as_str().expect("text");
     assert_eq!(status, 200);

@@ -123,7 +123,7 @@ fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
     put(&room.plugins(), "idle", &file(room.engine.backbone(), &idle));
     room.look();
     assert!(room.names().is_empty());
-    for (name, word) in [("wrong", "self-test"), ("without", "certify"), ("idle", "adapter")] {
+    for (name, word) in [("wrong", "self-test"), ("without", "no self-test"), ("idle", "adapter")] {
         let problem = room.problem(&format!("{name}.safetensors"));
         assert!(problem.contains(word), "{name}: {problem}");
     }

@@ -2,7 +2,7 @@
 
 use crate::cell::CellResult;
 use crate::results::OperatingPoint;
-use melo_eval::RankedScores;
+use melo_eval::{RankedScores, mean_of_defined};
 use melo_train::{Answers, column};
 use melo_vit::TaskKind;
 use std::fmt;
@@ -92,8 +92,7 @@ impl Scores {
 
     /// Macro AUC over the classes whose AUC is defined; every image once where no weights are given.
     pub(crate) fn auc(&self, weights: Option<&[u32]>) -> Option<f64> {
-        let defined: Vec<f64> = (0..self.classes).filter_map(|class| self.class_auc(class, weights)).collect();
-        (!defined.is_empty()).then(|| mean(defined.into_iter()))
+        mean_of_defined((0..self.classes).map(|class| self.class_auc(class, weights)))
     }
 
     /// One-vs-rest AUC of a class.

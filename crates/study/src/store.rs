@@ -11,6 +11,8 @@
 
 use crate::cell::{CellResult, Identity};
 use crate::error::Error;
+use crate::report;
+use crate::results::Results;
 use melo_train::RunFolder;
 use melo_vit::write_atomically;
 use std::fs::{File, TryLockError};
@@ -63,14 +65,15 @@ impl StudyFolder {
         CellFolder(self.0.join("cells").join(name))
     }
 
-    /// Writes a file of results atomically.
+    /// Writes every file of the [report](report::files), each atomically; the path of the page.
     ///
     /// # Errors
-    /// [`Error::Vit`] that names it.
-    pub fn write(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
-        let path = self.0.join(name);
-        write_atomically(&path, content.as_bytes())?;
-        Ok(path)
+    /// [`Error::Vit`] that names the file.
+    pub fn write_report(&self, results: &Results) -> Result<PathBuf, Error> {
+        for (name, content) in report::files(results) {
+            write_atomically(&self.0.join(name), content.as_bytes())?;
+        }
+        Ok(self.0.join(report::REPORT_HTML))
     }
 }
 

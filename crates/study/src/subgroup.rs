@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::plan::TaskPlan;
+use melo_data::ImageGroup;
 use melo_train::Answers;
 use std::collections::BTreeMap;
 
@@ -35,22 +36,19 @@ pub(crate) fn subgroups(task: &TaskPlan, tests: &BTreeMap<Option<usize>, &Answer
     }
     let file = task.meta.as_ref().unwrap_or(&task.labels);
     let columns = melo_data::columns(file, &task.subgroups)?;
-    let mut groups: BTreeMap<(usize, String), Group> = BTreeMap::new();
-    for (&fold, test) in tests {
-        for (row, name) in test.names.iter().enumerate() {
-            let values = columns.of(name).unwrap_or_default();
-            for (index, (column, value)) in task.subgroups.iter().zip(values).enumerate() {
-                let Some(value) = value else { continue };
-                let group = groups.entry((index, value.clone())).or_insert_with(|| Group {
-                    column: column.split(':').next().unwrap_or(column).to_owned(),
-                    value: value.clone(),
-                    members: tests.iter().map(|(&fold, test)| (fold, vec![false; test.names.len()])).collect(),
-                });
-                if let Some(members) = group.members.get_mut(&fold) {
-                    members[row] = true;
-                }
-            }
-        }
-    }
-    Ok(groups.into_values().collect())
+    let images = tests.values().flat_map(|test| test.names.iter().map(String::as_str));
+    let total = tests.values().map(|test| test.names.len()).sum();
+    let group = |found: ImageGroup| {
+        let mut member = vec![false; total];
+        found.rows.iter().for_each(|&row| member[row] = true);
+        let mut rest = member.as_slice();
+        let mut of_fold = |images: usize| {
+            let (first, others) = rest.split_at(images);
+            rest = others;
+            first.to_vec()
+        };
+        let members = tests.iter().map(|(&fold, test)| (fold, of_fold(test.names.len()))).collect();
+        Group { column: found.column, value: found.value, members }
+    };
+    Ok(columns.groups(images).into_iter().map(group).collect())
 }

@@ -3,7 +3,7 @@
 
 use crate::answers::{Answers, column};
 use crate::error::Error;
-use melo_eval::{RankedScores, Resampling, percentile_interval, wilson};
+use melo_eval::{RankedScores, Resampling, mean_of_defined, percentile_interval, wilson};
 use melo_vit::{TaskCard, TaskKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -99,16 +99,10 @@ fn auc_interval(test: &Answers, probabilities: &[f32], truth: &[bool]) -> Option
     let mut samples: Vec<f64> = (0..REPLICATES)
         .filter_map(|replicate| {
             resampling.weights(replicate, &mut weights);
-            macro_auc(&ranked, &weights)
+            mean_of_defined(ranked.iter().map(|ranked| ranked.auc(&weights)))
         })
         .collect();
     (!samples.is_empty()).then(|| percentile_interval(&mut samples, LEVEL))
-}
-
-/// Mean over the classes whose AUC is defined.
-fn macro_auc(ranked: &[RankedScores], weights: &[u32]) -> Option<f64> {
-    let defined: Vec<f64> = ranked.iter().filter_map(|ranked| ranked.auc(weights)).collect();
-    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ mod model;
 mod objective;
 mod pretrain;
 mod schedule;
+mod sheet;
 mod state;
+mod subgroups;
 mod trainer;
 mod unseen;
 
@@ -30,7 +32,9 @@ pub use method::{Method, MethodSettings};
 pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use schedule::Schedule;
+pub use sheet::{adapter_in_words, card_sheet, kind_in_words, self_test_in_words};
 pub use state::EpochRow;
+pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 pub use unseen::manifest_for;
 

@@ -3,12 +3,12 @@
 //! The task is to name the formula (Kataoka et al., FractalDB, ACCV 2020); what it leaves in the blocks serves others.
 
 use crate::examples::Examples;
-use melo_data::synthetic::formula_image;
 use melo_data::{EpochAugment, Labels};
 use melo_imaging::normalise;
+use melo_synthetic::formula_image;
 use melo_vit::{
-    Activation, Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, PositionFilter, Preprocess,
-    VitConfig, Weights, truncated_normal,
+    Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, Preprocess, VitConfig, Weights,
+    truncated_normal,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -74,20 +74,10 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
         mlp_hidden: 512,
         patch: 12,
         image_size: 96,
-        eps: 1e-6,
-        activation: Activation::Erf,
         pool: Pool::Avg,
-        pre_norm: false,
         norm: false,
         fc_norm: true,
-        distilled: false,
-        pos_embed_prefix: true,
-        patch_bias: true,
-        qkv_bias: true,
-        registers: 0,
-        layer_scale: false,
-        swiglu: false,
-        position_filter: PositionFilter::Antialiased,
+        ..VitConfig::base()
     };
     let preprocess = Preprocess {
         size: config.image_size,

@@ -12,8 +12,8 @@
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
     Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, DeviceSpec, Engine, ExplainMethod,
-    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, PositionFilter, Precision,
-    Preprocess, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights, binary_cross_entropy, cross_entropy,
+    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, Precision, Preprocess, Target,
+    TaskCard, TaskKind, TensorFile, VitConfig, Weights, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -91,13 +91,8 @@ impl Golden {
             norm: has("norm.weight"),
             fc_norm: has("fc_norm.weight"),
             distilled: header.distilled,
-            pos_embed_prefix: true,
             patch_bias: has("patch_embed.proj.bias"),
-            qkv_bias: true,
-            registers: 0,
-            layer_scale: false,
-            swiglu: false,
-            position_filter: PositionFilter::Antialiased,
+            ..VitConfig::base()
         };
         let mut weights = Weights::zeros(&config);
         let prefixed = |prefix: &str, shapes: Vec<(String, Vec<usize>)>| -> Vec<_> {

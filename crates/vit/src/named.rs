@@ -29,6 +29,34 @@ const SIZES: [Size; 7] = [
 /// Images from this side on are not cropped: timm's `crop_pct` is 0.9 for 224 and 1.0 for 384.
 const UNCROPPED_FROM: usize = 384;
 
+impl VitConfig {
+    /// `vit_base_patch16_224`, as timm builds it: the plain ViT, of which other shapes say only where they differ.
+    pub fn base() -> Self {
+        VitConfig {
+            depth: 12,
+            width: 768,
+            heads: 12,
+            mlp_hidden: 3072,
+            patch: 16,
+            image_size: 224,
+            eps: 1e-6,
+            activation: Activation::Erf,
+            pool: Pool::Token,
+            pre_norm: false,
+            norm: true,
+            fc_norm: false,
+            distilled: false,
+            pos_embed_prefix: true,
+            patch_bias: true,
+            qkv_bias: true,
+            registers: 0,
+            layer_scale: false,
+            swiglu: false,
+            position_filter: PositionFilter::Antialiased,
+        }
+    }
+}
+
 impl Description {
     /// The architecture that timm calls `name`, such as `vit_base_patch16_224`, with the preprocessing that timm gives it
     /// by default. A training recipe after a dot (`.augreg_in21k`) changes no shape and is passed over; any patch and image
@@ -47,20 +75,7 @@ impl Description {
             mlp_hidden: size.mlp_hidden,
             patch,
             image_size,
-            eps: 1e-6,
-            activation: Activation::Erf,
-            pool: Pool::Token,
-            pre_norm: false,
-            norm: true,
-            fc_norm: false,
-            distilled: false,
-            pos_embed_prefix: true,
-            patch_bias: true,
-            qkv_bias: true,
-            registers: 0,
-            layer_scale: false,
-            swiglu: false,
-            position_filter: PositionFilter::Antialiased,
+            ..VitConfig::base()
         };
         let preprocess = Preprocess {
             size: image_size,
@@ -109,6 +124,7 @@ mod tests {
             let config = Description::named(name).unwrap().config;
             assert_eq!(config.parameters() + 1000 * (config.width + 1), expected, "{name}");
         }
+        assert_eq!(Description::named("vit_base_patch16_224").unwrap().config, VitConfig::base());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `melo completions`: completions for a shell.
 
-use crate::{Cli, Failure};
-use clap::CommandFactory;
+use crate::Failure;
 
 /// Print completions for a shell
 #[derive(clap::Args)]
@@ -11,9 +10,10 @@ pub(crate) struct Args {
     shell: clap_complete::Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+/// Completions of `command`.
+pub(crate) fn run(args: &Args, mut command: clap::Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "melo", &mut script);
+    clap_complete::generate(args.shell, &mut command, "melo", &mut script);
     crate::say(String::from_utf8_lossy(&script).trim_end());
     Ok(())
 }

@@ -6,12 +6,10 @@ use crate::{Failure, machine, note, say, say_json};
 use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
 use melo::eval::Metrics;
-use melo::train::{Answers, Figure, manifest_for};
+use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
 use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,52 +101,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
         }
     }
-    groups.iter().for_each(say);
+    groups.iter().map(describe).for_each(say);
     Ok(())
 }
 
-/// One value of one subgroup column.
-#[derive(Serialize)]
-struct Group {
-    column: String,
-    value: String,
-    images: usize,
-    /// None where the group holds one class only.
-    auc_macro: Option<Figure>,
-}
-
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Group { column, value, images, auc_macro } = self;
-        write!(f, "{column} {value}: {images} images, ")?;
-        match auc_macro {
-            Some(Figure { value, low, high }) => write!(f, "macro AUC {value:.4}, 95 % interval {low:.4} to {high:.4}"),
-            None => f.write_str("macro AUC undefined: one class only"),
-        }
-    }
-}
-
 /// The groups of the columns that were asked for, by column and value.
-fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<Group>, Failure> {
+fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<SubgroupFigure>, Failure> {
     if args.subgroup.is_empty() {
         return Ok(Vec::new());
     }
     let columns = melo::data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
-    let mut rows: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
-    for (row, name) in answers.names.iter().enumerate() {
-        for (column, value) in columns.of(name).unwrap_or_default().iter().enumerate() {
-            if let Some(value) = value {
-                rows.entry((column, value)).or_default().push(row);
-            }
-        }
-    }
-    let group = |((column, value), rows): ((usize, &str), Vec<usize>)| {
-        let figures = melo::train::figures(card, &answers.of_rows(&rows))?;
-        let column = args.subgroup[column].split(':').next().unwrap_or_default().to_owned();
-        let auc_macro = figures.get("auc_macro").copied();
-        Ok(Group { column, value: value.to_owned(), images: rows.len(), auc_macro })
+    Ok(melo::train::subgroup_figures(card, answers, &columns)?)
+}
+
+/// A subgroup in a line.
+fn describe(group: &SubgroupFigure) -> String {
+    let SubgroupFigure { column, value, images, auc_macro } = group;
+    let auc = match auc_macro {
+        Some(Figure { value, low, high }) => format!("macro AUC {value:.4}, 95 % interval {low:.4} to {high:.4}"),
+        None => "macro AUC undefined: one class only".to_owned(),
     };
-    rows.into_iter().map(group).collect()
+    format!("{column} {value}: {images} images, {auc}")
 }
 
 /// `{"auc_macro": [low, high], ...}`

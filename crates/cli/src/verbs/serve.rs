@@ -3,8 +3,10 @@
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, machine, note, say};
-use melo::data::synthetic::{Phantom, phantom};
-use melo::serve::{BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust};
+use melo::serve::{
+    BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust, defaults,
+};
+use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -220,7 +222,7 @@ fn write_atomically_in(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn state(settings: &Settings) -> PathBuf {
-    settings.state.clone().unwrap_or_else(|| PathBuf::from("melo-serve"))
+    settings.state.clone().unwrap_or_else(|| PathBuf::from(defaults::STATE))
 }
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
@@ -240,23 +242,23 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
         state: state(settings),
-        resident_bytes: settings.resident_mib.unwrap_or(1024).saturating_mul(MIB),
-        keep_versions: settings.keep_versions.unwrap_or(8),
+        resident_bytes: settings.resident_mib.map_or(defaults::RESIDENT_BYTES, |mib| mib.saturating_mul(MIB)),
+        keep_versions: settings.keep_versions.unwrap_or(defaults::KEEP_VERSIONS),
     };
     Ok(Config {
-        listen: settings.listen.clone().unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+        listen: settings.listen.clone().unwrap_or_else(|| defaults::LISTEN.to_owned()),
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
         samples: demonstration.samples,
         batches: BatchConfig {
-            max_batch: settings.max_batch.unwrap_or(32),
-            max_wait: Duration::from_millis(settings.max_wait_ms.unwrap_or(5)),
-            queue: settings.queue.unwrap_or(1024),
+            max_batch: settings.max_batch.unwrap_or(defaults::MAX_BATCH),
+            max_wait: settings.max_wait_ms.map_or(defaults::MAX_WAIT, Duration::from_millis),
+            queue: settings.queue.unwrap_or(defaults::QUEUE),
         },
         limits: Limits {
-            body_bytes: settings.max_body_mib.unwrap_or(256).saturating_mul(MIB),
-            images: settings.max_images.unwrap_or(64),
-            timeout: Duration::from_secs(settings.timeout_s.unwrap_or(120)),
+            body_bytes: settings.max_body_mib.map_or(defaults::BODY_BYTES, |mib| mib.saturating_mul(MIB)),
+            images: settings.max_images.unwrap_or(defaults::MAX_IMAGES),
+            timeout: settings.timeout_s.map_or(defaults::TIMEOUT, Duration::from_secs),
             decoders: threads,
         },
         trust: trust(settings)?,
@@ -277,14 +279,13 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         (true, None) => None,
         (true, Some(_)) => return Err(Failure::Usage("audit and no-audit exclude each other".to_owned())),
     };
-    let usual = Trust::default();
     Ok(Trust {
         audit,
         keys: settings.keys.clone(),
         oidc: settings.oidc.clone(),
         tls,
-        max_connections: settings.max_connections.unwrap_or(usual.max_connections),
-        drain: settings.drain_s.map_or(usual.drain, Duration::from_secs),
+        max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
+        drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),
         otlp_endpoint: settings.otlp_endpoint.clone(),
         insecure: settings.insecure.unwrap_or(false),
     })

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let failed = finished.failures.len();
     let results = analyse(&study, finished, &machine::description())?;
-    let report = write(&study, &results)?;
+    let report = study.folder.write_report(&results)?;
     summarise(args, &results, &report)?;
     match failed {
         0 => Ok(()),
@@ -131,16 +131,6 @@ fn stop_with_standard_input(stop: &Arc<AtomicBool>) {
         while std::io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
         stop.store(true, Ordering::Relaxed);
     });
-}
-
-/// Everything that is made from the results; the report's path.
-fn write(study: &Study, results: &Results) -> Result<PathBuf, Failure> {
-    let folder = &study.folder;
-    folder.write("results.json", &serde_json::to_string_pretty(results)?)?;
-    folder.write("arms.csv", &report::arms_csv(results))?;
-    folder.write("comparisons.csv", &report::comparisons_csv(results))?;
-    folder.write("report.md", &report::markdown(results))?;
-    Ok(folder.write("report.html", &report::html(results))?)
 }
 
 fn summarise(args: &Args, results: &Results, report: &Path) -> Result<(), Failure> {

@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use melo::data::synthetic::{Phantom, phantom};
 use melo::imaging::write_png;
+use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Storage, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use melo_vit::{MappedFile, Preprocess, write_atomically};
+use melo_vit::{MappedFile, write_atomically};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::layout::Layout;
 use super::{PackError, VERSION};
 use crate::{Error, Split};
 
@@ -19,7 +20,8 @@ const HEADER: usize = 56;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Index {
-    pub(super) plan: Plan,
+    #[serde(rename = "plan")]
+    pub(super) layout: Layout,
     /// The manifest, from the pack's folder.
     pub(super) source: String,
     /// Names of its images begin in it, not beside it.
@@ -28,22 +30,6 @@ pub(super) struct Index {
     pub(super) classes: Vec<String>,
     pub(super) shards: Vec<ShardRecord>,
     pub(super) rows: Vec<RowRecord>,
-}
-
-/// What determines every shard's bytes, but for the images' own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Plan {
-    /// [`Manifest::digest`](crate::Manifest::digest) of the source.
-    pub(super) manifest_digest: String,
-    /// [`fit_of`](super::fit_of) what was asked for.
-    pub(super) preprocess: Preprocess,
-    /// Bits a sample.
-    pub(super) depth: u8,
-    /// Images of the manifest, unreadable ones too.
-    pub(super) images: usize,
-    /// Of every shard but the last.
-    pub(super) images_per_shard: usize,
 }
 
 /// A shard as the index knows it.
@@ -69,24 +55,6 @@ pub(super) struct RowRecord {
     pub(super) shows: Vec<usize>,
     /// Its image: `images_per_shard · shard + place`.
     pub(super) image: usize,
-}
-
-impl Plan {
-    /// SHA-256 of its JSON: stands in every shard, so that one of another pack is not taken for it.
-    pub(super) fn key(&self) -> [u8; 32] {
-        Sha256::digest(serde_json::to_vec(self).unwrap_or_default()).into()
-    }
-
-    /// Number of shards.
-    pub(super) fn shards(&self) -> usize {
-        self.images.div_ceil(self.images_per_shard)
-    }
-
-    /// Images of shard `shard`.
-    pub(super) fn images_of(&self, shard: usize) -> std::ops::Range<usize> {
-        let first = shard * self.images_per_shard;
-        first..self.images.min(first + self.images_per_shard)
-    }
 }
 
 impl Index {
@@ -137,22 +105,23 @@ impl Index {
 
     /// Numbers that belong together but do not fit.
     fn check(&self) -> Result<(), String> {
-        let Index { plan, classes, shards, rows, multi_label, .. } = self;
-        plan.preprocess.check()?;
-        if plan.depth != 8 {
-            return Err(format!("expected 8 bits a sample, found {}", plan.depth));
+        let Index { layout, classes, shards, rows, multi_label, .. } = self;
+        layout.preprocess.check()?;
+        if layout.depth != 8 {
+            return Err(format!("expected 8 bits a sample, found {}", layout.depth));
         }
-        if plan.images_per_shard == 0 || plan.shards() != shards.len() {
-            let (images, per) = (plan.images, plan.images_per_shard);
+        if layout.images_per_shard == 0 || layout.shards() != shards.len() {
+            let (images, per) = (layout.images, layout.images_per_shard);
             return Err(format!("{} shards do not hold {images} images, {per} in each", shards.len()));
         }
         for (index, shard) in shards.iter().enumerate() {
-            let expected = plan.images_of(index).len();
+            let expected = layout.images_of(index).len();
             if shard.images != expected {
                 return Err(format!("shard {index}: expected {expected} images, found {}", shard.images));
             }
         }
-        let mut taken = vec![false; plan.images.min(rows.len().saturating_add(plan.images_per_shard * shards.len()))];
+        let mut taken =
+            vec![false; layout.images.min(rows.len().saturating_add(layout.images_per_shard * shards.len()))];
         for RowRecord { name, shows, image, .. } in rows {
             match taken.get_mut(*image) {
                 Some(taken) if !*taken => *taken = true,

@@ -4,8 +4,10 @@
 //! those that [`melo_imaging::fit`] gives for one [`Preprocess`]. `docs/pack-format.md` gives every byte.
 
 mod error;
+mod folder;
 mod index;
-mod plan;
+mod layout;
+mod open;
 mod read;
 mod shard;
 mod write;
@@ -13,10 +15,10 @@ mod write;
 use melo_vit::Preprocess;
 
 pub use error::PackError;
-pub use read::{Pack, Packed};
+pub use open::{Pack, Packed};
 pub use write::{LeftUnread, PackOptions, PackReport, pack};
 
-pub(crate) use read::{is_pack, manifest};
+pub(crate) use read::{PackSource, is_pack};
 
 /// Version of the format.
 const VERSION: u32 = 1;

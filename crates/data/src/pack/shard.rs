@@ -7,6 +7,7 @@ use melo_vit::MappedFile;
 use sha2::{Digest, Sha256};
 
 use super::index::{u32_at, u64_at};
+use super::layout::Layout;
 use super::{PackError, VERSION};
 
 const MAGIC: [u8; 8] = *b"MELOSHRD";
@@ -41,6 +42,13 @@ pub(super) struct Expected {
     pub(super) number: usize,
     pub(super) images: usize,
     pub(super) key: [u8; 32],
+}
+
+impl Expected {
+    /// Shard `number` of `layout`.
+    pub(super) fn of(layout: &Layout, number: usize) -> Self {
+        Self { number, images: layout.images_of(number).len(), key: layout.key() }
+    }
 }
 
 impl Shard {

@@ -8,12 +8,18 @@ use melo_vit::{Preprocess, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::index::{Index, Plan, RowRecord, ShardRecord};
-use super::shard::{self, Shard};
-use super::{is_pack, shard_file};
+use super::folder::prepare;
+use super::index::{Index, RowRecord, ShardRecord};
+use super::layout::Layout;
+use super::shard::{self, Expected, Shard};
+use super::{PackError, fit_of, is_pack, shard_file};
 use crate::cache::read_fitted;
-use crate::relative::between;
+use crate::relative::way_between;
 use crate::{Error, Labels, Manifest, Row};
+
+/// Bytes of colour pixels that a shard should hold: large enough to be read in one go, small enough to lose.
+const SHARD_BYTES: usize = 1 << 26;
+const MAX_PER_SHARD: usize = 1024;
 
 /// How [`pack`] treats what it meets.
 #[derive(Clone, Copy, Debug)]
@@ -71,25 +77,25 @@ pub fn pack(
     options: PackOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<PackReport, Error> {
-    let plan = Plan::new(manifest, spec, options.depth)?;
-    plan.prepare(folder, manifest, options)?;
+    let layout = layout(manifest, spec, options.depth)?;
+    prepare(folder, &layout, manifest, options.overwrite)?;
     // By name: the order of the manifest's lines is not in its digest, so it must not be in the shards.
     let mut order: Vec<&Row> = manifest.rows.iter().collect();
     order.sort_by(|a, b| a.name.cmp(&b.name));
     let done = AtomicUsize::new(0);
-    let advance = |images: usize| progress(done.fetch_add(images, Ordering::Relaxed) + images, plan.images);
+    let advance = |images: usize| progress(done.fetch_add(images, Ordering::Relaxed) + images, layout.images);
 
     let mut unreadable = Vec::new();
     let mut reused_shards = 0;
     let mut in_flight: Option<(usize, Vec<Option<Pixels>>)> = None;
-    for number in 0..plan.shards() {
+    for number in 0..layout.shards() {
         let path = folder.join(shard_file(number));
-        if Shard::open(&path, plan.expected(number)).is_ok_and(|shard| shard.unread().next().is_none()) {
+        if Shard::open(&path, Expected::of(&layout, number)).is_ok_and(|shard| shard.unread().next().is_none()) {
             reused_shards += 1;
-            advance(plan.images_of(number).len());
+            advance(layout.images_of(number).len());
             continue;
         }
-        let rows = &order[plan.images_of(number)];
+        let rows = &order[layout.images_of(number)];
         let read = || -> Vec<Result<Pixels, Error>> {
             let read = |row: &&Row| {
                 read_fitted(&row.path, spec).map_err(Error::from).inspect(|_| advance(1)).inspect_err(|_| advance(1))
@@ -98,7 +104,7 @@ pub fn pack(
         };
         // The shard before is written while this one is decoded.
         let ready = in_flight.take();
-        let (images, written) = rayon::join(read, || write_shard(&plan, folder, ready));
+        let (images, written) = rayon::join(read, || write_shard(&layout, folder, ready));
         written?;
         let keep = |(image, row): (Result<Pixels, Error>, &&Row)| {
             let unread =
@@ -107,29 +113,50 @@ pub fn pack(
         };
         in_flight = Some((number, images.into_iter().zip(rows).map(keep).collect()));
     }
-    write_shard(&plan, folder, in_flight)?;
+    write_shard(&layout, folder, in_flight)?;
 
     let finished = unreadable.is_empty() || options.leave_out_unreadable;
-    let (shards, bytes) = finish(&plan, manifest, &order, folder, finished)?;
-    Ok(PackReport { images: plan.images - unreadable.len(), shards, reused_shards, bytes, unreadable, finished })
+    let (shards, bytes) = finish(&layout, manifest, &order, folder, finished)?;
+    Ok(PackReport { images: layout.images - unreadable.len(), shards, reused_shards, bytes, unreadable, finished })
 }
 
-fn write_shard(plan: &Plan, folder: &Path, shard: Option<(usize, Vec<Option<Pixels>>)>) -> Result<(), Error> {
+/// Which images come into which shard.
+fn layout(manifest: &Manifest, spec: &Preprocess, depth: u8) -> Result<Layout, PackError> {
+    if manifest.rows.iter().any(|row| row.packed.is_some()) {
+        return Err(PackError::SourceIsPack { path: manifest.path.clone() });
+    }
+    spec.check().map_err(|reason| PackError::Settings { reason })?;
+    if depth != 8 {
+        let reason = format!("depth {depth}: images are decoded to 8 bits a sample, and packed so; use 8");
+        return Err(PackError::Settings { reason });
+    }
+    let preprocess = fit_of(spec);
+    let side = preprocess.resize_side();
+    Ok(Layout {
+        manifest_digest: manifest.digest(),
+        images_per_shard: (SHARD_BYTES / (3 * side * side)).clamp(1, MAX_PER_SHARD),
+        preprocess,
+        depth,
+        images: manifest.rows.len(),
+    })
+}
+
+fn write_shard(layout: &Layout, folder: &Path, shard: Option<(usize, Vec<Option<Pixels>>)>) -> Result<(), Error> {
     let Some((number, images)) = shard else { return Ok(()) };
-    let bytes = shard::encode(&images, number, plan.key());
+    let bytes = shard::encode(&images, number, layout.key());
     Ok(write_atomically(&folder.join(shard_file(number)), &bytes)?)
 }
 
 /// Reads every shard again and writes the index, if the pack is finished; gives the number of shards and their bytes.
 fn finish(
-    plan: &Plan,
+    layout: &Layout,
     manifest: &Manifest,
     order: &[&Row],
     folder: &Path,
     finished: bool,
 ) -> Result<(usize, u64), Error> {
-    let open = |number| Shard::open(&folder.join(shard_file(number)), plan.expected(number));
-    let shards: Vec<Shard> = (0..plan.shards()).into_par_iter().map(open).collect::<Result<_, _>>()?;
+    let open = |number| Shard::open(&folder.join(shard_file(number)), Expected::of(layout, number));
+    let shards: Vec<Shard> = (0..layout.shards()).into_par_iter().map(open).collect::<Result<_, _>>()?;
     let bytes = shards.iter().map(Shard::file_bytes).sum();
     if !finished {
         return Ok((shards.len(), bytes));
@@ -138,7 +165,7 @@ fn finish(
         order.iter().map(|row| row.name.as_str()).zip(0..).collect();
     for (number, shard) in shards.iter().enumerate() {
         for place in shard.unread() {
-            image_of.remove(order[number * plan.images_per_shard + place].name.as_str());
+            image_of.remove(order[number * layout.images_per_shard + place].name.as_str());
         }
     }
     let record = |row: &Row| {
@@ -154,17 +181,17 @@ fn finish(
             },
         })
     };
-    let way = between(folder, manifest.path.parent().unwrap_or(Path::new("")));
+    let way = way_between(folder, manifest.path.parent().unwrap_or(Path::new("")));
     let file = manifest.path.file_name().unwrap_or_default().to_string_lossy();
     let source_is_folder = manifest.path.is_dir();
     let index = Index {
-        plan: plan.clone(),
-        source: if source_is_folder { between(folder, &manifest.path) } else { format!("{way}{file}") },
+        layout: layout.clone(),
+        source: if source_is_folder { way_between(folder, &manifest.path) } else { format!("{way}{file}") },
         source_is_folder,
         multi_label: manifest.multi_label,
         classes: manifest.classes.clone(),
         shards: (shards.iter().zip(0..))
-            .map(|(shard, number)| ShardRecord { images: plan.images_of(number).len(), sha256: shard.checksum() })
+            .map(|(shard, number)| ShardRecord { images: layout.images_of(number).len(), sha256: shard.checksum() })
             .collect(),
         rows: manifest.rows.iter().filter_map(record).collect(),
     };

@@ -5,24 +5,26 @@ use std::path::Path;
 
 use super::arrays;
 use super::labels::{Judge, Judged};
-use super::pattern::{Fields, Pattern};
+use super::pattern::{Fields, Image, Pattern};
 use super::report::{ClassFound, Count, PresetReport, Remark, RemarkKind, SplitFound, TableUse};
 use super::schema::{LabelRule, Schema, fill};
 use super::tables::{Found, Table, Wins, alternatives};
 use super::tree::Tree;
-use super::{Applied, Policy, Preset, PresetError};
+use super::{Policy, PresetError};
 use crate::manifest::index_classes;
 use crate::{Error, Labels, Manifest, Row, Split};
 
-/// An image of the set, and what its name says.
-pub(crate) struct Image {
-    /// Relative to the set's folder, with `/`.
-    pub(crate) name: String,
-    pub(crate) fields: Fields,
+/// A manifest made by a [`Preset`](super::Preset), and what was found on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Images with labels; names relative to the folder. May be of a single class, or empty: see the report.
+    pub manifest: Manifest,
+    /// Counts, problems and warnings.
+    pub report: PresetReport,
 }
 
-pub(super) fn apply(preset: &Preset, folder: &Path, policy: Option<Policy>) -> Result<Applied, Error> {
-    let (name, schema) = (preset.name.as_str(), &preset.schema);
+/// Applies the preset `name` to `folder`.
+pub(super) fn apply(name: &str, schema: &Schema, folder: &Path, policy: Option<Policy>) -> Result<Applied, Error> {
     let judge = Judge::new(name, &schema.labels, policy)?;
     let tree = Tree::of(folder)?;
     let needed = schema.needed();
@@ -48,7 +50,7 @@ pub(super) fn apply(preset: &Preset, folder: &Path, policy: Option<Policy>) -> R
     let mut files: Vec<TableUse> = tables.into_iter().flat_map(|table| table.parts).collect();
     files.extend(array);
     let manifest = joined.manifest(folder, &judge);
-    let report = report(preset, &manifest, files, &judge, remarks);
+    let report = report((name, schema), &manifest, files, &judge, remarks);
     Ok(Applied { manifest, report })
 }
 
@@ -247,14 +249,14 @@ impl Remarks {
 }
 
 fn report(
-    preset: &Preset,
+    (name, schema): (&str, &Schema),
     manifest: &Manifest,
     tables: Vec<TableUse>,
     judge: &Judge,
     mut remarks: Remarks,
 ) -> PresetReport {
     let Manifest { rows, classes, .. } = manifest;
-    let expect = preset.schema.expect;
+    let expect = schema.expect;
     let patients: BTreeSet<&str> = rows.iter().filter_map(|row| row.patient_id.as_deref()).collect();
     let count = |split: Split| rows.iter().filter(|row| row.split == Some(split)).count();
     let expected = [(Split::Train, expect.train), (Split::Val, expect.val), (Split::Test, expect.test)];
@@ -278,8 +280,8 @@ fn report(
     let remark = |((kind, subject), (count, examples))| Remark { kind, subject, count, examples };
     let (problems, warnings) = remarks.0.into_iter().map(remark).partition(|remark: &Remark| remark.kind.is_problem());
     PresetReport {
-        preset: preset.name.clone(),
-        title: preset.schema.title.clone(),
+        preset: name.to_owned(),
+        title: schema.title.clone(),
         folder: manifest.path.clone(),
         tables,
         policy: judge.policy,

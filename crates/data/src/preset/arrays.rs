@@ -4,17 +4,14 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use melo_npy::Header;
 use zip::ZipArchive;
 
 use super::PresetError;
-use super::apply::Image;
-use super::pattern::Fields;
+use super::pattern::{Fields, Image};
 
 /// Most labels of one array, in bytes: a hundred times the largest set's.
 const MAX_LABELS: u64 = 1 << 26;
-
-/// Most bytes of a `.npy` header: the format's version 1 has 65,535.
-const MAX_HEADER: u32 = 1 << 16;
 
 /// The splits of an archive, in order.
 const SPLITS: [&str; 3] = ["train", "val", "test"];
@@ -65,8 +62,9 @@ struct Array {
 fn read(archive: &mut ZipArchive<BufReader<File>>, name: &str, with_values: bool) -> Result<Array, String> {
     let broken = |error: &dyn std::fmt::Display| format!("{name}: {error}");
     let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|error| broken(&error))?;
-    let header = header(&mut entry).map_err(|error| broken(&error))?;
-    let (descr, shape) = parse_header(&header).ok_or_else(|| format!("{name}: not an array: header {header:?}"))?;
+    let Header { descr, shape } = Header::read(&mut entry).map_err(|error| broken(&error))?;
+    let side = |length: &u64| usize::try_from(*length).map_err(|error| broken(&error));
+    let shape: Vec<usize> = shape.iter().map(side).collect::<Result<_, _>>()?;
     let mut values = Vec::new();
     if with_values {
         let (width, signed) = integer(&descr).ok_or_else(|| format!("{name}: expected integers, found {descr}"))?;
@@ -81,36 +79,6 @@ fn read(archive: &mut ZipArchive<BufReader<File>>, name: &str, with_values: bool
         values = data.chunks_exact(width).map(|bytes| to_integer(bytes, signed)).collect();
     }
     Ok(Array { shape, values })
-}
-
-/// The text after the magic bytes of a `.npy` file.
-fn header(entry: &mut impl Read) -> std::io::Result<String> {
-    let mut start = [0; 8];
-    entry.read_exact(&mut start)?;
-    if start[..6] != *b"\x93NUMPY" {
-        return Err(std::io::Error::other("not an .npy file"));
-    }
-    let mut length = [0; 4];
-    entry.read_exact(&mut length[..if start[6] == 1 { 2 } else { 4 }])?;
-    let length = u32::from_le_bytes(length);
-    if length > MAX_HEADER {
-        return Err(std::io::Error::other(format!("a header of {length} bytes")));
-    }
-    let mut text = vec![0; length as usize];
-    entry.read_exact(&mut text)?;
-    String::from_utf8(text).map_err(std::io::Error::other)
-}
-
-/// `|u1` and `[7, 1]` of `{'descr': '|u1', 'fortran_order': False, 'shape': (7, 1), }`.
-fn parse_header(header: &str) -> Option<(String, Vec<usize>)> {
-    let after = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
-    let descr = after("descr")?.strip_prefix('\'')?.split_once('\'')?.0;
-    if !after("fortran_order")?.starts_with("False") {
-        return None;
-    }
-    let shape = after("shape")?.strip_prefix('(')?.split_once(')')?.0;
-    let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
-    Some((descr.to_owned(), sides.map(str::parse).collect::<Result<_, _>>().ok()?))
 }
 
 /// Bytes, and whether signed, of a type of little-endian integers.

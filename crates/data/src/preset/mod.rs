@@ -9,6 +9,7 @@ mod built_in;
 mod error;
 mod labels;
 mod pattern;
+mod policy;
 mod report;
 mod schema;
 mod tables;
@@ -17,53 +18,21 @@ mod write;
 
 use std::path::Path;
 
-use serde::Serialize;
-
+pub use apply::Applied;
 pub use error::PresetError;
+pub use policy::Policy;
 pub use report::{ClassFound, Count, PresetReport, Remark, RemarkKind, SplitFound, TableUse};
 pub use schema::Expect;
 
-use crate::{Error, Manifest};
+use crate::Error;
 use built_in::BUILT_IN;
 use schema::Schema;
-
-/// What becomes of a label that the set itself calls uncertain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// The finding is absent ("U-Zeros" of the CheXpert paper).
-    Zeros,
-    /// The finding is present ("U-Ones").
-    Ones,
-    /// The image is left out: for sets of one class an image.
-    Ignore,
-}
-
-impl Policy {
-    /// `zeros`, `ones` or `ignore`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Policy::Zeros => "zeros",
-            Policy::Ones => "ones",
-            Policy::Ignore => "ignore",
-        }
-    }
-}
 
 /// How a public set is unpacked and labelled.
 #[derive(Clone, Debug)]
 pub struct Preset {
     name: String,
     schema: Schema,
-}
-
-/// A manifest made by a [`Preset`], and what was found on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Images with labels; names relative to the folder. May be of a single class, or empty: see the report.
-    pub manifest: Manifest,
-    /// Counts, problems and warnings.
-    pub report: PresetReport,
 }
 
 impl Preset {
@@ -157,6 +126,6 @@ impl Preset {
     /// A table or all images missing, unreadable, or not as the preset says. Anything about single images is in the
     /// report instead.
     pub fn apply(&self, folder: &Path, policy: Option<Policy>) -> Result<Applied, Error> {
-        apply::apply(self, folder, policy)
+        apply::apply(&self.name, &self.schema, folder, policy)
     }
 }

@@ -41,6 +41,13 @@ enum Kind {
 /// What the fields of a pattern matched.
 pub(crate) type Fields = BTreeMap<String, String>;
 
+/// An image of the set, and what its name says.
+pub(crate) struct Image {
+    /// Relative to the set's folder, with `/`.
+    pub(crate) name: String,
+    pub(crate) fields: Fields,
+}
+
 impl TryFrom<String> for Pattern {
     type Error = String;
 

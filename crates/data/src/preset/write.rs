@@ -5,7 +5,7 @@ use std::path::Path;
 use melo_vit::{folder_of, write_atomically};
 
 use super::{Applied, PresetError};
-use crate::relative::between;
+use crate::relative::way_between;
 use crate::{Error, Labels};
 
 impl Applied {
@@ -22,7 +22,7 @@ impl Applied {
             }
             .into());
         }
-        Ok(write_atomically(csv, &self.to_csv(&between(folder_of(csv), &self.manifest.path)))?)
+        Ok(write_atomically(csv, &self.to_csv(&way_between(folder_of(csv), &self.manifest.path)))?)
     }
 
     /// The CSV with `prefix` before every name.

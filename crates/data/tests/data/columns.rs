@@ -32,6 +32,21 @@ fn texts_and_bins_by_image() {
 }
 
 #[test]
+fn images_are_grouped_by_column_and_value() {
+    let found = read(META, &["sex", "age:40,60"]).unwrap();
+    let groups = found.groups(["d.png", "images/b.png", "e.png", "c.png", "images/a.png"]);
+    let seen: Vec<_> = groups.iter().map(|g| (g.column.as_str(), g.value.as_str(), g.rows.as_slice())).collect();
+    let expected: [(&str, &str, &[usize]); 5] = [
+        ("sex", "F", &[0, 4]),
+        ("sex", "M", &[1]),
+        ("age", "40-60", &[1]),
+        ("age", "<40", &[4]),
+        ("age", ">=60", &[3]),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn one_bound_makes_two_bins_and_decimals_stay_as_written() {
     let found = read("path,x\na,-1\nb,0.50\nc,1e9\n", &["x: 0.50"]).unwrap();
     let text = |image| values(&found, image).remove(0).unwrap();

@@ -77,7 +77,14 @@ fn refuses_a_folder_inside_a_class() {
 
 #[test]
 fn refuses_a_class_without_images() {
-    assert_refused!(read(&["a/1.png", "b/2.png", "c/"]), Error::EmptyClass { .. }, "\"c\"");
+    assert_refused!(read(&["a/1.png", "b/2.png", "c/"]), Error::EmptyClass { .. }, "\"c\"", "tiff, bmp, dcm");
+}
+
+#[test]
+fn every_extension_of_an_image_is_found() {
+    let files = melo_imaging::EXTENSIONS.map(|extension| format!("a/{extension}.{extension}"));
+    let files: Vec<&str> = files.iter().map(String::as_str).chain(["b/1.png"]).collect();
+    assert_eq!(read(&files).unwrap().rows.len(), files.len());
 }
 
 #[test]

@@ -607,7 +607,7 @@ fn broken_archives_are_refused_by_name() {
     entry("other.npy", b"");
     says("train_labels: ");
     entry("train_labels.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff");
-    says("a header of 4294967295 bytes");
+    says("train_labels: the header claims 4294967295 bytes");
     entry("train_labels.npy", &npy(&[usize::MAX, usize::MAX], &[]));
     says("is more than");
     entry("train_labels.npy", &npy(&[9, 1], &[1]));

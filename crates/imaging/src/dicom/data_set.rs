@@ -3,7 +3,7 @@
 //! Values stay where they are: an element is a slice of the file. Sequences nest at most [`MAX_DEPTH`] deep, whereas
 //! readers that build them by unbounded recursion let a small file end the process: see `docs/decisions/0007-dicom.md`.
 
-use super::tag::{self, Tag, Vr};
+use super::tag::{self, Tag, Vr, has_long_length};
 
 /// Deepest nesting read. Structured reports nest about ten deep, images three.
 const MAX_DEPTH: usize = 32;
@@ -249,10 +249,9 @@ impl<'a> Reader<'a> {
             (tag.representation(), self.long(at)?, at + 4)
         } else {
             let vr = *self.bytes.get(at..)?.first_chunk::<2>()?;
-            match &vr {
-                b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT"
-                | b"UV" => (vr, self.long(at + 4)?, at + 8),
-                _ => (vr, self.word(at + 2)?.into(), at + 4),
+            match has_long_length(&vr) {
+                true => (vr, self.long(at + 4)?, at + 8),
+                false => (vr, self.word(at + 2)?.into(), at + 4),
             }
         };
         self.position = behind;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::data_set::{DataSet, Fault, Value};
 use super::syntax::Syntax;
 use super::tag;
-use crate::decode::{MAX_ASPECT, MAX_PIXELS};
+use crate::limits::{self, BadSize, MAX_ASPECT, MAX_PIXELS};
 
 /// What the samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,18 +136,15 @@ impl Layout {
 }
 
 fn check_size(rows: usize, columns: usize) -> Result<(), Fault> {
-    let (short, long) = (rows.min(columns) as u64, rows.max(columns) as u64);
-    let reason = if short == 0 {
-        "expected at least one pixel".into()
-    } else if short * long > MAX_PIXELS {
-        format!("expected at most {MAX_PIXELS} pixels")
-    } else if long > MAX_ASPECT * short {
-        format!("expected sides within {MAX_ASPECT}:1 of each other")
-    } else {
-        return Ok(());
-    };
-    let (shorter, other) = if rows <= columns { (tag::ROWS, tag::COLUMNS) } else { (tag::COLUMNS, tag::ROWS) };
-    Err(Fault::new(shorter, format!("and {other} say {columns} x {rows}: {reason}")))
+    limits::check_size(columns as u64, rows as u64).map_err(|bad| {
+        let reason = match bad {
+            BadSize::NoPixels => "expected at least one pixel".into(),
+            BadSize::TooLarge => format!("expected at most {MAX_PIXELS} pixels"),
+            BadSize::TooLong => format!("expected sides within {MAX_ASPECT}:1 of each other"),
+        };
+        let (shorter, other) = if rows <= columns { (tag::ROWS, tag::COLUMNS) } else { (tag::COLUMNS, tag::ROWS) };
+        Fault::new(shorter, format!("and {other} say {columns} x {rows}: {reason}"))
+    })
 }
 
 /// Bytes of one frame.

@@ -18,7 +18,7 @@ mod rle;
 mod samples;
 mod series;
 mod syntax;
-mod tag;
+pub(crate) mod tag;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -30,7 +30,7 @@ use data_set::{DataSet, Encoding, Fault, Value};
 use layout::{Layout, Photometric};
 pub use series::{DirectoryRecord, Instance, Series, directory, series};
 use syntax::{EXPLICIT, IMPLICIT, Syntax};
-pub use tag::Tag;
+pub use tag::{Tag, has_long_length};
 
 /// True for the bytes of a DICOM file, with the preamble of PS3.10, section 7.1, or without it.
 pub fn is_dicom(bytes: &[u8]) -> bool {

@@ -4,7 +4,8 @@ use super::data_set::{DataSet, Fault};
 use super::layout::{Frame, Layout, Photometric, frame};
 use super::syntax::Syntax;
 use super::{rle, tag};
-use crate::{Error, codec, decode::Source, jpeg, jpeg_ls, jpeg2000};
+use crate::source::Source;
+use crate::{Error, codec, jpeg, jpeg_ls, jpeg2000};
 
 /// Stored values, `[rows, columns, channels]`, as unsigned numbers of `bits`.
 #[derive(Debug)]

@@ -51,6 +51,12 @@ impl Tag {
 /// A value representation: two letters.
 pub(super) type Vr = [u8; 2];
 
+/// True for a representation whose length takes four bytes, behind two that are reserved, where representations are
+/// explicit (PS3.5, section 7.1.2).
+pub fn has_long_length(vr: &[u8; 2]) -> bool {
+    matches!(vr, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")
+}
+
 /// Makes a constant of each attribute that the code asks for, and the table of all.
 macro_rules! attributes {
     ($($constant:ident = ($group:literal, $element:literal) $vr:literal $keyword:literal;)*) => {

@@ -1,6 +1,6 @@
 //! Lossless processes (ITU-T T.81, annex H): each sample from three neighbours and a Huffman-coded difference.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::entropy::{self, Bits, Defect, Huffman};
 use crate::Error;
 use crate::codec::Decoded;

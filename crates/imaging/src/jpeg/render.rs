@@ -1,7 +1,8 @@
 //! Coefficients to samples to pixels.
 
+use super::frame::{Component, Frame};
+use super::idct;
 use super::upsample::{self, Colour, Plane};
-use super::{Component, Frame, idct};
 use crate::Pixels;
 
 /// Coefficients to samples.

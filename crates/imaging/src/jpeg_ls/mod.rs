@@ -6,8 +6,9 @@ mod bits;
 mod line;
 mod model;
 
+use crate::Error;
 use crate::codec::Decoded;
-use crate::{Error, decode::Source};
+use crate::source::Source;
 use bits::{Bits, Defect};
 use line::Lines;
 use model::{Model, Parameters};

@@ -3,9 +3,10 @@
 
 pub(crate) mod dicom;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use melo_imaging::Pixels;
+use melo_imaging::{Pixels, decode};
+use proptest::prelude::*;
 
 /// A file of `tests/golden`.
 pub(crate) fn golden(name: &str) -> PathBuf {
@@ -23,6 +24,25 @@ pub(crate) fn pattern(width: usize, height: usize) -> Pixels {
     };
     let rgb = (0..height * width * 3).map(|at| sample(at / 3 % width, at / 3 / width, at % 3)).collect();
     Pixels { width, height, rgb }
+}
+
+/// Changes some bytes of `files` over and over: each is refused, or gives pixels of the size that they claim.
+pub(crate) fn changed_bytes_never_panic(files: Vec<Vec<u8>>, name: &str) {
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+    let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let result = runner.run(&(prop::sample::select(files), changes), |(mut bytes, changes)| {
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        match decode(&bytes, Path::new(name)) {
+            Ok(pixels) => prop_assert_eq!(pixels.rgb.len(), pixels.width * pixels.height * 3),
+            Err(error) => prop_assert!(error.to_string().starts_with(name), "{}", error),
+        }
+        Ok(())
+    });
+    result.expect("changed bytes are refused, or give an image");
 }
 
 /// FNV-1a, 64 bits.

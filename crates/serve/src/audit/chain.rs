@@ -1,6 +1,6 @@
 //! How rows are hashed; the bytes are specified in `docs/audit.md`.
 
-use super::Record;
+use super::record::Record;
 use melo_vit::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};

@@ -2,11 +2,12 @@
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
 mod chain;
+mod file;
+mod record;
 mod store;
 mod verify;
 
 use crate::error::Error;
-use serde::Serialize;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -15,67 +16,12 @@ use std::thread::JoinHandle;
 use store::Store;
 
 pub use chain::{Entry, Head, Stored};
-pub use store::entries;
+pub use file::entries;
+pub use record::{Action, Record};
 pub use verify::{Anchor, Broken, Kind, Report, verify};
 
 /// Records of one transaction at the most.
 const BATCH: usize = 4096;
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// A task's answer for an image.
-    Answer,
-    /// A plug-in was sent to be served.
-    Put,
-    /// A task is no longer to be served.
-    Remove,
-    /// A version is to stay.
-    Pin,
-    /// Newer versions may come again.
-    Unpin,
-}
-
-impl Action {
-    /// As it stands in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Action::Answer => "answer",
-            Action::Put => "put",
-            Action::Remove => "remove",
-            Action::Pin => "pin",
-            Action::Unpin => "unpin",
-        }
-    }
-}
-
-/// One task's answer for one image, or one change that an admin asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Record {
-    /// What was asked for.
-    pub action: Action,
-    /// The request, as the log and the answer's `x-request-id` name it.
-    pub request_id: String,
-    /// Name of the key, or of the calling application entity.
-    pub who: String,
-    /// The door: `http`, `kserve`, `dicom`, `stow`.
-    pub via: String,
-    /// SHA-256 of the image's bytes; none of changes.
-    pub input_digest: Option<String>,
-    /// SOP Instance UID, for DICOM.
-    pub sop_instance_uid: Option<String>,
-    /// Name of the task, of changes as it was given.
-    pub task: String,
-    /// SHA-256 of the plug-in file, where one is meant.
-    pub plugin_digest: Option<String>,
-    /// SHA-256 of the backbone.
-    pub backbone_digest: String,
-    /// Numbers that it was computed in.
-    pub precision: String,
-    /// Probabilities by class; null of changes.
-    pub output: serde_json::Value,
-}
 
 /// An append-only record of answers, open for writing.
 ///
@@ -201,7 +147,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
-    let file = store::private(&beside)?;
+    let file = file::private(&beside)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),

@@ -195,7 +195,7 @@ fn a_cut_end_is_found_by_an_anchor_and_a_careless_one_without() {
     tamper_again(&path, "UPDATE sqlite_sequence SET seq = 6");
     let without = broken(&path, None);
     assert_eq!(without.map(|found| found.kind), Some(Kind::Unguarded));
-    tamper_again(&path, &store::SCHEMA[store::SCHEMA.find("CREATE TRIGGER").unwrap()..]);
+    tamper_again(&path, &file::SCHEMA[file::SCHEMA.find("CREATE TRIGGER").unwrap()..]);
     assert_eq!(broken(&path, None), None, "a careful cut leaves no trace in the file");
     for anchor in [head.to_string(), head.hash.clone()] {
         let found = broken(&path, Some(&anchor)).unwrap();
@@ -264,16 +264,30 @@ fn files_that_are_no_audit_are_refused() {
 
 #[test]
 fn a_damaged_page_is_an_error_or_a_broken_row_never_a_panic() {
-    let (_folder, path, _) = chain(400);
+    let (_folder, path, head) = chain(400);
+    let written = entries(&path, 500, None).unwrap();
     let whole = std::fs::read(&path).unwrap();
     assert!(whole.len() > 40_000, "everything is in the file once it is closed");
+    let (mut errors, mut broken) = (0, 0);
     for place in (100..whole.len()).step_by(997) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x5a;
         std::fs::write(&path, &bytes).unwrap();
-        let _ = verify(&path, None);
-        let _ = entries(&path, 500, None);
+        let read = entries(&path, 500, None);
+        match verify(&path, None) {
+            // Room that no row takes.
+            Ok(Report { head: found, broken: None }) => {
+                assert_eq!(found, head, "byte {place}");
+                assert_eq!(read.unwrap(), written, "byte {place}: a chain that verifies is the one that was written");
+            }
+            Ok(_) => broken += 1,
+            Err(error) => {
+                assert!(matches!(error, Error::Damaged { .. } | Error::Audit { .. }), "byte {place}: {error}");
+                errors += 1;
+            }
+        }
     }
+    assert!(errors > 0 && broken > 0, "{errors} errors, {broken} broken rows");
 }
 
 #[test]

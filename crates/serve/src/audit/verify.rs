@@ -1,7 +1,7 @@
 //! Walking the chain: is every row the one that was written, and does each follow the one before?
 
 use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
-use super::store::{failed, fields, missing_triggers, read};
+use super::file::{failed, fields, missing_triggers, read};
 use crate::error::Error;
 use rusqlite::{Connection, Row};
 use serde::Serialize;

@@ -4,7 +4,7 @@
 //! key: there are 2^256 of them, and no guess at a fast hash gets through these, so a slow one would only slow down
 //! every request.
 
-use super::Scope;
+use super::identity::Scope;
 use crate::error::Error;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,7 +1,7 @@
 //! The file of keys, written by `melo keys` or by hand, reread by the server when it changes.
 
+use super::identity::{Identity, Scope};
 use super::key::{Key, NewKey};
-use super::{Identity, Scope};
 use crate::error::{Error, Refusal};
 use melo_vit::hex;
 use serde::{Deserialize, Serialize};

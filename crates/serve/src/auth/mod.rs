@@ -3,6 +3,7 @@
 //! Callers show a key of the key file, or a token of the hospital's identity provider. Where neither is configured,
 //! anyone may ask for answers and nobody may change what is served.
 
+mod identity;
 mod key;
 mod key_file;
 mod oidc;
@@ -14,38 +15,10 @@ use key_file::Keys;
 use oidc::Oidc;
 use std::path::Path;
 
+pub use identity::{Identity, Scope};
 pub use key::{Key, NewKey};
 pub use key_file::KeyFile;
 pub use oidc::OidcConfig;
-
-/// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Ask for answers, list tasks, read metrics.
-    Predict,
-    /// Change which plug-ins are served.
-    Admin,
-}
-
-impl Scope {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scope::Predict => "predict",
-            Scope::Admin => "admin",
-        }
-    }
-}
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
-    /// Name of the key, or `oidc:` and the token's subject; goes into the audit.
-    pub name: String,
-    /// What it allows.
-    pub scopes: Vec<Scope>,
-}
 
 /// How callers show who they are.
 #[derive(Default)]

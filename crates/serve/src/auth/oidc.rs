@@ -3,8 +3,9 @@
 //! The provider alone is asked, and nothing that a request says leads to another address. Its keys are fetched at the
 //! start, when they are an hour old, and when a token names one that is not known, at most every 30 seconds.
 
+use super::identity::{Identity, Scope};
 use super::key_file::allowed;
-use super::{Identity, Scope, ring_provider};
+use super::ring_provider;
 use crate::error::{Error, Refusal};
 use axum::http::Uri;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};

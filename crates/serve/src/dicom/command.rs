@@ -155,15 +155,27 @@ mod tests {
 
     #[test]
     fn a_command_set_cut_anywhere_is_refused_or_read() {
-        let bytes = Command::store(7, "1.2.840.10008.5.1.4.1.1.7", "1.2.3").write();
+        let whole = Command::store(7, "1.2.840.10008.5.1.4.1.1.7", "1.2.3");
+        let bytes = whole.write();
         for length in 0..bytes.len() {
-            let _ = Command::read(&bytes[..length]);
+            // Cut between two elements, it says less of the same.
+            if let Some(cut) = Command::read(&bytes[..length]) {
+                assert_eq!((cut.field, cut.message, &cut.class), (whole.field, whole.message, &whole.class));
+                assert!(!cut.data_set || cut.instance.is_empty(), "cut at {length}: {cut:?}");
+            }
         }
         for position in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[position] = value;
-                let _ = Command::read(&damaged);
+                if let Some(read) = Command::read(&damaged) {
+                    let again = Command::read(&read.write());
+                    assert_eq!(
+                        again.as_ref().map(|again| (again.field, again.message)),
+                        Some((read.field, read.message))
+                    );
+                    assert_eq!(again.map(|again| (again.class, again.instance)), Some((read.class, read.instance)));
+                }
             }
         }
         assert_eq!(Command::read(&[]), None);

@@ -219,3 +219,32 @@ fn check_title(key: &str, title: &str) -> Result<(), Error> {
     let shown = title.escape_debug();
     Err(Error::Settings(format!("dicom: `{key}`: `{shown}` is no application entity title: 1 to 16 ASCII characters")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_says_the_defaults() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dicom-network.md");
+        let page = std::fs::read_to_string(path).expect("the page of the DICOM network");
+        let table = page.lines().skip_while(|line| !line.starts_with("| key of `[dicom]`")).skip(2);
+        let mut settings = String::new();
+        for row in table.take_while(|line| line.starts_with('|')) {
+            let [_, keys, defaults, ..] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+                panic!("{row}")
+            };
+            for (key, default) in keys.split(", ").zip(defaults.split(", ")) {
+                match default.strip_prefix('`').and_then(|text| text.strip_suffix('`')) {
+                    Some(text) => settings += &format!("{} = {text:?}\n", key.trim_matches('`')),
+                    None if default.parse::<u64>().is_ok() => {
+                        settings += &format!("{} = {default}\n", key.trim_matches('`'));
+                    }
+                    None => assert!(["–", "none", "any"].contains(&default), "{row}"),
+                }
+            }
+        }
+        assert_eq!(settings.lines().count(), 12, "{settings}");
+        assert_eq!(toml::from_str::<DicomConfig>(&settings).expect("keys that are known"), DicomConfig::default());
+    }
+}

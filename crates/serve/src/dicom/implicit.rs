@@ -2,6 +2,7 @@
 //! `dicom-object` would decode and encode text on the way, and does not know every character set.
 
 use dicom_object::FileMetaTable;
+use melo_imaging::dicom::has_long_length;
 
 /// Preamble, `DICM`, and the element that says how long the rest of the file meta group is.
 const HEAD: usize = 128 + 4 + 12;
@@ -32,13 +33,12 @@ fn elements(rest: &mut &[u8], out: &mut Vec<u8>, delimited: bool, depth: usize) 
             take(rest, 4)?;
             return Some(());
         }
-        let vr = take(rest, 2)?;
-        let length = match vr {
-            b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV" => {
-                take(rest, 2)?;
-                u32::from_le_bytes(*take(rest, 4)?.first_chunk()?)
-            }
-            _ => u16::from_le_bytes(*take(rest, 2)?.first_chunk()?).into(),
+        let vr: &[u8; 2] = take(rest, 2)?.first_chunk()?;
+        let length = if has_long_length(vr) {
+            take(rest, 2)?;
+            u32::from_le_bytes(*take(rest, 4)?.first_chunk()?)
+        } else {
+            u16::from_le_bytes(*take(rest, 2)?.first_chunk()?).into()
         };
         out.extend_from_slice(tag);
         if vr != b"SQ" {
@@ -111,9 +111,11 @@ mod tests {
         let (long, short) = (entries::EXPLICIT_VR_LITTLE_ENDIAN.erased(), entries::IMPLICIT_VR_LITTLE_ENDIAN.erased());
         object.write_dataset_with_ts(&mut explicit, &long).expect("a data set");
         object.write_dataset_with_ts(&mut implicit, &short).expect("a data set");
-        assert_eq!(from_explicit(&explicit), Some(implicit));
+        assert_eq!(from_explicit(&explicit).as_ref(), Some(&implicit));
         for length in 0..explicit.len() {
-            let _ = from_explicit(&explicit[..length]);
+            // Refused, or cut between two elements.
+            let cut = from_explicit(&explicit[..length]);
+            assert!(cut.is_none_or(|cut| implicit.starts_with(&cut)), "cut at {length}");
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod command;
 mod config;
+mod delivery;
 mod files;
 pub(crate) mod fuzzing;
 mod implicit;

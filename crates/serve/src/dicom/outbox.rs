@@ -6,6 +6,7 @@
 //! ```
 
 use super::config::{DestinationConfig, DicomConfig, ResultKind};
+use super::delivery::{Delivery, Undelivered};
 use super::results::ResultObject;
 use super::{files, scu, stow};
 use crate::error::Error;
@@ -20,18 +21,6 @@ use std::time::Duration;
 const TOGETHER: usize = 32;
 /// How often the folder is looked at while nobody says that there is something in it.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// Why a result was not delivered.
-#[derive(Debug)]
-pub(super) enum Undelivered {
-    /// The receiver cannot be reached, or takes nothing now.
-    Link(String),
-    /// The receiver refuses this one.
-    Object(String),
-}
-
-/// A file and what became of it.
-pub(super) type Delivery = (PathBuf, Result<(), Undelivered>);
 
 /// All destinations.
 pub(super) struct Outbox {

@@ -1,8 +1,8 @@
 //! Results to a storage SCP (PS3.4, annex B).
 
 use super::command::{Command, RESPONSE, STORE, status};
+use super::delivery::{Delivery, Undelivered};
 use super::implicit;
-use super::outbox::{Delivery, Undelivered};
 use dicom_dictionary_std::uids;
 use dicom_ul::pdu::{PDataValue, PDataValueType, PresentationContextResultReason};
 use dicom_ul::{ClientAssociation, ClientAssociationOptions, Pdu};

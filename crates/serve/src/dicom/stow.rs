@@ -1,6 +1,6 @@
 //! Results to a STOW-RS service (PS3.18, section 10.5).
 
-use super::outbox::{Delivery, Undelivered};
+use super::delivery::{Delivery, Undelivered};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

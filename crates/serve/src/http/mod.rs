@@ -1,5 +1,6 @@
 //! The HTTP doors; what they say is specified in `docs/serve.md`.
 
+mod app;
 mod body;
 pub(crate) mod fuzzing;
 mod kserve;
@@ -13,51 +14,24 @@ mod samples;
 mod stow;
 mod tasks;
 
-use crate::auth::{Access, Identity, Scope};
-use crate::dicom::spool::Spool;
+use crate::auth::{Identity, Scope};
 use crate::error::Refusal;
-use crate::service::Service;
-use crate::traces::{Context, Span, Traces};
-use axum::body::Bytes;
+use crate::traces::{Context, Span};
+pub(crate) use app::App;
+use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
 pub(crate) use body::Bodies;
 pub(crate) use listen::Listener;
 use listen::Peer;
 use request_id::RequestId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tracing::Instrument;
-
-/// What every handler may use.
-pub(crate) struct App {
-    /// Answers.
-    pub(crate) service: Arc<Service>,
-    /// Who may ask.
-    pub(crate) access: Access,
-    /// Images to try, by name.
-    pub(crate) samples: Vec<(String, Bytes)>,
-    /// What the bodies of all requests may hold.
-    pub(crate) bodies: Arc<Bodies>,
-    /// Where requests are told of; none where nobody collects.
-    pub(crate) traces: Option<Traces>,
-    /// False until the plug-ins of the start were read, and again while the server stops.
-    pub(crate) ready: AtomicBool,
-    /// Where objects that come by STOW-RS go; none where there is no DICOM network.
-    pub(crate) inbox: Option<Arc<Spool>>,
-}
-
-impl App {
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-}
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -158,9 +132,4 @@ async fn ready(State(app): State<Arc<App>>) -> StatusCode {
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let text = app.service.metrics.text(app.service.batches.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-}
-
-/// A JSON answer.
-pub(crate) fn json(value: impl serde::Serialize) -> Response {
-    Json(value).into_response()
 }

@@ -1,6 +1,6 @@
 //! The web page: files that are part of the binary.
 
-use super::App;
+use super::app::App;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;

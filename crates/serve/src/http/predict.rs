@@ -1,7 +1,7 @@
 //! `POST /v1/predict`: images as multipart fields, tasks by name.
 
+use super::app::{App, json};
 use super::request_id::RequestId;
-use super::{App, json};
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::service::{Caller, Image, Request};

@@ -1,6 +1,6 @@
 //! `/v1/samples`: images to try, where the server was given some.
 
-use super::{App, json};
+use super::app::{App, json};
 use crate::error::Refusal;
 use axum::extract::{Path, State};
 use axum::http::header;

@@ -1,6 +1,6 @@
 //! `POST /dicomweb/studies`: the store transaction of DICOMweb (PS3.18, section 10.5).
 
-use super::App;
+use super::app::App;
 use crate::auth::Identity;
 use crate::dicom::spool::{Rejected, Seen, Spool};
 use crate::dicom::takes;

@@ -1,7 +1,7 @@
 //! `/v1/tasks`: what is served, and changing it.
 
+use super::app::{App, json};
 use super::request_id::RequestId;
-use super::{App, json};
 use crate::audit::Action;
 use crate::auth::Identity;
 use crate::error::Refusal;

@@ -10,6 +10,7 @@ mod resident;
 
 pub use folder::Folder;
 
+use crate::defaults;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
 use melo_vit::{Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
@@ -35,6 +36,14 @@ pub struct RegistryConfig {
     pub resident_bytes: usize,
     /// Versions of a task that are kept beside the current one.
     pub keep_versions: usize,
+}
+
+impl RegistryConfig {
+    /// The usual bounds, with the state in this folder.
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        let (resident_bytes, keep_versions) = (defaults::RESIDENT_BYTES, defaults::KEEP_VERSIONS);
+        RegistryConfig { state: state.into(), resident_bytes, keep_versions }
+    }
 }
 
 /// One version of a task: immutable.

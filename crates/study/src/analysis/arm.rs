@@ -1,7 +1,7 @@
 //! One arm: figures of its cells, their means, their intervals.
 
-use super::Samples;
 use super::draws::{TaskDraws, Weights};
+use super::samples::Samples;
 use crate::calibration::calibration;
 use crate::cell::CellResult;
 use crate::error::Error;
@@ -9,7 +9,7 @@ use crate::plan::{Cell, Plan};
 use crate::results::{Arm, ClassResults, Cost, Estimate, LearningPoint, Subgroup};
 use crate::scores::{Scores, mean};
 use crate::subgroup::Group;
-use melo_eval::percentile_interval;
+use melo_eval::{mean_of_defined, percentile_interval};
 use melo_vit::TaskKind;
 
 /// Cases of a class, or without it, from which a figure is not called shaky.
@@ -135,21 +135,23 @@ impl<'a> ArmCells<'a> {
         let classes = self.cells[0].1.classes.len();
         let points = self.cells[0].2.operating_points();
         Figures {
-            auc: mean_of_some(cells().map(|(scores, weights, _)| scores.auc(Some(weights)))),
+            auc: mean_of_defined(cells().map(|(scores, weights, _)| scores.auc(Some(weights)))),
             acc: mean(cells().map(|(scores, weights, _)| scores.acc(weights))),
             classes: (0..classes)
-                .map(|class| mean_of_some(cells().map(|(scores, weights, _)| scores.class_auc(class, Some(weights)))))
+                .map(|class| {
+                    mean_of_defined(cells().map(|(scores, weights, _)| scores.class_auc(class, Some(weights))))
+                })
                 .collect(),
             groups: groups
                 .iter()
                 .map(|group| {
-                    mean_of_some(cells().map(|(scores, weights, fold)| scores.auc(Some(&group.mask(fold, weights)))))
+                    mean_of_defined(cells().map(|(scores, weights, fold)| scores.auc(Some(&group.mask(fold, weights)))))
                 })
                 .collect(),
             points: (0..points)
                 .map(|point| {
                     let rates = || cells().map(|(scores, weights, _)| scores.rates(point, weights));
-                    (mean_of_some(rates().map(|rates| rates.0)), mean_of_some(rates().map(|rates| rates.1)))
+                    (mean_of_defined(rates().map(|rates| rates.0)), mean_of_defined(rates().map(|rates| rates.1)))
                 })
                 .collect(),
         }
@@ -231,10 +233,4 @@ impl<'a> ArmCells<'a> {
 fn best(result: &CellResult) -> &melo_train::EpochRow {
     let kept = result.history.iter().rev().find(|row| row.best);
     kept.unwrap_or(&result.history[0])
-}
-
-/// Mean of what is defined; none where nothing is.
-fn mean_of_some(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let defined: Vec<f64> = values.flatten().collect();
-    (!defined.is_empty()).then(|| mean(defined.into_iter()))
 }

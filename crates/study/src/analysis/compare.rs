@@ -1,7 +1,7 @@
 //! Every method against the reference: paired differences, verdicts, correction over tasks.
 
-use super::ArmSamples;
 use super::arm::ArmCells;
+use super::samples::ArmSamples;
 use crate::plan::Plan;
 use crate::results::{Arm, Comparison, Estimate, TaskResults, Verdict};
 use melo_eval::{bootstrap_p_inferior, bootstrap_p_zero, holm, percentile_interval};

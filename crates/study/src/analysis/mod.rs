@@ -8,6 +8,7 @@
 mod arm;
 mod compare;
 mod draws;
+mod samples;
 mod total;
 
 use crate::audit::audit;
@@ -21,6 +22,7 @@ use crate::subgroup::{Group, subgroups};
 use arm::ArmCells;
 use draws::TaskDraws;
 use melo_train::Answers;
+use samples::ArmSamples;
 use std::collections::BTreeMap;
 
 /// Bytes of a number in f32.
@@ -77,17 +79,6 @@ pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Resul
         tasks,
     })
 }
-
-/// Bootstrap samples of an arm.
-struct Samples {
-    /// Macro AUC; fewer than the draws where some leave it undefined.
-    auc: Vec<f64>,
-    /// Accuracy.
-    acc: Vec<f64>,
-}
-
-/// Samples by backbone and method, at all training data.
-type ArmSamples = BTreeMap<(usize, usize), Samples>;
 
 fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Result<(TaskResults, ArmSamples), Error> {
     let plan = &study.plan;

@@ -1,6 +1,6 @@
 //! Sums over tasks.
 
-use super::{ArmSamples, Samples};
+use super::samples::{ArmSamples, Samples};
 use crate::results::{Arm, Estimate, TaskResults, Total, Verdict};
 use crate::run::Study;
 use crate::scores::mean;

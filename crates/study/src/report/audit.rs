@@ -1,8 +1,8 @@
 //! The data audit: what each task is made of, what would spoil its results, and what a shortcut alone achieves.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, figure, name};
 use super::view::{arm, backbones, main_method};
 use super::words::{count, number, plural};

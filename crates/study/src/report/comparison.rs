@@ -1,9 +1,10 @@
 //! The main comparison: every method on every task, and its difference to the reference.
 
-use melo_eval::plot::{Axis, Element, Forest, ForestRow};
+use melo_report::Element;
+use melo_report::chart::{Axis, Forest, ForestRow};
 
 use super::legend::panel;
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
 use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
 use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};
@@ -33,7 +34,7 @@ fn main_table(results: &Results) -> Option<Element> {
     let figures = ["AUC", "accuracy", &difference].map(|title| head(title, true));
     let verdict = Element::new("th").with("scope", "col").class("num wide").text("verdict");
     let heads = std::iter::once(head("method", false)).chain(figures).chain([verdict]);
-    let mut table = Table::headed(&caption, heads.collect());
+    let mut table = Table::headed(heads).caption(&caption);
     for task in &results.tasks {
         for backbone in backbones(results) {
             let arms = arms_on(results, task, backbone);

@@ -1,10 +1,11 @@
 //! What each method costs: parameters, storage, memory, time.
 
-use melo_eval::plot::{Bar, Bars, Element};
+use melo_report::Element;
+use melo_report::chart::{Bar, Bars};
 
 use super::headline::total;
 use super::legend::panel;
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, figure, figure_with, name_of_series};
 use super::view::{arm, backbones, on_backbone, series};
 use super::words::{NOTHING, bytes, count, range, short};

@@ -2,7 +2,7 @@
 
 use crate::{Estimate, Results};
 
-/// `results.csv`: one line an arm with every figure that is one number.
+/// [`ARMS_CSV`](super::ARMS_CSV): one line an arm with every figure that is one number.
 pub fn arms_csv(results: &Results) -> String {
     let head = [
         "task",
@@ -33,7 +33,7 @@ pub fn arms_csv(results: &Results) -> String {
         "best_epoch",
         "seconds",
     ];
-    let mut out = line(&head.map(str::to_owned));
+    let mut table = Csv::new(&head);
     for task in &results.tasks {
         for arm in &task.arms {
             let (calibration, cost) = (&arm.calibration, &arm.cost);
@@ -61,13 +61,13 @@ pub fn arms_csv(results: &Results) -> String {
             fields.push(number(cost.trainable_percent));
             fields.extend([cost.stored_bytes, cost.peak_rss_bytes].map(|bytes| bytes.to_string()));
             fields.extend([cost.seconds_per_epoch, cost.epochs, cost.best_epoch, cost.seconds].map(number));
-            out.push_str(&line(&fields));
+            table.record(&fields);
         }
     }
-    out
+    table.text()
 }
 
-/// `comparisons.csv`: one line a method, backbone and task against the reference.
+/// [`COMPARISONS_CSV`](super::COMPARISONS_CSV): one line a method, backbone and task against the reference.
 pub fn comparisons_csv(results: &Results) -> String {
     let head = [
         "task",
@@ -85,7 +85,7 @@ pub fn comparisons_csv(results: &Results) -> String {
         "margin",
         "verdict",
     ];
-    let mut out = line(&head.map(str::to_owned));
+    let mut table = Csv::new(&head);
     for task in &results.tasks {
         for found in &task.comparisons {
             let names = [&task.name, &found.backbone, &found.method, &found.reference];
@@ -94,10 +94,10 @@ pub fn comparisons_csv(results: &Results) -> String {
             fields.extend([found.p, found.p_holm, found.p_delong.unwrap_or(f64::NAN)].map(number));
             fields.extend([found.p_inferior, found.p_inferior_holm, results.study.margin].map(number));
             fields.push(found.verdict.word().replace('-', "_"));
-            out.push_str(&line(&fields));
+            table.record(&fields);
         }
     }
-    out
+    table.text()
 }
 
 fn estimate(found: Option<&Estimate>) -> [String; 3] {
@@ -109,13 +109,23 @@ fn number(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
-fn line(fields: &[String]) -> String {
-    let quoted: Vec<_> = fields
-        .iter()
-        .map(|field| match field.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", field.replace('"', "\"\"")),
-            false => field.clone(),
-        })
-        .collect();
-    quoted.join(",") + "\r\n"
+/// Records under `head`, as text.
+struct Csv(csv::Writer<Vec<u8>>);
+
+impl Csv {
+    fn new(head: &[&str]) -> Self {
+        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+        let mut table = Self(writer);
+        table.record(head);
+        table
+    }
+
+    fn record(&mut self, fields: &[impl AsRef<[u8]>]) {
+        self.0.write_record(fields).expect("memory takes every record, and records are of equal length");
+    }
+
+    fn text(self) -> String {
+        let bytes = self.0.into_inner().expect("memory takes every record");
+        String::from_utf8(bytes).expect("fields are text")
+    }
 }

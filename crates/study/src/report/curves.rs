@@ -1,6 +1,7 @@
 //! ROC, precision-recall and learning curves, methods overlaid, one panel a class or quantity.
 
-use melo_eval::plot::{Axis, Element, Line, LineChart};
+use melo_report::Element;
+use melo_report::chart::{Axis, Line, LineChart};
 
 use super::legend::{panel, panels};
 use super::view::series;

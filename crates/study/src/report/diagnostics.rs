@@ -1,6 +1,7 @@
 //! Calibration and confusion.
 
-use melo_eval::plot::{Bin, Element, HeatTable, Reliability};
+use melo_report::Element;
+use melo_report::chart::{Bin, HeatTable, Reliability};
 
 use super::legend::panels;
 use super::table::{Table, figure, name_of_series, scroll};
@@ -74,7 +75,7 @@ pub(super) fn confusion(arms: &[&Arm]) -> Option<Element> {
         Element::new("div")
             .class("block")
             .child(Element::new("h4").text("Confusion"))
-            .child(super::page::note(note))
+            .child(super::part::note(note))
             .child(Element::new("div").class("matrices").children(drawn)),
     )
 }

@@ -1,6 +1,6 @@
 //! Images that a method was surest about.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::words::number;
 use crate::{Example, TaskResults};
@@ -26,7 +26,7 @@ pub(super) fn block(task: &TaskResults) -> Option<Element> {
         .collect();
     let method = &task.examples.first()?.method;
     let text = format!("Test images with the regions that {method} looked at; probabilities are calibrated.");
-    (!groups.is_empty()).then(|| Element::new("div").class("block").children(groups).child(super::page::note(text)))
+    (!groups.is_empty()).then(|| Element::new("div").class("block").children(groups).child(super::part::note(text)))
 }
 
 fn figure(example: &Example) -> Element {

@@ -1,9 +1,10 @@
 //! How the methods do with less training data.
 
-use melo_eval::plot::{Axis, Element, Line, LineChart};
+use melo_report::Element;
+use melo_report::chart::{Axis, Line, LineChart};
 
 use super::legend::{legend, panel};
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::view::{arms_on, backbones, overlaid, series, task_on_backbone};
 use super::words::{level, share};
 use crate::{Arm, Results, TaskResults};

@@ -1,9 +1,9 @@
 //! Variants of the main method: which one the validation split would choose, and whether that closes the gap.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::comparison::badge;
-use super::page::{Part, note, paragraph};
+use super::part::{Part, note, paragraph};
 use super::table::{Table, estimate, figure, figure_with, name, name_of_series};
 use super::view::{arm, backbones, comparison, main_method, series, task_on_backbone, variants};
 use super::words::{NOTHING, count, number, signed, signed_interval};

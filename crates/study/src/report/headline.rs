@@ -1,8 +1,8 @@
 //! What was compared, the answer, and what is missing.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
-use super::page::paragraph;
+use super::part::paragraph;
 use super::view::{Tally, backbones, main_method, on_backbone, others};
 use super::words::{bytes, count, list, number, plural, short};
 use crate::{Results, Total};

@@ -1,6 +1,7 @@
 //! Legends and figures.
 
-use melo_eval::plot::{Element, swatch};
+use melo_report::Element;
+use melo_report::chart::swatch;
 
 use super::view::series;
 use crate::{Arm, Results};

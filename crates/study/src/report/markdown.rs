@@ -1,5 +1,7 @@
 //! The main tables as Markdown, for a paper or an issue.
 
+use melo_report::markdown::{escaped, row};
+
 use super::costs::of_methods;
 use super::headline::{answer, compared, unfinished_sentence};
 use super::method::sentences;
@@ -46,12 +48,11 @@ fn section(out: &mut String, heading: &str, rows: &[Vec<String>]) {
     out.push_str(&format!("\n## {heading}\n\n"));
     push_row(out, head);
     out.push_str(&format!("|{}\n", "---|".repeat(head.len())));
-    body.iter().for_each(|row| push_row(out, row));
+    body.iter().for_each(|cells| push_row(out, cells));
 }
 
 fn push_row(out: &mut String, cells: &[String]) {
-    let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
-    out.push_str(&format!("| {} |\n", cells.join(" | ")));
+    out.push_str(&row(&cells.iter().map(|cell| escaped(cell)).collect::<Vec<_>>()));
 }
 
 fn headed(cells: &[&str]) -> Vec<String> {
@@ -135,23 +136,4 @@ fn costs(results: &Results) -> Vec<Vec<String>> {
         ]
     }));
     rows
-}
-
-/// `text` on one line, with everything that Markdown or HTML would read as markup escaped.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(' '),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            '<' => out.push_str("&lt;"),
-            '&' => out.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

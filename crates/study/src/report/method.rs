@@ -1,8 +1,8 @@
 //! How the figures were made, and with what.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
-use super::page::{Part, paragraph};
+use super::part::{Part, paragraph};
 use super::table::{Table, name, words};
 use super::words::{bytes, count, level, list, plural};
 use crate::Results;

@@ -1,19 +1,14 @@
 //! The page around the report's parts.
 
-use melo_eval::plot::{Element, STYLE};
+use melo_report::Element;
+use melo_report::chart::STYLE;
 
-use super::{audit, comparison, costs, fractions, gap, headline, method, task};
+use super::part::Part;
+use super::{ARMS_CSV, COMPARISONS_CSV, audit, comparison, costs, fractions, gap, headline, method, task};
 use crate::Results;
 
 /// The page's own style, besides that of its charts.
 const PAGE_STYLE: &str = include_str!("style.css");
-
-/// One part of the report: an anchor, a heading, and what is below it.
-pub(super) struct Part {
-    pub(super) id: &'static str,
-    pub(super) heading: &'static str,
-    pub(super) content: Vec<Element>,
-}
 
 /// The report as one HTML page that needs no other file: no script, no font, no picture from elsewhere. It is well-formed
 /// XML but for its first line.
@@ -34,19 +29,7 @@ pub fn html(results: &Results) -> String {
         .child(headline::header(results, contents(&parts)))
         .child(Element::new("main").children(parts.into_iter().enumerate().map(section)))
         .child(footer(results));
-    let page = Element::new("html").with("lang", "en").child(head(results)).child(body);
-    format!("<!DOCTYPE html>\n{page}")
-}
-
-fn head(results: &Results) -> Element {
-    let meta =
-        |name: &'static str, content: &'static str| Element::new("meta").with("name", name).with("content", content);
-    Element::new("head")
-        .child(Element::new("meta").with("charset", "utf-8"))
-        .child(meta("viewport", "width=device-width, initial-scale=1"))
-        .child(meta("color-scheme", "light dark"))
-        .child(Element::new("title").text(format!("{} – study report", results.study.name)))
-        .child(Element::new("style").text(format!("{STYLE}{PAGE_STYLE}")))
+    melo_report::page(&format!("{} – study report", results.study.name), &format!("{STYLE}{PAGE_STYLE}"), body)
 }
 
 fn contents(parts: &[Part]) -> Element {
@@ -69,19 +52,9 @@ fn section((i, part): (usize, Part)) -> Element {
 
 fn footer(results: &Results) -> Element {
     let line = format!(
-        "{}. Research software: no medical device, not for diagnosis. Figures of this report are also in results.csv and \
-         comparisons.csv.",
+        "{}. Research software: no medical device, not for diagnosis. Figures of this report are also in {ARMS_CSV} and \
+         {COMPARISONS_CSV}.",
         results.study.software
     );
     Element::new("footer").child(Element::new("p").text(line))
-}
-
-/// A paragraph.
-pub(super) fn paragraph(text: impl Into<String>) -> Element {
-    Element::new("p").text(text)
-}
-
-/// A paragraph of small print.
-pub(super) fn note(text: impl Into<String>) -> Element {
-    Element::new("p").class("note").text(text)
 }

@@ -1,14 +1,14 @@
 //! The pages of each task.
 
-use melo_eval::plot::Element;
+use melo_report::Element;
 
 use super::comparison::{badge, line};
 use super::legend::legend;
-use super::page::{Part, note};
+use super::part::{Part, note};
 use super::table::{Table, estimate, figure, name};
 use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, several_backbones};
 use super::words::{count, list, number};
-use super::{curves, diagnostics, examples, words};
+use super::{ARMS_CSV, curves, diagnostics, examples, words};
 use crate::{Arm, ClassResults, Results, TaskResults};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
@@ -52,7 +52,7 @@ fn on_backbone(results: &Results, task: &TaskResults, backbone: &str) -> Vec<Ele
     if shown.len() < arms.len() {
         let names: Vec<_> = shown.iter().map(|arm| arm.method.clone()).collect();
         drawn.push(note(format!(
-            "Charts show {}; the other methods are in the tables and in results.csv.",
+            "Charts show {}; the other methods are in the tables and in {ARMS_CSV}.",
             list(&names)
         )));
     }

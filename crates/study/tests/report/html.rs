@@ -55,7 +55,7 @@ fn a_page_needs_nothing_from_outside() {
         let style = document.descendants().find(|node| node.has_tag_name("style")).unwrap().text().unwrap();
         assert!(!style.contains("url(") && !style.contains("@import"), "{name}");
         assert!(!style.contains(['<', '&']), "a style sheet is raw text in HTML");
-        assert!(page.contains(melo_eval::plot::STYLE), "and so it has to stand in the page as it is");
+        assert!(page.contains(melo_report::chart::STYLE), "and so it has to stand in the page as it is");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The report of made-up studies: whole, unfinished and hostile.
 
+mod files;
 mod html;
 mod sample;
 mod tables;

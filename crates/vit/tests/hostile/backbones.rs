@@ -89,8 +89,14 @@ fn weights_without_a_description_are_refused() {
     let weights = Weights::new();
     std::fs::remove_file(&weights.sidecar).unwrap();
     let sidecar = weights.sidecar.display().to_string();
-    let error = weights.refused();
-    assert_error!(error, Error::NoDescription { .. }, weights.path, sidecar, "config.json", "pretrained_cfg");
+    assert_error!(
+        weights.refused(),
+        Error::NoDescription { .. },
+        weights.path,
+        sidecar,
+        "config.json",
+        "pretrained_cfg"
+    );
 }
 
 #[test]

@@ -170,8 +170,8 @@ fn without_a_self_test_the_error_names_the_task() {
     let mut plugin = finished(&*engine);
     plugin.card.self_test = None;
     let error = plugin.self_test(&*engine).expect_err("no self-test");
-    assert!(matches!(&error, Error::NoSelfTest { task } if *task == plugin.card.task), "{error}");
-    assert!(error.to_string().contains("no self-test") && error.to_string().contains("`tiny`"), "{error}");
+    assert!(matches!(error, Error::NoSelfTest { .. }));
+    assert!(error.to_string().contains(&plugin.card.task), "{error}");
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
 
 use melo_vit::{
-    Activation, Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head,
-    Interpolation, LoraConfig, Plugin, Pool, PositionFilter, Precision, Preprocess, TaskCard, TaskKind, VitConfig,
-    Weights,
+    Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head,
+    Interpolation, LoraConfig, Plugin, Precision, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,28 +11,7 @@ use std::sync::Arc;
 
 /// Two blocks of width 16 on 3 × 3 patches of 4 pixels.
 pub(crate) fn config() -> VitConfig {
-    VitConfig {
-        depth: 2,
-        width: 16,
-        heads: 2,
-        mlp_hidden: 24,
-        patch: 4,
-        image_size: 12,
-        eps: 1e-6,
-        activation: Activation::Erf,
-        pool: Pool::Token,
-        pre_norm: false,
-        norm: true,
-        fc_norm: false,
-        distilled: false,
-        pos_embed_prefix: true,
-        patch_bias: true,
-        qkv_bias: true,
-        registers: 0,
-        layer_scale: false,
-        swiglu: false,
-        position_filter: PositionFilter::Antialiased,
-    }
+    VitConfig { depth: 2, width: 16, heads: 2, mlp_hidden: 24, patch: 4, image_size: 12, ..VitConfig::base() }
 }
 
 /// `len` values, uniform in ±`bound`.

@@ -3,8 +3,8 @@
 use crate::Failure;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use melo::data::synthetic::{Phantom, phantom};
 use melo::imaging::{Pixels, encode_png};
+use melo::synthetic::{Phantom, phantom};
 
 /// Quality of JPEGs, as common as any.
 const JPEG_QUALITY: u8 = 90;

@@ -1,7 +1,9 @@
 //! `melo data dicom`: what the headers of a folder's DICOM files say, as the columns of a manifest.
 
 use crate::{Failure, note, say, say_json};
+use melo::data::way_between;
 use melo::imaging::dicom::{self, Tag};
+use melo::vit::folder_of;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +105,7 @@ fn images_of(source: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !source.is_dir() {
         let bytes = std::fs::read(source).map_err(refused)?;
         let records = dicom::directory(&bytes, source)?;
-        return Ok(records.into_iter().map(|record| melo::vit::folder_of(source).join(record.file)).collect());
+        return Ok(records.into_iter().map(|record| folder_of(source).join(record.file)).collect());
     }
     let series = dicom::series(source)?;
     let mut images: Vec<PathBuf> =
@@ -129,16 +131,14 @@ fn row(path: &Path, attributes: &[&str], frames: FramesArg) -> Result<(Option<us
     Ok(((frames == FramesArg::All && count > 1).then_some(count), values))
 }
 
-/// Writes the manifest, paths relative to its folder where they lie below it.
+/// Writes the manifest, paths relative to its folder.
 fn write_csv(out: &Path, names: &[&str], rows: &[(String, Values)]) -> Result<(), Failure> {
-    let folder = melo::vit::folder_of(out);
-    let base =
-        std::path::absolute(folder).map_err(|error| Failure::Message(format!("{}: {error}", folder.display())))?;
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(["path"].iter().chain(names))?;
     for (path, values) in rows {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-        let shown = absolute.strip_prefix(&base).unwrap_or(&absolute).to_string_lossy().into_owned();
+        let path = Path::new(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let shown = format!("{}{name}", way_between(folder_of(out), folder_of(path)));
         let values = values.iter().map(|value| value.clone().unwrap_or_default());
         csv.write_record([shown].into_iter().chain(values))?;
     }

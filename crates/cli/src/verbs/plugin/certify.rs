@@ -54,6 +54,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn write(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Failure> {
     Plugin::replace_card(from, card, to)?;
-    say(format_args!("wrote {}: self-test {}, format {}", to.display(), super::self_test(card), TaskCard::FORMAT));
+    say(format_args!(
+        "wrote {}: self-test {}, format {}",
+        to.display(),
+        melo::train::self_test_in_words(card),
+        TaskCard::FORMAT
+    ));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `melo plugin export`: a plug-in in the files of others.
 
-use super::say_notes;
+use super::describe::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;

@@ -1,6 +1,6 @@
 //! `melo plugin import`: an adapter of others becomes a plug-in.
 
-use super::say_notes;
+use super::describe::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, machine, say};
 use clap::ValueEnum;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let imported = import(&args.adapter, &*engine, &settings)?;
     imported.plugin.save(&args.out, engine.backbone().config(), Storage::F32)?;
     say_notes(&imported.notes);
-    say(super::describe(&PluginInfo::read(&args.out)?));
+    say(super::describe::describe(&PluginInfo::read(&args.out)?));
     Ok(())
 }
 

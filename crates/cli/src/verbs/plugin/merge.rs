@@ -1,7 +1,7 @@
 //! `melo plugin merge`: backbone and plug-in as one plain checkpoint.
 
+use super::describe::say_notes;
 use super::export::load;
-use super::say_notes;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;

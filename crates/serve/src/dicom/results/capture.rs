@@ -1,7 +1,10 @@
 //! The secondary capture: the image with its heat map, as any viewer shows it (PS3.3, section A.8.1).
 
+use super::common::{PURPOSE, common};
 use super::content::Code;
-use super::{PURPOSE, Source, common, letters, put, report, sequence};
+use super::elements::{put, sequence};
+use super::source::Source;
+use super::{letters, report};
 use crate::answer::Answer;
 use crate::dicom::config::ResultKind;
 use dicom_core::VR;

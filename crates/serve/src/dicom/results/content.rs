@@ -1,10 +1,13 @@
 //! Content items of structured reports (PS3.3, section C.17.3).
 
-use super::{SCHEME, put, sequence};
+use super::elements::{put, sequence};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use sha2::{Digest, Sha256};
+
+/// The coding scheme of task and class names, which no standard lists.
+pub(super) const SCHEME: &str = "99MELO";
 
 /// Longest code value of SH, and longest meaning of LO (PS3.5, section 6.2).
 const CODE_CHARS: usize = 16;

@@ -1,10 +1,11 @@
 //! The structured report: Comprehensive SR, TID 1500 "Measurement Report" (PS3.16).
 
+use super::common::{MANUFACTURER, PURPOSE, common};
 use super::content::{Code, Item, Relation};
-use super::{MANUFACTURER, PURPOSE, common, put, sequence};
+use super::elements::{put, sequence};
+use super::source::Source;
 use crate::answer::Answer;
 use crate::dicom::config::ResultKind;
-use crate::dicom::results::Source;
 use crate::dicom::uid;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};

@@ -1,6 +1,6 @@
 //! What of the image goes into its results: patient and study as they stand there, and what it is referred to by.
 
-use super::{put, sequence};
+use super::elements::{put, sequence};
 use crate::dicom::uid;
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};

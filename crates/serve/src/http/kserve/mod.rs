@@ -3,7 +3,7 @@
 
 pub(super) mod wire;
 
-use super::App;
+use super::app::App;
 use super::request_id::RequestId;
 use crate::answer::Answer;
 use crate::auth::Identity;
@@ -18,13 +18,12 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wire::{Infer, Output, Tensor};
+use wire::{Infer, OUTPUTS, Output, Tensor};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
 const IMAGE: &str = "image";
 /// Network inputs, `[n, 3, s, s]`, normalised by the caller.
 const PIXELS: &str = "pixels";
-const OUTPUTS: [&str; 2] = ["probabilities", "logits"];
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

@@ -7,14 +7,14 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
-use elements::Elements;
+use elements::{Elements, FILES};
 use serde::Deserialize;
 use serde_json::json;
 
 /// Length of the JSON before binary data.
 pub(in crate::http) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-/// Files of an input: more than any limit on images, and so few that those of no bytes take no memory.
-const FILES: usize = 1 << 16;
+/// What an answer may hold, the first by default.
+pub(super) const OUTPUTS: [&str; 2] = ["probabilities", "logits"];
 /// Sides of a shape.
 const SIDES: usize = 8;
 
@@ -126,7 +126,7 @@ pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, R
         .map(|output| Output { binary: output.parameters.binary_data.unwrap_or(all), name: output.name })
         .collect();
     if outputs.is_empty() {
-        outputs.push(Output { name: super::OUTPUTS[0].to_owned(), binary: all });
+        outputs.push(Output { name: OUTPUTS[0].to_owned(), binary: all });
     }
     Ok(Infer { id: raw.id, inputs, outputs })
 }

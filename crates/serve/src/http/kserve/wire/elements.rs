@@ -1,8 +1,10 @@
 //! The elements of a tensor in JSON.
 
-use super::FILES;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
+
+/// Files of an input: more than any limit on images, and so few that those of no bytes take no memory.
+pub(super) const FILES: usize = 1 << 16;
 
 /// Numbers or texts, flat, though they may come as nested arrays. They are kept as what they become: as JSON values they
 /// would take a multiple of the memory that the request's body has.

@@ -1,0 +1,48 @@
+//! Plug-ins in words for a terminal.
+
+use crate::note;
+use melo::train::{adapter_in_words, kind_in_words, self_test_in_words};
+use melo::vit::{PluginInfo, TaskCard};
+
+/// What a user should know of a result, a line each.
+pub(super) fn say_notes(notes: &[String]) {
+    notes.iter().for_each(|line| note(format_args!("note: {line}")));
+}
+
+/// A plug-in in a few lines.
+pub(super) fn describe(info: &PluginInfo) -> String {
+    let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
+    let kind = kind_in_words(*kind);
+    let metrics: Vec<String> =
+        metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
+    format!(
+        "task        {task}: {kind}\n\
+         classes     {}\n\
+         adapter     {}\n\
+         parameters  {} in {} bytes\n\
+         input       {preprocess}\n\
+         calibration temperature {temperature}\n\
+         self-test   {}\n\
+         metrics     {}\n\
+         trained by  {} on {} images, seed {}\n\
+         backbone    {} {}\n\
+         digest      {}",
+        classes.join(", "),
+        adapter_in_words(&info.card),
+        info.parameters(),
+        info.bytes,
+        self_test_in_words(&info.card),
+        metrics.join(", "),
+        provenance.software,
+        provenance.train_images,
+        provenance.seed,
+        backbone.name,
+        backbone.digest,
+        info.digest,
+    )
+}
+
+/// Counts without decimals, the rest with four.
+fn figure(name: &str, value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() > 1.0 { format!("{name} {value}") } else { format!("{name} {value:.4}") }
+}

@@ -1,0 +1,56 @@
+//! The centre crop of a fitted image.
+
+use std::borrow::Cow;
+
+use melo_vit::{CropMode, Preprocess};
+
+use crate::Pixels;
+
+/// A fitted image, padded to the crop's size where it is smaller, and where the centre crop begins in it.
+///
+/// Padding is even, the odd pixel going right and below: with black for `center` and `squash` (torchvision
+/// `CenterCrop`), with `round(255 · mean)` for `border` (timm `CenterCropOrPad`).
+pub struct Padded<'a> {
+    /// At least `size` × `size`.
+    pub pixels: Cow<'a, Pixels>,
+    /// First column of the centre crop.
+    pub left: usize,
+    /// First row of the centre crop.
+    pub top: usize,
+}
+
+impl<'a> Padded<'a> {
+    /// Of what [`fit`](crate::fit) gave for `spec`.
+    ///
+    /// # Panics
+    /// If `fitted` has no pixel.
+    pub fn new(fitted: &'a Pixels, spec: &Preprocess) -> Self {
+        fitted.check();
+        let (width, height) = (fitted.width.max(spec.size), fitted.height.max(spec.size));
+        let (left, pad_left) = center(fitted.width, spec.size);
+        let (top, pad_top) = center(fitted.height, spec.size);
+        if (width, height) == (fitted.width, fitted.height) {
+            return Self { pixels: Cow::Borrowed(fitted), left, top };
+        }
+        let fill = match spec.crop_mode {
+            CropMode::Center | CropMode::Squash => [0; 3],
+            CropMode::Border => spec.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8),
+        };
+        let mut rgb = fill.repeat(width * height);
+        for (row, from) in fitted.rgb.chunks_exact(fitted.width * 3).enumerate() {
+            let to = ((pad_top + row) * width + pad_left) * 3;
+            rgb[to..to + from.len()].copy_from_slice(from);
+        }
+        Self { pixels: Cow::Owned(Pixels { width, height, rgb }), left, top }
+    }
+}
+
+/// Where the centre `crop` of `length` begins, and how much padding goes before it.
+pub(crate) fn center(length: usize, crop: usize) -> (usize, usize) {
+    if length < crop {
+        (0, (crop - length) / 2)
+    } else {
+        // Python's `round`: half to even.
+        (((length - crop) as f64 / 2.0).round_ties_even() as usize, 0)
+    }
+}

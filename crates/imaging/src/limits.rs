@@ -1,0 +1,33 @@
+//! How large an image may claim to be, whatever its format.
+
+/// Most pixels that an image may claim: 200 million, several times the largest radiograph.
+pub const MAX_PIXELS: u64 = 200_000_000;
+
+/// Most that one side may exceed the other: `fit` scales the *shorter* side up, so an image of
+/// 1 × 1,000,000 would otherwise become 224 × 224,000,000.
+pub const MAX_ASPECT: u64 = 100;
+
+/// What is wrong with a claimed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadSize {
+    /// A side of zero.
+    NoPixels,
+    /// More than [`MAX_PIXELS`].
+    TooLarge,
+    /// Beyond [`MAX_ASPECT`].
+    TooLong,
+}
+
+/// Refuses a claimed size that is nothing, too much, or too long.
+pub(crate) fn check_size(width: u64, height: u64) -> Result<(), BadSize> {
+    let (short, long) = (width.min(height), width.max(height));
+    if short == 0 {
+        Err(BadSize::NoPixels)
+    } else if short.saturating_mul(long) > MAX_PIXELS {
+        Err(BadSize::TooLarge)
+    } else if long > MAX_ASPECT.saturating_mul(short) {
+        Err(BadSize::TooLong)
+    } else {
+        Ok(())
+    }
+}

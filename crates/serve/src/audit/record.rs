@@ -1,0 +1,59 @@
+//! What is recorded.
+
+use serde::Serialize;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A task's answer for an image.
+    Answer,
+    /// A plug-in was sent to be served.
+    Put,
+    /// A task is no longer to be served.
+    Remove,
+    /// A version is to stay.
+    Pin,
+    /// Newer versions may come again.
+    Unpin,
+}
+
+impl Action {
+    /// As it stands in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Answer => "answer",
+            Action::Put => "put",
+            Action::Remove => "remove",
+            Action::Pin => "pin",
+            Action::Unpin => "unpin",
+        }
+    }
+}
+
+/// One task's answer for one image, or one change that an admin asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// What was asked for.
+    pub action: Action,
+    /// The request, as the log and the answer's `x-request-id` name it.
+    pub request_id: String,
+    /// Name of the key, or of the calling application entity.
+    pub who: String,
+    /// The door: `http`, `kserve`, `dicom`, `stow`.
+    pub via: String,
+    /// SHA-256 of the image's bytes; none of changes.
+    pub input_digest: Option<String>,
+    /// SOP Instance UID, for DICOM.
+    pub sop_instance_uid: Option<String>,
+    /// Name of the task, of changes as it was given.
+    pub task: String,
+    /// SHA-256 of the plug-in file, where one is meant.
+    pub plugin_digest: Option<String>,
+    /// SHA-256 of the backbone.
+    pub backbone_digest: String,
+    /// Numbers that it was computed in.
+    pub precision: String,
+    /// Probabilities by class; null of changes.
+    pub output: serde_json::Value,
+}

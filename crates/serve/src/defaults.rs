@@ -1,0 +1,28 @@
+//! What holds where nobody says otherwise: flags, variables and the settings' file overlay these.
+
+use std::time::Duration;
+
+/// Address and port.
+pub const LISTEN: &str = "127.0.0.1:8080";
+/// Folder for what must outlive the process.
+pub const STATE: &str = "melo-serve";
+/// Images times tasks that are computed at once.
+pub const MAX_BATCH: usize = 32;
+/// How long the first request of a batch waits for others.
+pub const MAX_WAIT: Duration = Duration::from_millis(5);
+/// Images times tasks that may be waiting or in work.
+pub const QUEUE: usize = 1024;
+/// Images of one request.
+pub const MAX_IMAGES: usize = 64;
+/// Size of one request, bytes.
+pub const BODY_BYTES: usize = 256 << 20;
+/// Time from a request to its answer.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// Memory for plug-ins, bytes.
+pub const RESIDENT_BYTES: usize = 1024 << 20;
+/// Versions of a task that can be named beside the current one.
+pub const KEEP_VERSIONS: usize = 8;
+/// Connections at a time.
+pub const MAX_CONNECTIONS: usize = 1024;
+/// How long requests that were begun are waited for when the server stops.
+pub const DRAIN: Duration = Duration::from_secs(30);

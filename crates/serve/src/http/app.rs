@@ -1,0 +1,41 @@
+//! What every handler may use.
+
+use super::body::Bodies;
+use crate::auth::Access;
+use crate::dicom::spool::Spool;
+use crate::service::Service;
+use crate::traces::Traces;
+use axum::Json;
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A server behind its routes.
+pub(crate) struct App {
+    /// Answers.
+    pub(crate) service: Arc<Service>,
+    /// Who may ask.
+    pub(crate) access: Access,
+    /// Images to try, by name.
+    pub(crate) samples: Vec<(String, Bytes)>,
+    /// What the bodies of all requests may hold.
+    pub(crate) bodies: Arc<Bodies>,
+    /// Where requests are told of; none where nobody collects.
+    pub(crate) traces: Option<Traces>,
+    /// False until the plug-ins of the start were read, and again while the server stops.
+    pub(crate) ready: AtomicBool,
+    /// Where objects that come by STOW-RS go; none where there is no DICOM network.
+    pub(crate) inbox: Option<Arc<Spool>>,
+}
+
+impl App {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json(value: impl serde::Serialize) -> Response {
+    Json(value).into_response()
+}
