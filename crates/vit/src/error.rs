@@ -224,6 +224,5 @@ pub enum Error {
 
 /// `path: `, or nothing for bytes that have no name.
 fn at(path: &Path) -> impl std::fmt::Display {
-    let named = !path.as_os_str().is_empty();
-    named.then(|| format!("{}: ", path.display())).unwrap_or_default()
+    if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }
 }

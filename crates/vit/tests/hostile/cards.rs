@@ -160,6 +160,14 @@ fn a_self_test_fits_the_classes() {
 }
 
 #[test]
+fn the_precision_of_a_training_is_a_known_one() {
+    for word in ["f64", "", "F32"] {
+        let named = format!("precision `{word}`: expected f32, bf16 or bf16x3");
+        assert_card_refused(|card| card["provenance"]["precision"] = json!(word), &[&named]);
+    }
+}
+
+#[test]
 fn intervals_are_finite_and_ordered() {
     let interval = |interval: Value| move |card: &mut Value| card["metric_intervals"]["val_acc"] = interval;
     assert_card_refused(interval(json!([0.75, 0.5])), &["metric_intervals", "val_acc", "0.75"]);
