@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use melo_fuzz::{BACKBONE, folder, write};
+use melo_fuzz::{ENGINE, folder, write};
 use melo_interop::{AdapterFormat, ImportSettings, import};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,5 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
         alpha: Some(4.0),
         ..ImportSettings::default()
     };
-    let _ = import(&path, &BACKBONE, &settings);
+    let _ = import(&path, &**ENGINE, &settings);
 });

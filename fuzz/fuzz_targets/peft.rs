@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use melo_fuzz::{BACKBONE, folder, golden, write};
+use melo_fuzz::{ENGINE, folder, golden, write};
 use melo_interop::{AdapterFormat, ImportSettings, import};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -19,5 +19,5 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let settings =
         ImportSettings { format: Some(AdapterFormat::Peft), task: Some("fuzz"), ..ImportSettings::default() };
-    let _ = import(folder.path(), &BACKBONE, &settings);
+    let _ = import(folder.path(), &**ENGINE, &settings);
 });

@@ -2,12 +2,12 @@
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use melo_data::{Manifest, PackOptions, pack};
 use melo_imaging::{Pixels, write_png};
-use melo_interop::load_backbone;
-use melo_vit::{Backbone, CropMode, Interpolation, Precision, Preprocess};
+use melo_interop::read_backbone;
+use melo_vit::{CropMode, DeviceSpec, Engine, Interpolation, Preprocess};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
@@ -24,9 +24,10 @@ pub fn golden(krate: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(krate).join("tests/golden").join(name)
 }
 
-/// The backbone that adapters and plug-ins are for.
-pub static BACKBONE: LazyLock<Backbone> = LazyLock::new(|| {
-    load_backbone(&golden("interop", "timm.safetensors"), Precision::F32).expect("the golden backbone")
+/// The engine whose backbone adapters and plug-ins are for.
+pub static ENGINE: LazyLock<Arc<dyn Engine>> = LazyLock::new(|| {
+    let backbone = read_backbone(&golden("interop", "timm.safetensors")).expect("the golden backbone");
+    DeviceSpec::default().open().load(backbone).expect("an engine")
 });
 
 /// A new folder, in `TMPDIR`.
