@@ -51,7 +51,7 @@ pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
 pub use holm::holm;
 pub use mean::mean_of_defined;
-pub use metrics::{Counts, Metrics, multi_label, single_label};
+pub use metrics::{Counts, Metrics, argmax, multi_label, multi_label_decided, single_label, single_label_decided};
 pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
 pub use proportion::{clopper_pearson, wilson};
 pub use ranked::RankedScores;

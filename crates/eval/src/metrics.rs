@@ -115,12 +115,26 @@ pub struct Metrics {
 /// No images, fewer than two classes, lengths that do not fit, a label out of range, a score that is not finite.
 pub fn single_label(probabilities: &[f32], labels: &[usize], classes: usize) -> Result<Metrics, Error> {
     check_single_label("probabilities", probabilities, labels, classes)?;
+    let predicted: Vec<usize> = probabilities.chunks_exact(classes).map(argmax).collect();
+    single_label_decided(probabilities, labels, &predicted, classes)
+}
 
+/// As [`single_label`], of classes `predicted [n]` that somebody else has decided for.
+///
+/// # Errors
+/// As [`single_label`]; a predicted class out of range.
+pub fn single_label_decided(
+    probabilities: &[f32],
+    labels: &[usize],
+    predicted: &[usize],
+    classes: usize,
+) -> Result<Metrics, Error> {
+    check_single_label("probabilities", probabilities, labels, classes)?;
+    check_single_label("probabilities", probabilities, predicted, classes)?;
     let mut truth = vec![false; probabilities.len()];
     let mut counts = vec![Counts::default(); classes];
     let mut confusion = vec![vec![0; classes]; classes];
-    for (row, (scores, &label)) in probabilities.chunks_exact(classes).zip(labels).enumerate() {
-        let predicted = argmax(scores);
+    for (row, (&predicted, &label)) in predicted.iter().zip(labels).enumerate() {
         truth[row * classes + label] = true;
         confusion[label][predicted] += 1;
         for (class, counts) in counts.iter_mut().enumerate() {
@@ -151,16 +165,33 @@ pub fn multi_label(probabilities: &[f32], labels: &[u8], thresholds: &[f32]) -> 
     if let Some(class) = thresholds.iter().position(|threshold| threshold.is_nan()) {
         return Err(Error::ThresholdNan { class });
     }
+    let reached = probabilities.iter().zip(thresholds.iter().cycle()).map(|(p, threshold)| p >= threshold);
+    multi_label_decided(probabilities, labels, &reached.collect::<Vec<_>>(), classes)
+}
 
+/// As [`multi_label`], of findings `found [n, c]` that somebody else has decided for.
+///
+/// # Errors
+/// As [`multi_label`], but for thresholds.
+///
+/// # Panics
+/// If `found` is not `[n, c]`.
+pub fn multi_label_decided(
+    probabilities: &[f32],
+    labels: &[u8],
+    found: &[bool],
+    classes: usize,
+) -> Result<Metrics, Error> {
+    check_multi_label("probabilities", probabilities, labels, classes)?;
+    assert_eq!(found.len(), probabilities.len(), "decisions of [n, c]");
     let truth: Vec<bool> = labels.iter().map(|label| *label == 1).collect();
     let mut counts = vec![Counts::default(); classes];
     let (mut right, mut exact) = (0u64, 0u64);
-    for (scores, truth) in probabilities.chunks_exact(classes).zip(truth.chunks_exact(classes)) {
+    for (found, truth) in found.chunks_exact(classes).zip(truth.chunks_exact(classes)) {
         let mut right_here = 0;
         for (class, counts) in counts.iter_mut().enumerate() {
-            let found = scores[class] >= thresholds[class];
-            counts.add(truth[class], found);
-            right_here += u64::from(truth[class] == found);
+            counts.add(truth[class], found[class]);
+            right_here += u64::from(truth[class] == found[class]);
         }
         right += right_here;
         exact += u64::from(right_here == classes as u64);
@@ -209,7 +240,7 @@ impl Metrics {
 }
 
 /// Index of the largest of some finite scores, the first where several tie.
-pub(crate) fn argmax(scores: &[f32]) -> usize {
+pub fn argmax(scores: &[f32]) -> usize {
     (1..scores.len()).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
 }
 

@@ -72,7 +72,7 @@ impl Scores {
         let ranked = (0..classes)
             .map(|class| RankedScores::new(&column(&probabilities, class, classes), &column(&truth, class, classes)))
             .collect();
-        let predicted: Vec<usize> = probabilities.chunks_exact(classes).map(first_maximum).collect();
+        let predicted: Vec<usize> = probabilities.chunks_exact(classes).map(melo_eval::argmax).collect();
         let right = match kind {
             TaskKind::SingleLabel => {
                 let answers = predicted.iter().zip(&result.test.labels);
@@ -191,17 +191,6 @@ fn operating_points(result: &CellResult) -> Vec<Option<Point>> {
     };
     let places = (0..classes).flat_map(|class| RULES.map(|rule| (class, rule)));
     places.map(|(class, rule)| point(class, rule)).collect()
-}
-
-/// Index of the first largest value, as numpy's argmax.
-pub(crate) fn first_maximum(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, &value) in row.iter().enumerate() {
-        if value > row[best] {
-            best = index;
-        }
-    }
-    best
 }
 
 /// The mean of at least one value.

@@ -3,6 +3,7 @@
 
 use crate::answers::{Answers, column};
 use crate::error::Error;
+use crate::examples::measure;
 use melo_eval::{RankedScores, Resampling, mean_of_defined, percentile_interval, wilson};
 use melo_vit::{TaskCard, TaskKind};
 use serde::Serialize;
@@ -63,10 +64,7 @@ pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> 
 /// [`Error::Eval`].
 pub fn figures(card: &TaskCard, answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
     let (c, probabilities, truth) = (answers.classes, answers.probabilities(card.temperature), answers.truth());
-    let metrics = match answers.kind {
-        TaskKind::SingleLabel => melo_eval::single_label(&probabilities, &answers.labels, c)?,
-        TaskKind::MultiLabel => melo_eval::multi_label(&probabilities, &answers.findings(), &card.thresholds)?,
-    };
+    let metrics = measure(answers.kind, &probabilities, &answers.labels, &card.thresholds)?;
     let mut figures = BTreeMap::new();
     let mut put = |name: String, value: Option<f64>, interval: Option<(f64, f64)>| {
         if let (Some(value), Some((low, high))) = (value, interval) {

@@ -1,7 +1,8 @@
 //! Labelled images to train or validate on, whether read from files or drawn on the fly.
 
 use melo_data::{Dataset, EpochAugment, Labels};
-use melo_vit::{ImageSource, TaskKind};
+use melo_eval::Metrics;
+use melo_vit::{Decision, ImageSource, TaskKind};
 
 /// Labelled images by index.
 pub trait Examples: Sync {
@@ -55,7 +56,7 @@ pub(crate) fn class_counts(examples: &dyn Examples, classes: usize) -> Vec<usize
     counts
 }
 
-/// Metrics of probabilities `[n, c]` of all examples in order; multi-label findings are positive from `thresholds` on.
+/// Metrics of probabilities `[n, c]` of all examples in order, as [`measure`].
 ///
 /// # Errors
 /// As `melo_eval`.
@@ -64,18 +65,39 @@ pub fn evaluate(
     kind: TaskKind,
     probabilities: &[f32],
     thresholds: &[f32],
-) -> Result<melo_eval::Metrics, melo_eval::Error> {
-    let labels = (0..examples.len()).map(|index| examples.labels(index));
+) -> Result<Metrics, melo_eval::Error> {
+    let labels: Vec<usize> = (0..examples.len())
+        .flat_map(|index| match examples.labels(index) {
+            Labels::Single(label) => vec![*label],
+            Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
+        })
+        .collect();
+    measure(kind, probabilities, &labels, thresholds)
+}
+
+/// Metrics of probabilities `[n, c]` at the decisions that a card with these thresholds `[c]` makes; `labels` are classes
+/// `[n]`, or 0 and 1 `[n, c]`.
+///
+/// # Errors
+/// As `melo_eval`.
+pub(crate) fn measure(
+    kind: TaskKind,
+    probabilities: &[f32],
+    labels: &[usize],
+    thresholds: &[f32],
+) -> Result<Metrics, melo_eval::Error> {
+    let c = thresholds.len();
+    let decisions = probabilities.chunks_exact(c).map(|row| Decision::new(kind, row.to_vec(), thresholds));
     match kind {
         TaskKind::SingleLabel => {
-            let labels: Vec<usize> =
-                labels.filter_map(|l| if let Labels::Single(label) = l { Some(*label) } else { None }).collect();
-            melo_eval::single_label(probabilities, &labels, thresholds.len())
+            let predicted: Vec<usize> = decisions.map(|decision| decision.best()).collect();
+            melo_eval::single_label_decided(probabilities, labels, &predicted, c)
         }
         TaskKind::MultiLabel => {
-            let labels: Vec<u8> =
-                labels.flat_map(|l| if let Labels::Multi(labels) = l { labels.clone() } else { Vec::new() }).collect();
-            melo_eval::multi_label(probabilities, &labels, thresholds)
+            let found = decisions
+                .flat_map(|decision| (0..c).map(|class| decision.findings.contains(&class)).collect::<Vec<_>>());
+            let findings: Vec<u8> = labels.iter().map(|&label| u8::from(label == 1)).collect();
+            melo_eval::multi_label_decided(probabilities, &findings, &found.collect::<Vec<_>>(), c)
         }
     }
 }
