@@ -124,6 +124,8 @@ fn of_interop(error: &(dyn Error + 'static)) -> Option<String> {
         interop::Error::NoHead { .. } => "--head names a safetensors file that holds it".to_owned(),
         interop::Error::TwoHeads { .. } => "leave --head away".to_owned(),
         interop::Error::Unsaid { setting, .. } => format!("--{setting} says it"),
+        interop::Error::AuthorsBias => "write it with --format unicad".to_owned(),
+        interop::Error::NotHuggingFace { .. } => "write it with --layout timm".to_owned(),
         _ => return None,
     })
 }

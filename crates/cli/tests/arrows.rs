@@ -78,7 +78,9 @@ fn arrows_point_only_upwards() {
         let ours =
             package.dependencies.iter().filter(|dependency| ARROWS.iter().any(|(name, _)| dependency.name == *name));
         for dependency in ours {
-            let in_tests = dependency.kind == DependencyKind::Development && dependency.name == REFERENCE;
+            // The front door's tests open its server too.
+            let own = [REFERENCE, package.name.as_str()].contains(&dependency.name.as_str());
+            let in_tests = dependency.kind == DependencyKind::Development && own;
             assert!(
                 in_tests || allowed.contains(&dependency.name.as_str()),
                 "{} uses {} ({}), but may use only {allowed:?}",

@@ -166,7 +166,7 @@ fn flags_of_another_method_are_refused() {
         (&["--method", "full", "--lora-plus", "16"], "--lora-plus"),
         (&["--method", "linear", "--rslora"], "--rslora"),
         (&["--bottleneck", "8"], "--bottleneck"),
-        (&["--last-k", "9"], "--last-k 9: the backbone has 8 blocks"),
+        (&["--last-k", "9"], "--last-k: is 9, but the backbone has 8 blocks"),
         (&["--last-k", "2", "--rank-pattern", "1:4"], "block 1 is not among"),
         (&["--rank-pattern", "1:4,1:8"], "--rank-pattern names a block twice"),
         (&["--method", "adapter", "--bottleneck", "200"], "width 200 exceeds"),

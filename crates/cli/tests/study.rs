@@ -200,7 +200,7 @@ fn two_studies_do_not_share_a_folder() {
     let out = workplace.at("shared");
     let mut first = study(file, &out).stderr(Stdio::null()).spawn().expect("the command starts");
     std::thread::sleep(Duration::from_millis(700));
-    run(&mut study(file, &out)).refused(1, &["another `melo study`"]);
+    run(&mut study(file, &out)).refused(1, &["another study works in this folder", "--out"]);
     first.kill().expect("the process can be killed");
     first.wait().expect("the process ends");
 }

@@ -105,7 +105,7 @@ pub(crate) fn read_head(
 /// Writes a plug-in as such a file, atomically; returns what the file cannot say and has to be known.
 ///
 /// # Errors
-/// [`Error::Unwritable`] that names what the format cannot hold, [`melo_vit::Error::Io`].
+/// [`Error::Unwritable`] that names what the format cannot hold, [`Error::AuthorsBias`], [`melo_vit::Error::Io`].
 pub fn write_authors(
     path: &Path,
     plugin: &Plugin,
@@ -130,7 +130,7 @@ pub fn write_authors(
     }
     let head = &plugin.head;
     if format == AuthorsFormat::Melo && head.bias.iter().any(|&bias| bias != 0.0) {
-        return refuse("the bias of the classifier; UniCAD's variant can".to_owned());
+        return Err(Error::AuthorsBias);
     }
     let (d, rank, width, classes) = (vit.width, lora.rank, vit.feature_width(), head.classes());
     let pairs =

@@ -112,7 +112,16 @@ pub enum Error {
     Unwritable {
         /// The format.
         format: &'static str,
-        /// What it cannot hold, and which format can.
+        /// What it cannot hold.
+        what: String,
+    },
+    /// The bias of a classifier, which the authors' own files have no place for.
+    #[error("a file of the paper's authors cannot hold the bias of the classifier; UniCAD's variant can")]
+    AuthorsBias,
+    /// A network that Hugging Face's ViT is not.
+    #[error("Hugging Face's ViT cannot hold {what}; timm's layout can")]
+    NotHuggingFace {
+        /// What it does not have.
         what: String,
     },
     /// Something stands where a folder is to be written.

@@ -78,6 +78,7 @@ impl Place {
         let manifest = Manifest::read(&self.at("labels.csv")).expect("the manifest is read");
         let job = Job {
             config: TrainConfig { epochs: 2, batch_size: 4, warmup_epochs: 0.0, ..config },
+            task: "smear".to_owned(),
             cache: Arc::new(Cache::new(1 << 20)),
             ..Job::new(device, backbone, manifest)
         };

@@ -54,7 +54,7 @@ pub(super) fn run_with_progress(
         RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer: &mut |event| progress.show(event) };
     let finished = ready.run(options);
     progress.finish();
-    finished.map_err(|error| listed(error))
+    finished.map_err(listed)
 }
 
 /// The failure, after what it does not say of single images.

@@ -19,7 +19,7 @@ use std::path::Path;
 /// folder cannot say, a sentence each.
 ///
 /// # Errors
-/// [`Error::Unwritable`] that names what Hugging Face's ViT does not have, [`Error::Occupied`], [`melo_vit::Error::Io`].
+/// [`Error::NotHuggingFace`] that names what Hugging Face's ViT does not have, [`Error::Occupied`], [`melo_vit::Error::Io`].
 pub fn write_hugging_face(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<Vec<String>, Error> {
     let config = &merged.config;
     check(config, &merged.preprocess)?;
@@ -41,7 +41,7 @@ pub fn write_hugging_face(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> 
 }
 
 fn unwritable(what: &str) -> Error {
-    Error::Unwritable { format: "Hugging Face's ViT", what: format!("{what}; timm's layout can") }
+    Error::NotHuggingFace { what: what.to_owned() }
 }
 
 /// What Hugging Face's ViT and DeiT have, and others do not.
