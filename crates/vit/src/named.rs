@@ -87,7 +87,7 @@ impl Description {
             rendering: Rendering::default(),
         };
         let description = Description { name: name.to_owned(), config, preprocess };
-        description.check().map_err(|reason| unknown(&reason))?;
+        description.check().map_err(|error| unknown(&error.reason))?;
         Ok(description)
     }
 }
