@@ -128,6 +128,15 @@ mod tests {
     }
 
     #[test]
+    fn the_plain_vit_stays_what_digests_were_taken_of() {
+        let sizes =
+            r#"{"depth":12,"width":768,"heads":12,"mlp_hidden":3072,"patch":16,"image_size":224,"eps":0.000001"#;
+        let parts = r#","activation":"erf","pool":"token","pre_norm":false,"norm":true,"fc_norm":false"#;
+        let more = r#","distilled":false,"pos_embed_prefix":true,"patch_bias":true,"qkv_bias":true}"#;
+        assert_eq!(serde_json::to_string(&VitConfig::base()).unwrap(), [sizes, parts, more].concat());
+    }
+
+    #[test]
     fn recipes_are_passed_over_and_sizes_of_others_understood() {
         let base = Description::named("vit_base_patch16_224.augreg2_in21k_ft_in1k").unwrap();
         assert_eq!((base.config.width, base.config.image_size, base.preprocess.crop_pct), (768, 224, 0.9));
