@@ -62,21 +62,14 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Reported) => ExitCode::FAILURE,
-        Err(Failure::Message(message)) => {
-            note(format_args!("melo: {message}"));
-            ExitCode::FAILURE
-        }
-        Err(Failure::Usage(message)) => {
-            note(format_args!("melo: {message}"));
-            ExitCode::from(2)
-        }
-        Err(Failure::Interrupted(message)) => {
-            note(format_args!("melo: {message}"));
-            ExitCode::from(130)
-        }
+    let Err(failure) = run(cli) else { return ExitCode::SUCCESS };
+    if let Some(message) = failure.message() {
+        note(format_args!("melo: {message}"));
+    }
+    match failure {
+        Failure::Reported | Failure::Message(_) => ExitCode::FAILURE,
+        Failure::Usage(_) => ExitCode::from(2),
+        Failure::Interrupted(_) => ExitCode::from(130),
     }
 }
 

@@ -18,6 +18,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What is said of it, if it was not said already.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Failure::Message(message) | Failure::Usage(message) | Failure::Interrupted(message) => Some(message),
+            Failure::Reported => None,
+        }
+    }
+
     /// The same, of a file that the library was not told of.
     pub(crate) fn of(self, path: &Path) -> Self {
         match self {

@@ -176,8 +176,26 @@ fn a_cell_that_fails_costs_the_others_nothing() {
     assert_eq!(ran.status, 1, "{ran:?}");
     let printed: Value = serde_json::from_str(&ran.stdout).expect("one object");
     assert_eq!((&printed["cells"], &printed["cells_done"]), (&4.into(), &2.into()));
-    assert_eq!(printed["failures"].as_array().expect("failures").len(), 2);
+    let failures = printed["failures"].as_array().expect("failures");
+    assert_eq!(failures.len(), 2);
+    for failure in failures {
+        let log = out.join("cells").join(failure["cell"].as_str().expect("a name")).join("log.txt");
+        // The log is for people, as if the cell had been run by hand.
+        let log = String::from_utf8(bytes(&log)).expect("the log is text");
+        let reason = failure["reason"].as_str().expect("a sentence");
+        assert!(reason.contains("test_3.png") && log.contains(&format!("melo: {reason}\n")), "{reason}: {log}");
+    }
     assert!(ran.stderr.contains("test_3.png"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_cell_by_itself_says_its_failure_as_a_line_of_json() {
+    let Whole { workplace, file, .. } = &*WHOLE;
+    let ran = run(study(file, &workplace.at("alone")).args(["--cell", "smear/formula/lora/seed-7"]));
+    let said: Value = serde_json::from_str(&ran.stdout).expect("one object");
+    let reason = said["failed"].as_str().expect("a sentence");
+    assert!(reason.contains("no cell of the study has the name smear/formula/lora/seed-7"), "{reason}");
+    assert_eq!((ran.status, ran.stderr.trim_end()), (1, &*format!("melo: {reason}")));
 }
 
 #[test]

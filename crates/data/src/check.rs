@@ -77,16 +77,14 @@ fn open(row: &Row) -> Image {
     if let Some(packed) = &row.packed {
         return open_packed(packed);
     }
-    // The path is said once, by whoever prints the row's name.
-    let prefix = format!("{}: ", row.path.display());
-    let reason = |error: String| error.strip_prefix(&prefix).map(str::to_owned).unwrap_or(error);
     match std::fs::read(melo_imaging::file_of(&row.path)) {
         Err(source) => Image { digest: None, looks: Err(format!("cannot be read: {source}")) },
         Ok(bytes) => Image {
             digest: Some(image_digest(&bytes, &row.path)),
             looks: melo_imaging::decode(&bytes, &row.path)
                 .map(|pixels| (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels)))
-                .map_err(|error| reason(error.to_string())),
+                // The path is said once, by whoever prints the row's name.
+                .map_err(|error| error.without_name().to_string()),
         },
     }
 }

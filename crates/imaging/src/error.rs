@@ -1,16 +1,17 @@
 //! What can be wrong with an image file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::dicom::tag::Tag;
 use crate::limits::{MAX_ASPECT, MAX_PIXELS};
 
-/// Why a file gave no pixels, or pixels gave no file. Every variant names the file.
+/// Why a file gave no pixels, or pixels gave no file. Every variant names the file; an image inside another file has no name
+/// of its own, and none is said.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file is missing, is a directory, or may not be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}cannot be read: {source}", at(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -18,13 +19,16 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file holds no byte.
-    #[error("{}: expected an image, found an empty file", path.display())]
+    #[error("{}expected an image, found an empty file", at(path))]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// The first bytes are those of no supported format.
-    #[error("{}: not an image: expected PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 or NumPy, first bytes are {found}", path.display())]
+    #[error(
+        "{}not an image: expected PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 or NumPy, first bytes are {found}",
+        at(path)
+    )]
     NotAnImage {
         /// The file.
         path: PathBuf,
@@ -32,7 +36,7 @@ pub enum Error {
         found: String,
     },
     /// The header promises an image that the rest of the file does not hold: truncated or corrupt.
-    #[error("{}: damaged {format}: {reason}", path.display())]
+    #[error("{}damaged {format}: {reason}", at(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -42,7 +46,7 @@ pub enum Error {
         reason: String,
     },
     /// A valid file of a kind that is not read, such as CMYK or floating-point samples.
-    #[error("{}: {format} of a kind that is not read: {found}", path.display())]
+    #[error("{}{format} of a kind that is not read: {found}", at(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -52,7 +56,7 @@ pub enum Error {
         found: String,
     },
     /// A DICOM attribute is missing, damaged, or of a kind that is not read.
-    #[error("{}: {attribute} {reason}", path.display())]
+    #[error("{}{attribute} {reason}", at(path))]
     Attribute {
         /// The file.
         path: PathBuf,
@@ -62,7 +66,10 @@ pub enum Error {
         reason: String,
     },
     /// A DICOM attribute was asked for by a name that is none.
-    #[error("{}: `{attribute}` is no attribute: expected a keyword such as PatientSex, or a tag such as 00100040", path.display())]
+    #[error(
+        "{}`{attribute}` is no attribute: expected a keyword such as PatientSex, or a tag such as 00100040",
+        at(path)
+    )]
     UnknownAttribute {
         /// The file.
         path: PathBuf,
@@ -70,7 +77,7 @@ pub enum Error {
         attribute: String,
     },
     /// A valid file that does not hold the image, or the window, that was asked for.
-    #[error("{}: {format}: {reason}", path.display())]
+    #[error("{}{format}: {reason}", at(path))]
     NoSuchImage {
         /// The file.
         path: PathBuf,
@@ -80,7 +87,7 @@ pub enum Error {
         reason: String,
     },
     /// No column or no row.
-    #[error("{}: expected at least one pixel, the header says {width} x {height}", path.display())]
+    #[error("{}expected at least one pixel, the header says {width} x {height}", at(path))]
     NoPixels {
         /// The file.
         path: PathBuf,
@@ -90,7 +97,7 @@ pub enum Error {
         height: u64,
     },
     /// More than [`MAX_PIXELS`] pixels claimed; refused before anything is allocated.
-    #[error("{}: expected at most {MAX_PIXELS} pixels, the header says {width} x {height}", path.display())]
+    #[error("{}expected at most {MAX_PIXELS} pixels, the header says {width} x {height}", at(path))]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -100,7 +107,7 @@ pub enum Error {
         height: u64,
     },
     /// One side more than [`MAX_ASPECT`] times the other.
-    #[error("{}: expected sides within {MAX_ASPECT}:1 of each other, the header says {width} x {height}", path.display())]
+    #[error("{}expected sides within {MAX_ASPECT}:1 of each other, the header says {width} x {height}", at(path))]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -110,11 +117,37 @@ pub enum Error {
         height: u64,
     },
     /// The file could not be written.
-    #[error("{}: cannot be written: {source}", path.display())]
+    #[error("{}cannot be written: {source}", at(path))]
     Write {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// The same of a file that is named elsewhere.
+    pub fn without_name(mut self) -> Self {
+        match &mut self {
+            Self::Read { path, .. }
+            | Self::Empty { path }
+            | Self::NotAnImage { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::Attribute { path, .. }
+            | Self::UnknownAttribute { path, .. }
+            | Self::NoSuchImage { path, .. }
+            | Self::NoPixels { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::TooLong { path, .. }
+            | Self::Write { path, .. } => path.clear(),
+        }
+        self
+    }
+}
+
+/// `path: `, or nothing for bytes that have no name.
+fn at(path: &Path) -> impl std::fmt::Display {
+    if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }
 }

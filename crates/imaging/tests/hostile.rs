@@ -67,6 +67,15 @@ fn empty_file() {
 }
 
 #[test]
+fn an_image_without_a_name_is_refused_without_one() {
+    let said = "expected an image, found an empty file";
+    let named = || decode(&[], Path::new("a.png")).unwrap_err();
+    assert_eq!(named().to_string(), format!("a.png: {said}"));
+    assert_eq!(named().without_name().to_string(), said);
+    assert_eq!(decode(&[], Path::new("")).unwrap_err().to_string(), said);
+}
+
+#[test]
 fn text_file_named_png() {
     let error = refused(b"patient,label\n");
     assert!(matches!(error, Error::NotAnImage { .. }));

@@ -116,7 +116,7 @@ impl ModelConfig {
         let config = config.map_err(wrong)?;
         let preprocess = preprocess(&config_path.with_file_name("preprocessor_config.json"))?;
         let description = Description { name, config, preprocess };
-        description.check().map_err(wrong)?;
+        description.check().map_err(|error| wrong(error.reason))?;
         Ok(description)
     }
 

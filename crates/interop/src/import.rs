@@ -118,7 +118,7 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         None => new_card(path, backbone, settings, &head)?,
     };
     let card = TaskCard { lora: adapter.config.clone(), bottleneck: BottleneckConfig::none(), self_test: None, ..card };
-    card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason })?;
+    card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: error.reason })?;
     let mut plugin = Plugin { card, adapter, head, digest: String::new() };
     plugin.finish(engine, Storage::F32)?;
     Ok(Imported { plugin, notes })
@@ -130,7 +130,7 @@ fn read_card(path: &Path, backbone: &BackboneInfo) -> Result<TaskCard, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::File(melo_vit::Error::Io { path: path.to_owned(), source }))?;
     let card: TaskCard = serde_json::from_str(&text).map_err(|error| wrong(format!("not a card: {error}")))?;
-    card.check().map_err(wrong)?;
+    card.check().map_err(|error| wrong(error.reason))?;
     backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
     if card.bottleneck.width > 0 {
         return Err(wrong("the card's bottlenecks are in no file of others".to_owned()));

@@ -3,7 +3,7 @@
 use crate::bf16::Packed;
 use crate::precision::Precision;
 use crate::product::Finish;
-use crate::sgemm::{Engine, Panels};
+use crate::sgemm::{Panels, Products};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
 use std::borrow::Cow;
@@ -84,7 +84,7 @@ impl Kernels {
         match self.precision {
             Precision::F32 => match &self.sgemm {
                 // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
-                Some(engine) => unsafe { engine.matmul(c, (keep, scale), a, b) },
+                Some(products) => unsafe { products.matmul(c, (keep, scale), a, b) },
                 None => matmul(c, keep, scale, a, b),
             },
             // SAFETY: as above.
@@ -92,8 +92,8 @@ impl Kernels {
         }
     }
 
-    /// The engine that weights in panels were made for.
-    fn engine(&self) -> &Engine {
+    /// The products that weights in panels were made for.
+    fn sgemm(&self) -> &Products {
         self.sgemm.as_ref().expect("a weight of another instruction set")
     }
 
@@ -116,7 +116,7 @@ impl Kernels {
         let layout = match (self.precision, &self.sgemm) {
             (Precision::F32, None) => Layout::F32(data.into_owned()),
             // SAFETY: as in `matmul`.
-            (Precision::F32, Some(engine)) => Layout::Panels(unsafe { Panels::new(engine, transpose) }),
+            (Precision::F32, Some(products)) => Layout::Panels(unsafe { Panels::new(products, transpose) }),
             (Precision::Bf16 | Precision::Bf16x3, _) => {
                 // SAFETY: as in `matmul`.
                 let forward = unsafe { Packed::new(&self.bf16, transpose, self.splits()) };
@@ -149,8 +149,8 @@ impl Kernels {
                 matmul(MatMut::new(y, m, out), keep, 1.0, x, Mat::new(data, out, input).t());
             }
             Layout::Panels(panels) => {
-                // SAFETY: as in `matmul`; only tables with this engine make such weights.
-                unsafe { self.engine().matmul_packed(MatMut::new(y, m, out), finish, x, panels.rhs()) };
+                // SAFETY: as in `matmul`; only tables with these products make such weights.
+                unsafe { self.sgemm().matmul_packed(MatMut::new(y, m, out), finish, x, panels.rhs()) };
             }
             Layout::Bf16 { forward, .. } => {
                 // SAFETY: as in `matmul`.
@@ -178,8 +178,8 @@ impl Kernels {
         match &w.layout {
             Layout::F32(data) => matmul(d_x, 0.0, 1.0, d_y, Mat::new(data, w.rows, w.cols)),
             Layout::Panels(panels) => {
-                // SAFETY: as in `matmul`; only tables with this engine make such weights.
-                unsafe { self.engine().matmul_packed(d_x, overwrite, d_y, panels.transposed()) };
+                // SAFETY: as in `matmul`; only tables with these products make such weights.
+                unsafe { self.sgemm().matmul_packed(d_x, overwrite, d_y, panels.transposed()) };
             }
             Layout::Bf16 { forward, backward } => {
                 let weight = backward.get_or_init(|| forward.transposed(&self.bf16)).operand();

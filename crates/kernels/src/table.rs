@@ -1,6 +1,6 @@
 //! The table of kernels: the vector loops and the products in bfloat16, compiled once for each instruction set.
 
-use crate::bf16::{self, Engine, Lhs, Line, Rhs};
+use crate::bf16::{self, Lhs, Line, Products, Rhs};
 use crate::gelu::Gelu;
 use crate::isa::Isa;
 use crate::precision::Precision;
@@ -26,9 +26,9 @@ pub struct Kernels {
     /// What goes into [`Kernels::matmul`], and so into attention and the gradients of weights. A packed weight has its
     /// own; low-rank updates are always in f32.
     pub precision: Precision,
-    pub(crate) bf16: Engine,
+    pub(crate) bf16: Products,
     /// None where the `gemm-f32` crate multiplies f32.
-    pub(crate) sgemm: Option<sgemm::Engine>,
+    pub(crate) sgemm: Option<sgemm::Products>,
     layernorm: Layernorm,
     layernorm_backward: LayernormBackward,
     layernorm_backward_affine: LayernormBackwardAffine,
@@ -128,7 +128,7 @@ macro_rules! stamp {
                 Kernels {
                     isa: $isa,
                     precision,
-                    bf16: Engine { steps: bf16::$bf16::STEPS, lhs, rhs, residual, product },
+                    bf16: Products { steps: bf16::$bf16::STEPS, lhs, rhs, residual, product },
                     sgemm: $sgemm,
                     layernorm,
                     layernorm_backward,

@@ -32,7 +32,9 @@ pub mod fuzzing {
 }
 
 pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
-pub use audit::{Action, Anchor, Audit, Broken, Entry, Head, Kind, Record, Report, Stored, entries, verify};
+pub use audit::{
+    Action, Anchor, Audit, Broken, Entry, Head, InvalidAnchor, Kind, Record, Report, Stored, entries, verify,
+};
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{BatchConfig, BatchQueue, Permit};
 pub use clock::rfc3339;

@@ -30,6 +30,6 @@ pub use error::Error;
 pub use method::StudyMethod;
 pub use plan::{BackbonePlan, Cell, Plan, TaskPlan};
 pub use results::*;
-pub use run::{Finished, Study, StudyEvent, StudyOptions};
+pub use run::{CellNews, Finished, Study, StudyEvent, StudyOptions};
 pub use shortcut::{SHORTCUT_AUC, Shortcut, shortcut};
 pub use store::{CellFolder, Lock, StudyFolder};

@@ -9,6 +9,7 @@ use crate::store::{CellFolder, GRACE, StudyFolder};
 use melo_interop::read_backbone;
 use melo_train::EpochRow;
 use melo_vit::{BackboneInfo, Device};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -56,12 +57,22 @@ pub enum StudyEvent {
     },
 }
 
+/// What a cell's process says to the study that started it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellNews {
+    /// An epoch ended.
+    Epoch(EpochRow),
+    /// The cell cannot be computed, and why; the process ends.
+    Failed(String),
+}
+
 /// How a study is run: none of it changes the results.
 pub struct StudyOptions<'a> {
     /// Cells at a time.
     pub jobs: usize,
-    /// A command that runs one cell by its name, prints each epoch's row as a line of JSON, and stops when its standard
-    /// input ends.
+    /// A command that runs one cell by its name, says [`CellNews`] on its standard output, each as a line of JSON, and
+    /// stops when its standard input ends.
     pub command: &'a (dyn Fn(&str) -> Command + Sync),
     /// Set from outside to stop.
     pub stop: &'a AtomicBool,
@@ -217,6 +228,7 @@ fn supervise(
     let log = File::create(folder.log()).map_err(|error| format!("{}: {error}", folder.log().display()))?;
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn();
     let mut child = child.map_err(|error| format!("cannot start its process: {error}"))?;
+    let mut failed = None;
     let (sender, lines) = channel();
     let output = child.stdout.take();
     std::thread::scope(|scope| {
@@ -227,11 +239,12 @@ fn supervise(
         });
         loop {
             match lines.recv_timeout(Duration::from_millis(200)) {
-                Ok(line) => {
-                    if let Ok(row) = serde_json::from_str(&line) {
-                        epoch(row);
-                    }
-                }
+                Ok(line) => match serde_json::from_str(&line) {
+                    Ok(CellNews::Epoch(row)) => epoch(row),
+                    Ok(CellNews::Failed(reason)) => failed = Some(reason),
+                    // Not from this program.
+                    Err(_) => {}
+                },
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => {
                     end(&mut child);
@@ -244,7 +257,7 @@ fn supervise(
     let status = child.wait().map_err(|error| format!("cannot wait for its process: {error}"))?;
     match status.success() {
         true => Ok(()),
-        false => Err(last_line(folder).unwrap_or_else(|| format!("its process ended with {status}"))),
+        false => Err(failed.unwrap_or_else(|| format!("its process ended with {status}"))),
     }
 }
 
@@ -262,9 +275,59 @@ fn end(child: &mut Child) {
     let _ = child.kill();
 }
 
-/// The last line that a failed process said: its error.
-fn last_line(folder: &CellFolder) -> Option<String> {
-    let log = std::fs::read_to_string(folder.log()).ok()?;
-    let line = log.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim_start_matches("melo: ").to_owned())
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// What is found of a process that runs this in a shell, and the epochs that it said.
+    fn supervised(script: &str) -> (Result<(), String>, Vec<usize>) {
+        let room = tempfile::tempdir().expect("a folder");
+        let folder = StudyFolder::create(room.path()).expect("a study's folder").cell("task/vit/lora/seed-0");
+        folder.create().expect("a cell's folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut epochs = Vec::new();
+        let end = supervise(command, &folder, &AtomicBool::new(false), &mut |row| epochs.push(row.epoch));
+        (end, epochs)
+    }
+
+    fn line(news: &CellNews) -> String {
+        format!("printf '%s\\n' '{}'\n", serde_json::to_string(news).expect("news are plain data"))
+    }
+
+    fn epoch(epoch: usize) -> String {
+        line(&CellNews::Epoch(EpochRow {
+            epoch,
+            learning_rate: 0.1,
+            train_loss: 0.5,
+            val_loss: 0.5,
+            val_auc_macro: 0.75,
+            val_acc: 0.5,
+            images_per_s: 10.0,
+            seconds: 1.5,
+            best: true,
+        }))
+    }
+
+    #[test]
+    fn a_process_passes_on_its_epochs() {
+        assert_eq!(supervised(&(epoch(1) + "echo not JSON\n" + &epoch(2))), (Ok(()), vec![1, 2]));
+    }
+
+    #[test]
+    fn a_process_that_fails_says_why_in_its_own_words() {
+        let reason = "melo: a \"b\", in\ntwo lines".to_owned();
+        let script = epoch(1) + &line(&CellNews::Failed(reason.clone())) + "echo 'melo: for people' >&2; exit 1";
+        assert_eq!(supervised(&script), (Err(reason), vec![1]));
+        let (end, _) = supervised("echo '{\"failed\": \"no image\"}'; exit 1");
+        assert_eq!(end, Err("no image".to_owned()));
+    }
+
+    #[test]
+    fn a_process_that_dies_is_known_by_its_status() {
+        let (end, _) = supervised("echo 'a panic' >&2; exit 101");
+        assert_eq!(end, Err("its process ended with exit status: 101".to_owned()));
+        let (end, epochs) = supervised(&(epoch(1) + "kill -9 $$"));
+        assert_eq!((end, epochs), (Err("its process ended with signal: 9 (SIGKILL)".to_owned()), vec![1]));
+    }
 }

@@ -1,6 +1,6 @@
 //! What a plug-in says of every image of a split, with the truth: all that statistics need.
 
-use crate::error::Error;
+use crate::error::{Error, InvalidAnswers};
 use melo_data::{Dataset, Labels};
 use melo_vit::{Engine, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
@@ -51,20 +51,20 @@ impl Answers {
     /// Checks lengths and numbers of answers that come from a file.
     ///
     /// # Errors
-    /// A sentence that names what is wrong.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`InvalidAnswers`].
+    pub fn check(&self) -> Result<(), InvalidAnswers> {
         let (n, c) = (self.names.len(), self.classes);
         let multi_label = self.kind == TaskKind::MultiLabel;
         let labels = if multi_label { n.checked_mul(c) } else { Some(n) };
         if n == 0 || c == 0 || self.patients.len() != n || Some(self.labels.len()) != labels {
-            return Err("names, patients and labels differ in number".to_owned());
+            return Err(InvalidAnswers::Lengths);
         }
         if n.checked_mul(c) != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
-            return Err(format!("expected {n} rows of {c} finite logits"));
+            return Err(InvalidAnswers::Logits { images: n, classes: c });
         }
         let limit = if multi_label { 2 } else { c };
         match self.labels.iter().find(|&&label| label >= limit) {
-            Some(label) => Err(format!("label {label}, expected less than {limit}")),
+            Some(&label) => Err(InvalidAnswers::Label { label, limit }),
             None => Ok(()),
         }
     }
@@ -175,10 +175,16 @@ mod tests {
     #[test]
     fn answers_that_do_not_fit_are_refused() {
         assert!(answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]).check().is_ok());
-        assert!(answers(TaskKind::SingleLabel, vec![1, 0, 2, 1]).check().unwrap_err().contains("label 2"));
-        assert!(answers(TaskKind::MultiLabel, vec![1, 0, 0, 1]).check().unwrap_err().contains("differ in number"));
+        assert!(answers(TaskKind::SingleLabel, vec![1, 0, 2, 1]).check().unwrap_err().to_string().contains("label 2"));
+        assert!(
+            answers(TaskKind::MultiLabel, vec![1, 0, 0, 1])
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("differ in number")
+        );
         let mut infinite = answers(TaskKind::SingleLabel, vec![1, 0, 0, 1]);
         infinite.logits[3] = f32::INFINITY;
-        assert!(infinite.check().unwrap_err().contains("finite"));
+        assert!(infinite.check().unwrap_err().to_string().contains("finite"));
     }
 }

@@ -134,6 +134,31 @@ pub enum Error {
     Eval(#[from] melo_eval::Error),
 }
 
+/// Why answers that come from a file are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidAnswers {
+    /// There are none, or not as many of one thing as of another.
+    #[error("names, patients and labels differ in number")]
+    Lengths,
+    /// Another number of logits, or some that are NaN or infinite.
+    #[error("expected {images} rows of {classes} finite logits")]
+    Logits {
+        /// Rows expected.
+        images: usize,
+        /// Logits expected in each.
+        classes: usize,
+    },
+    /// A label that stands for no class.
+    #[error("label {label}, expected less than {limit}")]
+    Label {
+        /// The label.
+        label: usize,
+        /// Classes, or 2 for findings.
+        limit: usize,
+    },
+}
+
 fn kept(folder: &Option<PathBuf>) -> String {
     folder.as_ref().map_or_else(String::new, |folder| format!("; finished epochs are saved in {}", folder.display()))
 }

@@ -112,14 +112,14 @@ impl Job {
         let info = backbone.info();
         config.lora.check(info.config())?;
         config.bottleneck.check(info.config())?;
-        preprocess.check().map_err(|reason| Error::Setting { setting: "preprocess", reason })?;
+        preprocess.check().map_err(|error| Error::Setting { setting: "preprocess", reason: error.reason })?;
         info.check_size(preprocess.size)?;
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
         let start = start(device, backbone, &config, &preprocess)?;
         let card = new_card(task, &manifest, preprocess, &start);
-        card.check().map_err(|reason| Error::Card { reason })?;
+        card.check().map_err(|error| Error::Card { reason: error.reason })?;
         Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache })
     }
 

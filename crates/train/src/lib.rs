@@ -24,7 +24,7 @@ pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
 pub use calibrate::{Figure, calibrate, figures};
 pub use config::{ClassWeights, TrainConfig, defaults};
-pub use error::Error;
+pub use error::{Error, InvalidAnswers};
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;
 pub use job::{Finished, Job, ReadyJob, task_name};

@@ -3,6 +3,7 @@
 use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::decision::Decision;
+use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
 use melo_kernels::Precision;
@@ -135,33 +136,36 @@ impl TaskCard {
     /// Checks what the card says against itself.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`Invalid`] for the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let wrong = |field, reason: String| Err(Invalid::new(field, reason));
         let classes = self.classes.len();
         let mut names = self.classes.clone();
         names.sort();
         names.dedup();
         if !(1..=TaskCard::FORMAT).contains(&self.format) {
-            return Err(format!("format {} is not known, expected 1 to {}", self.format, TaskCard::FORMAT));
+            return wrong("format", format!("format {} is not known, expected 1 to {}", self.format, TaskCard::FORMAT));
         }
         if let Some(field) = self.field_of_a_later_format() {
-            return Err(format!("format {} has no field `{field}`", self.format));
+            return wrong(field, format!("format {} has no field `{field}`", self.format));
         }
         if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
-            return Err(format!("classes {:?} are too few or repeat", self.classes));
+            return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
         }
         if self.thresholds.len() != classes || self.thresholds.iter().any(|t| !(0.0..=1.0).contains(t)) {
-            return Err(format!("thresholds {:?}: expected {classes} values in [0, 1]", self.thresholds));
+            let found = &self.thresholds;
+            return wrong("thresholds", format!("thresholds {found:?}: expected {classes} values in [0, 1]"));
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(format!("temperature {} is not positive", self.temperature));
+            return wrong("temperature", format!("temperature {} is not positive", self.temperature));
         }
         if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
-            return Err(format!("metric `{name}` is {value}, which JSON cannot hold"));
+            return wrong("metrics", format!("metric `{name}` is {value}, which JSON cannot hold"));
         }
         let ordered = |[low, high]: [f64; 2]| low.is_finite() && high.is_finite() && low <= high;
         if let Some((name, interval)) = self.metric_intervals.iter().find(|(_, interval)| !ordered(**interval)) {
-            return Err(format!("metric_intervals: `{name}` is {interval:?}, expected [low, high]"));
+            let reason = format!("metric_intervals: `{name}` is {interval:?}, expected [low, high]");
+            return wrong("metric_intervals", reason);
         }
         if let Some(self_test) = &self.self_test {
             self_test.check(classes)?;

@@ -1,11 +1,13 @@
 //! Checkpoints: weights in memory as files hold them, with what they say of themselves.
 
 use crate::backbone::{Backbone, digest};
-use crate::config::{ModelDescription, Pool, VitConfig};
+use crate::config::{Pool, VitConfig};
 use crate::error::Error;
 use crate::head::Head;
+use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, TensorSource, read_all, require, write_tensors};
+use crate::timm::ModelDescription;
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -42,12 +44,12 @@ impl Description {
     /// Checks what it says against itself.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`Invalid`] for the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
         self.config.check()?;
         self.preprocess.check()?;
-        let (size, patch) = (self.preprocess.size, self.config.patch);
-        if size.is_multiple_of(patch) { Ok(()) } else { Err(Error::ImageSize { size, patch }.to_string()) }
+        let size = self.preprocess.size;
+        self.config.check_size(size).map_err(|error| Invalid::new("size", error.to_string()))
     }
 }
 
@@ -118,7 +120,7 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     if let Some(json) = metadata.get(BACKBONE_KEY) {
         let own = |reason: String| wrong_in(path, format!("{BACKBONE_KEY}: {reason}"));
         let description: Description = serde_json::from_str(json).map_err(|error| own(error.to_string()))?;
-        description.check().map_err(own)?;
+        description.check().map_err(|error| own(error.to_string()))?;
         return Ok(description);
     }
     let sidecars = [path.with_extension("json"), path.with_file_name("config.json")];
@@ -144,14 +146,14 @@ impl ModelDescription {
         sidecar: &Path,
         shapes: &BTreeMap<String, Vec<usize>>,
     ) -> Result<Description, Error> {
-        let wrong_in = |path: &Path, reason: String| Error::Config { path: path.to_owned(), reason };
-        let config = VitConfig::infer(shapes, &self).map_err(|reason| wrong_in(weights, reason))?;
-        config.check().map_err(|reason| wrong_in(weights, reason))?;
-        let preprocess = self.preprocess(config.image_size).map_err(|reason| wrong_in(sidecar, reason))?;
+        let wrong_in = |path: &Path, error: Invalid| Error::Config { path: path.to_owned(), reason: error.reason };
+        let config = VitConfig::infer(shapes, &self).map_err(|error| wrong_in(weights, error))?;
+        config.check().map_err(|error| wrong_in(weights, error))?;
+        let preprocess = self.preprocess(config.image_size).map_err(|error| wrong_in(sidecar, error))?;
         let stem = || weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let name = if self.architecture.is_empty() { stem() } else { self.architecture };
         let description = Description { name, config, preprocess };
-        description.check().map_err(|reason| wrong_in(sidecar, reason))?;
+        description.check().map_err(|error| wrong_in(sidecar, error))?;
         Ok(description)
     }
 }

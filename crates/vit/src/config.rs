@@ -1,11 +1,9 @@
-//! The shape of a Vision Transformer: from its weights, the JSON beside them, and timm's naming rules.
+//! The shape of a Vision Transformer, and the tensors that it calls for.
 
 use crate::error::Error;
-use crate::preprocess::{CropMode, Interpolation, Preprocess};
-use crate::rendering::Rendering;
+use crate::invalid::Invalid;
 use melo_kernels::Gelu;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// GELU kinds by their names in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,8 +155,9 @@ impl VitConfig {
     /// Checks that the numbers describe a network.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`Invalid`] for the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let wrong = |field, reason: String| Err(Invalid::new(field, reason));
         let VitConfig { depth, width, heads, mlp_hidden, patch, image_size, eps, registers, .. } = *self;
         // Far beyond every published ViT, and small enough that no product of two of them wraps around.
         const MOST: usize = 1 << 16;
@@ -166,25 +165,25 @@ impl VitConfig {
         if let Some((name, size)) =
             sizes.into_iter().chain([("image_size", image_size)]).find(|(_, size)| !(1..=MOST).contains(size))
         {
-            return Err(format!("{name} {size} is not in 1 to {MOST}"));
+            return wrong(name, format!("{name} {size} is not in 1 to {MOST}"));
         }
         if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(format!("width {width} is not a multiple of {heads} heads"));
+            return wrong("heads", format!("width {width} is not a multiple of {heads} heads"));
         }
         if !image_size.is_multiple_of(patch) {
-            return Err(format!("image_size {image_size} is not a multiple of patch {patch}"));
+            return wrong("image_size", format!("image_size {image_size} is not a multiple of patch {patch}"));
         }
         if !(eps.is_finite() && eps > 0.0) {
-            return Err(format!("eps {eps} is not positive"));
+            return wrong("eps", format!("eps {eps} is not positive"));
         }
         if registers > MOST {
-            return Err(format!("{registers} registers are more than {MOST}"));
+            return wrong("registers", format!("{registers} registers are more than {MOST}"));
         }
         if self.norm && self.fc_norm {
-            return Err("norm and fc_norm exclude each other".into());
+            return wrong("fc_norm", "norm and fc_norm exclude each other".into());
         }
         if self.pool == Pool::TokenAvg && (self.fc_norm || self.distilled) {
-            return Err("pooling tokenavg goes with neither fc_norm nor a distillation token".into());
+            return wrong("pool", "pooling tokenavg goes with neither fc_norm nor a distillation token".into());
         }
         Ok(())
     }
@@ -245,174 +244,5 @@ impl VitConfig {
     /// Parameters of the backbone, without any classifier.
     pub fn parameters(&self) -> usize {
         self.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
-    }
-
-    /// Reads the architecture from the tensors' shapes, and from `described` what shapes cannot tell.
-    ///
-    /// # Errors
-    /// A sentence that names what is missing, inconsistent or not supported.
-    pub fn infer(shapes: &BTreeMap<String, Vec<usize>>, described: &ModelDescription) -> Result<VitConfig, String> {
-        let shape = |name: &str| shapes.get(name).ok_or_else(|| format!("not a timm ViT: tensor `{name}` is missing"));
-        let &[width, 3, patch, patch_x] = shape("patch_embed.proj.weight")?.as_slice() else {
-            return Err("`patch_embed.proj.weight` is not [d, 3, p, p]; only three-channel ViTs are supported".into());
-        };
-        if patch != patch_x || patch == 0 || width == 0 {
-            return Err(format!("patches of {patch} × {patch_x} pixels are not supported"));
-        }
-        shape("cls_token")?;
-        let depth = (0..).take_while(|i| shapes.contains_key(&format!("blocks.{i}.attn.qkv.weight"))).count();
-        let &[fc1_out, _] = shape("blocks.0.mlp.fc1.weight")?.as_slice() else {
-            return Err("`blocks.0.mlp.fc1.weight` is not a matrix".into());
-        };
-        let &[_, mlp_hidden] = shape("blocks.0.mlp.fc2.weight")?.as_slice() else {
-            return Err("`blocks.0.mlp.fc2.weight` is not a matrix".into());
-        };
-        let swiglu = mlp_hidden > 0 && mlp_hidden.checked_mul(2) == Some(fc1_out);
-        if !swiglu && mlp_hidden != fc1_out {
-            return Err(format!("`blocks.0.mlp.fc1.weight` gives {fc1_out} values and `fc2` reads {mlp_hidden}"));
-        }
-        let distilled = shapes.contains_key("dist_token");
-        let prefix = 1 + usize::from(distilled);
-        let registers = shapes.get("reg_token").map_or(0, |shape| shape.iter().product::<usize>() / width);
-        let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
-            return Err("`pos_embed` is not [1, t, d]".into());
-        };
-        let side = |count: usize| Some(count.isqrt()).filter(|side| side * side == count && *side > 0);
-        let (grid, pos_embed_prefix) = match (side(positions.saturating_sub(prefix)), side(positions)) {
-            (Some(grid), _) => (grid, true),
-            (None, Some(grid)) => (grid, false),
-            _ if side(positions.saturating_sub(prefix + registers)).is_some() => {
-                return Err("`pos_embed` has positions for register tokens, which are not supported".into());
-            }
-            _ => return Err(format!("`pos_embed` has {positions} positions, which is no square grid")),
-        };
-        let pre_norm = shapes.contains_key("norm_pre.weight");
-        let fc_norm = shapes.contains_key("fc_norm.weight");
-        let norm = shapes.contains_key("norm.weight");
-        if norm == fc_norm {
-            return Err("expected either `norm` or `fc_norm` after the last block".into());
-        }
-        let heads = described.heads(width)?;
-        Ok(VitConfig {
-            depth,
-            width,
-            heads,
-            mlp_hidden,
-            patch,
-            image_size: grid * patch,
-            eps: described.eps(pre_norm),
-            activation: described.activation()?,
-            pool: described.pool(fc_norm)?,
-            pre_norm,
-            norm,
-            fc_norm,
-            distilled,
-            pos_embed_prefix,
-            patch_bias: shapes.contains_key("patch_embed.proj.bias"),
-            qkv_bias: shapes.contains_key("blocks.0.attn.qkv.bias"),
-            registers,
-            layer_scale: shapes.contains_key("blocks.0.ls1.gamma"),
-            swiglu,
-            position_filter: PositionFilter::Antialiased,
-        })
-    }
-}
-
-/// What the JSON beside timm weights says (`config.json` of a hub repository, or `<weights>.json`).
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct ModelDescription {
-    /// Name of the architecture, empty where it is not given.
-    #[serde(default)]
-    pub architecture: String,
-    global_pool: Option<String>,
-    #[serde(default)]
-    model_args: BTreeMap<String, serde_json::Value>,
-    pretrained_cfg: Option<PretrainedConfig>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct PretrainedConfig {
-    input_size: Option<[usize; 3]>,
-    interpolation: Option<String>,
-    crop_pct: Option<f64>,
-    crop_mode: Option<String>,
-    mean: Option<[f32; 3]>,
-    std: Option<[f32; 3]>,
-}
-
-impl ModelDescription {
-    fn argument(&self, name: &str) -> Option<&serde_json::Value> {
-        self.model_args.get(name)
-    }
-
-    /// Heads from `model_args.num_heads`, else by width as timm builds its named ViTs.
-    fn heads(&self, width: usize) -> Result<usize, String> {
-        let heads = match (self.argument("num_heads").and_then(|v| v.as_u64()), width) {
-            (Some(heads), _) => heads as usize,
-            // vit_so400m, vit_huge, vit_giant and vit_gigantic do not use heads of 64.
-            (None, 1152 | 1280 | 1408 | 1664) => 16,
-            (None, width) if width.is_multiple_of(64) => width / 64,
-            (None, _) => {
-                return Err(format!(
-                    "the number of heads cannot be told from width {width}: add \"model_args\": {{\"num_heads\": …}} to the JSON"
-                ));
-            }
-        };
-        Ok(heads)
-    }
-
-    /// timm's ViTs use 1e-6; those with `norm_pre` (CLIP) use PyTorch's 1e-5; `model_args.norm_eps` overrides.
-    fn eps(&self, pre_norm: bool) -> f32 {
-        let default = if pre_norm { 1e-5 } else { 1e-6 };
-        self.argument("norm_eps").and_then(|v| v.as_f64()).map_or(default, |eps| eps as f32)
-    }
-
-    fn activation(&self) -> Result<Activation, String> {
-        match self.argument("act_layer").and_then(|v| v.as_str()) {
-            Some("gelu") => Ok(Activation::Erf),
-            Some("gelu_tanh") => Ok(Activation::Tanh),
-            Some("quick_gelu" | "quickgelu") => Ok(Activation::Quick),
-            Some(other) => Err(format!("activation `{other}` is not supported (gelu, gelu_tanh, quick_gelu)")),
-            None if self.architecture.contains("quickgelu") => Ok(Activation::Quick),
-            None => Ok(Activation::Erf),
-        }
-    }
-
-    fn pool(&self, fc_norm: bool) -> Result<Pool, String> {
-        match self.argument("global_pool").and_then(|v| v.as_str()).or(self.global_pool.as_deref()) {
-            Some("token") => Ok(Pool::Token),
-            Some("avg") => Ok(Pool::Avg),
-            Some(other) => Err(format!("pooling `{other}` is not supported (token, avg)")),
-            None if fc_norm => Ok(Pool::Avg),
-            None => Ok(Pool::Token),
-        }
-    }
-
-    /// The preprocessing these weights were trained with.
-    ///
-    /// # Errors
-    /// A sentence that names what the JSON lacks: statistics are never assumed.
-    pub fn preprocess(&self, image_size: usize) -> Result<Preprocess, String> {
-        let cfg = self.pretrained_cfg.as_ref().ok_or("no `pretrained_cfg` with mean and std")?;
-        let interpolation = match cfg.interpolation.as_deref() {
-            Some("bicubic") => Interpolation::Bicubic,
-            Some("bilinear") => Interpolation::Bilinear,
-            other => return Err(format!("interpolation {other:?} is not supported (bicubic, bilinear)")),
-        };
-        let crop_mode = match cfg.crop_mode.as_deref() {
-            None | Some("center") => CropMode::Center,
-            Some("squash") => CropMode::Squash,
-            Some("border") => CropMode::Border,
-            Some(other) => return Err(format!("crop mode `{other}` is not supported (center, squash, border)")),
-        };
-        Ok(Preprocess {
-            size: cfg.input_size.map_or(image_size, |[_, _, side]| side),
-            crop_mode,
-            crop_pct: cfg.crop_pct.ok_or("`pretrained_cfg.crop_pct` is missing")?,
-            interpolation,
-            mean: cfg.mean.ok_or("`pretrained_cfg.mean` is missing")?,
-            std: cfg.std.ok_or("`pretrained_cfg.std` is missing")?,
-            rendering: Rendering::default(),
-        })
     }
 }

@@ -19,6 +19,7 @@ mod flops;
 mod gradients;
 mod head;
 mod image;
+mod invalid;
 mod named;
 mod plugin;
 mod positions;
@@ -27,6 +28,7 @@ mod random;
 pub mod rendering;
 mod self_test;
 mod tensor_file;
+mod timm;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
@@ -34,7 +36,7 @@ pub use backbone::{Backbone, BackboneInfo, hex};
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use card::{BackboneReference, Provenance, TaskCard, TaskKind};
 pub use checkpoint::{Checkpoint, Description};
-pub use config::{Activation, ModelDescription, Pool, PositionFilter, VitConfig};
+pub use config::{Activation, Pool, PositionFilter, VitConfig};
 pub use cpu::{Cpu, set_threads};
 pub use decision::Decision;
 pub use dropout::Dropout;
@@ -44,6 +46,7 @@ pub use explanation::{ExplainMethod, Explanation};
 pub use gradients::Gradients;
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
+pub use invalid::Invalid;
 pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
 };
@@ -55,4 +58,5 @@ pub use self_test::SelfTest;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
+pub use timm::ModelDescription;
 pub use weights::{Block, Linear, Norm, Weights};

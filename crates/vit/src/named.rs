@@ -87,7 +87,7 @@ impl Description {
             rendering: Rendering::default(),
         };
         let description = Description { name: name.to_owned(), config, preprocess };
-        description.check().map_err(|reason| unknown(&reason))?;
+        description.check().map_err(|error| unknown(&error.reason))?;
         Ok(description)
     }
 }
@@ -125,6 +125,15 @@ mod tests {
             assert_eq!(config.parameters() + 1000 * (config.width + 1), expected, "{name}");
         }
         assert_eq!(Description::named("vit_base_patch16_224").unwrap().config, VitConfig::base());
+    }
+
+    #[test]
+    fn the_plain_vit_stays_what_digests_were_taken_of() {
+        let sizes =
+            r#"{"depth":12,"width":768,"heads":12,"mlp_hidden":3072,"patch":16,"image_size":224,"eps":0.000001"#;
+        let parts = r#","activation":"erf","pool":"token","pre_norm":false,"norm":true,"fc_norm":false"#;
+        let more = r#","distilled":false,"pos_embed_prefix":true,"patch_bias":true,"qkv_bias":true}"#;
+        assert_eq!(serde_json::to_string(&VitConfig::base()).unwrap(), [sizes, parts, more].concat());
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
     let metadata = file.metadata()?;
     let json = metadata.get(CARD_KEY).ok_or_else(|| wrong(format!("no `{CARD_KEY}` in its metadata")))?;
     let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
-    card.check().map_err(|reason| wrong(format!("card: {reason}")))?;
+    card.check().map_err(|error| wrong(format!("card: {error}")))?;
     Ok(card)
 }
 
@@ -173,7 +173,7 @@ impl Plugin {
 /// A card as it goes into a file, in [`TaskCard::FORMAT`].
 fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
     let card = TaskCard { format: TaskCard::FORMAT, ..card.clone() };
-    card.check().map_err(|reason| Error::Card { path: path.to_owned(), reason: format!("card: {reason}") })?;
+    card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: format!("card: {error}") })?;
     Ok(serde_json::to_string(&card).expect("a card is plain data"))
 }
 

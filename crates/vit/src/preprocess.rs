@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::Rendering;
+use crate::invalid::Invalid;
 
 /// Resampling filter, both antialiased when shrinking, as Pillow's `Image.resize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,28 +62,27 @@ impl Preprocess {
     /// Checks that it can be carried out.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`Invalid`] for the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
         let Preprocess { size, crop_pct, mean, std, .. } = self;
+        let wrong = |field, reason: String| Err(Invalid::new(field, reason).within("preprocess: "));
         if !(1..=4096).contains(size) {
-            return Err(format!("preprocess: size {size} is not in 1 to 4096"));
+            return wrong("size", format!("size {size} is not in 1 to 4096"));
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
-            return Err(format!("preprocess: crop_pct {crop_pct} is not in (0, 1]"));
+            return wrong("crop_pct", format!("crop_pct {crop_pct} is not in (0, 1]"));
         }
         if self.resize_side() > MAX_SIDE {
-            return Err(format!(
-                "preprocess: crop_pct {crop_pct} asks for {} px, more than {MAX_SIDE}",
-                self.resize_side()
-            ));
+            let side = self.resize_side();
+            return wrong("crop_pct", format!("crop_pct {crop_pct} asks for {side} px, more than {MAX_SIDE}"));
         }
         if !mean.iter().all(|x| x.is_finite()) {
-            return Err(format!("preprocess: mean {mean:?} is not finite"));
+            return wrong("mean", format!("mean {mean:?} is not finite"));
         }
         if !std.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err(format!("preprocess: std {std:?} is not positive"));
+            return wrong("std", format!("std {std:?} is not positive"));
         }
-        self.rendering.check().map_err(|reason| format!("preprocess: {reason}"))
+        self.rendering.check().map_err(|error| error.within("preprocess: "))
     }
 }
 

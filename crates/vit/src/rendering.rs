@@ -1,6 +1,7 @@
 //! Which image of a file is meant, and which of its grey values become black and white: the *specification* only.
 //! `melo-imaging` executes it; files of 8 bits and one image need none of it.
 
+use crate::invalid::Invalid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -36,9 +37,9 @@ impl Rendering {
     /// Checks that it can be carried out.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
-        self.window.check().map_err(|reason| format!("rendering: window {reason}"))
+    /// [`Invalid`] for the window.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.window.check().map_err(|error| error.within("rendering: window "))
     }
 }
 
@@ -82,13 +83,14 @@ pub enum Window {
 }
 
 impl Window {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
+        let wrong = |expected: &str| Err(Invalid::new("window", format!("`{self}`: expected {expected}")));
         match self {
             Self::Values { center, width } if !(center.is_finite() && width.is_finite() && *width > 0.0) => {
-                Err(format!("`{self}`: expected a finite center and a width above 0"))
+                wrong("a finite center and a width above 0")
             }
             Self::Percentile { low, high } if !(0.0 <= *low && low < high && *high <= 100.0) => {
-                Err(format!("`{self}`: expected 0 <= low < high <= 100"))
+                wrong("0 <= low < high <= 100")
             }
             _ => Ok(()),
         }
@@ -110,9 +112,9 @@ impl fmt::Display for Window {
 }
 
 impl FromStr for Window {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let number = |text: &str| text.trim().parse::<f64>().ok();
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         let window = match key {
@@ -131,10 +133,8 @@ impl FromStr for Window {
         };
         let window = window.ok_or_else(|| {
             let presets = Preset::ALL.map(Preset::name).join(", ");
-            format!(
-                "`{text}` is no window: auto, minmax, index=N, name=NAME, center=C,width=W, percentile=LOW,HIGH, \
-                 preset={{{presets}}}"
-            )
+            let forms = "auto, minmax, index=N, name=NAME, center=C,width=W, percentile=LOW,HIGH";
+            Invalid::new("window", format!("`{text}` is no window: {forms}, preset={{{presets}}}"))
         })?;
         window.check()?;
         Ok(window)
@@ -142,9 +142,9 @@ impl FromStr for Window {
 }
 
 impl TryFrom<String> for Window {
-    type Error = String;
+    type Error = Invalid;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, Invalid> {
         text.parse()
     }
 }
@@ -260,24 +260,24 @@ impl fmt::Display for Frame {
 }
 
 impl FromStr for Frame {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "first" => Ok(Self::First),
             "middle" => Ok(Self::Middle),
             _ => match text.parse() {
                 Ok(number @ 1..) => Ok(Self::Number(number)),
-                _ => Err(format!("`{text}` is no frame: first, middle, or a number from 1")),
+                _ => Err(Invalid::new("frame", format!("`{text}` is no frame: first, middle, or a number from 1"))),
             },
         }
     }
 }
 
 impl TryFrom<String> for Frame {
-    type Error = String;
+    type Error = Invalid;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, Invalid> {
         text.parse()
     }
 }
@@ -312,14 +312,14 @@ impl fmt::Display for Plane {
 }
 
 impl FromStr for Plane {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "axial" => Ok(Self::Axial),
             "coronal" => Ok(Self::Coronal),
             "sagittal" => Ok(Self::Sagittal),
-            _ => Err(format!("`{text}` is no plane: axial, coronal, sagittal")),
+            _ => Err(Invalid::new("plane", format!("`{text}` is no plane: axial, coronal, sagittal"))),
         }
     }
 }
@@ -356,20 +356,23 @@ impl fmt::Display for Slice {
 }
 
 impl FromStr for Slice {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "middle" => Ok(Self::Middle),
-            _ => text.parse().map(Self::Index).map_err(|_| format!("`{text}` is no slice: middle, or an index from 0")),
+            _ => match text.parse() {
+                Ok(index) => Ok(Self::Index(index)),
+                Err(_) => Err(Invalid::new("slice", format!("`{text}` is no slice: middle, or an index from 0"))),
+            },
         }
     }
 }
 
 impl TryFrom<String> for Slice {
-    type Error = String;
+    type Error = Invalid;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, Invalid> {
         text.parse()
     }
 }

@@ -7,6 +7,7 @@ use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
 use crate::image::ImageBatch;
+use crate::invalid::Invalid;
 use crate::plugin::Plugin;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
@@ -81,11 +82,12 @@ impl SelfTest {
     /// Checks what it says against the number of classes.
     ///
     /// # Errors
-    /// A sentence that names the field.
-    pub(crate) fn check(&self, classes: usize) -> Result<(), String> {
+    /// [`Invalid`] for the logits.
+    pub(crate) fn check(&self, classes: usize) -> Result<(), Invalid> {
         for (field, images) in [("logits", &self.logits), ("bare_logits", &self.bare_logits)] {
             if images.iter().any(|logits| logits.len() != classes || logits.iter().any(|x| !x.is_finite())) {
-                return Err(format!("self_test: {field} are not {IMAGES} times {classes} finite numbers"));
+                let reason = format!("self_test: {field} are not {IMAGES} times {classes} finite numbers");
+                return Err(Invalid::new(field, reason));
             }
         }
         Ok(())

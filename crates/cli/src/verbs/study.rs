@@ -5,8 +5,9 @@ use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
 use melo::study::{
-    CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
+    CellNews, CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
 };
+use melo::train::EpochRow;
 use melo::vit::Device;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -57,15 +58,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.cell {
+        Some(name) => run_one(args, name).inspect_err(tell_failure),
+        None => run_study(args),
+    }
+}
+
+/// The study file, the folder, and where all is computed.
+fn open(args: &Args) -> Result<(Plan, StudyFolder, Arc<dyn Device>), Failure> {
     let mut plan = Plan::read(&args.file)?;
     if let Some(precision) = args.precision {
         plan.precision = machine::device(precision.into()).info().precision;
     }
     let device = machine::device(Some(plan.precision));
-    let folder = StudyFolder::create(&args.out)?;
-    if let Some(name) = &args.cell {
-        return run_one(&plan, &folder, device, name);
-    }
+    Ok((plan, StudyFolder::create(&args.out)?, device))
+}
+
+fn run_study(args: &Args) -> Result<(), Failure> {
+    let (plan, folder, device) = open(args)?;
     let study = Study::new(plan, folder, device)?;
     let finished = match args.report_only {
         true => Finished { cells: study.finished()?, failures: Vec::new() },
@@ -105,8 +115,9 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     Ok(finished?)
 }
 
-/// One cell: a line of JSON an epoch, and an end when the study that started it is gone.
-fn run_one(plan: &Plan, folder: &StudyFolder, device: Arc<dyn Device>, name: &str) -> Result<(), Failure> {
+/// One cell: its news to the study that started it, and an end when that is gone.
+fn run_one(args: &Args, name: &str) -> Result<(), Failure> {
+    let (plan, folder, device) = open(args)?;
     let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
     let cell = plan.cell(name).ok_or_else(unknown)?;
     let folder = folder.cell(name);
@@ -114,14 +125,23 @@ fn run_one(plan: &Plan, folder: &StudyFolder, device: Arc<dyn Device>, name: &st
     let _lock = folder.lock()?;
     let stop = interrupt_flag()?;
     stop_with_standard_input(&stop);
-    let mut observer = |row: &_| {
-        if let Ok(json) = serde_json::to_string(row) {
-            // The study may be gone: then the flag is up already.
-            let _ = writeln!(std::io::stdout().lock(), "{json}");
-        }
-    };
+    let mut observer = |row: &EpochRow| tell(&CellNews::Epoch(row.clone()));
     let options = CellOptions { stop: &stop, observer: &mut observer, peak_rss_bytes: machine::peak_rss_bytes };
-    Ok(run_cell(plan, &cell, &folder, device, options)?)
+    Ok(run_cell(&plan, &cell, &folder, device, options)?)
+}
+
+fn tell_failure(failure: &Failure) {
+    if let Some(message) = failure.message() {
+        tell(&CellNews::Failed(message.to_owned()));
+    }
+}
+
+/// A line of JSON to the study.
+fn tell(news: &CellNews) {
+    if let Ok(json) = serde_json::to_string(news) {
+        // The study may be gone: then this process is about to end.
+        let _ = writeln!(std::io::stdout().lock(), "{json}");
+    }
 }
 
 fn stop_with_standard_input(stop: &Arc<AtomicBool>) {

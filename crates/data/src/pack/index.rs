@@ -106,7 +106,7 @@ impl Index {
     /// Numbers that belong together but do not fit.
     fn check(&self) -> Result<(), String> {
         let Index { layout, classes, shards, rows, multi_label, .. } = self;
-        layout.preprocess.check()?;
+        layout.preprocess.check().map_err(|error| error.reason)?;
         if layout.depth != 8 {
             return Err(format!("expected 8 bits a sample, found {}", layout.depth));
         }

@@ -125,7 +125,7 @@ fn layout(manifest: &Manifest, spec: &Preprocess, depth: u8) -> Result<Layout, P
     if manifest.rows.iter().any(|row| row.packed.is_some()) {
         return Err(PackError::SourceIsPack { path: manifest.path.clone() });
     }
-    spec.check().map_err(|reason| PackError::Settings { reason })?;
+    spec.check().map_err(|error| PackError::Settings { reason: error.reason })?;
     if depth != 8 {
         let reason = format!("depth {depth}: images are decoded to 8 bits a sample, and packed so; use 8");
         return Err(PackError::Settings { reason });

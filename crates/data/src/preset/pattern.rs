@@ -48,10 +48,21 @@ pub(crate) struct Image {
     pub(crate) fields: Fields,
 }
 
-impl TryFrom<String> for Pattern {
-    type Error = String;
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidPattern {
+    /// A field that does not end.
+    #[error("pattern \"{pattern}\": no }}")]
+    Open { pattern: String },
+    /// A field without a name, or of a kind that is none.
+    #[error("pattern \"{pattern}\": expected {{name}}, {{name:d}} or {{name:n}}, found {{{field}}}")]
+    Field { pattern: String, field: String },
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
         let mut tokens = Vec::new();
         let mut rest = text.as_str();
         while !rest.is_empty() {
@@ -60,13 +71,10 @@ impl TryFrom<String> for Pattern {
             } else if let Some(after) = rest.strip_prefix('*') {
                 (Token::Star, after)
             } else if let Some(after) = rest.strip_prefix('{') {
-                let (field, after) = after.split_once('}').ok_or_else(|| format!("pattern \"{text}\": no }}"))?;
-                (
-                    Self::field(field).ok_or_else(|| {
-                        format!("pattern \"{text}\": expected {{name}}, {{name:d}} or {{name:n}}, found {{{field}}}")
-                    })?,
-                    after,
-                )
+                let open = || InvalidPattern::Open { pattern: text.clone() };
+                let (field, after) = after.split_once('}').ok_or_else(open)?;
+                let wrong = || InvalidPattern::Field { pattern: text.clone(), field: field.to_owned() };
+                (Self::field(field).ok_or_else(wrong)?, after)
             } else {
                 let end = rest.find(['*', '{']).unwrap_or(rest.len());
                 (Token::Text(rest[..end].to_owned()), &rest[end..])
@@ -198,8 +206,11 @@ mod tests {
 
     #[test]
     fn wrong_patterns_are_refused() {
-        for text in ["{a", "{}", "{a:x}", "{:d}"] {
-            assert!(Pattern::try_from(text.to_owned()).is_err(), "{text}");
+        let said = |text: &str| Pattern::try_from(text.to_owned()).expect_err("it is no pattern").to_string();
+        assert_eq!(said("{a"), "pattern \"{a\": no }");
+        for (text, field) in [("{}", "{}"), ("{a:x}", "{a:x}"), ("b{:d}", "{:d}")] {
+            let expected = format!("pattern \"{text}\": expected {{name}}, {{name:d}} or {{name:n}}, found {field}");
+            assert_eq!(said(text), expected);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::layout::{Frame, Layout, Photometric, frame};
 use super::syntax::Syntax;
 use super::{rle, tag};
 use crate::source::Source;
-use crate::{Error, codec, jpeg, jpeg_ls, jpeg2000};
+use crate::{codec, jpeg, jpeg_ls, jpeg2000};
 
 /// Stored values, `[rows, columns, channels]`, as unsigned numbers of `bits`.
 #[derive(Debug)]
@@ -69,18 +69,9 @@ pub(super) fn decode(set: &DataSet, layout: &Layout, syntax: Syntax, place: usiz
                 Syntax::JpegLs => jpeg_ls::decode(&frame.bytes, source("JPEG-LS")),
                 _ => jpeg2000::decode(&frame.bytes, source("JPEG 2000")),
             };
-            let decoded = decoded.map_err(|error| of_frame(reason(error)))?;
+            let decoded = decoded.map_err(|error| of_frame(error.to_string()))?;
             of_codec(layout, decoded)
         }
-    }
-}
-
-/// What a codec says, without the file's name.
-fn reason(error: Error) -> String {
-    match error {
-        Error::Damaged { format, reason, .. } => format!("damaged {format}: {reason}"),
-        Error::Unsupported { format, found, .. } => format!("{format} of a kind that is not read: {found}"),
-        error => error.to_string().trim_start_matches(": ").to_owned(),
     }
 }
 

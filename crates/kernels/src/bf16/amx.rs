@@ -65,7 +65,7 @@ fn store_tile(rows: [__m512i; ROWS], tile: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
     let mut sums = Sums::default();
-    // SAFETY: whoever calls an engine of tiles has promised that the machine has them.
+    // SAFETY: whoever multiplies tiles has promised that the machine has them.
     unsafe { tile::configure() };
     for_each_tile((c.rows, c.cols, rhs.pairs), BLOCKING, finish, |tile, finish| {
         multiply(lhs, rhs, tile, &mut sums);

@@ -1,9 +1,9 @@
 //! Matrix products in bfloat16 with sums in f32: `c = keep · c + scale · a b + bias`.
 //!
 //! Two numbers that are neighbours along the summed dimension share a 32-bit word, the first in the low half. The left
-//! operand keeps the order of its source, or is cut into tiles where an engine multiplies tiles. The right one is cut into
-//! panels of 16 columns: a panel holds one [`Line`] of 16 words for every pair, which is a register of AVX-512 and a row of
-//! an AMX tile. What does not fill a pair, a line or a tile is filled up with zeros.
+//! operand keeps the order of its source, or is cut into tiles where instructions multiply tiles. The right one is cut
+//! into panels of 16 columns: a panel holds one [`Line`] of 16 words for every pair, which is a register of AVX-512 and a
+//! row of an AMX tile. What does not fill a pair, a line or a tile is filled up with zeros.
 //!
 //! Products of three (`bf16x3`) split each f32 into the bfloat16 nearest to it and the one nearest to what is left,
 //! `x = high + low` within 2⁻¹⁶ of `x`, and add `high·high + high·low + low·high`.
@@ -26,8 +26,8 @@ pub(crate) const ROWS: usize = 12;
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u32; COLUMNS]);
 
-/// Left operand: the word of row `i` and pair `l` is `words[i · row_stride + l · pair_stride]`, unless the engine has an
-/// order of its own.
+/// Left operand: the word of row `i` and pair `l` is `words[i · row_stride + l · pair_stride]`, unless the products have
+/// an order of their own.
 #[derive(Clone, Copy)]
 pub(crate) struct Lhs<'a> {
     pub(crate) words: &'a [u32],
@@ -42,9 +42,9 @@ pub(crate) struct Rhs<'a> {
     pub(crate) pairs: usize,
 }
 
-/// The steps of a product, on one instruction set. Calling one on a machine without it is undefined.
+/// Products on one instruction set, step by step. Calling one on a machine without it is undefined.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Products {
     /// The rows of a left operand and the pairs of both are filled up with zeros to multiples of these.
     pub(crate) steps: Steps,
     /// Rounds a left operand `[m, k]`.
@@ -57,7 +57,7 @@ pub(crate) struct Engine {
     pub(crate) product: unsafe fn(Lhs<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
 }
 
-/// What an engine multiplies at once.
+/// What is multiplied at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steps {
     pub(crate) rows: usize,
@@ -95,14 +95,14 @@ fn words(lines: &mut [Line]) -> &mut [u32] {
 /// `x - bf16(x)`, in the order of `x`.
 ///
 /// # Safety
-/// This machine has the engine's instructions.
-unsafe fn residual<'a>(engine: &Engine, x: Mat<'_>, values: &'a mut Vec<f32>) -> Mat<'a> {
+/// This machine has the instructions of the products.
+unsafe fn residual<'a>(products: &Products, x: Mat<'_>, values: &'a mut Vec<f32>) -> Mat<'a> {
     let transposed = x.col_stride != 1;
     let x = if transposed { x.t() } else { x };
     let values = first(values, x.rows * x.cols);
     for i in 0..x.rows {
         // SAFETY: the caller's promise.
-        unsafe { (engine.residual)(row(x, i), &mut values[i * x.cols..][..x.cols]) };
+        unsafe { (products.residual)(row(x, i), &mut values[i * x.cols..][..x.cols]) };
     }
     let left = Mat::new(values, x.rows, x.cols);
     if transposed { left.t() } else { left }
@@ -115,7 +115,7 @@ pub(crate) struct Operand<'a> {
     pub(crate) low: Option<Rhs<'a>>,
 }
 
-impl Engine {
+impl Products {
     /// Lines of a right operand `[k, n]`.
     fn lines(&self, k: usize, n: usize) -> usize {
         self.steps.pairs(k) * n.div_ceil(COLUMNS)
@@ -124,7 +124,7 @@ impl Engine {
     /// `c = keep · c + scale · a b`, both operands rounded here; with `split` as products of three.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
+    /// This machine has the instructions of the products.
     pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, (keep, scale): (f32, f32), a: Mat<'_>, b: Mat<'_>, split: bool) {
         assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
         SCRATCH.with_borrow_mut(|Scratch { lhs, rhs: [high, low], residual: values }| {
@@ -146,7 +146,7 @@ impl Engine {
     /// `c = keep · c + scale · a b + bias` with a right operand in panels.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
+    /// This machine has the instructions of the products.
     pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Operand<'_>) {
         SCRATCH.with_borrow_mut(|Scratch { lhs, residual, .. }| {
             // SAFETY: the caller's promise.
@@ -157,7 +157,7 @@ impl Engine {
     /// Rounds `a` and multiplies; where `b` has a low part, so has `a`.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
+    /// This machine has the instructions of the products.
     unsafe fn multiply(
         &self,
         (lines, values): (&mut Vec<Line>, &mut Vec<f32>),
@@ -256,18 +256,23 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    fn zeros(engine: &Engine, rows: usize, cols: usize) -> Self {
-        Panels { lines: vec![Line::default(); engine.lines(rows, cols)], pairs: engine.steps.pairs(rows), rows, cols }
+    fn zeros(products: &Products, rows: usize, cols: usize) -> Self {
+        Panels {
+            lines: vec![Line::default(); products.lines(rows, cols)],
+            pairs: products.steps.pairs(rows),
+            rows,
+            cols,
+        }
     }
 
     /// Rounds a right operand.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
-    unsafe fn new(engine: &Engine, b: Mat<'_>) -> Self {
-        let mut panels = Panels::zeros(engine, b.rows, b.cols);
+    /// This machine has the instructions of the products.
+    unsafe fn new(products: &Products, b: Mat<'_>) -> Self {
+        let mut panels = Panels::zeros(products, b.rows, b.cols);
         // SAFETY: the caller's promise.
-        unsafe { (engine.rhs)(b, &mut panels.lines) };
+        unsafe { (products.rhs)(b, &mut panels.lines) };
         panels
     }
 
@@ -278,8 +283,8 @@ impl Panels {
     /// The panels of the transpose.
     ///
     /// Two neighbouring columns of a line make one word for each of its two rows.
-    fn transposed(&self, engine: &Engine) -> Panels {
-        let mut transposed = Panels::zeros(engine, self.cols, self.rows);
+    fn transposed(&self, products: &Products) -> Panels {
+        let mut transposed = Panels::zeros(products, self.cols, self.rows);
         let pairs = transposed.pairs;
         for (panel, source) in self.lines.chunks_exact(self.pairs.max(1)).enumerate() {
             let first_pair = panel * COLUMNS / 2;
@@ -308,12 +313,12 @@ impl Packed {
     /// Rounds a right operand; with `split` also what that leaves.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
-    pub(crate) unsafe fn new(engine: &Engine, b: Mat<'_>, split: bool) -> Self {
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn new(products: &Products, b: Mat<'_>, split: bool) -> Self {
         // SAFETY: the caller's promise.
-        let high = unsafe { Panels::new(engine, b) };
+        let high = unsafe { Panels::new(products, b) };
         // SAFETY: the caller's promise.
-        let low = split.then(|| unsafe { Panels::new(engine, residual(engine, b, &mut Vec::new())) });
+        let low = split.then(|| unsafe { Panels::new(products, residual(products, b, &mut Vec::new())) });
         Packed { high, low }
     }
 
@@ -322,7 +327,7 @@ impl Packed {
     }
 
     /// The same of the transpose.
-    pub(crate) fn transposed(&self, engine: &Engine) -> Packed {
-        Packed { high: self.high.transposed(engine), low: self.low.as_ref().map(|low| low.transposed(engine)) }
+    pub(crate) fn transposed(&self, products: &Products) -> Packed {
+        Packed { high: self.high.transposed(products), low: self.low.as_ref().map(|low| low.transposed(products)) }
     }
 }

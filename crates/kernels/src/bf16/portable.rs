@@ -6,7 +6,7 @@ use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile, row};
 use crate::view::{Mat, MatMut};
 
 pub(crate) const STEPS: Steps = Steps::ONE;
-/// Also of the engine with instructions: a block of rows is 480 kB.
+/// Also of the products with instructions: a block of rows is 480 kB.
 pub(crate) const BLOCKING: Blocking = Blocking { tile_rows: ROWS, rows: 20 * ROWS, steps: 512 };
 
 /// The bfloat16 nearest to `x`, ties to even, in the low half of a word. As the instructions do, numbers too small for a

@@ -3,7 +3,7 @@
 //! A panel holds a [`Line`] of 16 numbers for every row of the operand. One copy serves both directions of a layer: for the
 //! product with the transpose, panels are turned a tile at a time, while they are in the first-level cache.
 
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "engines are for x86-64"))]
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the products are for x86-64"))]
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
@@ -50,9 +50,9 @@ impl Rhs<'_> {
     }
 }
 
-/// The product of one instruction set. Calling one on a machine without it is undefined.
+/// Products on one instruction set. Calling one on a machine without it is undefined.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Products {
     /// Rows to columns: up to 16 lines in, as many of the 16 out as are asked for; what is not there is zero.
     turn: unsafe fn(&[Line], &mut [Line]),
     /// `c = keep · c + scale · a b + bias`.
@@ -79,7 +79,7 @@ fn lines(k: usize, n: usize) -> usize {
     k * n.div_ceil(COLUMNS)
 }
 
-/// A right operand into its lines; columns that fill no panel are zeros. `turn` is that of an engine.
+/// A right operand into its lines; columns that fill no panel are zeros. `turn` is that of the products.
 fn pack(b: Mat<'_>, lines: &mut [Line], turn: impl Fn(&[Line], &mut [Line])) {
     if b.rows == 0 {
         return;
@@ -105,11 +105,11 @@ fn pack(b: Mat<'_>, lines: &mut [Line], turn: impl Fn(&[Line], &mut [Line])) {
     }
 }
 
-impl Engine {
+impl Products {
     /// `c = keep · c + scale · a b`.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
+    /// This machine has the instructions of the products.
     pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, (keep, scale): (f32, f32), a: Mat<'_>, b: Mat<'_>) {
         PACKED.with_borrow_mut(|packed| {
             let lines = first(packed, lines(b.rows, b.cols));
@@ -124,7 +124,7 @@ impl Engine {
     /// `c = keep · c + scale · a b + bias` with a right operand in panels.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
+    /// This machine has the instructions of the products.
     pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Rhs<'_>) {
         assert_product(&c, (a.rows, a.cols), b.shape());
         // SAFETY: the caller's promise.
@@ -144,11 +144,11 @@ impl Panels {
     /// Packs a right operand.
     ///
     /// # Safety
-    /// This machine has the engine's instructions.
-    pub(crate) unsafe fn new(engine: &Engine, b: Mat<'_>) -> Self {
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn new(products: &Products, b: Mat<'_>) -> Self {
         let mut packed = vec![Line::default(); lines(b.rows, b.cols)];
         // SAFETY: the caller's promise.
-        pack(b, &mut packed, |from, to| unsafe { (engine.turn)(from, to) });
+        pack(b, &mut packed, |from, to| unsafe { (products.turn)(from, to) });
         Panels { lines: packed, rows: b.rows, cols: b.cols }
     }
 

@@ -1,13 +1,13 @@
 //! Products in f32 with AVX2 and AVX-512: the loops once, the register a parameter.
 
-use super::{Engine, Line, Rhs, Scratch};
+use super::{Line, Products, Rhs, Scratch};
 use crate::product::{Blocking, COLUMNS, Finish, first};
 use crate::transpose::transpose_words;
 use crate::view::{Mat, MatMut};
 use std::arch::x86_64::*;
 
-pub(crate) const AVX2: Engine = Engine { turn, product: avx2 };
-pub(crate) const AVX512: Engine = Engine { turn: turn_avx512, product: avx512 };
+pub(crate) const AVX2: Products = Products { turn, product: avx2 };
+pub(crate) const AVX512: Products = Products { turn: turn_avx512, product: avx512 };
 
 /// A register of numbers. Its functions are instructions, which the machine has wherever they are inlined.
 trait Register: Copy {
@@ -219,7 +219,7 @@ fn pack_strips(
 
 /// The loops of a product: steps in blocks; rows in blocks, packed; in these a tile's panels pass along all strips.
 ///
-/// `turn` is that of the engine; `add_up` gets a strip, how many of its rows are wanted, the tile's panels, and where the sums go.
+/// `turn` is that of the products; `add_up` gets a strip, how many of its rows are wanted, the tile's panels, and where the sums go.
 #[inline(always)]
 fn product(
     (a, b, finish, mut c): (Mat<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),

@@ -18,7 +18,7 @@ use store::Store;
 pub use chain::{Entry, Head, Stored};
 pub use file::entries;
 pub use record::{Action, Record};
-pub use verify::{Anchor, Broken, Kind, Report, verify};
+pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify};
 
 /// Records of one transaction at the most.
 const BATCH: usize = 4096;

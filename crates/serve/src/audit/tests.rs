@@ -207,7 +207,9 @@ fn a_cut_end_is_found_by_an_anchor_and_a_careless_one_without() {
     let found = broken(&path, Some(&head.to_string())).unwrap();
     assert_eq!((found.row, found.kind), (9, Kind::Rewritten), "{found}");
     assert!(broken(&path, Some(&head.hash)).is_some());
-    assert!(Anchor::from_str("abc").is_err() && Anchor::from_str(&format!("{}@x", head.hash)).is_err());
+    assert_eq!(Anchor::from_str("abc"), Err(InvalidAnchor::Hash));
+    let wrong = Anchor::from_str(&format!("{}@x", head.hash));
+    assert_eq!(wrong, Err(InvalidAnchor::Rows { found: "x".to_owned() }));
 }
 
 use std::str::FromStr;

@@ -65,20 +65,36 @@ pub struct Anchor {
     rows: Option<i64>,
 }
 
-impl FromStr for Anchor {
-    type Err = String;
+/// Why a text is no [`Anchor`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidAnchor {
+    /// In front there is no SHA-256.
+    #[error("expected 64 hexadecimal digits, and behind `@` the number of rows")]
+    Hash,
+    /// Behind `@` there is no number of rows.
+    #[error("`{found}` is no number of rows")]
+    Rows {
+        /// What is there.
+        found: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Anchor {
+    type Err = InvalidAnchor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAnchor> {
         let (hash, rows) = match text.split_once('@') {
             Some((hash, rows)) => (hash, Some(rows)),
             None => (text, None),
         };
         let hash = hash.to_ascii_lowercase();
         if hash.len() != NOTHING.len() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err("expected 64 hexadecimal digits, and behind `@` the number of rows".to_owned());
+            return Err(InvalidAnchor::Hash);
         }
         let number = |rows: &str| rows.parse().ok().filter(|&rows: &i64| rows >= 0);
-        let rows = rows.map(|rows| number(rows).ok_or(format!("`{rows}` is no number of rows"))).transpose()?;
+        let wrong = |rows: &str| InvalidAnchor::Rows { found: rows.to_owned() };
+        let rows = rows.map(|rows| number(rows).ok_or_else(|| wrong(rows))).transpose()?;
         Ok(Anchor { hash, rows })
     }
 }

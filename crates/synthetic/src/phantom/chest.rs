@@ -132,8 +132,8 @@ impl Chest {
         lung * (1.0 - 0.9 * self.heart(u, v))
     }
 
-    /// Cover of the trunk: neck, shoulders, flanks.
-    fn trunk(u: f32, v: f32) -> f32 {
+    /// Cover of the torso: neck, shoulders, flanks.
+    fn torso(u: f32, v: f32) -> f32 {
         let half = lerp(0.26, 1.04, smoothstep(-1.0, -0.62, v));
         smoothstep(half + 0.05, half - 0.05, u.abs())
     }
@@ -144,7 +144,7 @@ impl Chest {
         let mut index = 0;
         let film = Field::from_fn(size, |x, y| {
             let (u, v) = self.body(x, y);
-            let trunk = Self::trunk(u, v);
+            let torso = Self::torso(u, v);
             let air = self.air(u, v);
             air_field.values[index] = air;
             index += 1;
@@ -155,7 +155,7 @@ impl Chest {
             let windpipe = 0.16 * bell((u - 0.01) * (u - 0.01) / 0.0028) * smoothstep(-0.1, -0.35, v);
             let soft = 0.58 + middle + spine + belly + 0.06 * self.heart(u, v) - windpipe;
             let haze = self.haze * lattice.fbm(3.0 * x + 7.0, 3.0 * y + 7.0, 4, 0.65);
-            trunk * (soft - self.depth * air + haze * (0.4 + air))
+            torso * (soft - self.depth * air + haze * (0.4 + air))
         });
         (film, air_field)
     }

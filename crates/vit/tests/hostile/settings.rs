@@ -1,7 +1,11 @@
-//! Low-rank settings asked for by a program rather than a file.
+//! Settings asked for by a program rather than a file.
 
 use crate::tiny;
-use melo_vit::{Adapter, BottleneckConfig, Error, ImageBatch, LoraConfig, PluginRef, Target};
+use melo_vit::rendering::{Frame, Plane, Rendering, Slice, Window};
+use melo_vit::{
+    Adapter, BottleneckConfig, Description, Error, ImageBatch, Invalid, LoraConfig, ModelDescription, PluginRef, Pool,
+    Preprocess, Target, TaskCard, VitConfig,
+};
 use std::collections::BTreeMap;
 
 fn settings() -> LoraConfig {
@@ -103,4 +107,87 @@ fn alpha_below_the_rank_is_accepted_and_active() {
             "alpha {alpha}: {adapted:?}, bare {bare:?}"
         );
     }
+}
+
+fn assert_invalid(found: Result<(), Invalid>, field: &str, reason: &str) {
+    let invalid = found.expect_err(reason);
+    assert_eq!((invalid.field, invalid.to_string().as_str()), (field, reason));
+}
+
+#[test]
+fn an_impossible_network_is_named_by_its_field() {
+    let vit = tiny::config;
+    assert_invalid(VitConfig { depth: 0, ..vit() }.check(), "depth", "depth 0 is not in 1 to 65536");
+    assert_invalid(VitConfig { heads: 3, ..vit() }.check(), "heads", "width 16 is not a multiple of 3 heads");
+    let uneven = VitConfig { image_size: 13, ..vit() };
+    assert_invalid(uneven.check(), "image_size", "image_size 13 is not a multiple of patch 4");
+    assert_invalid(VitConfig { eps: 0.0, ..vit() }.check(), "eps", "eps 0 is not positive");
+    let many = VitConfig { registers: 70_000, ..vit() };
+    assert_invalid(many.check(), "registers", "70000 registers are more than 65536");
+    let both = VitConfig { fc_norm: true, ..vit() };
+    assert_invalid(both.check(), "fc_norm", "norm and fc_norm exclude each other");
+    let two = VitConfig { pool: Pool::TokenAvg, distilled: true, ..vit() };
+    assert_invalid(two.check(), "pool", "pooling tokenavg goes with neither fc_norm nor a distillation token");
+}
+
+#[test]
+fn an_impossible_preprocessing_is_named_by_its_field() {
+    let spec = || tiny::checkpoint(&tiny::config(), 1).preprocess;
+    assert_invalid(Preprocess { size: 0, ..spec() }.check(), "size", "preprocess: size 0 is not in 1 to 4096");
+    let none = Preprocess { crop_pct: 0.0, ..spec() };
+    assert_invalid(none.check(), "crop_pct", "preprocess: crop_pct 0 is not in (0, 1]");
+    let far = Preprocess { crop_pct: 0.001, ..spec() };
+    assert_invalid(far.check(), "crop_pct", "preprocess: crop_pct 0.001 asks for 12000 px, more than 8192");
+    let mean = Preprocess { mean: [0.5, f32::INFINITY, 0.5], ..spec() };
+    assert_invalid(mean.check(), "mean", "preprocess: mean [0.5, inf, 0.5] is not finite");
+    let std = Preprocess { std: [0.0; 3], ..spec() };
+    assert_invalid(std.check(), "std", "preprocess: std [0.0, 0.0, 0.0] is not positive");
+    let window = Window::Values { center: 1.0, width: 0.0 };
+    let flat = Preprocess { rendering: Rendering { window, ..Rendering::default() }, ..spec() };
+    let reason = "`center=1,width=0`: expected a finite center and a width above 0";
+    assert_invalid(flat.check(), "window", &format!("preprocess: rendering: window {reason}"));
+    let uneven =
+        Description { name: String::new(), config: tiny::config(), preprocess: Preprocess { size: 14, ..spec() } };
+    assert_invalid(uneven.check(), "size", "image size 14 is not a multiple of the patch size 4");
+}
+
+#[test]
+fn an_impossible_card_is_named_by_its_field() {
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
+    let card = || tiny::plugin(engine.backbone(), &settings(), 2, 1).card;
+    assert!(card().check().is_ok());
+    assert_invalid(TaskCard { format: 9, ..card() }.check(), "format", "format 9 is not known, expected 1 to 3");
+    let cold = TaskCard { temperature: 0.0, ..card() };
+    assert_invalid(cold.check(), "temperature", "temperature 0 is not positive");
+    let none = TaskCard { thresholds: vec![], ..card() };
+    assert_eq!(none.check().expect_err("no threshold").field, "thresholds");
+    let none = TaskCard { classes: vec![], ..card() };
+    assert_eq!(none.check().expect_err("no class").field, "classes");
+}
+
+#[test]
+fn a_text_that_stands_for_no_rendering_is_named_by_its_field() {
+    assert_invalid("0".parse::<Frame>().map(drop), "frame", "`0` is no frame: first, middle, or a number from 1");
+    assert_invalid("up".parse::<Plane>().map(drop), "plane", "`up` is no plane: axial, coronal, sagittal");
+    assert_invalid("-1".parse::<Slice>().map(drop), "slice", "`-1` is no slice: middle, or an index from 0");
+    let low = "`percentile=9,1`: expected 0 <= low < high <= 100";
+    assert_invalid("percentile=9,1".parse::<Window>().map(drop), "window", low);
+    let forms = "auto, minmax, index=N, name=NAME, center=C,width=W, percentile=LOW,HIGH";
+    let presets = "preset={lung, mediastinum, soft-tissue, liver, bone, brain, subdural, stroke, angio}";
+    let none = format!("`lung` is no window: {forms}, {presets}");
+    assert_invalid("lung".parse::<Window>().map(drop), "window", &none);
+}
+
+#[test]
+fn what_a_description_lacks_is_named_by_its_field() {
+    let said = |json: &str| {
+        let described: ModelDescription = serde_json::from_str(json).expect("a description");
+        described.preprocess(12).map(drop)
+    };
+    assert_invalid(said("{}"), "pretrained_cfg", "no `pretrained_cfg` with mean and std");
+    let bicubic = r#"{"pretrained_cfg": {"interpolation": "bicubic"}}"#;
+    assert_invalid(said(bicubic), "crop_pct", "`pretrained_cfg.crop_pct` is missing");
+    let none = VitConfig::infer(&BTreeMap::new(), &ModelDescription::default()).map(drop);
+    let name = "patch_embed.proj.weight";
+    assert_invalid(none, name, &format!("not a timm ViT: tensor `{name}` is missing"));
 }

@@ -9,7 +9,7 @@ use super::super::task::PrecisionArg;
 use super::line::{Line, Unit, time};
 use super::repeat::{Spread, seconds};
 use crate::{Failure, machine, note};
-use clients::{Plan, Tally, Timed};
+use clients::{Load, Tally, Timed};
 use expected::Expected;
 use melo::predict::Predictor;
 use melo::vit::Precision;
@@ -132,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let server = Server::new(&args.url, args.key.as_deref(), Duration::from_secs_f64(args.timeout));
     let names = server.names_of(&expected)?;
-    let plan = Plan {
+    let load = Load {
         expected: &expected,
         names: &names,
         tolerance,
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         measured: Duration::from_secs_f64(args.seconds),
     };
     let mut memory = Memory::of(args.pid);
-    let tally = plan.run(usize::from(args.clients), &server, &mut memory);
+    let tally = load.run(usize::from(args.clients), &server, &mut memory);
     report(args, predictor.engine().backbone().name(), info.precision, &expected, tally, &memory)
 }
 

@@ -143,6 +143,6 @@ fn preprocess(args: &Args) -> Result<Preprocess, Failure> {
         rendering: args.rendering.rendering(),
         ..own
     };
-    spec.check().map_err(Failure::Usage)?;
+    spec.check().map_err(|error| Failure::Usage(error.reason))?;
     Ok(spec)
 }

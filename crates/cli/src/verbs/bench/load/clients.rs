@@ -14,8 +14,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// How often the server's memory is looked at.
 const SAMPLED_EVERY: Duration = Duration::from_millis(500);
 
-/// What is asked, and what is right.
-pub(crate) struct Plan<'a> {
+/// The load: what is asked, and what is right.
+pub(crate) struct Load<'a> {
     pub(crate) expected: &'a Expected,
     /// The server's names of the tasks.
     pub(crate) names: &'a [String],
@@ -79,7 +79,7 @@ struct Request {
     tasks: Vec<usize>,
 }
 
-impl Plan<'_> {
+impl Load<'_> {
     /// Runs all clients to the end of the measured time; `memory` is sampled from the end of the warm-up on.
     pub(crate) fn run(&self, clients: usize, server: &Server, memory: &mut Memory) -> Tally {
         let next = AtomicUsize::new(0);
