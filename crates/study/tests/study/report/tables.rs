@@ -2,7 +2,7 @@
 
 use melo_study::report;
 
-use crate::sample;
+use super::sample;
 
 #[test]
 fn markdown_tables_have_equal_columns() {

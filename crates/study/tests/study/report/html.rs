@@ -3,7 +3,7 @@
 use melo_study::{Results, report};
 use roxmltree::{Document, Node};
 
-use crate::sample;
+use super::sample;
 
 /// Everything but the document type, which is HTML's and not XML's.
 fn markup(page: &str) -> &str {

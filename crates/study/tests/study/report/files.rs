@@ -4,7 +4,7 @@ use melo_study::report::{self, files};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::sample;
+use super::sample;
 
 /// The words of `text` that end like a file of a report.
 fn file_names(text: &str) -> BTreeSet<&str> {
