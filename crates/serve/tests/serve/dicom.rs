@@ -1,10 +1,7 @@
 //! The DICOM network on loopback: what peers store is answered, refused or kept, and nothing is lost.
 
-mod common;
-#[path = "common/peer.rs"]
-mod peer;
-
-use common::{config, engine, file, plugin, put, until};
+use crate::common::peer::{announce, command, connect, data_set, image, part10, send, status, store, value};
+use crate::common::{self, config, engine, file, plugin, put, until};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -12,7 +9,6 @@ use dicom_object::DefaultDicomObject;
 use dicom_ul::pdu::PDataValueType;
 use dicom_ul::{ClientAssociationOptions, Pdu};
 use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Server, Values};
-use peer::{announce, command, connect, data_set, image, part10, send, status, store, value};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! A small backbone, plug-ins on it, a server on loopback, and what it should answer.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 mod form;
-#[path = "../../../vit/tests/tiny/mod.rs"]
+pub(crate) mod peer;
+#[allow(dead_code, reason = "a part of it is used here")]
+#[path = "../../../../vit/tests/tiny/mod.rs"]
 pub(crate) mod tiny;
 
 pub(crate) use form::{Field, form};

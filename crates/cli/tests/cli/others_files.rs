@@ -1,10 +1,8 @@
 //! Backbones of others and DICOM through the real binary: info, verify, import; headers as a manifest, a frame and a window.
 
-mod workplace;
-
+use crate::workplace::{Workplace, bytes, melo, run};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use workplace::{Workplace, bytes, melo, run};
 
 fn family(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop/tests/golden/families").join(name)

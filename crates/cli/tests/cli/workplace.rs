@@ -1,7 +1,5 @@
 //! Where a test works: a folder of its own, real image files, small backbones, and the real binary.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use melo::imaging::write_png;
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Storage, write_tensors};

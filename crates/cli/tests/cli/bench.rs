@@ -1,10 +1,8 @@
 //! `melo bench` with the real binary on small networks: what it prints is what `docs/json.md` promises, and what it measures
 //! is there.
 
-mod workplace;
-
+use crate::workplace::{Workplace, bytes, melo, run};
 use serde_json::Value;
-use workplace::{Workplace, bytes, melo, run};
 
 /// Twelve blocks of width 192 on four patches.
 const ARCH: &str = "vit_tiny_patch16_32";

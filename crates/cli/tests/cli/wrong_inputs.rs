@@ -1,13 +1,11 @@
 //! Wrong inputs as a new user would try them: each gets one message that names the file and the cause, the right exit
 //! status, and loses nothing.
 
-mod workplace;
-
+use crate::workplace::{Workplace, bytes, melo, run, train};
 use melo::synthetic::{Phantom, phantom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-use workplace::{Workplace, bytes, melo, run, train};
 
 /// A tiny backbone, a task and its plug-in, made once for all tests, which only read it.
 struct Bench {

@@ -1,13 +1,11 @@
 //! Adapters of others through the real binary: import, export and import again, merge, ONNX; wrong uses.
 
-mod workplace;
-
+use crate::workplace::{Ran, Workplace, bytes, melo, run};
 use melo::synthetic::Phantom;
 use melo::vit::{Plugin, PluginInfo, Storage, TaskCard, write_tensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use workplace::{Ran, Workplace, melo, run};
 
 const D: usize = 64;
 
@@ -44,7 +42,7 @@ fn from_the_authors_to_peft_and_back_and_merged() {
         let (folder, again) = (new.at(format!("peft-{layout}")), new.at(format!("again-{layout}.safetensors")));
         plugin("export", &task, &backbone, &folder, &["--format", "peft", "--layout", layout]).good();
         plugin("import", &folder, &backbone, &again, &[]).good();
-        assert_eq!(workplace::bytes(&again), workplace::bytes(&task), "{layout}: the same plug-in");
+        assert_eq!(bytes(&again), bytes(&task), "{layout}: the same plug-in");
     }
     let unicad = new.at("unicad.safetensors");
     let ran = plugin("export", &task, &backbone, &unicad, &["--format", "unicad"]);
@@ -75,7 +73,7 @@ fn from_the_authors_to_peft_and_back_and_merged() {
     assert!(with.iter().zip(&own).all(|(a, b)| (a - b).abs() < 1e-4), "{with:?} {own:?}");
     let onnx = new.at("task.onnx");
     plugin("export", &task, &backbone, &onnx, &["--format", "onnx"]).good();
-    assert!(workplace::bytes(&onnx).windows(9).any(|bytes| bytes == b"melo.card"));
+    assert!(bytes(&onnx).windows(9).any(|bytes| bytes == b"melo.card"));
     assert_eq!(new.leftovers(), Vec::<PathBuf>::new());
 }
 
@@ -92,10 +90,10 @@ fn a_self_test_is_added_kept_and_run() {
         run(command.args(["plugin", "certify"]).arg(path).arg("--backbone").arg(&backbone).args(more))
     };
     let card = |path: &Path| PluginInfo::read(path).expect("a plug-in").card;
-    let before = workplace::bytes(&task);
+    let before = bytes(&task);
     assert!(certify(&task, &[]).good().contains("passes its self-test in f32"));
     assert!(certify(&task, &["--check", "--precision", "bf16"]).good().contains("passes its self-test in bf16"));
-    assert_eq!(workplace::bytes(&task), before, "a self-test that is there stays");
+    assert_eq!(bytes(&task), before, "a self-test that is there stays");
 
     // What software before format 3 wrote, as far as a self-test is concerned.
     let tested = card(&task);
@@ -109,7 +107,7 @@ fn a_self_test_is_added_kept_and_run() {
     assert_eq!(card(&old), bare, "only --out is written");
     certify(&old, &[]).good();
     for path in [&old, &out] {
-        assert_eq!(workplace::bytes(path), before, "the same numbers on the same machine");
+        assert_eq!(bytes(path), before, "the same numbers on the same machine");
     }
 
     // Another scale: refused by name, and the file is left as it is.

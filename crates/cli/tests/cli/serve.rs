@@ -1,16 +1,14 @@
 //! The server as its users start it: settings, answers, signals, kills.
 
-mod server;
-mod workplace;
-
+use crate::form::Field;
+use crate::server::Server;
+use crate::workplace::{Workplace, embedded_backbone, melo, run};
 use melo::synthetic::Phantom;
-use server::{Field, Server};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use workplace::{Workplace, embedded_backbone, melo, run};
 
 /// `melo serve` on a free port of loopback, its state under the workplace.
 fn command(place: &Workplace) -> Command {

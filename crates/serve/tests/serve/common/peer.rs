@@ -1,7 +1,5 @@
 //! A peer of the DICOM network: small images, and C-STORE as a modality sends them.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};

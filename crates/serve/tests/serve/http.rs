@@ -1,9 +1,9 @@
 //! The doors of HTTP: `/v1`, the Open Inference Protocol, metrics, errors.
 
-mod common;
-
+use crate::common::{
+    self, Running, assert_close, client, config, engine, expected, file, image, plugin, probabilities, put, until,
+};
 use base64::Engine;
-use common::{Running, assert_close, client, config, engine, expected, file, image, plugin, probabilities, put, until};
 use melo_serve::{BatchConfig, Config};
 use melo_vit::Plugin;
 use serde_json::{Value, json};

@@ -1,10 +1,8 @@
 //! The plug-ins in `assets/phantoms` are those of the embedded backbone, and work.
 
-mod workplace;
-
+use crate::workplace::embedded_backbone;
 use melo::synthetic::Phantom;
 use melo::vit::{Backbone, DeviceSpec, Plugin, Precision};
-use workplace::embedded_backbone;
 
 #[test]
 fn every_phantom_s_plugin_passes_its_self_test() {

@@ -1,16 +1,14 @@
 //! Keys and the audit as people use them: verbs, settings, kills.
 
-mod server;
-mod workplace;
-
+use crate::form::Field;
+use crate::server::{Server, predict};
+use crate::workplace::{Workplace, melo, run};
 use melo::synthetic::Phantom;
 use serde_json::Value;
-use server::{Field, Server, predict};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use workplace::{Workplace, melo, run};
 
 /// `melo serve` with its log in JSON.
 fn start(place: &Workplace, arguments: &[&str]) -> Server {

@@ -1,8 +1,6 @@
 //! Tasks and versions: what is accepted, what is refused and leaves the old version serving, what outlives a restart.
 
-mod common;
-
-use common::{engine, file, plugin, put};
+use crate::common::{self, engine, file, plugin, put};
 use melo_serve::{Folder, Metrics, Refusal, Registry, RegistryConfig};
 use melo_vit::{Engine, Plugin};
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! `melo bench load` against a server of a few lines, whose answers come from `melo predict`, right, wrong or not at all.
 
-mod workplace;
-
+use crate::workplace::{Ran, Workplace, melo, run};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +8,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use workplace::{Ran, Workplace, melo, run};
 
 /// A backbone and three plug-ins for all tests.
 static FIXTURES: LazyLock<Workplace> = LazyLock::new(|| {

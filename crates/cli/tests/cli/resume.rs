@@ -3,15 +3,13 @@
 
 #![cfg(unix)]
 
-mod workplace;
-
+use crate::workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train, train_by};
 use melo::synthetic::Phantom;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
-use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train, train_by};
 
 /// Epochs of the runs here, each long enough to be killed in.
 const EPOCHS: usize = 4;

@@ -1,13 +1,11 @@
 //! The training methods of `melo train`, with the real binary: each trains, is measured, and refuses another's flags.
 
-mod workplace;
-
+use crate::workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run, train};
 use melo::synthetic::Phantom;
 use melo::vit::{Checkpoint, PluginInfo, Precision, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run, train};
 
 fn smears(workplace: &Workplace) -> PathBuf {
     workplace.phantoms(Phantom::BloodSmear, SIDE, [16, 8, 8])

@@ -1,8 +1,6 @@
 //! The queue: bounds, batches, drains, and answers that are those of each request alone.
 
-mod common;
-
-use common::{CLOSE, engine, expected, image, plugin};
+use crate::common::{self, CLOSE, engine, expected, image, plugin};
 use melo_predict::{Input, Predictor, Prepared};
 use melo_serve::{BatchConfig, BatchQueue, Metrics, Refusal};
 use melo_vit::Plugin;

@@ -1,10 +1,8 @@
 //! `melo data preset`, `presets` and `pack`: the real binary on small trees, and a training from a pack.
 
-mod workplace;
-
+use crate::workplace::{Workplace, bytes, melo, run, train};
 use melo::synthetic::Phantom;
 use std::path::Path;
-use workplace::{Workplace, bytes, melo, run, train};
 
 /// BUSI in miniature, with a mask.
 fn busi(workplace: &Workplace) {

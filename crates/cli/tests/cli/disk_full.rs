@@ -2,25 +2,21 @@
 
 #![cfg(unix)]
 
-#[path = "../../serve/tests/common/peer.rs"]
-mod peer;
-mod server;
-mod workplace;
-
+use crate::form::Field;
+use crate::peer::{announce, connect, data_set, image, send, store};
+use crate::server::Server;
+use crate::workplace::{Workplace, embedded_backbone, melo, run};
 use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use melo::synthetic::Phantom;
-use peer::{announce, connect, data_set, image, send, store};
 use serde_json::Value;
-use server::{Field, Server};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use workplace::{Workplace, embedded_backbone, melo, run};
 
 /// Blocks of 512 bytes that a file may have: what a start writes fits, and the records of some answers.
 const BLOCKS: &str = "256";

@@ -1,8 +1,6 @@
 //! The web page as browsers get it. What it does there is checked by `tools/page`.
 
-mod common;
-
-use common::{Running, client, config};
+use crate::common::{Running, client, config};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The page's folder.

@@ -1,8 +1,6 @@
 //! The OpenAPI document says what the server does: the same routes, the same methods.
 
-mod common;
-
-use common::{Running, client, config, engine, file, image, plugin, put};
+use crate::common::{self, Running, client, config, engine, file, image, plugin, put};
 use melo_serve::{KeyFile, NewKey, Scope};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +12,7 @@ type Routes = BTreeMap<String, BTreeSet<String>>;
 const PAGE: [&str; 1] = ["/"];
 
 fn document() -> Value {
-    serde_json::from_str(include_str!("../src/http/openapi.json")).expect("JSON")
+    serde_json::from_str(include_str!("../../src/http/openapi.json")).expect("JSON")
 }
 
 fn documented() -> Routes {

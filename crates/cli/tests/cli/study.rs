@@ -3,8 +3,7 @@
 
 #![cfg(unix)]
 
-mod workplace;
-
+use crate::workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run};
 use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
-use workplace::{SIDE, Workplace, bytes, embedded_backbone, melo, run};
 
 /// Two tasks, three methods, two seeds.
 const CELLS: usize = 12;

@@ -1,8 +1,6 @@
 //! Keys, the audit and TLS, through the doors.
 
-mod common;
-
-use common::{Running, client, config, engine, file, form, image, plugin, probabilities, put, read};
+use crate::common::{self, Running, client, config, engine, file, form, image, plugin, probabilities, put, read};
 use melo_serve::{Config, Error, KeyFile, NewKey, Scope, Server, TlsFiles, Trust, entries, verify};
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,23 +1,19 @@
 //! One image under one set of plug-ins has one answer, to the last bit, through whichever door it comes: `predict`, `eval`,
 //! the server's HTTP and its DICOM network.
 
-#[path = "../../serve/tests/common/peer.rs"]
-mod peer;
-mod server;
-mod workplace;
-
+use crate::form::Field;
+use crate::peer::{connect, data_set, image, part10, store};
+use crate::server::Server;
+use crate::workplace::{Workplace, embedded_backbone, melo, run};
 use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use melo::vit::PluginInfo;
-use peer::{connect, data_set, image, part10, store};
 use serde_json::Value;
-use server::{Field, Server};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use workplace::{Workplace, embedded_backbone, melo, run};
 
 const IMAGES: usize = 5;
 

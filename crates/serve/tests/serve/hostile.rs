@@ -1,8 +1,6 @@
 //! Clients that hang, vanish or send anything: the server goes on answering others, and lets go.
 
-mod common;
-
-use common::{Running, client, config, engine, file, form, image, plugin, put, until};
+use crate::common::{Running, client, config, engine, file, form, image, plugin, put, until};
 use melo_serve::{Config, Trust};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,14 +1,12 @@
 //! The main job end to end, with the real binary on real files: train, evaluate, predict, and every field of `--json`
 //! that `docs/json.md` promises.
 
-mod workplace;
-
+use crate::workplace::{Ran, SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train_by};
 use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-use workplace::{Ran, SIDE, Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train_by};
 
 /// Two tasks on one backbone, trained once for all tests.
 struct Trained {

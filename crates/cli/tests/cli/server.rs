@@ -1,12 +1,6 @@
 //! A server of the real binary, and who asks it.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
-#[path = "../../../serve/tests/common/form.rs"]
-mod form;
-
-pub(crate) use form::{Field, form};
-
+use crate::form::{Field, form};
 use crate::workplace::{Workplace, run};
 use serde_json::Value;
 use std::fs::File;
