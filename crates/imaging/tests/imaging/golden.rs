@@ -1,11 +1,9 @@
 //! Against Pillow and timm, by the files of `tools/golden/pixels.py`.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{checksum, golden, pattern};
+use crate::common::{checksum, golden, pattern};
 use melo_imaging::{crop_normalise, decode, fit, normalise, prepare, read, resize};
 use melo_vit::{CropMode, Interpolation, Preprocess};
 

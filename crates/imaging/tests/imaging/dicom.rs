@@ -1,13 +1,11 @@
 //! What DICOM files of every kind become, by files of a few pixels and the formulas of the standard.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use common::dicom::*;
-use common::{golden, pattern};
+use crate::common::dicom::*;
+use crate::common::{golden, pattern};
 use melo_imaging::{Error, decode, dicom, read, read_with};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Preset, Window};

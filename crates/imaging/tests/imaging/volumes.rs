@@ -1,12 +1,11 @@
 //! NIfTI volumes and NumPy arrays: what they become, and what is refused.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::common;
 use melo_imaging::{Error, Pixels, decode, decode_with, read};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Plane, Slice, Window};

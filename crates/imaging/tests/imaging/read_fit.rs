@@ -1,11 +1,9 @@
 //! The short way of grey PNG files gives what the long way gives, bit for bit, errors too.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 
-use common::golden;
+use crate::common::golden;
 use melo_imaging::{fit, read, read_fit};
 use melo_vit::{CropMode, Interpolation, Preprocess};
 

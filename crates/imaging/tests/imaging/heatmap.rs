@@ -1,10 +1,8 @@
 //! Overlays against preprocessing itself: what lights up a patch of the input is where that patch is drawn.
 
-mod common;
-
 use std::path::Path;
 
-use common::pattern;
+use crate::common::pattern;
 use melo_imaging::heatmap::{overlay, overlay_within};
 use melo_imaging::{Pixels, decode, encode_png, prepare};
 use melo_vit::{CropMode, Interpolation, Preprocess};

@@ -1,11 +1,9 @@
 //! Bytes from outside: each defect an error that names it, none a panic.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{golden, pattern};
+use crate::common::{self, golden, pattern};
 use melo_imaging::{Error, MAX_ASPECT, Pixels, decode, read, write_png};
 
 fn bytes(name: &str) -> Vec<u8> {

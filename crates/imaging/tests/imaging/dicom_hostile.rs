@@ -1,14 +1,12 @@
 //! DICOM files that lie: each refused by the attribute's name, at once, and without room for what they claim.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::dicom::*;
-use common::golden;
+use crate::common::dicom::*;
+use crate::common::{self, golden};
 use melo_imaging::{Error, decode, dicom};
 use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Window};
