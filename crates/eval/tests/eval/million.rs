@@ -1,5 +1,4 @@
-//! How long a million scores take, on one core: `cargo test --release -p melo-eval --test million -- --ignored
-//! --nocapture`.
+//! How long a million scores take, on one core: `cargo test --release -p melo-eval million -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 

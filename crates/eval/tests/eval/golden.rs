@@ -44,7 +44,7 @@ fn assert_close(found: &Value, expected: &Value, at: &str) {
 
 #[test]
 fn equals_scikit_learn() {
-    let cases: Vec<Case> = serde_json::from_str(include_str!("golden/metrics.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../golden/metrics.json")).unwrap();
     assert_eq!(cases.len(), 7);
     for case in cases {
         let metrics = match case.thresholds {

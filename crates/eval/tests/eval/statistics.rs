@@ -26,7 +26,7 @@ struct Golden {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("golden/statistics.json")).expect("the golden file is whole")
+    serde_json::from_str(include_str!("../golden/statistics.json")).expect("the golden file is whole")
 }
 
 /// Of 0 and 1.
