@@ -1,6 +1,6 @@
 //! Folders are written whole or not at all, and nothing that stands there is lost.
 
-use crate::bench::{adapter, engine, take, temporary};
+use super::bench::{adapter, engine, take, temporary};
 use melo_interop::{Error, Layout, write_peft};
 
 #[test]

@@ -1,7 +1,7 @@
 //! Damaged and misleading tensors, each refused by its name; nothing panics.
 
-use crate::bench::{adapter, classes, engine, golden, take, temporary};
-use crate::settings::copy;
+use super::bench::{adapter, classes, engine, golden, take, temporary};
+use super::settings::copy;
 use melo_interop::{AdapterFormat, Error, ImportSettings, detect_format, import};
 use melo_vit::{Storage, TensorFile, write_tensors};
 use std::collections::{BTreeMap, HashMap};
@@ -235,7 +235,7 @@ fn cards_of_others() {
     let settings = ImportSettings { card: Some(&card), ..ImportSettings::default() };
     let again = import(&golden("timm_qkv"), &*engine, &settings).unwrap().plugin;
     assert_eq!(again.card, own);
-    let other = crate::bench::engine("deit");
+    let other = super::bench::engine("deit");
     let error = import(&golden("deit_qkv"), &*other, &settings).unwrap_err().to_string();
     assert_has(&error, &["card.json", "belongs to backbone"]);
     let error = import(&golden("timm_qkv"), &*engine, &ImportSettings { multi_label: true, ..settings.clone() });

@@ -1,6 +1,6 @@
 //! Settings of PEFT that a plug-in cannot carry, each refused by its name.
 
-use crate::bench::{engine, golden, take, temporary};
+use super::bench::{engine, golden, take, temporary};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Every golden adapter computes what PyTorch computes with it, also after it was written and read again, and merged.
 
-use crate::bench::{CASES, adapter, assert_close, checkpoint, engine, engine_of, expected, lasting, logits, take};
+use super::bench::{CASES, adapter, assert_close, checkpoint, engine, engine_of, expected, lasting, logits, take};
 use melo_interop::{
     AuthorsFormat, Error, Layout, OnnxWeights, merge, write_authors, write_hugging_face, write_onnx, write_peft,
     write_timm,
@@ -106,7 +106,7 @@ fn what_is_written_computes_the_same_here() {
 fn query_and_value_alone_leave_the_key_alone() {
     let engine = engine("timm");
     let plugin = take(&adapter("unicad"), &*engine, Some(6.0)).unwrap().plugin;
-    let folder = crate::bench::temporary();
+    let folder = super::bench::temporary();
     let out = folder.path().join("out");
     write_peft(&out, &plugin, engine.backbone().config(), Layout::Timm).unwrap();
     let config = std::fs::read_to_string(out.join("adapter_config.json")).unwrap();
@@ -137,7 +137,7 @@ fn a_merged_backbone_takes_the_plug_in_s_image_size() {
 fn what_a_format_cannot_hold_is_refused() {
     let engine = engine("timm");
     let vit = engine.backbone().config();
-    let folder = crate::bench::temporary();
+    let folder = super::bench::temporary();
     let out = folder.path().join("out");
     let plugin = take(&adapter("authors"), &*engine, Some(3.0)).unwrap().plugin;
     let refused = |error: Error, part: &str| {

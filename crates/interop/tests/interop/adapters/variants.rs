@@ -1,7 +1,7 @@
 //! Merging on every architecture that some published ViT has: the same answers here, and files for
 //! `tools/golden/adapters.py --verify`, which runs them in timm and ONNX Runtime.
 
-use crate::bench::{assert_close, checkpoint, classes, engine_of, lasting};
+use super::bench::{assert_close, checkpoint, classes, engine_of, lasting};
 use melo_interop::{OnnxWeights, merge, write_onnx, write_timm};
 use melo_vit::{
     Activation, Adapter, BackboneInfo, Checkpoint, Engine, Head, ImageBatch, LoraConfig, Plugin, PluginRef, Pool,
