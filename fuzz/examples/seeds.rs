@@ -10,11 +10,12 @@ use melo_fuzz::{BACKBONE, a_pack, archive, folder, golden, native_dicom};
 use melo_interop::{ImportSettings, import};
 use melo_vit::Storage;
 
-#[path = "../../crates/serve/tests/common/form.rs"]
+#[path = "../../crates/serve/tests/serve/common/form.rs"]
 mod form;
 #[path = "seeds/network.rs"]
 mod network;
-#[path = "../../crates/serve/tests/common/peer.rs"]
+#[allow(dead_code)]
+#[path = "../../crates/serve/tests/serve/common/peer.rs"]
 mod peer;
 
 /// Larger files make slow targets.

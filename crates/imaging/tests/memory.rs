@@ -1,6 +1,7 @@
 //! What hostile files cost: one process, whose largest size is read at the end.
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code, reason = "a part of it is used here")]
 mod common;
 
 use std::fs;

@@ -1,5 +1,4 @@
 //! What `tools/golden/pixels.py` computes too.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod dicom;
 

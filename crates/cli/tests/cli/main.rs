@@ -1,0 +1,24 @@
+//! The real binary on real files, and the house's own rules.
+
+mod adapters;
+mod arrows;
+mod assets;
+mod bench;
+mod bench_load;
+mod data_verbs;
+mod disk_full;
+#[path = "../../../serve/tests/serve/common/form.rs"]
+mod form;
+mod main_job;
+mod methods;
+mod one_answer;
+mod others_files;
+#[path = "../../../serve/tests/serve/common/peer.rs"]
+mod peer;
+mod resume;
+mod serve;
+mod server;
+mod study;
+mod trust;
+mod workplace;
+mod wrong_inputs;

@@ -1,0 +1,6 @@
+//! Measures and statistics: against other programs, and on data drawn from a known truth.
+
+mod coverage;
+mod golden;
+mod million;
+mod statistics;

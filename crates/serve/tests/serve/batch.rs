@@ -1,0 +1,113 @@
+//! The queue: bounds, batches, drains, and answers that are those of each request alone.
+
+use crate::common::{self, CLOSE, engine, expected, image, plugin};
+use melo_predict::{Input, Predictor, Prepared};
+use melo_serve::{BatchConfig, BatchQueue, Metrics, Refusal};
+use melo_vit::Plugin;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn queue(config: BatchConfig) -> (BatchQueue, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::default());
+    (BatchQueue::start(Predictor::new(engine()), config, Arc::clone(&metrics)).expect("the batcher starts"), metrics)
+}
+
+fn input(plugins: &[Arc<Plugin>], seed: u64) -> Input {
+    let specs: Vec<_> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
+    let prepared = Prepared::of_bytes(&image(seed), Path::new("image"), &specs, false).expect("the image is read");
+    prepared.asking(plugins).0.swap_remove(0)
+}
+
+fn probabilities(plugin: &Plugin, logits: &[f32]) -> Vec<f32> {
+    plugin.card.decide(logits).probabilities
+}
+
+#[test]
+fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
+    let engine = engine();
+    let (queue, _) = queue(common::batches());
+    let plugins: Vec<Arc<Plugin>> = (0..5).map(|seed| Arc::new(plugin(&*engine, "task", seed))).collect();
+    let jobs: Vec<_> = (0..12_u64)
+        .map(|seed| {
+            let own: Vec<Arc<Plugin>> = plugins.iter().skip(seed as usize % 5).cloned().collect();
+            let receiver = queue.admit(own.len()).expect("there is room").submit(vec![input(&own, seed)]);
+            (seed, own, receiver)
+        })
+        .collect();
+    for (seed, own, receiver) in jobs {
+        let logits = receiver.blocking_recv().expect("an answer").expect("logits");
+        for (plugin, logits) in own.iter().zip(&logits[0]) {
+            common::assert_close(&probabilities(plugin, logits), &expected(&engine, plugin, &image(seed)), "logits");
+        }
+    }
+    assert_eq!(queue.load(), 0);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_has_room_again_when_permits_go() {
+    let (queue, _) = queue(BatchConfig { queue: 3, ..common::batches() });
+    let first = queue.admit(2).expect("there is room");
+    let Err(Refusal::Busy(wait)) = queue.admit(2) else { panic!("more than the queue holds") };
+    assert!((1..=60).contains(&wait.as_secs()), "{wait:?}");
+    drop(queue.admit(1).expect("there is room for one"));
+    drop(first);
+    drop(queue.admit(3).expect("all the room is back"));
+    drop(queue.admit(100).expect("an empty queue takes a request of any size"));
+}
+
+#[test]
+fn work_whose_caller_went_away_is_not_computed() {
+    let engine = engine();
+    let (queue, metrics) = queue(BatchConfig { max_wait: Duration::from_millis(200), ..common::batches() });
+    let plugins = [Arc::new(plugin(&*engine, "task", 1))];
+    // A permit that is not used keeps the batch open.
+    let other = queue.admit(1).expect("there is room");
+    let abandoned = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
+    let kept = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 2)]);
+    drop(abandoned);
+    kept.blocking_recv().expect("an answer").expect("logits");
+    drop(other);
+    let text = metrics.text(0);
+    assert!(text.contains("melo_abandoned_total 1"), "{text}");
+    assert!(text.contains("melo_batch_rows_sum 1"), "{text}");
+}
+
+#[test]
+fn draining_answers_what_was_admitted_and_nothing_more() {
+    let engine = engine();
+    let (queue, _) = queue(common::batches());
+    let plugins = [Arc::new(plugin(&*engine, "task", 1))];
+    let early = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
+    let decoding = queue.admit(1).expect("there is room");
+    std::thread::scope(|scope| {
+        let drained = scope.spawn(|| queue.drain());
+        common::until("the queue closes", || queue.admit(1).is_err());
+        assert_eq!(queue.admit(1).err(), Some(Refusal::Stopping));
+        // What was admitted before may still be submitted.
+        let late = decoding.submit(vec![input(&plugins, 2)]);
+        for receiver in [early, late] {
+            receiver.blocking_recv().expect("an answer").expect("logits");
+        }
+        drained.join().expect("the queue drains");
+    });
+}
+
+#[test]
+fn a_request_larger_than_a_batch_is_computed() {
+    let engine = engine();
+    let (queue, _) = queue(BatchConfig { max_batch: 2, ..common::batches() });
+    let plugins: Vec<Arc<Plugin>> = (0..5).map(|seed| Arc::new(plugin(&*engine, "task", seed))).collect();
+    let receiver = queue.admit(5).expect("there is room").submit(vec![input(&plugins, 3)]);
+    let logits = receiver.blocking_recv().expect("an answer").expect("logits");
+    assert_eq!(logits[0].len(), 5);
+    let found = probabilities(&plugins[4], &logits[0][4]);
+    let wanted = expected(&engine, &plugins[4], &image(3));
+    assert!(found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= CLOSE), "{found:?} {wanted:?}");
+}
+
+#[test]
+fn a_batch_of_nothing_is_refused_as_a_setting() {
+    let config = BatchConfig { max_batch: 0, ..common::batches() };
+    assert!(BatchQueue::start(Predictor::new(engine()), config, Arc::new(Metrics::default())).is_err());
+}

@@ -1,0 +1,11 @@
+//! The server: its queue and its registry, and through its doors on loopback.
+
+mod batch;
+mod common;
+mod dicom;
+mod hostile;
+mod http;
+mod openapi;
+mod page;
+mod registry;
+mod trust;

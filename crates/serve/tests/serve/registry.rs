@@ -1,0 +1,270 @@
+//! Tasks and versions: what is accepted, what is refused and leaves the old version serving, what outlives a restart.
+
+use crate::common::{self, engine, file, plugin, put};
+use melo_serve::{Folder, Metrics, Refusal, Registry, RegistryConfig};
+use melo_vit::{Engine, Plugin};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A registry with its watched folder.
+struct Room {
+    folder: TempDir,
+    engine: Arc<dyn Engine>,
+    registry: Registry,
+    watched: Folder,
+}
+
+fn open(folder: TempDir, resident_bytes: usize) -> Room {
+    let engine = engine();
+    let metrics = Arc::new(Metrics::default());
+    let config = RegistryConfig { state: folder.path().join("state"), resident_bytes, keep_versions: 2 };
+    let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
+    std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
+    let mut watched = Folder::new(&folder.path().join("plugins"));
+    watched.look(&registry).expect("the folder is read");
+    Room { folder, engine, registry, watched }
+}
+
+fn room() -> Room {
+    open(tempfile::tempdir().expect("a folder"), 1 << 20)
+}
+
+impl Room {
+    fn plugins(&self) -> std::path::PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    fn put(&self, name: &str, task: &str, seed: u64) -> Plugin {
+        let plugin = plugin(&*self.engine, task, seed);
+        put(&self.plugins(), name, &file(self.engine.backbone(), &plugin));
+        plugin
+    }
+
+    /// Two looks: a file counts when it has settled.
+    fn look(&mut self) {
+        for _ in 0..2 {
+            self.watched.look(&self.registry).expect("the folder is read");
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.registry.tasks().into_iter().map(|task| task.name).collect()
+    }
+
+    fn problem(&self, file: &str) -> String {
+        self.registry.problems().get(file).cloned().unwrap_or_default()
+    }
+
+    fn restart(self) -> Room {
+        open(self.folder, 1 << 20)
+    }
+}
+
+fn same(found: &Plugin, expected: &Plugin) -> bool {
+    found.head.bias == expected.head.bias && found.adapter.tensors() == expected.adapter.tensors()
+}
+
+#[test]
+fn files_in_the_folder_come_change_and_go() {
+    let mut room = room();
+    let first = room.put("a", "chest", 1);
+    room.watched.look(&room.registry).expect("the folder is read");
+    assert!(room.names().is_empty(), "a file that may still be written is not read");
+    room.look();
+    assert_eq!(room.names(), ["chest"]);
+    let version = room.registry.find("chest").expect("served");
+    assert!(same(&room.registry.plugin(&version).expect("loads"), &first));
+
+    let second = room.put("a", "chest", 3);
+    room.look();
+    let newer = room.registry.find("chest").expect("served");
+    assert_ne!(newer.digest, version.digest);
+    assert!(same(&room.registry.plugin(&newer).expect("loads"), &second));
+    let named = room.registry.find(&format!("chest@{}", &version.digest[..8])).expect("old versions have names");
+    assert!(same(&room.registry.plugin(&named).expect("loads"), &first), "and their weights");
+
+    std::fs::remove_file(room.plugins().join("a.safetensors")).expect("removed");
+    room.look();
+    assert!(room.names().is_empty());
+    assert!(matches!(room.registry.find("chest"), Err(Refusal::NotFound(_))));
+}
+
+#[test]
+fn a_bad_file_leaves_the_old_version_serving_and_says_why() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.look();
+    let version = room.registry.find("chest").expect("served").digest.clone();
+    let good = std::fs::read(room.plugins().join("a.safetensors")).expect("read");
+    put(&room.plugins(), "a", &good[..good.len() - 5]);
+    room.look();
+    assert_eq!(room.registry.find("chest").expect("still served").digest, version);
+    let problem = room.problem("a.safetensors");
+    assert!(!problem.is_empty() && !problem.contains("state"), "{problem}");
+    put(&room.plugins(), "a", &good);
+    room.look();
+    assert_eq!(room.problem("a.safetensors"), "");
+}
+
+#[test]
+fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
+    let mut room = room();
+    let mut wrong = plugin(&*room.engine, "wrong", 1);
+    wrong.head.bias[0] += 0.1;
+    put(&room.plugins(), "wrong", &file(room.engine.backbone(), &wrong));
+    let mut without = plugin(&*room.engine, "without", 1);
+    without.card.self_test = None;
+    put(&room.plugins(), "without", &file(room.engine.backbone(), &without));
+    let mut idle = plugin(&*room.engine, "idle", 1);
+    idle.adapter.tensors_mut().into_iter().for_each(|values| values.fill(0.0));
+    put(&room.plugins(), "idle", &file(room.engine.backbone(), &idle));
+    room.look();
+    assert!(room.names().is_empty());
+    for (name, word) in [("wrong", "self-test"), ("without", "no self-test"), ("idle", "adapter")] {
+        let problem = room.problem(&format!("{name}.safetensors"));
+        assert!(problem.contains(word), "{name}: {problem}");
+    }
+}
+
+#[test]
+fn a_plugin_of_another_backbone_is_refused() {
+    let mut room = room();
+    let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
+    put(&room.plugins(), "foreign", &file(other.backbone(), &plugin(&*other, "foreign", 1)));
+    room.look();
+    assert!(room.names().is_empty());
+    assert!(room.problem("foreign.safetensors").contains("backbone"), "{}", room.problem("foreign.safetensors"));
+}
+
+#[test]
+fn names_that_could_be_paths_or_lists_are_refused() {
+    let mut room = room();
+    for (place, task) in ["../etc", "a/b", "a,b", "a@b", "all", "", ".hidden", "über"].into_iter().enumerate() {
+        room.put(&format!("f{place}"), task, 1);
+        room.look();
+        assert!(room.names().is_empty(), "{task}");
+        assert!(room.problem(&format!("f{place}.safetensors")).contains("letters"), "{task}");
+    }
+    let stored = std::fs::read_dir(room.folder.path().join("state/plugins")).expect("the store").count();
+    assert_eq!(stored, 0, "what is refused is not kept");
+}
+
+#[test]
+fn two_files_cannot_give_one_task() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.put("b", "chest", 3);
+    room.look();
+    assert_eq!(room.names(), ["chest"]);
+    assert!(room.problem("b.safetensors").contains("a.safetensors"), "{:?}", room.registry.problems());
+}
+
+#[test]
+fn what_happens_to_an_accepted_file_changes_nothing() {
+    let mut room = open(tempfile::tempdir().expect("a folder"), 1);
+    let chest = room.put("a", "chest", 1);
+    room.put("b", "skin", 3);
+    room.look();
+    // Overwritten in place, as `cp` does; the registry has not looked yet, and memory holds one plug-in only.
+    std::fs::write(room.plugins().join("a.safetensors"), b"half a copy").expect("written");
+    let skin = room.registry.find("skin").expect("served");
+    room.registry.plugin(&skin).expect("loads");
+    let version = room.registry.find("chest").expect("served");
+    assert!(!room.registry.is_resident(&version), "the other one took its place");
+    assert!(same(&room.registry.plugin(&version).expect("loads"), &chest));
+}
+
+#[test]
+fn a_stored_file_that_was_tampered_with_is_not_used() {
+    let mut room = open(tempfile::tempdir().expect("a folder"), 1);
+    room.put("a", "chest", 1);
+    room.put("b", "skin", 3);
+    room.look();
+    let version = room.registry.find("chest").expect("served");
+    room.registry.plugin(&room.registry.find("skin").expect("served")).expect("loads");
+    let other = file(room.engine.backbone(), &plugin(&*room.engine, "chest", 5));
+    let stored = room.folder.path().join("state/plugins").join(format!("{}.safetensors", version.digest));
+    std::fs::write(&stored, other).expect("written");
+    let Err(Refusal::Unavailable(why)) = room.registry.plugin(&version) else { panic!("used") };
+    assert!(why.contains("changed"), "{why}");
+}
+
+#[test]
+fn a_restart_keeps_tasks_versions_pins_and_what_the_admin_put() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.put("b", "skin", 3);
+    room.look();
+    let first = room.registry.find("chest").expect("served").digest.clone();
+    let better = file(room.engine.backbone(), &plugin(&*room.engine, "chest", 5));
+    let second = room.registry.accept(&better, "key:admin", |_| None).expect("accepted").digest.clone();
+    room.registry.pin(&format!("skin@{}", room.registry.find("skin").expect("served").digest), true).expect("pinned");
+    let mut room = room.restart();
+    assert_eq!(room.registry.find("chest").expect("served").digest, second, "the folder's file is older news");
+    assert!(room.registry.find(&format!("chest@{first}")).is_ok());
+    room.put("b", "skin", 7);
+    room.look();
+    let skin = room.registry.tasks().into_iter().find(|task| task.name == "skin").expect("served");
+    assert!(skin.pinned && skin.versions.len() == 2 && skin.current.digest == skin.versions[0].digest);
+    room.registry.pin(&format!("skin@{}", skin.versions[1].digest), false).expect("let go");
+    assert_eq!(room.registry.find("skin").expect("served").digest, skin.versions[1].digest);
+
+    std::fs::remove_file(room.plugins().join("b.safetensors")).expect("removed");
+    let room = room.restart();
+    assert_eq!(room.names(), ["chest"], "a file that went while nobody looked");
+}
+
+#[test]
+fn old_versions_go_and_their_files_with_them() {
+    let mut room = room();
+    let mut digests = Vec::new();
+    for seed in [1, 3, 5, 7, 9] {
+        room.put("a", "chest", seed);
+        room.look();
+        digests.push(room.registry.find("chest").expect("served").digest.clone());
+    }
+    let task = &room.registry.tasks()[0];
+    assert_eq!(
+        task.versions.iter().map(|version| &version.digest).collect::<Vec<_>>(),
+        digests[2..].iter().collect::<Vec<_>>()
+    );
+    assert_eq!(std::fs::read_dir(room.folder.path().join("state/plugins")).expect("the store").count(), 3);
+    assert!(matches!(room.registry.find(&format!("chest@{}", digests[0])), Err(Refusal::NotFound(_))));
+    assert!(matches!(room.registry.find("chest@1234567"), Err(Refusal::NotFound(_))), "7 digits are too few");
+}
+
+#[test]
+fn the_state_of_another_backbone_is_not_touched() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.look();
+    let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
+    let metrics = Arc::new(Metrics::default());
+    let state = room.folder.path().join("state");
+    let config = RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2 };
+    let error = Registry::open(config, other, metrics).err().expect("refused").to_string();
+    assert!(error.contains("another state folder"), "{error}");
+    assert!(Path::exists(&state.join("registry.json")));
+}
+
+#[test]
+fn the_cap_holds_for_many_plugins_on_disk() {
+    let one = file(engine().backbone(), &plugin(&*engine(), "t", 1)).len();
+    let mut room = open(tempfile::tempdir().expect("a folder"), one * 3);
+    for seed in 0..20 {
+        room.put(&format!("f{seed}"), &format!("task{seed}"), seed);
+    }
+    room.look();
+    assert_eq!(room.names().len(), 20);
+    let resident = || {
+        let tasks = room.registry.tasks();
+        tasks.iter().filter(|task| room.registry.is_resident(&task.current)).count()
+    };
+    assert!((1..10).contains(&resident()), "{}", resident());
+    for seed in 0..20 {
+        let version = room.registry.find(&format!("task{seed}")).expect("served");
+        assert!(same(&room.registry.plugin(&version).expect("loads"), &plugin(&*room.engine, "t", seed)));
+        assert!((1..10).contains(&resident()));
+    }
+}

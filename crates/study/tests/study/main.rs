@@ -1,0 +1,4 @@
+//! The audit of a data set, and the report of a study.
+
+mod audit;
+mod report;
