@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use melo_fuzz::{BACKBONE, a_pack, archive, folder, golden, native_dicom};
+use melo_fuzz::{ENGINE, a_pack, archive, folder, golden, native_dicom};
 use melo_interop::{ImportSettings, import};
 use melo_vit::Storage;
 
@@ -201,14 +201,14 @@ fn adapters() {
         let classes: Vec<String> = (0..8).map(|class| class.to_string()).collect();
         let import = |count| {
             let classes = Some(&classes[..count]);
-            import(&path, &BACKBONE, &ImportSettings { task: Some("seed"), classes, ..ImportSettings::default() }).ok()
+            import(&path, &**ENGINE, &ImportSettings { task: Some("seed"), classes, ..ImportSettings::default() }).ok()
         };
         // As many classes as the adapter has; none where it is for another backbone.
         let Some(imported) = (1..=classes.len()).find_map(import) else { continue };
         let folder = folder();
         for (suffix, storage) in [("f32", Storage::F32), ("f16", Storage::F16)] {
             let file = folder.path().join("p.safetensors");
-            imported.plugin.save(&file, &BACKBONE.config, storage).expect("a plug-in");
+            imported.plugin.save(&file, ENGINE.backbone().config(), storage).expect("a plug-in");
             seed("plugin", &format!("{adapter}-{suffix}"), &[], &fs::read(&file).expect("a plug-in"));
         }
     }
