@@ -1,9 +1,6 @@
 //! The two passes of a separable resize of 8-bit samples, in fixed point: `y[o] = Σ_k weights[o, k] · x[first[o] + k]`, rounded to
 //! 8 bits. All sums are of integers, so every instruction set gives the same.
 
-use crate::precision::Precision;
-use crate::table::Kernels;
-
 /// Bits after the binary point of a weight: 32, less 8 of the sample and 2 of headroom for weights beyond [0, 1],
 /// as in Pillow's `Resample.c`; other values round differently.
 pub const WEIGHT_BITS: u32 = 32 - 8 - 2;
@@ -38,23 +35,6 @@ impl Taps {
 #[inline(always)]
 fn level(sum: i32) -> u8 {
     (sum >> WEIGHT_BITS).clamp(0, 255) as u8
-}
-
-/// Resizes rows of 8-bit samples: `x [h, taps.inputs, channels]`, `y [h, outputs, channels]`, bit-equal on every instruction set.
-///
-/// # Panics
-/// If a window of `taps` reaches beyond its `inputs`, besides the shapes.
-pub fn resample_rows(x: &[u8], channels: usize, taps: &Taps, y: &mut [u8]) {
-    // Of integers: the precision is that of matrix products.
-    Kernels::detect(Precision::F32).resample_rows(x, channels, taps, y);
-}
-
-/// Resizes columns of 8-bit samples: `x [taps.inputs, width]`, `y [outputs, width]`, bit-equal on every instruction set.
-///
-/// # Panics
-/// As [`resample_rows`].
-pub fn resample_columns(x: &[u8], taps: &Taps, y: &mut [u8]) {
-    Kernels::detect(Precision::F32).resample_columns(x, taps, y);
 }
 
 /// Along rows: `x [h, inputs, channels]`, `y [h, outputs, channels]`.

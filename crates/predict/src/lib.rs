@@ -9,10 +9,12 @@
 
 mod error;
 mod heatmap;
+mod input;
 mod predictor;
 mod prepared;
 
 pub use error::Error;
 pub use heatmap::{Drawing, Drawn};
-pub use predictor::{Input, Logits, Prediction, Predictor};
+pub use input::Input;
+pub use predictor::{Logits, Prediction, Predictor};
 pub use prepared::{Prepared, prepare_files};

@@ -1,21 +1,11 @@
 //! Inputs and plug-ins to logits, and logits to decisions.
 
 use crate::error::Error;
+use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
 use melo_vit::{Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment};
 use std::path::Path;
 use std::sync::Arc;
-
-/// One image, prepared, with the plug-ins that want it so.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// Side `s`, pixels.
-    pub size: usize,
-    /// `[3, s, s]`, normalised.
-    pub pixels: Arc<[f32]>,
-    /// Whose answers are wanted.
-    pub plugins: Vec<Arc<Plugin>>,
-}
 
 /// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`.
 pub type Logits = Vec<Vec<Vec<f32>>>;

@@ -1,7 +1,7 @@
 //! An image as tasks want it: decoded once a rendering, prepared once a preprocessing.
 
 use crate::error::Error;
-use crate::predictor::Input;
+use crate::input::Input;
 use melo_imaging::{Pixels, decode_with, prepare, read_with};
 use melo_vit::{Plugin, Preprocess, Rendering};
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
 //! Calibration of an arm: all cells' predictions together, before and after each cell's own temperature.
 
-use crate::cell::CellResult;
+use crate::cell_result::CellResult;
 use crate::error::Error;
 use crate::results::{Calibration, ReliabilityBin};
 use crate::scores::mean;

@@ -1,61 +1,17 @@
 //! One cell: a training, and what it says of every validation and test image.
 
+use crate::cell_result::{CellResult, Identity};
 use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
 use melo_data::Manifest;
 use melo_interop::read_backbone;
-use melo_train::{Answers, EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
+use melo_train::{EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
 use melo_vit::{BackboneInfo, Device, Plugin, Preprocess};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-
-/// What a finished cell leaves behind, `result.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CellResult {
-    /// What determined it.
-    pub identity: Identity,
-    /// Names of the classes or findings.
-    pub classes: Vec<String>,
-    /// Fitted on the validation split.
-    pub temperature: f32,
-    /// Trained values.
-    pub trainable_parameters: usize,
-    /// Values of the backbone, without a classifier.
-    pub backbone_parameters: usize,
-    /// Bytes that the task needs besides the shared backbone.
-    pub stored_bytes: u64,
-    /// The most memory that the process held, bytes.
-    pub peak_rss_bytes: Option<u64>,
-    /// Wall time of the whole cell, the last process's alone where it was interrupted.
-    pub seconds: f64,
-    /// Every epoch.
-    pub history: Vec<EpochRow>,
-    /// Answers of the best epoch on the validation split.
-    pub val: Answers,
-    /// Answers of the best epoch on the test split.
-    pub test: Answers,
-}
-
-/// Everything that determines a cell's answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Name of the cell.
-    pub cell: String,
-    /// Digest of names, labels, patients and splits.
-    pub data_digest: String,
-    /// Digest of the backbone at the start.
-    pub backbone_digest: String,
-    /// From pixels to input.
-    pub preprocess: Preprocess,
-    /// Settings of the training.
-    pub config: TrainConfig,
-}
 
 /// The manifests of a study's cells, each read, split and hashed once.
 #[derive(Debug, Default)]
@@ -109,7 +65,7 @@ fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Result<(Prepro
     let method = &plan.methods[cell.method];
     let own = Job::preprocess(backbone.preprocess());
     let size = method.image_size().unwrap_or(own.size);
-    let config = method.config(backbone.config(), &plan.tasks[cell.task], cell.seed);
+    let config = method.config(backbone.config(), plan.tasks[cell.task].augment(), cell.seed);
     let config = config.map_err(|reason| Error::Study { path: plan.path.clone(), reason })?;
     Ok((Preprocess { size, ..own }, TrainConfig { precision: plan.precision, ..config }))
 }

@@ -1,6 +1,7 @@
 //! The images that a plug-in was surest about, right and wrong, with heat maps.
 
-use crate::cell::{CellResult, load_plugin};
+use crate::cell::load_plugin;
+use crate::cell_result::CellResult;
 use crate::error::Error;
 use crate::plan::Cell;
 use crate::results::Example;

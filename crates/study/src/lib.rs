@@ -11,6 +11,7 @@ mod analysis;
 mod audit;
 mod calibration;
 mod cell;
+mod cell_result;
 mod error;
 mod examples;
 mod method;
@@ -25,7 +26,8 @@ mod subgroup;
 
 pub use analysis::analyse;
 pub use audit::audit;
-pub use cell::{CellOptions, CellResult, Identity, run_cell};
+pub use cell::{CellOptions, run_cell};
+pub use cell_result::{CellResult, Identity};
 pub use error::Error;
 pub use method::StudyMethod;
 pub use plan::{BackbonePlan, Cell, Plan, TaskPlan};

@@ -1,6 +1,6 @@
 //! A method of a study: what is trained, and with which settings.
 
-use crate::plan::TaskPlan;
+use melo_data::Augment;
 use melo_train::{ClassWeights, Error as TrainError, Method, MethodSettings, TrainConfig};
 use melo_vit::{Target, VitConfig};
 use serde::Deserialize;
@@ -126,15 +126,15 @@ impl MethodSection {
 }
 
 impl StudyMethod {
-    /// Settings of a run on this backbone and task.
+    /// Settings of a run on this backbone, with the task's augmentation.
     ///
     /// # Errors
     /// A sentence that names the method and the key that the backbone cannot carry.
-    pub(crate) fn config(&self, vit: &VitConfig, task: &TaskPlan, seed: u64) -> Result<TrainConfig, String> {
+    pub(crate) fn config(&self, vit: &VitConfig, augment: Augment, seed: u64) -> Result<TrainConfig, String> {
         let StudyMethod { section, train, kind, .. } = self;
         let refused = |error: TrainError| section.refusal(*kind, &error);
         let defaults = section.of_method().resolve(*kind, vit.depth).map_err(refused)?;
-        let mut config = TrainConfig {
+        Ok(TrainConfig {
             epochs: section.epochs.or(train.epochs).unwrap_or(defaults.epochs),
             batch_size: train.batch_size.unwrap_or(defaults.batch_size),
             learning_rate: section.learning_rate.unwrap_or(defaults.learning_rate),
@@ -145,12 +145,10 @@ impl StudyMethod {
             label_smoothing: train.label_smoothing.unwrap_or(defaults.label_smoothing),
             class_weights: train.class_weights.unwrap_or(defaults.class_weights),
             patience: train.patience.unwrap_or(defaults.patience),
+            augment,
             seed,
             ..defaults
-        };
-        config.augment.horizontal_flip = task.horizontal_flip;
-        config.augment.vertical_flip = task.vertical_flip;
-        Ok(config)
+        })
     }
 
     /// Side of the network input, where the study sets one.
@@ -204,11 +202,11 @@ mod tests {
     #[test]
     fn settings_of_a_table_reach_the_training() {
         let (vit, _) = melo_train::small_vit();
-        let task = &plan(SMALL).unwrap().tasks[0];
+        let augment = || plan(SMALL).unwrap().tasks[0].augment();
         let table = "kind = \"lora\"\nrank = 8\ntargets = [\"v\", \"fc1\", \"q\"]\nlast_k = 2\nrslora = true\n\
                      lora_plus = 4.0\ndropout = 0.1\nlearning_rate = 0.002\nrank_pattern = { 7 = 16 }\n";
         let lora = method(table).unwrap();
-        let config = lora.config(&vit, task, 5).unwrap();
+        let config = lora.config(&vit, augment(), 5).unwrap();
         assert_eq!(config.lora.targets, [Target::Q, Target::V, Target::Fc1]);
         assert_eq!((config.lora.rank, config.lora.alpha, config.lora.rslora), (8, 8.0, true));
         assert_eq!(config.lora.blocks, [vit.depth - 2, vit.depth - 1]);
@@ -221,9 +219,9 @@ mod tests {
              learning rate 0.002"
         );
         let adapter =
-            method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, task, 0).unwrap();
+            method("kind = \"adapter\"\nbottleneck = 4\nlast_k = 1\n").unwrap().config(&vit, augment(), 0).unwrap();
         assert_eq!((adapter.bottleneck.width, adapter.bottleneck.blocks), (4, vec![vit.depth - 1]));
-        let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, task, 0).unwrap();
+        let full = method("kind = \"full\"\nlayer_decay = 0.75\n").unwrap().config(&vit, augment(), 0).unwrap();
         assert_eq!((full.layer_decay, full.lora.rank), (0.75, 0));
     }
 
@@ -244,8 +242,8 @@ mod tests {
     #[test]
     fn more_last_blocks_than_there_are_are_refused_as_in_a_training() {
         let (vit, _) = melo_train::small_vit();
-        let task = &plan(SMALL).unwrap().tasks[0];
-        let error = method("kind = \"lora\"\nlast_k = 99\n").unwrap().config(&vit, task, 0).unwrap_err();
+        let augment = || plan(SMALL).unwrap().tasks[0].augment();
+        let error = method("kind = \"lora\"\nlast_k = 99\n").unwrap().config(&vit, augment(), 0).unwrap_err();
         assert!(error.contains("method \"x\": last_k") && error.contains("8 blocks"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::method::{MethodSection, StudyMethod, TrainSection};
+use melo_data::Augment;
 use melo_interop::is_hub_name;
 use melo_vit::Precision;
 use serde::Deserialize;
@@ -66,6 +67,13 @@ pub struct TaskPlan {
     pub horizontal_flip: bool,
     /// Mirror top and bottom in training.
     pub vertical_flip: bool,
+}
+
+impl TaskPlan {
+    /// The usual augmentation with the task's flips.
+    pub(crate) fn augment(&self) -> Augment {
+        Augment { horizontal_flip: self.horizontal_flip, vertical_flip: self.vertical_flip, ..Augment::default() }
+    }
 }
 
 /// One training of a study: indices into its [`Plan`].

@@ -1,7 +1,8 @@
 //! All cells of a study, each in a process of its own: a crash, a lack of memory or a kill costs one cell's epoch at
 //! most, and the peak of memory is the cell's own.
 
-use crate::cell::{CellResult, Identity, Manifests, identity};
+use crate::cell::{Manifests, identity};
+use crate::cell_result::{CellResult, Identity};
 use crate::error::Error;
 use crate::plan::{BackbonePlan, Cell, Plan};
 use crate::results::Failure;

@@ -1,6 +1,6 @@
 //! A cell's test scores, sorted once, so that a figure under the weights of a bootstrap draw costs one pass.
 
-use crate::cell::CellResult;
+use crate::cell_result::CellResult;
 use crate::results::OperatingPoint;
 use melo_eval::{RankedScores, mean_of_defined};
 use melo_train::{Answers, column};

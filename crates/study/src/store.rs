@@ -9,7 +9,7 @@
 //! OUT/results.json  arms.csv  comparisons.csv  report.html  report.md
 //! ```
 
-use crate::cell::{CellResult, Identity};
+use crate::cell_result::{CellResult, Identity};
 use crate::error::Error;
 use crate::report;
 use crate::results::Results;

@@ -106,6 +106,13 @@ pub struct TrainConfig {
     pub seed: u64,
 }
 
+impl Method {
+    /// Highest learning rate where none is asked for.
+    pub fn learning_rate(self) -> f64 {
+        if self.trains_backbone() { defaults::FULL_LEARNING_RATE } else { defaults::LEARNING_RATE }
+    }
+}
+
 impl TrainConfig {
     /// The defaults: rank 4 on query and value of all `depth` blocks.
     pub fn new(depth: usize) -> Self {
@@ -138,6 +145,23 @@ impl TrainConfig {
         }
     }
 
+    /// Refuses settings of parts that the method does not train.
+    fn check_method(&self) -> Result<(), Error> {
+        let method = self.method;
+        let (low_rank, bottlenecks) = (method.trains_low_rank(), method.trains_bottlenecks());
+        let settings = [
+            ("lora", low_rank || self.lora.rank == 0),
+            ("lora_plus", low_rank || self.lora_plus == 1.0),
+            ("lora_dropout", low_rank || self.lora_dropout == 0.0),
+            ("bottleneck", bottlenecks == (self.bottleneck.width > 0)),
+            ("layer_decay", method.trains_backbone() || self.layer_decay == 1.0),
+        ];
+        match settings.into_iter().find(|(_, fits)| !fits) {
+            Some((setting, _)) => Err(Error::Setting { setting, reason: format!("does not fit method {method}") }),
+            None => Ok(()),
+        }
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -163,7 +187,7 @@ impl TrainConfig {
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return wrong("lora_dropout", format!("is {}, expected [0, 1)", self.lora_dropout));
         }
-        self.method.check(self)?;
+        self.check_method()?;
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return wrong("label_smoothing", format!("is {}, expected [0, 1)", self.label_smoothing));
         }

@@ -7,8 +7,6 @@ use crate::error::Error;
 use crate::head::Head;
 use crate::preprocess::Preprocess;
 use crate::weights::Weights;
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// What a backbone is, without its weights: all that a plug-in has to be checked against.
@@ -78,6 +76,15 @@ impl BackboneInfo {
     }
 }
 
+impl Checkpoint {
+    /// The weights as they will stay; from here on they have a digest.
+    pub fn freeze(self) -> Backbone {
+        let digest = self.digest();
+        let Checkpoint { name, config, preprocess, weights, classifier } = self;
+        Backbone { info: BackboneInfo { name, config, preprocess, classifier, digest }, weights }
+    }
+}
+
 impl Backbone {
     /// Reads, checks and digests a checkpoint file.
     ///
@@ -85,12 +92,6 @@ impl Backbone {
     /// As [`Checkpoint::read`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         Ok(Checkpoint::read(path)?.freeze())
-    }
-
-    pub(crate) fn freeze(checkpoint: Checkpoint) -> Self {
-        let digest = checkpoint.digest();
-        let Checkpoint { name, config, preprocess, weights, classifier } = checkpoint;
-        Backbone { info: BackboneInfo { name, config, preprocess, classifier, digest }, weights }
     }
 
     /// What it is.
@@ -108,36 +109,4 @@ impl Backbone {
         let BackboneInfo { name, config, preprocess, classifier, .. } = self.info;
         Checkpoint { name, config, preprocess, weights: self.weights, classifier }
     }
-}
-
-/// SHA-256 over the configuration's JSON, then `name`, NUL and the SHA-256 of the little-endian f32 values of every tensor
-/// in the order of [`VitConfig::tensor_shapes`].
-pub(crate) fn digest(config: &VitConfig, weights: &Weights) -> String {
-    let hashes: Vec<[u8; 32]> = weights
-        .tensors()
-        .into_par_iter()
-        .map(|values| {
-            let mut hash = Sha256::new();
-            let mut bytes = Vec::with_capacity(4 * 4096);
-            for chunk in values.chunks(4096) {
-                bytes.clear();
-                bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
-                hash.update(&bytes);
-            }
-            hash.finalize().into()
-        })
-        .collect();
-    let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(config).expect("a configuration is plain data"));
-    for ((name, _), tensor) in config.tensor_shapes().iter().zip(hashes) {
-        hash.update(name.as_bytes());
-        hash.update([0]);
-        hash.update(tensor);
-    }
-    hex(&hash.finalize())
-}
-
-/// Lower-case hexadecimal digits, as digests are written.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,7 @@
 //! Checkpoints: weights in memory as files hold them, with what they say of themselves.
 
-use crate::backbone::{Backbone, digest};
 use crate::config::{Pool, VitConfig};
+use crate::digest::digest;
 use crate::error::Error;
 use crate::head::Head;
 use crate::invalid::Invalid;
@@ -89,11 +89,6 @@ impl Checkpoint {
     /// Rounds every weight to what a file of this storage would hold, and so gives it the digest of that file.
     pub fn round(&mut self, storage: Storage) {
         self.weights.tensors_mut().into_iter().flatten().for_each(|x| *x = storage.round(*x));
-    }
-
-    /// The weights as they will stay; from here on they have a digest.
-    pub fn freeze(self) -> Backbone {
-        Backbone::freeze(self)
     }
 
     /// Writes a self-describing file, atomically.

@@ -1,6 +1,6 @@
 //! From probabilities to an answer.
 
-use crate::card::TaskKind;
+use crate::task_kind::TaskKind;
 
 /// What a task says of one image.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,6 @@
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, BackboneInfo};
-use crate::cpu::Cpu;
 use crate::dropout::Dropout;
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
@@ -60,29 +59,6 @@ pub trait Device: Debug + Send + Sync {
 
     /// The most that it can do in its precision, measured now: takes about a second. None where that cannot be measured.
     fn peak(&self) -> Option<Peak>;
-}
-
-/// Which device is wanted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeviceSpec {
-    /// Numbers in the matrix products; none for the fastest that the device is good at.
-    pub precision: Option<Precision>,
-    /// Threads that compute; 0 for one a core.
-    pub threads: usize,
-}
-
-impl Default for DeviceSpec {
-    /// Exact, on all cores.
-    fn default() -> Self {
-        DeviceSpec { precision: Some(Precision::F32), threads: 0 }
-    }
-}
-
-impl DeviceSpec {
-    /// The device: the processor, so far the only one.
-    pub fn open(&self) -> Arc<dyn Device> {
-        Arc::new(Cpu::new(self.precision.unwrap_or_else(Precision::fastest)).with_threads(self.threads))
-    }
 }
 
 /// A plug-in as passes take it, or a part of one.

@@ -1,14 +1,14 @@
 //! A plug-in: card, adapter and head, in one safetensors file. The format is specified in `docs/plugin-format.md`.
 
 use crate::adapter::Adapter;
-use crate::backbone::{BackboneInfo, hex};
+use crate::backbone::BackboneInfo;
 use crate::bottleneck::Bottlenecks;
-use crate::card::{TaskCard, TaskKind};
+use crate::card::TaskCard;
 use crate::config::VitConfig;
-use crate::engine::Engine;
+use crate::digest::hex;
 use crate::error::Error;
 use crate::head::Head;
-use crate::self_test::SelfTest;
+use crate::task_kind::TaskKind;
 use crate::tensor_file::{
     CARD_KEY, NamedTensor, Storage, TensorFile, check_storable, require, write_atomically, write_tensors,
 };
@@ -135,17 +135,6 @@ impl Plugin {
         check_storable(path, &tensors, storage)?;
         let json = card_json(&self.card, path)?;
         write_tensors(path, &tensors, HashMap::from([(CARD_KEY.to_owned(), json)]), storage)
-    }
-
-    /// Makes the plug-in what its file will hold: numbers rounded to `storage`, and a self-test of those in the card.
-    ///
-    /// # Errors
-    /// [`Error::ImageSize`].
-    pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
-        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
-        tensors.flatten().for_each(|x| *x = storage.round(*x));
-        self.card.self_test = Some(SelfTest::take(engine, self)?);
-        Ok(())
     }
 
     /// Writes the plug-in file at `from` to `to` with another card, atomically; its tensors stay as they are, bit for bit.

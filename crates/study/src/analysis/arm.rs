@@ -3,7 +3,7 @@
 use super::draws::{TaskDraws, Weights};
 use super::samples::Samples;
 use crate::calibration::calibration;
-use crate::cell::CellResult;
+use crate::cell_result::CellResult;
 use crate::error::Error;
 use crate::plan::{Cell, Plan};
 use crate::results::{Arm, ClassResults, Cost, Estimate, LearningPoint, Subgroup};

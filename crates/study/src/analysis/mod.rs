@@ -12,7 +12,7 @@ mod samples;
 mod total;
 
 use crate::audit::audit;
-use crate::cell::CellResult;
+use crate::cell_result::CellResult;
 use crate::error::Error;
 use crate::examples::examples;
 use crate::plan::{Cell, Plan};

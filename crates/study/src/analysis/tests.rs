@@ -1,7 +1,7 @@
 //! Laws of arms and comparisons, on answers made by hand.
 
 use super::*;
-use crate::cell::Identity;
+use crate::cell_result::Identity;
 use crate::plan::tests::{SMALL, plan};
 use crate::results::Verdict;
 use melo_train::{EpochRow, TrainConfig};

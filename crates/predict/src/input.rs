@@ -1,0 +1,15 @@
+//! What a predictor is asked.
+
+use melo_vit::Plugin;
+use std::sync::Arc;
+
+/// One image, prepared, with the plug-ins that want it so.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Side `s`, pixels.
+    pub size: usize,
+    /// `[3, s, s]`, normalised.
+    pub pixels: Arc<[f32]>,
+    /// Whose answers are wanted.
+    pub plugins: Vec<Arc<Plugin>>,
+}
