@@ -1,4 +1,4 @@
-//! A folder of generated images, manifests and plug-ins, as the examples of the documentation expect it.
+// A folder of generated images, manifests and plug-ins, as the examples of the documentation expect it.
 
 use melo::synthetic::{Phantom, phantom};
 use std::net::SocketAddr;
