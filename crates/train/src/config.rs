@@ -165,7 +165,7 @@ impl TrainConfig {
     /// Checks every range.
     ///
     /// # Errors
-    /// [`Error::Setting`] or [`Error::Augment`] that names the setting.
+    /// [`Error::Setting`], or that of [`Augment::validate`], which names the setting.
     pub fn check(&self) -> Result<(), Error> {
         self.augment.validate()?;
         let wrong = |setting, reason: String| Err(Error::Setting { setting, reason });

@@ -56,7 +56,7 @@ pub(crate) fn class_counts(examples: &dyn Examples, classes: usize) -> Vec<usize
     counts
 }
 
-/// Metrics of probabilities `[n, c]` of all examples in order, as [`measure`].
+/// Metrics of probabilities `[n, c]` of all examples in order, at the decisions that a card with these thresholds `[c]` makes.
 ///
 /// # Errors
 /// As `melo_eval`.
