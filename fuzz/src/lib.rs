@@ -96,15 +96,7 @@ pub fn native_dicom() -> Vec<Vec<u8>> {
 
 /// What images are resized to here.
 pub fn preprocess() -> Preprocess {
-    Preprocess {
-        size: 8,
-        crop_mode: CropMode::Center,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bilinear,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rendering: Default::default(),
-    }
+    Preprocess { crop_mode: CropMode::Center, interpolation: Interpolation::Bilinear, ..Preprocess::base(8) }
 }
 
 /// A pack of two small images: the bytes of its index and of its shard.

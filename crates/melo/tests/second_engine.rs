@@ -5,7 +5,7 @@ use melo::serve::{Application, Caller, Config, Image, RegistryConfig, Request};
 use melo::study::{CellOptions, Finished, Plan, Study, StudyFolder, analyse, run_cell};
 use melo::synthetic::{Phantom, phantom};
 use melo::train::Finished as Trained;
-use melo::vit::{CropMode, Description, Interpolation, Preprocess, Storage, VitConfig};
+use melo::vit::{Description, Preprocess, Storage, VitConfig};
 use melo::{Checkpoint, Device, DeviceSpec, Job, Manifest, Method, MethodSettings, Plugin, Predictor, TrainConfig};
 use melo_reference::Reference;
 use std::path::{Path, PathBuf};
@@ -31,15 +31,7 @@ fn processor() -> Arc<dyn Device> {
 fn checkpoint() -> Checkpoint {
     let config =
         VitConfig { depth: 2, width: 8, heads: 2, mlp_hidden: 16, patch: 4, image_size: SIDE, ..VitConfig::base() };
-    let preprocess = Preprocess {
-        size: SIDE,
-        crop_mode: CropMode::Squash,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bicubic,
-        mean: [0.5; 3],
-        std: [0.25; 3],
-        rendering: Default::default(),
-    };
+    let preprocess = Preprocess { std: [0.25; 3], ..Preprocess::base(SIDE) };
     let mut checkpoint = Checkpoint::random(Description { name: "tiny".to_owned(), config, preprocess }, 3);
     // At the deviation that trainings begin with, such small blocks would hardly do anything.
     checkpoint.weights.tensors_mut().into_iter().flatten().for_each(|x| *x *= if *x == 1.0 { 1.0 } else { 15.0 });

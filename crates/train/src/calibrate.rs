@@ -106,7 +106,7 @@ fn auc_interval(test: &Answers, probabilities: &[f32], truth: &[bool]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+    use melo_vit::{BackboneReference, Preprocess};
 
     /// Two classes whose logits overlap; too sure by a factor of `sharpness`.
     fn answers(kind: TaskKind, sharpness: f32) -> Answers {
@@ -130,15 +130,7 @@ mod tests {
     }
 
     fn card(kind: TaskKind) -> TaskCard {
-        let preprocess = Preprocess {
-            size: 32,
-            crop_mode: CropMode::Squash,
-            crop_pct: 1.0,
-            interpolation: Interpolation::Bicubic,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            rendering: Default::default(),
-        };
+        let preprocess = Preprocess::base(32);
         let backbone = BackboneReference { digest: String::new(), name: "tiny".into() };
         TaskCard::new("task".into(), kind, vec!["a".into(), "b".into()], preprocess, backbone)
     }

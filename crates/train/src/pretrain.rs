@@ -6,10 +6,7 @@ use crate::examples::Examples;
 use melo_data::{EpochAugment, Labels};
 use melo_imaging::normalise;
 use melo_synthetic::formula_image;
-use melo_vit::{
-    Checkpoint, CropMode, ImageError, ImageSource, Interpolation, Pool, Preprocess, VitConfig, Weights,
-    truncated_normal,
-};
+use melo_vit::{Checkpoint, ImageError, ImageSource, Pool, Preprocess, VitConfig, Weights, truncated_normal};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -79,15 +76,7 @@ pub fn small_vit() -> (VitConfig, Preprocess) {
         fc_norm: true,
         ..VitConfig::base()
     };
-    let preprocess = Preprocess {
-        size: config.image_size,
-        crop_mode: CropMode::Squash,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rendering: Default::default(),
-    };
+    let preprocess = Preprocess::base(config.image_size);
     (config, preprocess)
 }
 

@@ -128,19 +128,11 @@ fn provenance(info: &PluginInfo) -> SheetTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use melo_vit::{BackboneReference, CropMode, Interpolation, Preprocess};
+    use melo_vit::{BackboneReference, Preprocess};
     use std::collections::BTreeMap;
 
     fn hostile() -> PluginInfo {
-        let preprocess = Preprocess {
-            size: 32,
-            crop_mode: CropMode::Squash,
-            crop_pct: 1.0,
-            interpolation: Interpolation::Bicubic,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            rendering: Default::default(),
-        };
+        let preprocess = Preprocess::base(32);
         let backbone = BackboneReference { digest: "abc".into(), name: "tiny & \"small\"".into() };
         let classes = vec!["<script>alert(1)</script>".into(), "a|b\nc".into()];
         let mut card = TaskCard::new("<b>".into(), TaskKind::SingleLabel, classes, preprocess, backbone);

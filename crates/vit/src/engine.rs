@@ -6,8 +6,8 @@
 //!
 //! The cut is at whole passes: an engine gets images, plug-ins and a loss, and gives logits, gradients or relevance. How it
 //! groups a batch, where it keeps activations, which threads and which numbers it uses is its own affair. The plug-in is an
-//! argument of every pass and nothing is merged, so switching tasks costs nothing. ARCHITECTURE.md tells how an engine is
-//! added.
+//! argument of every pass and nothing is merged, so switching tasks costs nothing. `docs/adding-an-engine.md` tells how
+//! an engine is added.
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, BackboneInfo};

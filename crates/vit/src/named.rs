@@ -3,8 +3,7 @@
 use crate::checkpoint::Description;
 use crate::config::{Activation, Pool, PositionFilter, VitConfig};
 use crate::error::Error;
-use crate::preprocess::{CropMode, Interpolation, Preprocess};
-use crate::rendering::Rendering;
+use crate::preprocess::{CropMode, Preprocess};
 
 /// A size as timm's `vision_transformer.py` builds it.
 struct Size {
@@ -78,13 +77,9 @@ impl Description {
             ..VitConfig::base()
         };
         let preprocess = Preprocess {
-            size: image_size,
             crop_mode: CropMode::Center,
             crop_pct: if image_size < UNCROPPED_FROM { 0.9 } else { 1.0 },
-            interpolation: Interpolation::Bicubic,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            rendering: Rendering::default(),
+            ..Preprocess::base(image_size)
         };
         let description = Description { name: name.to_owned(), config, preprocess };
         description.check().map_err(|error| unknown(&error.reason))?;

@@ -54,6 +54,19 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
+    /// The whole image squashed to `size`, bicubic, values from -1 to 1 as the original ViT's: others say where they differ.
+    pub fn base(size: usize) -> Self {
+        Preprocess {
+            size,
+            crop_mode: CropMode::Squash,
+            crop_pct: 1.0,
+            interpolation: Interpolation::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            rendering: Rendering::default(),
+        }
+    }
+
     /// Side resized to before the centre crop: `floor(size / crop_pct)`, as timm's `transforms_imagenet_eval`.
     pub fn resize_side(&self) -> usize {
         (self.size as f64 / self.crop_pct).floor() as usize
@@ -109,15 +122,7 @@ mod tests {
 
     #[test]
     fn resize_side_is_timm_s() {
-        let mut spec = Preprocess {
-            size: 224,
-            crop_mode: CropMode::Center,
-            crop_pct: 0.9,
-            interpolation: Interpolation::Bicubic,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            rendering: Rendering::default(),
-        };
+        let mut spec = Preprocess { crop_pct: 0.9, ..Preprocess::base(224) };
         assert_eq!(spec.resize_side(), 248);
         spec.crop_pct = 0.875;
         assert_eq!(spec.resize_side(), 256);

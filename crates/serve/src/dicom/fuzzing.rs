@@ -60,15 +60,8 @@ fn one(value: &str) -> Values {
 
 static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
     let classes = vec!["effusion".to_owned(), "nödule".to_owned()];
-    let preprocess = Preprocess {
-        size: 16,
-        crop_mode: CropMode::Center,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bilinear,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rendering: Default::default(),
-    };
+    let preprocess =
+        Preprocess { crop_mode: CropMode::Center, interpolation: Interpolation::Bilinear, ..Preprocess::base(16) };
     let backbone = BackboneReference { digest: "b".repeat(64), name: "vit".to_owned() };
     let card = TaskCard::new("chest".to_owned(), TaskKind::MultiLabel, classes.clone(), preprocess, backbone);
     let digest = "a".repeat(64);

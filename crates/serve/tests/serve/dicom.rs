@@ -1,56 +1,18 @@
 //! The DICOM network on loopback: what peers store is answered, refused or kept, and nothing is lost.
 
 use crate::common::peer::{announce, command, connect, data_set, image, part10, send, status, store, value};
-use crate::common::{self, config, engine, file, plugin, put, until};
+use crate::common::{self, Running, config, engine, file, plugin, put, until};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::DefaultDicomObject;
 use dicom_ul::pdu::PDataValueType;
 use dicom_ul::{ClientAssociationOptions, Pdu};
-use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Server, Values};
+use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
-
-/// A server with a DICOM network, in a thread of its own.
-struct Running {
-    dicom: SocketAddr,
-    http: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Running {
-    fn start(config: Config) -> Self {
-        let (told, tell) = std::sync::mpsc::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            runtime.expect("a runtime").block_on(async move {
-                let server = Server::start(config, engine()).await.expect("the server starts");
-                let dicom = server.dicom_address().expect("the SCP listens");
-                told.send((dicom, server.address())).expect("the test waits");
-                server.run(async { drop(stopped.await) }).await.expect("the server ends well");
-            });
-        });
-        let (dicom, http) = tell.recv().expect("the server says where it is");
-        Running { dicom, http, stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && !std::thread::panicking()
-        {
-            thread.join().expect("the server did not panic");
-        }
-    }
-}
 
 fn dicom() -> DicomConfig {
     let modality = ("modality".to_owned(), Values::Many(vec!["dx".to_owned(), "CR".to_owned()]));
@@ -83,7 +45,7 @@ fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
 }
 
 fn store_image(running: &Running, instance: &str, modality: &str) -> u16 {
-    let mut association = connect(running.dicom, "MELO").expect("an association");
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
     let status = store(&mut association, instance, &data_set(&image(instance, modality)));
     association.release().expect("a release");
     status
@@ -122,16 +84,16 @@ fn an_echo_is_answered_and_a_wrong_title_rejected() {
         dicom.calling_ae_titles = vec!["TEST".to_owned()];
     }
     let running = Running::start(settings);
-    let mut association = connect(running.dicom, "MELO").expect("an association");
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
     let echo =
         command(&[(0x0002, uids::VERIFICATION.as_bytes()), (0x0100, &[0x30, 0]), (0x0110, &[9, 0]), (0x0800, &[1, 1])]);
     association.send(&value(1, PDataValueType::Command, echo)).expect("sent");
     assert_eq!(status(&mut association), 0);
     association.release().expect("a release");
-    assert!(connect(running.dicom, "OTHER").is_err(), "another called title");
+    assert!(connect(running.dicom(), "OTHER").is_err(), "another called title");
     let other = ClientAssociationOptions::new().calling_ae_title("ELSE").called_ae_title("MELO");
     let other = other.with_presentation_context(uids::VERIFICATION, vec![uids::IMPLICIT_VR_LITTLE_ENDIAN]);
-    assert!(other.establish(running.dicom).is_err(), "another calling title");
+    assert!(other.establish(running.dicom()).is_err(), "another calling title");
 }
 
 #[test]
@@ -173,7 +135,7 @@ fn what_cannot_be_stored_is_answered_with_its_status() {
         dicom.max_object_mib = 1;
     }
     let running = Running::start(settings);
-    let mut association = connect(running.dicom, "MELO").expect("an association");
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
     let good = data_set(&image("1.2.3.4", "DX"));
     assert_eq!(store(&mut association, "1.2.3.4", b"no data set"), 0xc000);
     assert_eq!(store(&mut association, "1.2.3.4", &good[..60]), 0xc000, "cut short");
@@ -324,7 +286,7 @@ fn results_that_are_refused_again_and_again_are_put_aside() {
 fn damaged_pdus_end_their_association_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let running = Running::start(settings(folder.path(), None));
-    let mut kept = connect(running.dicom, "MELO").expect("an association");
+    let mut kept = connect(running.dicom(), "MELO").expect("an association");
     // A whole request for an association, as a client writes it.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -336,7 +298,7 @@ fn damaged_pdus_end_their_association_alone() {
     drop(stream);
     client.join().expect("the client ends");
     let send = |bytes: &[u8]| {
-        let mut peer = TcpStream::connect(running.dicom).expect("a connection");
+        let mut peer = TcpStream::connect(running.dicom()).expect("a connection");
         let _ = peer.write_all(bytes);
         let _ = peer.shutdown(std::net::Shutdown::Write);
         let _ = peer.set_read_timeout(Some(Duration::from_secs(5)));
@@ -377,18 +339,18 @@ fn peers_that_hang_go_away_and_too_many_are_told_so() {
         (dicom.max_associations, dicom.idle_timeout_s, dicom.message_timeout_s) = (2, 60, 2);
     }
     let running = Running::start(settings);
-    let mut silent = TcpStream::connect(running.dicom).expect("a connection");
-    let mut slow = TcpStream::connect(running.dicom).expect("a connection");
+    let mut silent = TcpStream::connect(running.dicom()).expect("a connection");
+    let mut slow = TcpStream::connect(running.dicom()).expect("a connection");
     slow.write_all(&[1, 0, 0]).expect("sent");
     std::thread::sleep(Duration::from_millis(300));
-    assert!(connect(running.dicom, "MELO").is_err(), "a third is rejected");
+    assert!(connect(running.dicom(), "MELO").is_err(), "a third is rejected");
     let begun = Instant::now();
     for hanging in [&mut silent, &mut slow] {
         hanging.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         let _ = hanging.read_to_end(&mut Vec::new());
     }
     assert!(begun.elapsed() < Duration::from_secs(9), "they were cut off");
-    until("there is room again", || connect(running.dicom, "MELO").is_ok());
+    until("there is room again", || connect(running.dicom(), "MELO").is_ok());
 }
 
 #[test]
@@ -404,7 +366,7 @@ fn stow_rs_stores_into_the_same_spool() {
         }
         body.extend(b"--x--\r\n");
         let kind = "multipart/related; type=\"application/dicom\"; boundary=x";
-        let url = format!("http://{}/dicomweb/studies{path}", running.http);
+        let url = running.url(&format!("/dicomweb/studies{path}"));
         common::read(common::client().post(url).header("content-type", kind).send(&body[..]))
     };
     let good = part10(image("1.2.3.4", "DX"));

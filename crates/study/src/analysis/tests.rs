@@ -5,7 +5,7 @@ use crate::cell_result::Identity;
 use crate::plan::tests::{SMALL, plan};
 use crate::results::Verdict;
 use melo_train::{EpochRow, TrainConfig};
-use melo_vit::{CropMode, Interpolation, Preprocess, TaskKind};
+use melo_vit::{Preprocess, TaskKind};
 
 /// Cases of each class; two images a patient.
 const CASES: usize = 40;
@@ -42,15 +42,7 @@ fn result(strength: f32, seed: u64) -> CellResult {
         seconds: 2.0,
         best,
     };
-    let preprocess = Preprocess {
-        size: 32,
-        crop_mode: CropMode::Squash,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rendering: Default::default(),
-    };
+    let preprocess = Preprocess::base(32);
     CellResult {
         identity: Identity {
             cell: "cell".into(),

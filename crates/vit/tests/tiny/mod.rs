@@ -1,8 +1,8 @@
 //! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
 
 use melo_vit::{
-    Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head,
-    Interpolation, LoraConfig, Plugin, Precision, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
+    Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head, LoraConfig,
+    Plugin, Precision, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,13 +30,10 @@ pub(crate) fn checkpoint(config: &VitConfig, seed: u64) -> Checkpoint {
         *values = random(values.len(), bound, &mut rng).iter().map(|x| center + x).collect();
     }
     let preprocess = Preprocess {
-        size: config.image_size,
         crop_mode: CropMode::Center,
         crop_pct: 0.9,
-        interpolation: Interpolation::Bicubic,
-        mean: [0.5; 3],
         std: [0.25; 3],
-        rendering: Default::default(),
+        ..Preprocess::base(config.image_size)
     };
     Checkpoint { name: "tiny_vit".to_owned(), config: config.clone(), preprocess, weights, classifier: None }
 }

@@ -7,7 +7,7 @@ use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
 use melo::data::{Manifest, PackOptions, PackReport, pack};
 use melo::interop::read_checkpoint;
-use melo::vit::{CropMode, Interpolation, Preprocess, Rendering};
+use melo::vit::{Interpolation, Preprocess};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -121,16 +121,8 @@ fn say_report(args: &Args, report: &PackReport, seconds: f64) -> Result<(), Fail
 
 fn preprocess(args: &Args) -> Result<Preprocess, Failure> {
     let own = args.backbone.as_deref().map(read_checkpoint).transpose()?.map(|checkpoint| checkpoint.preprocess);
-    let own = own.unwrap_or(Preprocess {
-        size: SIZE,
-        crop_mode: CropMode::Squash,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bicubic,
-        // Of no consequence here: values are normalised when they are read.
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rendering: Rendering::default(),
-    });
+    // Its statistics are of no consequence here: values are normalised when they are read.
+    let own = own.unwrap_or_else(|| Preprocess::base(SIZE));
     let spec = Preprocess {
         size: args.size.unwrap_or(own.size),
         crop_mode: args.crop_mode.into(),

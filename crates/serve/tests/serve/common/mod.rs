@@ -99,6 +99,7 @@ pub(crate) fn config(folder: &Path) -> Config {
 /// A server in a thread of its own.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    dicom: Option<SocketAddr>,
     pub(crate) service: Arc<Service>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -112,13 +113,14 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let server = Server::start(config, engine()).await.expect("the server starts");
-                told.send((server.address(), Arc::clone(server.service()))).expect("the test waits");
+                told.send((server.address(), server.dicom_address(), Arc::clone(server.service())))
+                    .expect("the test waits");
                 let stop = async { drop(stopped.await) };
                 server.run(stop).await.expect("the server ends well");
             });
         });
-        let (address, service) = tell.recv().expect("the server says where it is");
-        Running { address, service, stop: Some(stop), thread: Some(thread) }
+        let (address, dicom, service) = tell.recv().expect("the server says where it is");
+        Running { address, dicom, service, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks it to stop and waits for its end.
@@ -127,6 +129,11 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server did not panic");
         }
+    }
+
+    /// Where the storage SCP listens.
+    pub(crate) fn dicom(&self) -> SocketAddr {
+        self.dicom.expect("the SCP listens")
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
