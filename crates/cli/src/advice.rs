@@ -88,6 +88,7 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
         }
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
+        vit::Error::WeightsKey { .. } => "--weights-key names one".to_owned(),
         vit::Error::Described { .. } => "leave --statistics away".to_owned(),
         _ => return None,
     })

@@ -13,8 +13,8 @@ use crate::state::EpochRow;
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Row, Split, open_splits};
 use melo_vit::{
-    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, Plugin, Preprocess, Storage, TaskCard, TaskKind,
-    folder_of,
+    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, EngineInfo, Plugin, Preprocess, Storage,
+    TaskCard, TaskKind, VitConfig, folder_of,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,6 +142,21 @@ impl ReadyJob {
     /// The settings as they are run.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// The images with labels, in the order of their names, every one in a split.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What computes.
+    pub fn engine_info(&self) -> EngineInfo {
+        self.start.engine_info()
+    }
+
+    /// The architecture that is trained on.
+    pub fn vit(&self) -> &VitConfig {
+        self.start.config()
     }
 
     /// Images of the training split.

@@ -3,7 +3,8 @@
 mod heatmaps;
 
 use super::task::PrecisionArg;
-use crate::{Failure, machine, note, say, say_json};
+use crate::verbs::backbone_args::BackboneArgs;
+use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::{Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
@@ -27,9 +28,8 @@ const TOP: usize = 5;
     blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
-    /// Weights that the plug-ins were trained on
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Plug-in; may be given several times [default: the backbone's own classifier]
     #[arg(long)]
     plugin: Vec<PathBuf>,
@@ -47,7 +47,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let predictor = Predictor::new(machine::load_engine(&args.backbone, args.precision.into())?);
+    let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
     let images = expand(&args.images)?;
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, Failure> {
     if args.plugin.is_empty() {
         let own = Plugin::own_classifier(predictor.engine().backbone()).ok_or_else(|| {
-            let path = args.backbone.display();
+            let path = args.backbone.path.display();
             Failure::Message(format!("{path}: has no classifier of its own; give a plug-in with --plugin"))
         })?;
         return Ok(vec![Arc::new(own)]);

@@ -9,7 +9,6 @@ use super::task::{check_output, list_unreadable};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, say, say_json};
 use melo::data::{Cache, Manifest};
-use melo::interop::read_backbone;
 use melo::train::{Error, Finished, Job, Outcome, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train};
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -21,7 +20,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
     let device = machine::device(args.precision.into());
-    let backbone = read_backbone(&args.backbone)?;
+    let backbone = args.backbone.read()?;
     let config = args.config(backbone.info().config().depth)?;
     let preprocess = args.images.preprocess(backbone.info().preprocess());
     let job = Job {
@@ -78,7 +77,7 @@ pub(crate) fn usage(error: impl std::fmt::Display) -> Failure {
 fn check_outputs(args: &Args) -> Result<(), Failure> {
     let outputs = [Some(args.out.clone()), args.backbone_out()];
     for output in outputs.iter().flatten() {
-        check_output("--out", output, &[&args.backbone, &args.data])?;
+        check_output("--out", output, &[args.backbone.path(), &args.data])?;
     }
     let run = args.run_path();
     let parent = folder_of(&args.out).canonicalize();
@@ -144,7 +143,7 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
         return say_json(&json!({
             "plugin": args.out.to_string_lossy(),
             "method": args.method(),
-            "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone).to_string_lossy(),
+            "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone.path).to_string_lossy(),
             "task": plugin.card.task,
             "best_epoch": best.epoch,
             "epochs": history.len(),

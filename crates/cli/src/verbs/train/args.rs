@@ -2,6 +2,7 @@
 
 use super::method::MethodArgs;
 use crate::Failure;
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
@@ -22,9 +23,8 @@ use std::path::{Path, PathBuf};
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
 pub(crate) struct Args {
-    /// Weights: timm safetensors with their JSON beside them, or a file that melo wrote
-    #[arg(long)]
-    pub(super) backbone: PathBuf,
+    #[command(flatten)]
+    pub(super) backbone: BackboneArgs,
     /// CSV manifest, a folder with a folder for every class, or a pack (see `melo data check --help`)
     #[arg(long)]
     pub(super) data: PathBuf,
