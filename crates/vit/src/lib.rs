@@ -32,6 +32,7 @@ pub mod rendering;
 mod self_test;
 mod task_kind;
 mod tensor_file;
+mod test_record;
 mod timm;
 mod weights;
 
@@ -65,5 +66,6 @@ pub use task_kind::TaskKind;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
+pub use test_record::{ReliabilityPoint, TestRecord};
 pub use timm::ModelDescription;
 pub use weights::{Block, Linear, Norm, Weights};
