@@ -135,7 +135,10 @@ fn a_record_of_the_test_split_fits_the_classes() {
                "calibration_error": 0.05})
     };
     let fixture = Fixture::new();
-    fixture.change_card(|card| card["test"] = record());
+    fixture.change_card(|card| {
+        card["kind"] = json!("single_label");
+        card["test"] = record();
+    });
     assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.test.unwrap().images, 4);
     let changes = [
         ("counts", json!([[1, 0, 1, 2]]), "test: counts are not those of 4 images and 3 classes"),
@@ -153,6 +156,7 @@ fn a_record_of_the_test_split_fits_the_classes() {
     ];
     for (field, value, expected) in changes {
         let change = |card: &mut Value| {
+            card["kind"] = json!("single_label");
             card["test"] = record();
             card["test"][field] = value.clone();
         };
