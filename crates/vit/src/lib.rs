@@ -34,6 +34,7 @@ pub mod rendering;
 mod self_test;
 mod task_kind;
 mod tensor_file;
+mod test_record;
 mod timm;
 mod timm_names;
 mod weights;
@@ -70,4 +71,5 @@ pub use task_kind::TaskKind;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
+pub use test_record::{ReliabilityPoint, TestRecord};
 pub use weights::{Block, Linear, Norm, Weights};
