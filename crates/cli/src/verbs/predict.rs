@@ -3,6 +3,7 @@
 mod heatmaps;
 
 use super::task::PrecisionArg;
+use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
@@ -52,13 +53,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let images = expand(&args.images)?;
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut broken = 0;
-    for chunk in images.chunks(CHUNK) {
+    let mut progress = Counter::new(images.len(), "predict");
+    for (index, chunk) in images.chunks(CHUNK).enumerate() {
+        progress.set(index * CHUNK);
         let mut good: Vec<(&Path, Prepared)> = Vec::new();
         for (path, prepared) in chunk.iter().zip(prepare_files(chunk, &plugins, heatmaps.is_some())) {
             match prepared {
                 Ok(prepared) => good.push((path, prepared)),
                 Err(error) => {
-                    note(format_args!("melo: {error}"));
+                    progress.print(|| note(format_args!("melo: {error}")));
                     broken += 1;
                 }
             }
@@ -70,15 +73,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             None => vec![None; good.len() * plugins.len()],
         }
         .into_iter();
-        for ((path, _), predictions) in good.iter().zip(&predictions) {
-            for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
-                if args.json {
-                    say_json(&Fields::new(path, prediction, drawn.as_deref(), &predictor))?;
-                } else {
-                    say(lines(path, prediction, drawn.as_deref()));
+        progress.print(|| -> Result<(), Failure> {
+            for ((path, _), predictions) in good.iter().zip(&predictions) {
+                for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
+                    if args.json {
+                        say_json(&Fields::new(path, prediction, drawn.as_deref(), &predictor))?;
+                    } else {
+                        say(lines(path, prediction, drawn.as_deref()));
+                    }
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     match broken {
         0 => Ok(()),

@@ -2,14 +2,17 @@
 
 mod args;
 mod method;
+mod screen;
 
 pub(crate) use args::{Args, CropArg};
 
 use super::task::{check_output, list_unreadable};
-use crate::progress::{TrainProgress, duration, percent};
-use crate::{Failure, machine, say, say_json};
+use crate::progress::{TrainProgress, duration, grouped, percent};
+use crate::{Failure, machine, note, say, say_json};
 use melo::data::{Cache, Manifest};
-use melo::train::{Error, Finished, Job, Outcome, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train};
+use melo::train::{
+    Error, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
+};
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
 use std::sync::Arc;
@@ -31,7 +34,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         ..Job::new(device, backbone, Manifest::read(&args.data)?)
     };
-    let finished = run_with_progress(job, || run_folder(args).map(Some), resume(args.resume))?;
+    let show = |ready: &ReadyJob| note(screen::beginning(ready));
+    let finished = run_with_progress(job, show, || run_folder(args).map(Some), resume(args.resume))?;
     if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
         checkpoint.write(&path, finished.storage)?;
     }
@@ -39,15 +43,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     report(args, &finished, started.elapsed().as_secs_f64())
 }
 
-/// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order.
+/// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order and `show` has
+/// said what is about to begin.
 pub(super) fn run_with_progress(
     job: Job,
+    show: impl FnOnce(&ReadyJob),
     folder: impl FnOnce() -> Result<Option<RunFolder>, Failure>,
     resume: Resume,
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let mut progress = TrainProgress::new(job.config.epochs);
     let ready = job.prepare(&mut |event| progress.show(event))?;
+    show(&ready);
     let folder = folder()?;
     let options =
         RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer: &mut |event| progress.show(event) };
@@ -159,16 +166,20 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
             "peak_rss_bytes": peak_rss_bytes,
         }));
     }
-    let memory = peak_rss_bytes.map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", bytes >> 20));
+    let memory = peak_rss_bytes
+        .map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", grouped((bytes >> 20) as usize)));
     say(format!(
         "{}: best epoch {} of {}, validation macro AUC {:.4}, ACC {:.4}\n\
-         {trainable} trainable parameters ({percent:.3} %), {bytes} bytes, {}{memory}",
+         {} trainable parameters ({percent:.3} %), {} bytes, {}{memory}",
         args.out.display(),
         best.epoch,
         history.len(),
         best.val_auc_macro,
         best.val_acc,
+        grouped(*trainable),
+        grouped(bytes as usize),
         duration(seconds),
     ));
+    say(screen::ending(args, finished));
     Ok(())
 }

@@ -64,7 +64,7 @@ fn a_pickle_that_is_damaged_is_refused() {
         (b"\x80\x02h\x05.", "memo 5"),
         (b"\x80\x02Nq\x09.", "memo 9"),
         (b"\x80\x02Nu.", "no mark"),
-        (b"\x80\x02N(NNs.", "no tensor in it"),
+        (b"\x80\x02N(NNs.", "no dictionary"),
         (b"\x80\x02N.", "no tensor in it"),
         (b"\x80\x02}.", "no tensor"),
         (b"\x80\x02\x85.", "empty stack"),
