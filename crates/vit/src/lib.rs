@@ -21,6 +21,7 @@ mod flops;
 mod gradients;
 mod head;
 mod image;
+mod intended_use;
 mod invalid;
 mod named;
 mod plugin;
@@ -52,6 +53,7 @@ pub use explanation::{ExplainMethod, Explanation};
 pub use gradients::Gradients;
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
+pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
