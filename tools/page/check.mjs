@@ -14,8 +14,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { dicom, png } from './material.mjs';
-import { furnish, HOSTILE_CLASSES, start, THRESHOLDS } from './server.mjs';
-import { contrasts, nameless, overflow } from './looks.mjs';
+import { crowd, furnish, HOSTILE_CLASSES, start, THRESHOLDS } from './server.mjs';
+import { axe, contrasts, longNumbers, nameless, overflow } from './looks.mjs';
 
 const [melo, out, option, web] = process.argv.slice(2);
 if (!melo || !out || (option && option !== '--web')) {
@@ -24,6 +24,7 @@ if (!melo || !out || (option && option !== '--web')) {
 }
 
 const FILES_OF_PAGE = Object.fromEntries((web ? fs.readdirSync(web) : []).map(name => [name === 'index.html' ? '/' : `/${name}`, name]));
+const INTENDED_USE = 'Research software. It is no medical device and must not be used for diagnosis.';
 const HOSTILE_FILE = '<img src=x onerror=window.pwned=1>.png';
 const FILES = {
   film: { name: 'film.png', mimeType: 'image/png', buffer: png(200, 240) },
@@ -31,6 +32,8 @@ const FILES = {
   hostile: { name: HOSTILE_FILE, mimeType: 'image/png', buffer: png(64, 64, 2) },
   text: { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no image at all') },
 };
+const LOOP = { name: 'loop.dcm', mimeType: '', buffer: dicom(120, 96, 3) };
+const PDF = { name: 'letter.pdf', mimeType: 'application/pdf', buffer: Buffer.from('%PDF-1.7\n%âãÏÓ\n', 'latin1') };
 const ALL = Object.values(FILES);
 const SETTLED = '[data-state=done], [data-state=failed], [data-state=cancelled]';
 
@@ -94,6 +97,12 @@ async function opened(page, hash = '') {
 
 const image = (page, name) => page.locator('.image').filter({ has: page.getByRole('heading', { name, exact: true }) });
 const answer = (page, name, task) => image(page, name).locator(`.answer[data-task="${task}"]`);
+/** An answer, opened where it is a line. */
+async function openedAnswer(page, name, task) {
+  const view = answer(page, name, task);
+  if (await view.getAttribute('open') === null) await view.locator('> summary').click();
+  return view;
+}
 const settled = (page, count) => page.waitForFunction(
   ([selector, count]) => document.querySelectorAll(selector).length === count, [SETTLED, count]);
 
@@ -117,11 +126,11 @@ const shown = text => Number.parseFloat(text.replace(/[<>≥]/g, '').trim());
 
 await check('the page says what it is, which tasks there are, and how to begin', async page => {
   await opened(page);
-  const { tasks, backbone } = await tasksNow();
+  const { tasks } = await tasksNow();
   assert.equal(tasks.length, 5);
   assert.deepEqual(await page.locator('#task-choice [data-part=name]').allTextContents(), tasks.map(task => task.name));
-  assert.match(await page.textContent('#server-text'), new RegExp(`${backbone.name}, ${backbone.precision}, queue empty`));
-  assert.match(await page.textContent('.purpose'), /not a diagnosis/);
+  assert.equal(await page.textContent('#server-text'), 'Ready');
+  assert.equal(await page.textContent('.purpose'), INTENDED_USE);
   assert.equal(await page.textContent('#run'), 'Add an image first');
   assert.ok(await page.isVisible('#empty') && await page.isDisabled('#run'));
 });
@@ -156,6 +165,8 @@ await check('numbers, classes, thresholds and findings are those of the API', as
         assert.equal(row.threshold.startsWith('≥'), p >= expected.thresholds[index]);
         assert.ok(Math.abs(Number.parseFloat(row.tick) - 100 * THRESHOLDS[index]) < 0.001);
       }
+      const sure = await view.locator('.sure').textContent();
+      if (expected.predicted) assert.ok(Math.abs(shown(sure) - 100 * expected.probabilities[expected.predicted]) <= 0.0501, sure);
       const verdict = await view.locator('.verdict').textContent();
       assert.equal(verdict, expected.predicted ?? (expected.findings.join(', ') || 'No finding reaches its threshold'));
     }
@@ -168,7 +179,8 @@ await check('a file that is refused is named, beside the answers of the others',
   await opened(page);
   await ask(page, ALL);
   assert.equal(await page.locator('[data-state=done]').count(), 3);
-  assert.match(await image(page, 'notes.txt').locator('.failure').textContent(), /notes\.txt: not an image/);
+  assert.match(await image(page, 'notes.txt').locator('.failure').textContent(), /notes\.txt: not an image: this is text\. PNG, JPEG/);
+  assert.ok(await image(page, 'notes.txt').getByRole('button', { name: 'Try again' }).isHidden(), 'it would be refused again');
   assert.equal(await page.locator('#overview tbody tr').count(), 4);
   assert.equal(await page.textContent('#run'), 'Nothing left to ask');
   await page.screenshot({ path: path.join(out, 'answers.png'), fullPage: true });
@@ -196,10 +208,12 @@ await check('the server decodes DICOM for the preview, and heat maps lie over it
   await page.waitForFunction(() => document.querySelector('[data-part=preview]').naturalWidth === 120);
   const heat = page.locator('img.heat');
   assert.ok(await heat.isHidden());
+  await openedAnswer(page, 'IM000001', 'fundus');
   const button = answer(page, 'IM000001', 'fundus').getByRole('button', { name: 'Show heat map of fundus' });
   await button.click();
   await heat.waitFor();
   await page.waitForFunction(() => document.querySelector('img.heat').naturalWidth > 0);
+  assert.match(await image(page, 'IM000001').locator('[data-part=heat-note]').textContent(), /^Where \w+ was seen$/);
   assert.deepEqual(await size('heat'), await size('preview'), 'one lies over the other');
   assert.equal(await heat.evaluate(node => getComputedStyle(node).opacity), '0.6');
   const slider = page.getByRole('slider', { name: 'Opacity' });
@@ -214,7 +228,8 @@ await check('the server decodes DICOM for the preview, and heat maps lie over it
   const which = page.getByRole('combobox', { name: 'Heat map' });
   assert.equal(await which.inputValue(), 'fundus');
   await which.selectOption('mammogram');
-  assert.match(await heat.getAttribute('alt'), /Heat map of mammogram: where \w+ was seen/);
+  await page.waitForFunction(() => /^Heat map of mammogram: where \w+ was seen$/.test(document.querySelector('img.heat').alt));
+  await openedAnswer(page, 'IM000001', 'mammogram');
   await answer(page, 'IM000001', 'mammogram').getByRole('button', { name: 'Hide heat map of mammogram' }).click();
   assert.ok(await heat.isHidden());
 });
@@ -235,17 +250,25 @@ await check('tasks are searched and chosen, and only those are asked', async pag
   await page.click('#run');
   await settled(page, 1);
   assert.deepEqual(await page.locator('.answer h4').allTextContents(), ['chest_film', 'mammogram']);
-  assert.equal(await page.locator('.answer [data-part=heatmap]:visible').count(), 0);
+  const asked = [];
+  page.on('request', request => { if (request.url().endsWith('/v1/predict')) asked.push(request.postDataBuffer().toString('latin1')); });
   await page.check('#heatmaps');
-  assert.equal(await page.textContent('#run'), 'Ask 2 tasks about 1 image', 'the question is another one');
+  assert.equal(await page.textContent('#run'), 'Compute heat maps for 1 image');
+  await page.click('#run');
+  await page.waitForFunction(() => document.querySelector('#run').textContent === 'Nothing left to ask');
+  assert.equal(asked.length, 2, 'one a task, and the answers are not asked for again');
+  assert.ok(asked.every(form => /name="heatmap"\s+true/.test(form)));
+  await answer(page, 'film.png', 'mammogram').locator('[data-part=heatmap]').click();
+  await page.locator('img.heat').waitFor();
+  assert.equal(asked.length, 2, 'it is there already');
 });
 
 await check('a card tells how good, how used and where from, with digests to copy', async (page, context) => {
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: base });
   await opened(page);
   await ask(page, [FILES.film]);
-  const view = answer(page, 'film.png', 'findings');
-  await view.locator('summary').click();
+  const view = await openedAnswer(page, 'film.png', 'findings');
+  await view.locator('[data-part=card] > summary').click();
   const card = view.locator('.card');
   await card.locator('table').first().waitFor();
   const text = await card.textContent();
@@ -287,6 +310,10 @@ await check('the keyboard is enough', async page => {
   await page.keyboard.press('Enter');
   await settled(page, 2);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'run', 'the focus stays');
+  await reach('chest_film');
+  await page.keyboard.press('Enter');
+  assert.equal(await answer(page, 'film.png', 'chest_film').getAttribute('open'), null, 'of four answers each stands open, and can be closed');
+  await page.keyboard.press('Enter');
   await reach('Show heat map of chest_film');
   await page.keyboard.press('Enter');
   await page.locator('img.heat').first().waitFor();
@@ -398,7 +425,7 @@ await check('answers are saved as JSON and CSV', async page => {
   assert.equal(json.images[0].digest, digest);
   assert.deepEqual(json.images[0].answers.map(answer => answer.probabilities), answers.map(answer => answer.probabilities));
   assert.match(json.images[1].error, /not an image/);
-  assert.match(json.note, /not a diagnosis/);
+  assert.equal(json.note, INTENDED_USE);
   const lines = (await saved('#save-csv')).trim().split('\r\n');
   assert.equal(lines.length, 1 + answers.flatMap(answer => Object.keys(answer.probabilities)).length + 1);
   assert.ok(lines[1].startsWith(`"'=film,""1"".png",${digest},blood_smear,`), lines[1]);
@@ -411,7 +438,7 @@ await check('the tasks show their throughput, and search works there too', async
   await ask(page, [FILES.film]);
   await page.click('nav a[href="#tasks"]');
   await page.waitForFunction(() => Number(document.querySelector('.task [data-part=rate]').textContent) > 0);
-  assert.match(await page.textContent('#server-facts'), /Queue0 of 1024/);
+  assert.match(await page.textContent('#server-facts'), /Waiting0 of 1024/);
   await page.fill('#filter', 'spiculated');
   assert.deepEqual(await page.locator('.task:visible h3 [data-part=name]').allTextContents(), ['mammogram']);
 });
@@ -432,6 +459,84 @@ await check('who wants no motion gets none', async page => {
   assert.equal(await page.locator('.spinner').evaluate(node => getComputedStyle(node).animationName), 'none');
 }, { reducedMotion: 'reduce' });
 
+await check('a file that is no image is told in words', async page => {
+  await opened(page);
+  await ask(page, [PDF]);
+  const text = await image(page, 'letter.pdf').locator('.failure').textContent();
+  assert.match(text, /this is a PDF document\. PNG, JPEG, TIFF, BMP, DICOM/);
+  assert.doesNotMatch(text, /\[\d|0x|\b[0-9a-f]{2}, /);
+}, { allow: ['422'] });
+
+await check('a frame is named, and another one is asked for', async page => {
+  await opened(page);
+  await ask(page, [LOOP]);
+  const status = image(page, 'loop.dcm').locator('[data-part=status]');
+  assert.match(await status.textContent(), /5 answers in .*, frame 1 of 3/);
+  const first = await answer(page, 'loop.dcm', 'fundus').locator('.sure').textContent();
+  const preview = await page.locator('[data-part=preview]').getAttribute('src');
+  const box = page.getByRole('spinbutton', { name: 'Frame' });
+  assert.equal(await box.inputValue(), '1');
+  await box.fill('3');
+  await box.press('Enter');
+  await page.waitForFunction(() => /frame 3 of 3/.test(document.querySelector('[data-part=status]').textContent));
+  assert.notEqual(await answer(page, 'loop.dcm', 'fundus').locator('.sure').textContent(), first);
+  assert.notEqual(await page.locator('[data-part=preview]').getAttribute('src'), preview);
+  await box.fill('9');
+  await box.press('Enter');
+  assert.equal(await box.inputValue(), '3', 'there is no ninth');
+  await page.screenshot({ path: path.join(out, 'frame.png'), fullPage: true });
+});
+
+await check('on a phone twenty tasks are a line each, answers come before maps, and a map is brought into view', async page => {
+  const many = await start(melo, { ...(await crowd(settings, path.join(folder, 'crowd'), 20)), listen: '127.0.0.1:0' });
+  try {
+    await instead(page, many);
+    const asked = [];
+    let hold = null;
+    const held = new Promise(resolve => { hold = resolve; });
+    await page.route('**/v1/predict', async route => {
+      asked.push(route.request().postDataBuffer().toString('latin1'));
+      if (asked.length === 2) await held;
+      await route.fallback();
+    });
+    await opened(page);
+    assert.ok(!await page.isChecked('#heatmaps'), 'of many tasks maps are not asked for by themselves');
+    await page.setInputFiles('#files', [FILES.film]);
+    await page.click('#run');
+    await page.waitForFunction(() => document.querySelectorAll('.answer').length === 8);
+    assert.equal(await image(page, 'film.png').locator('[data-part=status]').textContent(), '8 of 20 answers');
+    await page.screenshot({ path: path.join(out, 'phone-partial.png') });
+    hold();
+    await settled(page, 1);
+    assert.equal(await page.locator('.answer').count(), 20);
+    assert.equal(asked.filter(form => form.includes('name="heatmap"')).length, 0);
+    const lines = await page.locator('.answer').evaluateAll(views => views.map(view => [view.open, view.getBoundingClientRect().height]));
+    assert.ok(lines.every(([open, height]) => !open && height < 80), JSON.stringify(lines));
+    const height = await page.evaluate(() => document.scrollingElement.scrollHeight);
+    assert.ok(height < 3500, `${height} pixels`);
+    await page.screenshot({ path: path.join(out, 'phone-twenty.png'), fullPage: true });
+    const last = page.locator('.answer').last();
+    await last.locator('> summary').click();
+    await last.getByRole('button', { name: /^Show heat map/ }).click();
+    await page.locator('img.heat').waitFor();
+    await page.waitForFunction(() => {
+      const { top, bottom } = document.querySelector('img.heat').getBoundingClientRect();
+      return top >= 0 && bottom <= window.innerHeight;
+    });
+    await page.screenshot({ path: path.join(out, 'phone-heatmap.png') });
+    await page.getByRole('button', { name: /^Back to/ }).click();
+    await page.waitForFunction(() => {
+      const { top, bottom } = document.activeElement.getBoundingClientRect();
+      return document.activeElement.textContent === 'Hide heat map' && top >= 0 && bottom <= window.innerHeight;
+    });
+    await page.getByRole('button', { name: 'Open all answers for film.png' }).click();
+    await page.getByRole('button', { name: 'Close all answers for film.png' }).click();
+    assert.equal(await page.locator('.answer[open]').count(), 0);
+  } finally {
+    await many.stop();
+  }
+}, { viewport: { width: 390, height: 844 } });
+
 await check('a bare server has images to try', async page => {
   const bare = await start(melo, { state: path.join(folder, 'first'), listen: '127.0.0.1:0', log: 'off' });
   try {
@@ -449,21 +554,24 @@ await check('a bare server has images to try', async page => {
   }
 });
 
-for (const width of [360, 768, 1280]) {
+for (const width of [360, 390, 768, 1280]) {
   for (const colorScheme of ['light', 'dark']) {
-    await check(`${width} pixels, ${colorScheme}: nothing overflows, all text has contrast, all controls have names`, async page => {
+    await check(`${width} pixels, ${colorScheme}: nothing overflows, all text has contrast, all controls have names, axe finds nothing`, async page => {
       const look = async name => {
         assert.deepEqual(await page.evaluate(overflow), [], name);
         assert.deepEqual(await page.evaluate(contrasts), [], name);
         assert.deepEqual(await page.evaluate(nameless), [], name);
+        assert.deepEqual(await page.evaluate(longNumbers), [], name);
+        assert.deepEqual(await axe(page), [], name);
         await page.screenshot({ path: path.join(out, `${width}-${colorScheme}-${name}.png`), fullPage: true });
       };
       await opened(page);
       await look('empty');
       await ask(page, ALL);
-      await answer(page, 'film.png', 'chest_film').locator('[data-part=heatmap]').click();
+      await (await openedAnswer(page, 'film.png', 'chest_film')).locator('[data-part=heatmap]').click();
+      await page.locator('img.heat:visible').waitFor();
       await look('answers');
-      await page.locator('.answer summary').first().click();
+      await answer(page, 'film.png', 'chest_film').locator('[data-part=card] > summary').click();
       await page.locator('.card table').first().waitFor();
       await look('card');
       await page.click('nav a[href="#tasks"]');

@@ -1,4 +1,22 @@
-// Functions that run in the page; each returns what is wrong as lines.
+// What is wrong with a page, as lines; most of these functions run in it.
+
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const AXE = fs.readFileSync(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
+
+/** What axe finds: landmarks, headings, tables, names, and the rest of its rules. */
+export async function axe(page) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  return found.violations.flatMap(({ id, nodes }) => nodes.map(node => `${id}: ${node.html.slice(0, 160)}`));
+}
+
+/** Numbers with more digits than anyone reads, in what is shown or told by a pointer. */
+export function longNumbers() {
+  const texts = [document.body.innerText, ...[...document.querySelectorAll('[title]')].map(node => node.title)];
+  return texts.flatMap(text => text.match(/\d\.\d{7,}/g) ?? []);
+}
 
 /** What is wider than the window and cannot be scrolled inside a box of its own. */
 export function overflow() {

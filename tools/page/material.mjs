@@ -30,11 +30,13 @@ function u32(value) {
   return bytes;
 }
 
-/** 12 bits in 16, explicit VR little endian (PS3.5, 7.1.2). */
-export function dicom(columns, rows) {
-  const pixels = Buffer.alloc(columns * rows * 2);
-  for (let y = 0; y < rows; y += 1) {
-    for (let x = 0; x < columns; x += 1) pixels.writeUInt16LE(Math.round(4095 * phantom(x / columns, y / rows, 3)), (y * columns + x) * 2);
+/** 12 bits in 16, explicit VR little endian (PS3.5, 7.1.2); every frame is another picture. */
+export function dicom(columns, rows, frames = 1) {
+  const pixels = Buffer.alloc(frames * columns * rows * 2);
+  for (let frame = 0; frame < frames; frame += 1) {
+    for (let y = 0; y < rows; y += 1) {
+      for (let x = 0; x < columns; x += 1) pixels.writeUInt16LE(Math.round(4095 * phantom(x / columns, y / rows, 3 + 9 * frame)), ((frame * rows + y) * columns + x) * 2);
+    }
   }
   const uid = '2.25.329800735698586629295641978511506172918';
   const rest = [
@@ -48,7 +50,8 @@ export function dicom(columns, rows) {
   return Buffer.concat([
     Buffer.alloc(128), Buffer.from('DICM'), element(2, 0, 'UL', size), ...rest,
     element(8, 0x16, 'UI', '1.2.840.10008.5.1.4.1.1.7'), element(8, 0x18, 'UI', uid), element(8, 0x60, 'CS', 'OT'),
-    element(0x28, 0x02, 'US', u16(1)), element(0x28, 0x04, 'CS', 'MONOCHROME2'), element(0x28, 0x10, 'US', u16(rows)),
+    element(0x28, 0x02, 'US', u16(1)), element(0x28, 0x04, 'CS', 'MONOCHROME2'),
+    ...(frames > 1 ? [element(0x28, 0x08, 'IS', String(frames))] : []), element(0x28, 0x10, 'US', u16(rows)),
     element(0x28, 0x11, 'US', u16(columns)), element(0x28, 0x100, 'US', u16(16)), element(0x28, 0x101, 'US', u16(12)),
     element(0x28, 0x102, 'US', u16(11)), element(0x28, 0x103, 'US', u16(0)), element(0x28, 0x1050, 'DS', '2047.5'),
     element(0x28, 0x1051, 'DS', '4095'), element(0x7fe0, 0x10, 'OW', pixels),

@@ -60,3 +60,17 @@ function findings(card) {
   }
   return { ...card, task: 'findings', kind: 'multi_label', classes: HOSTILE_CLASSES, thresholds: THRESHOLDS, metrics, metric_intervals };
 }
+
+/** The settings of a server with `count` tasks: those of another one, again under other names. */
+export async function crowd(settings, folder, count) {
+  const plugins = path.join(folder, 'plugins');
+  fs.mkdirSync(plugins, { recursive: true });
+  const names = fs.readdirSync(settings.plugins).filter(name => !name.startsWith('broken'));
+  for (let number = 1; number <= count; number += 1) {
+    const name = names[number % names.length];
+    const task = `${path.parse(name).name}_${number}`;
+    const file = fs.readFileSync(path.join(settings.plugins, name));
+    fs.writeFileSync(path.join(plugins, `${task}.safetensors`), withCard(file, card => ({ ...card, task })));
+  }
+  return { ...settings, plugins, state: path.join(folder, 'state') };
+}

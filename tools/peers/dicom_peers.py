@@ -262,7 +262,7 @@ def check_capture(path, data, original):
     check("pydicom decodes the capture", pixels.shape == (data.Rows, data.Columns, 3) and pixels.std() > 10)
     check("it says whose and what it is", data.PatientName == original.PatientName
           and data.StudyInstanceUID == original.StudyInstanceUID and data.BurnedInAnnotation == "NO"
-          and "not for diagnostic use" in data.ImageComments)
+          and "Research software. It is no medical device and must not be used for diagnosis." in data.ImageComments)
     out = path.with_suffix(".png")
     shown = run("dcmj2pnm", "+on", path, out)
     check("dcmj2pnm shows the capture", shown.returncode == 0 and out.stat().st_size > 1000, shown.stderr)

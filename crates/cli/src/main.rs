@@ -7,6 +7,7 @@ mod progress;
 mod verbs;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use melo::vit::INTENDED_USE;
 pub(crate) use output::{Failure, json_path, note, say, say_json};
 use std::process::ExitCode;
 
@@ -16,11 +17,11 @@ use std::process::ExitCode;
     name = "melo",
     version,
     max_term_width = 100,
-    after_help = "Start here:\n  \
+    after_help = format!("Start here:\n  \
     melo quickstart                       everything on generated images, in two minutes\n  \
     melo data check labels.csv            before training\n  \
     melo train --backbone vit.safetensors --data labels.csv --out task.safetensors\n\n\
-    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted."
+    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n\n{INTENDED_USE}")
 )]
 struct Cli {
     /// Threads to compute with [default: all cores]

@@ -9,7 +9,7 @@ use melo_vit::Rendering;
 
 use crate::reference::{self, Fragment};
 use crate::source::Source;
-use crate::{Error, Pixels, dicom, jpeg, nifti, numpy, png};
+use crate::{Error, Pixels, appearance, dicom, jpeg, nifti, numpy, png};
 
 /// Most bytes that a decoder may hold: 200 million pixels of 16-bit RGBA, and room to work.
 const MAX_BYTES: u64 = 2 << 30;
@@ -99,10 +99,7 @@ fn decode_fragment(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &R
             nifti::slice(bytes, Source::file(name, "NIfTI"), &rendering())
         }
         _ if dicom::is_dicom(bytes) => dicom::render(bytes, name, &rendering()),
-        _ => {
-            let first = &bytes[..bytes.len().min(8)];
-            Err(Error::NotAnImage { path: name.into(), found: format!("{first:02x?} (\"{}\")", first.escape_ascii()) })
-        }
+        _ => Err(Error::NotAnImage { path: name.into(), found: appearance::in_words(bytes).to_owned() }),
     }
 }
 

@@ -25,14 +25,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The first bytes are those of no supported format.
-    #[error(
-        "{}not an image: expected PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 or NumPy, first bytes are {found}",
-        at(path)
-    )]
+    #[error("{}not an image: this is {found}. PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 and NumPy are read", at(path))]
     NotAnImage {
         /// The file.
         path: PathBuf,
-        /// Up to eight first bytes, in hexadecimal and as text.
+        /// What it looks like, in words.
         found: String,
     },
     /// The header promises an image that the rest of the file does not hold: truncated or corrupt.

@@ -14,6 +14,7 @@
 //! The numbers are those of timm's `transforms_imagenet_eval` over Pillow, so that weights trained in Python
 //! see the pixels that they were trained on.
 
+mod appearance;
 mod codec;
 mod crop;
 mod decode;

@@ -18,7 +18,7 @@ use melo_vit::rendering::{Plane, Window};
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
 use crate::source::Source;
-use crate::{Error, Pixels};
+use crate::{Error, Pixels, appearance};
 
 /// Which array, and which image of it, 0 the first; the rendering says it where these do not.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,10 @@ pub(crate) fn from_archive(
     let wanted = match (&place.member, &names[..]) {
         (Some(member), _) => member.clone(),
         (None, [only]) => only.clone(),
+        (None, []) => {
+            let found = appearance::of_archive(archive.file_names().filter_map(Result::ok)).to_owned();
+            return Err(Error::NotAnImage { path: source.name.into(), found });
+        }
         (None, _) => {
             let found = format!("{} arrays ({}); name one, as file.npz#name:index", names.len(), names.join(", "));
             return Err(source.unsupported(found));

@@ -262,7 +262,7 @@ impl Statistics {
 }
 
 /// The weights that a path stands for.
-fn weights_in(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn weights_in(path: &Path) -> Result<PathBuf, Error> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -292,7 +292,7 @@ fn is_npz(path: &Path) -> bool {
 }
 
 /// The JSON that describes a file of weights: `<stem>.json`, else `config.json` or `open_clip_config.json` in its folder.
-fn sidecar(weights: &Path) -> Option<PathBuf> {
+pub(crate) fn sidecar(weights: &Path) -> Option<PathBuf> {
     let beside = ["config.json", "open_clip_config.json"].map(|name| weights.with_file_name(name));
     let named = [weights.with_extension("json")].into_iter().filter(|json| json != weights);
     named.chain(beside).find(|json| json.is_file())

@@ -2,6 +2,7 @@
 
 mod authors;
 mod checkpoint;
+mod class_names;
 mod classifier;
 mod error;
 mod folder;
@@ -24,6 +25,7 @@ mod updates;
 
 pub use authors::{AuthorsFormat, write_authors};
 pub use checkpoint::{ReadCheckpoint, ReadSettings, Statistics, read_backbone, read_checkpoint, read_checkpoint_with};
+pub use class_names::class_names;
 pub use error::Error;
 pub use hub::{is_hub_name, locate};
 pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import};

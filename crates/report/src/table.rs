@@ -92,9 +92,9 @@ pub fn scroll(table: Element) -> Element {
     Element::new("div").class("scroll").with("tabindex", 0).child(table)
 }
 
-/// A column's heading, at the right where it is of figures.
+/// A column's heading, at the right where it is of figures. One that says nothing heads nothing: an empty cell.
 pub fn head(title: &str, figures: bool) -> Element {
-    let cell = Element::new("th").with("scope", "col");
+    let cell = if title.is_empty() { Element::new("td") } else { Element::new("th").with("scope", "col") };
     if figures { cell.class("num").text(title) } else { cell.text(title) }
 }
 

@@ -30,6 +30,9 @@ pub struct Answer {
     pub backbone: String,
     /// Numbers that it was computed in.
     pub precision: Precision,
+    /// The frame that was looked at, 1 the first, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame: Option<usize>,
     /// Where it looked, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heatmap: Option<Heatmap>,
@@ -90,6 +93,9 @@ pub struct ImageAnswers {
     pub name: String,
     /// SHA-256 of its bytes.
     pub digest: String,
+    /// How many it holds, of DICOM that holds more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
     /// In the order of the tasks.
     pub answers: Vec<Answer>,
     /// The image as a PNG in base64, if that was asked for; of DICOM as the first task's window renders it.
@@ -118,6 +124,7 @@ impl Answer {
             findings: (!single).then(|| decision.findings.iter().copied().map(name).collect()),
             backbone: engine.backbone().digest().to_owned(),
             precision: engine.info().precision,
+            frame: None,
             heatmap: None,
             of: Arc::clone(version),
             logits,

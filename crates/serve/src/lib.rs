@@ -21,6 +21,7 @@ mod metrics;
 mod registry;
 mod server;
 mod service;
+mod shortest;
 mod traces;
 mod trust;
 

@@ -11,8 +11,10 @@ use crate::batch::{BatchQueue, Permit};
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
-use melo_imaging::encode_png;
+use crate::shortest;
+use melo_imaging::{dicom, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
+use melo_vit::rendering::Frame;
 use melo_vit::{Engine, ExplainMethod, Plugin, Preprocess, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -71,6 +73,8 @@ pub struct Request {
     pub heatmap: bool,
     /// Give the decoded image back.
     pub preview: bool,
+    /// Of images with several frames this one, whatever the tasks' cards say.
+    pub frame: Option<Frame>,
     /// Who asks.
     pub caller: Caller,
 }
@@ -151,21 +155,23 @@ impl Service {
         let chosen = self.chosen(&request.tasks)?;
         let permit = self.batches.admit(request.images.len() * chosen.len())?;
         let tasks = self.plugins(chosen).await?;
-        let keep_pixels = request.heatmap || request.preview;
-        let (prepared, logits) = self.compute(&request.images, &tasks, keep_pixels, permit).await?;
+        let (decoded, logits) = self.compute(&request, &tasks, permit).await?;
         let mut answers = Vec::new();
-        for ((image, (digest, _)), logits) in request.images.iter().zip(&prepared).zip(logits) {
-            let of_tasks =
-                tasks.iter().zip(logits).map(|((version, _), logits)| Answer::new(version, self.engine(), logits));
+        for ((image, decoded), logits) in request.images.iter().zip(&decoded).zip(logits) {
+            let of_tasks = tasks.iter().zip(logits).map(|((version, _), logits)| Answer {
+                frame: decoded.frame_of(request.frame.unwrap_or(version.card.preprocess.rendering.frame)),
+                ..Answer::new(version, self.engine(), logits)
+            });
             answers.push(ImageAnswers {
                 name: image.name.clone(),
-                digest: digest.clone(),
+                digest: decoded.digest.clone(),
+                frames: decoded.frames,
                 answers: of_tasks.collect(),
                 preview: None,
             });
         }
-        if keep_pixels {
-            answers = self.draw(&request, &tasks, prepared, answers).await?;
+        if request.keeps_pixels() {
+            answers = self.draw(&request, &tasks, decoded, answers).await?;
         }
         self.remember(&request, &answers).await?;
         let took = started.elapsed();
@@ -200,11 +206,12 @@ impl Service {
             .map(|(logits, digest)| ImageAnswers {
                 name: "tensor".to_owned(),
                 digest,
+                frames: None,
                 answers: vec![Answer::new(version, self.engine(), logits)],
                 preview: None,
             })
             .collect();
-        self.append(records(caller, &[], &answers)).await?;
+        self.append(records(caller, &[], None, &answers)).await?;
         self.metrics.answered(&version.card.task, answers.len(), started.elapsed());
         Ok(answers.into_iter().flat_map(|image| image.answers).collect())
     }
@@ -236,24 +243,29 @@ impl Service {
 
     async fn compute(
         self: &Arc<Self>,
-        images: &[Image],
+        request: &Request,
         tasks: &Tasks,
-        keep_pixels: bool,
         permit: Permit,
-    ) -> Result<(Vec<(String, Prepared)>, Logits), Refusal> {
-        let specs: Arc<[Preprocess]> = tasks.iter().map(|(version, _)| version.card.preprocess.clone()).collect();
+    ) -> Result<(Vec<Decoded>, Logits), Refusal> {
+        let spec = |version: &Version| {
+            let mut spec = version.card.preprocess.clone();
+            spec.rendering.frame = request.frame.unwrap_or(spec.rendering.frame);
+            spec
+        };
+        let specs: Arc<[Preprocess]> = tasks.iter().map(|(version, _)| spec(version)).collect();
+        let keep_pixels = request.keeps_pixels();
         let plugins: Vec<Arc<Plugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
-        let mut prepared = Vec::new();
-        for image in images {
+        let mut decoded = Vec::new();
+        for image in &request.images {
             let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
-            let (image, specs) = (image.clone(), Arc::clone(&specs));
-            prepared.push(blocking(move || prepare(&image, &specs, keep_pixels)).await?);
+            let (image, specs, frame) = (image.clone(), Arc::clone(&specs), request.frame);
+            decoded.push(blocking(move || Decoded::new(&image, &specs, frame, keep_pixels)).await?);
             drop(turn);
         }
         let mut inputs = Vec::new();
         let mut places = Vec::new();
-        for (_, image) in &prepared {
-            let (asked, of_tasks) = image.asking(&plugins);
+        for image in &decoded {
+            let (asked, of_tasks) = image.prepared.asking(&plugins);
             places.push((inputs.len(), of_tasks));
             inputs.extend(asked);
         }
@@ -261,7 +273,7 @@ impl Service {
         let of_image = |(first, of_tasks): (usize, Vec<(usize, usize)>)| {
             of_tasks.into_iter().map(|(input, place)| std::mem::take(&mut logits[first + input][place])).collect()
         };
-        Ok((prepared, places.into_iter().map(of_image).collect()))
+        Ok((decoded, places.into_iter().map(of_image).collect()))
     }
 
     /// Heat maps and previews: one request's at a time on the computing threads.
@@ -269,14 +281,14 @@ impl Service {
         self: &Arc<Self>,
         request: &Request,
         tasks: &Tasks,
-        prepared: Vec<(String, Prepared)>,
+        decoded: Vec<Decoded>,
         mut answers: Vec<ImageAnswers>,
     ) -> Result<Vec<ImageAnswers>, Refusal> {
         let (service, tasks) = (Arc::clone(self), tasks.clone());
         let (heatmap, preview) = (request.heatmap, request.preview);
         let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
         blocking(move || {
-            for ((_, image), answers) in prepared.iter().zip(&mut answers) {
+            for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers) {
                 if preview && let Some(pixels) = image.pixels.first() {
                     let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
                     answers.preview = Some(encode_png(&shown).map_err(broken)?);
@@ -300,7 +312,7 @@ impl Service {
     }
 
     async fn remember(self: &Arc<Self>, request: &Request, answers: &[ImageAnswers]) -> Result<(), Refusal> {
-        self.append(records(&request.caller, &request.images, answers)).await
+        self.append(records(&request.caller, &request.images, request.frame, answers)).await
     }
 
     /// Records what an admin asks for, before it is done.
@@ -359,15 +371,55 @@ struct Chosen {
 /// Versions with their weights.
 type Tasks = Vec<(Arc<Version>, Arc<Plugin>)>;
 
-/// SHA-256 of an image's bytes, and the image as the tasks want it.
-fn prepare(image: &Image, specs: &[Preprocess], keep_pixels: bool) -> Result<(String, Prepared), Refusal> {
-    let specs: Vec<&Preprocess> = specs.iter().collect();
-    let prepared = Prepared::of_bytes(&image.bytes, Path::new(&image.name), &specs, keep_pixels);
-    let prepared = prepared.map_err(|error| Refusal::Unusable(error.to_string()))?;
-    Ok((hex(&Sha256::digest(&image.bytes)), prepared))
+impl Request {
+    fn keeps_pixels(&self) -> bool {
+        self.heatmap || self.preview
+    }
 }
 
-fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<Record> {
+/// An image that was read.
+struct Decoded {
+    /// SHA-256 of its bytes.
+    digest: String,
+    /// How many it holds, of DICOM that holds more than one.
+    frames: Option<usize>,
+    /// As the tasks want it.
+    prepared: Prepared,
+}
+
+impl Decoded {
+    fn new(image: &Image, specs: &[Preprocess], frame: Option<Frame>, keep_pixels: bool) -> Result<Self, Refusal> {
+        let name = Path::new(&image.name);
+        let later = |frame| matches!(frame, Frame::Number(2..));
+        if frame.is_some_and(later) && !may_have_frames(&image.bytes) {
+            return Err(Refusal::Unusable(format!(
+                "{}: a frame is asked for, and the file holds one image",
+                image.name
+            )));
+        }
+        let specs: Vec<&Preprocess> = specs.iter().collect();
+        let prepared = Prepared::of_bytes(&image.bytes, name, &specs, keep_pixels);
+        let prepared = prepared.map_err(|error| Refusal::Unusable(error.to_string()))?;
+        // A name may choose a frame of its own: then it is not ours to say which.
+        let counted = dicom::is_dicom(&image.bytes) && !image.name.contains('#');
+        let frames = if counted { dicom::frames(&image.bytes, name).ok() } else { None };
+        let digest = hex(&Sha256::digest(&image.bytes));
+        Ok(Decoded { digest, frames: frames.filter(|&frames| frames > 1), prepared })
+    }
+
+    /// The number of a frame, 1 the first, where there are several.
+    fn frame_of(&self, frame: Frame) -> Option<usize> {
+        frame.place(self.frames?).map(|place| place + 1)
+    }
+}
+
+/// True for DICOM and NumPy's formats.
+fn may_have_frames(bytes: &[u8]) -> bool {
+    dicom::is_dicom(bytes) || bytes.starts_with(b"\x93NUMPY") || bytes.starts_with(b"PK")
+}
+
+fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &[ImageAnswers]) -> Vec<Record> {
+    let seen = |digest: &str| frame.map_or(digest.to_owned(), |frame| format!("{digest}#frame={frame}"));
     let mut records = Vec::new();
     for (index, image) in answers.iter().enumerate() {
         for answer in &image.answers {
@@ -376,13 +428,13 @@ fn records(caller: &Caller, images: &[Image], answers: &[ImageAnswers]) -> Vec<R
                 request_id: caller.request_id.clone(),
                 who: caller.who.clone(),
                 via: caller.via.to_owned(),
-                input_digest: Some(image.digest.clone()),
+                input_digest: Some(seen(&image.digest)),
                 sop_instance_uid: images.get(index).and_then(|image| image.sop_instance_uid.clone()),
                 task: answer.task.clone(),
                 plugin_digest: Some(answer.version.clone()),
                 backbone_digest: answer.backbone.clone(),
                 precision: answer.precision.to_string(),
-                output: serde_json::to_value(&answer.probabilities).unwrap_or_default(),
+                output: shortest::value(&answer.probabilities),
             });
         }
     }

@@ -1,35 +1,36 @@
-// Answers for an image, and heat maps over it.
+// Answers for an image: a line each, with everything that belongs to it behind the line.
 
 import { cardWhenOpened, drawFigures } from './cards.js';
-import { element, named, part, percent, percentPair, show, stamp, write } from './dom.js';
+import { element, named, part, percent, percentPair, pngOf, show, stamp, urlOf } from './dom.js';
+import { offerHeat, toggleHeat } from './heat.js';
 import { cardOf } from './requests.js';
 
 /** Longest list of classes that is shown at once. */
 const CLASSES_SHOWN = 8;
+/** As many answers stand open by themselves; of more, each is a line. */
+export const FEW = 4;
 
-/** An address of bytes, given back with the image. */
-export function urlOf(image, blob) {
-  const url = URL.createObjectURL(blob);
-  image.urls.push(url);
-  return url;
+/** Forgets what was answered before. */
+export function clear(image) {
+  Object.assign(image, { result: null, heats: new Map(), heatsAsked: new Map(), heatTrouble: '' });
+  part(image.view, 'answers').replaceChildren();
+  offerHeat(image);
+  drawFolds(image);
 }
 
-const pngOf = base64 => new Blob([Uint8Array.from(atob(base64), c => c.charCodeAt(0))], { type: 'image/png' });
-
-export async function take(image, result) {
-  for (const url of image.urls.splice(0)) URL.revokeObjectURL(url);
-  part(image.view, 'preview').src = urlOf(image, pngOf(result.preview));
-  delete result.preview;
-  image.heats = new Map();
-  for (const answer of result.answers) {
-    if (!answer.heatmap) continue;
-    image.heats.set(answer.task, urlOf(image, pngOf(answer.heatmap.png)));
-    delete answer.heatmap.png;
+/** Takes the answers of some tasks, behind those that are there. */
+export async function take(image, { preview, ...result }) {
+  if (preview) {
+    for (const url of image.urls.splice(0)) URL.revokeObjectURL(url);
+    part(image.view, 'preview').src = urlOf(image, pngOf(preview));
   }
-  image.result = result;
-  const drawn = await Promise.all(result.answers.map(answer => answerView(image, answer)));
-  part(image.view, 'answers').replaceChildren(...drawn);
+  const before = image.result?.answers ?? [];
+  image.result = { ...result, answers: [...before, ...result.answers] };
+  const open = image.tasks.length <= FEW;
+  const drawn = await Promise.all(result.answers.map(answer => answerView(image, answer, open)));
+  part(image.view, 'answers').append(...drawn);
   offerHeat(image);
+  drawFolds(image);
 }
 
 export function verdict(answer) {
@@ -38,18 +39,14 @@ export function verdict(answer) {
   return `${answer.findings.join(', ')} found`;
 }
 
-async function answerView(image, answer) {
+async function answerView(image, answer, open) {
   const view = stamp('answer-view');
-  const heatmap = part(view, 'heatmap');
   view.dataset.task = answer.task;
-  part(view, 'task').textContent = answer.task;
-  drawVerdict(part(view, 'verdict'), answer);
-  show(heatmap, Boolean(answer.heatmap));
-  heatmap.addEventListener('click', () => {
-    const which = part(image.view, 'which');
-    which.value = which.value === answer.task ? '' : answer.task;
-    showHeat(image);
-  });
+  view.open = open;
+  part(view, 'task').replaceChildren(named(answer.task));
+  drawVerdict(view, answer);
+  part(view, 'heatmap').addEventListener('click', () => toggleHeat(image, answer));
+  view.addEventListener('toggle', () => drawFolds(image));
   cardWhenOpened(part(view, 'card'), answer.task, answer.version);
   const card = await cardOf(answer.task, answer.version).catch(() => null);
   drawFigures(part(view, 'figures'), card);
@@ -57,11 +54,25 @@ async function answerView(image, answer) {
   return view;
 }
 
-function drawVerdict(node, answer) {
+function drawVerdict(view, answer) {
   const names = answer.findings ?? [answer.predicted];
+  const node = part(view, 'verdict');
   node.dataset.found = String(names.length > 0);
   if (names.length === 0) node.textContent = 'No finding reaches its threshold';
   else node.replaceChildren(element('b', {}, ...names.flatMap((name, index) => [index ? ', ' : '', named(name)])));
+  // Of several findings each stands with its own number below.
+  part(view, 'sure').textContent = names.length === 1 ? percent(answer.probabilities[names[0]]) : '';
+}
+
+/** The button that opens or closes all answers of an image. */
+function drawFolds(image) {
+  const views = [...part(image.view, 'answers').children];
+  const button = part(image.view, 'fold');
+  const closed = views.some(view => !view.open);
+  show(button, views.length > 1);
+  button.textContent = closed ? 'Open all' : 'Close all';
+  button.setAttribute('aria-label', `${button.textContent} answers for ${image.file.name}`);
+  button.onclick = () => views.forEach(view => { view.open = closed; });
 }
 
 /**
@@ -108,7 +119,6 @@ function classRow({ name, probability, threshold, found, multi }) {
   row.dataset.probability = String(probability);
   row.dataset.found = String(found);
   row.dataset.kind = multi ? 'finding' : 'class';
-  row.title = `${name}: ${probability}`;
   part(row, 'name').append(named(name));
   part(row, 'mark').textContent = multi ? 'found' : 'predicted';
   show(part(row, 'mark'), found);
@@ -119,46 +129,10 @@ function classRow({ name, probability, threshold, found, multi }) {
   }
   const [value, from] = percentPair(probability, threshold);
   row.dataset.threshold = String(threshold);
-  row.title += `, threshold ${threshold}`;
   part(row, 'value').textContent = value;
   part(row, 'threshold').textContent = `${found ? '≥' : '<'} ${from}`;
   part(row, 'threshold').title = 'the threshold of this finding';
   show(tick, true);
   tick.style.left = `${100 * threshold}%`;
   return row;
-}
-
-// Heat maps.
-
-function offerHeat(image) {
-  const which = part(image.view, 'which');
-  const before = which.value;
-  const options = image.result.answers.filter(answer => answer.heatmap);
-  which.replaceChildren(new Option('none', ''), ...options.map(({ task, heatmap }) => new Option(`${task}: ${heatmap.class}`, task)));
-  which.value = image.heats.has(before) ? before : '';
-  show(part(image.view, 'heat-field'), options.length > 0);
-  showHeat(image);
-}
-
-export function showHeat(image) {
-  const { view } = image;
-  const task = part(view, 'which').value;
-  const heat = part(view, 'heat');
-  const answer = image.result.answers.find(answer => answer.task === task);
-  const opacity = Number(part(view, 'opacity').value);
-  show(heat, Boolean(answer));
-  for (const name of ['opacity-field', 'legend']) show(part(view, name), Boolean(answer));
-  if (answer) {
-    heat.src = image.heats.get(task);
-    heat.alt = `Heat map of ${task}: where ${answer.heatmap.class} was seen`;
-  }
-  heat.style.opacity = String(opacity / 100);
-  write(part(view, 'opacity-value'), `${opacity}\u202f%`);
-  for (const section of view.querySelectorAll('.answer')) {
-    const on = section.dataset.task === task;
-    const button = part(section, 'heatmap');
-    button.dataset.on = String(on);
-    write(button, on ? 'Hide heat map' : 'Show heat map');
-    button.setAttribute('aria-label', `${button.textContent} of ${section.dataset.task}`);
-  }
 }

@@ -29,7 +29,16 @@ export function drawFigures(node, card) {
   const measured = known.flatMap(([title, value], index) => [index ? ' · ' : '', `${title} `, element('b', {}, value)]);
   if (!card) node.textContent = 'The card could not be read; how good this task is, is not known.';
   else if (known.length === 0) node.textContent = 'The card holds no figures: how good this task is, is not known.';
-  else node.replaceChildren(...measured, ...(hasTest(card) ? [] : [' · not measured on test data']));
+  else node.replaceChildren(...measured, ...(hasTest(card) ? [] : [' · not measured on test data']), ...neverSaid(card));
+}
+
+/** Classes that a task did not answer once where it was measured: no case of them was seen, and no other one taken for them. */
+function neverSaid(card) {
+  const split = hasTest(card) ? 'test' : 'val';
+  const of = (name, one) => card.metrics[`${split}_${name}/${one}`];
+  const never = card.classes.filter(one => of('sensitivity', one) === 0 && of('specificity', one) === 1);
+  if (never.length === 0) return [];
+  return [element('strong', { className: 'never' }, `It never answered ${never.join(', ')} on ${split === 'test' ? 'test' : 'validation'} data.`)];
 }
 
 const hasTest = card => Object.keys(card.metrics).some(name => name.startsWith('test_'));
@@ -40,7 +49,8 @@ export function cardWhenOpened(details, task, version) {
     if (!details.open || body.dataset.drawn) return;
     body.textContent = 'Asking the server';
     try {
-      body.replaceChildren(...cardView(await cardOf(task, version), version));
+      const under = Number(details.parentElement.closest('.answer, .task').querySelector('h3, h4').tagName.at(1));
+      body.replaceChildren(...cardView(await cardOf(task, version), version, `h${under + 1}`));
       body.dataset.drawn = 'true';
     } catch (error) {
       body.textContent = error.message;
@@ -48,15 +58,16 @@ export function cardWhenOpened(details, task, version) {
   });
 }
 
-function cardView(card, version) {
+function cardView(card, version, heading) {
+  const title = text => element(heading, {}, text);
   return [
     title('How good it is'), figureTable(card),
     title('Classes'), classTable(card),
     title('How it is used'), facts({
       Input: [inputText(card.preprocess)],
-      Normalisation: [`mean ${card.preprocess.mean.join(', ')}; deviation ${card.preprocess.std.join(', ')}`],
+      Normalisation: [`mean ${card.preprocess.mean.map(short).join(', ')}; deviation ${card.preprocess.std.map(short).join(', ')}`],
       ...(card.preprocess.rendering ? { Rendering: [plain(card.preprocess.rendering)] } : {}),
-      Calibration: [`temperature ${Number(card.temperature.toFixed(4))}`],
+      Calibration: [`temperature ${short(card.temperature)}`],
       Adapter: [adapterText(card)],
       Backbone: [card.backbone.name],
       'Backbone digest': [digest(card.backbone.digest, 'backbone digest')],
@@ -69,14 +80,24 @@ function cardView(card, version) {
       Precision: [card.provenance.precision],
       'Data digest': card.provenance.data_digest ? [digest(card.provenance.data_digest, 'data digest')] : ['unknown'],
       ...(card.provenance.split_digest ? { 'Split digest': [digest(card.provenance.split_digest, 'split digest')] } : {}),
-      Settings: [plain(card.provenance.settings)],
     }),
+    ...settingsView(card.provenance.settings, title),
   ];
 }
 
-const title = text => element('h5', {}, text);
+/** What the training was told, a setting each. */
+function settingsView(settings, title) {
+  const told = Object.entries(settings instanceof Object ? settings : {}).filter(([, value]) => !isEmpty(value));
+  if (told.length === 0) return [];
+  return [title('How it was trained'), facts(Object.fromEntries(told.map(([name, value]) => [words(name), [plain(value)]])))];
+}
+
 const facts = entries => element('dl', { className: 'facts' }, ...Object.entries(entries).map(([name, values]) => definition(name, ...values)));
-const inputText = p => `${p.size} × ${p.size} pixels, ${p.crop_mode}, ${p.interpolation}, crop ${p.crop_pct}`;
+const short = value => String(Number(value.toFixed(4)));
+const FITTED = { center: 'shorter side resized, the centre kept', squash: 'both sides resized, whatever the shape', border: 'longer side resized, the rest filled' };
+const inputText = p => `${p.size} × ${p.size} pixels (${FITTED[p.crop_mode] ?? p.crop_mode}), ${p.interpolation}, ${percent(p.crop_pct, 0)} of the side`;
+const words = name => name.replaceAll('_', ' ').replace(/^./, letter => letter.toUpperCase());
+const isEmpty = value => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 
 function adapterText({ lora, bottleneck }) {
   const parts = [];
@@ -85,20 +106,21 @@ function adapterText({ lora, bottleneck }) {
   return parts.join('; ') || 'none: a head alone';
 }
 
-/** Any value as words: `method lora, epochs 7`. */
+/** Any value as words: `rank 4, alpha 4, targets q, v`. */
 function plain(value) {
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (typeof value === 'number') return String(Number(value.toPrecision(6)));
   if (value === null || typeof value !== 'object') return String(value ?? 'none');
-  if (Array.isArray(value)) return value.map(plain).join(' ');
-  const empty = inner => typeof inner === 'object' && inner !== null && Object.keys(inner).length === 0;
-  const words = Object.entries(value).filter(([, inner]) => !empty(inner)).map(([name, inner]) => {
+  if (Array.isArray(value)) return value.map(plain).join(', ');
+  const told = Object.entries(value).filter(([, inner]) => !isEmpty(inner)).map(([name, inner]) => {
     const text = plain(inner);
     return `${name.replaceAll('_', ' ')} ${typeof inner === 'object' && inner !== null && !Array.isArray(inner) ? `(${text})` : text}`;
   });
-  return words.join(', ');
+  return told.join('; ');
 }
 
 function table(head, lines) {
-  const row = (tag, cells) => element('tr', {}, ...cells.map((cell, index) => element(index ? tag : 'th', { scope: tag === 'th' ? 'col' : 'row' }, cell)));
+  const row = (tag, cells) => element('tr', {}, ...cells.map((cell, index) => (index && tag === 'td' ? element('td', {}, cell) : element('th', { scope: tag === 'th' ? 'col' : 'row' }, cell))));
   const made = element('table', {}, element('thead', {}, row('th', head)), element('tbody', {}, ...lines.map(line => row('td', line))));
   const box = element('div', { className: 'scroll', tabIndex: 0 }, made);
   box.setAttribute('role', 'region');

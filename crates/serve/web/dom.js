@@ -21,6 +21,15 @@ export function named(text) {
   return element('span', {}, ...pieces.flatMap((piece, index) => (index ? [element('wbr'), piece] : [piece])));
 }
 
+/** An address of bytes, given back with the image. */
+export function urlOf(image, blob) {
+  const url = URL.createObjectURL(blob);
+  image.urls.push(url);
+  return url;
+}
+
+export const pngOf = base64 => new Blob([Uint8Array.from(atob(base64), c => c.charCodeAt(0))], { type: 'image/png' });
+
 /** Sets text only where it changed, so that selections and screen readers are left alone. */
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;

@@ -77,8 +77,6 @@ onState(offerSamples);
 
 // Ways out.
 
-const NOTE = 'For research and decision support. An answer is not a diagnosis.';
-
 function save(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   element('a', { href: url, download: name }).click();
@@ -89,8 +87,8 @@ const fileName = extension => `melo-${new Date().toISOString().slice(0, 19).repl
 
 function asJson() {
   const entries = images.filter(image => image.result || image.failure).map(image => (
-    image.state === 'failed' ? { name: image.file.name, error: image.failure } : image.result));
-  return JSON.stringify({ note: NOTE, saved: new Date().toISOString(), images: entries.filter(Boolean) }, null, 2);
+    image.state === 'failed' ? { ...image.result, name: image.file.name, error: image.failure } : image.result));
+  return JSON.stringify({ note: $('intended-use').textContent, saved: new Date().toISOString(), images: entries.filter(Boolean) }, null, 2);
 }
 
 /** A text cell; one that a spreadsheet would compute is kept from it by an apostrophe. */
@@ -104,7 +102,6 @@ async function asCsv() {
   for (const image of images) {
     if (image.state === 'failed') {
       lines.push([csvText(image.file.name), ...Array(9).fill(''), csvText(image.failure)]);
-      continue;
     }
     for (const answer of image.result?.answers ?? []) {
       const card = await cardOf(answer.task, answer.version).catch(() => null);

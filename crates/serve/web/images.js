@@ -1,15 +1,19 @@
 // Images, each with its view and its state, and the work: a few requests at once, the rest waits.
 
-import { showHeat, take, urlOf, verdict } from './answers.js';
+import { clear, take, verdict } from './answers.js';
 import { chosen } from './choice.js';
-import { $, announce, part, plural, show, stamp, write } from './dom.js';
-import { Refused, key, predict } from './requests.js';
-import { poll, server, trouble } from './state.js';
+import { $, announce, part, plural, show, stamp, urlOf, write } from './dom.js';
+import { drawHeat, heatControls, heatOf } from './heat.js';
+import { patiently } from './patience.js';
+import { Refused, predict } from './requests.js';
+import { poll, server } from './state.js';
 
 /** Requests at once: one computes while the next is sent and decoded. */
 const IN_FLIGHT = 2;
+/** Tasks of a request: of many tasks the first answers come early. */
+const TASKS_AT_ONCE = 8;
 
-/** In the order they came: `{file, view, state, asked, result, failure, seconds, stop, urls}`. */
+/** In the order they came: `{file, view, state, frame, asked, result, heats, failure, seconds, stop, gone, urls}`. */
 export let images = [];
 
 const drawers = [];
@@ -17,13 +21,15 @@ const drawers = [];
 export const onImages = draw => { drawers.push(draw); };
 const changed = () => drawers.forEach(draw => draw());
 
-export const WORKING = new Set(['waiting', 'sending', 'computing', 'busy', 'key']);
+export const WORKING = new Set(['waiting', 'sending', 'computing', 'mapping', 'busy', 'key']);
 
 export function add(files) {
   if (files.length === 0) return;
   for (const file of files) {
-    const image = { file, state: 'new', urls: [] };
-    image.view = imageView(image);
+    const image = { file, state: 'new', urls: [], gone: new AbortController() };
+    imageView(image);
+    heatControls(image);
+    clear(image);
     images.push(image);
     $('images').append(image.view);
     setState(image, 'new');
@@ -33,7 +39,7 @@ export function add(files) {
 }
 
 function imageView(image) {
-  const view = stamp('image-view');
+  const view = image.view = stamp('image-view');
   const preview = part(view, 'preview');
   part(view, 'name').textContent = image.file.name;
   preview.alt = `Preview of ${image.file.name}`;
@@ -49,18 +55,38 @@ function imageView(image) {
     view.focus();
   });
   part(view, 'again').addEventListener('click', () => { enqueue([image]); view.focus(); });
-  part(view, 'which').addEventListener('change', () => showHeat(image));
-  part(view, 'opacity').addEventListener('input', () => showHeat(image));
+  part(view, 'frame').addEventListener('change', () => chooseFrame(image));
   part(view, 'enlarge').addEventListener('click', event => {
     const large = view.classList.toggle('large');
     event.target.setAttribute('aria-pressed', String(large));
     event.target.textContent = large ? 'Smaller' : 'Enlarge';
   });
-  return view;
+}
+
+/** Asks again, about another frame. */
+function chooseFrame(image) {
+  const box = part(image.view, 'frame');
+  const wanted = Math.round(Number(box.value));
+  if (!(wanted >= 1 && wanted <= image.result?.frames)) {
+    box.value = String(frameOf(image));
+    return;
+  }
+  image.frame = wanted;
+  enqueue([image]);
+}
+
+const frameOf = image => image.result.answers[0].frame;
+
+/** Which frame was looked at; several, where the tasks' cards ask for different ones. */
+function frameText({ frames, answers }) {
+  if (!frames) return '';
+  const looked = [...new Set(answers.map(answer => answer.frame))];
+  return `, ${looked.length > 1 ? 'frames' : 'frame'} ${looked.join(' and ')} of ${frames}`;
 }
 
 export function remove(image) {
   image.stop?.abort();
+  image.gone.abort();
   const next = image.view.nextElementSibling || image.view.previousElementSibling;
   image.view.remove();
   image.urls.forEach(url => URL.revokeObjectURL(url));
@@ -74,12 +100,13 @@ const STATUS = {
   new: () => 'Not asked yet',
   waiting: () => 'Waiting for its turn',
   sending: image => `Sending ${Math.round(100 * (image.sent || 0))}\u202f%`,
-  computing: image => `Computing ${plural(image.asking, 'task')}`,
+  computing: image => (image.result ? `${image.result.answers.length} of ${plural(image.asking, 'answer')}` : `Computing ${plural(image.asking, 'task')}`),
+  mapping: image => `${plural(image.asking, 'answer')}, ${image.heats.size} of ${plural(image.asking, 'heat map')}`,
   busy: image => `The server is busy. Trying again in ${image.wait} s`,
   key: () => 'Waiting for an API key',
-  done: image => `${plural(image.result.answers.length, 'answer')} in ${image.seconds.toFixed(1)} s`,
-  failed: () => 'Not answered',
-  cancelled: () => 'Cancelled',
+  done: image => `${plural(image.result.answers.length, 'answer')} in ${image.seconds.toFixed(1)} s${frameText(image.result)}`,
+  failed: image => (image.result ? `${image.result.answers.length} of ${plural(image.asking, 'answer')}` : 'Not answered'),
+  cancelled: image => (image.result ? `Cancelled after ${image.result.answers.length} of ${plural(image.asking, 'answer')}` : 'Cancelled'),
 };
 
 function setState(image, state) {
@@ -90,11 +117,20 @@ function setState(image, state) {
   view.setAttribute('aria-busy', String(working));
   write(part(view, 'status'), STATUS[state](image));
   show(part(view, 'stop'), working);
-  show(part(view, 'again'), state === 'failed' || state === 'cancelled');
+  show(part(view, 'again'), state === 'cancelled' || (state === 'failed' && !settled(image)));
   show(part(view, 'sent'), state === 'sending');
   part(view, 'sent').value = 100 * (image.sent || 0);
-  show(part(view, 'failure'), state === 'failed');
-  write(part(view, 'failure'), state === 'failed' ? image.failure : '');
+  const failure = state === 'failed' || state === 'done' ? image.failure || '' : '';
+  show(part(view, 'failure'), failure !== '');
+  write(part(view, 'failure'), failure);
+  const frames = image.result?.frames;
+  show(part(view, 'frame-field'), Boolean(frames));
+  part(view, 'frame').disabled = working;
+  if (frames) {
+    part(view, 'frame').max = String(frames);
+    part(view, 'frame').value = String(frameOf(image));
+    write(part(view, 'frames'), `of ${frames}`);
+  }
 }
 
 // The work.
@@ -102,16 +138,23 @@ function setState(image, state) {
 export let active = 0;
 export let batch = [];
 
-/** What a run would ask; images that were asked exactly this need no second one. */
-const question = () => JSON.stringify([chosen().map(task => [task.name, task.version]), $('heatmaps').checked]);
-export const unasked = () => images.filter(image => !WORKING.has(image.state) && !(settled(image) && image.asked === question()));
+/** What a run would ask of an image; one that was asked exactly this needs no second one. */
+const question = image => JSON.stringify([chosen().map(task => [task.name, task.version]), image.frame ?? null]);
 /** Answered, or refused in a way that asking again does not change. */
 const settled = image => image.state === 'done' || (image.state === 'failed' && image.refusedFor >= 400 && image.refusedFor < 500);
+const answeredSo = image => settled(image) && image.asked === question(image);
+const lacksMaps = image => $('heatmaps').checked && image.state === 'done' && image.heats.size < image.result.answers.length;
+export const unasked = () => images.filter(image => !WORKING.has(image.state) && (!answeredSo(image) || (lacksMaps(image) && !image.failure)));
+/** Whether nothing but heat maps is missing. */
+export const mapsAlone = image => answeredSo(image) && image.state === 'done';
 
 export function enqueue(which) {
   if (!server || chosen().length === 0) return;
   for (const image of which) {
-    Object.assign(image, { asked: question(), asking: chosen().length, tasks: chosen().map(task => task.name), heatmap: $('heatmaps').checked });
+    image.maps = $('heatmaps').checked;
+    image.failure = '';
+    image.answered = mapsAlone(image);
+    if (!image.answered) Object.assign(image, { asked: question(image), asking: chosen().length, tasks: chosen().map(task => task.name) });
     image.stop = new AbortController();
     image.sent = 0;
     setState(image, 'waiting');
@@ -122,7 +165,7 @@ export function enqueue(which) {
 
 export function pump() {
   for (const image of images) {
-    if (image.state === 'waiting' && image.stop.signal.aborted) setState(image, 'cancelled');
+    if (image.state === 'waiting' && image.stop.signal.aborted) setState(image, image.answered ? 'done' : 'cancelled');
     else if (image.state === 'waiting' && active < IN_FLIGHT) void work(image);
   }
   changed();
@@ -131,22 +174,18 @@ export function pump() {
 async function work(image) {
   const { signal } = image.stop;
   active += 1;
-  setState(image, 'sending');
-  const started = performance.now();
   try {
-    const result = await answered(image, signal);
-    image.seconds = (performance.now() - started) / 1000;
-    await take(image, result);
+    if (!image.answered) await answer(image, signal);
+    if (image.maps) await mapAll(image, signal);
     setState(image, 'done');
-    announce(`${image.file.name}: ${result.answers.map(answer => `${answer.task}: ${verdict(answer)}`).join('. ')}`);
   } catch (error) {
     if (signal.aborted) {
-      setState(image, 'cancelled');
+      setState(image, image.answered ? 'done' : 'cancelled');
     } else {
-      image.failure = error.message;
+      image.failure = image.answered ? `Not all heat maps are there: ${error.message}` : error.message;
       image.refusedFor = error.status;
-      setState(image, 'failed');
-      announce(`${image.file.name}: ${error.message}`);
+      setState(image, image.answered ? 'done' : 'failed');
+      announce(`${image.file.name}: ${image.failure}`);
       if (!(error instanceof Refused)) throw error;
     }
   } finally {
@@ -156,39 +195,46 @@ async function work(image) {
   }
 }
 
-/** Asks until there is an answer, a refusal for good, or somebody cancels. */
-async function answered(image, signal) {
+/** Answers first, a few tasks at a time. */
+async function answer(image, signal) {
+  const started = performance.now();
+  clear(image);
+  image.sent = 0;
+  setState(image, 'sending');
   const onSent = share => {
     image.sent = share;
-    setState(image, share < 1 ? 'sending' : 'computing');
+    setState(image, share < 1 && !image.result ? 'sending' : 'computing');
   };
-  for (;;) {
-    signal.throwIfAborted();
-    try {
-      return await predict(image.file, image.tasks, image.heatmap, signal, onSent);
-    } catch (error) {
-      if (error.status === 429) await waitBusy(image, error.retryAfter, signal);
-      else if (error.status === 401) await waitKey(image, error, signal);
-      else throw error;
-    }
+  for (let first = 0; first < image.tasks.length; first += TASKS_AT_ONCE) {
+    const some = image.tasks.slice(first, first + TASKS_AT_ONCE);
+    const ask = () => predict(image.file, some, { preview: first === 0, frame: image.frame }, signal, onSent);
+    await take(image, await patiently(ask, signal, waits(image)));
+    setState(image, 'computing');
+    changed();
+  }
+  image.seconds = (performance.now() - started) / 1000;
+  image.answered = true;
+  announce(`${image.file.name}: ${image.result.answers.map(answer => `${answer.task}: ${verdict(answer)}`).join('. ')}`);
+}
+
+/** Then the heat maps, one by one. */
+async function mapAll(image, signal) {
+  for (const answer of image.result.answers) {
+    setState(image, 'mapping');
+    changed();
+    await heatOf(image, answer, signal);
+    drawHeat(image);
   }
 }
 
-async function waitBusy(image, seconds, signal) {
-  announce(`The server is busy. ${image.file.name} is tried again in ${seconds} seconds.`);
-  for (image.wait = seconds; image.wait > 0; image.wait -= 1) {
-    setState(image, 'busy');
-    await unless(signal, new Promise(resolve => { setTimeout(resolve, 1000); }));
-  }
-}
-
-async function waitKey(image, error, signal) {
-  setState(image, 'key');
-  trouble(error);
-  if (key.entered) await unless(signal, key.entered.promise);
-}
-
-/** The promise, or a rejection as soon as somebody cancels. */
-function unless(signal, promise) {
-  return Promise.race([promise, new Promise((_, reject) => { signal.addEventListener('abort', () => reject(signal.reason), { once: true }); })]);
+/** Says what is waited for. */
+function waits(image) {
+  return {
+    onBusy: (left, seconds) => {
+      if (left === seconds) announce(`The server is busy. ${image.file.name} is tried again in ${seconds} seconds.`);
+      image.wait = left;
+      setState(image, 'busy');
+    },
+    onKey: () => setState(image, 'key'),
+  };
 }

@@ -42,13 +42,15 @@ export async function answerOf(path) {
   return response;
 }
 
-/** One image to all chosen tasks. `XMLHttpRequest` because it tells how much was sent. */
-export function predict(file, tasks, heatmap, signal, onSent) {
+/**
+ * One image to some tasks; `what` may ask for `heatmap`, `preview`, and a `frame`. `XMLHttpRequest` because it tells how
+ * much was sent.
+ */
+export function predict(file, tasks, what, signal, onSent) {
   const used = key.value;
   const form = new FormData();
   form.append('tasks', tasks.join(','));
-  form.append('heatmap', String(heatmap));
-  form.append('preview', 'true');
+  for (const [name, value] of Object.entries(what)) if (value) form.append(name, String(value));
   form.append('image', file, file.name);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

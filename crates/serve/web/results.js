@@ -1,8 +1,9 @@
 // Everything that was asked: the button that asks, how far it is, and a table of images by tasks.
 
+import { FEW } from './answers.js';
 import { chosen, onChoice } from './choice.js';
 import { $, announce, element, named, percent, plural, show, write } from './dom.js';
-import { WORKING, batch, enqueue, images, onImages, pump, remove, unasked } from './images.js';
+import { WORKING, batch, enqueue, images, mapsAlone, onImages, pump, remove, unasked } from './images.js';
 import { onState, server } from './state.js';
 
 function drawResults() {
@@ -15,9 +16,14 @@ function drawResults() {
   drawRun();
 }
 
+/** Whether somebody has said if all heat maps are wanted; until then they are, of a few tasks. */
+let mapsSaid = false;
+
 function drawRun() {
   const run = $('run');
-  const wanted = unasked().length;
+  if (!mapsSaid) $('heatmaps').checked = chosen().length <= FEW;
+  const asking = unasked();
+  const wanted = asking.length;
   const tasks = chosen().length;
   const working = batch.filter(image => WORKING.has(image.state) && images.includes(image)).length;
   const asked = batch.filter(image => images.includes(image)).length;
@@ -26,7 +32,8 @@ function drawRun() {
   // Who has pressed the button should not lose the focus with it.
   run.setAttribute('aria-disabled', String(Boolean(reason)));
   run.disabled = Boolean(reason) && document.activeElement !== run;
-  write(run, reason ?? `Ask ${plural(tasks, 'task')} about ${plural(wanted, 'image')}`);
+  const question = asking.every(mapsAlone) ? `Compute heat maps for ${plural(wanted, 'image')}` : `Ask ${plural(tasks, 'task')} about ${plural(wanted, 'image')}`;
+  write(run, reason ?? question);
   show($('cancel'), working > 0);
   show($('progress'), working > 0);
   $('progress-bar').max = Math.max(asked, 1);
@@ -73,7 +80,10 @@ $('cancel').addEventListener('click', () => {
   announce('Cancelled');
   $('run').focus();
 });
-$('heatmaps').addEventListener('change', drawRun);
+$('heatmaps').addEventListener('change', () => {
+  mapsSaid = true;
+  drawRun();
+});
 $('clear').addEventListener('click', () => {
   [...images].forEach(remove);
   announce('All images removed');

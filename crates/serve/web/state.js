@@ -75,7 +75,7 @@ function drawServer() {
   const refused = Object.entries(problems);
   const load = capacity ? `${queued} of ${capacity}` : String(queued);
   $('server').dataset.state = capacity && queued >= 0.8 * capacity ? 'busy' : 'ready';
-  write($('server-text'), `${backbone.name}, ${backbone.precision}, ${queued ? `queue ${load}` : 'queue empty'}`);
+  write($('server-text'), queued ? `Ready, ${load} waiting` : 'Ready');
   write($('task-count'), String(tasks.length));
   show($('problems'), refused.length > 0);
   const lines = refused.map(([file, reason]) => element('li', {}, element('b', {}, file), `: ${reason}`));
@@ -84,7 +84,7 @@ function drawServer() {
     Backbone: [backbone.name],
     'Backbone digest': [digest(backbone.digest, 'backbone digest')],
     Precision: [backbone.precision],
-    Queue: [load, element('small', {}, ' images × tasks')],
+    Waiting: [load, element('small', {}, ' images × tasks')],
     'Up for': [duration(server.uptime_seconds)],
     Tasks: [String(tasks.length)],
     'Refused plug-ins': [String(refused.length)],

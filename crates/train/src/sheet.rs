@@ -1,7 +1,7 @@
 //! A plug-in's card as a page for people: figures with intervals, thresholds, where it comes from.
 
 use melo_report::{Sheet, SheetTable};
-use melo_vit::{PluginInfo, TaskCard, TaskKind};
+use melo_vit::{INTENDED_USE, PluginInfo, TaskCard, TaskKind};
 
 /// The page of a plug-in, to be rendered as HTML or Markdown.
 pub fn card_sheet(info: &PluginInfo) -> Sheet {
@@ -9,11 +9,7 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
     let kind = kind_in_words(card.kind);
     Sheet {
         title: card.task.clone(),
-        lead: format!(
-            "A plug-in for the backbone {}: {kind}. Research software: it is no medical device and must not be used for \
-             diagnosis.",
-            card.backbone.name
-        ),
+        lead: format!("A plug-in for the backbone {}: {kind}. {INTENDED_USE}", card.backbone.name),
         tables: vec![overall(card), classes(card), usage(info), provenance(info)],
     }
 }

@@ -22,6 +22,7 @@ mod flops;
 mod gradients;
 mod head;
 mod image;
+mod intended_use;
 mod invalid;
 mod model_description;
 mod named;
@@ -57,6 +58,7 @@ pub use fields::{Fields, parse_json};
 pub use gradients::Gradients;
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
+pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,

@@ -95,10 +95,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, Failure> {
     if args.plugin.is_empty() {
-        let own = Plugin::own_classifier(predictor.engine().backbone()).ok_or_else(|| {
+        let mut own = Plugin::own_classifier(predictor.engine().backbone()).ok_or_else(|| {
             let path = args.backbone.path.display();
             Failure::Message(format!("{path}: has no classifier of its own; give a plug-in with --plugin"))
         })?;
+        if let Some(names) = melo::interop::class_names(args.backbone.path(), own.card.classes.len()) {
+            own.card.classes = names;
+        }
         return Ok(vec![Arc::new(own)]);
     }
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()

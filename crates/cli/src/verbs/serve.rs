@@ -7,7 +7,7 @@ use melo::serve::{
     BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust, defaults,
 };
 use melo::synthetic::{Phantom, phantom};
-use melo::vit::{Engine, return_large_buffers, write_atomically};
+use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -309,7 +309,9 @@ fn announce(server: &Server) {
     if let Some(address) = server.dicom_address() {
         note(format_args!("DICOM: listening on {address}"));
     }
+    note(INTENDED_USE);
     say(format_args!("listening on {scheme}://{}", server.address()));
+    note("Open that address in a browser. Ctrl-C stops the server.");
 }
 
 /// Resolves at Ctrl-C or SIGTERM.

@@ -9,6 +9,7 @@ mod data_verbs;
 mod disk_full;
 #[path = "../../../serve/tests/serve/common/form.rs"]
 mod form;
+mod intended_use;
 mod main_job;
 mod methods;
 mod one_answer;

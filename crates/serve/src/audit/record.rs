@@ -42,7 +42,7 @@ pub struct Record {
     pub who: String,
     /// The door: `http`, `kserve`, `dicom`, `stow`.
     pub via: String,
-    /// SHA-256 of the image's bytes; none of changes.
+    /// SHA-256 of the image's bytes, and `#frame=3` behind it where the request asked for a frame; none of changes.
     pub input_digest: Option<String>,
     /// SOP Instance UID, for DICOM.
     pub sop_instance_uid: Option<String>,

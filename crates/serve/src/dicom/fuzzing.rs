@@ -75,6 +75,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         findings: Some(vec!["effusion".to_owned()]),
         backbone: card.backbone.digest.clone(),
         precision: Precision::F32,
+        frame: None,
         heatmap: None,
         of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new() }),
         logits: vec![1.0, -1.0],

@@ -92,6 +92,7 @@ impl Worker {
             tasks,
             heatmap: self.outbox.wants_captures(),
             preview: false,
+            frame: None,
             caller: Caller {
                 who: origin.who.clone(),
                 via: origin.via,

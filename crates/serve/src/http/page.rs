@@ -14,7 +14,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, media type, bytes.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
     ("/answers.js", SCRIPT, include_str!("../../web/answers.js")),
@@ -23,7 +23,9 @@ const FILES: [(&str, &str, &str); 13] = [
     ("/choice.js", SCRIPT, include_str!("../../web/choice.js")),
     ("/dom.js", SCRIPT, include_str!("../../web/dom.js")),
     ("/files.js", SCRIPT, include_str!("../../web/files.js")),
+    ("/heat.js", SCRIPT, include_str!("../../web/heat.js")),
     ("/images.js", SCRIPT, include_str!("../../web/images.js")),
+    ("/patience.js", SCRIPT, include_str!("../../web/patience.js")),
     ("/requests.js", SCRIPT, include_str!("../../web/requests.js")),
     ("/results.js", SCRIPT, include_str!("../../web/results.js")),
     ("/state.js", SCRIPT, include_str!("../../web/state.js")),

@@ -2,6 +2,7 @@
 
 use super::app::{App, json};
 use super::request_id::RequestId;
+use crate::answer::ImageAnswers;
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::service::{Caller, Image, Request};
@@ -9,6 +10,8 @@ use axum::Extension;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{Multipart, State};
 use axum::response::Response;
+use melo_vit::rendering::Frame;
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Longest text of a field that is not an image.
@@ -19,7 +22,7 @@ const TASKS: usize = 4096;
 const NAME_CHARS: usize = 200;
 
 /// Fields: `image` (any number), `tasks` (names, `name@version`, `all`; by commas or repeated), `heatmap` and `preview`
-/// (`true` or `false`).
+/// (`true` or `false`), `frame` (`first`, `middle`, or a number).
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
@@ -30,9 +33,15 @@ pub(super) async fn predict(
     let read = tokio::time::timeout(limit, read(form, app.service.limits.images));
     let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
     let caller = Caller { who: identity.name, via: "http", request_id };
-    let Form { images, tasks, heatmap, preview } = form;
-    let images = app.service.predict(Request { images, tasks, heatmap, preview, caller }).await?;
-    Ok(json(serde_json::json!({ "images": images })))
+    let Form { images, tasks, heatmap, preview, frame } = form;
+    let images = app.service.predict(Request { images, tasks, heatmap, preview, frame, caller }).await?;
+    Ok(json(Answered { images }))
+}
+
+/// What is sent back. Not a `serde_json::Value`, which would print numbers of 32 bits with the digits of 64.
+#[derive(Serialize)]
+struct Answered {
+    images: Vec<ImageAnswers>,
 }
 
 #[derive(Default)]
@@ -41,6 +50,7 @@ pub(super) struct Form {
     tasks: Vec<String>,
     heatmap: bool,
     preview: bool,
+    frame: Option<Frame>,
 }
 
 pub(super) async fn read(mut multipart: Multipart, most: usize) -> Result<Form, Refusal> {
@@ -67,10 +77,11 @@ pub(super) async fn read(mut multipart: Multipart, most: usize) -> Result<Form, 
             }
             Some("heatmap") => form.heatmap = flag("heatmap", field).await?,
             Some("preview") => form.preview = flag("preview", field).await?,
+            Some("frame") => form.frame = frame(field).await?,
             other => {
                 let name: String = other.unwrap_or_default().chars().take(NAME_CHARS).collect();
                 return Err(Refusal::BadRequest(format!(
-                    "field `{}` is not known, expected image, tasks, heatmap or preview",
+                    "field `{}` is not known, expected image, tasks, heatmap, preview or frame",
                     name.escape_debug()
                 )));
             }
@@ -96,6 +107,14 @@ async fn flag(name: &str, field: Field<'_>) -> Result<bool, Refusal> {
         "false" | "0" | "off" | "" => Ok(false),
         _ => Err(Refusal::BadRequest(format!("field `{name}`: expected true or false"))),
     }
+}
+
+/// Nothing is what every card says.
+async fn frame(field: Field<'_>) -> Result<Option<Frame>, Refusal> {
+    let text = text("frame", field).await?;
+    let named = Some(text.trim()).filter(|text| !text.is_empty());
+    let frame = named.map(str::parse).transpose();
+    frame.map_err(|_| Refusal::BadRequest("field `frame`: expected first, middle, or a number from 1".to_owned()))
 }
 
 fn broken(error: &MultipartError) -> Refusal {

@@ -7,6 +7,7 @@ use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::registry::{Task, Version};
 use crate::service::{Caller, blocking};
+use crate::shortest;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -38,7 +39,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
     let task = app.service.registry.tasks().into_iter().find(|task| task.name == version.card.task);
     let task = task.ok_or_else(|| Refusal::NotFound(format!("task `{}` is gone", version.card.task)))?;
     let mut found = summary(&app, &task, &version);
-    found["card"] = serde_json::to_value(&version.card).map_err(|error| Refusal::Internal(error.to_string()))?;
+    found["card"] = shortest::value(&version.card);
     Ok(json(found))
 }
 
@@ -60,7 +61,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "pinned": task.pinned,
         "kind": card.kind,
         "classes": card.classes,
-        "thresholds": card.thresholds,
+        "thresholds": shortest::value(&card.thresholds),
         "size": card.preprocess.size,
         "metrics": card.metrics,
         "metric_intervals": card.metric_intervals,

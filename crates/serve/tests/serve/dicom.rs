@@ -9,6 +9,7 @@ use dicom_object::DefaultDicomObject;
 use dicom_ul::pdu::PDataValueType;
 use dicom_ul::{ClientAssociationOptions, Pdu};
 use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
+use melo_vit::INTENDED_USE;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -104,6 +105,11 @@ fn an_image_becomes_a_report_and_a_capture_a_task() {
     let outgoing = spool(folder.path()).join("outgoing/pacs");
     until("four results", || objects(&outgoing).len() == 4);
     let found: Vec<DefaultDicomObject> = objects(&outgoing).iter().map(|path| open(path)).collect();
+    for path in objects(&outgoing) {
+        let bytes = std::fs::read(path).expect("a result");
+        let said = bytes.windows(INTENDED_USE.len()).any(|window| window == INTENDED_USE.as_bytes());
+        assert!(said, "every result says what it may be used for");
+    }
     for object in &found {
         assert_eq!(text(object, tags::PATIENT_NAME), "Peer^Test");
         assert_eq!(text(object, tags::STUDY_INSTANCE_UID), "1.2.3.1");

@@ -4,6 +4,9 @@ use crate::common::{
     self, Running, assert_close, client, config, engine, expected, file, image, plugin, probabilities, put, until,
 };
 use base64::Engine;
+use dicom_core::value::{PrimitiveValue, Value as Stored};
+use dicom_core::{DataElement, VR};
+use dicom_dictionary_std::tags;
 use melo_serve::{BatchConfig, Config};
 use melo_vit::Plugin;
 use serde_json::{Value, json};
@@ -113,6 +116,76 @@ fn a_heat_map_and_a_preview_are_pictures_of_the_images_size() {
         assert_ne!(drawn, original);
         let grid = heatmap["grid"].as_u64().expect("a number") as usize;
         assert_eq!(heatmap["values"].as_array().expect("values").len(), grid * grid);
+    }
+}
+
+#[test]
+fn a_frame_is_chosen_by_the_request_and_told_in_the_answer() {
+    let room = room_with(|config| config.trust.audit = Some(config.registry.state.join("audit.sqlite")));
+    let frames: Vec<u8> = (0..24 * 20 * 3).map(|index: usize| (index * index % 251) as u8).collect();
+    let mut object = common::peer::image("1.2.3.4", "US");
+    object.put(DataElement::new(tags::NUMBER_OF_FRAMES, VR::IS, Stored::Primitive(PrimitiveValue::from("3"))));
+    object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Stored::Primitive(PrimitiveValue::U8(frames.into()))));
+    let file = common::peer::part10(object);
+    let ask = |frame: Option<&str>| {
+        let mut fields: Vec<common::Field<'_>> = vec![("image", Some("loop"), &file), ("tasks", None, b"chest,skin")];
+        fields.extend(frame.map(|frame| ("frame", None, frame.as_bytes())));
+        room.server.predict(&fields)
+    };
+    let mut seen = Vec::new();
+    for (frame, number) in [(None, 1), (Some("middle"), 2), (Some("3"), 3), (Some("1"), 1), (Some(""), 1)] {
+        let (status, answer) = ask(frame);
+        assert_eq!(status, 200, "{answer}");
+        let image = &answer["images"][0];
+        assert_eq!(image["frames"], 3);
+        assert!(image["answers"].as_array().expect("answers").iter().all(|answer| answer["frame"] == number));
+        seen.push(probabilities(&image["answers"][0]));
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:?}");
+    assert!(seen[0] == seen[3] && seen[0] == seen[4]);
+    for (frame, status, word) in
+        [("4", 422, "there is no frame 4"), ("0", 400, "a number from 1"), ("last", 400, "frame")]
+    {
+        let (found, answer) = ask(Some(frame));
+        assert_eq!(found, status, "{answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains(word)), "{answer}");
+    }
+    let picture = image(1);
+    let fields: [common::Field<'_>; 3] =
+        [("image", Some("a.png"), &picture), ("tasks", None, b"chest"), ("frame", None, b"2")];
+    let (status, answer) = room.server.predict(&fields);
+    assert_eq!(status, 422, "a setting without effect is refused: {answer}");
+    let audit = room.folder.path().join("state/audit.sqlite");
+    let recorded = melo_serve::entries(&audit, 9, None).expect("entries");
+    let digests: Vec<String> = recorded.into_iter().filter_map(|entry| entry.record.input_digest).collect();
+    assert!(digests.iter().any(|digest| digest.ends_with("#frame=3")), "{digests:?}");
+    assert!(digests.iter().any(|digest| digest.len() == 64), "{digests:?}");
+}
+
+#[test]
+fn numbers_of_32_bits_are_printed_short_at_every_door() {
+    let room = room();
+    let picture = image(1);
+    let text = |mut response: ureq::http::Response<ureq::Body>| response.body_mut().read_to_string().expect("text");
+    let get = |path: &str| text(client().get(room.server.url(path)).call().expect("an answer"));
+    let form = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"all"), ("heatmap", None, b"true")]);
+    let post = |path: &str, kind: &str, body: &[u8]| {
+        text(client().post(room.server.url(path)).header("content-type", kind).send(body).expect("an answer"))
+    };
+    let file = base64::engine::general_purpose::STANDARD.encode(&picture);
+    let infer = json!({ "inputs": [{ "name": "image", "datatype": "BYTES", "shape": [1], "data": [file] }] });
+    let told = [
+        get("/v1/tasks"),
+        get("/v1/tasks/chest"),
+        post("/v1/predict", &form.0, &form.1),
+        post("/v2/models/chest/infer", "application/json", infer.to_string().as_bytes()),
+    ];
+    for text in told {
+        // Figures of a card and the temperature's like are of 64 bits: up to 17 digits, and none in these cards.
+        let digits = |word: &str| word.bytes().filter(u8::is_ascii_digit).count();
+        let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.')).filter(|word| word.starts_with("0."));
+        let long: Vec<&str> = words.filter(|word| digits(word) > 13).collect();
+        assert!(long.is_empty(), "{long:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The main tables as Markdown, for a paper or an issue.
 
 use melo_report::markdown::{escaped, row};
+use melo_vit::INTENDED_USE;
 
 use super::costs::of_methods;
 use super::headline::{answer, compared, unfinished_sentence};
@@ -38,6 +39,7 @@ pub fn markdown(results: &Results) -> String {
     for sentence in sentences(results) {
         out.push_str(&format!("\n{}\n", escaped(&sentence)));
     }
+    out.push_str(&format!("\n{INTENDED_USE}\n"));
     out
 }
 

@@ -2,6 +2,7 @@
 
 use melo_report::Element;
 use melo_report::chart::STYLE;
+use melo_vit::INTENDED_USE;
 
 use super::part::Part;
 use super::{ARMS_CSV, COMPARISONS_CSV, audit, comparison, costs, fractions, gap, headline, method, task};
@@ -52,8 +53,7 @@ fn section((i, part): (usize, Part)) -> Element {
 
 fn footer(results: &Results) -> Element {
     let line = format!(
-        "{}. Research software: no medical device, not for diagnosis. Figures of this report are also in {ARMS_CSV} and \
-         {COMPARISONS_CSV}.",
+        "{}. {INTENDED_USE} Figures of this report are also in {ARMS_CSV} and {COMPARISONS_CSV}.",
         results.study.software
     );
     Element::new("footer").child(Element::new("p").text(line))

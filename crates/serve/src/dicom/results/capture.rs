@@ -1,6 +1,6 @@
 //! The secondary capture: the image with its heat map, as any viewer shows it (PS3.3, section A.8.1).
 
-use super::common::{PURPOSE, common};
+use super::common::common;
 use super::content::Code;
 use super::elements::{put, sequence};
 use super::source::Source;
@@ -12,7 +12,7 @@ use dicom_core::value::PrimitiveValue;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 use melo_imaging::{Pixels, resize};
-use melo_vit::{Interpolation, TaskKind};
+use melo_vit::{INTENDED_USE, Interpolation, TaskKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Res
     let Some(heatmap) = &answer.heatmap else { return Ok(None) };
     let drawn = melo_imaging::decode(&heatmap.png, Path::new("heat map")).map_err(|error| error.to_string())?;
     let drawn = enlarged(drawn);
-    let lines = [format!("{PURPOSE}."), summary(answer), format!("Colour: where {} was seen.", heatmap.class)];
+    let lines = [INTENDED_USE.to_owned(), summary(answer), format!("Colour: where {} was seen.", heatmap.class)];
     let mut pixels = letters::below(&drawn, &lines);
     // Values of OB have an even length.
     if pixels.rgb.len() % 2 == 1 {
@@ -44,7 +44,7 @@ pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Res
     put(&mut object, tags::PATIENT_ORIENTATION, VR::CS, PrimitiveValue::Empty);
     let derivation = format!("Heat map of {} for {}, plug-in {}", answer.task, heatmap.class, &answer.version);
     put(&mut object, tags::DERIVATION_DESCRIPTION, VR::ST, source.text(&derivation, 1024));
-    put(&mut object, tags::IMAGE_COMMENTS, VR::LT, source.text(&format!("{PURPOSE}. {}", summary(answer)), 1024));
+    put(&mut object, tags::IMAGE_COMMENTS, VR::LT, source.text(&format!("{INTENDED_USE} {}", summary(answer)), 1024));
     let mut reference = source.reference(report::frame(source, answer));
     let purpose = Code::dcm("121322", "Source image for image processing operation").item();
     sequence(&mut reference, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, vec![purpose]);

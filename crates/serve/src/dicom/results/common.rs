@@ -12,8 +12,6 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use std::time::Duration;
 
-/// Says what these results are, on every one of them.
-pub(super) const PURPOSE: &str = "Research software, not for diagnostic use";
 /// The maker's name in equipment modules.
 pub(super) const MANUFACTURER: &str = "melo";
 

@@ -80,9 +80,22 @@ pub(super) fn below(image: &Pixels, lines: &[String]) -> Pixels {
     shown
 }
 
+/// Lines of at most `most` letters, broken between words where words are that short.
 fn wrapped(line: &str, most: usize) -> Vec<Vec<char>> {
-    let letters: Vec<char> = line.chars().map(|letter| letter.to_ascii_uppercase()).collect();
-    letters.chunks(most).map(<[char]>::to_vec).collect()
+    let mut lines: Vec<Vec<char>> = Vec::new();
+    for word in line.to_ascii_uppercase().split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        for (piece, letters) in letters.chunks(most).enumerate() {
+            match lines.last_mut() {
+                Some(line) if piece == 0 && line.len() + 1 + letters.len() <= most => {
+                    line.push(' ');
+                    line.extend(letters);
+                }
+                _ => lines.push(letters.to_vec()),
+            }
+        }
+    }
+    lines
 }
 
 fn draw(image: &mut Pixels, letter: char, left: usize, top: usize, scale: usize) {
@@ -109,10 +122,18 @@ mod tests {
     #[test]
     fn the_image_stays_as_it_is_and_text_stands_under_it() {
         let image = Pixels { width: 40, height: 3, rgb: (0..360).map(|value| value as u8).collect() };
-        let shown = below(&image, &["not for diagnostic use \u{e9}".to_owned()]);
+        let shown = below(&image, &["no letter of ours: \u{e9}".to_owned()]);
         assert_eq!((shown.width, shown.rgb.len()), (40, 40 * shown.height * 3));
         assert_eq!(shown.rgb[..360], image.rgb[..]);
         let ink = shown.rgb[360..].iter().filter(|value| **value == 255).count();
         assert!(ink > 100 && shown.height > 30, "{ink} of {}", shown.height);
+    }
+
+    #[test]
+    fn words_are_broken_only_where_they_are_longer_than_a_line() {
+        let lines = |text, most| -> Vec<String> { wrapped(text, most).into_iter().map(String::from_iter).collect() };
+        assert_eq!(lines("Research software. It is", 12), ["RESEARCH", "SOFTWARE. IT", "IS"]);
+        assert_eq!(lines("a spiculated mass", 6), ["A", "SPICUL", "ATED", "MASS"]);
+        assert!(lines("", 6).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The structured report: Comprehensive SR, TID 1500 "Measurement Report" (PS3.16).
 
-use super::common::{MANUFACTURER, PURPOSE, common};
+use super::common::{MANUFACTURER, common};
 use super::content::{Code, Item, Relation};
 use super::elements::{put, sequence};
 use super::source::Source;
@@ -10,7 +10,7 @@ use crate::dicom::uid;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
-use melo_vit::TaskKind;
+use melo_vit::{INTENDED_USE, TaskKind};
 use std::time::Duration;
 
 /// Longest text that we put into one item.
@@ -115,7 +115,7 @@ fn group(source: &Source, answer: &Answer) -> Item {
             group = group.with(Relation::Contains, Item::code(&class_code(source, class), &seen));
         }
     }
-    group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), PURPOSE.to_owned()))
+    group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), INTENDED_USE.to_owned()))
 }
 
 /// TID 300: a class's probability, and the threshold that a finding is reported from.

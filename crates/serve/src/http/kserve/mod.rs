@@ -144,7 +144,7 @@ async fn answers(
         };
         let images = files.into_iter().enumerate().map(image).collect();
         let tasks = vec![format!("{}@{}", version.card.task, version.digest)];
-        let request = Request { images, tasks, heatmap: false, preview: false, caller };
+        let request = Request { images, tasks, heatmap: false, preview: false, frame: None, caller };
         let answers = app.service.predict(request).await?;
         return Ok(answers.into_iter().flat_map(|image| image.answers).collect());
     }

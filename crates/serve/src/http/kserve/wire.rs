@@ -3,6 +3,7 @@
 mod elements;
 
 use crate::error::Refusal;
+use crate::shortest;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -222,7 +223,7 @@ pub(in crate::http) fn write(
             one["parameters"] = json!({ "binary_data_size": size_of_val(*values) });
             values.iter().for_each(|value| binary.extend_from_slice(&value.to_le_bytes()));
         } else {
-            one["data"] = json!(values);
+            one["data"] = shortest::value(values);
         }
         described.push(one);
     }

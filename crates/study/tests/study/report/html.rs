@@ -37,6 +37,15 @@ fn pages_are_well_formed_and_lie_ready_to_be_looked_at() {
 }
 
 #[test]
+fn a_report_says_what_it_may_be_used_for() {
+    for (name, results) in studies() {
+        for report in [report::html(&results), report::markdown(&results)] {
+            assert_eq!(report.matches(melo_vit::INTENDED_USE).count(), 1, "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_page_needs_nothing_from_outside() {
     for (name, results) in studies() {
         let page = report::html(&results);
