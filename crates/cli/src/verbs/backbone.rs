@@ -1,6 +1,7 @@
 //! `melo backbone`: what a checkpoint holds, whether it computes what it should, and a file of our own made of it.
 
 use super::train::usage;
+use crate::progress::grouped;
 use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
 use melo::interop::{ReadSettings, Statistics};
@@ -168,7 +169,7 @@ fn info(path: &Path, json: bool) -> Result<(), Failure> {
         config.heads,
         config.mlp_hidden,
         config.patch,
-        config.parameters(),
+        grouped(config.parameters()),
         config.image_size,
         config.eps,
         if config.swiglu { "SwiGLU".to_owned() } else { format!("GELU {:?}", config.activation) },

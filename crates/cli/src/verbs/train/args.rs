@@ -113,29 +113,30 @@ pub(super) struct ImageArgs {
     /// Share of the side that the centre crop keeps
     #[arg(long, default_value_t = 1.0)]
     crop_pct: f64,
-    #[command(flatten)]
-    rendering: RenderingArgs,
     /// No augmentation at all
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     no_augment: bool,
     /// No horizontal flip (sides matter: situs, laterality)
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     no_flip: bool,
     /// Vertical flip too (no up or down: microscopy, dermoscopy)
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     vertical_flip: bool,
     /// Largest rotation, degrees
-    #[arg(long, default_value_t = Augment::default().rotate_degrees)]
+    #[arg(long, default_value_t = Augment::default().rotate_degrees, help_heading = "Augmentation")]
     rotate: f32,
     /// Smallest area that a random crop keeps; 1 is off
-    #[arg(long, default_value_t = Augment::default().crop_scale)]
+    #[arg(long, default_value_t = Augment::default().crop_scale, help_heading = "Augmentation")]
     crop_scale: f32,
     /// Largest relative change of brightness
-    #[arg(long, default_value_t = Augment::default().brightness)]
+    #[arg(long, default_value_t = Augment::default().brightness, help_heading = "Augmentation")]
     brightness: f32,
     /// Largest relative change of contrast
-    #[arg(long, default_value_t = Augment::default().contrast)]
+    #[arg(long, default_value_t = Augment::default().contrast, help_heading = "Augmentation")]
     contrast: f32,
+    // The last: the heading of a group holds for all flags after it.
+    #[command(flatten)]
+    rendering: RenderingArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
