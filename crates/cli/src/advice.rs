@@ -1,6 +1,8 @@
 //! What to do about an error: libraries state facts, the binary knows its flags.
 
 use crate::Failure;
+use melo::eval::{Collapse, Counts};
+use melo::vit::TaskCard;
 use melo::{data, interop, predict, serve, study, train, vit};
 use std::error::Error;
 use std::path::Path;
@@ -72,6 +74,42 @@ fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
             _ => None,
         },
     }
+}
+
+/// What a person should know before trusting the figures of a test split, and what to try: of each class against the rest,
+/// `counts [c]`.
+pub(crate) fn of_figures(counts: &[Counts], classes: &[String]) -> Vec<String> {
+    let collapse = Collapse::of(counts).map(|collapse| {
+        format!(
+            "WARNING: {}. The AUC does not show that; try --class-weights balanced, a lower --lr or more --epochs, and look at \
+             the labels (`melo data check`)",
+            collapse.sentence(classes)
+        )
+    });
+    let few = melo::eval::too_few(counts, classes);
+    let few = few.map(|few| format!("note: {few}; figures of so few say little, whatever they are"));
+    collapse.into_iter().chain(few).collect()
+}
+
+/// The test split of a card in lines: what was measured, its figures with their intervals, and [`of_figures`]. Nothing where the
+/// card has no record of one.
+pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
+    let Some(test) = &card.test else { return Vec::new() };
+    let patients = test.patients.map_or(String::new(), |patients| format!(" of {patients} patients"));
+    let figure = |(name, title): (&str, &str)| {
+        let value = card.metrics.get(name)?;
+        let interval = card.metric_intervals.get(name).map(|[low, high]| format!(" [{low:.3}, {high:.3}]"));
+        Some(format!("{title} {value:.3}{}", interval.unwrap_or_default()))
+    };
+    let figures = [
+        ("test_auc_macro", "macro AUC"),
+        ("test_acc", "accuracy"),
+        ("test_balanced_acc", "balanced accuracy"),
+        ("test_f1_macro", "macro F1"),
+    ];
+    let figures: Vec<String> = figures.into_iter().filter_map(figure).collect();
+    let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
+    std::iter::once(head).chain(of_figures(&melo::train::test_counts(card), &card.classes)).collect()
 }
 
 fn of_train(error: &(dyn Error + 'static)) -> Option<String> {

@@ -3,10 +3,10 @@
 use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
 use crate::progress::bar;
 use crate::verbs::backbone_args::BackboneArgs;
-use crate::{Failure, note, say, say_json};
+use crate::{Failure, advice, note, say, say_json};
 use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
-use melo::eval::Metrics;
+use melo::eval::{Collapse, FEW_CASES, Metrics};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
 use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
@@ -89,6 +89,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         let mut object = summary(&plugin, &*engine, split, &metrics)?;
         object["intervals"] = intervals(&figures);
+        object["collapse"] = collapse(&metrics, &plugin.card.classes);
+        object["few_cases"] = few_cases(&metrics, &plugin.card.classes);
         if !args.subgroup.is_empty() {
             object["subgroups"] = serde_json::to_value(&groups)?;
         }
@@ -96,12 +98,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
     say(melo::eval::table(&metrics, &plugin.card.classes).trim_end());
-    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy")] {
+    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy"), ("balanced_acc", "balanced accuracy")] {
         if let Some(Figure { value, low, high }) = figures.get(name) {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
         }
     }
     groups.iter().map(describe).for_each(say);
+    advice::of_figures(&metrics.counts_per_class, &plugin.card.classes).into_iter().for_each(say);
     Ok(())
 }
 
@@ -127,6 +130,21 @@ fn describe(group: &SubgroupFigure) -> String {
 /// `{"auc_macro": [low, high], ...}`
 fn intervals(figures: &BTreeMap<String, Figure>) -> Value {
     figures.iter().map(|(name, figure)| (name.clone(), json!([figure.low, figure.high]))).collect::<Map<_, _>>().into()
+}
+
+/// What the plug-in has collapsed to, by the names of the classes; `null` where it has not.
+fn collapse(metrics: &Metrics, classes: &[String]) -> Value {
+    let Some(Collapse { never, dominant, .. }) = metrics.collapse() else { return Value::Null };
+    let never = never.iter().map(|never| json!({"class": classes[never.class], "cases": never.cases}));
+    let dominant =
+        dominant.iter().map(|most| json!({"class": classes[most.class], "called": most.called, "cases": most.cases}));
+    json!({"never": never.collect::<Vec<_>>(), "dominant": dominant.collect::<Vec<_>>()})
+}
+
+/// Classes with fewer than [`FEW_CASES`] images that have them, and how many.
+fn few_cases(metrics: &Metrics, classes: &[String]) -> Value {
+    let few = classes.iter().zip(&metrics.positives_per_class).filter(|(_, cases)| **cases < FEW_CASES);
+    few.map(|(class, cases)| (class.clone(), json!(cases))).collect::<Map<_, _>>().into()
 }
 
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
