@@ -59,7 +59,8 @@ def fresh(name):
 
 
 def hf_processor(folder, **fields):
-    spec = dict(do_resize=True, resample=3, rescale_factor=1 / 255, **(IMAGENET | fields))
+    crop = dict(do_center_crop="crop_size" in fields)
+    spec = dict(do_resize=True, resample=3, rescale_factor=1 / 255, **crop, **(IMAGENET | fields))
     (folder / "preprocessor_config.json").write_text(json.dumps(spec))
 
 

@@ -96,11 +96,17 @@ def single_label(name, scores, labels):
             "n": len(labels),
             "acc": accuracy,
             "exact_match": accuracy,
+            "balanced_acc": float(sk.balanced_accuracy_score(labels, predicted)),
             **aucs(np.eye(classes, dtype=int)[labels], scores),
             **at_operating_point(labels, predicted, classes),
             "confusion": sk.confusion_matrix(labels, predicted, labels=range(classes)).tolist(),
         },
     }
+
+
+def balanced_findings(labels, predicted):
+    both = [(t, p) for t, p in zip(labels.T, predicted.T) if 0 < t.sum() < len(t)]
+    return float(np.mean([sk.balanced_accuracy_score(t, p) for t, p in both])) if both else None
 
 
 def multi_label(name, scores, labels, thresholds):
@@ -116,6 +122,7 @@ def multi_label(name, scores, labels, thresholds):
             "n": len(labels),
             "acc": float(1 - sk.hamming_loss(labels, predicted)),
             "exact_match": float(sk.accuracy_score(labels, predicted)),
+            "balanced_acc": balanced_findings(labels, predicted),
             **aucs(labels, scores),
             **at_operating_point(labels, predicted, classes),
             "confusion": None,

@@ -139,7 +139,7 @@ def main():
         kind, batch = work.split("-")
         peers = args.peers.split(",") if args.peers else TRAIN if kind == "train" else INFER
         for precision in args.precisions.split(","):
-            ours = [args.melo, "--threads", str(args.threads), "bench", kind, "--arch", ARCH, "--batch", batch]
+            ours = [args.melo, "--threads", str(args.threads), "bench", kind, "--arch", ARCH, "--batch-size", batch]
             ours += ["--precision", precision, "--seconds", str(args.seconds), "--repeats", "3", "--json"]
             for peer in peers:
                 theirs = [sys.executable, __file__, "--peer", peer, "--batch", batch, "--threads", str(args.threads)]

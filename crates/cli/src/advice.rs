@@ -3,6 +3,7 @@
 use crate::Failure;
 use melo::{data, interop, predict, serve, study, train, vit};
 use std::error::Error;
+use std::path::Path;
 
 /// A failure with the library's sentence, and what to do where the binary knows it.
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
@@ -88,9 +89,24 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
         }
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
+        vit::Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound && is_model_name(path) => {
+            let name = path.display();
+            format!(
+                "no such file; timm/{name} takes the model of that name from the hub, hf:OWNER/{name} another owner's"
+            )
+        }
+        vit::Error::WeightsKey { .. } => "--weights-key names one".to_owned(),
         vit::Error::Described { .. } => "leave --statistics away".to_owned(),
         _ => return None,
     })
+}
+
+/// True for what looks like a model's name and no file's: `vit_base_patch16_224`.
+fn is_model_name(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let weights = ["safetensors", "pth", "pt", "bin", "npz", "ckpt", "json"];
+    let is_file = path.extension().is_some_and(|extension| weights.iter().any(|known| extension == *known));
+    !is_file && !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
 fn of_study(error: &(dyn Error + 'static)) -> Option<String> {

@@ -1,7 +1,8 @@
 //! Facts about this machine and process, and what computes on it.
 
-use melo::interop::read_backbone;
-use melo::vit::{Device, DeviceSpec, Engine, Precision};
+use crate::note;
+use melo::interop::{ReadSettings, read_checkpoint_with};
+use melo::vit::{Checkpoint, Device, DeviceSpec, Engine, Precision};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,9 +34,18 @@ pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
     DeviceSpec { precision, threads: THREADS.load(Ordering::Relaxed) }.open()
 }
 
+/// Any checkpoint; what was decided while it was read is said.
+pub(crate) fn read_checkpoint(path: &Path, settings: &ReadSettings) -> Result<Checkpoint, melo::vit::Error> {
+    let read = read_checkpoint_with(path, settings)?;
+    for said in &read.notes {
+        note(format_args!("note: {}: {said}", path.display()));
+    }
+    Ok(read.checkpoint)
+}
+
 /// A backbone from any checkpoint, ready to compute.
 pub(crate) fn load_engine(path: &Path, precision: Option<Precision>) -> Result<Arc<dyn Engine>, melo::vit::Error> {
-    device(precision).load(read_backbone(path)?)
+    device(precision).load(read_checkpoint(path, &ReadSettings::default())?.freeze())
 }
 
 /// The most memory this process ever held, bytes; none where the system does not tell.

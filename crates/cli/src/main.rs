@@ -6,7 +6,7 @@ mod output;
 mod progress;
 mod verbs;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use melo::vit::INTENDED_USE;
 pub(crate) use output::{Failure, json_path, note, say, say_json};
 use std::process::ExitCode;
@@ -61,8 +61,17 @@ enum Verb {
     Completions(verbs::completions::Args),
 }
 
+/// Verbs that compute nothing: they take `--threads` as all do, and do not speak of it.
+const NO_THREADS: [&str; 3] = ["keys", "audit", "completions"];
+
+fn command() -> clap::Command {
+    let silent = || Arg::new("threads").long("threads").value_name("N").global(true).hide(true);
+    NO_THREADS.iter().fold(Cli::command(), |command, verb| command.mut_subcommand(verb, |verb| verb.arg(silent())))
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let Err(failure) = run(cli) else { return ExitCode::SUCCESS };
     if let Some(message) = failure.message() {
         note(format_args!("melo: {message}"));
@@ -90,6 +99,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Data(verb) => verbs::data::run(&verb),
         Verb::Pretrain(args) => verbs::pretrain::run(&args),
         Verb::Bench(verb) => verbs::bench::run(&verb),
-        Verb::Completions(args) => verbs::completions::run(&args, Cli::command()),
+        Verb::Completions(args) => verbs::completions::run(&args, command()),
     }
 }

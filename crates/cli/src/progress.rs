@@ -5,11 +5,14 @@ mod study;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::train::{EpochRow, Event};
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].
-const EPOCH_HEAD: &str = "epoch  train loss  val loss  val AUC  val ACC  images/s";
+const EPOCH_HEAD: &str = "epoch  train loss  val loss  val AUC  val ACC  learning rate  images/s";
+/// How often long work says where it stands when nobody watches a bar.
+const PIPED_EVERY: Duration = Duration::from_secs(60);
 
 /// A bar that counts to `total`; invisible when standard error is not a terminal.
 pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
@@ -23,13 +26,45 @@ pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
+/// A bar, or where there is none a line now and then.
+pub(crate) struct Counter {
+    bar: ProgressBar,
+    said: Instant,
+}
+
+impl Counter {
+    pub(crate) fn new(total: usize, what: &'static str) -> Self {
+        Counter { bar: bar(total, what), said: Instant::now() }
+    }
+
+    pub(crate) fn set(&mut self, done: usize) {
+        self.bar.set_position(done as u64);
+        if self.bar.is_hidden() && self.said.elapsed() >= PIPED_EVERY {
+            self.said = Instant::now();
+            crate::note(format_args!("{} {done} of {}", self.bar.prefix(), self.bar.length().unwrap_or(0)));
+        }
+    }
+
+    /// Prints without tearing the bar.
+    pub(crate) fn print<R>(&self, print: impl FnOnce() -> R) -> R {
+        self.bar.suspend(print)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Shows a training run.
 pub(crate) struct TrainProgress {
     bar: ProgressBar,
-    reading: Option<ProgressBar>,
+    reading: Option<Counter>,
     epochs: usize,
     train_images: usize,
-    started: std::time::Instant,
+    started: Instant,
+    said: Instant,
     images_done: usize,
     epochs_before: usize,
 }
@@ -41,7 +76,8 @@ impl TrainProgress {
             reading: None,
             epochs,
             train_images: 0,
-            started: std::time::Instant::now(),
+            started: Instant::now(),
+            said: Instant::now(),
             images_done: 0,
             epochs_before: 0,
         }
@@ -51,22 +87,26 @@ impl TrainProgress {
         match event {
             Event::Splits(assigned) => crate::note(assigned),
             Event::Reading { done, of } => {
-                let reading = self.reading.get_or_insert_with(|| bar(of, "read"));
-                reading.set_position(done as u64);
+                self.reading.get_or_insert_with(|| Counter::new(of, "read")).set(done);
                 if done == of {
-                    reading.finish_and_clear();
+                    self.reading = None;
                 }
             }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
             Event::Started { trainable, backbone, images, epochs_done } => {
                 self.train_images = images;
                 self.bar.set_length((self.epochs * images) as u64);
-                self.started = std::time::Instant::now();
+                self.started = Instant::now();
+                self.said = Instant::now();
                 self.epochs_before = epochs_done;
                 let percent = percent(trainable, backbone);
-                self.line(format!("{trainable} trainable parameters, {percent:.3} % of the backbone's {backbone}"));
+                let (trained, all) = (grouped(trainable), grouped(backbone));
+                self.line(format!("{trained} trainable parameters, {percent:.3} % of the backbone's {all}"));
                 if epochs_done > 0 {
-                    self.line(format!("resuming after epoch {epochs_done} of {}", self.epochs));
+                    self.line(format!(
+                        "resuming after epoch {epochs_done}; the learning rate follows the cosine over {} epochs",
+                        self.epochs
+                    ));
                 }
                 self.line(EPOCH_HEAD.to_owned());
             }
@@ -81,8 +121,13 @@ impl TrainProgress {
                     self.epochs,
                     duration(left)
                 );
+                if self.bar.is_hidden() && self.said.elapsed() >= PIPED_EVERY {
+                    self.said = Instant::now();
+                    crate::note(&message);
+                }
                 self.bar.set_message(message);
             }
+            Event::Validating { epoch } => self.bar.set_message(format!("epoch {epoch}/{}  validating", self.epochs)),
             Event::Epoch(row) => self.line(epoch_line(row)),
         }
     }
@@ -95,9 +140,23 @@ impl TrainProgress {
     }
 
     pub(crate) fn finish(self) {
-        self.reading.iter().for_each(ProgressBar::finish_and_clear);
         self.bar.finish_and_clear();
     }
+}
+
+/// A count with its thousands apart: `86,567,656`.
+pub(crate) fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rest = digits.as_str();
+    while rest.len() > 3 {
+        let (front, last) = rest.split_at(rest.len() - 3);
+        parts.push(last);
+        rest = front;
+    }
+    parts.push(rest);
+    parts.reverse();
+    parts.join(",")
 }
 
 /// Trained values in percent of the backbone's.
@@ -108,8 +167,8 @@ pub(crate) fn percent(trainable: usize, backbone: usize) -> f64 {
 fn epoch_line(row: &EpochRow) -> String {
     let mark = if row.best { "  best" } else { "" };
     format!(
-        "{:>5}  {:>10.4}  {:>8.4}  {:>7.4}  {:>7.4}  {:>8.1}{mark}",
-        row.epoch, row.train_loss, row.val_loss, row.val_auc_macro, row.val_acc, row.images_per_s
+        "{:>5}  {:>10.4}  {:>8.4}  {:>7.4}  {:>7.4}  {:>13.2e}  {:>8.1}{mark}",
+        row.epoch, row.train_loss, row.val_loss, row.val_auc_macro, row.val_acc, row.learning_rate, row.images_per_s
     )
 }
 
@@ -120,5 +179,17 @@ pub(crate) fn duration(seconds: f64) -> String {
         (0, 0, s) => format!("{s} s"),
         (0, min, s) => format!("{min} min {s:02} s"),
         (h, min, _) => format!("{h} h {min:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (86_567_656, "86,567,656")] {
+            assert_eq!(grouped(count), text);
+        }
     }
 }

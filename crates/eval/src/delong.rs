@@ -7,7 +7,7 @@
 //! `var(components of positives) / m + var(components of negatives) / n`, each with the denominator of an
 //! unbiased sample variance (m - 1, n - 1). A difference of AUCs has the differences of the components.
 //!
-//! Cases count as independent: with several images a patient, use [`Resampling`](crate::Resampling).
+//! Cases count as independent: with several images a patient, use [`ClusteredAuc`](crate::ClusteredAuc).
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,8 @@ pub struct PairedAuc {
 }
 
 /// AUC of `scores [n]` against `positive [n]` with DeLong's variance and the normal interval
-/// `auc ± z · √variance` of confidence `level` (such as 0.95), clamped to [0, 1].
+/// `auc ± z · √variance` of confidence `level` (such as 0.95), clamped to [0, 1]. Near 0 and 1 that interval is too narrow,
+/// and of no width for a perfect AUC: [`ClusteredAuc`](crate::ClusteredAuc) has one that is not.
 ///
 /// Equals pROC's `var` and `ci.auc` with `direction = "<"`. Sums are exact in whole numbers, so the order of
 /// the cases does not matter to the last bit. `None` where it is undefined: fewer than two positive or two
@@ -95,7 +96,7 @@ pub fn delong_paired(a: &[f32], b: &[f32], positive: &[bool], level: f64) -> Opt
 
 /// For each case, twice the number of cases of the other kind against which the pair is in the right order,
 /// ties half: the structural component times 2n (of a positive) or 2m (of a negative). `None` with a NaN.
-fn twice_won(scores: &[f32], positive: &[bool]) -> Option<Vec<i64>> {
+pub(crate) fn twice_won(scores: &[f32], positive: &[bool]) -> Option<Vec<i64>> {
     if scores.iter().any(|score| score.is_nan()) {
         return None;
     }

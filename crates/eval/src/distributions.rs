@@ -7,6 +7,11 @@ pub(crate) fn normal_two_sided(z: f64) -> f64 {
     libm::erfc(z.abs() / SQRT_2)
 }
 
+/// P(Z < z) of a standard normal Z.
+pub(crate) fn normal_below(z: f64) -> f64 {
+    0.5 * libm::erfc(-z / SQRT_2)
+}
+
 /// The z > 0 with P(|Z| <= z) = `level`; 1.96 for 0.95.
 pub(crate) fn normal_z(level: f64) -> f64 {
     let outside = tails(level);

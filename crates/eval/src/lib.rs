@@ -5,8 +5,10 @@
 //! | question | answer |
 //! |---|---|
 //! | how good | [`single_label`], [`multi_label`], [`roc_auc`], [`average_precision`] |
-//! | how sure is that | [`delong`], [`wilson`], [`clopper_pearson`]; by patient, [`Resampling`] with [`RankedScores`] |
-//! | is one better | [`delong_paired`], [`bootstrap_p_zero`], [`bootstrap_p_inferior`]; many at once, [`holm`] |
+//! | how sure is that, by patient | [`ClusteredAuc`], [`ClusteredShare`] |
+//! | the same of independent cases | [`delong`], [`wilson`], [`clopper_pearson`] |
+//! | is it any use | [`Metrics::collapse`], [`too_few`], [`why_undefined`] |
+//! | is one better | [`Resampling`] with [`RankedScores`] and [`PairedDifference`]; [`delong_paired`], [`bootstrap_p_zero`], [`bootstrap_p_inferior`]; many at once, [`holm`] |
 //! | is it honest | [`reliability_single_label`], [`brier_single_label`], [`fit_temperature_single_label`] |
 //! | where to cut | [`youden`], [`at_sensitivity`], [`at_specificity`] |
 //! | how to draw it | [`roc_points`], [`precision_recall_points`] |
@@ -26,14 +28,19 @@ mod auc;
 mod bootstrap;
 mod calibration;
 mod checks;
+mod clustered_auc;
+mod clustered_share;
+mod collapse;
 mod curves;
 mod delong;
 mod distributions;
 mod error;
+mod estimate;
 mod holm;
 mod mean;
 mod metrics;
 mod operating;
+mod paired;
 mod proportion;
 mod ranked;
 mod table;
@@ -46,15 +53,20 @@ pub use calibration::{
     Reliability, ReliabilityBin, brier_multi_label, brier_single_label, reliability_multi_label,
     reliability_single_label,
 };
+pub use clustered_auc::ClusteredAuc;
+pub use clustered_share::ClusteredShare;
+pub use collapse::{Collapse, Dominant, Never, too_few};
 pub use curves::{PrecisionRecallPoint, RocPoint, average_precision, precision_recall_points, roc_points};
 pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;
+pub use estimate::Estimate;
 pub use holm::holm;
 pub use mean::mean_of_defined;
 pub use metrics::{Counts, Metrics, argmax, multi_label, multi_label_decided, single_label, single_label_decided};
 pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
+pub use paired::PairedDifference;
 pub use proportion::{clopper_pearson, wilson};
 pub use ranked::RankedScores;
 pub use table::table;
 pub use temperature::{Temperature, fit_temperature_multi_label, fit_temperature_single_label};
-pub use undefined::why_undefined;
+pub use undefined::{FEW_CASES, why_undefined};

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::auc::ranked_auc;
 use crate::checks::{check_multi_label, check_single_label};
 use crate::mean::mean_of_defined;
+use crate::{Collapse, Error};
 
 /// One class against the rest: how many images fall in each cell of the 2 × 2 table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +22,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// All images.
+    pub fn images(&self) -> u64 {
+        self.positives() + self.true_negative + self.false_positive
+    }
+
     /// Images that have the class: TP + FN.
     pub fn positives(&self) -> u64 {
         self.true_positive + self.false_negative
+    }
+
+    /// Images that are called so: TP + FP.
+    pub fn called(&self) -> u64 {
+        self.true_positive + self.false_positive
     }
 
     /// Recall, TP / (TP + FN); `None` where no image has the class.
@@ -58,6 +68,17 @@ impl Counts {
     }
 }
 
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, of| Self {
+            true_positive: sum.true_positive + of.true_positive,
+            false_positive: sum.false_positive + of.false_positive,
+            false_negative: sum.false_negative + of.false_negative,
+            true_negative: sum.true_negative + of.true_negative,
+        })
+    }
+}
+
 /// What [`single_label`] and [`multi_label`] find. Fractions are in [0, 1]; `*_per_class` is `[c]`.
 ///
 /// A fraction of nothing (0 / 0) is `None`, never a number. Two kinds of macro average, both unweighted:
@@ -75,6 +96,11 @@ pub struct Metrics {
     /// Share of images with *every* label right (scikit-learn's `accuracy_score`, also called subset
     /// accuracy). Equals `acc` where each image has one label.
     pub exact_match: f64,
+    /// Balanced accuracy: the mean sensitivity of the classes that have cases (scikit-learn's `balanced_accuracy_score`), which
+    /// guessing brings to 1 / c. Multi-label: the mean of sensitivity and specificity, over the findings that have both.
+    /// `None` where no class has.
+    #[serde(default)]
+    pub balanced_acc: Option<f64>,
     /// Mean of the AUCs that are defined; `None` where none is. With two classes whose probabilities sum
     /// to 1, both classes have the same AUC, and this is it.
     pub auc_macro: Option<f64>,
@@ -146,6 +172,7 @@ pub fn single_label_decided(
     Ok(Metrics {
         acc,
         exact_match: acc,
+        balanced_acc: mean_of_defined(counts.iter().map(Counts::sensitivity)),
         confusion: Some(confusion),
         ..Metrics::of_classes(probabilities, &truth, counts)
     })
@@ -199,13 +226,21 @@ pub fn multi_label_decided(
     Ok(Metrics {
         acc: right as f64 / labels.len() as f64,
         exact_match: exact as f64 / (labels.len() / classes) as f64,
+        balanced_acc: mean_of_defined(
+            counts.iter().map(|counts| Some((counts.sensitivity()? + counts.specificity()?) / 2.0)),
+        ),
         ..Metrics::of_classes(probabilities, &truth, counts)
     })
 }
 
 impl Metrics {
-    /// Everything that follows from each class against the rest; the caller fills in `acc`, `exact_match`
-    /// and `confusion`. `probabilities` and `truth` are `[n, c]`, `counts` is `[c]`, c > 0.
+    /// Classes that are never called, or that nearly every image is called; `None` where there is no such class.
+    pub fn collapse(&self) -> Option<Collapse> {
+        Collapse::of(&self.counts_per_class)
+    }
+
+    /// Everything that follows from each class against the rest; the caller fills in `acc`, `exact_match`,
+    /// `balanced_acc` and `confusion`. `probabilities` and `truth` are `[n, c]`, `counts` is `[c]`, c > 0.
     fn of_classes(probabilities: &[f32], truth: &[bool], counts: Vec<Counts>) -> Self {
         let classes = counts.len();
         let cases = || probabilities.iter().copied().zip(truth.iter().copied());
@@ -221,6 +256,7 @@ impl Metrics {
             n: probabilities.len() / classes,
             acc: 0.0,
             exact_match: 0.0,
+            balanced_acc: None,
             auc_macro: mean_of_defined(auc_per_class.iter().copied()),
             auc_micro: ranked_auc(cases().collect()),
             auc_per_class,

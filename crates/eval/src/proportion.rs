@@ -13,14 +13,18 @@ use crate::distributions::{beta_quantile, normal_z, tails};
 /// Where there are more successes than trials, or `level` is not between 0 and 1.
 pub fn wilson(successes: u64, trials: u64, level: f64) -> Option<(f64, f64)> {
     let z = normal_z(level);
-    let (n, p) = (trials as f64, share(successes, trials)?);
+    Some(wilson_of(share(successes, trials)?, trials as f64, z))
+}
+
+/// Wilson's interval of a proportion `p` in [0, 1] of `n` > 0 trials, which need not be whole.
+pub(crate) fn wilson_of(p: f64, n: f64, z: f64) -> (f64, f64) {
     let shrink = 1.0 / (1.0 + z * z / n);
     let centre = shrink * (p + z * z / (2.0 * n));
     let half = shrink * z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     // Exact at the ends, where rounding would leave some 1e-18.
-    let low = if successes == 0 { 0.0 } else { centre - half };
-    let high = if successes == trials { 1.0 } else { centre + half };
-    Some((low, high))
+    let low = if p == 0.0 { 0.0 } else { centre - half };
+    let high = if p == 1.0 { 1.0 } else { centre + half };
+    (low, high)
 }
 
 /// Clopper and Pearson's interval of `successes` of `trials`, with confidence *at least* `level` whatever the

@@ -1,5 +1,9 @@
 //! Saying that a number cannot be known, and why.
 
+/// Cases of a class, or without it, below which its figures say little: the interval of a sensitivity of 9 of 10 is
+/// [0.60, 0.98].
+pub const FEW_CASES: u64 = 10;
+
 /// Why a statistic that needs both kinds of cases is undefined, or too uncertain to state, with this many of
 /// each: a clause such as "no positive case" or "3 negative cases, at least 10 needed". `None` where there
 /// are `minimum` of both (at least one, whatever `minimum` says).

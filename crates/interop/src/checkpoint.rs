@@ -2,18 +2,37 @@
 
 use crate::hub::{WEIGHTS, locate};
 use crate::huggingface::{ModelConfig, read_json};
-use crate::names::{OPEN_CLIP, TIMM};
+use crate::names::{Dialect, OPEN_CLIP, TIMM};
 use crate::npz::{NpzFile, transpose};
 use crate::renamed::{Classifier, Renamed};
 use crate::sharded::Sharded;
 use crate::torch_file::TorchFile;
-use melo_vit::{Backbone, Checkpoint, Error, Head, ModelDescription, TensorFile, TensorSource, VitConfig};
+use crate::unwrapped::Unwrapped;
+use melo_vit::{Backbone, Checkpoint, Error, Head, Invalid, ModelDescription, TensorFile, TensorSource, VitConfig};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Extensions of weights, for a folder with a single file of them under another name.
 const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "bin", "npz"];
+
+/// What a file of weights does not say, or says more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadSettings {
+    /// Which set of weights, where a file holds several: its key (`state_dict_ema`, `teacher`), or what its names begin with.
+    pub weights_key: Option<String>,
+    /// The pixel statistics of timm-named or OpenAI-named weights that nothing describes.
+    pub statistics: Option<Statistics>,
+}
+
+/// A checkpoint, and what was decided while it was read.
+#[derive(Debug)]
+pub struct ReadCheckpoint {
+    /// The weights and what they are.
+    pub checkpoint: Checkpoint,
+    /// A sentence for every choice that the file left open: which of several sets of weights, what was left aside.
+    pub notes: Vec<String>,
+}
 
 /// Reads and digests any checkpoint, see [`read_checkpoint`].
 ///
@@ -29,34 +48,194 @@ pub fn read_backbone(path: &Path) -> Result<Backbone, Error> {
 /// # Errors
 /// Every defect by its name, see [`Error`].
 pub fn read_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
-    read_with(&weights_in(&locate(path)?)?, None)
+    Ok(read_checkpoint_with(path, &ReadSettings::default())?.checkpoint)
 }
 
-/// Reads a file of weights, described by timm's JSON in `described` or by the file beside it.
-fn read_with(weights: &Path, described: Option<Value>) -> Result<Checkpoint, Error> {
-    let io = |source| Error::Io { path: weights.to_owned(), source };
-    let mut start = Vec::new();
-    std::fs::File::open(weights).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
-    if weights.to_string_lossy().ends_with(".index.json") {
-        return read_named(&Sharded::open(weights)?, described);
+/// As [`read_checkpoint`], with what the file does not say, and what was decided.
+///
+/// # Errors
+/// As [`read_checkpoint`]; [`Error::Described`] where statistics are given for weights that have a description,
+/// [`Error::WeightsKey`] for a set of weights that the file does not hold.
+pub fn read_checkpoint_with(path: &Path, settings: &ReadSettings) -> Result<ReadCheckpoint, Error> {
+    let weights = weights_in(&locate(path)?)?;
+    let mut described = None;
+    if let Some(statistics) = settings.statistics {
+        if let Some(sidecar) = sidecar(&weights) {
+            return Err(Error::Described { path: sidecar, weights });
+        }
+        described = Some(json!({ "pretrained_cfg": statistics.pretrained_cfg() }));
     }
-    match start[..] {
-        [b'P', b'K', 3, 4] if is_npz(weights) => read_npz(weights, described),
-        [b'P', b'K', 3, 4] => read_named(&TorchFile::open(weights)?, described),
-        [0x80, 2..=5, ..] => Err(Error::Damaged {
-            path: weights.to_owned(),
-            format: "PyTorch checkpoint",
-            reason: "written in the format before PyTorch 1.6; load it there and `torch.save` it again".into(),
-        }),
-        _ => {
-            let file = TensorFile::open(weights)?;
-            let metadata = file.metadata()?;
-            match metadata.contains_key("melo.backbone") || metadata.contains_key("melo.card") {
-                true => Checkpoint::read(weights),
-                false => read_named(&file, described),
+    let mut reader = Reader { key: settings.weights_key.as_deref(), described, notes: Vec::new() };
+    let checkpoint = reader.read(&weights)?;
+    Ok(ReadCheckpoint { checkpoint, notes: reader.notes })
+}
+
+/// What a file is read with, and what is found to be said of it.
+struct Reader<'a> {
+    key: Option<&'a str>,
+    /// A description in place of the file beside the weights.
+    described: Option<Value>,
+    notes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, weights: &Path) -> Result<Checkpoint, Error> {
+        let io = |source| Error::Io { path: weights.to_owned(), source };
+        let mut start = Vec::new();
+        std::fs::File::open(weights).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
+        if weights.to_string_lossy().ends_with(".index.json") {
+            return self.read_named(&Sharded::open(weights)?);
+        }
+        match start[..] {
+            [b'P', b'K', 3, 4] if is_npz(weights) => self.read_npz(weights),
+            [b'P', b'K', 3, 4] => self.read_torch(weights),
+            [0x80, 2..=5, ..] => Err(Error::Damaged {
+                path: weights.to_owned(),
+                format: "PyTorch checkpoint",
+                reason: "written in the format before PyTorch 1.6; load it there and `torch.save` it again".into(),
+            }),
+            _ => {
+                let file = TensorFile::open(weights)?;
+                let metadata = file.metadata()?;
+                match metadata.contains_key("melo.backbone") || metadata.contains_key("melo.card") {
+                    true => {
+                        self.refuse_key(weights)?;
+                        Checkpoint::read(weights)
+                    }
+                    false => self.read_named(&file),
+                }
             }
         }
     }
+
+    /// Refuses a key for a format that holds one set of weights.
+    fn refuse_key(&self, path: &Path) -> Result<(), Error> {
+        let Some(key) = self.key else { return Ok(()) };
+        let reason = format!("no weights under `{key}`");
+        Err(Error::WeightsKey { path: path.to_owned(), reason, found: Vec::new() })
+    }
+
+    /// The set of weights under the key that was named, or under the one that counts first.
+    fn read_torch(&mut self, weights: &Path) -> Result<Checkpoint, Error> {
+        // A key may also be what names begin with within the one set that there is.
+        let opened = match TorchFile::open(weights, self.key) {
+            Err(Error::WeightsKey { .. }) if self.key.is_some() => TorchFile::open(weights, None)?,
+            opened => {
+                self.key = None;
+                opened?
+            }
+        };
+        if !opened.others.is_empty() {
+            let (key, others) = (opened.key.join("."), quoted(&opened.others));
+            self.notes.push(format!("the weights under `{key}` are taken; the file also holds {others}"));
+        }
+        self.read_named(&opened)
+    }
+
+    /// Tensors of any dialect, told apart by the JSON beside them and by their names.
+    fn read_named(&mut self, source: &dyn TensorSource) -> Result<Checkpoint, Error> {
+        let path = source.path();
+        let (sidecar, json, is_bare) = match (self.described.take(), sidecar(path)) {
+            (Some(json), _) => (path.to_owned(), json, true),
+            (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?, false),
+            (None, None) => {
+                let expected = "of Hugging Face, or timm's with `architecture` and `pretrained_cfg` (mean, std, crop_pct, \
+                                interpolation)";
+                let sidecar = path.with_extension("json");
+                return Err(Error::NoDescription { path: path.to_owned(), sidecar, expected });
+            }
+        };
+        let wrong = |error: Invalid| Error::Config { path: sidecar.clone(), reason: error.reason };
+        if json.get("model_type").is_some() {
+            let model = ModelConfig::new(json).map_err(wrong)?;
+            let source = self.unwrap(source, model.dialect())?;
+            let (mut renamed, classifier) = Renamed::new(&source, model.dialect())?;
+            let classifies = classifier.head.values().any(|(name, _)| name.contains("classifier"));
+            let description = model.describe(&sidecar, &renamed.shapes()?, classifies)?;
+            if !description.config.norm {
+                renamed.forget("norm");
+            }
+            let mut head = self.read_classifier(&classifier, &source, &description.config)?;
+            if let Some(problem) = model.other_problem().filter(|_| head.is_some()) {
+                self.notes
+                    .push(format!("its classifier answers a `{problem}`, which is no choice of one class: left out"));
+                head = None;
+            }
+            return Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? });
+        }
+        let is_open_clip = |name: &String| name == "class_embedding" || name.ends_with(".class_embedding");
+        let dialect = if source.shapes()?.keys().any(is_open_clip) { &OPEN_CLIP } else { &TIMM };
+        let source = self.unwrap(source, dialect)?;
+        let (renamed, classifier) = Renamed::new(&source, dialect)?;
+        let model = ModelDescription::new(json).map_err(wrong)?;
+        let model = if is_bare { model.with_usual_heads() } else { model };
+        if model.is_unpooled() && !classifier.head.is_empty() {
+            let reason = "`global_pool` is empty, and a classifier on every token is not supported";
+            return Err(wrong(Invalid::new("global_pool", reason)));
+        }
+        let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
+        let head = self.read_classifier(&classifier, &source, &description.config)?;
+        Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
+    }
+
+    /// The tensors without what a training framework put in front of their names.
+    fn unwrap<'s>(&mut self, source: &'s dyn TensorSource, dialect: &Dialect) -> Result<Unwrapped<'s>, Error> {
+        let unwrapped = Unwrapped::new(source, dialect, self.key)?;
+        let prefix = unwrapped.prefix();
+        if !unwrapped.others.is_empty() {
+            let others = quoted(&unwrapped.others);
+            self.notes
+                .push(format!("the weights whose names begin with `{prefix}` are taken; others begin with {others}"));
+        } else if !unwrapped.outside.is_empty() {
+            let (count, some) = (unwrapped.outside.len(), quoted(&unwrapped.outside));
+            self.notes.push(format!("{count} tensors whose names do not begin with `{prefix}` are left aside: {some}"));
+        }
+        Ok(unwrapped)
+    }
+
+    fn read_classifier(
+        &mut self,
+        classifier: &Classifier,
+        source: &dyn TensorSource,
+        config: &VitConfig,
+    ) -> Result<Option<Head>, Error> {
+        let head = classifier.read(source, config)?;
+        let biasless = classifier.head.iter().find(|(timm, (name, _))| {
+            let bias = timm.replace(".weight", ".bias");
+            // A projection into a common space with texts has none.
+            !name.ends_with("proj") && !name.contains("projection") && !classifier.head.contains_key(&bias)
+        });
+        if let Some((_, (name, _))) = biasless {
+            self.notes.push(format!("the classifier `{name}` has no bias: zeros are taken"));
+        }
+        Ok(head)
+    }
+
+    /// Google's archives describe nothing; all of them were trained on pixels in [-1, 1], and timm evaluates them as here.
+    fn read_npz(&mut self, path: &Path) -> Result<Checkpoint, Error> {
+        self.refuse_key(path)?;
+        let file = NpzFile::open(path)?;
+        let (json_path, mut json) = match (self.described.take(), sidecar(path)) {
+            (Some(json), _) => (path.to_owned(), json),
+            (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
+            (None, None) => (path.to_owned(), json!({ "pretrained_cfg": Statistics::Inception.pretrained_cfg() })),
+        };
+        let wrong = |error: Invalid| Error::Config { path: json_path.clone(), reason: error.reason };
+        if !json.is_object() {
+            return Err(wrong(Invalid::new("json", "is no JSON object")));
+        }
+        json["model_args"]["num_heads"] = file.heads.into();
+        let model = ModelDescription::new(json).map_err(wrong)?;
+        let description = model.describe(path, &json_path, &file.shapes()?)?;
+        Checkpoint::from_tensors(&file, description)
+    }
+}
+
+/// Some names in quotes.
+fn quoted(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let some: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    some.join(", ") + if names.len() > SHOWN { ", …" } else { "" }
 }
 
 /// Pixel statistics by the names under which timm keeps them.
@@ -80,19 +259,6 @@ impl Statistics {
         };
         json!({ "interpolation": "bicubic", "crop_pct": crop_pct, "mean": mean, "std": std })
     }
-}
-
-/// As [`read_checkpoint`], of timm-named or OpenAI-named weights that nothing describes but their pixel statistics.
-///
-/// # Errors
-/// As [`read_checkpoint`], and [`Error::Described`] where the weights do have a description.
-pub fn read_bare_checkpoint(path: &Path, statistics: Statistics) -> Result<Checkpoint, Error> {
-    let weights = weights_in(path)?;
-    if let Some(sidecar) = sidecar(&weights) {
-        return Err(Error::Described { path: sidecar, weights });
-    }
-    let description = json!({ "pretrained_cfg": statistics.pretrained_cfg() });
-    read_with(&weights, Some(description))
 }
 
 /// The weights that a path stands for.
@@ -130,59 +296,6 @@ pub(crate) fn sidecar(weights: &Path) -> Option<PathBuf> {
     let beside = ["config.json", "open_clip_config.json"].map(|name| weights.with_file_name(name));
     let named = [weights.with_extension("json")].into_iter().filter(|json| json != weights);
     named.chain(beside).find(|json| json.is_file())
-}
-
-/// Tensors of any dialect, told apart by the JSON beside them and by their names.
-fn read_named(source: &dyn TensorSource, described: Option<Value>) -> Result<Checkpoint, Error> {
-    let path = source.path();
-    let (sidecar, json) = match (described, sidecar(path)) {
-        (Some(json), _) => (path.to_owned(), json),
-        (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
-        (None, None) => {
-            let expected = "of Hugging Face, or timm's with `architecture` and `pretrained_cfg` (mean, std, crop_pct, \
-                            interpolation)";
-            let sidecar = path.with_extension("json");
-            return Err(Error::NoDescription { path: path.to_owned(), sidecar, expected });
-        }
-    };
-    let wrong = |reason: String| Error::Config { path: sidecar.clone(), reason };
-    if json.get("model_type").is_some() {
-        let model: ModelConfig = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
-        let dialect = model.dialect().map_err(wrong)?;
-        let (mut renamed, classifier) = Renamed::new(source, dialect)?;
-        let classifies = classifier.head.values().any(|(name, _)| name.contains("classifier"));
-        let description = model.describe(&sidecar, &renamed.shapes()?, classifies)?;
-        if !description.config.norm {
-            renamed.forget("norm");
-        }
-        let head = classifier.read(source, &description.config)?;
-        return Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? });
-    }
-    let open_clip = source.shapes()?.keys().any(|name| name.starts_with("visual.") || name == "class_embedding");
-    let dialect = if open_clip { &OPEN_CLIP } else { &TIMM };
-    let (renamed, classifier) = Renamed::new(source, dialect)?;
-    let model: ModelDescription = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
-    let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
-    let head = classifier.read(source, &description.config)?;
-    Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
-}
-
-/// Google's archives describe nothing; all of them were trained on pixels in [-1, 1], and timm evaluates them as here.
-fn read_npz(path: &Path, described: Option<Value>) -> Result<Checkpoint, Error> {
-    let file = NpzFile::open(path)?;
-    let (json_path, mut json) = match (described, sidecar(path)) {
-        (Some(json), _) => (path.to_owned(), json),
-        (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
-        (None, None) => (path.to_owned(), json!({ "pretrained_cfg": Statistics::Inception.pretrained_cfg() })),
-    };
-    if !json.is_object() {
-        return Err(Error::Config { path: json_path, reason: "is no JSON object".into() });
-    }
-    json["model_args"]["num_heads"] = file.heads.into();
-    let wrong = |error: serde_json::Error| Error::Config { path: json_path.clone(), reason: error.to_string() };
-    let model: ModelDescription = serde_json::from_value(json).map_err(wrong)?;
-    let description = model.describe(path, &json_path, &file.shapes()?)?;
-    Checkpoint::from_tensors(&file, description)
 }
 
 impl Classifier {

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::layout::{Layout, two_classifiers};
-use melo_vit::{Head, TensorFile, VitConfig};
+use melo_vit::{Head, TensorFile, TensorSource, VitConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) fn belong_together(paths: &[&str]) -> bool {
 /// # Errors
 /// [`melo_vit::Error`] for one that does not fit the backbone's feature.
 pub(crate) fn read(
-    file: &TensorFile,
+    file: &dyn TensorSource,
     shapes: &BTreeMap<String, Vec<usize>>,
     prefix: &str,
     vit: &VitConfig,

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin"];
 /// The JSON files that describe them.
-const DESCRIPTIONS: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
+const DESCRIPTIONS: [&str; 4] =
+    ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"];
 /// Times that an interrupted transfer is taken up again by itself.
 const RETRIES: usize = 3;
 

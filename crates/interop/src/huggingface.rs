@@ -1,89 +1,250 @@
-//! Architecture and preprocessing from the JSON files of a Hugging Face model: `config.json`, `preprocessor_config.json`.
+//! Architecture of a Hugging Face model, from its `config.json`.
+//!
+//! Meanings and defaults as in transformers 5.24. Every field is read, known to change no feature, or refused by its name.
 
 use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT};
-use melo_vit::{
-    Activation, CropMode, Description, Error, Interpolation, Pool, PositionFilter, Preprocess, Rendering, VitConfig,
-};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use crate::processor;
+use melo_vit::{Activation, Description, Error, Fields, Invalid, Pool, PositionFilter, VitConfig, parse_json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// `config.json` of a model, as far as it decides what an image's feature is.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct ModelConfig {
-    model_type: String,
-    #[serde(default, rename = "_name_or_path")]
-    name: String,
-    /// Of a whole CLIP.
-    vision_config: Option<Box<Value>>,
-    hidden_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    intermediate_size: Option<usize>,
-    mlp_ratio: Option<f64>,
-    patch_size: Option<usize>,
-    image_size: Option<usize>,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f32>,
-    qkv_bias: Option<bool>,
+/// Fields that are read.
+const READ: [&str; 22] = [
+    "model_type",
+    "_name_or_path",
+    "name_or_path",
+    "vision_config",
+    "vision_config_dict",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "mlp_ratio",
+    "patch_size",
+    "image_size",
+    "num_channels",
+    "hidden_act",
+    "layer_norm_eps",
+    "qkv_bias",
+    "num_register_tokens",
+    "use_swiglu_ffn",
+    "problem_type",
+    "is_decoder",
+    "is_encoder_decoder",
+    "pruned_heads",
+];
+
+/// Fields on which no feature of an image depends: words, training's noise, first values, other heads and other halves.
+const FREE: [&str; 67] = [
+    "architectures",
+    "auto_map",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_bfloat16",
+    "output_hidden_states",
+    "output_attentions",
+    "return_dict",
+    "use_return_dict",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "finetuning_task",
+    "task_specific_params",
+    "tokenizer_class",
+    "prefix",
+    "_commit_hash",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "torchscript",
+    "tie_word_embeddings",
+    "tie_encoder_decoder",
+    "tie_last_hidden_states",
+    "tf_legacy_loss",
+    "add_cross_attention",
+    "cross_attention_hidden_size",
+    "vocab_size",
+    "bos_token_id",
+    "pad_token_id",
+    "eos_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "initializer_range",
+    "initializer_factor",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "dropout",
+    "drop_path_rate",
+    "layerscale_value",
+    "encoder_stride",
+    "pooler_act",
+    "pooler_output_size",
+    "decoder_num_attention_heads",
+    "decoder_hidden_size",
+    "decoder_num_hidden_layers",
+    "decoder_intermediate_size",
+    "mask_ratio",
+    "norm_pix_loss",
+    "projection_dim",
+    "logit_scale_init_value",
+    "text_config",
+    "text_config_dict",
+    "apply_layernorm",
+    "reshape_hidden_states",
+    "use_mask_token",
+    "stage_names",
+    "out_features",
+    "out_indices",
+    "_out_features",
+    "_out_indices",
+    "gradient_checkpointing",
+    "metadata",
+    "model_card",
+];
+
+/// Settings of text generation that older versions left in every file.
+const GENERATION: [&str; 34] = [
+    "assistant_confidence_threshold",
+    "assistant_lookbehind",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "diversity_penalty",
+    "do_sample",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_assistant_tokens",
+    "num_assistant_tokens_schedule",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_scores",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict_in_generate",
+    "suppress_tokens",
+    "target_lookbehind",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+    "use_cache",
+];
+
+/// Models whose configuration is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Model {
+    Vit,
+    VitMsn,
+    Dinov2,
+    Dinov2Registers,
+    Clip,
 }
 
 /// Sizes that the classes of transformers assume where a `config.json` leaves them out.
 struct Defaults {
     patch: usize,
-    eps: f32,
+    eps: f64,
     activation: &'static str,
+    registers: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Size {
-    Side(usize),
-    Rectangle { height: usize, width: usize },
-    Shortest { shortest_edge: usize },
+impl Model {
+    fn of(model_type: &str) -> Option<Model> {
+        Some(match model_type {
+            "vit" | "deit" | "vit_mae" => Model::Vit,
+            "vit_msn" => Model::VitMsn,
+            "dinov2" => Model::Dinov2,
+            "dinov2_with_registers" => Model::Dinov2Registers,
+            "clip" | "clip_vision_model" => Model::Clip,
+            _ => return None,
+        })
+    }
+
+    fn defaults(self) -> Defaults {
+        let (patch, eps, activation, registers) = match self {
+            Model::Vit => (16, 1e-12, "gelu", 0),
+            Model::VitMsn => (16, 1e-6, "gelu", 0),
+            Model::Dinov2 => (14, 1e-6, "gelu", 0),
+            Model::Dinov2Registers => (16, 1e-6, "gelu", 4),
+            Model::Clip => (32, 1e-5, "quick_gelu", 0),
+        };
+        Defaults { patch, eps, activation, registers }
+    }
+
+    fn is_dinov2(self) -> bool {
+        matches!(self, Model::Dinov2 | Model::Dinov2Registers)
+    }
 }
 
-/// `preprocessor_config.json`.
-#[derive(Deserialize)]
-struct Processor {
-    #[serde(default = "yes")]
-    do_resize: bool,
-    size: Option<Size>,
-    do_center_crop: Option<bool>,
-    crop_size: Option<Size>,
-    resample: Option<u8>,
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
-    rescale_factor: Option<f64>,
+/// `config.json` of a model.
+#[derive(Debug)]
+pub(crate) struct ModelConfig {
+    json: Value,
+    model_type: String,
+    model: Model,
 }
 
-fn yes() -> bool {
-    true
-}
-
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+/// JSON of a file, also where a byte order mark stands in front of it.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Config`].
+pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let wrong = |error: serde_json::Error| Error::Config { path: path.to_owned(), reason: error.to_string() };
-    serde_json::from_str(&text).map_err(wrong)
+    parse_json(&text).map_err(|error| Error::Config { path: path.to_owned(), reason: error.to_string() })
 }
 
 impl ModelConfig {
-    /// The dialect of its tensors.
+    /// The configuration in a JSON object.
     ///
     /// # Errors
-    /// A sentence that names a model type that is none of ours.
-    pub(crate) fn dialect(&self) -> Result<&'static Dialect, String> {
-        match self.model_type.as_str() {
-            "vit" | "deit" | "vit_mae" | "vit_msn" => Ok(&HF_VIT),
-            "dinov2" | "dinov2_with_registers" => Ok(&HF_DINOV2),
-            "clip" | "clip_vision_model" => Ok(&HF_CLIP),
-            other => Err(format!(
-                "model_type `{other}` is not supported (vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, clip, \
-                 clip_vision_model)"
-            )),
+    /// [`Invalid`] for a model or a field that is not supported, by its name.
+    pub(crate) fn new(json: Value) -> Result<Self, Invalid> {
+        let fields = Fields::of("", &json)?;
+        let model_type = fields.text("model_type")?.unwrap_or_default().to_owned();
+        let model = Model::of(&model_type).ok_or_else(|| {
+            let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, clip, clip_vision_model";
+            Invalid::new("model_type", format!("model_type `{model_type}` is not supported ({known})"))
+        })?;
+        check_fields(fields)?;
+        // A whole CLIP: the tower's own settings, of which the older name counts.
+        let tower = fields.get("vision_config_dict").or(fields.get("vision_config"));
+        let mut tower = tower.filter(|_| model_type == "clip").cloned();
+        if let Some(tower) = &mut tower {
+            check_fields(Fields::of("vision_config.", tower)?)?;
+            let own = |name: &str| fields.get(name).cloned().unwrap_or_default();
+            tower["name_or_path"] = own("_name_or_path");
+            tower["problem_type"] = own("problem_type");
         }
+        Ok(ModelConfig { json: tower.unwrap_or(json), model_type, model })
+    }
+
+    /// The dialect of its tensors.
+    pub(crate) fn dialect(&self) -> &'static Dialect {
+        match self.model {
+            Model::Vit | Model::VitMsn => &HF_VIT,
+            Model::Dinov2 | Model::Dinov2Registers => &HF_DINOV2,
+            Model::Clip => &HF_CLIP,
+        }
+    }
+
+    /// What the classifier answers, where that is no choice of one class.
+    pub(crate) fn other_problem(&self) -> Option<&str> {
+        let problem = self.json.get("problem_type").and_then(Value::as_str);
+        problem.filter(|problem| *problem != "single_label_classification")
     }
 
     /// Everything about the model, given its tensors' shapes under timm's names and whether it has a classifier.
@@ -96,62 +257,56 @@ impl ModelConfig {
         shapes: &BTreeMap<String, Vec<usize>>,
         classifies: bool,
     ) -> Result<Description, Error> {
-        let wrong = |reason: String| Error::Config { path: config_path.to_owned(), reason };
-        let name = match self.name.is_empty() {
-            false => self.name.clone(),
-            true => config_path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
-        };
-        let config = match &self.vision_config {
-            Some(vision) => {
-                let mut vision = (**vision).clone();
-                if let Some(fields) = vision.as_object_mut() {
-                    fields.entry("model_type").or_insert("clip_vision_model".into());
-                }
-                let tower: ModelConfig =
-                    serde_json::from_value(vision).map_err(|error| wrong(format!("vision_config: {error}")))?;
-                tower.vit(shapes, classifies)
-            }
-            None => self.vit(shapes, classifies),
-        };
-        let config = config.map_err(wrong)?;
-        let preprocess = preprocess(&config_path.with_file_name("preprocessor_config.json"))?;
+        let wrong = |error: Invalid| Error::Config { path: config_path.to_owned(), reason: error.reason };
+        let folder = melo_vit::folder_of(config_path);
+        let said = ["_name_or_path", "name_or_path"].map(|name| self.json.get(name).and_then(Value::as_str));
+        let name = said.into_iter().flatten().find(|name| !name.is_empty()).map(str::to_owned);
+        let name = name.unwrap_or_else(|| {
+            config_path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+        });
+        let config = self.vit(shapes, classifies).map_err(wrong)?;
+        let preprocess = processor::read(folder, &self.model_type)?;
         let description = Description { name, config, preprocess };
-        description.check().map_err(|error| wrong(error.reason))?;
+        description.check().map_err(wrong)?;
         Ok(description)
     }
 
-    fn vit(&self, shapes: &BTreeMap<String, Vec<usize>>, classifies: bool) -> Result<VitConfig, String> {
-        let clip = self.model_type == "clip_vision_model";
-        let dinov2 = self.model_type.starts_with("dinov2");
-        let defaults = match (clip, dinov2) {
-            (true, _) => Defaults { patch: 32, eps: 1e-5, activation: "quick_gelu" },
-            (_, true) => Defaults { patch: 14, eps: 1e-6, activation: "gelu" },
-            _ => Defaults { patch: 16, eps: 1e-12, activation: "gelu" },
+    fn vit(&self, shapes: &BTreeMap<String, Vec<usize>>, classifies: bool) -> Result<VitConfig, Invalid> {
+        let fields = Fields::of("", &self.json)?;
+        let (clip, dinov2) = (self.model == Model::Clip, self.model.is_dinov2());
+        let (defaults, base) = (self.model.defaults(), VitConfig::base());
+        let width = fields.count("hidden_size")?.unwrap_or(base.width);
+        let swiglu = dinov2 && fields.truth("use_swiglu_ffn")?.unwrap_or(false);
+        let mlp_hidden = match dinov2 {
+            false => fields.count("intermediate_size")?.unwrap_or(base.mlp_hidden),
+            true => {
+                let hidden = (width as f64 * fields.number("mlp_ratio")?.unwrap_or(4.0)) as usize;
+                // Dinov2SwiGLUFFN: two thirds, rounded up to a multiple of eight.
+                if swiglu { ((hidden as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8 } else { hidden }
+            }
         };
-        let base = VitConfig::base();
-        let width = self.hidden_size.unwrap_or(base.width);
-        let fc2 = shapes.get("blocks.0.mlp.fc2.weight").map_or(&[][..], Vec::as_slice);
-        let ratio = || self.mlp_ratio.map(|ratio| (width as f64 * ratio) as usize);
-        let mlp_hidden = match fc2 {
-            &[_, hidden] => hidden,
-            _ => self.intermediate_size.or_else(ratio).unwrap_or(base.mlp_hidden),
-        };
-        let fc1_out = shapes.get("blocks.0.mlp.fc1.weight").and_then(|shape| shape.first().copied());
-        let activation = match self.hidden_act.as_deref().unwrap_or(defaults.activation) {
-            "gelu" => Activation::Erf,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::Tanh,
+        let activation = match fields.text("hidden_act")?.unwrap_or(defaults.activation) {
+            _ if swiglu => Activation::Erf,
+            "gelu" | "gelu_python" => Activation::Erf,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" | "gelu_python_tanh" => Activation::Tanh,
             "quick_gelu" => Activation::Quick,
-            other => return Err(format!("hidden_act `{other}` is not supported (gelu, gelu_new, quick_gelu)")),
+            other => {
+                let reason = format!("hidden_act `{other}` is not supported (gelu, gelu_new, quick_gelu)");
+                return Err(Invalid::new("hidden_act", reason));
+            }
         };
-        let registers = shapes.get("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        let registers = match self.model {
+            Model::Dinov2Registers => fields.count("num_register_tokens")?.unwrap_or(defaults.registers),
+            _ => 0,
+        };
         Ok(VitConfig {
-            depth: self.num_hidden_layers.unwrap_or(base.depth),
+            depth: fields.count("num_hidden_layers")?.unwrap_or(base.depth),
             width,
-            heads: self.num_attention_heads.unwrap_or(base.heads),
+            heads: fields.count("num_attention_heads")?.unwrap_or(base.heads),
             mlp_hidden,
-            patch: self.patch_size.unwrap_or(defaults.patch),
-            image_size: self.image_size.unwrap_or(base.image_size),
-            eps: self.layer_norm_eps.unwrap_or(defaults.eps),
+            patch: fields.side("patch_size")?.unwrap_or(defaults.patch),
+            image_size: fields.side("image_size")?.unwrap_or(base.image_size),
+            eps: fields.number("layer_norm_eps")?.unwrap_or(defaults.eps) as f32,
             activation,
             // What the classifiers of transformers read of these two.
             pool: match (classifies, dinov2, clip) {
@@ -163,67 +318,20 @@ impl ModelConfig {
             norm: !(clip && classifies),
             distilled: shapes.contains_key("dist_token"),
             patch_bias: !clip,
-            qkv_bias: clip || self.qkv_bias.unwrap_or(true),
+            qkv_bias: clip || fields.truth("qkv_bias")?.unwrap_or(true),
             registers,
             layer_scale: dinov2,
-            swiglu: fc1_out == mlp_hidden.checked_mul(2),
+            swiglu,
             position_filter: PositionFilter::Plain,
             ..base
         })
     }
 }
 
-/// `preprocessor_config.json` in our terms.
-fn preprocess(path: &Path) -> Result<Preprocess, Error> {
-    let wrong = |reason: String| Error::Config { path: path.to_owned(), reason };
-    if !path.is_file() {
-        return Err(wrong("is missing: mean, standard deviation and size are never assumed".into()));
-    }
-    let processor: Processor = read_json(path)?;
-    if !processor.do_resize {
-        return Err(wrong("do_resize is false: images of any size are not supported".into()));
-    }
-    if processor.rescale_factor.is_some_and(|factor| (factor - 1.0 / 255.0).abs() > 1e-9) {
-        return Err(wrong(format!("rescale_factor {:?} is not 1/255", processor.rescale_factor)));
-    }
-    let square = |height: usize, width: usize| match height == width {
-        true => Ok(height),
-        false => Err(wrong(format!("{height} × {width} is no square"))),
-    };
-    let crop = match (processor.do_center_crop.unwrap_or(processor.crop_size.is_some()), processor.crop_size) {
-        (false, _) | (true, None) => None,
-        (true, Some(Size::Side(side))) => Some(side),
-        (true, Some(Size::Rectangle { height, width })) => Some(square(height, width)?),
-        (true, Some(Size::Shortest { shortest_edge })) => Some(shortest_edge),
-    };
-    let (resized, crop_mode) = match processor.size {
-        None => return Err(wrong("`size` is missing".into())),
-        Some(Size::Rectangle { height, width }) => (square(height, width)?, CropMode::Squash),
-        Some(Size::Shortest { shortest_edge }) => (shortest_edge, CropMode::Center),
-        // A bare number is the shorter side where a crop follows, and both sides where none does.
-        Some(Size::Side(side)) => (side, if crop.is_some() { CropMode::Center } else { CropMode::Squash }),
-    };
-    let size = crop.unwrap_or(resized);
-    if size == 0 || size > resized {
-        return Err(wrong(format!("crop_size {size} of images resized to {resized}")));
-    }
-    let interpolation = match processor.resample {
-        Some(2) => Interpolation::Bilinear,
-        Some(3) => Interpolation::Bicubic,
-        other => return Err(wrong(format!("resample {other:?} is not supported (2 bilinear, 3 bicubic)"))),
-    };
-    let mut preprocess = Preprocess {
-        size,
-        crop_mode,
-        crop_pct: size as f64 / resized as f64,
-        interpolation,
-        mean: processor.image_mean.ok_or_else(|| wrong("`image_mean` is missing".into()))?,
-        std: processor.image_std.ok_or_else(|| wrong("`image_std` is missing".into()))?,
-        rendering: Rendering::default(),
-    };
-    // The quotient may round up, and the side that it stands for is rounded down.
-    while preprocess.resize_side() < resized {
-        preprocess.crop_pct = preprocess.crop_pct.next_down();
-    }
-    Ok(preprocess)
+fn check_fields(fields: Fields<'_>) -> Result<(), Invalid> {
+    fields.only("num_channels", &json!(3), "only three-channel ViTs are supported")?;
+    fields.only("is_decoder", &json!(false), "decoders are not supported")?;
+    fields.only("is_encoder_decoder", &json!(false), "decoders are not supported")?;
+    fields.only("pruned_heads", &json!({}), "a model without some of its heads is not supported")?;
+    fields.all_in(&[&READ, &FREE, &GENERATION])
 }

@@ -88,7 +88,12 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
                 let what = format!("{} says alpha; it cannot be given", peft::CONFIG);
                 return Err(Error::Contradicted { path: path.to_owned(), what });
             }
-            let read = peft::read(path, card.as_ref(), vit)?;
+            let mut read = peft::read(path, card.as_ref(), vit)?;
+            if let Some(base) = read.base_model.filter(|base| card.is_none() && !is_same_model(base, backbone.name())) {
+                let name = backbone.name();
+                read.notes
+                    .push(format!("{} says it was made for `{base}`, and the backbone is `{name}`", peft::CONFIG));
+            }
             (read.updates, read.rslora, read.head, read.notes)
         }
         AdapterFormat::Authors => {
@@ -122,6 +127,15 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
     let mut plugin = Plugin { card, adapter, head, digest: String::new() };
     plugin.finish(engine, Storage::F32)?;
     Ok(Imported { plugin, notes })
+}
+
+/// True for two names of one model: owner, training recipe and spelling aside.
+fn is_same_model(a: &str, b: &str) -> bool {
+    let bare = |name: &str| {
+        let last = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\', ':']).next().unwrap_or(name).to_lowercase();
+        last.split(['.', '@']).next().unwrap_or(&last).replace('-', "_")
+    };
+    bare(a) == bare(b)
 }
 
 /// A card of this backbone.
@@ -183,4 +197,22 @@ fn new_card(
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let software = format!("melo {} (imported from {file})", env!("CARGO_PKG_VERSION"));
     Ok(TaskCard { provenance: Provenance { software, ..Provenance::default() }, ..card })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_model;
+
+    #[test]
+    fn a_model_is_the_same_by_any_of_its_names() {
+        for (a, b) in [
+            ("google/vit-base-patch16-224", "vit_base_patch16_224.augreg_in21k"),
+            ("timm/vit_tiny_patch16_224.augreg", "vit_tiny_patch16_224"),
+            ("/models/dinov2-small/", "dinov2-small"),
+        ] {
+            assert!(is_same_model(a, b), "{a} {b}");
+        }
+        assert!(!is_same_model("google/vit-base-patch16-224", "vit_small_patch16_224"));
+        assert!(!is_same_model("facebook/dinov2-small", "facebook/dinov2-base"));
+    }
 }

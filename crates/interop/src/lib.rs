@@ -16,13 +16,15 @@ mod npz;
 mod onnx;
 mod peft;
 mod pickle;
+mod processor;
 mod renamed;
 mod sharded;
 mod torch_file;
+mod unwrapped;
 mod updates;
 
 pub use authors::{AuthorsFormat, write_authors};
-pub use checkpoint::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
+pub use checkpoint::{ReadCheckpoint, ReadSettings, Statistics, read_backbone, read_checkpoint, read_checkpoint_with};
 pub use class_names::class_names;
 pub use error::Error;
 pub use hub::{is_hub_name, locate};

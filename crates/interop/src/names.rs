@@ -180,7 +180,7 @@ pub static OPEN_CLIP: Dialect = Dialect {
 /// timm, and the files of Facebook Research (DeiT, DINO, DINOv2, MAE), whose names are timm's but for a few.
 pub static TIMM: Dialect = Dialect {
     name: "timm",
-    prefixes: &["", "backbone.", "module.", "module.backbone."],
+    prefixes: &["", "backbone."],
     rules: &[
         ("reg_token", Whole, &["register_tokens"]),
         ("blocks.*.mlp.fc1", Whole, &["blocks.*.mlp.w12"]),
@@ -222,6 +222,23 @@ impl Dialect {
     pub fn ignores(&self, name: &str) -> bool {
         let inner = self.strip(name);
         self.ignored.iter().any(|ignored| inner.starts_with(ignored))
+    }
+
+    /// What stands in front of the name of a patch projection, beyond the dialect's own prefixes; `None` for any other tensor.
+    pub(crate) fn wrapping<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let mut names =
+            self.rules.iter().filter(|(timm, ..)| *timm == "patch_embed.proj").flat_map(|(.., names)| *names);
+        let is_own = |module: &str| -> Option<&'a str> {
+            let front = name.strip_suffix(&format!("{module}.weight"))?;
+            (front.is_empty() || front.ends_with('.')).then_some(front)
+        };
+        let front = match self.timm {
+            true => is_own("patch_embed.proj"),
+            false => names.find_map(|module| is_own(module)),
+        }?;
+        let outer =
+            self.prefixes.iter().filter_map(|prefix| front.strip_suffix(prefix)).min_by_key(|outer| outer.len());
+        outer.filter(|outer| outer.is_empty() || outer.ends_with('.'))
     }
 
     /// The name without what stands in front of every name.

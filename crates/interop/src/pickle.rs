@@ -78,12 +78,6 @@ pub(crate) struct Pickle {
 }
 
 impl Pickle {
-    /// The value of a string key in a dictionary.
-    pub(crate) fn get(&self, dict: Id, key: &str) -> Option<Id> {
-        let Value::Dict(entries) = &self.values[dict] else { return None };
-        entries.iter().find(|(k, _)| matches!(&self.values[*k], Value::Text(text) if text == key)).map(|(_, v)| *v)
-    }
-
     /// Parses a pickle.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::pickle::{Id, Pickle, Value};
 use half::{bf16, f16};
 use melo_vit::{Error, MappedFile, TensorSource, check_finite};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,20 @@ use zip::{CompressionMethod, ZipArchive};
 
 /// Most bytes of the pickle itself; the tensors lie beside it.
 const MOST_PICKLE: u64 = 64 << 20;
-/// Names under which training scripts keep the weights inside their checkpoints, in the order they are looked for.
-const WRAPPERS: [&str; 5] = ["state_dict", "model", "teacher", "model_state_dict", "module"];
+/// Names under which training scripts keep the weights inside their checkpoints, in the order they are looked for: first as
+/// timm's `load_state_dict` does, then the teacher of a self-distillation, which its authors evaluate.
+const WRAPPERS: [&str; 9] =
+    ["state_dict_ema", "model_ema", "state_dict", "model", "teacher", "model_state_dict", "module", "network", "net"];
 
 /// A checkpoint of PyTorch, mapped.
 pub(crate) struct TorchFile {
     path: PathBuf,
     bytes: MappedFile,
     tensors: BTreeMap<String, Tensor>,
+    /// The set of weights that is read, by its keys from the root.
+    pub(crate) key: Vec<String>,
+    /// Other sets of weights in the file, by their keys.
+    pub(crate) others: Vec<String>,
 }
 
 struct Tensor {
@@ -32,22 +38,33 @@ struct Tensor {
 }
 
 impl TorchFile {
-    /// Reads the pickle and finds the bytes of every tensor; no tensor is decoded.
+    /// Reads the pickle and finds the bytes of every tensor of one set of weights, that under `key` where one is named; no
+    /// tensor is decoded.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`].
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::WeightsKey`].
+    pub(crate) fn open(path: &Path, key: Option<&str>) -> Result<Self, Error> {
         let bytes = MappedFile::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let tensors = find_tensors(&bytes).map_err(|reason| Error::Damaged {
-            path: path.to_owned(),
-            format: "PyTorch checkpoint",
-            reason,
+        let damaged = |reason| Error::Damaged { path: path.to_owned(), format: "PyTorch checkpoint", reason };
+        let (mut archive, root, pickle) = open_pickle(&bytes).map_err(damaged)?;
+        let sets = Sets::of(&pickle);
+        let chosen = sets.choose(key).map_err(|reason| match (key, sets.names()) {
+            (Some(_), found) | (None, found) if found.len() > 1 || key.is_some() => {
+                Error::WeightsKey { path: path.to_owned(), reason, found }
+            }
+            _ => damaged(reason),
         })?;
-        Ok(TorchFile { path: path.to_owned(), bytes, tensors })
+        let tensors = find_tensors(&bytes, &mut archive, &root, &pickle, chosen.dict).map_err(damaged)?;
+        let others = sets.names().into_iter().filter(|name| *name != chosen.keys.join(".")).collect();
+        let key = chosen.keys.clone();
+        Ok(TorchFile { path: path.to_owned(), tensors, key, others, bytes })
     }
 }
 
-fn find_tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+type Archive<'a> = ZipArchive<Cursor<&'a [u8]>>;
+
+/// The archive, what its names begin with, and its pickle.
+fn open_pickle(bytes: &[u8]) -> Result<(Archive<'_>, String, Pickle), String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     let names: Result<Vec<String>, _> = archive.file_names().map(|name| name.map(Cow::into_owned)).collect();
     let names = names.map_err(|error| error.to_string())?;
@@ -60,8 +77,17 @@ fn find_tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let mut pickle = Vec::new();
     let entry = archive.by_name(pickle_name).map_err(|error| error.to_string())?;
     entry.take(MOST_PICKLE).read_to_end(&mut pickle).map_err(|error| error.to_string())?;
-    let pickle = Pickle::parse(&pickle)?;
-    let dict = state_dict(&pickle);
+    let (root, pickle) = (root.to_owned(), Pickle::parse(&pickle)?);
+    Ok((archive, root, pickle))
+}
+
+fn find_tensors(
+    bytes: &[u8],
+    archive: &mut Archive<'_>,
+    root: &str,
+    pickle: &Pickle,
+    dict: Id,
+) -> Result<BTreeMap<String, Tensor>, String> {
     let Value::Dict(entries) = &pickle.values[dict] else {
         return Err("no dictionary of tensors".into());
     };
@@ -97,19 +123,83 @@ fn find_tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
         let (shape, strides) = (shape.clone(), strides.clone());
         tensors.insert(name.clone(), Tensor { kind, storage, offset: *offset, shape, strides });
     }
-    if tensors.is_empty() { Err("no tensor in it".into()) } else { Ok(tensors) }
+    Ok(tensors)
 }
 
-/// The dictionary of tensors: the root, or what training scripts wrap it in.
-fn state_dict(pickle: &Pickle) -> Id {
-    let mut dict = pickle.root;
-    while let Some(inner) = WRAPPERS.iter().find_map(|key| pickle.get(dict, key)) {
-        if !matches!(pickle.values[inner], Value::Dict(_)) || inner <= dict {
-            break;
-        }
-        dict = inner;
+/// A set of weights: a dictionary that holds tensors.
+#[derive(Clone)]
+struct Set {
+    /// Its keys from the root; none for the root itself.
+    keys: Vec<String>,
+    dict: Id,
+    tensors: usize,
+}
+
+/// Every set of weights of a checkpoint.
+struct Sets(Vec<Set>);
+
+impl Sets {
+    /// Dictionaries within dictionaries are looked through to this depth: DINOv2 keeps its teacher two deep.
+    const DEPTH: usize = 3;
+    /// Dictionaries of what an optimiser keeps for every parameter.
+    const STATES: [&'static str; 5] =
+        ["optimizer", "optimizer_state_dict", "optimizer_states", "lr_scheduler", "scaler"];
+
+    fn of(pickle: &Pickle) -> Self {
+        let (mut sets, mut seen) = (Vec::new(), HashSet::new());
+        Self::collect(pickle, &[], pickle.root, &mut sets, &mut seen);
+        // What else a training keeps in tensors, as a step's number or the centre of a loss, is no set of weights.
+        let most = sets.iter().map(|set| set.tensors).max().unwrap_or(0);
+        sets.retain(|set| 2 * set.tensors >= most);
+        Sets(sets)
     }
-    dict
+
+    /// Finds the sets in a dictionary; one that is met again is passed over.
+    fn collect(pickle: &Pickle, keys: &[String], dict: Id, found: &mut Vec<Set>, seen: &mut HashSet<Id>) {
+        let Value::Dict(entries) = &pickle.values[dict] else { return };
+        if !seen.insert(dict) {
+            return;
+        }
+        let is_tensor = |(_, value): &&(Id, Id)| matches!(pickle.values[*value], Value::Tensor { .. });
+        let tensors = entries.iter().filter(is_tensor).count();
+        if tensors > 0 {
+            found.push(Set { keys: keys.to_vec(), dict, tensors });
+        }
+        if keys.len() == Self::DEPTH {
+            return;
+        }
+        for (key, value) in entries {
+            let Value::Text(name) = &pickle.values[*key] else { continue };
+            if !Self::STATES.contains(&name.as_str()) {
+                let keys: Vec<String> = keys.iter().cloned().chain([name.clone()]).collect();
+                Self::collect(pickle, &keys, *value, found, seen);
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|set| set.keys.join(".")).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// The set under `key`; without one, that under the best known name at every depth, the root's own tensors, or the only one.
+    fn choose(&self, key: Option<&str>) -> Result<&Set, String> {
+        if let Some(key) = key {
+            let found = self.0.iter().find(|set| set.keys.join(".") == key);
+            return found.ok_or_else(|| format!("no weights under `{key}`"));
+        }
+        let rank = |set: &&Set| -> Option<Vec<usize>> {
+            set.keys.iter().map(|key| WRAPPERS.iter().position(|known| known == key)).collect()
+        };
+        if let Some(known) = self.0.iter().filter(|set| !set.keys.is_empty() && rank(set).is_some()).min_by_key(rank) {
+            return Ok(known);
+        }
+        match self.0.as_slice() {
+            [] => Err("no tensor in it".into()),
+            [root, ..] if root.keys.is_empty() => Ok(root),
+            [only] => Ok(only),
+            _ => Err("several sets of weights, none under a name that says which counts".into()),
+        }
+    }
 }
 
 /// Bytes of one value.
@@ -181,4 +271,63 @@ fn indices(tensor: &Tensor) -> impl Iterator<Item = usize> {
         }
         at
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint whose root holds dictionaries of so many tensors under keys with dots for depth, and tensors of its own.
+    fn checkpoint(sets: &[(&str, usize)]) -> Pickle {
+        let mut values = vec![Value::Tensor { storage: 0, offset: 0, shape: vec![1], strides: vec![1] }];
+        let mut root = Vec::new();
+        for (keys, tensors) in sets {
+            let mut entries = Vec::new();
+            for index in 0..*tensors {
+                values.push(Value::Text(format!("t{index}")));
+                entries.push((values.len() - 1, 0));
+            }
+            let mut names: Vec<&str> = keys.split('.').filter(|key| !key.is_empty()).collect();
+            while let Some(name) = names.pop() {
+                values.push(Value::Dict(std::mem::take(&mut entries)));
+                let dict = values.len() - 1;
+                values.push(Value::Text(name.to_owned()));
+                entries.push((values.len() - 1, dict));
+            }
+            root.extend(entries);
+        }
+        values.push(Value::Dict(root));
+        Pickle { root: values.len() - 1, values }
+    }
+
+    fn chosen(sets: &[(&str, usize)], key: Option<&str>) -> Result<String, String> {
+        Sets::of(&checkpoint(sets)).choose(key).map(|set| set.keys.join("."))
+    }
+
+    #[test]
+    fn the_set_that_timm_takes_is_taken() {
+        for (sets, expected) in [
+            (&[("state_dict", 9), ("state_dict_ema", 9)][..], "state_dict_ema"),
+            (&[("model", 9), ("model_ema", 9)], "model_ema"),
+            (&[("model", 9), ("state_dict", 9)], "state_dict"),
+            (&[("student", 9), ("teacher", 9)], "teacher"),
+            (&[("student", 9), ("teacher", 9), ("state_dict", 9)], "state_dict"),
+            (&[("model.state_dict", 9), ("optimizer.x", 9)], "model.state_dict"),
+            (&[("", 9)], ""),
+            (&[("anything", 9)], "anything"),
+            (&[("teacher", 9), ("dino_loss", 1)], "teacher"),
+            (&[("anything", 9), ("loss", 1), ("", 1)], "anything"),
+        ] {
+            assert_eq!(chosen(sets, None).as_deref(), Ok(expected), "{sets:?}");
+        }
+        assert!(chosen(&[("a", 9), ("b", 9)], None).is_err());
+        assert!(chosen(&[], None).is_err());
+    }
+
+    #[test]
+    fn a_key_names_any_set_and_no_other() {
+        let sets = [("state_dict", 9), ("teacher.backbone", 9)];
+        assert_eq!(chosen(&sets, Some("teacher.backbone")).as_deref(), Ok("teacher.backbone"));
+        assert!(chosen(&sets, Some("student")).unwrap_err().contains("`student`"));
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) fn identity(
 }
 
 /// Preprocessing and settings of a cell.
-fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Result<(Preprocess, TrainConfig), Error> {
+pub(crate) fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Result<(Preprocess, TrainConfig), Error> {
     let method = &plan.methods[cell.method];
     let own = Job::preprocess(backbone.preprocess());
     let size = method.image_size().unwrap_or(own.size);

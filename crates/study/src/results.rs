@@ -3,18 +3,10 @@
 //! An *arm* is one method on one backbone for one task at one share of the training data; its *cells* (seeds, folds) are
 //! averaged. Fractions are in [0, 1]; what is undefined is `None`, with a note where a person would ask why.
 
+use melo_eval::Collapse;
 use serde::{Deserialize, Serialize};
 
-/// A figure with its confidence interval at the study's level.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The figure.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
+pub use melo_eval::Estimate;
 
 /// A whole study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +40,12 @@ pub struct StudyInfo {
     pub level: f64,
     /// Bootstrap replicates.
     pub replicates: usize,
+    /// Day of the analysis, in UTC, `2026-11-28`.
+    #[serde(default)]
+    pub date: String,
+    /// Settings that all methods share: epochs, batch, augmentation, in words; name and value.
+    #[serde(default)]
+    pub settings: Vec<(String, String)>,
     /// Method that the others are compared with.
     pub reference: String,
     /// Non-inferiority margin in macro AUC.
@@ -151,6 +149,15 @@ pub struct Arm {
     pub auc: Option<Estimate>,
     /// Test accuracy, mean over cells.
     pub acc: Option<Estimate>,
+    /// Balanced accuracy on the test split, mean over cells: see [`melo_eval::Metrics::balanced_acc`].
+    #[serde(default)]
+    pub balanced_acc: Option<Estimate>,
+    /// Macro F1 on the test split, mean over cells.
+    #[serde(default)]
+    pub f1_macro: Option<f64>,
+    /// What its cells have collapsed to, all together.
+    #[serde(default)]
+    pub collapse: Option<Collapse>,
     /// Test macro AUC of each cell, by seed and then fold.
     pub auc_per_cell: Vec<f64>,
     /// Validation macro AUC, mean over cells: what choices may be made by.
@@ -280,6 +287,9 @@ pub struct Cost {
     pub best_epoch: f64,
     /// Seconds of a whole cell.
     pub seconds: f64,
+    /// Training images a second, mean over epochs and cells.
+    #[serde(default)]
+    pub images_per_s: f64,
 }
 
 /// A method against the reference on one task.
@@ -303,21 +313,30 @@ pub struct Comparison {
     pub p_inferior: f64,
     /// The same after Holm's correction over tasks.
     pub p_inferior_holm: f64,
-    /// What follows at the study's level.
+    /// One-sided p of a loss that is not larger than the margin, after Holm's correction over tasks: where it is small, the method is
+    /// worse.
+    #[serde(default = "unknown_p")]
+    pub p_worse_holm: f64,
+    /// What follows at the study's level, after Holm's correction.
     pub verdict: Verdict,
 }
 
-/// What a comparison shows, from its interval: its lower end against the margin and zero.
+/// In results of a software that did not compute it.
+fn unknown_p() -> f64 {
+    1.0
+}
+
+/// What a comparison shows, from its p values after Holm's correction over tasks, each one-sided at half of 1 - level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The whole interval lies above zero.
+    /// Better than the reference.
     Superior,
-    /// The whole interval lies above minus the margin.
+    /// Not worse than the reference by the margin.
     NonInferior,
-    /// The interval holds minus the margin: the data do not decide.
+    /// The data do not decide.
     Inconclusive,
-    /// The whole interval lies below minus the margin.
+    /// Worse than the reference by more than the margin.
     Inferior,
 }
 

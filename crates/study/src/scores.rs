@@ -1,15 +1,15 @@
-//! A cell's test scores, sorted once, so that a figure under the weights of a bootstrap draw costs one pass.
+//! A cell's test answers: held against the truth, and sorted once, so that an AUC under the weights of a bootstrap draw costs
+//! one pass.
 
 use crate::cell_result::CellResult;
 use crate::results::OperatingPoint;
-use melo_eval::{RankedScores, mean_of_defined};
-use melo_train::{Answers, column};
-use melo_vit::TaskKind;
+use melo_eval::{Metrics, RankedScores, mean_of_defined};
+use melo_train::{Answers, Cases, Judged, column};
 use std::fmt;
 
 /// How an operating point is chosen, on the validation split.
 #[derive(Clone, Copy)]
-enum Rule {
+pub(crate) enum Rule {
     /// The largest sum of sensitivity and specificity.
     Youden,
     /// The highest specificity at this sensitivity.
@@ -18,7 +18,7 @@ enum Rule {
     Specificity(f64),
 }
 
-const RULES: [Rule; 3] = [Rule::Youden, Rule::Sensitivity(0.9), Rule::Specificity(0.9)];
+pub(crate) const RULES: [Rule; 3] = [Rule::Youden, Rule::Sensitivity(0.9), Rule::Specificity(0.9)];
 
 impl Rule {
     fn threshold(self, scores: &[f32], truth: &[bool]) -> Option<f32> {
@@ -41,20 +41,12 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Scores of one cell's test split.
+/// Scores of one cell's test split, as its plug-in's card decides.
 pub(crate) struct Scores {
     classes: usize,
-    kind: TaskKind,
-    /// `[n · c]`
-    probabilities: Vec<f32>,
-    /// `[n · c]`, one-hot for single-label tasks.
-    truth: Vec<bool>,
+    pub(crate) judged: Judged,
     /// One a class.
     ranked: Vec<RankedScores>,
-    /// Share of right answers of each image, `[n]`: 0 or 1 for single-label tasks.
-    right: Vec<f64>,
-    /// Index of each image's most probable class, `[n]`.
-    predicted: Vec<usize>,
     /// By class and rule.
     points: Vec<Option<Point>>,
 }
@@ -67,97 +59,48 @@ struct Point {
 
 impl Scores {
     pub(crate) fn new(result: &CellResult) -> Self {
-        let Answers { classes, kind, .. } = result.test;
-        let (probabilities, truth) = (result.test.probabilities(1.0), result.test.truth());
-        let ranked = (0..classes)
-            .map(|class| RankedScores::new(&column(&probabilities, class, classes), &column(&truth, class, classes)))
-            .collect();
-        let predicted: Vec<usize> = probabilities.chunks_exact(classes).map(melo_eval::argmax).collect();
-        let right = match kind {
-            TaskKind::SingleLabel => {
-                let answers = predicted.iter().zip(&result.test.labels);
-                answers.map(|(predicted, label)| f64::from(u8::from(predicted == label))).collect()
-            }
-            TaskKind::MultiLabel => probabilities
-                .chunks_exact(classes)
-                .zip(truth.chunks_exact(classes))
-                .map(|(p, truth)| {
-                    mean(p.iter().zip(truth).map(|(&p, &truth)| f64::from(u8::from((p >= 0.5) == truth))))
-                })
-                .collect(),
+        let Answers { classes, .. } = result.test;
+        let thresholds = melo_train::thresholds(&result.val, result.temperature);
+        let judged = Judged::new(&result.test, result.temperature, &thresholds);
+        let of = |class: usize| {
+            RankedScores::new(&column(judged.probabilities(), class, classes), &column(judged.truth(), class, classes))
         };
-        let points = operating_points(result);
-        Scores { classes, kind, probabilities, truth, ranked, right, predicted, points }
+        let ranked = (0..classes).map(of).collect();
+        Scores { classes, ranked, judged, points: operating_points(result) }
     }
 
-    /// Macro AUC over the classes whose AUC is defined; every image once where no weights are given.
-    pub(crate) fn auc(&self, weights: Option<&[u32]>) -> Option<f64> {
-        mean_of_defined((0..self.classes).map(|class| self.class_auc(class, weights)))
+    /// Macro AUC of a bootstrap draw, over the classes whose AUC is defined.
+    pub(crate) fn auc(&self, weights: &[u32]) -> Option<f64> {
+        mean_of_defined(self.ranked.iter().map(|ranked| ranked.auc(weights)))
     }
 
-    /// One-vs-rest AUC of a class.
-    pub(crate) fn class_auc(&self, class: usize, weights: Option<&[u32]>) -> Option<f64> {
-        match weights {
-            Some(weights) => self.ranked[class].auc(weights),
-            None => self.ranked[class].auc(&vec![1; self.right.len()]),
-        }
+    /// The test images that have a class, or do not, and how right they are at an operating point; none where the validation
+    /// split does not give it.
+    pub(crate) fn rate(&self, point: usize, has_it: bool) -> Option<Cases> {
+        let Point { found, .. } = self.points[point].as_ref()?;
+        Some(self.judged.rate(found, point / RULES.len(), has_it))
     }
 
-    /// Share of right answers: argmax, or 0.5 for each finding.
-    pub(crate) fn acc(&self, weights: &[u32]) -> f64 {
-        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-        self.right.iter().zip(weights).map(|(right, &w)| right * f64::from(w)).sum::<f64>() / total
-    }
-
-    /// Sensitivity and specificity at an operating point, none where a draw has no case for it.
-    pub(crate) fn rates(&self, point: usize, weights: &[u32]) -> (Option<f64>, Option<f64>) {
-        let Some(Point { found, .. }) = &self.points[point] else {
-            return (None, None);
-        };
-        // [truth][found]
-        let mut counts = [[0u64; 2]; 2];
-        let truth = self.truth.iter().skip(point / RULES.len()).step_by(self.classes);
-        for ((&truth, &found), &weight) in truth.zip(found).zip(weights) {
-            counts[usize::from(truth)][usize::from(found)] += u64::from(weight);
-        }
-        let share = |part: u64, other: u64| (part + other > 0).then(|| part as f64 / (part + other) as f64);
-        (share(counts[1][1], counts[1][0]), share(counts[0][0], counts[0][1]))
-    }
-
-    /// One a class and rule; none where the validation split does not give it.
-    pub(crate) fn operating_points(&self) -> usize {
-        self.points.len()
+    /// Metrics at the card's decisions.
+    pub(crate) fn metrics(&self) -> Result<Metrics, melo_eval::Error> {
+        self.judged.metrics()
     }
 
     pub(crate) fn probability(&self, row: usize, class: usize) -> f32 {
-        self.probabilities[row * self.classes + class]
+        self.judged.probabilities()[row * self.classes + class]
     }
 
     pub(crate) fn class_scores(&self, class: usize) -> Vec<f32> {
-        column(&self.probabilities, class, self.classes)
+        column(self.judged.probabilities(), class, self.classes)
     }
 
     pub(crate) fn truth(&self, class: usize) -> Vec<bool> {
-        column(&self.truth, class, self.classes)
+        column(self.judged.truth(), class, self.classes)
     }
 
     /// Images that show a class.
     pub(crate) fn positives(&self, class: usize) -> u64 {
-        self.truth.iter().skip(class).step_by(self.classes).filter(|&&truth| truth).count() as u64
-    }
-
-    /// Images by true and predicted class; none for multi-label tasks.
-    pub(crate) fn confusion(&self) -> Option<Vec<Vec<u64>>> {
-        if self.kind == TaskKind::MultiLabel {
-            return None;
-        }
-        let mut table = vec![vec![0; self.classes]; self.classes];
-        for (truth, &predicted) in self.truth.chunks_exact(self.classes).zip(&self.predicted) {
-            if let Some(label) = truth.iter().position(|&truth| truth) {
-                table[label][predicted] += 1;
-            }
-        }
-        Some(table)
+        self.judged.truth().iter().skip(class).step_by(self.classes).filter(|&&truth| truth).count() as u64
     }
 }
 
@@ -191,6 +134,12 @@ fn operating_points(result: &CellResult) -> Vec<Option<Point>> {
     };
     let places = (0..classes).flat_map(|class| RULES.map(|rule| (class, rule)));
     places.map(|(class, rule)| point(class, rule)).collect()
+}
+
+/// How right each case is, the mean over trainings of the same cases.
+pub(crate) fn mean_over_trainings(trainings: &[Cases]) -> Cases {
+    let cases = trainings.first().map_or(0, Vec::len);
+    (0..cases).map(|at| (mean(trainings.iter().map(|cases| cases[at].0)), trainings[0][at].1)).collect()
 }
 
 /// The mean of at least one value.

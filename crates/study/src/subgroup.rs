@@ -20,9 +20,9 @@ impl Group {
         self.members.values().flatten().filter(|&&member| member).count()
     }
 
-    /// The weights of its members, zero for the others.
-    pub(crate) fn mask(&self, fold: Option<usize>, weights: &[u32]) -> Vec<u32> {
-        self.members[&fold].iter().zip(weights).map(|(&member, &weight)| if member { weight } else { 0 }).collect()
+    /// Which test images of a fold belong to it.
+    pub(crate) fn members(&self, fold: Option<usize>) -> &[bool] {
+        &self.members[&fold]
     }
 }
 

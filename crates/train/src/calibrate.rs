@@ -4,31 +4,23 @@
 use crate::answers::{Answers, column};
 use crate::error::Error;
 use crate::examples::measure;
-use melo_eval::{RankedScores, Resampling, mean_of_defined, percentile_interval, wilson};
-use melo_vit::{TaskCard, TaskKind};
-use serde::Serialize;
+use crate::judged::{Judged, mean_share};
+use melo_eval::ClusteredShare;
+use melo_vit::{ReliabilityPoint, TaskCard, TaskKind, TestRecord};
 use std::collections::BTreeMap;
 
 /// Level of the intervals in a card.
 const LEVEL: f64 = 0.95;
-/// Bootstrap replicates behind them.
-const REPLICATES: usize = 2000;
+/// Bins of the reliability diagram in a card.
+const BINS: usize = 10;
 /// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
 const MIN_CASES: usize = 5;
 
 /// A figure with its interval at 95 %.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// The figure.
-    pub value: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
+pub type Figure = melo_eval::Estimate;
 
 /// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases) and, each by the name
-/// `test_…`, the [`figures`] of the test split.
+/// `test_…`, the [`figures`] of the test split, and its [`record`].
 ///
 /// # Errors
 /// [`Error::Eval`].
@@ -39,68 +31,89 @@ pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> 
     };
     card.temperature = fit.temperature as f32;
     if card.kind == TaskKind::MultiLabel {
-        let (probabilities, truth) = (val.probabilities(card.temperature), val.truth());
-        for (class, threshold) in card.thresholds.iter_mut().enumerate() {
-            let (scores, truth) = (column(&probabilities, class, val.classes), column(&truth, class, val.classes));
-            let positives = truth.iter().filter(|&&positive| positive).count();
-            if positives >= MIN_CASES && truth.len() - positives >= MIN_CASES {
-                *threshold =
-                    melo_eval::youden(&scores, &truth).map_or(*threshold, |point| point.threshold.clamp(0.0, 1.0));
-            }
-        }
+        card.thresholds = thresholds(val, card.temperature);
     }
-    for (name, Figure { value, low, high }) in test.map(|test| figures(card, test)).transpose()?.unwrap_or_default() {
+    let Some(test) = test else { return Ok(()) };
+    for (name, Figure { value, low, high }) in figures(card, test)? {
         card.metrics.insert(format!("test_{name}"), value);
         card.metric_intervals.insert(format!("test_{name}"), [low, high]);
     }
+    let metrics = measure(test.kind, &test.probabilities(card.temperature), &test.labels, &card.thresholds)?;
+    card.metrics.insert("test_f1_macro".into(), metrics.f1_macro);
+    card.test = Some(record(card, test)?);
     Ok(())
 }
 
-/// Figures of answers under a card's temperature and thresholds, by name: `auc_macro` (patient bootstrap), `auc/<class>`
-/// (DeLong), `sensitivity/<class>` and `specificity/<class>` at the card's decisions (Wilson), `acc` (Wilson, of images for
-/// single-label and of findings for multi-label tasks). What is undefined is left out.
+/// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for
+/// single-label tasks, which need none.
+pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
+    if val.kind == TaskKind::SingleLabel {
+        return vec![0.5; val.classes];
+    }
+    let (probabilities, truth) = (val.probabilities(temperature), val.truth());
+    let threshold = |class: usize| {
+        let (scores, truth) = (column(&probabilities, class, val.classes), column(&truth, class, val.classes));
+        let positives = truth.iter().filter(|&&positive| positive).count();
+        let enough = positives >= MIN_CASES && truth.len() - positives >= MIN_CASES;
+        let youden = enough.then(|| melo_eval::youden(&scores, &truth)).flatten();
+        youden.map_or(0.5, |point| point.threshold.clamp(0.0, 1.0))
+    };
+    (0..val.classes).map(threshold).collect()
+}
+
+/// Figures of answers under a card's temperature and thresholds, by name: `auc_macro`, `acc` (of images for single-label and
+/// of findings for multi-label tasks), `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and
+/// `specificity/<class>` at the card's decisions. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
+/// [`melo_eval::ClusteredShare`]). What is undefined is left out.
 ///
 /// # Errors
 /// [`Error::Eval`].
 pub fn figures(card: &TaskCard, answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
-    let (c, probabilities, truth) = (answers.classes, answers.probabilities(card.temperature), answers.truth());
-    let metrics = measure(answers.kind, &probabilities, &answers.labels, &card.thresholds)?;
+    measure(answers.kind, &answers.probabilities(card.temperature), &answers.labels, &card.thresholds)?;
+    let judged = Judged::new(answers, card.temperature, &card.thresholds);
     let mut figures = BTreeMap::new();
-    let mut put = |name: String, value: Option<f64>, interval: Option<(f64, f64)>| {
-        if let (Some(value), Some((low, high))) = (value, interval) {
-            figures.insert(name, Figure { value, low, high });
-        }
-    };
-    put("auc_macro".into(), metrics.auc_macro, auc_interval(answers, &probabilities, &truth));
-    let decisions = answers.labels.len() as u64;
-    put("acc".into(), Some(metrics.acc), wilson((metrics.acc * decisions as f64).round() as u64, decisions, LEVEL));
+    let mut put = |name: String, figure: Option<Figure>| figure.map(|figure| figures.insert(name, figure));
+    let share = |cases| Some(ClusteredShare::new(cases)?.estimate(LEVEL));
+    put("auc_macro".into(), judged.auc_macro(None).map(|auc| auc.estimate(LEVEL)));
+    put("acc".into(), share(judged.accuracy()));
+    put("balanced_acc".into(), mean_share(judged.balanced()).map(|share| share.estimate(LEVEL)));
     for (class, name) in card.classes.iter().enumerate() {
-        let estimate = melo_eval::delong(&column(&probabilities, class, c), &column(&truth, class, c), LEVEL);
-        put(format!("auc/{name}"), estimate.map(|e| e.auc), estimate.map(|e| (e.low, e.high)));
-        let counts = &metrics.counts_per_class[class];
-        let negatives = counts.true_negative + counts.false_positive;
-        let sensitivity = wilson(counts.true_positive, counts.positives(), LEVEL);
-        let specificity = wilson(counts.true_negative, negatives, LEVEL);
-        put(format!("sensitivity/{name}"), counts.sensitivity(), sensitivity);
-        put(format!("specificity/{name}"), counts.specificity(), specificity);
+        put(format!("auc/{name}"), judged.auc(class, None).map(|auc| auc.estimate(LEVEL)));
+        put(format!("sensitivity/{name}"), share(judged.sensitivity(class)));
+        put(format!("specificity/{name}"), share(judged.specificity(class)));
     }
     Ok(figures)
 }
 
-/// Interval of the macro AUC by the patient bootstrap.
-fn auc_interval(test: &Answers, probabilities: &[f32], truth: &[bool]) -> Option<(f64, f64)> {
-    let c = test.classes;
-    let ranked: Vec<RankedScores> =
-        (0..c).map(|class| RankedScores::new(&column(probabilities, class, c), &column(truth, class, c))).collect();
-    let resampling = Resampling::new(&test.clusters(), &test.strata(), 0);
-    let mut weights = vec![0; test.names.len()];
-    let mut samples: Vec<f64> = (0..REPLICATES)
-        .filter_map(|replicate| {
-            resampling.weights(replicate, &mut weights);
-            mean_of_defined(ranked.iter().map(|ranked| ranked.auc(&weights)))
-        })
-        .collect();
-    (!samples.is_empty()).then(|| percentile_interval(&mut samples, LEVEL))
+/// What is seen on answers under a card's temperature and thresholds, for a page to draw.
+///
+/// # Errors
+/// [`Error::Eval`].
+pub fn record(card: &TaskCard, answers: &Answers) -> Result<TestRecord, Error> {
+    let probabilities = answers.probabilities(card.temperature);
+    let metrics = measure(answers.kind, &probabilities, &answers.labels, &card.thresholds)?;
+    let reliability = match answers.kind {
+        TaskKind::SingleLabel => {
+            melo_eval::reliability_single_label(&probabilities, &answers.labels, answers.classes, BINS)?
+        }
+        TaskKind::MultiLabel => {
+            melo_eval::reliability_multi_label(&probabilities, &answers.findings(), answers.classes, BINS)?
+        }
+    };
+    let filled = reliability.bins.iter().filter_map(|bin| {
+        Some(ReliabilityPoint { count: bin.count, confidence: bin.confidence?, accuracy: bin.accuracy? })
+    });
+    let known = answers.patients.iter().any(Option::is_some);
+    let patients = answers.clusters().into_iter().max().map(|last| last as u64 + 1);
+    let counts = metrics.counts_per_class.iter();
+    Ok(TestRecord {
+        images: metrics.n as u64,
+        patients: patients.filter(|_| known),
+        counts: counts.map(|of| [of.true_positive, of.false_positive, of.false_negative, of.true_negative]).collect(),
+        confusion: metrics.confusion,
+        reliability: filled.collect(),
+        calibration_error: reliability.ece,
+    })
 }
 
 #[cfg(test)]
@@ -179,5 +192,47 @@ mod tests {
         let figures = figures(&card(TaskKind::MultiLabel), &answers).unwrap();
         assert!(!figures.contains_key("auc/b") && !figures.contains_key("sensitivity/b"));
         assert!(figures.contains_key("specificity/b") && figures.contains_key("auc/a"));
+    }
+
+    /// Answers of single images that are said to be of class `said`, of `labels`.
+    fn constant(labels: &[usize], said: usize, classes: usize) -> Answers {
+        let logits = labels.iter().flat_map(|_| (0..classes).map(move |class| if class == said { 2.0 } else { 0.0 }));
+        Answers {
+            kind: TaskKind::SingleLabel,
+            classes,
+            names: (0..labels.len()).map(|row| format!("{row}.png")).collect(),
+            patients: vec![None; labels.len()],
+            labels: labels.to_vec(),
+            logits: logits.collect(),
+        }
+    }
+
+    #[test]
+    fn a_constant_predictor_has_intervals_as_anyone_else() {
+        let labels: Vec<usize> = (0..70).map(|row| usize::from(row >= 41)).collect();
+        let figures = figures(&card(TaskKind::SingleLabel), &constant(&labels, 0, 2)).unwrap();
+        let interval = |name: &str| (figures[name].low, figures[name].value, figures[name].high);
+        let (low, value, high) = interval("acc");
+        assert!(value == 41.0 / 70.0 && (low - 0.469).abs() < 1e-3 && (high - 0.694).abs() < 1e-3, "{low} {high}");
+        let (low, value, high) = interval("sensitivity/a");
+        assert!(value == 1.0 && high == 1.0 && (low - 0.914).abs() < 1e-3, "{low}");
+        for name in figures.keys() {
+            let (low, _, high) = interval(name);
+            assert!(low < high, "{name} is [{low}, {high}]");
+        }
+    }
+
+    #[test]
+    fn the_record_of_the_test_split_adds_up() {
+        for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
+            let mut card = card(kind);
+            let answers = answers(kind, 3.0);
+            calibrate(&mut card, &answers, Some(&answers)).unwrap();
+            card.check().unwrap();
+            let test = card.test.unwrap();
+            assert_eq!((test.images, test.patients), (60, Some(30)));
+            let answered = if kind == TaskKind::SingleLabel { 60 } else { 120 };
+            assert_eq!(test.reliability.iter().map(|bin| bin.count).sum::<u64>(), answered);
+        }
     }
 }

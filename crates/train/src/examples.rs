@@ -1,8 +1,9 @@
 //! Labelled images to train or validate on, whether read from files or drawn on the fly.
 
+use crate::judged::called;
 use melo_data::{Dataset, EpochAugment, Labels};
 use melo_eval::Metrics;
-use melo_vit::{Decision, ImageSource, TaskKind};
+use melo_vit::{ImageSource, TaskKind};
 
 /// Labelled images by index.
 pub trait Examples: Sync {
@@ -86,18 +87,16 @@ pub(crate) fn measure(
     labels: &[usize],
     thresholds: &[f32],
 ) -> Result<Metrics, melo_eval::Error> {
-    let c = thresholds.len();
-    let decisions = probabilities.chunks_exact(c).map(|row| Decision::new(kind, row.to_vec(), thresholds));
+    let (c, called) = (thresholds.len(), called(kind, probabilities, thresholds));
     match kind {
         TaskKind::SingleLabel => {
-            let predicted: Vec<usize> = decisions.map(|decision| decision.best()).collect();
+            let predicted: Vec<usize> =
+                called.chunks_exact(c).map(|row| row.iter().position(|&called| called).unwrap_or(0)).collect();
             melo_eval::single_label_decided(probabilities, labels, &predicted, c)
         }
         TaskKind::MultiLabel => {
-            let found = decisions
-                .flat_map(|decision| (0..c).map(|class| decision.findings.contains(&class)).collect::<Vec<_>>());
             let findings: Vec<u8> = labels.iter().map(|&label| u8::from(label == 1)).collect();
-            melo_eval::multi_label_decided(probabilities, &findings, &found.collect::<Vec<_>>(), c)
+            melo_eval::multi_label_decided(probabilities, &findings, &called, c)
         }
     }
 }

@@ -11,13 +11,15 @@ use crate::error::Error;
 use crate::model::Start;
 use crate::state::EpochRow;
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
-use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Manifest, Row, Split, open_splits};
+use chrono::{DateTime, Utc};
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
 use melo_vit::{
-    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, Plugin, Preprocess, Storage, TaskCard, TaskKind,
-    folder_of,
+    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, EngineInfo, Plugin, Preprocess, Storage,
+    TaskCard, TaskKind, VitConfig, folder_of,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// What is trained on what.
 pub struct Job {
@@ -144,6 +146,21 @@ impl ReadyJob {
         &self.config
     }
 
+    /// The images with labels, in the order of their names, every one in a split.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What computes.
+    pub fn engine_info(&self) -> EngineInfo {
+        self.start.engine_info()
+    }
+
+    /// The architecture that is trained on.
+    pub fn vit(&self) -> &VitConfig {
+        self.start.config()
+    }
+
     /// Images of the training split.
     pub fn train_images(&self) -> usize {
         self.manifest.split(Split::Train).len()
@@ -194,6 +211,7 @@ impl ReadyJob {
             },
         };
         calibrate(&mut plugin.card, &val, test.as_ref())?;
+        plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         Ok(Finished { plugin, engine, checkpoint, storage, history, best, trainable, backbone, val, test })
     }
@@ -271,7 +289,40 @@ fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &S
     card.provenance.software = crate::SOFTWARE.to_owned();
     card.provenance.data_digest = manifest.digest();
     card.provenance.split_digest = manifest.split_digest();
+    card.provenance.data = data_name(&manifest.path);
+    card.provenance.train_images_of = images_of(manifest);
     card
+}
+
+/// Images of each class in the training split, `[c]`.
+fn images_of(manifest: &Manifest) -> Vec<u64> {
+    let mut images_of = vec![0; manifest.classes.len()];
+    for row in manifest.split(Split::Train) {
+        match &row.labels {
+            Labels::Single(class) => images_of[*class] += 1,
+            Labels::Multi(findings) => {
+                images_of.iter_mut().zip(findings).for_each(|(images, &shown)| *images += u64::from(shown));
+            }
+        }
+    }
+    images_of
+}
+
+/// A manifest with its folder, `wbc/labels.csv`, or a folder: enough to know it by, and no more of a path than that.
+fn data_name(data: &Path) -> String {
+    let folder = task_name(data);
+    match data.file_name() {
+        Some(file) if !data.is_dir() => format!("{folder}/{}", file.to_string_lossy()),
+        _ => folder,
+    }
+}
+
+/// The day in UTC, `2026-11-28`; that of `SOURCE_DATE_EPOCH`, seconds since 1970, where it is set, so that a file can be made
+/// again to the last bit.
+pub fn today() -> String {
+    let asked = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
+    let time = asked.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.unwrap_or_else(|| DateTime::<Utc>::from(SystemTime::now())).format("%Y-%m-%d").to_string()
 }
 
 /// The name of a task whose data lie in `data`: the folder's.

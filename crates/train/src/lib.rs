@@ -9,6 +9,7 @@ mod examples;
 mod folder;
 mod groups;
 mod job;
+mod judged;
 mod method;
 mod model;
 mod objective;
@@ -20,15 +21,17 @@ mod state;
 mod subgroups;
 mod trainer;
 mod unseen;
+mod words;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
-pub use calibrate::{Figure, calibrate, figures};
+pub use calibrate::{Figure, calibrate, figures, record, thresholds};
 pub use config::{ClassWeights, TrainConfig, defaults};
 pub use error::{Error, InvalidAnswers};
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;
-pub use job::{Finished, Job, ReadyJob, task_name};
+pub use job::{Finished, Job, ReadyJob, task_name, today};
+pub use judged::{Cases, Judged, mean_share};
 pub use method::Method;
 pub use model::Start;
 pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
@@ -39,6 +42,7 @@ pub use state::EpochRow;
 pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 pub use unseen::manifest_for;
+pub use words::{augmentation_in_words, method_in_words, settings_in_words};
 
 /// Name and version of this software, for cards and reports.
 pub const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));

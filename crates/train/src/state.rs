@@ -61,7 +61,8 @@ impl Record {
         self.history.iter().rev().find(|row| row.best)
     }
 
-    /// Refuses to go on with anything that would change the result.
+    /// Refuses to go on with anything that would change the result, but for more epochs: those that are to come then follow the
+    /// cosine of the new number, from the rate that it has after those that are done.
     fn check(&self, path: &Path, saved: &Record) -> Result<(), Error> {
         let mismatch = |field: &str, saved: String, current: String| {
             Err(Error::ResumeMismatch { path: path.to_owned(), field: field.to_owned(), saved, current })
@@ -86,7 +87,8 @@ impl Record {
         let both = fields(&saved.config).into_iter().zip(fields(&self.config));
         let both = both.chain(fields(&saved.preprocess).into_iter().zip(fields(&self.preprocess)));
         for ((field, saved), (_, current)) in both {
-            if saved != current {
+            let more_epochs = field == "epochs" && saved.as_u64() < current.as_u64();
+            if saved != current && !more_epochs {
                 return mismatch(&format!("setting `{field}`"), saved.to_string(), current.to_string());
             }
         }
@@ -156,6 +158,7 @@ impl State {
         };
         let [last, best, first, second] = GROUPS.map(read);
         let optimizer = AdamW { steps: record.steps, first: first?, second: second? };
+        let record = Record { config: current.config.clone(), ..record };
         Ok(State { last: last?, best: best?, optimizer, record })
     }
 }

@@ -60,6 +60,11 @@ pub enum Event<'a> {
         /// Mean loss of this epoch so far.
         loss: f64,
     },
+    /// After the last step of an epoch: the validation split is about to be judged.
+    Validating {
+        /// Epoch, from 1.
+        epoch: usize,
+    },
     /// After every epoch, when its state is on the disk.
     Epoch(&'a EpochRow),
 }
@@ -123,6 +128,8 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
         && !run.take_up(folder, resume)?
     {
         folder.clear()?;
+    }
+    if let Some(folder) = folder {
         folder.write_config(config)?;
     }
     let trainable = run.model.parameters();
@@ -280,6 +287,7 @@ impl<'a> Run<'a> {
             }
             observer(Event::Step { epoch, images, loss: loss / images as f64 });
         }
+        observer(Event::Validating { epoch });
         let (val_loss, metrics) = self.validate()?;
         let val_auc_macro = metrics.auc_macro.expect("the validation split holds a class and its opposite");
         let better = |best: &EpochRow| {

@@ -7,6 +7,7 @@ use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
 use crate::task_kind::TaskKind;
+use crate::test_record::TestRecord;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,15 @@ pub struct Provenance {
     pub split_digest: String,
     /// Images in the training split.
     pub train_images: usize,
+    /// Of them, images of each class `[c]`; empty where they were not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train_images_of: Vec<u64>,
+    /// Name of the manifest or folder; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data: String,
+    /// Day on which the training ended, in UTC, `2026-11-28`; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub date: String,
     /// Numbers that the training computed in.
     #[serde(default)]
     pub precision: Precision,
@@ -51,6 +61,9 @@ impl Default for Provenance {
             data_digest: String::new(),
             split_digest: String::new(),
             train_images: 0,
+            train_images_of: Vec::new(),
+            data: String::new(),
+            date: String::new(),
             precision: Precision::F32,
             settings: serde_json::Value::Null,
         }
@@ -87,6 +100,9 @@ pub struct TaskCard {
     /// Confidence intervals `[low, high]` of figures by name.
     #[serde(default)]
     pub metric_intervals: BTreeMap<String, [f64; 2]>,
+    /// What was seen on the test split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestRecord>,
     /// Outputs that prove, wherever the plug-in is loaded, that it works.
     #[serde(default)]
     pub self_test: Option<SelfTest>,
@@ -96,7 +112,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The version of the format that this software writes; it reads this one and all before it.
-    pub const FORMAT: u32 = 3;
+    pub const FORMAT: u32 = 4;
 
     /// A card before any training: no adapter, no calibration, no metrics.
     pub fn new(
@@ -119,6 +135,7 @@ impl TaskCard {
             temperature: 1.0,
             metrics: BTreeMap::new(),
             metric_intervals: BTreeMap::new(),
+            test: None,
             self_test: None,
             provenance: Provenance::default(),
         }
@@ -158,6 +175,14 @@ impl TaskCard {
             let reason = format!("metric_intervals: `{name}` is {interval:?}, expected [low, high]");
             return wrong("metric_intervals", reason);
         }
+        let images_of = &self.provenance.train_images_of;
+        if !images_of.is_empty() && images_of.len() != classes {
+            let reason = format!("provenance: train_images_of of {} classes, expected {classes}", images_of.len());
+            return wrong("train_images_of", reason);
+        }
+        if let Some(test) = &self.test {
+            test.check(self.kind, classes)?;
+        }
         if let Some(self_test) = &self.self_test {
             self_test.check(classes)?;
         }
@@ -175,6 +200,10 @@ impl TaskCard {
             (2, "provenance.split_digest", self.provenance.split_digest != provenance.split_digest),
             (2, "provenance.precision", self.provenance.precision != provenance.precision),
             (3, "self_test", self.self_test.is_some()),
+            (4, "test", self.test.is_some()),
+            (4, "provenance.train_images_of", !self.provenance.train_images_of.is_empty()),
+            (4, "provenance.data", !self.provenance.data.is_empty()),
+            (4, "provenance.date", !self.provenance.date.is_empty()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -3,11 +3,12 @@
 use crate::config::{Pool, VitConfig};
 use crate::digest::digest;
 use crate::error::Error;
+use crate::fields::parse_json;
 use crate::head::Head;
 use crate::invalid::Invalid;
+use crate::model_description::ModelDescription;
 use crate::preprocess::Preprocess;
 use crate::tensor_file::{BACKBONE_KEY, CARD_KEY, Storage, TensorFile, TensorSource, read_all, require, write_tensors};
-use crate::timm::ModelDescription;
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -126,7 +127,8 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     };
     let wrong = |reason: String| wrong_in(sidecar, reason);
     let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;
-    let model: ModelDescription = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let json = parse_json(&text).map_err(|error| wrong(error.to_string()))?;
+    let model = ModelDescription::new(json).map_err(|error| wrong(error.reason))?;
     model.describe(path, sidecar, shapes)
 }
 
@@ -144,6 +146,10 @@ impl ModelDescription {
         let wrong_in = |path: &Path, error: Invalid| Error::Config { path: path.to_owned(), reason: error.reason };
         let config = VitConfig::infer(shapes, &self).map_err(|error| wrong_in(weights, error))?;
         config.check().map_err(|error| wrong_in(weights, error))?;
+        if self.is_unpooled() && shapes.contains_key("head.weight") {
+            let reason = "`global_pool` is empty, and a classifier on every token is not supported";
+            return Err(wrong_in(sidecar, Invalid::new("global_pool", reason)));
+        }
         let preprocess = self.preprocess(config.image_size).map_err(|error| wrong_in(sidecar, error))?;
         let stem = || weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let name = if self.architecture.is_empty() { stem() } else { self.architecture };

@@ -93,6 +93,16 @@ pub enum Error {
         /// What is missing or unsupported, and what to do.
         reason: String,
     },
+    /// A file of several sets of weights, of which one has to be named, or has not the one that was named.
+    #[error("{}{reason}; it holds {}", at(path), sets(found))]
+    WeightsKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the choice.
+        reason: String,
+        /// The sets, by their keys or by what their names begin with.
+        found: Vec<String>,
+    },
     /// Weights that nothing describes.
     #[error("{}no description beside the weights: expected {} or config.json, {expected}", at(path), sidecar.display())]
     NoDescription {
@@ -225,4 +235,10 @@ pub enum Error {
 /// `path: `, or nothing for bytes that have no name.
 fn at(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }
+}
+
+/// Names of sets of weights, or that there is one without a name.
+fn sets(found: &[String]) -> String {
+    let quoted: Vec<String> = found.iter().map(|name| format!("`{name}`")).collect();
+    if quoted.is_empty() { "one set, which needs no name".to_owned() } else { quoted.join(", ") }
 }

@@ -12,7 +12,8 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn new(field: &'static str, reason: impl Into<String>) -> Self {
+    /// The refusal of a field.
+    pub fn new(field: &'static str, reason: impl Into<String>) -> Self {
         Invalid { field, reason: reason.into() }
     }
 

@@ -17,12 +17,14 @@ mod dropout;
 mod engine;
 mod error;
 mod explanation;
+mod fields;
 mod flops;
 mod gradients;
 mod head;
 mod image;
 mod intended_use;
 mod invalid;
+mod model_description;
 mod named;
 mod plugin;
 mod positions;
@@ -33,7 +35,9 @@ pub mod rendering;
 mod self_test;
 mod task_kind;
 mod tensor_file;
+mod test_record;
 mod timm;
+mod timm_names;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
@@ -50,6 +54,7 @@ pub use dropout::Dropout;
 pub use engine::{Batch, Device, Engine, EngineInfo, ImageLoss, Peak, PluginRef, Segment};
 pub use error::Error;
 pub use explanation::{ExplainMethod, Explanation};
+pub use fields::{Fields, parse_json};
 pub use gradients::Gradients;
 pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImageSource};
@@ -58,6 +63,7 @@ pub use invalid::Invalid;
 pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
 };
+pub use model_description::ModelDescription;
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, Interpolation, Preprocess};
 pub use random::truncated_normal;
@@ -67,5 +73,5 @@ pub use task_kind::TaskKind;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
-pub use timm::ModelDescription;
+pub use test_record::{ReliabilityPoint, TestRecord};
 pub use weights::{Block, Linear, Norm, Weights};

@@ -1,9 +1,10 @@
 //! `melo backbone`: what a checkpoint holds, whether it computes what it should, and a file of our own made of it.
 
 use super::train::usage;
+use crate::progress::grouped;
 use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
-use melo::interop::{Statistics, read_backbone, read_bare_checkpoint, read_checkpoint};
+use melo::interop::{ReadSettings, Statistics};
 use melo::vit::{
     BackboneInfo, Engine, Head, ImageBatch, PluginRef, Precision, Preprocess, Storage, TensorFile, VitConfig,
 };
@@ -43,6 +44,9 @@ pub(crate) enum Verb {
         /// Pixel statistics that timm-named weights without a JSON beside them were trained with
         #[arg(long, value_enum)]
         statistics: Option<StatisticsArg>,
+        /// Which of several sets of weights in the file: a key such as state_dict_ema or teacher, or what its names begin with
+        #[arg(long, value_name = "KEY")]
+        weights_key: Option<String>,
         /// Store 16-bit floats: half the bytes, another digest
         #[arg(long)]
         f16: bool,
@@ -127,11 +131,9 @@ impl<'a> Fields<'a> {
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Info { backbone, json } => info(backbone, *json),
-        Verb::Import { weights, out, statistics, f16, json } => {
-            let checkpoint = match statistics {
-                Some(statistics) => read_bare_checkpoint(weights, (*statistics).into())?,
-                None => read_checkpoint(weights)?,
-            };
+        Verb::Import { weights, out, statistics, weights_key, f16, json } => {
+            let settings = ReadSettings { statistics: statistics.map(Into::into), weights_key: weights_key.clone() };
+            let checkpoint = machine::read_checkpoint(weights, &settings)?;
             checkpoint.write(out, if *f16 { Storage::F16 } else { Storage::F32 })?;
             info(out, *json)
         }
@@ -145,7 +147,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
 }
 
 fn info(path: &Path, json: bool) -> Result<(), Failure> {
-    let backbone = read_backbone(path)?;
+    let backbone = machine::read_checkpoint(path, &ReadSettings::default())?.freeze();
     let backbone = backbone.info();
     if json {
         return say_json(&Fields::of(path, backbone));
@@ -167,7 +169,7 @@ fn info(path: &Path, json: bool) -> Result<(), Failure> {
         config.heads,
         config.mlp_hidden,
         config.patch,
-        config.parameters(),
+        grouped(config.parameters()),
         config.image_size,
         config.eps,
         if config.swiglu { "SwiGLU".to_owned() } else { format!("GELU {:?}", config.activation) },
@@ -199,7 +201,7 @@ fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool)
     if let Some(short) = digest.filter(|digest| digest.len() < 8) {
         return Err(usage(format!("--digest {short}: at least 8 digits, or it proves little")));
     }
-    let read = read_backbone(path)?;
+    let read = machine::read_checkpoint(path, &ReadSettings::default())?.freeze();
     let backbone = read.info().clone();
     let wrong = |what: String| Err(Failure::Message(format!("{}: {what}", path.display())));
     if let Some(digest) = digest.filter(|digest| !backbone.digest().starts_with(&digest.to_ascii_lowercase())) {

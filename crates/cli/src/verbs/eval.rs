@@ -2,7 +2,8 @@
 
 use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
 use crate::progress::bar;
-use crate::{Failure, machine, note, say, say_json};
+use crate::verbs::backbone_args::BackboneArgs;
+use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
 use melo::eval::Metrics;
@@ -22,9 +23,8 @@ use std::sync::Arc;
     melo eval --backbone vit.safetensors --plugin cxr.safetensors --data cxr/labels.csv --meta cxr/meta.csv \\\n    \
     --subgroup sex --subgroup age:40,60")]
 pub(crate) struct Args {
-    /// Weights that the plug-in was trained on
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Plug-in
     #[arg(long)]
     plugin: PathBuf,
@@ -70,9 +70,9 @@ impl From<SplitArg> for Split {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.predictions {
-        check_output("--predictions", path, &[&args.backbone, &args.plugin, &args.data])?;
+        check_output("--predictions", path, &[args.backbone.path(), &args.plugin, &args.data])?;
     }
-    let engine = machine::load_engine(&args.backbone, args.precision.into())?;
+    let engine = args.backbone.engine(args.precision.into())?;
     let plugin = Plugin::load(&args.plugin, engine.backbone())?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.data, &plugin.card)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backbone;
+pub(crate) mod backbone_args;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;

@@ -3,7 +3,9 @@
 mod heatmaps;
 
 use super::task::PrecisionArg;
-use crate::{Failure, machine, note, say, say_json};
+use crate::progress::Counter;
+use crate::verbs::backbone_args::BackboneArgs;
+use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::{Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
@@ -27,9 +29,8 @@ const TOP: usize = 5;
     blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
-    /// Weights that the plug-ins were trained on
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Plug-in; may be given several times [default: the backbone's own classifier]
     #[arg(long)]
     plugin: Vec<PathBuf>,
@@ -47,18 +48,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let predictor = Predictor::new(machine::load_engine(&args.backbone, args.precision.into())?);
+    let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
     let images = expand(&args.images)?;
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut broken = 0;
-    for chunk in images.chunks(CHUNK) {
+    let mut progress = Counter::new(images.len(), "predict");
+    for (index, chunk) in images.chunks(CHUNK).enumerate() {
+        progress.set(index * CHUNK);
         let mut good: Vec<(&Path, Prepared)> = Vec::new();
         for (path, prepared) in chunk.iter().zip(prepare_files(chunk, &plugins, heatmaps.is_some())) {
             match prepared {
                 Ok(prepared) => good.push((path, prepared)),
                 Err(error) => {
-                    note(format_args!("melo: {error}"));
+                    progress.print(|| note(format_args!("melo: {error}")));
                     broken += 1;
                 }
             }
@@ -70,15 +73,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             None => vec![None; good.len() * plugins.len()],
         }
         .into_iter();
-        for ((path, _), predictions) in good.iter().zip(&predictions) {
-            for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
-                if args.json {
-                    say_json(&Fields::new(path, prediction, drawn.as_deref(), &predictor))?;
-                } else {
-                    say(lines(path, prediction, drawn.as_deref()));
+        progress.print(|| -> Result<(), Failure> {
+            for ((path, _), predictions) in good.iter().zip(&predictions) {
+                for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
+                    if args.json {
+                        say_json(&Fields::new(path, prediction, drawn.as_deref(), &predictor))?;
+                    } else {
+                        say(lines(path, prediction, drawn.as_deref()));
+                    }
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     match broken {
         0 => Ok(()),
@@ -90,10 +96,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, Failure> {
     if args.plugin.is_empty() {
         let mut own = Plugin::own_classifier(predictor.engine().backbone()).ok_or_else(|| {
-            let path = args.backbone.display();
+            let path = args.backbone.path.display();
             Failure::Message(format!("{path}: has no classifier of its own; give a plug-in with --plugin"))
         })?;
-        if let Some(names) = melo::interop::class_names(&args.backbone, own.card.classes.len()) {
+        if let Some(names) = melo::interop::class_names(args.backbone.path(), own.card.classes.len()) {
             own.card.classes = names;
         }
         return Ok(vec![Arc::new(own)]);

@@ -2,15 +2,17 @@
 
 mod args;
 mod method;
+mod screen;
 
 pub(crate) use args::{Args, CropArg};
 
 use super::task::{check_output, list_unreadable};
-use crate::progress::{TrainProgress, duration, percent};
-use crate::{Failure, machine, say, say_json};
+use crate::progress::{TrainProgress, duration, grouped, percent};
+use crate::{Failure, machine, note, say, say_json};
 use melo::data::{Cache, Manifest};
-use melo::interop::read_backbone;
-use melo::train::{Error, Finished, Job, Outcome, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train};
+use melo::train::{
+    Error, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
+};
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
     let device = machine::device(args.precision.into());
-    let backbone = read_backbone(&args.backbone)?;
+    let backbone = args.backbone.read()?;
     let config = args.config(backbone.info().config().depth)?;
     let preprocess = args.images.preprocess(backbone.info().preprocess());
     let job = Job {
@@ -32,7 +34,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         ..Job::new(device, backbone, Manifest::read(&args.data)?)
     };
-    let finished = run_with_progress(job, || run_folder(args).map(Some), resume(args.resume))?;
+    let show = |ready: &ReadyJob| note(screen::beginning(ready));
+    let finished = run_with_progress(job, show, || run_folder(args).map(Some), resume(args.resume))?;
     if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
         checkpoint.write(&path, finished.storage)?;
     }
@@ -40,15 +43,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     report(args, &finished, started.elapsed().as_secs_f64())
 }
 
-/// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order.
+/// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order and `show` has
+/// said what is about to begin.
 pub(super) fn run_with_progress(
     job: Job,
+    show: impl FnOnce(&ReadyJob),
     folder: impl FnOnce() -> Result<Option<RunFolder>, Failure>,
     resume: Resume,
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let mut progress = TrainProgress::new(job.config.epochs);
     let ready = job.prepare(&mut |event| progress.show(event))?;
+    show(&ready);
     let folder = folder()?;
     let options =
         RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer: &mut |event| progress.show(event) };
@@ -78,7 +84,7 @@ pub(crate) fn usage(error: impl std::fmt::Display) -> Failure {
 fn check_outputs(args: &Args) -> Result<(), Failure> {
     let outputs = [Some(args.out.clone()), args.backbone_out()];
     for output in outputs.iter().flatten() {
-        check_output("--out", output, &[&args.backbone, &args.data])?;
+        check_output("--out", output, &[args.backbone.path(), &args.data])?;
     }
     let run = args.run_path();
     let parent = folder_of(&args.out).canonicalize();
@@ -144,7 +150,7 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
         return say_json(&json!({
             "plugin": args.out.to_string_lossy(),
             "method": args.method(),
-            "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone).to_string_lossy(),
+            "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone.path).to_string_lossy(),
             "task": plugin.card.task,
             "best_epoch": best.epoch,
             "epochs": history.len(),
@@ -160,16 +166,20 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
             "peak_rss_bytes": peak_rss_bytes,
         }));
     }
-    let memory = peak_rss_bytes.map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", bytes >> 20));
+    let memory = peak_rss_bytes
+        .map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", grouped((bytes >> 20) as usize)));
     say(format!(
         "{}: best epoch {} of {}, validation macro AUC {:.4}, ACC {:.4}\n\
-         {trainable} trainable parameters ({percent:.3} %), {bytes} bytes, {}{memory}",
+         {} trainable parameters ({percent:.3} %), {} bytes, {}{memory}",
         args.out.display(),
         best.epoch,
         history.len(),
         best.val_auc_macro,
         best.val_acc,
+        grouped(*trainable),
+        grouped(bytes as usize),
         duration(seconds),
     ));
+    say(screen::ending(args, finished));
     Ok(())
 }

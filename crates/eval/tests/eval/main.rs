@@ -2,5 +2,6 @@
 
 mod coverage;
 mod golden;
+mod intervals;
 mod million;
 mod statistics;

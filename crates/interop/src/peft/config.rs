@@ -92,6 +92,8 @@ pub(super) struct PeftConfig {
     excluded: Option<Targets>,
     layers: Option<Layers>,
     pub(super) modules_to_save: Vec<String>,
+    /// The model that the adapter was made for, where it is said.
+    pub(super) base_model: Option<String>,
 }
 
 impl PeftConfig {
@@ -103,7 +105,8 @@ impl PeftConfig {
         let source = std::fs::read_to_string(path);
         let text = source.map_err(|source| Error::File(melo_vit::Error::Io { path: path.to_owned(), source }))?;
         let json = |reason: String| Error::Json { path: path.to_owned(), reason };
-        let fields: Map<String, Value> = serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+        let fields: Map<String, Value> =
+            melo_vit::parse_json(&text).and_then(serde_json::from_value).map_err(|error| json(error.to_string()))?;
         let fields = Fields { path, fields: &fields };
         fields.refuse_what_cannot_be_carried()?;
         let rank = fields.number("r")?;
@@ -125,6 +128,7 @@ impl PeftConfig {
             },
             layers: fields.layers()?,
             modules_to_save: names("modules_to_save")?,
+            base_model: fields.get("base_model_name_or_path").as_str().filter(|n| !n.is_empty()).map(str::to_owned),
         })
     }
 

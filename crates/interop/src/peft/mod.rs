@@ -2,6 +2,7 @@
 
 mod config;
 mod read;
+mod unnamed;
 mod write;
 
 pub(crate) use read::{card_path, read};

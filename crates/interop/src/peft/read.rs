@@ -1,12 +1,14 @@
 //! From a folder of PEFT's to updates and a classifier.
 
 use super::config::PeftConfig;
+use super::unnamed::Unnamed;
 use super::{CARD, CONFIG, PICKLED, PREFIX, TENSORS};
 use crate::classifier;
 use crate::error::Error;
 use crate::layout::{CLASSIFIERS, Site, paths_of, site_of};
+use crate::torch_file::TorchFile;
 use crate::updates::{Update, Updates, divisor};
-use melo_vit::{Head, Target, TaskCard, TensorFile, VitConfig};
+use melo_vit::{Head, Target, TaskCard, TensorFile, TensorSource, VitConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,8 @@ pub(crate) struct Read {
     pub(crate) rslora: bool,
     pub(crate) head: Option<Head>,
     pub(crate) notes: Vec<String>,
+    /// The model that the adapter was made for, where its settings say it.
+    pub(crate) base_model: Option<String>,
 }
 
 const Q_K_V: [Target; 3] = [Target::Q, Target::K, Target::V];
@@ -26,19 +30,24 @@ const Q_K_V: [Target; 3] = [Target::Q, Target::K, Target::V];
 /// Every setting and tensor that a plug-in cannot carry, and every one that is missing, by its name.
 pub(crate) fn read(folder: &Path, card: Option<&TaskCard>, vit: &VitConfig) -> Result<Read, Error> {
     let config = PeftConfig::read(&folder.join(CONFIG))?;
-    let path = folder.join(TENSORS);
-    if !path.exists() && folder.join(PICKLED).exists() {
-        let path = folder.join(PICKLED);
-        let reason =
-            format!("pickled tensors are not read here; save the adapter anew with PEFT, which writes {TENSORS}");
-        return Err(Error::Json { path, reason });
+    let [path, pickled] = [TENSORS, PICKLED].map(|name| folder.join(name));
+    match !path.exists() && pickled.exists() {
+        true => read_from(&Unnamed::new(&TorchFile::open(&pickled, None)?)?, &config, card, vit),
+        false => read_from(&Unnamed::new(&TensorFile::open(&path)?)?, &config, card, vit),
     }
-    let file = TensorFile::open(&path)?;
-    let shapes = file.shapes()?;
-    let modules = modules(&path, &shapes, &config, vit)?;
+}
+
+fn read_from(
+    file: &dyn TensorSource,
+    config: &PeftConfig,
+    card: Option<&TaskCard>,
+    vit: &VitConfig,
+) -> Result<Read, Error> {
+    let (path, shapes) = (file.path().to_owned(), file.shapes()?);
+    let modules = modules(&path, &shapes, config, vit)?;
     let mut updates = Updates::new();
     for (&(block, site), module) in &modules {
-        let update = read_update(&file, &shapes, module, &config, (site, vit))?;
+        let update = read_update(file, &shapes, module, config, (site, vit))?;
         match site {
             Site::One(target) => insert(&path, &mut updates, (block, target), update, module)?,
             Site::Qkv => {
@@ -48,14 +57,14 @@ pub(crate) fn read(folder: &Path, card: Option<&TaskCard>, vit: &VitConfig) -> R
             }
         }
     }
-    let notes = require_all(&path, &modules, &config, vit)?;
-    let head = read_head(&file, &shapes, &config, vit)?;
-    Ok(Read { updates, rslora: config.rslora, head, notes })
+    let notes = require_all(&path, &modules, config, vit)?;
+    let head = read_head(file, &shapes, config, vit)?;
+    Ok(Read { updates, rslora: config.rslora, head, notes, base_model: config.base_model.clone() })
 }
 
 /// The classifier, the only one in the file; `None` where there is none and none was to be saved.
 fn read_head(
-    file: &TensorFile,
+    file: &dyn TensorSource,
     shapes: &BTreeMap<String, Vec<usize>>,
     config: &PeftConfig,
     vit: &VitConfig,
@@ -149,7 +158,7 @@ fn what_it_is(name: &str) -> &'static str {
 }
 
 fn read_update(
-    file: &TensorFile,
+    file: &dyn TensorSource,
     shapes: &BTreeMap<String, Vec<usize>>,
     module: &str,
     config: &PeftConfig,

@@ -65,7 +65,7 @@ fn a_pickle_that_is_damaged_is_refused() {
         (b"\x80\x02Nq\x09.", "memo 9"),
         (b"\x80\x02Nu.", "no mark"),
         (b"\x80\x02N(NNs.", "no dictionary"),
-        (b"\x80\x02N.", "no dictionary of tensors"),
+        (b"\x80\x02N.", "no tensor in it"),
         (b"\x80\x02}.", "no tensor"),
         (b"\x80\x02\x85.", "empty stack"),
         (b"\x80\x02Q.", "empty stack"),
@@ -225,13 +225,14 @@ fn what_is_no_family_of_ours_is_refused_by_name() {
     };
     let config = "config.json";
     let processor = "preprocessor_config.json";
-    let cases: [(&str, Change<'_>, &str); 9] = [
+    let cases: [(&str, Change<'_>, &str); 10] = [
         ("hf-vit", &edit(config, r#""model_type": "vit""#, r#""model_type": "swin""#), "`swin`"),
         ("hf-vit", &edit(config, r#""hidden_act": "gelu""#, r#""hidden_act": "relu""#), "`relu`"),
         ("hf-vit", &edit(config, r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 3"#), "blocks.2."),
         ("hf-vit", &edit(config, r#""num_attention_heads": 3"#, r#""num_attention_heads": 5"#), "5 heads"),
         ("hf-vit", &edit(processor, r#""resample": 3"#, r#""resample": 0"#), "resample"),
-        ("hf-vit", &edit(processor, r#""image_mean""#, r#""mean""#), "image_mean"),
+        ("hf-vit", &edit(processor, r#""image_mean""#, r#""mean""#), "`mean`"),
+        ("hf-vit", &edit(processor, r#""image_mean": [0.485, 0.456, 0.406], "#, ""), "`image_mean` is missing"),
         ("hf-vit", &edit(processor, r#""height": 16"#, r#""height": 20"#), "no square"),
         ("hf-vit", &|folder| std::fs::remove_file(folder.join(processor)).unwrap(), "never assumed"),
         (

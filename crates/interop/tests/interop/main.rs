@@ -3,3 +3,4 @@
 mod adapters;
 mod families;
 mod hostile;
+mod wrapped;

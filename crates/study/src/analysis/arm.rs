@@ -6,29 +6,18 @@ use crate::calibration::calibration;
 use crate::cell_result::CellResult;
 use crate::error::Error;
 use crate::plan::{Cell, Plan};
-use crate::results::{Arm, ClassResults, Cost, Estimate, LearningPoint, Subgroup};
-use crate::scores::{Scores, mean};
+use crate::results::{Arm, ClassResults, Cost, LearningPoint, Subgroup};
+use crate::scores::{RULES, Scores, mean, mean_over_trainings};
 use crate::subgroup::Group;
-use melo_eval::{mean_of_defined, percentile_interval};
+use melo_eval::{ClusteredAuc, ClusteredShare, Collapse, Counts, FEW_CASES, Metrics, mean_of_defined};
+use melo_train::Cases;
 use melo_vit::TaskKind;
-
-/// Cases of a class, or without it, from which a figure is not called shaky.
-const FEW: u64 = 10;
+use std::collections::BTreeMap;
 
 /// The cells of one arm.
 pub(super) struct ArmCells<'a> {
     first: Cell,
     pub(super) cells: Vec<(Cell, &'a CellResult, Scores)>,
-}
-
-/// One draw's figures.
-struct Figures {
-    auc: Option<f64>,
-    acc: f64,
-    classes: Vec<Option<f64>>,
-    groups: Vec<Option<f64>>,
-    /// Sensitivity and specificity at each operating point of each class.
-    points: Vec<(Option<f64>, Option<f64>)>,
 }
 
 impl<'a> ArmCells<'a> {
@@ -57,10 +46,10 @@ impl<'a> ArmCells<'a> {
         (self.first.data_fraction == 1.0).then_some((self.first.backbone, self.first.method))
     }
 
-    /// Mean probability of the second of two classes, or of the only finding, over seeds; with the truth. None where the
-    /// task is not binary or folds would mix scores of different models.
-    pub(super) fn binary_scores(&self) -> Option<(Vec<f32>, Vec<bool>)> {
-        let (_, result, _) = self.cells.first()?;
+    /// AUC of the mean scores over seeds, of the second of two classes or of the only finding. None where the task is not binary
+    /// or folds would mix scores of different models.
+    pub(super) fn binary_auc(&self) -> Option<ClusteredAuc> {
+        let (_, result, first) = self.cells.first()?;
         let binary = if result.test.kind == TaskKind::MultiLabel {
             result.classes.len() == 1
         } else {
@@ -71,90 +60,103 @@ impl<'a> ArmCells<'a> {
         }
         let class = result.classes.len() - 1;
         let n = result.test.names.len();
-        let scores =
-            (0..n).map(|row| mean(self.cells.iter().map(|(_, _, s)| f64::from(s.probability(row, class)))) as f32);
-        Some((scores.collect(), self.cells[0].2.truth(class)))
+        let scores: Vec<f32> = (0..n)
+            .map(|row| mean(self.cells.iter().map(|(_, _, s)| f64::from(s.probability(row, class)))) as f32)
+            .collect();
+        ClusteredAuc::new(&scores, &first.truth(class), first.judged.patients())
     }
 
-    /// The arm, and its bootstrap samples.
+    /// Whether all cells answer the same, to the last bit.
+    pub(super) fn answers_as(&self, other: &Self) -> bool {
+        let answers =
+            |arm: &'_ Self| arm.cells.iter().map(|(.., s)| s.judged.probabilities().to_vec()).collect::<Vec<_>>();
+        answers(self) == answers(other)
+    }
+
+    /// The arm, and what is kept of it.
     pub(super) fn describe(&self, plan: &Plan, draws: &TaskDraws, groups: &[Group]) -> Result<(Arm, Samples), Error> {
-        let point = self.figures(&draws.once(), groups);
-        let samples = draws.map(|weights| self.figures(weights, groups));
-        let estimate = |value: Option<f64>, of: &dyn Fn(&Figures) -> Option<f64>| -> Option<Estimate> {
-            let mut values: Vec<f64> = samples.iter().filter_map(of).collect();
-            let (low, high) = (!values.is_empty()).then(|| percentile_interval(&mut values, plan.level))?;
-            Some(Estimate { value: value?, low, high })
-        };
+        let level = plan.level;
         let (_, first, _) = &self.cells[0];
-        let mut next_point = 0;
         let per_class = first.classes.iter().enumerate().map(|(class, name)| {
-            let mut class_results = self.class_results(class, name);
-            class_results.auc = estimate(point.classes[class], &|figures| figures.classes[class]);
-            for operating in &mut class_results.operating_points {
-                let index = next_point;
-                operating.sensitivity = estimate(point.points[index].0, &|figures| figures.points[index].0);
-                operating.specificity = estimate(point.points[index].1, &|figures| figures.points[index].1);
-                next_point += 1;
+            let mut found = self.class_results(class, name);
+            found.auc = self.auc(plan, |_, scores| scores.judged.auc(class, None)).map(|auc| auc.estimate(level));
+            for (rule, operating) in found.operating_points.iter_mut().enumerate() {
+                let point = class * RULES.len() + rule;
+                let rate = |has_it| self.share(plan, |scores| vec![scores.rate(point, has_it).unwrap_or_default()]);
+                operating.sensitivity = rate(true).map(|share| share.estimate(level));
+                operating.specificity = rate(false).map(|share| share.estimate(level));
             }
-            class_results.operating_points.retain(|point| point.sensitivity.is_some() || point.specificity.is_some());
-            class_results
+            found.operating_points.retain(|point| point.sensitivity.is_some() || point.specificity.is_some());
+            found
         });
         let per_class = per_class.collect();
-        let subgroups = groups.iter().enumerate().map(|(index, group)| Subgroup {
-            column: group.column.clone(),
-            value: group.value.clone(),
-            images: group.images(),
-            auc: estimate(point.groups[index], &|figures| figures.groups[index]),
-            note: point.groups[index].is_none().then(|| "undefined: one class only in this group".to_owned()),
+        let subgroups = groups.iter().map(|group| {
+            let auc = self.auc(plan, |fold, scores| scores.judged.auc_macro(Some(group.members(fold))));
+            Subgroup {
+                column: group.column.clone(),
+                value: group.value.clone(),
+                images: group.images(),
+                note: auc.is_none().then(|| "undefined: one class only in this group".to_owned()),
+                auc: auc.map(|auc| auc.estimate(level)),
+            }
         });
+        let auc = self.auc(plan, |_, scores| scores.judged.auc_macro(None));
+        let acc = self.share(plan, |scores| vec![scores.judged.accuracy()]);
+        let metrics: Vec<Metrics> = self.cells.iter().map(|(.., scores)| scores.metrics()).collect::<Result<_, _>>()?;
         let arm = Arm {
             backbone: plan.backbones[self.first.backbone].name.clone(),
             method: plan.methods[self.first.method].name.clone(),
             data_fraction: self.first.data_fraction,
-            auc: estimate(point.auc, &|figures| figures.auc),
-            acc: estimate(Some(point.acc), &|figures| Some(figures.acc)),
-            auc_per_cell: self.cells.iter().filter_map(|(_, _, scores)| scores.auc(None)).collect(),
+            auc: auc.as_ref().map(|auc| auc.estimate(level)),
+            acc: acc.as_ref().map(|acc| acc.estimate(level)),
+            balanced_acc: self.share(plan, |scores| scores.judged.balanced()).map(|share| share.estimate(level)),
+            f1_macro: Some(mean(metrics.iter().map(|metrics| metrics.f1_macro))),
+            collapse: Collapse::of(&summed(&metrics)),
+            auc_per_cell: self
+                .cells
+                .iter()
+                .filter_map(|(_, _, scores)| Some(scores.judged.auc_macro(None)?.value()))
+                .collect(),
             val_auc: mean(self.cells.iter().map(|(_, result, _)| best(result).val_auc_macro)),
             per_class,
             subgroups: subgroups.collect(),
             calibration: calibration(&self.cells.iter().map(|(_, result, _)| *result).collect::<Vec<_>>())?,
-            confusion: self.confusion(),
+            confusion: confusion(&metrics),
             learning: self.learning(),
             cost: self.cost(),
         };
-        let kept = Samples {
-            auc: samples.iter().filter_map(|figures| figures.auc).collect(),
-            acc: samples.iter().map(|figures| figures.acc).collect(),
+        // Only arms of all training data are compared.
+        let drawn = match self.whole_data_key() {
+            None => Vec::new(),
+            Some(_) => draws.map(|weights| self.drawn(weights)).into_iter().flatten().collect(),
         };
-        Ok((arm, kept))
+        Ok((arm, Samples { drawn, auc, acc }))
     }
 
-    /// Figures under weights of the test images, means over cells.
-    fn figures(&self, weights: &Weights, groups: &[Group]) -> Figures {
-        let cells = || self.cells.iter().map(|(cell, _, scores)| (scores, weights[&cell.fold].as_slice(), cell.fold));
-        let classes = self.cells[0].1.classes.len();
-        let points = self.cells[0].2.operating_points();
-        Figures {
-            auc: mean_of_defined(cells().map(|(scores, weights, _)| scores.auc(Some(weights)))),
-            acc: mean(cells().map(|(scores, weights, _)| scores.acc(weights))),
-            classes: (0..classes)
-                .map(|class| {
-                    mean_of_defined(cells().map(|(scores, weights, _)| scores.class_auc(class, Some(weights))))
-                })
-                .collect(),
-            groups: groups
-                .iter()
-                .map(|group| {
-                    mean_of_defined(cells().map(|(scores, weights, fold)| scores.auc(Some(&group.mask(fold, weights)))))
-                })
-                .collect(),
-            points: (0..points)
-                .map(|point| {
-                    let rates = || cells().map(|(scores, weights, _)| scores.rates(point, weights));
-                    (mean_of_defined(rates().map(|rates| rates.0)), mean_of_defined(rates().map(|rates| rates.1)))
-                })
-                .collect(),
+    /// Macro AUC under weights of the test images, mean over cells.
+    fn drawn(&self, weights: &Weights) -> Option<f64> {
+        mean_of_defined(self.cells.iter().map(|(cell, _, scores)| scores.auc(&weights[&cell.fold])))
+    }
+
+    /// The mean of an AUC over cells; a patient's images in all of them are the same patient's.
+    fn auc(&self, plan: &Plan, of: impl Fn(Option<usize>, &Scores) -> Option<ClusteredAuc>) -> Option<ClusteredAuc> {
+        let cells = self.cells.iter();
+        ClusteredAuc::mean(cells.map(|(cell, _, scores)| Some(of(cell.fold, scores)?.of_set(set(plan, cell)))))
+    }
+
+    /// The mean over folds of a mean of shares, of what is right in each case on average over seeds.
+    fn share(&self, plan: &Plan, of: impl Fn(&Scores) -> Vec<Cases>) -> Option<ClusteredShare> {
+        let mut folds: BTreeMap<usize, Vec<Vec<Cases>>> = BTreeMap::new();
+        for (cell, _, scores) in &self.cells {
+            folds.entry(set(plan, cell)).or_default().push(of(scores));
         }
+        let of_fold = |(set, seeds): (usize, Vec<Vec<Cases>>)| {
+            let shares = (0..seeds[0].len()).map(|share| {
+                mean_over_trainings(&seeds.iter().map(|of_seed| of_seed[share].clone()).collect::<Vec<_>>())
+            });
+            Some(melo_train::mean_share(shares)?.of_set(set))
+        };
+        ClusteredShare::mean(folds.into_iter().map(of_fold))
     }
 
     fn class_results(&self, class: usize, name: &str) -> ClassResults {
@@ -170,7 +172,7 @@ impl<'a> ArmCells<'a> {
             class: name.to_owned(),
             positives,
             auc: None,
-            note: melo_eval::why_undefined(positives, cases - positives, FEW),
+            note: melo_eval::why_undefined(positives, cases - positives, FEW_CASES),
             roc: melo_eval::roc_points(&all, &truth)
                 .into_iter()
                 .flatten()
@@ -183,17 +185,6 @@ impl<'a> ArmCells<'a> {
                 .collect(),
             operating_points: crate::scores::operating_points_of(class, self.cells.iter().map(|(_, _, scores)| scores)),
         }
-    }
-
-    fn confusion(&self) -> Option<Vec<Vec<u64>>> {
-        let mut tables = self.cells.iter().map(|(_, _, scores)| scores.confusion());
-        let mut sum = tables.next()??;
-        for table in tables.flatten() {
-            for (sum, row) in sum.iter_mut().zip(table) {
-                sum.iter_mut().zip(row).for_each(|(sum, count)| *sum += count);
-            }
-        }
-        Some(sum)
     }
 
     fn learning(&self) -> Vec<LearningPoint> {
@@ -225,8 +216,33 @@ impl<'a> ArmCells<'a> {
             epochs: over_cells(&|result| result.history.len() as f64),
             best_epoch: over_cells(&|result| best(result).epoch as f64),
             seconds: over_cells(&seconds),
+            images_per_s: over_cells(&|result| mean(result.history.iter().map(|row| row.images_per_s))),
         }
     }
+}
+
+/// The number under which the patients of a cell's test split are known: others in every task and fold.
+fn set(plan: &Plan, cell: &Cell) -> usize {
+    cell.task * (plan.folds + 1) + cell.fold.map_or(0, |fold| 1 + fold)
+}
+
+/// Each class against the rest, summed over cells.
+fn summed(metrics: &[Metrics]) -> Vec<Counts> {
+    let classes = metrics.first().map_or(0, |metrics| metrics.counts_per_class.len());
+    let sum = |class: usize| metrics.iter().map(|metrics| metrics.counts_per_class[class]).sum();
+    (0..classes).map(sum).collect()
+}
+
+/// Images by true and predicted class, summed over cells; none for multi-label tasks.
+fn confusion(metrics: &[Metrics]) -> Option<Vec<Vec<u64>>> {
+    let mut tables = metrics.iter().map(|metrics| metrics.confusion.clone());
+    let mut sum = tables.next()??;
+    for table in tables.flatten() {
+        for (sum, row) in sum.iter_mut().zip(table) {
+            sum.iter_mut().zip(row).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    Some(sum)
 }
 
 /// The epoch whose values were kept.

@@ -43,9 +43,4 @@ impl TaskDraws {
             })
             .collect()
     }
-
-    /// The sample itself: every image once.
-    pub(super) fn once(&self) -> Weights {
-        self.folds.iter().map(|(&fold, (_, n))| (fold, vec![1; *n])).collect()
-    }
 }

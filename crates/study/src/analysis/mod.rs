@@ -1,14 +1,16 @@
 //! From finished cells to [`Results`].
 //!
-//! A figure of an arm is the mean over its cells. Its interval is of the patient bootstrap: patients are drawn with
-//! replacement within strata, the same draw for every arm of a task, so that differences are paired. The draw is within
-//! each fold. It says how the figure would vary with other patients of the same kind, for these trainings; how it varies
-//! with the training is seen in the seeds.
+//! A figure of an arm is the mean over its cells. Its interval is by patient, as [`melo_eval::ClusteredAuc`] and
+//! [`melo_eval::ClusteredShare`] say it and `melo eval` and the card give it. A difference to the reference has that of the
+//! paired patient bootstrap: patients are drawn with replacement within strata and folds, the same draw for both. All of this
+//! says how a figure would vary with other patients of the same kind, for these trainings; how it varies with the training is
+//! seen in the seeds.
 
 mod arm;
 mod compare;
 mod draws;
 mod samples;
+mod settings;
 mod total;
 
 use crate::audit::audit;
@@ -42,7 +44,7 @@ pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Resul
         tasks.push(results);
         samples.push(of_task);
     }
-    compare::correct(&mut tasks);
+    compare::correct(&mut tasks, plan.level);
     Ok(Results {
         study: StudyInfo {
             name: plan.name.clone(),
@@ -52,6 +54,8 @@ pub fn analyse(study: &Study, finished: Finished, machine: &str) -> Result<Resul
             folds: plan.folds,
             level: plan.level,
             replicates: plan.replicates,
+            date: melo_train::today(),
+            settings: settings::settings(study)?,
             reference: plan.reference.clone(),
             margin: plan.margin,
             cells: plan.cells().len(),

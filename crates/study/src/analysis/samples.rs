@@ -1,13 +1,16 @@
-//! Bootstrap samples of the arms of a task.
+//! What is kept of the arms of a task for comparisons and sums.
 
+use melo_eval::{ClusteredAuc, ClusteredShare};
 use std::collections::BTreeMap;
 
-/// Bootstrap samples of an arm.
+/// Figures of an arm, by patient.
 pub(super) struct Samples {
-    /// Macro AUC; fewer than the draws where some leave it undefined.
-    pub(super) auc: Vec<f64>,
+    /// Macro AUC of every bootstrap draw; fewer than the draws where some leave it undefined.
+    pub(super) drawn: Vec<f64>,
+    /// Macro AUC.
+    pub(super) auc: Option<ClusteredAuc>,
     /// Accuracy.
-    pub(super) acc: Vec<f64>,
+    pub(super) acc: Option<ClusteredShare>,
 }
 
 /// Samples by backbone and method, at all training data.

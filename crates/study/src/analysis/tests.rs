@@ -3,7 +3,7 @@
 use super::*;
 use crate::cell_result::Identity;
 use crate::plan::tests::{SMALL, plan};
-use crate::results::Verdict;
+use crate::results::{Estimate, Verdict};
 use melo_train::{EpochRow, TrainConfig};
 use melo_vit::{Preprocess, TaskKind};
 
@@ -74,7 +74,17 @@ fn compared(lora: [CellResult; 2], full: [CellResult; 2]) -> (Vec<Arm>, Vec<Comp
     };
     let all = [of(0, lora), of(1, full)].concat();
     let (arms, comparisons, _) = arms(&plan, 0, &all.iter().collect::<Vec<_>>(), &[]).unwrap();
-    (arms, comparisons)
+    let mut task = TaskResults {
+        name: "task".into(),
+        multi_label: false,
+        classes: Vec::new(),
+        audit: crate::results::Audit::default(),
+        arms,
+        comparisons,
+        examples: Vec::new(),
+    };
+    compare::correct(std::slice::from_mut(&mut task), plan.level);
+    (task.arms, task.comparisons)
 }
 
 #[test]
@@ -125,4 +135,95 @@ fn two_images_of_a_patient_are_drawn_together() {
     assert!(together.into_iter().all(|together| together));
     let other = TaskDraws::new(&plan, 1, &BTreeMap::from([(None, &answers)]));
     assert_ne!(draws.map(|weights| weights[&None].clone()), other.map(|weights| weights[&None].clone()));
+}
+
+/// The card that a cell's plug-in has.
+fn card(result: &CellResult) -> melo_vit::TaskCard {
+    let backbone = melo_vit::BackboneReference { digest: String::new(), name: "vit".into() };
+    let preprocess = result.identity.preprocess.clone();
+    let mut card =
+        melo_vit::TaskCard::new("task".into(), result.test.kind, result.classes.clone(), preprocess, backbone);
+    card.temperature = result.temperature;
+    card.thresholds = melo_train::thresholds(&result.val, result.temperature);
+    card
+}
+
+/// A cell of `kind` and three classes or findings.
+fn of_kind(kind: TaskKind) -> CellResult {
+    let wide = |answers: Answers| {
+        let n = answers.names.len();
+        let logits =
+            answers.logits.chunks_exact(2).enumerate().flat_map(|(row, x)| [x[0], x[1], 0.3 * (row % 5) as f32 - 1.0]);
+        let labels = match kind {
+            TaskKind::SingleLabel => (0..n).map(|row| row / 2 % 3).collect(),
+            TaskKind::MultiLabel => {
+                (0..n).flat_map(|row| [row / 2 % 2, usize::from(row % 3 == 0), usize::from(row == 9)]).collect()
+            }
+        };
+        Answers { kind, classes: 3, logits: logits.collect(), labels, ..answers }
+    };
+    let result = result(1.5, 1);
+    CellResult {
+        classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        val: wide(result.val.clone()),
+        test: wide(result.test.clone()),
+        ..result
+    }
+}
+
+#[test]
+fn a_study_of_one_cell_gives_the_figures_of_eval_and_card() {
+    let plan = plan(SMALL).unwrap();
+    let cell = plan.cells()[0];
+    for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
+        let result = of_kind(kind);
+        let expected = melo_train::figures(&card(&result), &result.test).unwrap();
+        let (arms, ..) = arms(&plan, 0, &[&(cell, result)], &[]).unwrap();
+        let [arm] = arms.as_slice() else { panic!("one arm") };
+        assert_eq!(arm.auc.as_ref(), expected.get("auc_macro"), "{kind:?}");
+        assert_eq!(arm.acc.as_ref(), expected.get("acc"), "{kind:?}");
+        assert_eq!(arm.balanced_acc.as_ref(), expected.get("balanced_acc"), "{kind:?}");
+        for class in &arm.per_class {
+            assert_eq!(class.auc.as_ref(), expected.get(&format!("auc/{}", class.class)), "{kind:?}");
+        }
+    }
+}
+
+/// A cell that calls every image the first class.
+fn constant() -> CellResult {
+    let result = result(1.0, 1);
+    let flat = |answers: &Answers| Answers {
+        logits: answers.logits.chunks_exact(2).flat_map(|_| [1.0, 0.0]).collect(),
+        ..answers.clone()
+    };
+    CellResult { val: flat(&result.val), test: flat(&result.test), ..result }
+}
+
+#[test]
+fn a_constant_predictor_is_no_certainty_and_is_told() {
+    let (arms, comparisons) = compared([constant(), constant()], [result(4.0, 1), result(4.0, 2)]);
+    let arm = &arms[0];
+    for estimate in [arm.acc, arm.balanced_acc, arm.auc, arm.per_class[0].auc] {
+        let Estimate { value, low, high } = estimate.unwrap();
+        assert!(value == 0.5 && low < 0.45 && high > 0.55, "{value} [{low}, {high}]");
+    }
+    let collapse = arm.collapse.as_ref().unwrap();
+    assert_eq!((collapse.never[0].class, collapse.dominant[0].class), (1, 0));
+    assert_eq!(comparisons[0].verdict, Verdict::Inferior);
+}
+
+#[test]
+fn two_perfect_methods_on_few_patients_decide_nothing() {
+    let few = |strength: f32, seed: u64| {
+        let mut result = result(strength, seed);
+        result.test = result.test.of_rows(&[0, 2, 4, 6, 8, 10]);
+        result
+    };
+    let (arms, comparisons) = compared([few(50.0, 1), few(50.0, 2)], [few(40.0, 3), few(40.0, 4)]);
+    let auc = arms[0].auc.unwrap();
+    assert!(auc.value == 1.0 && (auc.low - 0.5).abs() < 0.01, "{auc:?}");
+    let [found] = comparisons.as_slice() else { panic!("one comparison") };
+    assert_eq!(found.difference.value, 0.0);
+    assert!(found.difference.low < -0.4, "{:?}", found.difference);
+    assert_eq!(found.verdict, Verdict::Inconclusive);
 }

@@ -1,10 +1,9 @@
 //! Sums over tasks.
 
 use super::samples::{ArmSamples, Samples};
-use crate::results::{Arm, Estimate, TaskResults, Total, Verdict};
+use crate::results::{Arm, TaskResults, Total, Verdict};
 use crate::run::Study;
-use crate::scores::mean;
-use melo_eval::percentile_interval;
+use melo_eval::{ClusteredAuc, ClusteredShare};
 
 /// One line a backbone and method that have a result on all tasks.
 pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples]) -> Vec<Total> {
@@ -26,37 +25,20 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();
             let of_tasks: Vec<&Samples> =
                 samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
-            let over_tasks = |value: fn(&Arm) -> Option<Estimate>, drawn: fn(&Samples) -> &Vec<f64>| {
-                let drawn: Vec<&Vec<f64>> = of_tasks.iter().map(|samples| drawn(samples)).collect();
-                mean_estimate(arms.iter().map(|arm| value(arm)), &drawn, plan.level)
-            };
+            let auc = ClusteredAuc::mean(of_tasks.iter().map(|samples| samples.auc.clone()));
+            let acc = ClusteredShare::mean(of_tasks.iter().map(|samples| samples.acc.clone()));
+            let whole = |defined: usize| defined == tasks.len();
+            let (aucs, accs) = (arms.iter().filter_map(|arm| arm.auc), arms.iter().filter_map(|arm| arm.acc));
             totals.push(Total {
                 backbone: backbone_name.clone(),
                 method: method_name.clone(),
                 tasks: arms.len(),
-                auc: over_tasks(|arm| arm.auc, |samples| &samples.auc),
-                acc: over_tasks(|arm| arm.acc, |samples| &samples.acc),
+                auc: auc.filter(|_| whole(aucs.count())).map(|auc| auc.estimate(plan.level)),
+                acc: acc.filter(|_| whole(accs.count())).map(|acc| acc.estimate(plan.level)),
                 storage_bytes: shared + stored,
                 non_inferior_tasks: (*method_name != plan.reference).then_some(good),
             });
         }
     }
     totals
-}
-
-/// Mean over tasks; the patients of each task are drawn independently of the others'.
-fn mean_estimate(
-    estimates: impl Iterator<Item = Option<Estimate>>,
-    samples: &[&Vec<f64>],
-    level: f64,
-) -> Option<Estimate> {
-    let values: Vec<f64> = estimates.map(|estimate| Some(estimate?.value)).collect::<Option<_>>()?;
-    let replicates = samples.iter().map(|samples| samples.len()).min().unwrap_or(0);
-    if replicates == 0 || samples.len() != values.len() {
-        return None;
-    }
-    let mut means: Vec<f64> =
-        (0..replicates).map(|replicate| mean(samples.iter().map(|samples| samples[replicate]))).collect();
-    let (low, high) = percentile_interval(&mut means, level);
-    Some(Estimate { value: mean(values.into_iter()), low, high })
 }

@@ -6,7 +6,7 @@ use melo_report::chart::{Axis, Forest, ForestRow};
 use super::legend::panel;
 use super::part::{Part, note};
 use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
-use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone, others, series, task_on_backbone};
+use super::view::{arms_on, backbones, before_holm, comparison, on_backbone, others, series, task_on_backbone};
 use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};
 use crate::{Comparison, Results, Verdict};
 
@@ -69,11 +69,11 @@ fn verdict_cell(results: &Results, found: &Comparison) -> Element {
     Element::new("td").class("num wide").children(verdict(results, found))
 }
 
-/// The verdict, and whether Holm's correction takes it back.
+/// The verdict, and what the task's interval alone would say where that is more.
 fn verdict(results: &Results, found: &Comparison) -> Vec<Element> {
-    let lost =
-        lost_to_holm(results, found).then(|| Element::new("small").class("remark").text("not after Holm's correction"));
-    std::iter::once(badge(found.verdict)).chain(lost).collect()
+    let alone = before_holm(results, found)
+        .map(|alone| Element::new("small").class("remark").text(format!("{} before Holm's correction", alone.word())));
+    std::iter::once(badge(found.verdict)).chain(alone).collect()
 }
 
 /// A verdict as a word with its sign.
@@ -129,8 +129,9 @@ fn forest_row(results: &Results, task: &str, found: &Comparison) -> ForestRow {
 fn reading(results: &Results) -> String {
     format!(
         "Right of the solid line the method is better than {}. An interval that stays right of the dashed line (a loss of {}) \
-         shows non-inferiority, one that stays right of the solid line superiority; hollow markers are inconclusive. Verdicts \
-         follow from each task's own interval; where they do not survive Holm's correction over all tasks, the table says so.",
+         shows non-inferiority of that task taken alone, one that stays right of the solid line superiority. Verdicts go by p values \
+         after Holm's correction over all tasks, which asks for more: where an interval alone would say more than the verdict, the \
+         table says so. Hollow markers are inconclusive.",
         results.study.reference, results.study.margin
     )
 }

@@ -6,7 +6,7 @@ use melo_vit::INTENDED_USE;
 use super::costs::of_methods;
 use super::headline::{answer, compared, unfinished_sentence};
 use super::method::sentences;
-use super::view::{arms_on, backbones, comparison, lost_to_holm, on_backbone};
+use super::view::{arms_on, backbones, before_holm, comparison, on_backbone};
 use super::words::{NOTHING, estimate, level, p_value, signed, signed_interval};
 use crate::{Comparison, Results};
 
@@ -27,7 +27,8 @@ pub fn markdown(results: &Results) -> String {
     }
     section(&mut out, "Comparison", &comparisons(results));
     let note = format!(
-        "Test figures with {} intervals. † The verdict does not survive Holm's correction over tasks.",
+        "Test figures with {} intervals, each of its task alone. Verdicts go by p values after Holm's correction over tasks; † the \
+         task's interval alone would say more.",
         level(study.level)
     );
     out.push_str(&format!("\n{}\n", escaped(&note)));
@@ -71,7 +72,7 @@ pub(super) fn comparisons(results: &Results) -> Vec<Vec<String>> {
                 let found = comparison(task, &arm.method, backbone);
                 let of = |show: &dyn Fn(&Comparison) -> String| found.map_or(NOTHING.to_owned(), show);
                 let verdict = |found: &Comparison| {
-                    format!("{}{}", found.verdict.word(), if lost_to_holm(results, found) { " †" } else { "" })
+                    format!("{}{}", found.verdict.word(), if before_holm(results, found).is_some() { " †" } else { "" })
                 };
                 rows.push(vec![
                     task.name.clone(),

@@ -134,13 +134,16 @@ impl Tally {
     }
 }
 
-/// A verdict that Holm's correction takes back, if any: at the study's level, two-sided for superiority, and one-sided at
-/// half of it for non-inferiority, as the interval is.
-pub(super) fn lost_to_holm(results: &Results, found: &Comparison) -> bool {
-    let alpha = 1.0 - results.study.level;
-    match found.verdict {
-        Verdict::Superior => found.p_holm > alpha,
-        Verdict::NonInferior => found.p_inferior_holm > alpha / 2.0,
-        Verdict::Inconclusive | Verdict::Inferior => false,
-    }
+/// What the interval of the task alone would say, where Holm's correction over tasks does not let the verdict say so much.
+pub(super) fn before_holm(results: &Results, found: &Comparison) -> Option<Verdict> {
+    let alone = if found.difference.low > 0.0 {
+        Verdict::Superior
+    } else if found.difference.low > -results.study.margin {
+        Verdict::NonInferior
+    } else if found.difference.high < -results.study.margin {
+        Verdict::Inferior
+    } else {
+        return None;
+    };
+    (alone != found.verdict).then_some(alone)
 }

@@ -130,8 +130,8 @@ fn preprocessing_that_is_not_supported_is_named() {
         ("crop_pct", json!(0.0), "crop_pct 0"),
         ("crop_pct", json!(1.2), "crop_pct 1.2"),
         ("std", json!([0.5, 0.0, 0.5]), "std"),
-        ("std", json!([0.5, 0.5]), "length 2"),
-        ("mean", json!([0.5, 1e39, 0.5]), "number out of range"),
+        ("std", json!([0.5, 0.5]), "pretrained_cfg.std"),
+        ("mean", json!([0.5, 1e39, 0.5]), "pretrained_cfg.mean"),
         ("input_size", json!([3, 0, 0]), "0"),
         ("input_size", json!([3, 13, 13]), "13"),
     ];
@@ -147,7 +147,6 @@ fn an_architecture_that_is_not_supported_is_named() {
     let changes = [
         ("act_layer", json!("relu"), "relu"),
         ("global_pool", json!("map"), "map"),
-        ("num_heads", json!(0), "0 heads"),
         ("num_heads", json!(3), "3 heads"),
         ("num_heads", json!(null), "num_heads"),
         ("norm_eps", json!(-1.0), "eps"),
@@ -156,6 +155,78 @@ fn an_architecture_that_is_not_supported_is_named() {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["model_args"][field] = value);
         assert_error!(error, Error::Config { .. }, weights.path, word);
+    }
+}
+
+#[test]
+fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
+    let changes = [
+        ("num_heads", json!(0)),
+        ("num_heads", json!("two")),
+        ("pool_include_prefix", json!(true)),
+        ("qk_norm", json!(true)),
+        ("scale_attn_norm", json!(true)),
+        ("scale_mlp_norm", json!(true)),
+        ("proj_bias", json!(false)),
+        ("class_token", json!(false)),
+        ("final_norm", json!(false)),
+        ("pos_embed", json!("none")),
+        ("in_chans", json!(1)),
+        ("norm_layer", json!("rmsnorm")),
+        ("embed_norm_layer", json!("layernorm")),
+        ("embed_layer", json!("HybridEmbed")),
+        ("block_fn", json!("ResPostBlock")),
+        ("mlp_layer", json!("SwiGLUPacked")),
+        ("attn_layer", json!("DiffAttention")),
+        ("use_naflex", json!(true)),
+        ("a_field_of_tomorrow", json!(1)),
+    ];
+    for (field, value) in changes {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| json["model_args"][field] = value);
+        assert_error!(error, Error::Config { .. }, weights.sidecar, field);
+    }
+    let weights = Weights::new();
+    let error = weights.refused_after_json(|json| json["architecture"] = json!("vit_base_patch16_rpn_224"));
+    assert_error!(error, Error::Config { .. }, weights.sidecar, "ResPostBlock");
+}
+
+#[test]
+fn arguments_that_say_another_shape_than_the_weights_are_refused() {
+    for (field, value) in [
+        ("patch_size", json!(8)),
+        ("embed_dim", json!(48)),
+        ("depth", json!(12)),
+        ("reg_tokens", json!(4)),
+        ("mlp_ratio", json!(3.0)),
+        ("qkv_bias", json!(false)),
+        ("pre_norm", json!(true)),
+        ("fc_norm", json!(true)),
+        ("no_embed_class", json!(true)),
+        ("init_values", json!(1e-5)),
+    ] {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| json["model_args"][field] = value);
+        assert_error!(error, Error::Config { .. }, weights.path, field, "the weights say");
+    }
+}
+
+#[test]
+fn heads_come_from_the_name_or_the_arguments_and_are_never_guessed() {
+    let without = |architecture: &str| {
+        let weights = Weights::new();
+        weights.refused_after_json(|json| {
+            json["architecture"] = json!(architecture);
+            json["model_args"].as_object_mut().unwrap().remove("num_heads");
+        })
+    };
+    for (architecture, words) in [
+        ("my_vit", "timm has no architecture `my_vit`"),
+        ("", "nothing names the architecture"),
+        ("vit_base_patch16_224", "12 blocks of width 768"),
+    ] {
+        let error = without(architecture).to_string();
+        assert!(error.contains(words) && error.contains("num_heads"), "{error}");
     }
 }
 

@@ -37,7 +37,7 @@ fn broken_json_is_refused() {
 #[test]
 fn every_missing_field_is_named() {
     let card = serde_json::to_value(Fixture::new().plugin.card).unwrap();
-    // What formats 2 and 3 added has a default, so that older files are read.
+    // What later formats added has a default, so that older files are read.
     let added = ["bottleneck", "metric_intervals", "self_test"];
     for field in card.as_object().unwrap().keys().filter(|field| !added.contains(&field.as_str())) {
         assert_card_refused(|card| drop(card.as_object_mut().unwrap().remove(field)), &["missing field", field]);
@@ -54,8 +54,8 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 4, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 3"]);
+    for format in [0, 5, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 4"]);
     }
 }
 
@@ -74,7 +74,7 @@ fn as_format_1(card: &mut Value) {
 }
 
 #[test]
-fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
+fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_4() {
     let fixture = Fixture::new();
     fixture.change_card(as_format_1);
     let old = Plugin::load(&fixture.path, &fixture.backbone).unwrap();
@@ -87,7 +87,7 @@ fn a_file_of_format_1_is_read_with_defaults_and_written_again_in_format_3() {
     );
     assert_eq!((&old.adapter, &old.head), (&fixture.plugin.adapter, &fixture.plugin.head));
     old.save(&fixture.path, fixture.backbone.config(), Storage::F32).unwrap();
-    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 3);
+    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 4);
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().adapter, old.adapter);
 }
 
@@ -109,6 +109,14 @@ fn a_format_cannot_say_what_came_with_a_later_one() {
         };
         assert_card_refused(old, &["format 1 has no field", field]);
     }
+    for (field, value) in [("train_images_of", json!([3, 2, 1])), ("data", json!("wbc")), ("date", json!("2026-11-28"))]
+    {
+        let old = |card: &mut Value| {
+            card["format"] = json!(3);
+            card["provenance"][field] = value.clone();
+        };
+        assert_card_refused(old, &["format 3 has no field", field]);
+    }
     for format in [1, 2] {
         let old = |card: &mut Value| {
             as_format_1(card);
@@ -117,6 +125,47 @@ fn a_format_cannot_say_what_came_with_a_later_one() {
         };
         assert_card_refused(old, &[&format!("format {format} has no field"), "self_test"]);
     }
+}
+
+#[test]
+fn a_record_of_the_test_split_fits_the_classes() {
+    let record = || {
+        json!({"images": 4, "patients": null, "counts": [[1, 0, 1, 2], [1, 1, 0, 2], [1, 0, 0, 3]],
+               "confusion": [[1, 1, 0], [0, 1, 0], [0, 0, 1]], "reliability": [{"count": 4, "confidence": 0.7, "accuracy": 0.75}],
+               "calibration_error": 0.05})
+    };
+    let fixture = Fixture::new();
+    fixture.change_card(|card| {
+        card["kind"] = json!("single_label");
+        card["test"] = record();
+    });
+    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.test.unwrap().images, 4);
+    let changes = [
+        ("counts", json!([[1, 0, 1, 2]]), "test: counts are not those of 4 images and 3 classes"),
+        ("images", json!(5), "test: counts are not those of 5 images"),
+        ("counts", json!([[u64::MAX, 1, 0, 0], [0, 0, 0, 4], [0, 0, 0, 4]]), "test: counts"),
+        ("confusion", json!(null), "test: a confusion matrix belongs to"),
+        ("confusion", json!([[1, 1, 0], [0, 1, 0]]), "test: confusion is not that of 4 images"),
+        (
+            "reliability",
+            json!([{"count": 4, "confidence": 1.5, "accuracy": 0.5}]),
+            "test: reliability is not of shares",
+        ),
+        ("calibration_error", json!(-1.0), "test: calibration_error -1 is not in [0, 1]"),
+        ("novel", json!(1), "unknown field"),
+    ];
+    for (field, value, expected) in changes {
+        let change = |card: &mut Value| {
+            card["kind"] = json!("single_label");
+            card["test"] = record();
+            card["test"][field] = value.clone();
+        };
+        assert_card_refused(change, &[expected]);
+    }
+    assert_card_refused(
+        |card| card["provenance"]["train_images_of"] = json!([1, 2]),
+        &["train_images_of of 2 classes"],
+    );
 }
 
 /// One that fits the fixture's three classes.

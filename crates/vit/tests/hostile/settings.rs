@@ -156,7 +156,7 @@ fn an_impossible_card_is_named_by_its_field() {
     let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
     let card = || tiny::plugin(engine.backbone(), &settings(), 2, 1).card;
     assert!(card().check().is_ok());
-    assert_invalid(TaskCard { format: 9, ..card() }.check(), "format", "format 9 is not known, expected 1 to 3");
+    assert_invalid(TaskCard { format: 9, ..card() }.check(), "format", "format 9 is not known, expected 1 to 4");
     let cold = TaskCard { temperature: 0.0, ..card() };
     assert_invalid(cold.check(), "temperature", "temperature 0 is not positive");
     let none = TaskCard { thresholds: vec![], ..card() };
@@ -181,13 +181,14 @@ fn a_text_that_stands_for_no_rendering_is_named_by_its_field() {
 #[test]
 fn what_a_description_lacks_is_named_by_its_field() {
     let said = |json: &str| {
-        let described: ModelDescription = serde_json::from_str(json).expect("a description");
+        let described = ModelDescription::new(serde_json::from_str(json).unwrap()).expect("a description");
         described.preprocess(12).map(drop)
     };
     assert_invalid(said("{}"), "pretrained_cfg", "no `pretrained_cfg` with mean and std");
     let bicubic = r#"{"pretrained_cfg": {"interpolation": "bicubic"}}"#;
     assert_invalid(said(bicubic), "crop_pct", "`pretrained_cfg.crop_pct` is missing");
-    let none = VitConfig::infer(&BTreeMap::new(), &ModelDescription::default()).map(drop);
+    let empty = ModelDescription::new(serde_json::json!({})).expect("a description");
+    let none = VitConfig::infer(&BTreeMap::new(), &empty).map(drop);
     let name = "patch_embed.proj.weight";
     assert_invalid(none, name, &format!("not a timm ViT: tensor `{name}` is missing"));
 }

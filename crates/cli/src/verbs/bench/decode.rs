@@ -12,7 +12,7 @@ use std::path::Path;
 /// Decoding and preprocessing: JPEG, PNG and DICOM files in memory to network input, images a second
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  melo bench decode\n  melo bench decode --format jpeg --side 2048 --images 16 --json\n\n\
+    after_help = "Examples:\n  melo bench decode\n  melo bench decode --format jpeg --image-size 2048 --images 16 --json\n\n\
     Files are drawn and encoded first; one line for every format. All threads decode, an image each."
 )]
 pub(crate) struct Args {
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Format::ALL)]
     format: Vec<Format>,
     /// Side of the images, pixels
-    #[arg(long, default_value_t = 1024, value_name = "PX", value_parser = clap::value_parser!(u16).range(16..=8192))]
+    #[arg(long = "image-size", alias = "side", default_value_t = 1024, value_name = "PX", value_parser = clap::value_parser!(u16).range(16..=8192))]
     side: u16,
     /// Images of a repeat
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = super::random::batch)]

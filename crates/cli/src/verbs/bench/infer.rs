@@ -1,7 +1,7 @@
 //! `melo bench infer`: forward passes.
 
 use super::line::{Line, Unit};
-use super::random::{BackboneArgs, PluginArgs, batch};
+use super::random::{ArchArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
 use melo::vit::{ImageBatch, PluginRef, Segment};
@@ -9,17 +9,17 @@ use melo::vit::{ImageBatch, PluginRef, Segment};
 /// Forward passes of a batch: images a second, and the share of the machine's peak that they reach
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    melo bench infer --arch vit_base_patch16_224 --batch 32 --precision bf16\n  \
-    melo --threads 1 bench infer --arch vit_small_patch16_224 --batch 1 --seconds 10 --json\n\n\
+    melo bench infer --arch vit_base_patch16_224 --batch-size 32 --precision bf16\n  \
+    melo --threads 1 bench infer --arch vit_small_patch16_224 --batch-size 1 --seconds 10 --json\n\n\
     Weights are random; nothing is downloaded. The peak is that of multiply-adds in registers on all threads at once, \
     measured in the same run.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    backbone: BackboneArgs,
+    backbone: ArchArgs,
     #[command(flatten)]
     plugin: PluginArgs,
     /// Images of a batch
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = batch)]
+    #[arg(long = "batch-size", alias = "batch", default_value_t = 32, value_name = "N", value_parser = batch)]
     batch: usize,
     #[command(flatten)]
     repeat: RepeatArgs,

@@ -58,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     images: u16,
     /// Side of the images, pixels
-    #[arg(long, default_value_t = 512, value_name = "PX", value_parser = clap::value_parser!(u16).range(16..=8192))]
+    #[arg(long = "image-size", alias = "side", default_value_t = 512, value_name = "PX", value_parser = clap::value_parser!(u16).range(16..=8192))]
     side: u16,
     /// Tasks that a request asks about its image; 0 asks for all
     #[arg(long, default_value_t = 1, value_name = "N")]

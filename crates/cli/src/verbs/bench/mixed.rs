@@ -1,7 +1,7 @@
 //! `melo bench mixed`: many plug-ins in one batch, and in memory.
 
 use super::line::{Line, Unit};
-use super::random::{BackboneArgs, PluginArgs, batch};
+use super::random::{ArchArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::{Failure, machine};
 use melo::vit::{BackboneInfo, ImageBatch, Plugin, PluginRef, Segment, Storage};
@@ -10,16 +10,16 @@ use std::ops::Range;
 /// A batch in which every image has a plug-in of its own, against the same batch with one; and what plug-ins take in memory
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    melo bench mixed --arch vit_base_patch16_224 --batch 32 --repeats 9\n  \
+    melo bench mixed --arch vit_base_patch16_224 --batch-size 32 --repeats 9\n  \
     melo bench mixed --arch vit_tiny_patch16_224 --resident 0 --json\n\n\
     Both kinds of batch are measured in turn; the ratio is that of neighbours.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    backbone: BackboneArgs,
+    backbone: ArchArgs,
     #[command(flatten)]
     plugin: PluginArgs,
     /// Images of a batch, and plug-ins
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = batch)]
+    #[arg(long = "batch-size", alias = "batch", default_value_t = 32, value_name = "N", value_parser = batch)]
     batch: usize,
     /// Plug-ins that are loaded at once to see what memory they take, an even number; 0 leaves that out
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = even)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// The backbone of a measurement.
 #[derive(clap::Args)]
-pub(crate) struct BackboneArgs {
+pub(crate) struct ArchArgs {
     /// Architecture by timm's name, vit_SIZE_patchP_S: tiny, small, base, large, huge, giant, gigantic
     #[arg(long, default_value = "vit_base_patch16_224", value_name = "NAME")]
     pub(crate) arch: String,
@@ -19,7 +19,7 @@ pub(crate) struct BackboneArgs {
     precision: PrecisionArg,
 }
 
-impl BackboneArgs {
+impl ArchArgs {
     /// A name that is none is wrong usage.
     pub(crate) fn description(&self) -> Result<Description, Failure> {
         described(&self.arch)

@@ -1,7 +1,7 @@
 //! `melo bench switch`: from one task to another.
 
 use super::line::{Line, Unit, time};
-use super::random::{BackboneArgs, PluginArgs};
+use super::random::{ArchArgs, PluginArgs};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
 use melo::vit::{Plugin, PluginRef, Segment, Storage};
@@ -18,7 +18,7 @@ const SWITCHES: usize = 1_000_000;
     checks it, and takes its digest.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    backbone: BackboneArgs,
+    backbone: ArchArgs,
     #[command(flatten)]
     plugin: PluginArgs,
     #[command(flatten)]

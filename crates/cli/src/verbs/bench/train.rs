@@ -1,7 +1,7 @@
 //! `melo bench train`: optimizer steps of a low-rank plug-in.
 
 use super::line::{Line, Unit};
-use super::random::{BackboneArgs, PluginArgs, batch};
+use super::random::{ArchArgs, PluginArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
 use melo::train::{AdamW, AdamWStep, TensorStep, defaults};
@@ -10,16 +10,16 @@ use melo::vit::{Adapter, Batch, Gradients, Head, ImageBatch, cross_entropy};
 /// Steps of a plug-in on a frozen backbone: forward, backward and AdamW
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    melo bench train --arch vit_base_patch16_224 --batch 32 --precision auto\n  \
-    melo bench train --arch vit_tiny_patch16_224 --batch 128 --json      (memory does not grow with the batch)\n\n\
+    melo bench train --arch vit_base_patch16_224 --batch-size 32 --precision auto\n  \
+    melo bench train --arch vit_tiny_patch16_224 --batch-size 128 --json      (memory does not grow with the batch)\n\n\
     Images are in memory already: nothing is decoded or augmented.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    backbone: BackboneArgs,
+    backbone: ArchArgs,
     #[command(flatten)]
     plugin: PluginArgs,
     /// Images of a step
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = batch)]
+    #[arg(long = "batch-size", alias = "batch", default_value_t = 32, value_name = "N", value_parser = batch)]
     batch: usize,
     #[command(flatten)]
     repeat: RepeatArgs,

@@ -1,7 +1,8 @@
 //! `melo plugin certify`: the self-test of a plug-in, run or added.
 
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::{PrecisionArg, check_output};
-use crate::{Failure, machine, say};
+use crate::{Failure, say};
 use melo::vit::{Plugin, SelfTest, TaskCard};
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
-    /// Weights that the plug-in was trained on
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// File to write [default: the plug-in itself, replaced atomically]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -32,9 +32,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Args { plugin: path, out, .. } = args;
     if let Some(out) = out {
-        check_output("--out", out, &[path, &args.backbone])?;
+        check_output("--out", out, &[path, args.backbone.path()])?;
     }
-    let engine = machine::load_engine(&args.backbone, args.precision.into())?;
+    let engine = args.backbone.engine(args.precision.into())?;
     let mut plugin = Plugin::load(path, engine.backbone())?;
     let had_one = plugin.card.self_test.is_some();
     if !had_one && !args.check {

@@ -1,10 +1,11 @@
 //! `melo plugin export`: a plug-in in the files of others.
 
 use super::describe::say_notes;
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
-use melo::interop::{AuthorsFormat, Layout, OnnxWeights, read_backbone, write_authors, write_onnx, write_peft};
+use melo::interop::{AuthorsFormat, Layout, OnnxWeights, write_authors, write_onnx, write_peft};
 use melo::vit::{Checkpoint, Plugin};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +18,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
-    /// Weights that the plug-in belongs to
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Whose files to write
     #[arg(long, value_enum)]
     format: FormatArg,
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Usage("--layout belongs to --format peft".to_owned()));
     }
     if *format != FormatArg::Peft {
-        check_output("--out", out, &[path, backbone])?;
+        check_output("--out", out, &[path, backbone.path()])?;
     }
     let (checkpoint, plugin) = load(backbone, path)?;
     let config = checkpoint.config.clone();
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// A backbone's weights, and a plug-in that belongs to them.
-pub(super) fn load(backbone: &Path, plugin: &Path) -> Result<(Checkpoint, Plugin), Failure> {
-    let backbone = read_backbone(backbone)?;
+pub(super) fn load(backbone: &BackboneArgs, plugin: &Path) -> Result<(Checkpoint, Plugin), Failure> {
+    let backbone = backbone.read()?;
     let plugin = Plugin::load(plugin, backbone.info())?;
     Ok((backbone.thaw(), plugin))
 }

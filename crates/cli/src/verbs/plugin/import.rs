@@ -1,8 +1,9 @@
 //! `melo plugin import`: an adapter of others becomes a plug-in.
 
 use super::describe::say_notes;
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::check_output;
-use crate::{Failure, machine, say};
+use crate::{Failure, say};
 use clap::ValueEnum;
 use melo::interop::{AdapterFormat, ImportSettings, import};
 use melo::vit::{PluginInfo, Precision, Storage};
@@ -20,9 +21,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     /// Folder with adapter_config.json and adapter_model.safetensors, or file with tensors w_a_000, w_b_000, …
     adapter: PathBuf,
-    /// Weights that the adapter was trained on
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Whose files they are [default: told by their content]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
@@ -62,14 +62,14 @@ enum FormatArg {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let read = [Some(&args.backbone), Some(&args.adapter), args.card.as_ref(), args.head.as_ref()];
+    let read = [Some(&args.backbone.path), Some(&args.adapter), args.card.as_ref(), args.head.as_ref()];
     let inputs: Vec<&Path> = read.into_iter().flatten().chain(&args.classes_file).map(PathBuf::as_path).collect();
     check_output("--out", &args.out, &inputs)?;
     let classes = match &args.classes_file {
         Some(path) => Some(lines(path)?),
         None => args.classes.clone(),
     };
-    let engine = machine::load_engine(&args.backbone, Some(Precision::F32))?;
+    let engine = args.backbone.engine(Some(Precision::F32))?;
     let settings = ImportSettings {
         format: args.format.map(|format| match format {
             FormatArg::Peft => AdapterFormat::Peft,

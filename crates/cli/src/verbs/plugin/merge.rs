@@ -2,6 +2,7 @@
 
 use super::describe::say_notes;
 use super::export::load;
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::check_output;
 use crate::{Failure, say};
 use clap::ValueEnum;
@@ -17,9 +18,8 @@ use std::path::PathBuf;
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
-    /// Weights that the plug-in belongs to
-    #[arg(long)]
-    backbone: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Whose checkpoint to write
     #[arg(long, value_enum)]
     layout: LayoutArg,
@@ -39,8 +39,12 @@ enum LayoutArg {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Args { plugin: path, backbone, layout, out } = args;
     if *layout == LayoutArg::Timm && out.extension().is_some_and(|extension| extension == "safetensors") {
-        check_output("--out", out, &[path, backbone])?;
-        check_output("--out", &out.with_extension("json"), &[path, backbone, &backbone.with_extension("json")])?;
+        check_output("--out", out, &[path, backbone.path()])?;
+        check_output(
+            "--out",
+            &out.with_extension("json"),
+            &[path, backbone.path(), &backbone.path.with_extension("json")],
+        )?;
     }
     let (checkpoint, plugin) = load(backbone, path)?;
     let merged = merge(checkpoint, &plugin)?;

@@ -2,6 +2,7 @@
 
 use super::method::MethodArgs;
 use crate::Failure;
+use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
@@ -22,9 +23,8 @@ use std::path::{Path, PathBuf};
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
 pub(crate) struct Args {
-    /// Weights: timm safetensors with their JSON beside them, or a file that melo wrote
-    #[arg(long)]
-    pub(super) backbone: PathBuf,
+    #[command(flatten)]
+    pub(super) backbone: BackboneArgs,
     /// CSV manifest, a folder with a folder for every class, or a pack (see `melo data check --help`)
     #[arg(long)]
     pub(super) data: PathBuf,
@@ -113,29 +113,30 @@ pub(super) struct ImageArgs {
     /// Share of the side that the centre crop keeps
     #[arg(long, default_value_t = 1.0)]
     crop_pct: f64,
-    #[command(flatten)]
-    rendering: RenderingArgs,
     /// No augmentation at all
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     no_augment: bool,
     /// No horizontal flip (sides matter: situs, laterality)
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     no_flip: bool,
     /// Vertical flip too (no up or down: microscopy, dermoscopy)
-    #[arg(long)]
+    #[arg(long, help_heading = "Augmentation")]
     vertical_flip: bool,
     /// Largest rotation, degrees
-    #[arg(long, default_value_t = Augment::default().rotate_degrees)]
+    #[arg(long, default_value_t = Augment::default().rotate_degrees, help_heading = "Augmentation")]
     rotate: f32,
     /// Smallest area that a random crop keeps; 1 is off
-    #[arg(long, default_value_t = Augment::default().crop_scale)]
+    #[arg(long, default_value_t = Augment::default().crop_scale, help_heading = "Augmentation")]
     crop_scale: f32,
     /// Largest relative change of brightness
-    #[arg(long, default_value_t = Augment::default().brightness)]
+    #[arg(long, default_value_t = Augment::default().brightness, help_heading = "Augmentation")]
     brightness: f32,
     /// Largest relative change of contrast
-    #[arg(long, default_value_t = Augment::default().contrast)]
+    #[arg(long, default_value_t = Augment::default().contrast, help_heading = "Augmentation")]
     contrast: f32,
+    // The last: the heading of a group holds for all flags after it.
+    #[command(flatten)]
+    rendering: RenderingArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

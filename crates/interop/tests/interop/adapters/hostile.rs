@@ -139,15 +139,6 @@ fn damaged_files() {
 }
 
 #[test]
-fn a_pickled_adapter_is_refused_with_what_to_do() {
-    let folder = temporary();
-    copy("timm_qkv", folder.path());
-    std::fs::rename(folder.path().join("adapter_model.safetensors"), folder.path().join("adapter_model.bin")).unwrap();
-    let error = take(folder.path(), &*engine("timm"), None).unwrap_err().to_string();
-    assert_has(&error, &["adapter_model.bin", "pickled", "adapter_model.safetensors"]);
-}
-
-#[test]
 fn whose_files_they_are_is_told_by_their_content() {
     assert_eq!(detect_format(&golden("timm_qkv")).unwrap(), AdapterFormat::Peft);
     assert_eq!(detect_format(&golden("unicad.safetensors")).unwrap(), AdapterFormat::Authors);

@@ -231,16 +231,22 @@ fn the_headline_counts_verdicts() {
 }
 
 #[test]
-fn a_verdict_that_holm_takes_back_is_marked() {
+fn an_interval_that_says_more_than_the_verdict_after_holm_is_explained() {
+    use melo_study::Verdict::{Inconclusive, NonInferior, Superior};
     let mut results = sample::study();
-    let marked = |results: &Results| report::html(results).contains("not after Holm's correction");
-    for found in results.tasks.iter_mut().flat_map(|task| &mut task.comparisons) {
-        (found.p_holm, found.p_inferior_holm) = (0.0, 0.0);
-    }
-    assert!(!marked(&results));
+    let marked = |results: &Results| report::html(results).contains("before Holm's correction<");
+    assert!(!marked(&results), "every verdict is that of its interval");
     let found = &mut results.tasks[0].comparisons[0];
-    (found.verdict, found.p_inferior_holm) = (melo_study::Verdict::NonInferior, 0.03);
-    assert!(marked(&results), "one-sided 0.03 is more than half of 0.05");
+    (found.difference.low, found.difference.high, found.verdict) = (0.001, 0.05, Superior);
+    assert!(!marked(&results));
+    for (verdict, expected) in [(NonInferior, "superior before Holm's correction"), (Inconclusive, "superior before")] {
+        results.tasks[0].comparisons[0].verdict = verdict;
+        assert!(report::html(&results).contains(expected));
+        assert!(
+            report::markdown(&results)
+                .contains(&format!("{} †", if verdict == NonInferior { "non-inferior" } else { "inconclusive" }))
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Made-up results that look like those of a study: seven tasks, five methods, several shares of the data.
 
+use melo_eval::{Collapse, Dominant, Never};
 use melo_study::*;
 
 /// A PNG of one pixel.
@@ -230,6 +231,13 @@ fn arm(numbers: &mut Numbers, task: &Task, method: usize, fraction: f64) -> Arm 
         data_fraction: fraction,
         auc: Some(around(auc, half)),
         acc: Some(around(auc - 0.08, half * 1.3)),
+        balanced_acc: Some(around(auc - 0.1, half * 1.4)),
+        f1_macro: Some(auc - 0.11),
+        collapse: (name == "linear" && task.0 == "wbc_bccd4").then(|| Collapse {
+            images: 72,
+            never: vec![Never { class: 2, cases: 18 }],
+            dominant: vec![Dominant { class: 3, called: 67, cases: 18 }],
+        }),
         auc_per_cell: vec![auc - 0.004, auc, auc + 0.004],
         val_auc: (auc + 0.01 * numbers.normal()).min(0.999),
         per_class,
@@ -246,6 +254,7 @@ fn arm(numbers: &mut Numbers, task: &Task, method: usize, fraction: f64) -> Arm 
             epochs: 18.3,
             best_epoch: 11.7,
             seconds: seconds * images as f64 * 0.61,
+            images_per_s: 90.0 / seconds,
         },
     }
 }
@@ -272,6 +281,7 @@ fn compare(task: &Task, arms: &[Arm], method: &str) -> Option<Comparison> {
         p_delong: (task.2.len() == 2).then_some(p * 1.1),
         p_inferior: (-(value + 0.02) / half * 3.0).exp().min(1.0) / 2.0,
         p_inferior_holm: (-(value + 0.02) / half * 3.0).exp().min(1.0),
+        p_worse_holm: 1.0,
         verdict,
     })
 }
@@ -366,6 +376,12 @@ pub(crate) fn study() -> Results {
             folds: 0,
             level: 0.95,
             replicates: 2000,
+            date: "2026-11-28".into(),
+            settings: vec![
+                ("Epochs".into(), "20 at the most, ended after 10 without a better validation AUC".into()),
+                ("Batch".into(), "16 images".into()),
+                ("Augmentation".into(), "mirrored left to right, turned by up to 10°".into()),
+            ],
             reference: "full".into(),
             margin: 0.02,
             cells: 195,

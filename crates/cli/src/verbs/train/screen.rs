@@ -1,0 +1,83 @@
+//! What a training says before it begins, and what follows from it.
+
+use super::Args;
+use crate::progress::grouped;
+use melo::data::{Labels, Manifest, Row, Split};
+use melo::train::{Finished, ReadyJob, settings_in_words};
+use melo::vit::TaskKind;
+use std::collections::HashSet;
+
+/// Classes that are listed with their counts.
+const LISTED: usize = 12;
+
+/// What is trained on what, in lines.
+pub(super) fn beginning(ready: &ReadyJob) -> String {
+    let (card, manifest, vit, engine) = (ready.card(), ready.manifest(), ready.vit(), ready.engine_info());
+    let kind = match card.kind {
+        TaskKind::SingleLabel => "one class an image",
+        TaskKind::MultiLabel => "any number of findings an image",
+    };
+    let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.split(split).len())));
+    let backbone = format!(
+        "{}, {} blocks of width {}, {} px; {} on {}, {} threads",
+        card.backbone.name, vit.depth, vit.width, card.preprocess.size, engine.precision, engine.device, engine.threads
+    );
+    let mut rows = vec![
+        ("task", format!("{}, {kind}", card.task)),
+        ("images", format!("{}: {}", patients(manifest), splits.join(", "))),
+        ("classes", classes(manifest)),
+        ("backbone", backbone),
+    ];
+    let settings = settings_in_words(ready.config());
+    rows.extend(settings.iter().map(|(name, value)| (*name, value.clone())));
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        rows.iter().map(|(name, value)| format!("{:<width$}  {value}", name.to_lowercase())).collect();
+    lines.join("\n")
+}
+
+fn patients(manifest: &Manifest) -> String {
+    let named: HashSet<&str> = manifest.rows.iter().filter_map(|row| row.patient_id.as_deref()).collect();
+    let images = grouped(manifest.rows.len());
+    match named.len() {
+        0 => format!("{images}, each its own patient"),
+        patients => format!("{images} of {} patients", grouped(patients)),
+    }
+}
+
+/// Every class with its images in training, validation and test.
+fn classes(manifest: &Manifest) -> String {
+    let count = |rows: &[&Row], class: usize| {
+        let has = |row: &&&Row| match &row.labels {
+            Labels::Single(label) => *label == class,
+            Labels::Multi(_) => row.labels.has(class),
+        };
+        grouped(rows.iter().filter(has).count())
+    };
+    let splits = Split::ALL.map(|split| manifest.split(split));
+    let each = manifest.classes.iter().enumerate().take(LISTED).map(|(class, name)| {
+        let counts = splits.each_ref().map(|rows| count(rows, class));
+        format!("{name} {}", counts.join("/"))
+    });
+    let more = manifest.classes.len().saturating_sub(LISTED);
+    let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
+    each.collect::<Vec<_>>().join(", ") + &rest
+}
+
+/// What the best epoch says of the number of epochs, and what to do next.
+pub(super) fn ending(args: &Args, finished: &Finished) -> String {
+    let (best, epochs) = (finished.best.epoch, finished.history.len());
+    let mut lines = Vec::new();
+    if best == epochs && epochs > 1 {
+        let more = epochs + epochs.div_ceil(2);
+        lines.push(format!("the best epoch is the last: more may be better, --epochs {more} --resume goes on"));
+    }
+    let own = args.backbone_out();
+    let backbone = own.as_deref().unwrap_or(args.backbone.path()).display();
+    let (plugin, data) = (args.out.display(), args.data.display());
+    lines.push(match &finished.test {
+        Some(_) => format!("next: melo predict --backbone {backbone} --plugin {plugin} IMAGE"),
+        None => format!("next: melo eval --backbone {backbone} --plugin {plugin} --data {data} --split val"),
+    });
+    lines.join("\n")
+}

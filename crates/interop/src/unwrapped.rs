@@ -1,0 +1,78 @@
+//! Weights whose names all begin with what a training framework puts in front: `module.`, `_orig_mod.`, `model.`, `network.`.
+
+use crate::names::Dialect;
+use melo_vit::{Error, TensorSource};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What stands in front of the student and the teacher of a self-distillation: the teacher is what its authors evaluate.
+const TEACHERS: [&str; 2] = ["teacher.", "model_ema."];
+
+/// The tensors of `inner` whose names begin with a prefix, without it.
+pub(crate) struct Unwrapped<'a> {
+    inner: &'a dyn TensorSource,
+    prefix: String,
+    /// Prefixes of other backbones in the file.
+    pub(crate) others: Vec<String>,
+    /// Tensors that do not begin with the prefix.
+    pub(crate) outside: Vec<String>,
+}
+
+impl<'a> Unwrapped<'a> {
+    /// Finds what stands in front of the names of `dialect`: nothing, where no tensor is the patch projection of one.
+    ///
+    /// # Errors
+    /// [`Error::WeightsKey`] where several backbones are in the file, and `key` does not name one of their prefixes.
+    pub(crate) fn new(inner: &'a dyn TensorSource, dialect: &Dialect, key: Option<&str>) -> Result<Self, Error> {
+        let names: Vec<String> = inner.shapes()?.into_keys().collect();
+        let mut prefixes: BTreeSet<&str> = names.iter().filter_map(|name| dialect.wrapping(name)).collect();
+        let dotted =
+            key.map(|key| if key.is_empty() || key.ends_with('.') { key.to_owned() } else { format!("{key}.") });
+        let wrong = |reason: &str| Error::WeightsKey {
+            path: inner.path().to_owned(),
+            reason: reason.to_owned(),
+            found: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
+        };
+        let chosen = match &dotted {
+            Some(key) => match prefixes.contains(key.as_str()) {
+                true => key.clone(),
+                false => return Err(wrong(&format!("no weights of a {} begin with `{key}`", dialect.name))),
+            },
+            None => match prefixes.len() {
+                0 => String::new(),
+                1 => prefixes.first().map_or_else(String::new, |prefix| (*prefix).to_owned()),
+                _ => {
+                    let teacher = prefixes.iter().find(|prefix| TEACHERS.iter().any(|end| prefix.ends_with(end)));
+                    let bare = prefixes.contains("").then_some("");
+                    let best = bare.or(teacher.copied());
+                    best.ok_or_else(|| wrong("the weights of several models under one another"))?.to_owned()
+                }
+            },
+        };
+        prefixes.remove(chosen.as_str());
+        let others = prefixes.into_iter().map(str::to_owned).collect();
+        let outside = names.iter().filter(|name| !name.starts_with(&chosen)).cloned().collect();
+        Ok(Unwrapped { inner, prefix: chosen, others, outside })
+    }
+
+    /// What stood in front of every name.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl TensorSource for Unwrapped<'_> {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+        let all = self.inner.shapes()?.into_iter();
+        let own = |(name, shape): (String, Vec<usize>)| Some((name.strip_prefix(&self.prefix)?.to_owned(), shape));
+        Ok(all.filter_map(own).collect())
+    }
+
+    fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
+        self.inner.read(&format!("{}{name}", self.prefix), expected)
+    }
+}

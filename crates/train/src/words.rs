@@ -1,0 +1,97 @@
+//! Settings of a training as people say them, for cards and reports.
+
+use crate::config::{ClassWeights, TrainConfig};
+use crate::method::Method;
+use melo_data::Augment;
+
+/// Settings of a training, name and value in words; what is off is left out, but for class weights and augmentation, whose
+/// absence matters.
+pub fn settings_in_words(config: &TrainConfig) -> Vec<(&'static str, String)> {
+    let positive = |value: f64, words: String| (value > 0.0).then_some(words);
+    let epochs = match config.patience {
+        0 => config.epochs.to_string(),
+        patience => format!("{} at the most, ended after {patience} without a better validation AUC", config.epochs),
+    };
+    let warmup = positive(config.warmup_epochs, format!(" after {} of warm-up", plural(config.warmup_epochs, "epoch")));
+    let rate = format!(
+        "{} at the most, down to {} along a cosine{}",
+        config.learning_rate,
+        config.min_learning_rate,
+        warmup.unwrap_or_default()
+    );
+    let rows = [
+        ("Method", Some(method_in_words(config.method).to_owned())),
+        ("Epochs", Some(epochs)),
+        ("Batch", Some(plural(config.batch_size as f64, "image"))),
+        ("Learning rate", Some(rate)),
+        ("LoRA+", (config.lora_plus != 1.0).then(|| format!("B learns at {} times the rate of A", config.lora_plus))),
+        ("Dropout of low-rank updates", positive(config.lora_dropout, percent(config.lora_dropout))),
+        ("Decay of the rate by layer", (config.layer_decay != 1.0).then(|| config.layer_decay.to_string())),
+        ("Weight decay", positive(config.weight_decay, format!("{} of matrices (AdamW)", config.weight_decay))),
+        ("Gradient", positive(config.clip_norm, format!("clipped to a norm of {}", config.clip_norm))),
+        ("Label smoothing", positive(config.label_smoothing, config.label_smoothing.to_string())),
+        ("Class weights", Some(class_weights(config.class_weights).to_owned())),
+        ("Augmentation", Some(augmentation_in_words(&config.augment))),
+    ];
+    rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// What is trained, in words.
+pub fn method_in_words(method: Method) -> &'static str {
+    match method {
+        Method::Lora => "low-rank updates (LoRA) and a classifier",
+        Method::Linear => "a classifier alone (linear probe)",
+        Method::Adapter => "bottleneck adapters and a classifier",
+        Method::Full => "all weights (full fine-tuning)",
+    }
+}
+
+/// `mirrored left to right, turned by up to 10°, ...`, or `none`.
+pub fn augmentation_in_words(augment: &Augment) -> String {
+    let Augment { horizontal_flip, vertical_flip, rotate_degrees, crop_scale, brightness, contrast } = *augment;
+    let parts = [
+        horizontal_flip.then(|| "mirrored left to right".to_owned()),
+        vertical_flip.then(|| "mirrored top to bottom".to_owned()),
+        (rotate_degrees > 0.0).then(|| format!("turned by up to {rotate_degrees}°")),
+        (crop_scale < 1.0).then(|| format!("cropped to {} of the area or more", percent(f64::from(crop_scale)))),
+        (brightness > 0.0).then(|| format!("brightness changed by up to {}", percent(f64::from(brightness)))),
+        (contrast > 0.0).then(|| format!("contrast by up to {}", percent(f64::from(contrast)))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn class_weights(weights: ClassWeights) -> &'static str {
+    match weights {
+        ClassWeights::None => "none",
+        ClassWeights::Balanced => "balanced: a rare class weighs as much as a common one",
+    }
+}
+
+/// `20 %`
+fn percent(share: f64) -> String {
+    format!("{} %", (share * 1e4).round() / 1e2)
+}
+
+/// `1 image`, `2 images`.
+fn plural(count: f64, what: &str) -> String {
+    if count == 1.0 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_words() {
+        let config = TrainConfig { patience: 5, epochs: 20, ..TrainConfig::new(2) };
+        let words = settings_in_words(&config);
+        let of = |name: &str| words.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+        assert_eq!(of("Epochs"), Some("20 at the most, ended after 5 without a better validation AUC"));
+        assert_eq!(of("LoRA+"), None);
+        assert!(
+            of("Augmentation").unwrap().starts_with("mirrored left to right, turned by up to 10°, cropped to 80 %")
+        );
+        assert!(words.iter().all(|(_, value)| !value.contains(['{', '"', '_', '['])), "{words:?}");
+    }
+}

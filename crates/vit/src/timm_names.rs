@@ -1,0 +1,96 @@
+//! What timm's named Vision Transformers have that no tensor's shape tells, from timm itself (`tools/golden/timm_names.py`).
+
+use crate::invalid::Invalid;
+
+const TABLE: &str = include_str!("timm_names.tsv");
+
+/// An architecture by its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) width: usize,
+    pub(crate) depth: usize,
+    pub(crate) mlp_hidden: usize,
+    pub(crate) heads: usize,
+    pub(crate) eps: f32,
+    pub(crate) activation: &'static str,
+    pub(crate) pool: &'static str,
+    /// Classes of timm's that are not the plain ones; empty for a plain ViT.
+    pub(crate) special: &'static str,
+}
+
+impl Named {
+    /// The architecture of a name, with or without the training recipe after a dot.
+    pub(crate) fn of(name: &str) -> Option<Named> {
+        let model = name.split_once('.').map_or(name, |(model, _recipe)| model);
+        all().find(|named| named.name == model)
+    }
+
+    /// The heads that all plain ViTs of this shape have which pool their class token; none where they differ or there is none.
+    pub(crate) fn heads_of_shape(width: usize, depth: usize, mlp_hidden: usize) -> Option<usize> {
+        let plain = |named: &Named| named.special.is_empty() && named.pool == "token";
+        let mut of_shape =
+            all().filter(plain).filter(|n| (n.width, n.depth, n.mlp_hidden) == (width, depth, mlp_hidden));
+        let heads = of_shape.next()?.heads;
+        of_shape.all(|named| named.heads == heads).then_some(heads)
+    }
+
+    /// Refuses an architecture whose parts compute something else under the names of the plain ones.
+    pub(crate) fn refuse_special(&self) -> Result<(), Invalid> {
+        match self.special {
+            "" => Ok(()),
+            special => {
+                let reason = format!("architecture `{}` is no plain ViT: {special} is not supported", self.name);
+                Err(Invalid::new("architecture", reason))
+            }
+        }
+    }
+}
+
+fn all() -> impl Iterator<Item = Named> {
+    TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut cells = line.split('\t');
+        let mut next = || cells.next();
+        Some(Named {
+            name: next()?,
+            width: next()?.parse().ok()?,
+            depth: next()?.parse().ok()?,
+            mlp_hidden: next()?.parse().ok()?,
+            heads: next()?.parse().ok()?,
+            eps: next()?.parse().ok()?,
+            activation: next()?,
+            pool: next()?,
+            special: next()?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_read() {
+        assert_eq!(all().count(), TABLE.lines().count() - 1);
+    }
+
+    #[test]
+    fn names_tell_what_sizes_do_not() {
+        let heads = |name: &str| Named::of(name).map(|named| named.heads);
+        assert_eq!(heads("test_vit"), Some(2));
+        assert_eq!(heads("vit_base_patch16_224.augreg2_in21k_ft_in1k"), Some(12));
+        assert_eq!(heads("vit_base_patch16_gap_224"), Some(16));
+        assert_eq!(heads("vit_base_patch16_224_in21k"), Some(12));
+        assert_eq!(heads("my_vit"), None);
+        assert_eq!(Named::of("vit_base_patch16_clip_quickgelu_224").unwrap().activation, "quick_gelu");
+        assert!(Named::of("vit_base_patch16_rpn_224").unwrap().refuse_special().is_err());
+    }
+
+    #[test]
+    fn a_published_shape_has_its_heads_and_another_has_none() {
+        assert_eq!(Named::heads_of_shape(768, 12, 3072), Some(12));
+        assert_eq!(Named::heads_of_shape(1280, 32, 5120), Some(16));
+        assert_eq!(Named::heads_of_shape(1536, 40, 4096), Some(24));
+        assert_eq!(Named::heads_of_shape(192, 11, 768), None);
+    }
+}

@@ -1,0 +1,49 @@
+"""Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers have that no tensor's shape tells.
+
+Each model of `vision_transformer.py` and `deit.py` is built without memory (`meta`). A model whose blocks, attention or MLP are not the plain
+ones has their classes in the last column, which is empty otherwise. Names that timm has given up and still builds stand among the others.
+"""
+
+from pathlib import Path
+
+import timm
+import torch
+from timm.models._registry import _deprecated_models
+
+OUT = Path(__file__).parents[2] / "crates/vit/src/timm_names.tsv"
+ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
+PLAIN = {"Block", "Attention", "Mlp", "GluMlp", "LayerNorm"}
+
+
+def row(name: str) -> str:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    block = model.blocks[0]
+    attention, mlp, norm = (getattr(block, part, None) for part in ("attn", "mlp", "norm1"))
+    parts = [block, *(part for part in (attention, mlp, norm) if part is not None)]
+    special = sorted({type(part).__name__ for part in parts} - PLAIN)
+    if getattr(model, "pool_include_prefix", False):
+        special.append("pool_include_prefix")
+    fields = [
+        name,
+        model.embed_dim,
+        len(model.blocks),
+        mlp.fc2.in_features if hasattr(mlp, "fc2") else 0,
+        getattr(attention, "num_heads", 0),
+        f"{norm.eps:g}" if norm is not None else 0,
+        ACTIVATIONS[type(mlp.act).__name__] if hasattr(mlp, "act") else "",
+        model.global_pool,
+        " ".join(special),
+    ]
+    return "\t".join(map(str, fields))
+
+
+if __name__ == "__main__":
+    names = sorted(timm.list_models(module="vision_transformer") + timm.list_models(module="deit"))
+    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, what is not plain"
+    rows = {name: row(name) for name in names}
+    for old, new in _deprecated_models.items():
+        model = new.partition(".")[0]
+        if model in rows and old not in rows:
+            rows[old] = rows[model].replace(model, old, 1)
+    OUT.write_text("\n".join([head, *(rows[name] for name in sorted(rows))]) + "\n")
