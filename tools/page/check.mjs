@@ -318,7 +318,7 @@ await check('the keyboard is enough', async page => {
   await page.keyboard.press('Enter');
   await page.locator('img.heat').first().waitFor();
   await page.screenshot({ path: path.join(out, 'keyboard.png') });
-  await reach('Card');
+  await reach('About this task');
   await page.keyboard.press('Enter');
   await page.locator('.card table').first().waitFor();
 });

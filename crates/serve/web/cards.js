@@ -138,7 +138,8 @@ function figureTable(card) {
     const known = SPLITS[split] ? `${SPLITS[split]} ${FIGURES[rest.join('_')] ?? rest.join(' ')}` : name.replaceAll('_', ' ');
     return [known, figure(card, name, 3)];
   });
-  return table(['Figure', 'Value [95\u202f% interval]'], lines);
+  const note = element('p', { className: 'soft' }, 'AUC: 0.5 is chance, 1 is without fault. Macro: the mean over the classes.');
+  return element('div', {}, table(['Figure', 'Value [95\u202f% interval]'], lines), note);
 }
 
 function classTable(card) {
