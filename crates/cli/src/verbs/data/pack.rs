@@ -31,8 +31,8 @@ pub(crate) struct Args {
     /// Folder of the pack: new, empty, or the same pack, unfinished
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Weights whose size and filter are taken, as `melo train` takes them
-    #[arg(long)]
+    /// Weights whose size and filter are taken, as `melo train` takes them: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME)
+    #[arg(long, value_name = "FILE|DIR|HUB")]
     backbone: Option<PathBuf>,
     /// Side of the network input, px [default: the weights' own, or 224]
     #[arg(long, value_name = "PX")]
