@@ -55,9 +55,11 @@ td.heat,th.num{text-align:center;padding:.3rem .5rem;min-width:2.4rem}\
 .pairs tr,.pairs th,.pairs td,.stack tr,.stack tbody th,.stack td{display:block;padding-right:0}\
 .pairs tr,.stack tr{padding:.35rem 0;border-bottom:1px solid #8886}.pairs th,.pairs td,.stack th,.stack td{border:0;padding-block:0}\
 .pairs tbody th{font-size:.875rem}\
-.stack thead{display:none}.stack td{display:flex;justify-content:space-between;gap:1rem}\
-.stack td::before{content:attr(data-head);color:var(--soft)}.pairs,.stack,.stack tbody{display:block}}\
-@media print{:root{color-scheme:light}h2{break-after:avoid}tr,svg,.chart{break-inside:avoid}}";
+.stack thead,.pairs thead{display:none}.stack td{display:flex;justify-content:space-between;gap:1rem}\
+.stack td::before{content:attr(data-head);color:var(--soft)}.pairs,.pairs tbody,.stack,.stack tbody{display:block}}\
+@page{size:A4;margin:14mm 13mm}\
+@media print{:root{color-scheme:light}body{font-size:9.5pt;line-height:1.35}main{max-width:none;padding:0}.chart{max-width:16rem}\
+th,td{padding-block:.15rem}h2{break-after:avoid}tr,svg,.chart{break-inside:avoid}}";
 
 impl Sheet {
     /// As one HTML page that needs no other file.
@@ -110,15 +112,15 @@ impl SheetTable {
 
     /// A table whose rows are stacked where the screen is narrow.
     fn table(&self) -> Element {
-        let pairs = self.head.iter().all(String::is_empty);
-        let heads = self.head.iter().filter(|_| !pairs).map(|title| head(title, false));
+        let (pairs, unnamed) = (self.head.len() == 2, self.head.iter().all(String::is_empty));
+        let heads = self.head.iter().filter(|_| !unnamed).map(|title| head(title, false));
         let mut table = Table::headed(heads);
         for row in &self.rows {
             let mut cells = row.iter().zip(&self.head);
             let first = cells.next().map_or_else(|| name(""), |(cell, _)| name(cell));
             let cell = |(cell, head): (&String, &String)| {
                 let long = cell.split_whitespace().any(|word| word.chars().count() >= LONG_WORD);
-                let drawn = words(cell.as_str());
+                let drawn = words(unbroken(cell));
                 let drawn = if long { drawn.class("long") } else { drawn };
                 if pairs { drawn } else { drawn.with("data-head", head) }
             };
@@ -126,6 +128,22 @@ impl SheetTable {
         }
         table.element().class(if pairs { "pairs" } else { "stack" })
     }
+}
+
+/// `text` with intervals, `[0.8, 0.95]` of two numbers, that stay on one line.
+fn unbroken(text: &str) -> String {
+    let mut pieces = text.split_inclusive(", ").peekable();
+    let mut out = String::new();
+    while let Some(piece) = pieces.next() {
+        let low = piece.strip_suffix(", ").and_then(|piece| Some(piece.rsplit_once('[')?.1.parse::<f64>().is_ok()));
+        let high =
+            pieces.peek().is_some_and(|next| next.split_once(']').is_some_and(|(high, _)| high.parse::<f64>().is_ok()));
+        match low == Some(true) && high {
+            true => out.push_str(&piece.replace(", ", ",\u{a0}")),
+            false => out.push_str(piece),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -148,6 +166,14 @@ mod tests {
         let markdown = hostile().markdown();
         assert!(!markdown.contains("<script") && markdown.starts_with("# &lt;b>\n"), "{markdown}");
         assert!(markdown.contains("| a\\|b c |"), "{markdown}");
+    }
+
+    #[test]
+    fn an_interval_stays_on_one_line() {
+        assert_eq!(unbroken("0.9 [0.8, 0.95]"), "0.9 [0.8,\u{a0}0.95]");
+        for text in ["mean [0.485, 0.456, 0.406]", "a, b", "[a, b]", "", "[0.1, ", "0.9"] {
+            assert_eq!(unbroken(text), text);
+        }
     }
 
     #[test]
