@@ -172,7 +172,7 @@ await check('numbers, classes, thresholds and findings are those of the API', as
     }
   }
   const figures = await answer(page, 'film.png', 'findings').locator('.figures').textContent();
-  assert.match(figures, /Test macro AUC 0\.91 \[0\.88, 0\.94\] · accuracy 0\.85 \[0\.81, 0\.89\]/);
+  assert.match(figures, /Test macro AUC 0\.91 \[0\.88, 0\.94\] · accuracy 0\.85 \[0\.81, 0\.89\]It never/);
 });
 
 await check('a file that is refused is named, beside the answers of the others', async page => {
@@ -251,7 +251,10 @@ await check('tasks are searched and chosen, and only those are asked', async pag
   await settled(page, 1);
   assert.deepEqual(await page.locator('.answer h4').allTextContents(), ['chest_film', 'mammogram']);
   const asked = [];
-  page.on('request', request => { if (request.url().endsWith('/v1/predict')) asked.push(request.postDataBuffer().toString('latin1')); });
+  await page.route('**/v1/predict', route => {
+    asked.push(route.request().postDataBuffer().toString('latin1'));
+    return route.fallback();
+  });
   await page.check('#heatmaps');
   assert.equal(await page.textContent('#run'), 'Compute heat maps for 1 image');
   await page.click('#run');
@@ -272,6 +275,8 @@ await check('a card tells how good, how used and where from, with digests to cop
   const card = view.locator('.card');
   await card.locator('table').first().waitFor();
   const text = await card.textContent();
+  assert.match(await view.locator('.figures').textContent(), /It never answered 10 on test data\.$/);
+  assert.deepEqual(await card.locator('table').nth(1).locator('tbody tr').evaluateAll(rows => rows.map(row => row.cells[2].textContent)), ['7', '4', '7']);
   for (const wanted of ['0.912 [0.884, 0.941]', 'Validation accuracy', '96 × 96 pixels', 'temperature', 'rank 4', 'melo 0.', 'epochs']) assert.ok(text.includes(wanted), wanted);
   const { tasks, backbone } = await tasksNow();
   await card.getByRole('button', { name: 'Copy the version digest' }).click();

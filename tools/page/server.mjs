@@ -58,7 +58,10 @@ function findings(card) {
     metrics[name] = value;
     metric_intervals[name] = interval;
   }
-  return { ...card, task: 'findings', kind: 'multi_label', classes: HOSTILE_CLASSES, thresholds: THRESHOLDS, metrics, metric_intervals };
+  // The second class is never answered.
+  Object.assign(metrics, { 'test_sensitivity/10': 0, 'test_specificity/10': 1 });
+  const test = { images: 20, patients: null, counts: [[5, 3, 2, 10], [0, 0, 4, 16], [6, 1, 1, 12]], confusion: null, reliability: [], calibration_error: 0.1 };
+  return { ...card, format: 4, test, task: 'findings', kind: 'multi_label', classes: HOSTILE_CLASSES, thresholds: THRESHOLDS, metrics, metric_intervals };
 }
 
 /** The settings of a server with `count` tasks: those of another one, again under other names. */

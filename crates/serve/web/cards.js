@@ -4,6 +4,8 @@ import { definition, digest, element, percent, plural } from './dom.js';
 import { cardOf } from './requests.js';
 
 const FIGURES = { auc_macro: 'macro AUC', acc: 'accuracy' };
+/** Those of a card's table that are not named by their own words. */
+const OTHER_FIGURES = { balanced_acc: 'balanced accuracy', f1_macro: 'macro F1' };
 const SPLITS = { test: 'Test', val: 'Validation' };
 const ofClass = ['auc', 'sensitivity', 'specificity'];
 
@@ -75,6 +77,8 @@ function cardView(card, version, heading) {
     }),
     title('Where it comes from'), facts({
       Software: [card.provenance.software || 'unknown'],
+      ...(card.provenance.data ? { Data: [card.provenance.data] } : {}),
+      ...(card.provenance.date ? { 'Trained on': [card.provenance.date] } : {}),
       'Training images': [String(card.provenance.train_images)],
       Seed: [String(card.provenance.seed)],
       Precision: [card.provenance.precision],
@@ -135,7 +139,7 @@ function figureTable(card) {
   names.sort((a, b) => order(a).localeCompare(order(b)));
   const lines = names.map(name => {
     const [split, ...rest] = name.split('_');
-    const known = SPLITS[split] ? `${SPLITS[split]} ${FIGURES[rest.join('_')] ?? rest.join(' ')}` : name.replaceAll('_', ' ');
+    const known = SPLITS[split] ? `${SPLITS[split]} ${{ ...FIGURES, ...OTHER_FIGURES }[rest.join('_')] ?? rest.join(' ')}` : name.replaceAll('_', ' ');
     return [known, figure(card, name, 3)];
   });
   const note = element('p', { className: 'soft' }, 'AUC: 0.5 is chance, 1 is without fault. Macro: the mean over the classes.');
@@ -146,10 +150,13 @@ function classTable(card) {
   const columns = ofClass.filter(name => card.classes.some(one => card.metrics[`test_${name}/${one}`] !== undefined));
   const names = { auc: 'Test AUC', sensitivity: 'Sensitivity', specificity: 'Specificity' };
   const multi = card.kind === 'multi_label';
+  // Images that have it and are called so, that are called so alone, that have it alone, and the rest.
+  const cases = card.test?.counts.map(([called, , missed]) => called + missed);
   const lines = card.classes.map((one, index) => [
     one,
     multi ? `from ${percent(card.thresholds[index])}` : 'the most probable',
+    ...(cases ? [String(cases[index])] : []),
     ...columns.map(name => figure(card, `test_${name}/${one}`, 2) ?? 'unknown'),
   ]);
-  return table(['Class', 'Reported', ...columns.map(name => names[name])], lines);
+  return table(['Class', 'Reported', ...(cases ? ['Test images'] : []), ...columns.map(name => names[name])], lines);
 }
