@@ -5,6 +5,7 @@ pub(crate) mod backbone;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;
+mod data_args;
 pub(crate) mod eval;
 pub(crate) mod keys;
 pub(crate) mod plugin;

@@ -8,7 +8,7 @@ pub(crate) use args::{Args, CropArg};
 use super::task::{check_output, list_unreadable};
 use crate::progress::{TrainProgress, duration, percent};
 use crate::{Failure, machine, say, say_json};
-use melo::data::{Cache, Manifest};
+use melo::data::Cache;
 use melo::interop::read_backbone;
 use melo::train::{Error, Finished, Job, Outcome, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train};
 use melo::vit::{PluginInfo, Storage, folder_of};
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
-        ..Job::new(device, backbone, Manifest::read(&args.data)?)
+        ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
     };
     let finished = run_with_progress(job, || run_folder(args).map(Some), resume(args.resume))?;
     if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
