@@ -158,10 +158,37 @@ fn of_study(error: &(dyn Error + 'static)) -> Option<String> {
 
 fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
+        data::Error::Unreadable { broken, images, .. } if broken.len() == *images && broken.len() > 1 => {
+            "--images DIR names the folder that they are in; `melo data check` lists all".to_owned()
+        }
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
+        data::Error::NoPathColumn { .. } => "--path-column NAME names it".to_owned(),
+        data::Error::NoLabelColumn { .. } => "--label-column NAME names it".to_owned(),
+        data::Error::NotBinary { .. } => {
+            "--label-column A,B,... names the columns of findings, others are then kept as metadata".to_owned()
+        }
         data::Error::Pack(error) => of_pack(error)?.to_owned(),
         _ => return None,
     })
+}
+
+/// What to do about a doubt.
+pub(crate) fn of_warning(warning: &data::Warning) -> Option<String> {
+    Some(match warning {
+        data::Warning::NoPatientColumn { suggested } => format!("--patient-column {} takes it", quoted(&suggested[0])),
+        data::Warning::NoSplitColumn { suggested } => format!("--split-column {} takes it", quoted(&suggested[0])),
+        data::Warning::SeveralInOne { column, .. } => {
+            format!("--label-column {} reads them as several findings", quoted(column))
+        }
+        data::Warning::MetadataAsFinding { .. } => "--label-column A,B,... names the columns of findings".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|letter| letter.is_alphanumeric() || "_-.".contains(letter));
+    if plain { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 fn of_pack(error: &data::PackError) -> Option<&'static str> {
