@@ -112,7 +112,7 @@ def logits_of(model, x):
 
 
 def save_backbone(name, tensors, eps):
-    arguments = {"num_heads": HEADS} | ({} if eps == 1e-6 else {"norm_eps": eps})
+    arguments = {"num_heads": HEADS, "patch_size": PATCH} | ({} if eps == 1e-6 else {"norm_eps": eps})
     architecture = {"deit": "deit_base_distilled_patch16_224"}.get(name, "vit_base_patch16_224")
     description = {
         "architecture": architecture, "global_pool": "token", "model_args": arguments,

@@ -1,4 +1,4 @@
-"""Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers have that no tensor's shape tells.
+"""Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers are, of which shapes do not tell all.
 
 Each model of `vision_transformer.py` and `deit.py` is built without memory (`meta`). A model whose blocks, attention or MLP are not the plain
 ones has their classes in the last column, which is empty otherwise. Names that timm has given up and still builds stand among the others.
@@ -20,10 +20,21 @@ def row(name: str) -> str:
         model = timm.create_model(name)
     block = model.blocks[0]
     attention, mlp, norm = (getattr(block, part, None) for part in ("attn", "mlp", "norm1"))
-    parts = [block, *(part for part in (attention, mlp, norm) if part is not None)]
-    special = sorted({type(part).__name__ for part in parts} - PLAIN)
+    layers = [block, *(part for part in (attention, mlp, norm) if part is not None)]
+    special = sorted({type(layer).__name__ for layer in layers} - PLAIN)
     if getattr(model, "pool_include_prefix", False):
         special.append("pool_include_prefix")
+    if not getattr(model, "has_class_token", True):
+        special.append("no class token")
+    patch = getattr(model.patch_embed, "proj", None)
+    parts = {
+        "norm_pre": not isinstance(getattr(model, "norm_pre", None), (torch.nn.Identity, type(None))),
+        "ls": hasattr(getattr(block, "ls1", None), "gamma"),
+        "no_embed_class": bool(getattr(model, "no_embed_class", False)),
+        "distilled": getattr(model, "dist_token", None) is not None,
+        "patch_bias": getattr(patch, "bias", None) is not None,
+        "qkv_bias": getattr(getattr(attention, "qkv", None), "bias", None) is not None,
+    }
     fields = [
         name,
         model.embed_dim,
@@ -33,14 +44,17 @@ def row(name: str) -> str:
         f"{norm.eps:g}" if norm is not None else 0,
         ACTIVATIONS[type(mlp.act).__name__] if hasattr(mlp, "act") else "",
         model.global_pool,
-        " ".join(special),
+        patch.kernel_size[0] if isinstance(patch, torch.nn.Conv2d) else 0,
+        getattr(model, "num_reg_tokens", 0),
+        " ".join(name for name, there in parts.items() if there),
+        ", ".join(special),
     ]
     return "\t".join(map(str, fields))
 
 
 if __name__ == "__main__":
     names = sorted(timm.list_models(module="vision_transformer") + timm.list_models(module="deit"))
-    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, what is not plain"
+    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, patch, registers, parts, what is not plain"
     rows = {name: row(name) for name in names}
     for old, new in _deprecated_models.items():
         model = new.partition(".")[0]

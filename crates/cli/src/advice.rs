@@ -1,6 +1,8 @@
 //! What to do about an error: libraries state facts, the binary knows its flags.
 
 use crate::Failure;
+use melo::eval::{Collapse, Counts};
+use melo::vit::TaskCard;
 use melo::{data, interop, predict, serve, study, train, vit};
 use std::error::Error;
 use std::path::Path;
@@ -74,6 +76,42 @@ fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
     }
 }
 
+/// What a person should know before trusting the figures of a test split, and what to try: of each class against the rest,
+/// `counts [c]`.
+pub(crate) fn of_figures(counts: &[Counts], classes: &[String]) -> Vec<String> {
+    let collapse = Collapse::of(counts).map(|collapse| {
+        format!(
+            "WARNING: {}. The AUC does not show that; try --class-weights balanced, a lower --lr or more --epochs, and look at \
+             the labels (`melo data check`)",
+            collapse.sentence(classes)
+        )
+    });
+    let few = melo::eval::too_few(counts, classes);
+    let few = few.map(|few| format!("note: {few}; figures of so few say little, whatever they are"));
+    collapse.into_iter().chain(few).collect()
+}
+
+/// The test split of a card in lines: what was measured, its figures with their intervals, and [`of_figures`]. Nothing where the
+/// card has no record of one.
+pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
+    let Some(test) = &card.test else { return Vec::new() };
+    let patients = test.patients.map_or(String::new(), |patients| format!(" of {patients} patients"));
+    let figure = |(name, title): (&str, &str)| {
+        let value = card.metrics.get(name)?;
+        let interval = card.metric_intervals.get(name).map(|[low, high]| format!(" [{low:.3}, {high:.3}]"));
+        Some(format!("{title} {value:.3}{}", interval.unwrap_or_default()))
+    };
+    let figures = [
+        ("test_auc_macro", "macro AUC"),
+        ("test_acc", "accuracy"),
+        ("test_balanced_acc", "balanced accuracy"),
+        ("test_f1_macro", "macro F1"),
+    ];
+    let figures: Vec<String> = figures.into_iter().filter_map(figure).collect();
+    let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
+    std::iter::once(head).chain(of_figures(&melo::train::test_counts(card), &card.classes)).collect()
+}
+
 fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         train::Error::RunExists { .. } => "--resume continues it, --overwrite starts anew".to_owned(),
@@ -120,10 +158,37 @@ fn of_study(error: &(dyn Error + 'static)) -> Option<String> {
 
 fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
+        data::Error::Unreadable { broken, images, .. } if broken.len() == *images && broken.len() > 1 => {
+            "--images DIR names the folder that they are in; `melo data check` lists all".to_owned()
+        }
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
+        data::Error::NoPathColumn { .. } => "--path-column NAME names it".to_owned(),
+        data::Error::NoLabelColumn { .. } => "--label-column NAME names it".to_owned(),
+        data::Error::NotBinary { .. } => {
+            "--label-column A,B,... names the columns of findings, others are then kept as metadata".to_owned()
+        }
         data::Error::Pack(error) => of_pack(error)?.to_owned(),
         _ => return None,
     })
+}
+
+/// What to do about a doubt.
+pub(crate) fn of_warning(warning: &data::Warning) -> Option<String> {
+    Some(match warning {
+        data::Warning::NoPatientColumn { suggested } => format!("--patient-column {} takes it", quoted(&suggested[0])),
+        data::Warning::NoSplitColumn { suggested } => format!("--split-column {} takes it", quoted(&suggested[0])),
+        data::Warning::SeveralInOne { column, .. } => {
+            format!("--label-column {} reads them as several findings", quoted(column))
+        }
+        data::Warning::MetadataAsFinding { .. } => "--label-column A,B,... names the columns of findings".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|letter| letter.is_alphanumeric() || "_-.".contains(letter));
+    if plain { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 fn of_pack(error: &data::PackError) -> Option<&'static str> {

@@ -65,6 +65,7 @@ pub fn examine(
             patients => Some(patients),
         },
         sizes: count_sizes(&images),
+        notes: manifest.reading.notes.clone(),
         problems: problems(manifest, &splits, &images),
         warnings: warnings(manifest, &splits, &images),
         splits,
@@ -178,7 +179,7 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
 }
 
 fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec<Warning> {
-    let mut warnings = Vec::new();
+    let mut warnings = manifest.reading.warnings.clone();
     let patients = patients_across_splits(manifest);
     if !patients.is_empty() {
         warnings.push(Warning::PatientsAcrossSplits { patients });
@@ -258,12 +259,15 @@ fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {
     let mut absent = Vec::new();
     let mut everywhere = Vec::new();
     let mut single = Vec::new();
+    let all_of = |class: usize| splits.iter().map(|count| count.images_of[class]).sum::<usize>();
     for count in splits {
         let Some(split) = count.split else { continue };
-        for (class, &images) in manifest.classes.iter().zip(&count.images_of) {
-            let found = ClassInSplit { class: class.clone(), split };
+        for ((name, class), &images) in manifest.classes.iter().zip(0..).zip(&count.images_of) {
+            let found = ClassInSplit { class: name.clone(), split };
             match images {
                 0 => absent.push(found),
+                // Of a class with one image in all, another warning tells.
+                1 if all_of(class) == 1 => {}
                 1 => single.push(found),
                 images if manifest.multi_label && images == count.images => everywhere.push(found),
                 _ => {}
@@ -272,7 +276,7 @@ fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {
     }
     let of_one_patient = |&(_, class): &(&String, usize)| {
         let shown = manifest.rows.iter().filter(|row| row.labels.has(class));
-        shown.map(PatientKey::of).collect::<BTreeSet<_>>().len() == 1
+        shown.map(PatientKey::of).collect::<BTreeSet<_>>().len() == 1 && all_of(class) > 1
     };
     let alone: Vec<String> =
         manifest.classes.iter().zip(0..).filter(of_one_patient).map(|(class, _)| class.clone()).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{PackError, PresetError, Split, Unreadable};
 
 /// What a manifest may look like; ends the errors about its header.
-const LAYOUTS: &str = "expected a comma-separated header: \"path,split,label,patient_id\", \
+const LAYOUTS: &str = "expected a header of columns, separated by commas, semicolons or tabs: \"path,split,label,patient_id\", \
     or \"path,split,FINDING,FINDING,...,patient_id\" with 0 or 1 below each finding \
     (split and patient_id may be left out)";
 
@@ -65,13 +65,50 @@ pub enum Error {
         /// The header.
         header: String,
     },
-    /// A column that is not known stands beside `label`.
-    #[error("{}: column \"{column}\" beside \"label\"; {LAYOUTS}", path.display())]
-    ColumnBesideLabel {
+    /// The table is no text, and no workbook that is read.
+    #[error("{}: expected a table (CSV or .xlsx), found {reason}", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+    },
+    /// The workbook cannot be read.
+    #[error("{}: expected an Excel workbook (.xlsx): {reason}", path.display())]
+    Workbook {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two files have the name of one image.
+    #[error("{}, line {line}: \"{name}\" may be {} or {}", path.display(), first.display(), second.display())]
+    Ambiguous {
         /// The manifest.
         path: PathBuf,
-        /// The column.
-        column: String,
+        /// The line.
+        line: usize,
+        /// The image, as the manifest writes it.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A table beside the manifest lists none of its images.
+    #[error(
+        "{}: lists none of the {images} images: expected names such as {}, found {}",
+        path.display(), quoted(expected), quoted(found)
+    )]
+    NothingMatched {
+        /// The table.
+        path: PathBuf,
+        /// Images that were looked for.
+        images: usize,
+        /// The first few of them.
+        expected: Vec<String>,
+        /// The first few that the table lists.
+        found: Vec<String>,
     },
     /// Two columns have one name.
     #[error("{}: expected every column once, found \"{column}\" twice", path.display())]
@@ -116,7 +153,7 @@ pub enum Error {
         line: usize,
     },
     /// An image is listed twice.
-    #[error("{}, line {line}: expected every image once, \"{name}\" is on line {first} already", path.display())]
+    #[error("{}, line {line}: expected every image once, \"{name}\" is on line {first} already, {says}", path.display())]
     DuplicatePath {
         /// The manifest.
         path: PathBuf,
@@ -126,6 +163,8 @@ pub enum Error {
         first: usize,
         /// The image.
         name: String,
+        /// In what the lines differ.
+        says: String,
     },
     /// A word in column `split` that names no split.
     #[error("{}, line {line}: expected split train, val or test, found \"{found}\"", path.display())]

@@ -15,6 +15,7 @@
 //! Whatever is random here is a function of a seed given by the caller, never of a thread or a clock, so that
 //! training resumes bit for bit.
 
+mod alike;
 mod appearance;
 mod assign;
 mod augment;
@@ -26,25 +27,34 @@ mod dataset;
 mod error;
 mod fingerprint;
 mod folds;
+mod improbable;
 mod manifest;
 mod near;
+mod note;
+mod options;
 mod pack;
+mod place;
 mod preset;
 mod random;
 mod relative;
 mod report;
+mod roles;
 mod split;
 mod subset;
+mod text;
+mod workbook;
 
 pub use appearance::{Appearance, appearance};
 pub use assign::{Assigned, DEFAULT_FRACTIONS};
 pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
-pub use columns::{Columns, ImageGroup, columns};
+pub use columns::{Columns, ImageGroup, columns, columns_with};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, Row};
+pub use note::Note;
+pub use options::{ReadOptions, Reading};
 pub use pack::{LeftUnread, Pack, PackError, PackOptions, PackReport, Packed, pack};
 pub use preset::{
     Applied, ClassFound, Count, Expect, Policy, Preset, PresetError, PresetReport, Remark, RemarkKind, SplitFound,
@@ -53,6 +63,7 @@ pub use preset::{
 pub use random::shuffled;
 pub use relative::way_between;
 pub use report::{
-    CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SizeCount, SplitCount, Warning,
+    CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Place, Problem, SizeCount, Spelling, SplitCount,
+    Warning,
 };
 pub use split::Split;

@@ -1,6 +1,7 @@
 //! Which images there are, and what they show.
 
 mod folder;
+mod labels;
 mod read;
 mod table;
 
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use melo_vit::Preprocess;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Packed, Split};
+use crate::{Error, Packed, Reading, Split};
 
 /// What one image shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct Row {
 
 /// A list of labelled images.
 ///
-/// A CSV, UTF-8, with a header; columns in any order, paths relative to the CSV:
+/// A table (CSV in any usual separator and encoding, or a workbook) with a header; columns in any order, paths relative to it:
 ///
 /// | columns | meaning |
 /// |---|---|
@@ -69,9 +70,10 @@ pub struct Row {
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
-/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, with files ending in one of
-/// [`melo_imaging::EXTENSIONS`] (png, jpg, jpeg, tif, tiff, bmp, dcm, dicom) in any case; hidden and other files are passed
-/// over, classes are sorted.
+/// Other columns are metadata, for [`columns`](crate::columns()). `docs/manifests.md` says what else is read, and as what.
+///
+/// Or a directory, `DIR/class/*` or `DIR/{train,val,test}/class/*`, whose files are told by name or content; what is no image is
+/// noted, classes are sorted. A directory that holds `labels.csv` is read by that.
 ///
 /// Or the folder of a pack ([`pack`](crate::pack())): rows and digests are those of the manifest that was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Manifest {
     pub multi_label: bool,
     /// The images, in order of the file; sorted in a directory.
     pub rows: Vec<Row>,
+    /// How it was read, and what of it should be known.
+    pub reading: Reading,
 }
 
 impl Manifest {
@@ -123,7 +127,8 @@ impl Manifest {
                 }
             };
         }
-        Ok(Manifest { path: self.path.clone(), classes: classes.to_vec(), multi_label: self.multi_label, rows })
+        let (path, reading) = (self.path.clone(), self.reading.clone());
+        Ok(Manifest { path, classes: classes.to_vec(), multi_label: self.multi_label, rows, reading })
     }
 
     /// Refuses a preprocessing that a pack was not made for; anything else takes all.

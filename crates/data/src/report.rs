@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::Split;
+use crate::{Note, Split};
 
 /// A manifest and its images, examined. Displays as plain text of at most 80 columns where names permit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -25,6 +25,8 @@ pub struct CheckReport {
     pub splits: Vec<SplitCount>,
     /// Sizes of the readable images, the most frequent first.
     pub sizes: Vec<SizeCount>,
+    /// What was decided while the manifest was read.
+    pub notes: Vec<Note>,
     /// What stops training.
     pub problems: Vec<Problem>,
     /// What makes results doubtful.
@@ -161,6 +163,98 @@ pub enum Warning {
         /// The images.
         names: Vec<String>,
     },
+    /// Classes that programs write where nothing is known: `nan`, `None`, `N/A`.
+    MissingAsClass {
+        /// The classes.
+        classes: Vec<Spelling>,
+    },
+    /// Classes that differ in case, Unicode form, spaces, dashes or letters that look alike.
+    ClassesAlike {
+        /// Groups of classes that may be one.
+        groups: Vec<Vec<Spelling>>,
+    },
+    /// Findings that are called as something else is: sex, age, view, fold.
+    MetadataAsFinding {
+        /// The columns, with the images where they are 1.
+        columns: Vec<Spelling>,
+    },
+    /// Classes that are dates.
+    DatesAsClasses {
+        /// The classes.
+        classes: Vec<Spelling>,
+    },
+    /// Classes that are fractions, or numbers of six digits and more.
+    NumbersAsClasses {
+        /// The classes.
+        classes: Vec<Spelling>,
+    },
+    /// Classes that one image shows.
+    SingleImage {
+        /// The classes.
+        classes: Vec<Spelling>,
+    },
+    /// A column of classes, some of which hold a `|`: several findings of one image?
+    SeveralInOne {
+        /// The column.
+        column: String,
+        /// Images whose class holds one.
+        images: usize,
+    },
+    /// Patients who may be one: `007` and `7`, `7.0`, `P7` and `p-07`.
+    PatientsAlike {
+        /// Groups of ids that may be one.
+        groups: Vec<Vec<Spelling>>,
+    },
+    /// Ids of several images that name no patient: `nan`, `unknown`, `0`.
+    NobodyAsPatient {
+        /// The ids.
+        patients: Vec<Spelling>,
+    },
+    /// Ids that a spreadsheet rounded: `1.2E+05` may be many patients.
+    PatientsRounded {
+        /// The ids.
+        patients: Vec<Spelling>,
+    },
+    /// Text that was read in another encoding than it was written in.
+    Garbled {
+        /// Classes and ids.
+        texts: Vec<Spelling>,
+    },
+    /// Spaces around a label or an id were cut, and it is another row's then.
+    SpacesCut {
+        /// The lines.
+        lines: Vec<usize>,
+    },
+    /// No column of patients, but one that looks like it: splits are drawn by image.
+    NoPatientColumn {
+        /// Columns that look like it.
+        suggested: Vec<String>,
+    },
+    /// No column of splits, but one whose values are splits.
+    NoSplitColumn {
+        /// Columns that look like it.
+        suggested: Vec<String>,
+    },
+}
+
+/// A text, and the images that have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Spelling {
+    /// The text.
+    pub text: String,
+    /// Number of images.
+    pub images: usize,
+    /// The first five of them.
+    pub rows: Vec<Place>,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The image, as the manifest writes it.
+    pub name: String,
+    /// Its line; 0 in a directory.
+    pub line: usize,
 }
 
 /// A patient in several splits.

@@ -20,14 +20,17 @@ impl Split {
     /// All three, in order.
     pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
-    /// `train`, `val`, `valid`, `validation` or `test`, in any case.
+    /// `train`, `training`, `val`, `valid`, `validation`, `dev`, `test` or `testing`, in any case.
     pub fn from_word(word: &str) -> Option<Split> {
         let words = [
             ("train", Split::Train),
+            ("training", Split::Train),
             ("val", Split::Val),
             ("valid", Split::Val),
             ("validation", Split::Val),
+            ("dev", Split::Val),
             ("test", Split::Test),
+            ("testing", Split::Test),
         ];
         words.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, split)| split)
     }

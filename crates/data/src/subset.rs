@@ -33,6 +33,7 @@ impl Manifest {
             classes: self.classes.clone(),
             multi_label: self.multi_label,
             rows: rows.map(|(_, row)| row.clone()).collect(),
+            reading: self.reading.clone(),
         })
     }
 }

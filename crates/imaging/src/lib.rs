@@ -8,6 +8,7 @@
 //! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
+//! images_in         a folder           -> its images, and what is none
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //! ```
 //!
@@ -20,6 +21,7 @@ mod crop;
 mod decode;
 pub mod dicom;
 mod error;
+mod folder;
 mod grey;
 pub mod heatmap;
 mod jpeg;
@@ -40,6 +42,7 @@ mod source;
 pub use crop::Padded;
 pub use decode::{decode, decode_with, read, read_with};
 pub use error::Error;
+pub use folder::{FolderFiles, LeftOut, images_in, is_image_file, looks_like_image};
 pub use grey::read_fit;
 pub use limits::{MAX_ASPECT, MAX_PIXELS};
 pub use pixels::Pixels;

@@ -173,6 +173,14 @@ impl Reader<'_> {
             let reason = "`global_pool` is empty, and a classifier on every token is not supported";
             return Err(wrong(Invalid::new("global_pool", reason)));
         }
+        let rows = classifier.head.get("head.weight").filter(|(name, _)| !name.ends_with("proj"));
+        let rows = rows.and_then(|(_, shape)| shape.first().copied());
+        if let (Some(classes), Some(rows)) = (model.classes().map_err(wrong)?, rows)
+            && classes != rows
+        {
+            let reason = format!("`num_classes` is {classes}, and the weights' classifier has {rows} rows");
+            return Err(wrong(Invalid::new("num_classes", reason)));
+        }
         let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
         let head = self.read_classifier(&classifier, &source, &description.config)?;
         Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
@@ -323,7 +331,13 @@ impl Classifier {
             Ok(Some(Head { weight, bias }))
         };
         let Some(head) = read("head")? else {
-            return Ok(None);
+            return match self.head.get("head.bias") {
+                Some((bias, _)) => {
+                    let name = bias.replace(".bias", ".weight");
+                    Err(Error::MissingTensor { path: source.path().to_owned(), name })
+                }
+                None => Ok(None),
+            };
         };
         if !two_tokens(config) {
             return Ok(Some(head));

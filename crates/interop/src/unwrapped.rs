@@ -8,10 +8,15 @@ use std::path::Path;
 /// What stands in front of the student and the teacher of a self-distillation: the teacher is what its authors evaluate.
 const TEACHERS: [&str; 2] = ["teacher.", "model_ema."];
 
+/// What PyTorch puts in front of a name, in any order, and timm's `clean_state_dict` takes off each name for itself.
+const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+
 /// The tensors of `inner` whose names begin with a prefix, without it.
 pub(crate) struct Unwrapped<'a> {
     inner: &'a dyn TensorSource,
     prefix: String,
+    /// Names in the file by those without the prefix.
+    names: BTreeMap<String, String>,
     /// Prefixes of other backbones in the file.
     pub(crate) others: Vec<String>,
     /// Tensors that do not begin with the prefix.
@@ -24,8 +29,14 @@ impl<'a> Unwrapped<'a> {
     /// # Errors
     /// [`Error::WeightsKey`] where several backbones are in the file, and `key` does not name one of their prefixes.
     pub(crate) fn new(inner: &'a dyn TensorSource, dialect: &Dialect, key: Option<&str>) -> Result<Self, Error> {
-        let names: Vec<String> = inner.shapes()?.into_keys().collect();
-        let mut prefixes: BTreeSet<&str> = names.iter().filter_map(|name| dialect.wrapping(name)).collect();
+        let raw: Vec<String> = inner.shapes()?.into_keys().collect();
+        let mut names: BTreeMap<String, String> =
+            raw.iter().map(|name| (clean(name).to_owned(), name.clone())).collect();
+        // Two models, one of them wrapped: what stands in front tells them apart.
+        if names.len() != raw.len() {
+            names = raw.into_iter().map(|name| (name.clone(), name)).collect();
+        }
+        let mut prefixes: BTreeSet<&str> = names.keys().filter_map(|name| dialect.wrapping(name)).collect();
         let dotted =
             key.map(|key| if key.is_empty() || key.ends_with('.') { key.to_owned() } else { format!("{key}.") });
         let wrong = |reason: &str| Error::WeightsKey {
@@ -51,13 +62,23 @@ impl<'a> Unwrapped<'a> {
         };
         prefixes.remove(chosen.as_str());
         let others = prefixes.into_iter().map(str::to_owned).collect();
-        let outside = names.iter().filter(|name| !name.starts_with(&chosen)).cloned().collect();
-        Ok(Unwrapped { inner, prefix: chosen, others, outside })
+        let outside = names.keys().filter(|name| !name.starts_with(&chosen)).cloned().collect();
+        let own = |(name, raw): (String, String)| Some((name.strip_prefix(&chosen)?.to_owned(), raw));
+        let names = names.into_iter().filter_map(own).collect();
+        Ok(Unwrapped { inner, prefix: chosen, names, others, outside })
     }
 
     /// What stood in front of every name.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+}
+
+/// A name without [`WRAPPERS`].
+fn clean(name: &str) -> &str {
+    match WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        Some(rest) => clean(rest),
+        None => name,
     }
 }
 
@@ -67,12 +88,12 @@ impl TensorSource for Unwrapped<'_> {
     }
 
     fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
-        let all = self.inner.shapes()?.into_iter();
-        let own = |(name, shape): (String, Vec<usize>)| Some((name.strip_prefix(&self.prefix)?.to_owned(), shape));
-        Ok(all.filter_map(own).collect())
+        let shapes = self.inner.shapes()?;
+        let own = self.names.iter().filter_map(|(name, raw)| Some((name.clone(), shapes.get(raw)?.clone())));
+        Ok(own.collect())
     }
 
     fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
-        self.inner.read(&format!("{}{name}", self.prefix), expected)
+        self.inner.read(self.names.get(name).map_or(name, String::as_str), expected)
     }
 }

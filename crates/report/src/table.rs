@@ -76,7 +76,8 @@ impl Table {
         self.groups.push(self.group);
         let groups = self.groups.into_iter().filter(|group| *group != Element::new("tbody"));
         let table = Element::new("table").children(self.caption);
-        table.child(Element::new("thead").children(self.heads)).children(groups)
+        let head = (self.columns > 0).then(|| Element::new("thead").children(self.heads));
+        table.children(head).children(groups)
     }
 
     /// The table in a box that scrolls by itself where the screen is too narrow; none without a row. Its class is `long` or

@@ -72,7 +72,8 @@ pub(crate) fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Res
 
 /// The manifest of a cell, with its splits, in the order of names: shuffles and augmentation go by index.
 pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
-    let mut manifest = Manifest::read(&plan.tasks[cell.task].labels)?;
+    let task = &plan.tasks[cell.task];
+    let mut manifest = Manifest::read_with(&task.labels, &task.reading)?;
     match cell.fold {
         Some(fold) => manifest = manifest.with_fold(plan.folds, fold, plan.split_seed)?,
         None => {

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::method::{MethodSection, StudyMethod, TrainSection};
-use melo_data::Augment;
+use melo_data::{Augment, ReadOptions};
 use melo_interop::is_hub_name;
 use melo_vit::Precision;
 use serde::Deserialize;
@@ -59,6 +59,8 @@ pub struct TaskPlan {
     pub name: String,
     /// Its manifest.
     pub labels: PathBuf,
+    /// How it is read.
+    pub reading: ReadOptions,
     /// The file that holds the subgroup columns: the manifest, or one beside it.
     pub meta: Option<PathBuf>,
     /// Subgroup columns, `sex` or `age:40,60`.
@@ -141,6 +143,12 @@ struct BackboneSection {
 struct TaskSection {
     name: String,
     labels: PathBuf,
+    images: Option<PathBuf>,
+    path_column: Option<String>,
+    #[serde(default)]
+    label_columns: Vec<String>,
+    patient_column: Option<String>,
+    split_column: Option<String>,
     meta: Option<PathBuf>,
     #[serde(default)]
     subgroups: Vec<String>,
@@ -222,6 +230,13 @@ impl Plan {
                 .map(|task| TaskPlan {
                     name: task.name,
                     labels: folder.join(task.labels),
+                    reading: ReadOptions {
+                        path_column: task.path_column,
+                        label_columns: task.label_columns,
+                        patient_column: task.patient_column,
+                        split_column: task.split_column,
+                        images: task.images.map(|images| folder.join(images)),
+                    },
                     meta: task.meta.map(|meta| folder.join(meta)),
                     subgroups: task.subgroups,
                     horizontal_flip: task.horizontal_flip,

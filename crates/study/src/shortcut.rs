@@ -255,7 +255,7 @@ mod tests {
         let rows: Vec<Row> = labels.into_iter().enumerate().map(row).collect();
         let multi_label = matches!(rows[0].labels, Labels::Multi(_));
         let classes = (0..classes).map(|class| format!("class{class}")).collect();
-        Manifest { path: "m.csv".into(), classes, multi_label, rows }
+        Manifest { path: "m.csv".into(), classes, multi_label, rows, reading: melo_data::Reading::default() }
     }
 
     /// Train, then half as many for test.

@@ -35,7 +35,7 @@ pub(crate) fn subgroups(task: &TaskPlan, tests: &BTreeMap<Option<usize>, &Answer
         return Ok(Vec::new());
     }
     let file = task.meta.as_ref().unwrap_or(&task.labels);
-    let columns = melo_data::columns(file, &task.subgroups)?;
+    let columns = melo_data::columns_with(file, &task.subgroups, &task.reading)?;
     let images = tests.values().flat_map(|test| test.names.iter().map(String::as_str));
     let total = tests.values().map(|test| test.names.len()).sum();
     let group = |found: ImageGroup| {
@@ -50,5 +50,5 @@ pub(crate) fn subgroups(task: &TaskPlan, tests: &BTreeMap<Option<usize>, &Answer
         let members = tests.iter().map(|(&fold, test)| (fold, of_fold(test.names.len()))).collect();
         Group { column: found.column, value: found.value, members }
     };
-    Ok(columns.groups(images).into_iter().map(group).collect())
+    Ok(columns.groups(images)?.into_iter().map(group).collect())
 }

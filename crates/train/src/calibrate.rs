@@ -5,7 +5,7 @@ use crate::answers::{Answers, column};
 use crate::error::Error;
 use crate::examples::measure;
 use crate::judged::{Judged, mean_share};
-use melo_eval::ClusteredShare;
+use melo_eval::{ClusteredShare, Counts};
 use melo_vit::{ReliabilityPoint, TaskCard, TaskKind, TestRecord};
 use std::collections::BTreeMap;
 
@@ -114,6 +114,19 @@ pub fn record(card: &TaskCard, answers: &Answers) -> Result<TestRecord, Error> {
         reliability: filled.collect(),
         calibration_error: reliability.ece,
     })
+}
+
+/// Each class of the test split against the rest, `[c]`; nothing where the card has no record of it.
+pub fn test_counts(card: &TaskCard) -> Vec<Counts> {
+    let counts = card.test.iter().flat_map(|test| &test.counts);
+    counts
+        .map(|&[true_positive, false_positive, false_negative, true_negative]| Counts {
+            true_positive,
+            false_positive,
+            false_negative,
+            true_negative,
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod words;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column};
-pub use calibrate::{Figure, calibrate, figures, record, thresholds};
+pub use calibrate::{Figure, calibrate, figures, record, test_counts, thresholds};
 pub use config::{ClassWeights, TrainConfig, defaults};
 pub use error::{Error, InvalidAnswers};
 pub use examples::{Examples, evaluate};

@@ -1,7 +1,13 @@
 //! A plug-in's card as a page for people: figures with intervals, thresholds, where it comes from.
 
-use melo_report::{Sheet, SheetTable};
+use crate::calibrate::test_counts;
+use crate::config::TrainConfig;
+use crate::words::settings_in_words;
+use melo_eval::Collapse;
+use melo_report::chart::{Bin, HeatTable, Reliability};
+use melo_report::{Element, Sheet, SheetTable};
 use melo_vit::{INTENDED_USE, PluginInfo, TaskCard, TaskKind};
+use serde_json::Value;
 
 /// The page of a plug-in, to be rendered as HTML or Markdown.
 pub fn card_sheet(info: &PluginInfo) -> Sheet {
@@ -10,7 +16,17 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
     Sheet {
         title: card.task.clone(),
         lead: format!("A plug-in for the backbone {}: {kind}. {INTENDED_USE}", card.backbone.name),
-        tables: vec![overall(card), classes(card), usage(info), provenance(info)],
+        tables: [
+            Some(overall(card)),
+            Some(classes(card)),
+            confusion(card),
+            reliability(card),
+            Some(usage(info)),
+            Some(provenance(card)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     }
 }
 
@@ -54,35 +70,126 @@ fn figure(card: &TaskCard, name: &str) -> String {
     }
 }
 
+fn heads(of: &[&str]) -> Vec<String> {
+    of.iter().map(|head| (*head).to_owned()).collect()
+}
+
 fn overall(card: &TaskCard) -> SheetTable {
     let rows = [
         ("Test macro AUC", "test_auc_macro"),
         ("Test accuracy", "test_acc"),
+        ("Test balanced accuracy", "test_balanced_acc"),
+        ("Test macro F1", "test_f1_macro"),
         ("Validation macro AUC", "val_auc_macro"),
         ("Validation accuracy", "val_acc"),
     ];
     let known = rows.into_iter().filter(|(_, name)| card.metrics.contains_key(*name));
+    let split = card.test.as_ref().map(|test| {
+        let patients =
+            test.patients.map_or(", whose patients are not known".to_owned(), |n| format!(" of {n} patients"));
+        vec!["Test split".to_owned(), format!("{} images{patients}", test.images)]
+    });
+    let figures = known.map(|(title, name)| vec![title.to_owned(), figure(card, name)]);
+    let intervals = "Intervals are by patient: DeLong's in logits of an AUC, Wilson's of a share.";
     SheetTable {
         title: "How good it is",
-        head: vec!["Figure", "Value [95 % interval]"],
-        rows: known.map(|(title, name)| vec![title.to_owned(), figure(card, name)]).collect(),
+        alerts: alerts(card),
+        head: heads(&["Figure", "Value [95 % interval]"]),
+        rows: split.into_iter().chain(figures).collect(),
+        note: if card.metric_intervals.is_empty() { String::new() } else { intervals.to_owned() },
+        ..SheetTable::default()
     }
 }
 
+/// What the test split says against the plug-in, or against its figures.
+fn alerts(card: &TaskCard) -> Vec<String> {
+    let counts = test_counts(card);
+    let collapse = Collapse::of(&counts).map(|collapse| {
+        format!("On the test split, {}. The AUC does not show that.", collapse.sentence(&card.classes))
+    });
+    let few = melo_eval::too_few(&counts, &card.classes);
+    let few = few.map(|few| format!("Test split: {few}. Figures of so few say little, whatever they are."));
+    collapse.into_iter().chain(few).collect()
+}
+
 fn classes(card: &TaskCard) -> SheetTable {
-    let row = |(class, threshold): (&String, &f32)| {
+    let trained = &card.provenance.train_images_of;
+    let tested: Vec<u64> = test_counts(card).iter().map(melo_eval::Counts::positives).collect();
+    let row = |(class, name): (usize, &String)| {
         let decided = match card.kind {
             TaskKind::SingleLabel => "the most probable".to_owned(),
-            TaskKind::MultiLabel => format!("from {threshold:.3}"),
+            TaskKind::MultiLabel => format!("from {:.3}", card.thresholds[class]),
         };
-        let figures = ["auc", "sensitivity", "specificity"].map(|name| figure(card, &format!("test_{name}/{class}")));
-        [vec![class.clone(), decided], figures.to_vec()].concat()
+        let count = |counts: &[u64]| counts.get(class).map(|count| grouped(*count));
+        let figures =
+            ["auc", "sensitivity", "specificity"].map(|figured| figure(card, &format!("test_{figured}/{name}")));
+        let counts = count(trained).into_iter().chain(count(&tested));
+        [vec![name.clone()], counts.collect(), vec![decided], figures.to_vec()].concat()
     };
+    let counted = [(!trained.is_empty(), "Training images"), (!tested.is_empty(), "Test images")];
+    let counted: Vec<&str> = counted.into_iter().filter(|(known, _)| *known).map(|(_, head)| head).collect();
     SheetTable {
         title: "Classes, on the test split",
-        head: vec!["Class", "Reported", "AUC", "Sensitivity", "Specificity"],
-        rows: card.classes.iter().zip(&card.thresholds).map(row).collect(),
+        head: heads(&[&["Class"], &counted[..], &["Reported", "AUC", "Sensitivity", "Specificity"]].concat()),
+        rows: card.classes.iter().enumerate().map(row).collect(),
+        ..SheetTable::default()
     }
+}
+
+/// Images by true and predicted class.
+fn confusion(card: &TaskCard) -> Option<SheetTable> {
+    let counts = card.test.as_ref()?.confusion.clone()?;
+    let row = |(class, counts): (usize, &Vec<u64>)| {
+        let numbers = counts.iter().map(u64::to_string);
+        std::iter::once(format!("{} {}", class + 1, card.classes[class])).chain(numbers).collect()
+    };
+    let numbers = (0..counts.len()).map(|class| (class + 1).to_string());
+    let drawn = HeatTable {
+        caption: "Test images".into(),
+        corner: "true class \\ called".into(),
+        names: card.classes.clone(),
+        counts: counts.clone(),
+    };
+    Some(SheetTable {
+        title: "Confusion",
+        head: std::iter::once("true class \\ called".to_owned()).chain(numbers).collect(),
+        rows: counts.iter().enumerate().map(row).collect(),
+        drawn: drawn.draw().map(melo_report::scroll),
+        note: "Rows are true classes, columns what was called, by number.".to_owned(),
+        ..SheetTable::default()
+    })
+}
+
+/// Whether probabilities mean what they say.
+fn reliability(card: &TaskCard) -> Option<SheetTable> {
+    let test = card.test.as_ref()?;
+    let bins = test.reliability.iter();
+    let bins = bins.map(|bin| Bin { count: bin.count, confidence: bin.confidence, accuracy: bin.accuracy });
+    let note = format!(
+        "Of answers of about a probability, the share that is right; on the diagonal, probabilities mean what they say. Bars count \
+         answers. Expected calibration error {:.3}.",
+        test.calibration_error
+    );
+    let diagram = Reliability {
+        title: "Reliability".into(),
+        description: format!("expected calibration error {:.3}", test.calibration_error),
+        width: 300.0,
+        height: 330.0,
+        series: 0,
+        before: Vec::new(),
+        after: bins.collect(),
+    };
+    let row = |bin: &melo_vit::ReliabilityPoint| {
+        vec![format!("{:.3}", bin.confidence), format!("{:.3}", bin.accuracy), grouped(bin.count)]
+    };
+    Some(SheetTable {
+        title: "Reliability on the test split",
+        head: heads(&["Mean probability", "Share right", "Answers"]),
+        rows: test.reliability.iter().map(row).collect(),
+        drawn: diagram.draw().map(|chart| Element::new("div").class("chart").child(chart)),
+        note,
+        ..SheetTable::default()
+    })
 }
 
 fn usage(info: &PluginInfo) -> SheetTable {
@@ -90,35 +197,71 @@ fn usage(info: &PluginInfo) -> SheetTable {
     let rows = [
         ("Input", card.preprocess.to_string()),
         ("Adapter", adapter_in_words(card)),
-        ("Parameters", format!("{} in {} bytes", info.parameters(), info.bytes)),
+        ("Parameters", format!("{} in {} bytes", grouped(info.parameters() as u64), grouped(info.bytes as u64))),
         ("Calibration", format!("temperature {:.4}", card.temperature)),
         ("Self-test", self_test_in_words(card)),
         ("Backbone", format!("{} {}", card.backbone.name, card.backbone.digest)),
         ("Plug-in digest", info.digest.clone()),
     ];
-    SheetTable {
-        title: "How to use it",
-        head: vec!["", ""],
-        rows: rows.map(|(name, value)| vec![name.into(), value]).into(),
-    }
+    SheetTable::of_pairs("How to use it", rows.map(|(name, value)| (name.to_owned(), value)))
 }
 
-fn provenance(info: &PluginInfo) -> SheetTable {
-    let provenance = &info.card.provenance;
+fn provenance(card: &TaskCard) -> SheetTable {
+    let provenance = &card.provenance;
+    let best = card.metrics.get("best_epoch").map_or(String::new(), |epoch| format!("{epoch}"));
     let mut rows = vec![
+        ("Data".to_owned(), provenance.data.clone()),
+        ("Date".to_owned(), provenance.date.clone()),
         ("Software".to_owned(), provenance.software.clone()),
-        ("Precision".to_owned(), provenance.precision.to_string()),
-        ("Training images".to_owned(), provenance.train_images.to_string()),
+        ("Training images".to_owned(), grouped(provenance.train_images as u64)),
+        ("Best epoch".to_owned(), best),
+    ];
+    rows.extend(settings(&provenance.settings));
+    rows.extend([
+        ("Numbers in training".to_owned(), provenance.precision.to_string()),
         ("Seed".to_owned(), provenance.seed.to_string()),
         ("Data digest".to_owned(), provenance.data_digest.clone()),
         ("Split digest".to_owned(), provenance.split_digest.clone()),
-    ];
-    if let serde_json::Value::Object(settings) = &provenance.settings {
-        rows.extend(settings.iter().map(|(name, value)| (name.clone(), value.to_string())));
-    }
+    ]);
     rows.retain(|(_, value)| !value.is_empty());
-    let rows = rows.into_iter().map(|(name, value)| vec![name, value]).collect();
-    SheetTable { title: "Where it comes from", head: vec!["", ""], rows }
+    SheetTable::of_pairs("Where it comes from", rows)
+}
+
+/// The settings of a training in words; those of other software by their names.
+fn settings(settings: &Value) -> Vec<(String, String)> {
+    if let Ok(config) = serde_json::from_value::<TrainConfig>(settings.clone()) {
+        return settings_in_words(&config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    }
+    let Value::Object(settings) = settings else { return Vec::new() };
+    settings.iter().map(|(name, value)| (name.replace('_', " "), in_words(value))).collect()
+}
+
+/// A value of JSON without its marks.
+fn in_words(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => list(values.iter().map(in_words).collect()),
+        Value::Object(fields) => {
+            list(fields.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), in_words(value))).collect())
+        }
+    }
+}
+
+/// A count with commas between thousands.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -154,5 +297,59 @@ mod tests {
         assert!(markdown.contains("| Test macro AUC | 0.912 [0.800, 0.950] |"), "{markdown}");
         assert!(markdown.contains("undefined"), "{markdown}");
         assert!(!markdown.contains("Test accuracy"), "{markdown}");
+    }
+
+    /// A plug-in that was trained and tested, and calls almost everything one class.
+    fn collapsed() -> PluginInfo {
+        let mut info = hostile();
+        let card = &mut info.card;
+        card.classes = vec!["eosinophil".into(), "neutrophil".into()];
+        card.provenance.data = "wbc/labels.csv".into();
+        card.provenance.date = "2026-11-28".into();
+        card.provenance.train_images_of = vec![1234, 56];
+        card.provenance.settings = serde_json::to_value(TrainConfig::new(2)).unwrap();
+        card.test = Some(melo_vit::TestRecord {
+            images: 70,
+            patients: Some(35),
+            counts: vec![[0, 0, 17, 53], [53, 17, 0, 0]],
+            confusion: Some(vec![vec![0, 17], vec![0, 53]]),
+            reliability: vec![melo_vit::ReliabilityPoint { count: 70, confidence: 0.8, accuracy: 53.0 / 70.0 }],
+            calibration_error: 0.04,
+        });
+        info.card.check().unwrap();
+        info
+    }
+
+    #[test]
+    fn a_card_says_what_collapsed_and_how_many_cases_there_were() {
+        let sheet = card_sheet(&collapsed());
+        let (html, markdown) = (sheet.html(), sheet.markdown());
+        for text in [&html, &markdown] {
+            for phrase in [
+                "70 of 70 images are called neutrophil, which 53 are; never called: eosinophil (17 cases)",
+                "70 images of 35 patients",
+                "1,234",
+                "wbc/labels.csv",
+                "2026-11-28",
+                "Confusion",
+                "calibration error 0.040",
+                "mirrored left to right",
+            ] {
+                assert!(text.contains(phrase), "{phrase}: {text}");
+            }
+            assert!(!text.contains("horizontal_flip") && !text.contains("{\""), "settings are words: {text}");
+        }
+        assert!(html.contains("<svg") && html.contains("class=\"heat\""));
+    }
+
+    #[test]
+    fn settings_of_others_are_words_too() {
+        let mut info = hostile();
+        info.card.provenance.settings =
+            serde_json::json!({"image_size": 32, "augment": {"flip": true}, "steps": [1, 2]});
+        let markdown = card_sheet(&info).markdown();
+        for row in ["| image size | 32 |", "| augment | flip yes |", "| steps | 1, 2 |"] {
+            assert!(markdown.contains(row), "{markdown}");
+        }
     }
 }

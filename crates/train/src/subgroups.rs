@@ -23,9 +23,9 @@ pub struct SubgroupFigure {
 /// The macro AUC of each group of images, by column and value.
 ///
 /// # Errors
-/// [`Error::Eval`].
+/// [`Error::Eval`]; [`Error::Images`] if the table lists none of the images.
 pub fn subgroup_figures(card: &TaskCard, answers: &Answers, columns: &Columns) -> Result<Vec<SubgroupFigure>, Error> {
-    let groups = columns.groups(answers.names.iter().map(String::as_str));
+    let groups = columns.groups(answers.names.iter().map(String::as_str)).map_err(Error::Images)?;
     let measured = groups.into_iter().map(|group| {
         let figures = figures(card, &answers.of_rows(&group.rows))?;
         let auc_macro = figures.get("auc_macro").copied();

@@ -43,6 +43,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Refuses a field that is `null` and is not among those that may be.
+    ///
+    /// # Errors
+    /// [`Invalid`] that names it.
+    pub fn not_null(&self, nullable: &[&str]) -> Result<(), Invalid> {
+        match self.fields.iter().find(|(name, value)| value.is_null() && !nullable.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, value)) => Err(self.wrong(name, value, "expected a value, or no such field")),
+        }
+    }
+
     /// Refuses a field that is there with any other value than `usual`.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ const ARGS_READ: [&str; 18] = [
     "in_chans",
 ];
 /// Arguments on which no feature depends: training's noise, first values, and where a model is built.
-const ARGS_FREE: [&str; 12] = [
+const ARGS_FREE: [&str; 11] = [
     "num_classes",
     "drop_rate",
     "pos_drop_rate",
@@ -91,8 +91,10 @@ const ARGS_FREE: [&str; 12] = [
     "fix_init",
     "dynamic_img_pad",
     "device",
-    "dtype",
 ];
+/// Arguments that timm takes as not said where they are `null`; any other is not to be.
+const NULLABLE: [&str; 7] =
+    ["init_values", "fc_norm", "embed_norm_layer", "norm_layer", "act_layer", "device", "dtype"];
 
 /// Timm's description of a model.
 #[derive(Clone, Debug)]
@@ -118,7 +120,9 @@ impl ModelDescription {
         let named = Named::of(&architecture);
         named.as_ref().map_or(Ok(()), Named::refuse_special)?;
         if let Some(cfg) = top.get("pretrained_cfg") {
-            Fields::of("pretrained_cfg.", cfg)?.all_in(&[&CFG_READ, &CFG_FREE])?;
+            let cfg = Fields::of("pretrained_cfg.", cfg)?;
+            cfg.all_in(&[&CFG_READ, &CFG_FREE])?;
+            cfg.only("label_offset", &json!(0), "classes that are left out are not supported")?;
         }
         if let Some(args) = top.get("model_args") {
             check_arguments(Fields::of("model_args.", args)?)?;
@@ -133,7 +137,8 @@ impl ModelDescription {
 
     /// True where the model gives all tokens instead of one feature: no classifier fits that.
     pub fn is_unpooled(&self) -> bool {
-        self.argument("global_pool").or(self.json.get("global_pool")).and_then(Value::as_str) == Some("")
+        let beside = self.json.get("global_pool").filter(|_| self.named.is_none());
+        self.argument("global_pool").or(beside).and_then(Value::as_str) == Some("")
     }
 
     fn arguments(&self) -> Result<Option<Fields<'_>>, Invalid> {
@@ -150,16 +155,20 @@ impl ModelDescription {
 
     /// Heads from `model_args.num_heads`, else of the architecture that is named: no shape tells them.
     pub(crate) fn heads(&self, width: usize, depth: usize, mlp_hidden: usize) -> Result<usize, Invalid> {
-        if let Some(heads) = self.arguments()?.map_or(Ok(None), |args| args.count("num_heads"))? {
-            return Ok(heads);
+        if let Some(args) = self.arguments()?
+            && let Some(heads) = args.count("num_heads")?
+        {
+            return match heads > 0 && width.is_multiple_of(heads) {
+                true => Ok(heads),
+                false => Err(args.wrong("num_heads", &json!(heads), &format!("width {width} is no multiple of it"))),
+            };
         }
         let shape = format!("{depth} blocks of width {width}");
         let why = match &self.named {
-            Some(named) if (named.width, named.depth) == (width, depth) => return Ok(named.heads),
-            Some(named) => format!(
-                "architecture `{}` has {} blocks of width {}, and these weights {shape}",
-                named.name, named.depth, named.width
-            ),
+            Some(named) if named.width == width => return Ok(named.heads),
+            Some(named) => {
+                format!("architecture `{}` is of width {}, and these weights have {shape}", named.name, named.width)
+            }
             None if self.usual_heads => match Named::heads_of_shape(width, depth, mlp_hidden) {
                 Some(heads) => return Ok(heads),
                 None => format!("no published ViT has {shape}"),
@@ -184,14 +193,14 @@ impl ModelDescription {
         match said.or(self.named.map(|named| named.activation)) {
             None | Some("silu") if swiglu => Ok(Activation::Erf),
             Some(other) if swiglu => {
-                let reason = format!("activation `{other}` of a gated MLP is not supported (silu)");
+                let reason = format!("`act_layer` is `{other}`: a gated MLP of it is not supported (silu)");
                 Err(Invalid::new("act_layer", reason))
             }
             Some("gelu") => Ok(Activation::Erf),
             Some("gelu_tanh") => Ok(Activation::Tanh),
             Some("quick_gelu" | "quickgelu") => Ok(Activation::Quick),
             Some(other) => {
-                let reason = format!("activation `{other}` is not supported (gelu, gelu_tanh, quick_gelu)");
+                let reason = format!("`act_layer` is `{other}`, which is not supported (gelu, gelu_tanh, quick_gelu)");
                 Err(Invalid::new("act_layer", reason))
             }
             None if self.architecture.contains("quickgelu") => Ok(Activation::Quick),
@@ -224,7 +233,7 @@ impl ModelDescription {
             Some("token" | "") => Ok(Pool::Token),
             Some("avg") => Ok(Pool::Avg),
             Some(other) => {
-                let reason = format!("pooling `{other}` is not supported (token, avg)");
+                let reason = format!("`global_pool` is `{other}`, which is not supported (token, avg)");
                 Err(Invalid::new("global_pool", reason))
             }
             None if fc_norm => Ok(Pool::Avg),
@@ -234,7 +243,9 @@ impl ModelDescription {
 
     /// Refuses arguments that say something else than the tensors do: timm would build another model than these weights are of.
     pub(crate) fn agrees_with(&self, config: &VitConfig) -> Result<(), Invalid> {
-        let Some(args) = self.arguments()? else { return Ok(()) };
+        let nothing = json!({});
+        let args = self.arguments()?.map_or_else(|| Fields::of("model_args.", &nothing), Ok)?;
+        self.name_agrees_with(config, &args)?;
         let differs = |name: &str, weights: &dyn std::fmt::Display| match args.get(name) {
             Some(value) => Err(args.wrong(name, value, &format!("the weights say {weights}"))),
             None => Ok(()),
@@ -269,6 +280,64 @@ impl ModelDescription {
         Ok(())
     }
 
+    /// Refuses weights that are not of the named architecture, where no argument says that they differ from it.
+    fn name_agrees_with(&self, config: &VitConfig, args: &Fields<'_>) -> Result<(), Invalid> {
+        let said = |name: &str| args.get(name).is_some();
+        let Some(named) = &self.named else {
+            // Nothing says what the weights have to be: a bias that is gone looks like one that never was.
+            let lacks = [
+                ("qkv_bias", !config.qkv_bias && !said("qkv_bias"), "`blocks.*.attn.qkv.bias` is missing"),
+                ("patch_bias", !config.patch_bias && !config.pre_norm, "`patch_embed.proj.bias` is missing"),
+            ];
+            return match lacks.into_iter().find(|(_, lacks, _)| *lacks) {
+                Some((field, _, reason)) => Err(Invalid::new(field, format!("tensor {reason}"))),
+                None => Ok(()),
+            };
+        };
+        let sizes = [("patch_size", named.patch, config.patch), ("reg_tokens", named.registers, config.registers)];
+        let size = sizes.into_iter().find(|(name, own, found)| own != found && !said(name));
+        let parts = [
+            ("pre_norm", named.has("norm_pre"), config.pre_norm),
+            ("init_values", named.has("ls"), config.layer_scale),
+            ("no_embed_class", named.has("no_embed_class"), !config.pos_embed_prefix),
+            ("qkv_bias", named.has("qkv_bias"), config.qkv_bias),
+            ("patch_bias", named.has("patch_bias") && !said("pre_norm"), config.patch_bias && !said("pre_norm")),
+            ("distilled", named.has("distilled"), config.distilled),
+        ];
+        let part = parts.into_iter().find(|(name, own, found)| own != found && !said(name));
+        let differs = size.map(|(name, own, found)| (name, own.to_string(), found.to_string()));
+        let differs = differs.or(part.map(|(name, own, found)| (name, own.to_string(), found.to_string())));
+        match differs {
+            None => Ok(()),
+            Some((name, own, found)) => {
+                let reason =
+                    format!("`architecture` is `{}`, whose {name} is {own}, and the weights say {found}", named.name);
+                Err(Invalid::new("architecture", reason))
+            }
+        }
+    }
+
+    /// The classes of the model, where its description says how many.
+    ///
+    /// # Errors
+    /// [`Invalid`] for numbers that differ, or that no model has.
+    pub fn classes(&self) -> Result<Option<usize>, Invalid> {
+        let top = Fields::of("", &self.json)?;
+        let args = self.arguments()?.map_or(Ok(None), |args| args.count("num_classes"))?;
+        let cfg = top.get("pretrained_cfg").map(|cfg| Fields::of("pretrained_cfg.", cfg)).transpose()?;
+        let cfg = cfg.map_or(Ok(None), |cfg| cfg.count("num_classes"))?;
+        let said = [top.count("num_classes")?, args, cfg];
+        let mut said = said.into_iter().flatten();
+        let first = said.next();
+        match said.find(|other| Some(*other) != first) {
+            Some(other) => {
+                let reason = format!("`num_classes` is {} in one place and {other} in another", first.unwrap_or(0));
+                Err(Invalid::new("num_classes", reason))
+            }
+            None => Ok(first),
+        }
+    }
+
     /// The preprocessing these weights were trained with.
     ///
     /// # Errors
@@ -282,7 +351,8 @@ impl ModelDescription {
             Some("bicubic") => Interpolation::Bicubic,
             Some("bilinear") => Interpolation::Bilinear,
             other => {
-                let reason = format!("interpolation {other:?} is not supported (bicubic, bilinear)");
+                let reason =
+                    format!("`pretrained_cfg.interpolation` is {other:?}, which is not supported (bicubic, bilinear)");
                 return Err(Invalid::new("interpolation", reason));
             }
         };
@@ -291,12 +361,13 @@ impl ModelDescription {
             Some("squash") => CropMode::Squash,
             Some("border") => CropMode::Border,
             Some(other) => {
-                let reason = format!("crop mode `{other}` is not supported (center, squash, border)");
+                let reason =
+                    format!("`pretrained_cfg.crop_mode` is `{other}`, which is not supported (center, squash, border)");
                 return Err(Invalid::new("crop_mode", reason));
             }
         };
         Ok(Preprocess {
-            size: self.input_size(&cfg)?.unwrap_or(image_size),
+            size: self.input_size(&cfg, image_size)?.unwrap_or(image_size),
             crop_mode,
             crop_pct: cfg.number("crop_pct")?.ok_or_else(|| missing("crop_pct"))?,
             interpolation,
@@ -307,18 +378,23 @@ impl ModelDescription {
     }
 
     /// Side of the input, pixels: that of `pretrained_cfg`, which has to be the model's where the model has one.
-    fn input_size(&self, cfg: &Fields<'_>) -> Result<Option<usize>, Invalid> {
+    fn input_size(&self, cfg: &Fields<'_>, image_size: usize) -> Result<Option<usize>, Invalid> {
         let square = |value: &Value| match value.as_array()?.as_slice() {
             [channels, height, width] if channels == &json!(3) && height == width => height.as_u64(),
             _ => None,
         };
         let input = cfg.read("input_size", square, "[3, s, s], a square of three channels")?.map(|side| side as usize);
-        let Some(args) = self.arguments()? else { return Ok(input) };
+        let nothing = json!({});
+        let args = self.arguments()?.map_or_else(|| Fields::of("model_args.", &nothing), Ok)?;
         let (model, fixed) = (args.side("img_size")?, cfg.truth("fixed_input_size")?.unwrap_or(false));
+        let is_any = fixed || args.truth("dynamic_img_size")?.unwrap_or(false);
         match (input, model) {
-            (Some(input), Some(model))
-                if input != model && !fixed && !args.truth("dynamic_img_size")?.unwrap_or(false) =>
-            {
+            (Some(input), None) if self.named.is_some() && input != image_size && !is_any => {
+                let reason =
+                    format!("the weights' positions are for {image_size}; say {input} in `model_args.img_size` too");
+                Err(cfg.wrong("input_size", &json!([3, input, input]), &reason))
+            }
+            (Some(input), Some(model)) if input != model && !is_any => {
                 let reason = format!("`pretrained_cfg.input_size` is {input}; say the same in both");
                 Err(args.wrong("img_size", &json!(model), &reason))
             }
@@ -331,6 +407,7 @@ impl ModelDescription {
 
 /// Refuses arguments that change what a plain ViT computes without changing any tensor's shape.
 fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
+    args.not_null(&NULLABLE)?;
     let unsupported = "this is not supported";
     let off = [
         ("pool_include_prefix", "the mean over class and register tokens too is not supported"),
@@ -350,22 +427,12 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
     }
     args.only("pos_embed", &json!("learn"), "only learnt positions are supported")?;
     args.only("in_chans", &json!(3), "only three-channel ViTs are supported")?;
-    let plain = [
-        ("embed_layer", "PatchEmbed"),
-        ("norm_layer", ""),
-        ("embed_norm_layer", ""),
-        ("block_fn", "Block"),
-        ("mlp_layer", "Mlp"),
-        ("attn_layer", "Attention"),
-    ];
-    for (name, usual) in plain {
-        args.only(name, &json!(usual), "only the plain layers of a ViT are supported")?;
+    for name in ["embed_layer", "norm_layer", "embed_norm_layer", "block_fn", "mlp_layer", "attn_layer"] {
+        args.only(name, &Value::Null, "only the plain layers of a ViT are supported")?;
     }
+    args.only("dtype", &Value::Null, unsupported)?;
     args.text("act_layer")?;
     args.text("global_pool")?;
-    if args.count("num_heads")? == Some(0) {
-        return Err(args.wrong("num_heads", &json!(0), "expected heads"));
-    }
     args.number("norm_eps")?;
     let checked = [
         "pool_include_prefix",
@@ -381,6 +448,7 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
         "block_fn",
         "mlp_layer",
         "attn_layer",
+        "dtype",
     ];
     args.all_in(&[&ARGS_READ, &ARGS_FREE, &checked])
 }

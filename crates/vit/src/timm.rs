@@ -23,10 +23,13 @@ impl VitConfig {
             return wrong("patch_embed.proj.weight", reason.into());
         };
         if patch != patch_x || patch == 0 || width == 0 {
-            let reason = format!("patches of {patch} × {patch_x} pixels are not supported");
+            let reason = format!("`patch_size`: patches of {patch} × {patch_x} pixels are not supported");
             return wrong("patch_embed.proj.weight", reason);
         }
-        shape("cls_token")?;
+        if !shapes.contains_key("cls_token") {
+            let reason = "tensor `cls_token` is missing: ViTs without a class token (`class_token`) are not supported";
+            return wrong("cls_token", reason.into());
+        }
         let depth = (0..).take_while(|i| shapes.contains_key(&format!("blocks.{i}.attn.qkv.weight"))).count();
         let &[fc1_out, _] = shape("blocks.0.mlp.fc1.weight")?.as_slice() else {
             return wrong("blocks.0.mlp.fc1.weight", "`blocks.0.mlp.fc1.weight` is not a matrix".into());
@@ -50,11 +53,11 @@ impl VitConfig {
             (Some(grid), _) => (grid, true),
             (None, Some(grid)) => (grid, false),
             _ if side(positions.saturating_sub(prefix + registers)).is_some() => {
-                let reason = "`pos_embed` has positions for register tokens, which are not supported";
+                let reason = "`pos_embed` has positions for register tokens (`reg_tokens`), which are not supported";
                 return wrong("pos_embed", reason.into());
             }
             _ => {
-                let reason = format!("`pos_embed` has {positions} positions, which is no square grid");
+                let reason = format!("`pos_embed` has {positions} positions, which is no square grid (`img_size`)");
                 return wrong("pos_embed", reason);
             }
         };

@@ -1,4 +1,4 @@
-//! What timm's named Vision Transformers have that no tensor's shape tells, from timm itself (`tools/golden/timm_names.py`).
+//! What timm's named Vision Transformers are, of which no tensor's shape tells all, from timm itself (`tools/golden/timm_names.py`).
 
 use crate::invalid::Invalid;
 
@@ -15,6 +15,10 @@ pub(crate) struct Named {
     pub(crate) eps: f32,
     pub(crate) activation: &'static str,
     pub(crate) pool: &'static str,
+    pub(crate) patch: usize,
+    pub(crate) registers: usize,
+    /// Which of its parts a model has: `norm_pre`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`.
+    parts: &'static str,
     /// Classes of timm's that are not the plain ones; empty for a plain ViT.
     pub(crate) special: &'static str,
 }
@@ -24,6 +28,11 @@ impl Named {
     pub(crate) fn of(name: &str) -> Option<Named> {
         let model = name.split_once('.').map_or(name, |(model, _recipe)| model);
         all().find(|named| named.name == model)
+    }
+
+    /// Whether it has a part.
+    pub(crate) fn has(&self, part: &str) -> bool {
+        self.parts.split(' ').any(|own| own == part)
     }
 
     /// The heads that all plain ViTs of this shape have which pool their class token; none where they differ or there is none.
@@ -60,6 +69,9 @@ fn all() -> impl Iterator<Item = Named> {
             eps: next()?.parse().ok()?,
             activation: next()?,
             pool: next()?,
+            patch: next()?.parse().ok()?,
+            registers: next()?.parse().ok()?,
+            parts: next()?,
             special: next()?,
         })
     })
@@ -84,6 +96,8 @@ mod tests {
         assert_eq!(heads("my_vit"), None);
         assert_eq!(Named::of("vit_base_patch16_clip_quickgelu_224").unwrap().activation, "quick_gelu");
         assert!(Named::of("vit_base_patch16_rpn_224").unwrap().refuse_special().is_err());
+        let registers = Named::of("vit_small_patch14_reg4_dinov2").unwrap();
+        assert!(registers.has("ls") && !registers.has("norm_pre") && registers.registers == 4);
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl StudyProgress {
                 if let Some((_, line)) = self.working.iter().find(|(working, _)| *working == cell) {
                     let name = plan.cell_name(&cell);
                     line.set_message(format!(
-                        "{name}  epoch {}  loss {:.4}  val AUC {:.4}",
-                        row.epoch, row.train_loss, row.val_auc_macro
+                        "{name}  epoch {}  loss {:.4}  val AUC {:.4}  {:.1} images/s",
+                        row.epoch, row.train_loss, row.val_auc_macro, row.images_per_s
                     ));
                 }
             }
@@ -92,13 +92,14 @@ impl StudyProgress {
         let fresh = self.done - self.done_before;
         let left = self.started.elapsed().as_secs_f64() / fresh as f64 * (self.cells - self.done) as f64;
         format!(
-            "[{}/{}] {}  val AUC {:.4} at epoch {} of {}  {}, {} left",
+            "[{}/{}] {}  val AUC {:.4} at epoch {} of {}  {:.1} images/s, {}, {} left",
             self.done,
             self.cells,
             plan.cell_name(cell),
             best.val_auc_macro,
             best.epoch,
             result.history.len(),
+            result.history.iter().map(|row| row.images_per_s).sum::<f64>() / result.history.len() as f64,
             duration(result.seconds),
             duration(left),
         )

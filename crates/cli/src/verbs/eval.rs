@@ -1,12 +1,13 @@
 //! `melo eval`: a plug-in measured on a split.
 
+use super::data_args::DataArgs;
 use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
 use crate::progress::bar;
 use crate::verbs::backbone_args::BackboneArgs;
-use crate::{Failure, note, say, say_json};
+use crate::{Failure, advice, note, say, say_json};
 use clap::ValueEnum;
-use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, open_splits};
-use melo::eval::Metrics;
+use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
+use melo::eval::{Collapse, FEW_CASES, Metrics};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
 use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     /// Plug-in
     #[arg(long)]
     plugin: PathBuf,
-    /// CSV manifest, or a folder with a folder for every class
+    /// Manifest (CSV, .xlsx), a folder with a folder for every class, or a pack
     #[arg(long)]
     data: PathBuf,
     /// Split to measure on
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// Also measure each value of this column, or each bin of a numeric one: `sex`, `age:40,60`; may be repeated
     #[arg(long, value_name = "COLUMN")]
     subgroup: Vec<String>,
-    /// CSV with a `path` column that holds the subgroup columns [default: the manifest]
+    /// Table with a column `path` that holds the subgroup columns [default: the manifest]
     #[arg(long, value_name = "CSV", requires = "subgroup")]
     meta: Option<PathBuf>,
     /// Print one JSON object
@@ -49,6 +50,8 @@ pub(crate) struct Args {
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    #[command(flatten)]
+    reading: DataArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,13 +78,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engine = args.backbone.engine(args.precision.into())?;
     let plugin = Plugin::load(&args.plugin, engine.backbone())?;
     let split = Split::from(args.split);
-    let manifest = read_manifest(&args.data, &plugin.card)?;
+    let manifest = read_manifest(args, &plugin.card)?;
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&*engine, &plugin, &dataset)?;
     let probabilities = answers.probabilities(plugin.card.temperature);
     let figures = melo::train::figures(&plugin.card, &answers)?;
-    let groups = subgroups(args, &plugin.card, &answers)?;
+    let groups = subgroups(args, &manifest, &plugin.card, &answers)?;
     let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
@@ -89,6 +92,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         let mut object = summary(&plugin, &*engine, split, &metrics)?;
         object["intervals"] = intervals(&figures);
+        object["collapse"] = collapse(&metrics, &plugin.card.classes);
+        object["few_cases"] = few_cases(&metrics, &plugin.card.classes);
         if !args.subgroup.is_empty() {
             object["subgroups"] = serde_json::to_value(&groups)?;
         }
@@ -96,21 +101,35 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
     say(melo::eval::table(&metrics, &plugin.card.classes).trim_end());
-    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy")] {
+    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy"), ("balanced_acc", "balanced accuracy")] {
         if let Some(Figure { value, low, high }) = figures.get(name) {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
         }
     }
     groups.iter().map(describe).for_each(say);
+    advice::of_figures(&metrics.counts_per_class, &plugin.card.classes).into_iter().for_each(say);
     Ok(())
 }
 
 /// The groups of the columns that were asked for, by column and value.
-fn subgroups(args: &Args, card: &TaskCard, answers: &Answers) -> Result<Vec<SubgroupFigure>, Failure> {
+fn subgroups(
+    args: &Args,
+    manifest: &Manifest,
+    card: &TaskCard,
+    answers: &Answers,
+) -> Result<Vec<SubgroupFigure>, Failure> {
     if args.subgroup.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = melo::data::columns(args.meta.as_ref().unwrap_or(&args.data), &args.subgroup)?;
+    let table = args.meta.as_ref().unwrap_or(&manifest.path);
+    let columns = columns_with(table, &args.subgroup, &args.reading.options())?;
+    match answers.names.iter().filter(|name| columns.of(name).is_none()).count() {
+        missing if missing > 0 && missing < answers.names.len() => {
+            let (table, images) = (table.display(), answers.names.len());
+            note(format_args!("warning: {table}: lists {} of the {images} images", images - missing));
+        }
+        _ => {}
+    }
     Ok(melo::train::subgroup_figures(card, answers, &columns)?)
 }
 
@@ -129,9 +148,24 @@ fn intervals(figures: &BTreeMap<String, Figure>) -> Value {
     figures.iter().map(|(name, figure)| (name.clone(), json!([figure.low, figure.high]))).collect::<Map<_, _>>().into()
 }
 
+/// What the plug-in has collapsed to, by the names of the classes; `null` where it has not.
+fn collapse(metrics: &Metrics, classes: &[String]) -> Value {
+    let Some(Collapse { never, dominant, .. }) = metrics.collapse() else { return Value::Null };
+    let never = never.iter().map(|never| json!({"class": classes[never.class], "cases": never.cases}));
+    let dominant =
+        dominant.iter().map(|most| json!({"class": classes[most.class], "called": most.called, "cases": most.cases}));
+    json!({"never": never.collect::<Vec<_>>(), "dominant": dominant.collect::<Vec<_>>()})
+}
+
+/// Classes with fewer than [`FEW_CASES`] images that have them, and how many.
+fn few_cases(metrics: &Metrics, classes: &[String]) -> Value {
+    let few = classes.iter().zip(&metrics.positives_per_class).filter(|(_, cases)| **cases < FEW_CASES);
+    few.map(|(class, cases)| (class.clone(), json!(cases))).collect::<Map<_, _>>().into()
+}
+
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
-fn read_manifest(data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
-    let (manifest, assigned) = manifest_for(card, Manifest::read(data)?)?;
+fn read_manifest(args: &Args, card: &TaskCard) -> Result<Manifest, Failure> {
+    let (manifest, assigned) = manifest_for(card, args.reading.manifest(&args.data)?)?;
     if assigned != Assigned::Nothing {
         note(assigned);
     }

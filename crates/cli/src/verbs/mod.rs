@@ -6,6 +6,7 @@ pub(crate) mod backbone_args;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;
+mod data_args;
 pub(crate) mod eval;
 pub(crate) mod keys;
 pub(crate) mod plugin;

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Plug-in; may be given several times [default: the backbone's own classifier]
     #[arg(long)]
     plugin: Vec<PathBuf>,
-    /// Images, or folders of images
+    /// Images, or folders: every image in them, told by content, also in the folders inside
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// Print one JSON object for every image and task
@@ -107,7 +107,7 @@ fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, 
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()
 }
 
-/// Files as they are, folders as the images in them, sorted.
+/// Files as they are, folders as the images in them and in the folders inside; what is none is told.
 fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut images = Vec::new();
     for path in paths {
@@ -115,19 +115,18 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             images.push(path.clone());
             continue;
         }
-        let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-        let entries = entries.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let is_image = |path: &PathBuf| melo::imaging::has_image_extension(path);
-        let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
-        if found.is_empty() {
-            return Err(Failure::Message(format!(
-                "{}: holds no {} file",
-                path.display(),
-                melo::imaging::EXTENSIONS.join(", ")
-            )));
+        let found = melo::imaging::images_in(path)?;
+        if found.images.is_empty() {
+            let message = match found.left_out.names.is_empty() {
+                true => format!("{}: an empty folder, expected images", path.display()),
+                false => format!("{}: holds no image: {}", path.display(), found.left_out),
+            };
+            return Err(Failure::Message(message));
         }
-        found.sort();
-        images.extend(found);
+        if !found.left_out.names.is_empty() {
+            note(format_args!("note: {}: {}", path.display(), found.left_out));
+        }
+        images.extend(found.images);
     }
     Ok(images)
 }

@@ -44,8 +44,9 @@ struct Settings {
     /// Address and port [default: 127.0.0.1:8080]
     #[arg(long, env = "MELO_SERVE_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Weights that the plug-ins were trained on [default: a small embedded one, with generated tasks]
-    #[arg(long, env = "MELO_SERVE_BACKBONE", value_name = "FILE")]
+    /// Weights that the plug-ins were trained on: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME) [default: a small
+    /// embedded one, with generated tasks]
+    #[arg(long, env = "MELO_SERVE_BACKBONE", value_name = "FILE|DIR|HUB")]
     backbone: Option<PathBuf>,
     /// Watched folder: the plug-ins in it are served, also those that come later
     #[arg(long, env = "MELO_SERVE_PLUGINS", value_name = "DIR")]

@@ -1,9 +1,11 @@
 //! `melo study`: methods compared on tasks, with statistics and a report.
 
+use super::data_args::StrictArgs;
 use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
+use melo::data::Manifest;
 use melo::study::{
     CellNews, CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
 };
@@ -52,6 +54,8 @@ pub(crate) struct Args {
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    strict: StrictArgs,
     /// Run this cell in this process
     #[arg(long, hide = true, value_name = "NAME")]
     cell: Option<String>,
@@ -76,6 +80,9 @@ fn open(args: &Args) -> Result<(Plan, StudyFolder, Arc<dyn Device>), Failure> {
 
 fn run_study(args: &Args) -> Result<(), Failure> {
     let (plan, folder, device) = open(args)?;
+    for task in &plan.tasks {
+        args.strict.tell(&Manifest::read_with(&task.labels, &task.reading)?)?;
+    }
     let study = Study::new(plan, folder, device)?;
     let finished = match args.report_only {
         true => Finished { cells: study.finished()?, failures: Vec::new() },

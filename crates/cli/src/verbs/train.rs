@@ -9,7 +9,7 @@ pub(crate) use args::{Args, CropArg};
 use super::task::{check_output, list_unreadable};
 use crate::progress::{TrainProgress, duration, grouped, percent};
 use crate::{Failure, machine, note, say, say_json};
-use melo::data::{Cache, Manifest};
+use melo::data::Cache;
 use melo::train::{
     Error, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
 };
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
-        ..Job::new(device, backbone, Manifest::read(&args.data)?)
+        ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
     };
     let show = |ready: &ReadyJob| note(screen::beginning(ready));
     let finished = run_with_progress(job, show, || run_folder(args).map(Some), resume(args.resume))?;

@@ -80,7 +80,7 @@ fn a_folder_where_a_file_belongs() {
     run(melo().args(["plugin", "info"]).arg(&folder)).refused(1, &["fundus", "not a regular file"]);
     run(melo().args(["backbone", "info"]).arg(&folder)).refused(1, &["fundus", "a folder without weights"]);
     let empty = Workplace::new();
-    run(&mut bench.predict(&bench.plugin, &empty.at(""))).refused(1, &["holds no png"]);
+    run(&mut bench.predict(&bench.plugin, &empty.at(""))).refused(1, &["an empty folder, expected images"]);
     run(melo().args(["data", "check"]).arg(empty.at(""))).refused(1, &["expected a folder for each class"]);
 }
 

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirEntry;
 use std::path::Path;
 
-use melo_imaging::has_image_extension;
+use melo_imaging::is_image_file;
 
 use super::{Labels, Manifest, Row, index_classes};
-use crate::{Error, Split};
+use crate::{Error, Note, Reading, Split};
 
 pub(super) fn read(root: &Path) -> Result<Manifest, Error> {
-    let folders = Listing::of(root)?.only_folders(root)?;
     let mut found = Found::default();
+    let folders = found.enter(root, "")?.only_folders(root)?;
     for (split, folder) in splits(root, &folders)? {
         match split {
             None => found.read_class(root, None, "", folder)?,
             Some(_) => {
                 let inner = root.join(folder);
-                for class in Listing::of(&inner)?.only_folders(&inner)? {
+                for class in found.enter(&inner, &format!("{folder}/"))?.only_folders(&inner)? {
                     found.read_class(root, split, &format!("{folder}/"), &class)?;
                 }
             }
@@ -32,7 +32,12 @@ pub(super) fn read(root: &Path) -> Result<Manifest, Error> {
     }
     let mut rows = found.rows;
     rows.iter_mut().zip(labels).for_each(|(row, labels)| row.labels = labels);
-    Ok(Manifest { path: root.into(), classes, multi_label: false, rows })
+    let mut reading = Reading::default();
+    if !found.left_out.is_empty() {
+        let of = rows.len() + found.left_out.len();
+        reading.notes.push(Note::LeftOut { files: found.left_out, of });
+    }
+    Ok(Manifest { path: root.into(), classes, multi_label: false, rows, reading })
 }
 
 /// Each folder of `root` with the split that its name means; `None` for all if they are classes.
@@ -63,13 +68,15 @@ struct Found {
     labels: Vec<String>,
     /// All class folders, with and without images.
     declared: BTreeSet<String>,
+    /// Files that are no images, and hidden folders, by their names in the folder.
+    left_out: Vec<String>,
 }
 
 impl Found {
     /// Reads `root/inside/class`, where `inside` is empty or ends with `/`.
     fn read_class(&mut self, root: &Path, split: Option<Split>, inside: &str, class: &str) -> Result<(), Error> {
         let folder = format!("{inside}{class}");
-        let listing = Listing::of(&root.join(&folder))?;
+        let listing = self.enter(&root.join(&folder), &format!("{folder}/"))?;
         if let Some(nested) = listing.folders.first() {
             return Err(Error::Misplaced { path: root.into(), found: format!("{folder}/{nested}/") });
         }
@@ -83,32 +90,41 @@ impl Found {
         }
         Ok(())
     }
+
+    /// Lists `folder`, called `inside` in the whole, and remembers what is left out of it.
+    fn enter(&mut self, folder: &Path, inside: &str) -> Result<Listing, Error> {
+        let mut listing = Listing::of(folder)?;
+        self.left_out.extend(std::mem::take(&mut listing.left_out).into_iter().map(|name| format!("{inside}{name}")));
+        Ok(listing)
+    }
 }
 
-/// What one folder holds, sorted; without hidden files and files that are no images.
+/// What one folder holds, sorted.
 struct Listing {
     folders: Vec<String>,
     images: Vec<String>,
+    /// Hidden files and folders, and files that are no images.
+    left_out: Vec<String>,
 }
 
 impl Listing {
     fn of(folder: &Path) -> Result<Self, Error> {
         let broken = |source| Error::Read { path: folder.into(), source };
-        let mut listing = Self { folders: Vec::new(), images: Vec::new() };
+        let mut listing = Self { folders: Vec::new(), images: Vec::new(), left_out: Vec::new() };
         for entry in std::fs::read_dir(folder).map_err(broken)? {
             let entry: DirEntry = entry.map_err(broken)?;
             let Ok(name) = entry.file_name().into_string() else {
                 return Err(Error::NameNotUtf8 { path: entry.path() });
             };
-            if name.starts_with('.') {
-                continue;
-            }
-            if entry.path().is_dir() {
-                listing.folders.push(name);
-            } else if has_image_extension(Path::new(&name)) {
-                listing.images.push(name);
+            let (path, hidden) = (entry.path(), name.starts_with('.') || name == "__MACOSX");
+            match (path.is_dir(), hidden) {
+                (true, true) => listing.left_out.push(format!("{name}/")),
+                (true, false) => listing.folders.push(name),
+                (false, _) if is_image_file(&path) => listing.images.push(name),
+                (false, _) => listing.left_out.push(name),
             }
         }
+        listing.left_out.sort_unstable();
         listing.folders.sort_unstable();
         listing.images.sort_unstable();
         Ok(listing)

@@ -1,130 +1,134 @@
-//! A manifest written as a CSV.
+//! A manifest written as a table.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use super::{Labels, Manifest, Row, index_classes};
+use super::labels::{self, Labelled};
+use super::{Labels, Manifest, Row};
 use crate::csv_file::CsvFile;
-use crate::{Error, Split};
+use crate::place::{Finder, same_way};
+use crate::roles::{Roles, has_image_column};
+use crate::{Error, Note, ReadOptions, Reading, Split, Warning};
 
-/// Which column is what.
-struct Columns {
-    image: usize,
-    split: Option<usize>,
-    patient_id: Option<usize>,
-    label: LabelColumns,
-}
+/// How many lines a note lists.
+const LISTED: usize = 5;
 
-enum LabelColumns {
-    /// The column `label`.
-    Single(usize),
-    /// One column a finding, with its name.
-    Multi(Vec<(usize, String)>),
-}
-
-pub(super) fn read(path: &Path) -> Result<Manifest, Error> {
-    let file = CsvFile::read(path)?;
-    let columns = Columns::of(path, &file.header)?;
-    let mut rows = Vec::new();
-    let mut names = Vec::new();
-    let mut first_lines: HashMap<PathBuf, usize> = HashMap::new();
-    for record in file.records() {
-        let (line, record) = record?;
-        let mut row = columns.row(path, record, line)?;
-        if let Some(first) = first_lines.insert(row.path.clone(), line) {
-            return Err(Error::DuplicatePath { path: path.into(), line, first, name: row.name });
-        }
-        match &columns.label {
-            LabelColumns::Single(label) => names.push(class_name(path, &record[*label], line)?),
-            LabelColumns::Multi(columns) => row.labels = findings(path, record, line, columns)?,
-        }
-        rows.push(row);
+pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Manifest, Error> {
+    let mut file = CsvFile::read(path, &|header| has_image_column(header, options))?;
+    let (roles, found) = Roles::of(path, &file, options)?;
+    let records = file.take_rows(&roles.needed())?;
+    let mut notes = std::mem::take(&mut file.notes);
+    notes.extend(found);
+    let mut warnings = Vec::new();
+    let Labelled { classes, multi_label, labels, metadata } =
+        labels::read(path, &file, &roles, &records, options, &mut notes, &mut warnings)?;
+    if !metadata.is_empty() {
+        let names = metadata.iter().map(|&column| file.header[column].to_owned()).collect();
+        notes.push(Note::Metadata { columns: names });
     }
-    let (classes, multi_label) = match columns.label {
-        LabelColumns::Multi(columns) => (columns.into_iter().map(|(_, name)| name).collect(), true),
-        LabelColumns::Single(_) => {
-            let (classes, labels) = index_classes(names);
-            rows.iter_mut().zip(labels).for_each(|(row, labels)| row.labels = labels);
-            (classes, false)
-        }
+    warnings.extend(roles.suggestions(&file, &metadata, &records));
+    warnings.extend(cut_spaces(&file, &roles, &records));
+    if roles.split.is_none() && roles.patient.is_none() {
+        notes.push(Note::SplitsByImage);
+    }
+
+    let mut rows = Vec::with_capacity(records.len());
+    for ((line, record), labels) in records.iter().zip(labels) {
+        rows.push(row(path, &roles, record, *line, labels)?);
+    }
+    let names: Vec<(usize, &str)> = rows.iter().map(|row| (row.line, row.name.as_str())).collect();
+    let (places, elsewhere) = Finder::new(path, options.images.as_deref()).places(&names)?;
+    rows.iter_mut().zip(places).for_each(|(row, place)| row.path = place);
+    notes.extend(elsewhere);
+    let mut manifest = Manifest {
+        path: path.into(),
+        classes,
+        multi_label,
+        rows: Vec::new(),
+        reading: Reading { options: options.clone(), notes, warnings },
     };
-    Ok(Manifest { path: path.into(), classes, multi_label, rows })
+    manifest.rows = merged(&mut manifest, rows)?;
+    Ok(manifest)
 }
 
-/// `name` in lower case if it is a column with a meaning of its own.
-fn reserved(name: &str) -> Option<&'static str> {
-    ["path", "split", "label", "patient_id"].into_iter().find(|reserved| reserved.eq_ignore_ascii_case(name))
-}
-
-impl Columns {
-    fn of(path: &Path, header: &StringRecord) -> Result<Self, Error> {
-        let mut seen: HashMap<&str, usize> = HashMap::new();
-        let mut findings = Vec::new();
-        for (index, name) in header.iter().enumerate() {
-            if name.is_empty() {
-                return Err(Error::UnnamedColumn { path: path.into(), column: index + 1 });
-            }
-            if reserved(name).is_none() {
-                findings.push((index, name.to_owned()));
-            }
-            let name = reserved(name).unwrap_or(name);
-            if seen.insert(name, index).is_some() {
-                return Err(Error::DuplicateColumn { path: path.into(), column: name.to_owned() });
-            }
-        }
-        let written = || header.iter().collect::<Vec<_>>().join(",");
-        let Some(&image) = seen.get("path") else {
-            return Err(Error::NoPathColumn { path: path.into(), header: written() });
-        };
-        let label = match (seen.get("label"), findings.first()) {
-            (Some(&label), None) => LabelColumns::Single(label),
-            (None, Some(_)) => LabelColumns::Multi(findings),
-            (None, None) => return Err(Error::NoLabelColumn { path: path.into(), header: written() }),
-            (Some(_), Some((_, column))) => {
-                return Err(Error::ColumnBesideLabel { path: path.into(), column: column.clone() });
-            }
-        };
-        let (split, patient_id) = (seen.get("split").copied(), seen.get("patient_id").copied());
-        Ok(Self { image, split, patient_id, label })
+/// One record; its image is not looked for yet.
+fn row(path: &Path, roles: &Roles, record: &StringRecord, line: usize, labels: Labels) -> Result<Row, Error> {
+    let name = record[roles.image].to_owned();
+    if name.is_empty() {
+        return Err(Error::EmptyPath { path: path.into(), line });
     }
-
-    /// Everything but the labels of one record.
-    fn row(&self, path: &Path, record: &StringRecord, line: usize) -> Result<Row, Error> {
-        let name = record[self.image].to_owned();
-        if name.is_empty() {
-            return Err(Error::EmptyPath { path: path.into(), line });
-        }
-        let split = self.split.map(|column| {
-            let word = &record[column];
-            Split::from_word(word).ok_or_else(|| Error::UnknownSplit {
-                path: path.into(),
-                line,
-                found: word.to_owned(),
-            })
-        });
-        Ok(Row {
-            path: path.parent().unwrap_or(Path::new("")).join(&name),
-            name,
-            split: split.transpose()?,
-            labels: Labels::Single(0),
-            patient_id: self.patient_id.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
-            line,
-            packed: None,
-        })
-    }
-}
-
-fn class_name(path: &Path, label: &str, line: usize) -> Result<String, Error> {
-    if label.is_empty() { Err(Error::EmptyLabel { path: path.into(), line }) } else { Ok(label.to_owned()) }
-}
-
-fn findings(path: &Path, record: &StringRecord, line: usize, columns: &[(usize, String)]) -> Result<Labels, Error> {
-    let values = columns.iter().map(|(column, name)| match &record[*column] {
-        "0" => Ok(0),
-        "1" => Ok(1),
-        found => Err(Error::NotBinary { path: path.into(), line, column: name.clone(), found: found.to_owned() }),
+    let split = roles.split.map(|column| {
+        let word = &record[column];
+        Split::from_word(word).ok_or_else(|| Error::UnknownSplit { path: path.into(), line, found: word.to_owned() })
     });
-    Ok(Labels::Multi(values.collect::<Result<_, _>>()?))
+    Ok(Row {
+        path: PathBuf::new(),
+        name,
+        split: split.transpose()?,
+        labels,
+        patient_id: roles.patient.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
+        line,
+        packed: None,
+    })
+}
+
+/// The rows, one an image: lines that repeat one are dropped, findings of several lines added up.
+fn merged(manifest: &mut Manifest, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+    let mut first_of: HashMap<PathBuf, usize> = HashMap::new();
+    let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+    let (mut lines, mut adds) = (Vec::new(), false);
+    for row in rows {
+        let Some(&first) = first_of.get(&row.path) else {
+            first_of.insert(row.path.clone(), kept.len());
+            kept.push(row);
+            continue;
+        };
+        let first = &mut kept[first];
+        let says = if !same_way(&first.name, &row.name) {
+            Some(format!("as \"{}\"", first.name))
+        } else if first.split != row.split {
+            Some("in another split".to_owned())
+        } else if first.patient_id != row.patient_id {
+            Some("of another patient".to_owned())
+        } else if first.labels != row.labels && !manifest.multi_label {
+            Some(format!("labelled {}, here {}", manifest.describe(&first.labels), manifest.describe(&row.labels)))
+        } else {
+            None
+        };
+        if let Some(says) = says {
+            let (path, line, first, name) = (manifest.path.clone(), row.line, first.line, row.name);
+            return Err(Error::DuplicatePath { path, line, first, name, says });
+        }
+        lines.push(row.line);
+        if let (Labels::Multi(all), Labels::Multi(more)) = (&mut first.labels, &row.labels) {
+            adds |= all != more;
+            all.iter_mut().zip(more).for_each(|(all, more)| *all |= more);
+        }
+    }
+    if !lines.is_empty() {
+        let rows = lines.len();
+        lines.truncate(LISTED);
+        manifest.reading.notes.push(Note::Merged { rows, lines, adds });
+    }
+    Ok(kept)
+}
+
+/// Labels and patients that others are like but for spaces, which were cut.
+fn cut_spaces(file: &CsvFile, roles: &Roles, records: &[(usize, StringRecord)]) -> Option<Warning> {
+    let columns: Vec<usize> = [roles.label, roles.patient].into_iter().flatten().collect();
+    let cut: std::collections::HashSet<&(usize, usize)> =
+        file.spaces.iter().filter(|(_, column)| columns.contains(column)).collect();
+    let mut lines = Vec::new();
+    for &column in &columns {
+        let is_cut = |line: usize| cut.contains(&(line, column));
+        let plain: std::collections::HashSet<&str> =
+            records.iter().filter(|(line, _)| !is_cut(*line)).map(|(_, record)| &record[column]).collect();
+        let alike = records.iter().filter(|(line, record)| is_cut(*line) && plain.contains(&record[column]));
+        lines.extend(alike.map(|(line, _)| *line));
+    }
+    lines.sort_unstable();
+    lines.dedup();
+    (!lines.is_empty()).then_some(Warning::SpacesCut { lines })
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout::Layout;
 use super::{PackError, VERSION};
-use crate::{Error, Split};
+use crate::{Error, ReadOptions, Split};
 
 /// Name of the index.
 pub(super) const FILE: &str = "pack.index";
@@ -28,6 +28,9 @@ pub(super) struct Index {
     pub(super) source_is_folder: bool,
     pub(super) multi_label: bool,
     pub(super) classes: Vec<String>,
+    /// How the manifest was read.
+    #[serde(default, skip_serializing_if = "ReadOptions::is_silent")]
+    pub(super) reading: ReadOptions,
     pub(super) shards: Vec<ShardRecord>,
     pub(super) rows: Vec<RowRecord>,
 }

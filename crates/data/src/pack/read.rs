@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::index::{self, Index, RowRecord};
 use super::open::{Pack, Packed};
 use super::{PackError, shard_file};
-use crate::{Labels, Manifest, Row};
+use crate::{Labels, Manifest, ReadOptions, Reading, Row};
 
 /// True if `folder` is a pack, finished or not.
 pub(crate) fn is_pack(folder: &Path) -> bool {
@@ -38,10 +38,15 @@ impl PackSource {
         &self.index.layout.manifest_digest
     }
 
+    /// How it was read when it was packed.
+    pub(crate) fn options(&self) -> &ReadOptions {
+        &self.index.reading
+    }
+
     /// The manifest, its images those in `folder`.
     pub(crate) fn manifest(self, folder: &Path) -> Manifest {
         let Self { path: source, index } = self;
-        let Index { layout, source_is_folder, multi_label, classes, shards, rows, .. } = index;
+        let Index { layout, source_is_folder, multi_label, classes, shards, rows, reading, .. } = index;
         let root = if source_is_folder { source.as_path() } else { source.parent().unwrap_or(folder) };
         let checksums = shards.into_iter().map(|shard| shard.sha256).collect();
         let pack = Arc::new(Pack::new(folder.into(), layout, checksums));
@@ -58,6 +63,7 @@ impl PackSource {
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),
         };
         let rows = rows.into_iter().map(row).collect();
-        Manifest { path: folder.into(), classes, multi_label, rows }
+        let reading = Reading { options: reading, ..Reading::default() };
+        Manifest { path: folder.into(), classes, multi_label, rows, reading }
     }
 }

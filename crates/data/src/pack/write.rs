@@ -190,6 +190,7 @@ fn finish(
         source_is_folder,
         multi_label: manifest.multi_label,
         classes: manifest.classes.clone(),
+        reading: manifest.reading.options.clone(),
         shards: (shards.iter().zip(0..))
             .map(|(shard, number)| ShardRecord { images: layout.images_of(number).len(), sha256: shard.checksum() })
             .collect(),

@@ -12,7 +12,7 @@ use super::tables::{Found, Table, Wins, alternatives};
 use super::tree::Tree;
 use super::{Policy, PresetError};
 use crate::manifest::index_classes;
-use crate::{Error, Labels, Manifest, Row, Split};
+use crate::{Error, Labels, Manifest, Reading, Row, Split};
 
 /// A manifest made by a [`Preset`](super::Preset), and what was found on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +221,8 @@ impl Joined {
                 classes
             }
         };
-        Manifest { path: folder.into(), classes, multi_label: judge.findings().is_some(), rows }
+        let (multi_label, reading) = (judge.findings().is_some(), Reading::default());
+        Manifest { path: folder.into(), classes, multi_label, rows, reading }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::Split;
-use crate::report::{CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, SplitCount, Warning};
+use crate::report::{
+    CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, Spelling, SplitCount, Warning,
+};
 
 /// The classic terminal.
 const COLUMNS: usize = 80;
@@ -37,6 +39,7 @@ impl Display for CheckReport {
         self.write_table(f)?;
         f.write_str("\n")?;
         self.write_sizes(f)?;
+        self.notes.iter().try_for_each(|note| wrap(f, "note: ", &note.to_string()))?;
         match self.problems.len() {
             0 => f.write_str("no problems\n")?,
             problems => writeln!(f, "{}:", count(problems, "problem"))?,
@@ -193,8 +196,108 @@ impl Display for Warning {
                     examples(names, String::clone)
                 )
             }
+            Warning::MissingAsClass { classes } => {
+                write!(f, "what stands for no value is a class: {}", examples(classes, spelling))
+            }
+            Warning::ClassesAlike { groups } => {
+                let number = if same_case(groups) { "in case alone" } else { "in case, spaces, dashes or letters" };
+                write!(
+                    f,
+                    "classes that differ {number}, and may be one: {}",
+                    examples(groups, |group| spellings(group))
+                )
+            }
+            Warning::MetadataAsFinding { columns } => {
+                write!(
+                    f,
+                    "columns that are called like metadata are findings to be learnt: {}",
+                    examples(columns, spelling)
+                )
+            }
+            Warning::DatesAsClasses { classes } => write!(f, "classes that are dates: {}", examples(classes, spelling)),
+            Warning::NumbersAsClasses { classes } => {
+                write!(f, "classes that are measured or long numbers: {}", examples(classes, spelling))
+            }
+            Warning::SingleImage { classes } => {
+                let number = count(classes.len(), "class");
+                write!(f, "{number} shown by a single image: {}", examples(classes, spelling))
+            }
+            Warning::SeveralInOne { column, images } => write!(
+                f,
+                "{} with | inside the class in column \"{column}\": several findings read as one class",
+                count(*images, "image")
+            ),
+            Warning::PatientsAlike { groups } => {
+                write!(f, "patient ids that may be one patient: {}", examples(groups, |group| spellings(group)))
+            }
+            Warning::NobodyAsPatient { patients } => {
+                write!(f, "what names nobody is one patient of several images: {}", examples(patients, spelling))
+            }
+            Warning::PatientsRounded { patients } => {
+                write!(
+                    f,
+                    "patient ids that a spreadsheet rounded, perhaps several patients each: {}",
+                    examples(patients, spelling)
+                )
+            }
+            Warning::Garbled { texts } => {
+                write!(f, "text that was written in another encoding: {}", examples(texts, spelling))
+            }
+            Warning::SpacesCut { lines } => {
+                let shown: Vec<String> = lines.iter().take(MOST_EXAMPLES).map(ToString::to_string).collect();
+                let more = if lines.len() > shown.len() {
+                    format!(" and {} more", lines.len() - shown.len())
+                } else {
+                    String::new()
+                };
+                let on = if lines.len() == 1 { "line" } else { "lines" };
+                write!(
+                    f,
+                    "spaces around a label or patient, which is another row's without them: {on} {}{more}",
+                    shown.join(", ")
+                )
+            }
+            Warning::NoPatientColumn { suggested } => write!(
+                f,
+                "no column \"patient_id\", so splits are drawn by image and a patient may be in several; did you mean {}?",
+                any_of(suggested)
+            ),
+            Warning::NoSplitColumn { suggested } => {
+                write!(f, "no column \"split\"; did you mean {}?", any_of(suggested))
+            }
         }
     }
+}
+
+/// `"nan" (3 images: lines 2, 5, 8)`.
+fn spelling(found: &Spelling) -> String {
+    let place = |place: &crate::Place| if place.line == 0 { place.name.clone() } else { place.line.to_string() };
+    let mut places: Vec<String> = found.rows.iter().take(MOST_EXAMPLES).map(place).collect();
+    if found.images > places.len() {
+        places.push("...".to_owned());
+    }
+    let lines = match found.rows.first() {
+        Some(first) if first.line > 0 && found.images == 1 => "line ",
+        Some(first) if first.line > 0 => "lines ",
+        _ => "",
+    };
+    let colon = if places.is_empty() { "" } else { ": " };
+    format!("\"{}\" ({}{colon}{lines}{})", found.text, count(found.images, "image"), places.join(", "))
+}
+
+/// `"7" (1 image: line 9) and "007" (1 image: line 2)`.
+fn spellings(group: &[Spelling]) -> String {
+    group.iter().map(spelling).collect::<Vec<_>>().join(" and ")
+}
+
+/// True where classes differ in nothing but case.
+fn same_case(groups: &[Vec<Spelling>]) -> bool {
+    groups.iter().all(|group| group.iter().all(|one| one.text.to_lowercase() == group[0].text.to_lowercase()))
+}
+
+/// `"a"`, `"a" or "b"`.
+fn any_of(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
 }
 
 /// `edema in val`.

@@ -34,7 +34,7 @@ fn texts_and_bins_by_image() {
 #[test]
 fn images_are_grouped_by_column_and_value() {
     let found = read(META, &["sex", "age:40,60"]).unwrap();
-    let groups = found.groups(["d.png", "images/b.png", "e.png", "c.png", "images/a.png"]);
+    let groups = found.groups(["d.png", "images/b.png", "e.png", "c.png", "images/a.png"]).unwrap();
     let seen: Vec<_> = groups.iter().map(|g| (g.column.as_str(), g.value.as_str(), g.rows.as_slice())).collect();
     let expected: [(&str, &str, &[usize]); 5] = [
         ("sex", "F", &[0, 4]),
@@ -64,7 +64,7 @@ fn a_column_twice_in_the_list_and_none_at_all() {
 fn refuses_a_missing_column() {
     assert_refused!(read(META, &["weight"]), Error::NoColumn { .. }, "meta.csv", "\"weight\"", "\"sex\", \"age\"");
     assert_refused!(read(META, &["Sex"]), Error::NoColumn { .. }, "\"Sex\"");
-    assert_refused!(read("image,sex\na,F\n", &["sex"]), Error::NoPathColumn { .. }, "image,sex");
+    assert_refused!(read("who,sex\na,F\n", &["sex"]), Error::NoPathColumn { .. }, "who,sex");
     assert_refused!(read("", &["sex"]), Error::NoPathColumn { .. }, "path");
 }
 
@@ -83,9 +83,9 @@ fn refuses_a_repeated_or_empty_path() {
 }
 
 #[test]
-fn refuses_ragged_lines_other_encodings_and_missing_files() {
+fn refuses_ragged_lines_binary_data_and_missing_files() {
     assert_refused!(read("path,x\na,1,2\n", &["x"]), Error::FieldCount { line: 2, expected: 2, found: 3, .. }, "3");
-    assert_refused!(read(b"path,x\na,\xff\n", &["x"]), Error::NotUtf8 { line: 2, .. }, "UTF-8");
+    assert_refused!(read(b"path,x\na,\0\n", &["x"]), Error::NotText { .. }, "binary data");
     let missing = columns(&folder().path().join("gone.csv"), &["x".into()]);
     assert_refused!(missing, Error::Read { .. }, "gone.csv");
 }

@@ -103,9 +103,10 @@ fn refuses_an_empty_file() {
 }
 
 #[test]
-fn refuses_bytes_that_are_not_utf8() {
-    assert_refused!(read(b"path,label\na,x\nb,Sj\xf6gren\n"), Error::NotUtf8 { line: 3, .. }, "line 3", "UTF-8");
-    assert_refused!(read(b"\xff\xfep\0a\0t\0h\0"), Error::NotUtf8 { line: 1, .. }, "line 1");
+fn refuses_what_is_no_text() {
+    assert_refused!(read(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Error::NotText { .. }, "labels.csv", "binary data");
+    assert_refused!(read(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), Error::NotText { .. }, ".xls", ".xlsx");
+    assert_refused!(read(b"PK\x03\x04 no workbook"), Error::Workbook { .. }, "labels.csv");
 }
 
 #[test]
@@ -114,24 +115,14 @@ fn refuses_a_table_without_header() {
 }
 
 #[test]
-fn refuses_other_delimiters() {
-    assert_refused!(read("path;split;label\na;train;x\n"), Error::NoPathColumn { .. }, "comma", "path;split;label");
-}
-
-#[test]
 fn refuses_a_table_without_labels() {
     assert_refused!(read("path,split\na,train\n"), Error::NoLabelColumn { .. }, "FINDING", "found \"path,split\"");
 }
 
 #[test]
-fn refuses_an_unknown_column_beside_label() {
-    assert_refused!(read("path,label,age\na,x,3\n"), Error::ColumnBesideLabel { .. }, "\"age\"");
-}
-
-#[test]
 fn refuses_a_column_twice() {
     assert_refused!(read("path,edema,edema\na,0,1\n"), Error::DuplicateColumn { .. }, "\"edema\" twice");
-    assert_refused!(read("path,Path,label\na,b,x\n"), Error::DuplicateColumn { .. }, "\"path\" twice");
+    assert_refused!(read("path,Path,label\na,b,x\n"), Error::DuplicateColumn { .. }, "\"Path\" twice");
 }
 
 #[test]
@@ -157,18 +148,18 @@ fn refuses_an_empty_path() {
 
 #[test]
 fn refuses_a_path_twice() {
-    let twice = read("path,label\na.png,x\nb.png,y\n\na.png,x\n");
-    assert_refused!(twice, Error::DuplicatePath { .. }, "line 5", "\"a.png\"", "line 2");
+    let twice = read("path,label\na.png,x\nb.png,y\n\na.png,y\n");
+    assert_refused!(twice, Error::DuplicatePath { .. }, "line 5", "\"a.png\"", "line 2", "labelled \"x\", here \"y\"");
     assert_refused!(read("path,label\nd/a.png,x\nd/./a.png,y\n"), Error::DuplicatePath { .. }, "line 3", "line 2");
 }
 
 #[test]
 fn refuses_an_unknown_split() {
     assert_refused!(
-        read("path,split,label\na,training,x\n"),
+        read("path,split,label\na,holdout,x\n"),
         Error::UnknownSplit { .. },
         "line 2",
-        "\"training\"",
+        "\"holdout\"",
         "val"
     );
     assert_refused!(read("path,split,label\na,,x\n"), Error::UnknownSplit { .. }, "line 2", "found \"\"");
@@ -181,7 +172,7 @@ fn refuses_an_empty_label() {
 
 #[test]
 fn refuses_a_finding_that_is_neither_0_nor_1() {
-    for value in ["2", "-1", "", "yes", "1.0", "NaN"] {
+    for value in ["2", "-1", "", "yess", "0.5", "NaN"] {
         let refused = read(format!("path,edema,effusion\na,0,1\nb,1,{value}\n"));
         assert_refused!(refused, Error::NotBinary { .. }, "line 3", "\"effusion\"", &format!("found \"{value}\""));
     }

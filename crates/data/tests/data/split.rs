@@ -33,7 +33,7 @@ pub(crate) fn multi_label() -> Manifest {
 
 pub(crate) fn manifest(classes: usize, multi_label: bool, rows: Vec<Row>) -> Manifest {
     let classes = (0..classes).map(|class| format!("class{class}")).collect();
-    Manifest { path: "m.csv".into(), classes, multi_label, rows }
+    Manifest { path: "m.csv".into(), classes, multi_label, rows, reading: melo_data::Reading::default() }
 }
 
 pub(crate) fn splits(manifest: &Manifest) -> BTreeMap<String, Split> {

@@ -4,6 +4,7 @@
 mod common;
 mod dicom;
 mod dicom_hostile;
+mod folders;
 mod golden;
 mod heatmap;
 mod hostile;

@@ -151,3 +151,18 @@ fn the_processor_may_lie_within_processor_config() {
     let error = read_checkpoint(&wrapped.weights()).unwrap_err().to_string();
     assert!(error.contains("processor_config.json") && error.contains("resample"), "{error}");
 }
+
+#[test]
+fn a_wrapper_before_some_names_only_is_taken_off_as_timm_does() {
+    let wrapped = Wrapped::new("timm-augreg", &[""], &[]);
+    let file = TensorFile::open(&wrapped.weights()).unwrap();
+    let rename = |name: &str| if name.starts_with("blocks.0") { format!("module.{name}") } else { name.to_owned() };
+    let kept: Vec<_> = file.shapes().unwrap().into_iter().collect();
+    let kept: Vec<_> =
+        kept.into_iter().map(|(name, shape)| (rename(&name), file.read(&name, &shape).unwrap(), shape)).collect();
+    let named: Vec<_> =
+        kept.iter().map(|(name, values, shape)| (name.clone(), shape.clone(), values.as_slice())).collect();
+    drop(file);
+    write_tensors(&wrapped.weights(), &named, HashMap::new(), Storage::F32).unwrap();
+    assert_eq!(wrapped.read(None).unwrap().0, digest("timm-augreg"));
+}

@@ -1,14 +1,17 @@
 //! The main comparison: every method on every task, and its difference to the reference.
 
+use melo_eval::FEW_CASES;
 use melo_report::Element;
 use melo_report::chart::{Axis, Forest, ForestRow};
 
 use super::legend::panel;
 use super::part::{Part, note};
 use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
-use super::view::{arms_on, backbones, before_holm, comparison, on_backbone, others, series, task_on_backbone};
+use super::view::{
+    arms_on, backbones, before_holm, comparison, is_worse, on_backbone, others, series, task_on_backbone,
+};
 use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};
-use crate::{Comparison, Results, Verdict};
+use crate::{Comparison, Results, TaskResults, Verdict};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
     let table = main_table(results)?;
@@ -18,6 +21,7 @@ pub(super) fn part(results: &Results) -> Option<Part> {
         content.push(note(reading(results)));
         content.push(Element::new("div").class("panels large").children(forests));
     }
+    content.extend(collapses(results));
     content.extend(means(results));
     content.extend(tests(results));
     Some(Part { id: "comparison", heading: "Comparison", content })
@@ -73,7 +77,14 @@ fn verdict_cell(results: &Results, found: &Comparison) -> Element {
 fn verdict(results: &Results, found: &Comparison) -> Vec<Element> {
     let alone = before_holm(results, found)
         .map(|alone| Element::new("small").class("remark").text(format!("{} before Holm's correction", alone.word())));
-    std::iter::once(badge(found.verdict)).chain(alone).collect()
+    let worse = is_worse(results, found).then(|| {
+        let text = match found.verdict.is_non_inferior() {
+            true => format!("worse, by less than {}", results.study.margin),
+            false => format!("worse, by {} or not", results.study.margin),
+        };
+        Element::new("small").class("remark").text(text)
+    });
+    std::iter::once(badge(found.verdict)).chain(worse).chain(alone).collect()
 }
 
 /// A verdict as a word with its sign.
@@ -134,6 +145,52 @@ fn reading(results: &Results) -> String {
          table says so. Hollow markers are inconclusive.",
         results.study.reference, results.study.margin
     )
+}
+
+/// Arms that have given up on a class, and classes of too few cases; none where there are none.
+fn collapses(results: &Results) -> Option<Element> {
+    let sentences: Vec<String> = collapse_sentences(results).into_iter().chain(few_sentences(results)).collect();
+    let item = |sentence: String| Element::new("li").text(sentence);
+    (!sentences.is_empty()).then(|| {
+        let list = Element::new("ul").children(sentences.into_iter().map(item));
+        Element::new("div").class("alert").with("role", "note").child(list)
+    })
+}
+
+/// `wbc, linear: 67 of 72 images are called neutrophil, which 18 are; never called: monocyte (18 cases). The AUC does not show that.`
+pub(super) fn collapse_sentences(results: &Results) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for task in &results.tasks {
+        for backbone in backbones(results) {
+            for arm in arms_on(results, task, backbone) {
+                let Some(collapse) = &arm.collapse else { continue };
+                sentences.push(format!(
+                    "{}, {}: {} (all cells together). The AUC does not show that.",
+                    task.name,
+                    on_backbone(results, &arm.method, backbone),
+                    collapse.sentence(&task.classes)
+                ));
+            }
+        }
+    }
+    sentences
+}
+
+/// `wbc: fewer than 10 test images: monocyte (3).`
+pub(super) fn few_sentences(results: &Results) -> Vec<String> {
+    let of = |task: &TaskResults| {
+        let classes = &task.arms.first()?.per_class;
+        let few = classes.iter().filter(|class| class.positives < FEW_CASES);
+        let few: Vec<String> = few.map(|class| format!("{} ({})", class.class, class.positives)).collect();
+        (!few.is_empty()).then(|| {
+            format!(
+                "{}: fewer than {FEW_CASES} test images show {}; their figures say little.",
+                task.name,
+                few.join(", ")
+            )
+        })
+    };
+    results.tasks.iter().filter_map(of).collect()
 }
 
 /// Means over tasks.

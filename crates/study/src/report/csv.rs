@@ -32,6 +32,11 @@ pub fn arms_csv(results: &Results) -> String {
         "epochs",
         "best_epoch",
         "seconds",
+        "balanced_acc",
+        "balanced_acc_low",
+        "balanced_acc_high",
+        "f1_macro",
+        "images_per_s",
     ];
     let mut table = Csv::new(&head);
     for task in &results.tasks {
@@ -61,6 +66,8 @@ pub fn arms_csv(results: &Results) -> String {
             fields.push(number(cost.trainable_percent));
             fields.extend([cost.stored_bytes, cost.peak_rss_bytes].map(|bytes| bytes.to_string()));
             fields.extend([cost.seconds_per_epoch, cost.epochs, cost.best_epoch, cost.seconds].map(number));
+            fields.extend(estimate(arm.balanced_acc.as_ref()));
+            fields.extend([arm.f1_macro.map_or(String::new(), number), number(cost.images_per_s)]);
             table.record(&fields);
         }
     }
@@ -84,6 +91,7 @@ pub fn comparisons_csv(results: &Results) -> String {
         "p_inferior_holm",
         "margin",
         "verdict",
+        "p_worse_holm",
     ];
     let mut table = Csv::new(&head);
     for task in &results.tasks {
@@ -93,7 +101,7 @@ pub fn comparisons_csv(results: &Results) -> String {
             fields.extend(estimate(Some(&found.difference)));
             fields.extend([found.p, found.p_holm, found.p_delong.unwrap_or(f64::NAN)].map(number));
             fields.extend([found.p_inferior, found.p_inferior_holm, results.study.margin].map(number));
-            fields.push(found.verdict.word().replace('-', "_"));
+            fields.extend([found.verdict.word().replace('-', "_"), number(found.p_worse_holm)]);
             table.record(&fields);
         }
     }

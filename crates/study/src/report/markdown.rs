@@ -3,11 +3,12 @@
 use melo_report::markdown::{escaped, row};
 use melo_vit::INTENDED_USE;
 
+use super::comparison::{collapse_sentences, few_sentences};
 use super::costs::of_methods;
 use super::headline::{answer, compared, unfinished_sentence};
 use super::method::sentences;
-use super::view::{arms_on, backbones, before_holm, comparison, on_backbone};
-use super::words::{NOTHING, estimate, level, p_value, signed, signed_interval};
+use super::view::{arms_on, backbones, before_holm, comparison, is_worse, on_backbone};
+use super::words::{NOTHING, estimate, level, number, p_value, signed, signed_interval};
 use crate::{Comparison, Results};
 
 /// The report as Markdown: the answer, the main comparison with intervals and verdicts, the tests, the costs, and how the
@@ -27,17 +28,32 @@ pub fn markdown(results: &Results) -> String {
     }
     section(&mut out, "Comparison", &comparisons(results));
     let note = format!(
-        "Test figures with {} intervals, each of its task alone. Verdicts go by p values after Holm's correction over tasks; † the \
-         task's interval alone would say more.",
-        level(study.level)
+        "Test figures with {} intervals, each of its task alone. Verdicts are against the margin of {} and go by p values after \
+         Holm's correction over tasks. p is of no difference: where it is small and the verdict open, the method is worse, by the margin \
+         or not. † The task's interval alone would say more.",
+        level(study.level),
+        study.margin
     );
     out.push_str(&format!("\n{}\n", escaped(&note)));
+    for sentence in collapse_sentences(results).into_iter().chain(few_sentences(results)) {
+        out.push_str(&format!("\n{}\n", escaped(&sentence)));
+    }
     section(&mut out, "Mean over tasks", &means(results));
     section(&mut out, "Tests", &tests(results));
+    section(&mut out, "At the decisions", &decisions(results));
     section(&mut out, "Costs", &costs(results));
     out.push_str("\n## How this was made\n");
     for sentence in sentences(results) {
         out.push_str(&format!("\n{}\n", escaped(&sentence)));
+    }
+    let settings = results.study.settings.iter().map(|(setting, value)| vec![setting.clone(), value.clone()]);
+    section(
+        &mut out,
+        "Settings of the trainings",
+        &[headed(&["setting", "value"])].into_iter().chain(settings).collect::<Vec<_>>(),
+    );
+    if !results.study.date.is_empty() {
+        out.push_str(&format!("\n{}, {}\n", escaped(&results.study.date), escaped(&results.study.software)));
     }
     out.push_str(&format!("\n{INTENDED_USE}\n"));
     out
@@ -72,7 +88,9 @@ pub(super) fn comparisons(results: &Results) -> Vec<Vec<String>> {
                 let found = comparison(task, &arm.method, backbone);
                 let of = |show: &dyn Fn(&Comparison) -> String| found.map_or(NOTHING.to_owned(), show);
                 let verdict = |found: &Comparison| {
-                    format!("{}{}", found.verdict.word(), if before_holm(results, found).is_some() { " †" } else { "" })
+                    let worse = if is_worse(results, found) { " (worse)" } else { "" };
+                    let alone = if before_holm(results, found).is_some() { " †" } else { "" };
+                    format!("{}{worse}{alone}", found.verdict.word())
                 };
                 rows.push(vec![
                     task.name.clone(),
@@ -82,6 +100,25 @@ pub(super) fn comparisons(results: &Results) -> Vec<Vec<String>> {
                     of(&|found| format!("{} {}", signed(found.difference.value), signed_interval(&found.difference))),
                     of(&|found| p_value(found.p_holm)),
                     if arm.method == *reference { "reference".into() } else { of(&verdict) },
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+/// Figures at the plug-ins' decisions, which an AUC does not show.
+fn decisions(results: &Results) -> Vec<Vec<String>> {
+    let mut rows = vec![headed(&["task", "method", "accuracy", "balanced accuracy", "macro F1"])];
+    for task in &results.tasks {
+        for backbone in backbones(results) {
+            for arm in arms_on(results, task, backbone).into_iter().filter(|arm| arm.balanced_acc.is_some()) {
+                rows.push(vec![
+                    task.name.clone(),
+                    on_backbone(results, &arm.method, backbone),
+                    estimate(arm.acc.as_ref()),
+                    estimate(arm.balanced_acc.as_ref()),
+                    arm.f1_macro.map_or(NOTHING.to_owned(), |f1| number(f1, 3)),
                 ]);
             }
         }

@@ -4,15 +4,16 @@ use melo_report::Element;
 
 use super::part::{Part, paragraph};
 use super::table::{Table, name, words};
-use super::words::{bytes, count, level, list, plural};
+use super::words::{bytes, count, level, list, plural, short};
 use crate::Results;
 
 pub(super) fn part(results: &Results) -> Option<Part> {
     let mut content: Vec<_> = sentences(results).into_iter().map(paragraph).collect();
+    content.extend(settings(results));
     content.extend(methods(results));
     content.extend(digests(results));
     content.push(facts(results));
-    Some(Part { id: "method", heading: "How this was made", content })
+    Some(Part { id: "method", heading: "Methods: how this was made", content })
 }
 
 /// How intervals, p values and verdicts were made.
@@ -25,6 +26,8 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
     };
     let word = if seeds.len() == 1 { "seed" } else { "seeds" };
     let (reference, margin) = (&study.reference, study.margin);
+    let alpha = short(1.0 - study.level);
+    let half = short((1.0 - study.level) / 2.0);
     vec![
         format!(
             "Each method was trained on each task with {word} {} {splits}; these cells are averaged. Epochs \
@@ -32,26 +35,44 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
             list(&seeds)
         ),
         format!(
-            "Intervals are at the {} level, by the percentile bootstrap with {} replicates: patients (images where the manifest \
-             names none) are drawn with replacement within strata, the rarest class that they show, and all of a patient's \
-             images go with them. Differences are paired: \
-             both methods see the same patients in a replicate.",
-            level(study.level),
-            count(study.replicates as u64)
+            "Intervals are at the {} level, with the patient as the unit (the image where the manifest names none), as melo eval \
+             and the plug-in's card give them. Accuracy, sensitivity and specificity have Wilson's interval with the effective \
+             number of cases (Rao and Scott 1992); AUCs have DeLong's variance by patient (Obuchowski 1997) in logits. Where nothing varies, \
+             as with a perfect or a constant predictor, patients count instead: Wilson's interval of so many patients, or \
+             Newcombe's of the AUC (2006).",
+            level(study.level)
         ),
         format!(
-            "Macro AUC is the mean over classes of the one-vs-rest AUC; a class without a positive or a negative test image has \
-             no AUC and is left out. Verdicts read the interval of the difference to {reference}: superior if it lies above \
-             zero, non-inferior if above −{margin}, inferior if below −{margin}, and inconclusive otherwise."
+            "Differences are paired and have the percentile bootstrap with {} replicates: patients are drawn with replacement \
+             within strata, the rarest class that they show, all of a patient's images go with them, and both methods \
+             see the same patients in a replicate.",
+            count(study.replicates as u64)
         ),
-        "P values of the difference are two-sided, by the same bootstrap, and by DeLong's paired test for tasks with two classes \
-         or one finding; those of inferiority are one-sided, for the hypothesis that the loss is larger than the margin. Holm's \
-         correction is over tasks, for each method."
+        "Macro AUC is the mean over classes of the one-vs-rest AUC; a class without a positive or a negative test image has no \
+         AUC and is left out. Balanced accuracy is the mean sensitivity over classes, with findings the mean of sensitivity and \
+         specificity; macro F1 counts a class that is never called as 0."
             .to_owned(),
+        format!(
+            "P values of the difference to {reference} are two-sided, by the same bootstrap, and by DeLong's paired test by patient \
+             for tasks with two classes or one finding; those of inferiority are one-sided, for the hypothesis that the loss is \
+             larger than the margin. Holm's correction is over tasks, for each method. Verdicts go by the corrected p values: superior \
+             where that of no difference is at most {alpha} and the difference positive, else non-inferior where that of a loss of \
+             more than {margin} is at most {half}, inferior where that of a smaller loss is, and inconclusive otherwise. The \
+             intervals are of each task alone, so one may leave out zero where the verdict says less."
+        ),
         "Temperatures and operating points were chosen on the validation split and measured on the test split. ROC and \
          precision-recall curves are of all cells' scores together."
             .to_owned(),
     ]
+}
+
+/// Settings of all trainings: epochs, batch, augmentation.
+fn settings(results: &Results) -> Option<Element> {
+    let mut table = Table::of_words("Settings of the trainings", &["setting", "value"]);
+    for (setting, value) in &results.study.settings {
+        table.row(name(setting), [words(value.as_str())]);
+    }
+    table.draw()
 }
 
 fn methods(results: &Results) -> Option<Element> {
@@ -79,7 +100,12 @@ fn digests(results: &Results) -> Option<Element> {
 fn facts(results: &Results) -> Element {
     let study = &results.study;
     let cells = format!("{} of {} done", count(study.cells_done as u64), count(study.cells as u64));
-    let facts = [("software", study.software.as_str()), ("machine", &study.machine), ("cells", &cells)];
+    let facts = [
+        ("date", study.date.as_str()),
+        ("software", study.software.as_str()),
+        ("machine", &study.machine),
+        ("cells", &cells),
+    ];
     let pair = |(what, value): (&str, &str)| {
         Element::new("div").child(Element::new("dt").text(what)).child(Element::new("dd").text(value))
     };

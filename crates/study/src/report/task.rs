@@ -5,8 +5,8 @@ use melo_report::Element;
 use super::comparison::{badge, line};
 use super::legend::legend;
 use super::part::{Part, note};
-use super::table::{Table, estimate, figure, name};
-use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, several_backbones};
+use super::table::{Table, estimate, figure, name, name_of_series};
+use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, series, several_backbones};
 use super::words::{count, list, number};
 use super::{ARMS_CSV, curves, diagnostics, examples, words};
 use crate::{Arm, ClassResults, Results, TaskResults};
@@ -48,6 +48,7 @@ fn on_backbone(results: &Results, task: &TaskResults, backbone: &str) -> Vec<Ele
         drawn.push(Element::new("h4").class("backbone").text(format!("On {backbone}")));
     }
     drawn.extend(main_line(results, task, backbone));
+    drawn.extend(decisions(results, &arms));
     drawn.push(legend(results, &shown));
     if shown.len() < arms.len() {
         let names: Vec<_> = shown.iter().map(|arm| arm.method.clone()).collect();
@@ -70,6 +71,17 @@ fn main_line(results: &Results, task: &TaskResults, backbone: &str) -> Option<El
     let main = main_method(results)?;
     let found = comparison(task, main, backbone)?;
     Some(Element::new("p").text(format!("Difference of {main} to {}: {}.", found.reference, line(found))))
+}
+
+/// Figures at the decisions, which an AUC does not show.
+fn decisions(results: &Results, arms: &[&Arm]) -> Option<Element> {
+    let mut table = Table::new("At the plug-ins' decisions", &["method", "accuracy", "balanced accuracy", "macro F1"]);
+    for arm in arms.iter().filter(|arm| arm.balanced_acc.is_some()) {
+        let f1 = figure(arm.f1_macro.map_or(words::NOTHING.to_owned(), |f1| number(f1, 3)));
+        let cells = [estimate(arm.acc.as_ref(), None), estimate(arm.balanced_acc.as_ref(), None), f1];
+        table.row(name_of_series(&arm.method, series(results, &arm.method)), cells);
+    }
+    table.draw()
 }
 
 /// Names of the arms as columns after `first`.

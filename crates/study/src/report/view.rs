@@ -147,3 +147,9 @@ pub(super) fn before_holm(results: &Results, found: &Comparison) -> Option<Verdi
     };
     (alone != found.verdict).then_some(alone)
 }
+
+/// Whether the method is worse than the reference where the verdict, which asks for more than the margin, does not say so.
+pub(super) fn is_worse(results: &Results, found: &Comparison) -> bool {
+    let open = matches!(found.verdict, Verdict::Inconclusive | Verdict::NonInferior);
+    open && found.difference.value < 0.0 && found.p_holm <= 1.0 - results.study.level
+}

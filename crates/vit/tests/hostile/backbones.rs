@@ -212,6 +212,41 @@ fn arguments_that_say_another_shape_than_the_weights_are_refused() {
 }
 
 #[test]
+fn weights_of_another_architecture_than_the_named_one_are_refused() {
+    for (architecture, words) in [
+        ("vit_base_patch16_clip_224", "pre_norm"),
+        ("vit_small_patch14_dinov2", "patch_size is 14"),
+        ("vit_base_patch16_gap_224", "no class token"),
+    ] {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| json["architecture"] = json!(architecture));
+        assert!(matches!(error, Error::Config { .. }), "{error}");
+        assert!(error.to_string().contains("architecture") && error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_bias_that_is_gone_is_no_architecture() {
+    for name in ["patch_embed.proj.bias", "blocks.*.attn.qkv.bias"] {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| {
+            file.tensors.retain(|tensor, _| !tensor.ends_with(name.trim_start_matches("blocks.*.")));
+        });
+        assert_error!(error, Error::Config { .. }, weights.path, name);
+    }
+}
+
+#[test]
+fn numbers_of_classes_that_differ_are_refused() {
+    let weights = Weights::new();
+    let error = weights.refused_after_json(|json| {
+        json["num_classes"] = json!(3);
+        json["model_args"]["num_classes"] = json!(5);
+    });
+    assert_error!(error, Error::Config { .. }, weights.sidecar, "num_classes");
+}
+
+#[test]
 fn heads_come_from_the_name_or_the_arguments_and_are_never_guessed() {
     let without = |architecture: &str| {
         let weights = Weights::new();
@@ -223,7 +258,7 @@ fn heads_come_from_the_name_or_the_arguments_and_are_never_guessed() {
     for (architecture, words) in [
         ("my_vit", "timm has no architecture `my_vit`"),
         ("", "nothing names the architecture"),
-        ("vit_base_patch16_224", "12 blocks of width 768"),
+        ("vit_base_patch16_224", "of width 768"),
     ] {
         let error = without(architecture).to_string();
         assert!(error.contains(words) && error.contains("num_heads"), "{error}");

@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// The server, such as http://127.0.0.1:8080
     #[arg(long)]
     url: String,
-    /// The backbone that it serves
-    #[arg(long)]
+    /// The backbone that it serves: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME)
+    #[arg(long, value_name = "FILE|DIR|HUB")]
     backbone: PathBuf,
     /// Folder of plug-ins, all of which it serves
     #[arg(long, value_name = "DIR")]

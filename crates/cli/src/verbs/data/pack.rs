@@ -1,11 +1,12 @@
 //! `melo data pack`: decode and resize once, train from that.
 
 use crate::progress::{bar, duration};
+use crate::verbs::data_args::DataArgs;
 use crate::verbs::task::RenderingArgs;
 use crate::verbs::train::CropArg;
 use crate::{Failure, note, say, say_json};
 use clap::ValueEnum;
-use melo::data::{Manifest, PackOptions, PackReport, pack};
+use melo::data::{PackOptions, PackReport, pack};
 use melo::interop::read_checkpoint;
 use melo::vit::{Interpolation, Preprocess};
 use serde_json::json;
@@ -26,13 +27,13 @@ const SIZE: usize = 224;
     A pack holds what one preprocessing makes of the images; training with another size, crop or filter is refused.\n\
     A run that was stopped goes on where it was. Exit status 1 when images cannot be read.")]
 pub(crate) struct Args {
-    /// CSV manifest, or a folder with a folder for every class
+    /// Manifest (CSV, .xlsx), or a folder with a folder for every class
     manifest: PathBuf,
     /// Folder of the pack: new, empty, or the same pack, unfinished
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Weights whose size and filter are taken, as `melo train` takes them
-    #[arg(long)]
+    /// Weights whose size and filter are taken, as `melo train` takes them: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME)
+    #[arg(long, value_name = "FILE|DIR|HUB")]
     backbone: Option<PathBuf>,
     /// Side of the network input, px [default: the weights' own, or 224]
     #[arg(long, value_name = "PX")]
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// Resampling filter [default: the weights' own, or bicubic]
     #[arg(long, value_enum)]
     interpolation: Option<FilterArg>,
+    #[command(flatten)]
+    reading: DataArgs,
     #[command(flatten)]
     rendering: RenderingArgs,
     /// Bits a sample
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let spec = preprocess(args)?;
     let options =
         PackOptions { depth: args.depth, overwrite: args.overwrite, leave_out_unreadable: args.leave_out_unreadable };
-    let manifest = Manifest::read(&args.manifest)?;
+    let manifest = args.reading.manifest(&args.manifest)?;
     let bar = bar(manifest.rows.len(), "pack");
     let report = pack(&manifest, &spec, &args.out, options, &|done, _| {
         bar.set_position(done as u64);

@@ -1,6 +1,6 @@
 //! Plug-ins in words for a terminal.
 
-use crate::note;
+use crate::{advice, note};
 use melo::train::{adapter_in_words, kind_in_words, self_test_in_words};
 use melo::vit::{PluginInfo, TaskCard};
 
@@ -15,6 +15,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
     let kind = kind_in_words(*kind);
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
+    let measured: String = advice::of_test(&info.card).iter().map(|line| format!("\n{line}")).collect();
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
@@ -26,7 +27,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
          metrics     {}\n\
          trained by  {} on {} images, seed {}\n\
          backbone    {} {}\n\
-         digest      {}",
+         digest      {}{measured}",
         classes.join(", "),
         adapter_in_words(&info.card),
         info.parameters(),

@@ -3,6 +3,7 @@
 use super::method::MethodArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
+use crate::verbs::data_args::DataArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) backbone: BackboneArgs,
-    /// CSV manifest, a folder with a folder for every class, or a pack (see `melo data check --help`)
+    /// Manifest (CSV, .xlsx), a folder with a folder for every class, or a pack (see `melo data check --help`)
     #[arg(long)]
     pub(super) data: PathBuf,
     /// Plug-in to write
@@ -58,6 +59,8 @@ pub(crate) struct Args {
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     pub(super) precision: PrecisionArg,
+    #[command(flatten)]
+    pub(super) reading: DataArgs,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]

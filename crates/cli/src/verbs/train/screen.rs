@@ -1,6 +1,7 @@
 //! What a training says before it begins, and what follows from it.
 
 use super::Args;
+use crate::advice;
 use crate::progress::grouped;
 use melo::data::{Labels, Manifest, Row, Split};
 use melo::train::{Finished, ReadyJob, settings_in_words};
@@ -64,10 +65,10 @@ fn classes(manifest: &Manifest) -> String {
     each.collect::<Vec<_>>().join(", ") + &rest
 }
 
-/// What the best epoch says of the number of epochs, and what to do next.
+/// The figures of the test split, what the best epoch says of the number of epochs, and what to do next.
 pub(super) fn ending(args: &Args, finished: &Finished) -> String {
     let (best, epochs) = (finished.best.epoch, finished.history.len());
-    let mut lines = Vec::new();
+    let mut lines = advice::of_test(&finished.plugin.card);
     if best == epochs && epochs > 1 {
         let more = epochs + epochs.div_ceil(2);
         lines.push(format!("the best epoch is the last: more may be better, --epochs {more} --resume goes on"));

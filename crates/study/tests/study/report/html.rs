@@ -1,6 +1,6 @@
 //! The page: well-formed, self-contained, without empty charts.
 
-use melo_study::{Results, report};
+use melo_study::{Estimate, Results, report};
 use roxmltree::{Document, Node};
 
 use super::sample;
@@ -246,6 +246,34 @@ fn an_interval_that_says_more_than_the_verdict_after_holm_is_explained() {
             report::markdown(&results)
                 .contains(&format!("{} †", if verdict == NonInferior { "non-inferior" } else { "inconclusive" }))
         );
+    }
+}
+
+#[test]
+fn a_difference_that_is_no_chance_is_told_beside_an_open_verdict() {
+    let mut results = sample::study();
+    let found = &mut results.tasks[0].comparisons[0];
+    found.difference = Estimate { value: -0.03, low: -0.05, high: -0.01 };
+    (found.p_holm, found.verdict) = (0.01, melo_study::Verdict::Inconclusive);
+    assert!(report::html(&results).contains("worse, by 0.02 or not"));
+    assert!(report::markdown(&results).contains("inconclusive (worse)"));
+}
+
+#[test]
+fn what_a_method_collapsed_to_is_told() {
+    let results = sample::study();
+    let sentence =
+        "wbc_bccd4, linear: 67 of 72 images are called neutrophil, which 18 are; never called: monocyte (18 cases)";
+    assert!(report::html(&results).contains(sentence));
+    assert!(report::markdown(&results).contains("67 of 72 images are called neutrophil"));
+    assert!(report::summary(&results).contains(&format!("WARNING: {sentence}")));
+}
+
+#[test]
+fn the_methods_say_epochs_batch_augmentation_and_day() {
+    let page = report::html(&sample::study());
+    for phrase in ["Epochs", "16 images", "turned by up to 10°", "2026-11-28", "Obuchowski", "Holm"] {
+        assert!(page.contains(phrase), "{phrase}");
     }
 }
 

@@ -1,0 +1,92 @@
+//! What every verb that reads a manifest is told of it, and what it says of what was read.
+
+use crate::{Failure, advice, note};
+use melo::data::{Manifest, ReadOptions, Warning};
+use std::path::{Path, PathBuf};
+
+/// Names of columns, and how doubts are taken.
+#[derive(Clone, Default, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct DataArgs {
+    /// Folder of the images, where the manifest names them without it or without their extension
+    #[arg(long = "images", value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Column of the images [default: path, or one called image, filename, image_id, …]
+    #[arg(long, value_name = "NAME")]
+    path_column: Option<String>,
+    /// Column of the classes [default: label, or one called diagnosis, dx, class, …], or columns of 0 and 1: A,B,C
+    #[arg(long = "label-column", value_name = "NAME,…", value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// Column of the patients, who are never in two splits [default: patient_id]
+    #[arg(long, value_name = "NAME")]
+    patient_column: Option<String>,
+    /// Column of the splits [default: split]
+    #[arg(long, value_name = "NAME")]
+    split_column: Option<String>,
+    #[command(flatten)]
+    strict: StrictArgs,
+}
+
+/// How doubts are taken.
+#[derive(Clone, Copy, Default, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct StrictArgs {
+    /// Refuse data with warnings: improbable classes, patients that may be one, …
+    #[arg(long)]
+    strict: bool,
+}
+
+impl DataArgs {
+    /// How columns are found.
+    pub(crate) fn options(&self) -> ReadOptions {
+        ReadOptions {
+            path_column: self.path_column.clone(),
+            label_columns: self.label_columns.clone(),
+            patient_column: self.patient_column.clone(),
+            split_column: self.split_column.clone(),
+            images: self.images.clone(),
+        }
+    }
+
+    /// The manifest at `path`, without a word.
+    pub(crate) fn read(&self, path: &Path) -> Result<Manifest, Failure> {
+        Ok(Manifest::read_with(path, &self.options())?)
+    }
+
+    /// The manifest at `path`; what was decided and what is improbable is said, and refused with --strict.
+    pub(crate) fn manifest(&self, path: &Path) -> Result<Manifest, Failure> {
+        let manifest = self.read(path)?;
+        self.strict.tell(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Refuses `warnings`, which were said, with --strict.
+    pub(crate) fn refuse(&self, path: &Path, warnings: &[Warning]) -> Result<(), Failure> {
+        self.strict.refuse(path, warnings)
+    }
+}
+
+impl StrictArgs {
+    /// Says what was decided and what is improbable; refuses with --strict.
+    pub(crate) fn tell(self, manifest: &Manifest) -> Result<(), Failure> {
+        let path = manifest.path.display();
+        for said in &manifest.reading.notes {
+            note(format_args!("note: {path}: {said}"));
+        }
+        for warning in &manifest.reading.warnings {
+            let hint = advice::of_warning(warning).map_or_else(String::new, |hint| format!("; {hint}"));
+            note(format_args!("warning: {path}: {warning}{hint}"));
+        }
+        self.refuse(&manifest.path, &manifest.reading.warnings)
+    }
+
+    fn refuse(self, path: &Path, warnings: &[Warning]) -> Result<(), Failure> {
+        match warnings.len() {
+            found if self.strict && found > 0 => {
+                let warnings = if found == 1 { "1 warning".to_owned() } else { format!("{found} warnings") };
+                Err(Failure::Message(format!("{}: {warnings}, refused by --strict", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! How a manifest is read where it does not say so itself.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What [`Manifest::read_with`](crate::Manifest::read_with) is told. The default tells nothing: columns go by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadOptions {
+    /// Column of the images, instead of `path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_column: Option<String>,
+    /// The column of the classes, instead of `label`; or several columns of 0 and 1, which are classes where each image shows
+    /// exactly one of them, and else findings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub label_columns: Vec<String>,
+    /// Column of the patients, instead of `patient_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patient_column: Option<String>,
+    /// Column of the splits, instead of `split`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_column: Option<String>,
+    /// Folder in which the images are looked for, before that of the manifest.
+    #[serde(skip)]
+    pub images: Option<PathBuf>,
+}
+
+impl ReadOptions {
+    /// True if it tells nothing that a pack must remember.
+    pub(crate) fn is_silent(&self) -> bool {
+        Self { images: None, ..self.clone() } == Self::default()
+    }
+}
+
+/// How a manifest was read, and what of it should be known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What it was told.
+    pub options: ReadOptions,
+    /// What was decided where more than one reading was possible.
+    pub notes: Vec<crate::Note>,
+    /// What is improbable as it stands.
+    pub warnings: Vec<crate::Warning>,
+}
