@@ -93,10 +93,10 @@ function cardView(card, version, heading) {
 function settingsView(settings, title) {
   const told = Object.entries(settings instanceof Object ? settings : {}).filter(([, value]) => !isEmpty(value));
   if (told.length === 0) return [];
-  return [title('How it was trained'), facts(Object.fromEntries(told.map(([name, value]) => [words(name), [plain(value)]])))];
+  return [title('How it was trained'), facts(Object.fromEntries(told.map(([name, value]) => [words(name), [plain(value)]])), 'facts settled')];
 }
 
-const facts = entries => element('dl', { className: 'facts' }, ...Object.entries(entries).map(([name, values]) => definition(name, ...values)));
+const facts = (entries, className = 'facts') => element('dl', { className }, ...Object.entries(entries).map(([name, values]) => definition(name, ...values)));
 const short = value => String(Number(value.toFixed(4)));
 const FITTED = { center: 'shorter side resized, the centre kept', squash: 'both sides resized, whatever the shape', border: 'longer side resized, the rest filled' };
 const inputText = p => `${p.size} × ${p.size} pixels (${FITTED[p.crop_mode] ?? p.crop_mode}), ${p.interpolation}, ${percent(p.crop_pct, 0)} of the side`;
