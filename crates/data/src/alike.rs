@@ -52,6 +52,12 @@ pub(crate) fn fold(text: &str) -> String {
     folded
 }
 
+/// [`fold`], and a text that is a whole number by its value: `1`, `1.0` and `01` are one.
+pub(crate) fn fold_class(class: &str) -> String {
+    let folded = fold(class);
+    whole_number(&folded).unwrap_or(folded)
+}
+
 /// [`fold`], and numbers by their value: `007`, `7`, `7.0` and `7.0E+00` are one, as are `P-007` and `p7`.
 pub(crate) fn fold_id(id: &str) -> String {
     let folded = fold(id);
@@ -147,7 +153,7 @@ pub(crate) fn is_missing(text: &str) -> bool {
 pub(crate) fn is_nobody(id: &str) -> bool {
     let folded = fold(id);
     is_missing(id)
-        || folded.bytes().all(|byte| matches!(byte, b'0' | b'.' | b'x'))
+        || folded.bytes().all(|byte| byte == b'x')
         || ["unknown", "anonymous", "anonymized", "anonymised", "anon", "unbekannt", "anonym", "test", "patient", "unk"]
             .contains(&folded.as_str())
 }
@@ -272,8 +278,8 @@ mod tests {
         ["normal", "no finding", "negative", "0", "unknown", "nano"]
             .iter()
             .for_each(|text| assert!(!is_missing(text), "{text}"));
-        ["unknown", "0", "000", "nan"].iter().for_each(|id| assert!(is_nobody(id), "{id}"));
-        assert!(!is_nobody("10") && !is_nobody("p0"));
+        ["unknown", "xxx", "nan"].iter().for_each(|id| assert!(is_nobody(id), "{id}"));
+        ["0", "10", "p0"].iter().for_each(|id| assert!(!is_nobody(id), "{id}"));
     }
 
     #[test]

@@ -81,6 +81,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A column that may hold the classes stands beside others that may be findings.
+    #[error(
+        "{}: column \"{label}\" may hold the classes, or {} may be findings: expected one of both", path.display(), quoted(findings)
+    )]
+    TwoReadings {
+        /// The manifest.
+        path: PathBuf,
+        /// The column that may hold the classes.
+        label: String,
+        /// Those that may be findings.
+        findings: Vec<String>,
+    },
     /// Two files have the name of one image.
     #[error("{}, line {line}: \"{name}\" may be {} or {}", path.display(), first.display(), second.display())]
     Ambiguous {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::alike::{fold, fold_id, is_date, is_garbled, is_long_number, is_missing, is_nobody, is_rounded};
+use crate::alike::{fold_class, fold_id, is_date, is_garbled, is_long_number, is_missing, is_nobody, is_rounded};
 use crate::roles::is_about;
 use crate::{Manifest, Place, Row, Spelling, Warning};
 
@@ -39,7 +39,7 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
     let about = |name: &str| !single && is_about(name);
     [
         some(those(&classes, &is_missing), |classes| Warning::MissingAsClass { classes }),
-        groups(&classes, fold, |groups| Warning::ClassesAlike { groups }),
+        groups(&classes, fold_class, |groups| Warning::ClassesAlike { groups }),
         some(those(&classes, &about), |columns| Warning::MetadataAsFinding { columns }),
         some(those(&classes, &|name| single && is_date(name)), |classes| Warning::DatesAsClasses { classes }),
         some(those(&classes, &|name| single && is_long_number(name)), |classes| Warning::NumbersAsClasses { classes }),

@@ -205,7 +205,7 @@ pub enum Warning {
         /// Groups of ids that may be one.
         groups: Vec<Vec<Spelling>>,
     },
-    /// Ids of several images that name no patient: `nan`, `unknown`, `0`.
+    /// Ids of several images that name no patient: `nan`, `unknown`.
     NobodyAsPatient {
         /// The ids.
         patients: Vec<Spelling>,

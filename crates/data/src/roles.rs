@@ -32,7 +32,7 @@ const PATHS: [&str; 21] = [
     "id",
 ];
 /// The same of classes.
-const LABELS: [&str; 19] = [
+const LABELS: [&str; 18] = [
     "labels",
     "class",
     "classname",
@@ -50,7 +50,6 @@ const LABELS: [&str; 19] = [
     "grade",
     "drgrade",
     "severity",
-    "y",
     "finding",
 ];
 /// The same of patients: suggested, never taken.

@@ -112,20 +112,23 @@ fn guessed(
     let is_text = |column: usize| !values(column).any(|value| flag(value).is_some() || is_unclear(value));
     let like = label_like(&file.header, others);
     let (findings, rest): (Vec<usize>, Vec<usize>) = others.iter().copied().partition(|&column| is_finding(column));
-    // A table with a column `path` is one of ours, where 0 and 1 are findings whatever their column is called.
-    let foreign = !name(roles.image).eq_ignore_ascii_case("path");
-    let other_findings = findings.iter().any(|&column| Some(column) != like && !is_about(name(column)));
-    if let Some(label) = like
-        && !other_findings
-        && (foreign || !findings.contains(&label))
-    {
-        notes.push(Note::Column { role: "label".to_owned(), column: name(label).to_owned() });
-        return Ok(listed_or_class(label, rows));
-    }
     // Half-written findings are refused with their line when they are read.
     let doubtful = |&column: &usize| Some(column) != like && !is_about(name(column)) && !is_text(column);
-    let broken = rest.into_iter().filter(doubtful);
-    let mut columns: Vec<usize> = findings.iter().copied().chain(broken).collect();
+    let mut columns: Vec<usize> = findings.iter().copied().chain(rest.into_iter().filter(doubtful)).collect();
+    let others = columns.iter().copied().filter(|&column| Some(column) != like && !is_about(name(column)));
+    let others: Vec<String> = others.map(|column| name(column).to_owned()).collect();
+    // A table with a column `path` is one of ours, where 0 and 1 are findings whatever their column is called.
+    let foreign = !name(roles.image).eq_ignore_ascii_case("path");
+    if let Some(label) = like
+        && (!findings.contains(&label) || (foreign && others.is_empty()))
+    {
+        let label_name = name(label).to_owned();
+        if !others.is_empty() {
+            return Err(Error::TwoReadings { path: path.into(), label: label_name, findings: others });
+        }
+        notes.push(Note::Column { role: "label".to_owned(), column: label_name });
+        return Ok(listed_or_class(label, rows));
+    }
     columns.sort_unstable();
     if columns.is_empty() {
         return Err(Error::NoLabelColumn { path: path.into(), header: file.names().join(",") });

@@ -102,3 +102,64 @@ fn refuses_a_name_that_is_not_utf8() {
     std::fs::write(class.join(Path::new(std::ffi::OsStr::from_bytes(b"\xff.png"))), "").unwrap();
     assert_refused!(Manifest::read(folder.path()), Error::NameNotUtf8 { .. }, "UTF-8");
 }
+
+#[test]
+fn images_are_told_by_content_and_the_rest_is_noted() {
+    let folder = folder();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    write("a/photo.jfif", b"\xff\xd8\xff\xe0");
+    write("a/scan", &[&[0; 128][..], b"DICM"].concat());
+    write("b/1.png", b"");
+    write("b/Thumbs.db", b"");
+    write("b/.DS_Store", b"");
+    write("README", b"text");
+    let manifest = Manifest::read(folder.path()).unwrap();
+    assert_eq!(names(&manifest), ["a/photo.jfif", "a/scan", "b/1.png"]);
+    let notes: Vec<String> = manifest.reading.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes, ["3 of 6 files are no images: README, b/.DS_Store, b/Thumbs.db"]);
+}
+
+#[test]
+fn splits_by_other_names() {
+    let files = ["Training/a/1.png", "Training/b/2.png", "VALID/a/3.png", "Testing/b/4.png"];
+    let splits: Vec<_> = read(&files).unwrap().rows.iter().map(|row| row.split.unwrap()).collect();
+    assert_eq!(splits, [Split::Train, Split::Train, Split::Val, Split::Test]);
+}
+
+/// Reads a folder with these files, of which tables have a text.
+fn read_tables(files: &[(&str, &str)]) -> Result<Manifest, Error> {
+    let folder = folder();
+    for (file, text) in files {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    Manifest::read(folder.path())
+}
+
+#[test]
+fn a_folder_that_holds_its_table() {
+    let table = "path,label\nimg/1.png,x\nimg/2.png,y\n";
+    for name in ["labels.csv", "Metadata.csv", "manifest.csv", "export_2024.csv"] {
+        let manifest = read_tables(&[(name, table), ("img/1.png", ""), ("img/2.png", "")]).unwrap();
+        assert_eq!(manifest.classes, ["x", "y"]);
+        assert_eq!(
+            manifest.reading.notes[0].to_string(),
+            format!("read {name}, which the folder holds, not the folders in it")
+        );
+        assert!(manifest.path.ends_with(name));
+    }
+    // Of another table, whose images are not there, the folders tell.
+    let manifest = read_tables(&[("export.csv", table), ("a/1.png", ""), ("b/2.png", "")]).unwrap();
+    assert_eq!(manifest.classes, ["a", "b"]);
+    // One that should be a manifest and is none is named.
+    let manifest = read_tables(&[("metadata.csv", "who,age\nx,1\n"), ("a/1.png", ""), ("b/2.png", "")]).unwrap();
+    assert_eq!(manifest.classes, ["a", "b"]);
+    assert!(manifest.reading.notes.iter().any(|note| note.to_string().starts_with("metadata.csv is no manifest")));
+    let refused = read_tables(&[("labels.csv", "path,label\n1.png,\n"), ("1.png", "")]);
+    assert_refused!(refused, Error::EmptyLabel { .. }, "labels.csv", "line 2");
+}

@@ -7,6 +7,8 @@ mod columns;
 mod dataset;
 mod folder;
 mod folds;
+mod improbable;
+mod lab_tables;
 mod manifest;
 mod near;
 mod pack;
