@@ -1,4 +1,4 @@
-"""Adapters of PEFT: every setting of a LoRA in turn, and the forms that their files come in; answered as PEFT does, or refused by name.
+"""Adapters of PEFT: every setting of a LoRA in turn, and the forms of their files; as PEFT answers, or refused by name.
 
 Settings are found in `LoraConfig` itself, so a new version of PEFT brings new rows.
 """
@@ -65,7 +65,7 @@ def hf_base(folder: Path, pictures: list[Path]) -> Base:
     model = randomise(ViTForImageClassification(config), 9)
     model.save_pretrained(folder)
     write(folder / "preprocessor_config.json", PROCESSOR)
-    processor = AutoImageProcessor.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     pixels = [processor(Image.open(path), return_tensors="pt")["pixel_values"] for path in pictures]
     settings = {"r": 2, "lora_alpha": 3, "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["classifier"]}
 
@@ -92,7 +92,19 @@ VALUES: dict[str, list] = {
     "fan_in_fan_out": [True],
     "bias": ["all", "lora_only"],
     "use_rslora": [True],
-    "init_lora_weights": [False, "gaussian", "pissa", "pissa_niter_4", "olora", "eva", "loftq", "orthogonal", "corda", "lora_ga", "nope"],
+    "init_lora_weights": [
+        False,
+        "gaussian",
+        "pissa",
+        "pissa_niter_4",
+        "olora",
+        "eva",
+        "loftq",
+        "orthogonal",
+        "corda",
+        "lora_ga",
+        "nope",
+    ],
     "megatron_config": [{"a": 1}],
     "megatron_core": ["other.core"],
     "trainable_token_indices": [[0]],
@@ -103,26 +115,72 @@ VALUES: dict[str, list] = {
 }
 VALUES_OF: dict[str, dict[str, list]] = {
     "timm": {
-        "target_modules": [["attn.qkv"], ["blocks.0.attn.qkv"], ["qkv", "attn.proj", "fc1", "fc2"], "all-linear", r".*\.(qkv|fc2)", r"blocks\.1\.mlp\.fc[12]",
-                           ["patch_embed.proj"], ["qkv", "patch_embed.proj"], ["proj"], ["head"], ["nothing"], []],
+        "target_modules": [
+            ["attn.qkv"],
+            ["blocks.0.attn.qkv"],
+            ["qkv", "attn.proj", "fc1", "fc2"],
+            "all-linear",
+            r".*\.(qkv|fc2)",
+            r"blocks\.1\.mlp\.fc[12]",
+            ["patch_embed.proj"],
+            ["qkv", "patch_embed.proj"],
+            ["proj"],
+            ["head"],
+            ["nothing"],
+            [],
+        ],
         "exclude_modules": [["blocks.0.attn.qkv"], r"blocks\.1.*", ["nothing"]],
         "modules_to_save": [["head", "norm"], ["head", "patch_embed"], ["head", "blocks.0.norm1"], [], ["nothing"]],
         "layers_to_transform": [[0], 1, [0, 1], [5]],
-        "rank_pattern": [{"blocks.0.attn.qkv": 4}, {"qkv": 1}, {r"blocks\.1\..*": 3}, {"^blocks.0.attn.qkv": 4}, {"kv": 5}, {"nothing": 9}, {"qkv": 40}],
-        "alpha_pattern": [{"blocks.0.attn.qkv": 4}, {"qkv": 1}, {r"blocks\.1\..*": 3}, {"^blocks.0.attn.qkv": 4}, {"nothing": 9}],
+        "rank_pattern": [
+            {"blocks.0.attn.qkv": 4},
+            {"qkv": 1},
+            {r"blocks\.1\..*": 3},
+            {"^blocks.0.attn.qkv": 4},
+            {"kv": 5},
+            {"nothing": 9},
+            {"qkv": 40},
+        ],
+        "alpha_pattern": [
+            {"blocks.0.attn.qkv": 4},
+            {"qkv": 1},
+            {r"blocks\.1\..*": 3},
+            {"^blocks.0.attn.qkv": 4},
+            {"nothing": 9},
+        ],
         "target_parameters": [["blocks.0.attn.qkv.weight"]],
     },
     "transformers": {
-        "target_modules": [["q_proj"], ["k_proj"], ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"], ["attention.o_proj"], "all-linear",
-                           r".*\.(q_proj|fc2)", ["vit.layers.1.mlp.fc1"], ["projection"], ["classifier"], ["nothing"]],
+        "target_modules": [
+            ["q_proj"],
+            ["k_proj"],
+            ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"],
+            ["attention.o_proj"],
+            "all-linear",
+            r".*\.(q_proj|fc2)",
+            ["vit.layers.1.mlp.fc1"],
+            ["projection"],
+            ["classifier"],
+            ["nothing"],
+        ],
         "exclude_modules": [["vit.layers.0.attention.q_proj"], r".*layers\.1.*"],
         "modules_to_save": [["classifier", "layernorm"], [], ["nothing"]],
         "layers_to_transform": [[0], 1, [0, 1], [5]],
-        "rank_pattern": [{"vit.layers.0.attention.q_proj": 4}, {"q_proj": 1}, {r".*layers\.1\..*": 3}, {"^vit.layers.0.attention.q_proj": 4}],
-        "alpha_pattern": [{"vit.layers.0.attention.q_proj": 4}, {"q_proj": 1}, {r".*layers\.1\..*": 3}, {"^vit.layers.0.attention.q_proj": 4}],
+        "rank_pattern": [
+            {"vit.layers.0.attention.q_proj": 4},
+            {"q_proj": 1},
+            {r".*layers\.1\..*": 3},
+            {"^vit.layers.0.attention.q_proj": 4},
+        ],
+        "alpha_pattern": [
+            {"vit.layers.0.attention.q_proj": 4},
+            {"q_proj": 1},
+            {r".*layers\.1\..*": 3},
+            {"^vit.layers.0.attention.q_proj": 4},
+        ],
         "target_parameters": [["vit.layers.0.mlp.fc1.weight"]],
     },
-}  # fmt: skip
+}
 TOGETHER: dict[str, list[dict]] = {
     "timm": [
         {"layers_to_transform": [1], "layers_pattern": "blocks"},
@@ -130,7 +188,13 @@ TOGETHER: dict[str, list[dict]] = {
         {"layers_to_transform": [1], "layers_pattern": "layers"},
         {"use_rslora": True, "rank_pattern": {"blocks.0.attn.qkv": 5}},
         {"use_rslora": True, "alpha_pattern": {"blocks.0.attn.qkv": 5}},
-        {"r": 3, "lora_alpha": 7, "rank_pattern": {"fc1": 1}, "alpha_pattern": {"fc2": 2}, "target_modules": ["qkv", "fc1", "fc2"]},
+        {
+            "r": 3,
+            "lora_alpha": 7,
+            "rank_pattern": {"fc1": 1},
+            "alpha_pattern": {"fc2": 2},
+            "target_modules": ["qkv", "fc1", "fc2"],
+        },
         {"rank_pattern": {"attn.qkv": 4, "blocks.1.attn.qkv": 1}, "alpha_pattern": {"blocks.1.attn.qkv": 1, "qkv": 4}},
     ],
     "transformers": [
@@ -139,7 +203,7 @@ TOGETHER: dict[str, list[dict]] = {
         {"rank_pattern": {"q_proj": 4, "v_proj": 1}, "alpha_pattern": {"v_proj": 2}, "use_rslora": True},
         {"target_modules": ["q_proj", "v_proj", "fc1"], "exclude_modules": ["vit.layers.1.mlp.fc1"]},
     ],
-}  # fmt: skip
+}
 
 
 def values_of(field: str, default: Any, base: Base) -> list:
@@ -158,7 +222,9 @@ def values_of(field: str, default: Any, base: Base) -> list:
 
 def defaults() -> dict[str, Any]:
     missing = dataclasses.MISSING
-    fields = {f.name: f.default if f.default is not missing else f.default_factory() for f in dataclasses.fields(LoraConfig)}
+    fields = {
+        f.name: f.default if f.default is not missing else f.default_factory() for f in dataclasses.fields(LoraConfig)
+    }
     return fields | {"no_such_field": None}
 
 
@@ -193,12 +259,23 @@ def of_peft(base: Base, folder: Path) -> Right:
         return Right.failed(error)
 
 
-def ask(kind: str, name: str, base: Base, adapter: Path, right: Right, melo: Melo, pictures: list[Path], names: tuple[str, ...] = (),
-        warns: tuple[str, ...] = ()) -> Row:  # fmt: skip
+def ask(
+    kind: str,
+    name: str,
+    base: Base,
+    adapter: Path,
+    right: Right,
+    melo: Melo,
+    pictures: list[Path],
+    names: tuple[str, ...] = (),
+    warns: tuple[str, ...] = (),
+) -> Row:
     warns = warns or (("note: ",) if right.remark == PARTIAL else ())
     plugin = adapter.parent / "plugin.safetensors"
     plugin.unlink(missing_ok=True)
-    imported = melo("plugin", "import", adapter, "--backbone", base.folder, "--task", "t", "--classes", "a,b,c", "--out", plugin)
+    imported = melo(
+        "plugin", "import", adapter, "--backbone", base.folder, "--task", "t", "--classes", "a,b,c", "--out", plugin
+    )
     if imported.code != 0:
         return judge(kind, name, right, imported, names, warns)
     answer = melo("predict", "--backbone", base.folder, "--plugin", plugin, *pictures, "--json")
@@ -258,14 +335,25 @@ def add(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
 
 def second(tensors: Tensors) -> Tensors:
     both = ((name, tensor, part) for name, tensor in tensors.items() for part in ("default", "second"))
-    return {name.replace(".weight", f".{part}.weight") if "lora_" in name else name: tensor * (1 + (part == "second")) for name, tensor, part in both}
+    return {
+        name.replace(".weight", f".{part}.weight") if "lora_" in name else name: tensor * (1 + (part == "second"))
+        for name, tensor, part in both
+    }
 
 
 IN_FRONT = "base_model.model."
-# name: (what is done to the tensors, whether PEFT's answer for the whole adapter is meant, what a refusal or a warning names)
+# name: (what is done to the tensors, whether the adapter as it was is meant, what a refusal names)
 FORMS: dict[str, tuple[Callable[[Tensors], Tensors], bool, tuple[str, ...]]] = {
-    "names with .default.": (lambda t: {n.replace(".weight", ".default.weight") if "lora_" in n else n: x for n, x in t.items()}, True, ()),
-    "classifier under modules_to_save.default": (rename(f"{IN_FRONT}head.", f"{IN_FRONT}head.modules_to_save.default."), True, ()),
+    "names with .default.": (
+        lambda t: {n.replace(".weight", ".default.weight") if "lora_" in n else n: x for n, x in t.items()},
+        True,
+        (),
+    ),
+    "classifier under modules_to_save.default": (
+        rename(f"{IN_FRONT}head.", f"{IN_FRONT}head.modules_to_save.default."),
+        True,
+        (),
+    ),
     "classifier under modules_to_save": (rename(f"{IN_FRONT}head.", f"{IN_FRONT}head.modules_to_save."), True, ()),
     "original_module beside": (add(f"{IN_FRONT}head.original_module.weight", CLASSES, WIDTH), True, ()),
     "two adapters in one file": (second, False, ("second", "default", "lora_A")),
@@ -281,10 +369,18 @@ FORMS: dict[str, tuple[Callable[[Tensors], Tensors], bool, tuple[str, ...]]] = {
     "no update of one block": (drop("blocks.1."), False, ("blocks.1",)),
     "a stray tensor": (add("stray.weight", 3), False, ("stray.weight",)),
     "weights of the backbone beside": (add(f"{IN_FRONT}norm.weight", WIDTH), False, ("norm.weight",)),
-    "lora_magnitude_vector beside": (add(f"{IN_FRONT}blocks.0.attn.qkv.lora_magnitude_vector.weight", 3 * WIDTH), False, ("lora_magnitude_vector",)),
-    "lora_embedding beside": (add(f"{IN_FRONT}blocks.0.attn.qkv.lora_embedding_A", 2, WIDTH), False, ("lora_embedding",)),
+    "lora_magnitude_vector beside": (
+        add(f"{IN_FRONT}blocks.0.attn.qkv.lora_magnitude_vector.weight", 3 * WIDTH),
+        False,
+        ("lora_magnitude_vector",),
+    ),
+    "lora_embedding beside": (
+        add(f"{IN_FRONT}blocks.0.attn.qkv.lora_embedding_A", 2, WIDTH),
+        False,
+        ("lora_embedding",),
+    ),
     "not a number": (lambda t: t | {f"{IN_FRONT}head.bias": torch.full((CLASSES,), torch.nan)}, False, ("head.bias",)),
-}  # fmt: skip
+}
 
 
 def forms(base: Base, folder: Path, melo: Melo, pictures: list[Path]) -> Iterator[Row]:
@@ -303,7 +399,9 @@ def forms(base: Base, folder: Path, melo: Melo, pictures: list[Path]) -> Iterato
             right = of_peft(base, adapter)
             if right.probabilities is None and is_meant:
                 right = Right(of_peft(base, usual).probabilities, remark=f"is meant; PEFT fails ({right.failure})")
-            yield ask(kind, f"{name}, {'.bin' if pickled else '.safetensors'}", base, adapter, right, melo, pictures, names)
+            yield ask(
+                kind, f"{name}, {'.bin' if pickled else '.safetensors'}", base, adapter, right, melo, pictures, names
+            )
     yield from several(kind, base, folder, melo, pictures)
 
 
@@ -315,7 +413,9 @@ def several(kind: str, base: Base, folder: Path, melo: Melo, pictures: list[Path
     shutil.rmtree(both, ignore_errors=True)
     model.save_pretrained(both)
     for path in (both, both / "second"):
-        yield ask(kind, f"two adapters, {path.relative_to(both.parent)}", base, path, of_peft(base, path), melo, pictures)
+        yield ask(
+            kind, f"two adapters, {path.relative_to(both.parent)}", base, path, of_peft(base, path), melo, pictures
+        )
     make_adapter(base, both, base.settings)
     torch.save({name: tensor * 2 for name, tensor in load_file(both / TENSORS).items()}, both / "adapter_model.bin")
     yield ask(kind, ".safetensors and .bin", base, both, of_peft(base, both), melo, pictures)

@@ -1,4 +1,4 @@
-"""Every field of every foreign description, set to another value in turn: answered as the library does, or refused by the field's name.
+"""Every field of every foreign description, set to another value in turn: answered as the library does, or refused.
 
 Fields are found in the libraries' own classes and signatures, so a new version of a library brings new rows.
 """
@@ -26,27 +26,41 @@ from timm.data import create_transform, resolve_data_config
 from timm.models._pretrained import PretrainedCfg
 from timm.models.vision_transformer import VisionTransformer
 from tiny import CLASSES, HEADS, PATCH, SIZE, WIDTH, Right, judge, randomise, softmax, write_pictures
-from transformers import AutoImageProcessor, AutoModelForImageClassification, CLIPVisionModelWithProjection, ViTForImageClassification
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    CLIPVisionModelWithProjection,
+    ViTForImageClassification,
+)
 from transformers.processing_utils import ImagesKwargs
 
 ABSENT = "left out"  # in place of a value
 STRAY = [("no_such_field", 1)]  # what no library knows
 
-# transformers -------------------------------------------------------------------------------------------------------------------
+# transformers
 
 TOWER = dict(hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=HEADS, image_size=SIZE, patch_size=PATCH)
-LABELS = dict(id2label={str(i): f"LABEL_{i}" for i in range(CLASSES)}, label2id={f"LABEL_{i}": i for i in range(CLASSES)})
+LABELS = dict(
+    id2label={str(i): f"LABEL_{i}" for i in range(CLASSES)}, label2id={f"LABEL_{i}": i for i in range(CLASSES)}
+)
 MLP = dict(intermediate_size=2 * WIDTH)
 CONFIGS: dict[str, dict] = {
     "vit": TOWER | MLP | LABELS,
     "deit": TOWER | MLP | LABELS | dict(architectures=["DeiTForImageClassification"]),
-    "deit, distilled": TOWER | MLP | LABELS | dict(model_type="deit", architectures=["DeiTForImageClassificationWithTeacher"]),
-    "vit_mae": TOWER | MLP | LABELS | dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2),
+    "deit, distilled": TOWER
+    | MLP
+    | LABELS
+    | dict(model_type="deit", architectures=["DeiTForImageClassificationWithTeacher"]),
+    "vit_mae": TOWER
+    | MLP
+    | LABELS
+    | dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2),
     "vit_msn": TOWER | MLP | LABELS,
     "dinov2": TOWER | dict(mlp_ratio=2) | LABELS,
     "dinov2_with_registers": TOWER | dict(mlp_ratio=2) | LABELS,
     "clip_vision_model": TOWER | MLP | dict(projection_dim=CLASSES),
-    "clip": dict(vision_config=TOWER | MLP, text_config=dict(vocab_size=16, hidden_size=16, num_hidden_layers=1)) | LABELS,
+    "clip": dict(vision_config=TOWER | MLP, text_config=dict(vocab_size=16, hidden_size=16, num_hidden_layers=1))
+    | LABELS,
 }
 # The classes that classify with them; the others are found by AutoModelForImageClassification.
 CLASSIFIERS = {"vit_mae": ViTForImageClassification, "clip_vision_model": CLIPVisionModelWithProjection}
@@ -64,7 +78,18 @@ CONFIG_VALUES: dict[str, list] = {
     "num_attention_heads": [2, 8, 3],
     "intermediate_size": [48],
     "mlp_ratio": [3, 4],
-    "hidden_act": ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python", "gelu_10", "quick_gelu", "relu", "silu", "mish", "nope"],
+    "hidden_act": [
+        "gelu_new",
+        "gelu_pytorch_tanh",
+        "gelu_fast",
+        "gelu_python",
+        "gelu_10",
+        "quick_gelu",
+        "relu",
+        "silu",
+        "mish",
+        "nope",
+    ],
     "layer_norm_eps": [0.3, 1e-5],
     "image_size": [24, 32, [16, 16], [16, 24], [32, 32]],
     "patch_size": [4, 16, [8, 8], [8, 4]],
@@ -73,7 +98,11 @@ CONFIG_VALUES: dict[str, list] = {
     "pooler_act": ["relu"],
     "num_register_tokens": [2, 0],
     "text_config": [{"hidden_size": 24, "vocab_size": 16, "num_hidden_layers": 1}, {}],
-    "vision_config": [TOWER | MLP | {"hidden_act": "gelu"}, TOWER | MLP | {"no_such_field": 1}, TOWER | MLP | {"num_channels": 1}],
+    "vision_config": [
+        TOWER | MLP | {"hidden_act": "gelu"},
+        TOWER | MLP | {"no_such_field": 1},
+        TOWER | MLP | {"num_channels": 1},
+    ],
     "vision_config_dict": [TOWER | MLP | {"layer_norm_eps": 0.3}],
     "_out_features": [["stage1"]],
     "_out_indices": [[0]],
@@ -110,7 +139,7 @@ def defaults_of(function: Callable) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind != inspect.Parameter.VAR_KEYWORD}
 
 
-# Where a library fails on a setting, or makes another model of it than was saved, and yet it is plain what is meant: the model without it.
+# Where a library fails on a setting, and it is plain that the model without it is meant.
 MEANT: dict[str, str] = {
     "return_dict": "how results are handed over",
     "architectures": "the weights have the classifier that they have",
@@ -118,6 +147,7 @@ MEANT: dict[str, str] = {
     "projection_dim": "the projection has as many rows as it has",
     "num_classes": "the classifier has as many rows as it has",
     "architecture": "model_args say all of it",
+    "model_args": "positions are interpolated",
     "embed_dim": "the weights have one width",
     "depth": "the weights have so many blocks",
     "mlp_ratio": "the weights have one width of the MLP",
@@ -133,21 +163,38 @@ MEANT: dict[str, str] = {
     "image_processor_type": "the class by its older name",
 }
 PLAIN: dict[str, list] = {
-    "embed_layer": ["PatchEmbed"], "block_fn": ["Block"], "mlp_layer": ["Mlp"], "attn_layer": ["Attention"], "architecture": ["nope"],
-    "return_dict": [False], "dtype": ["float16"], "image_processor_type": ["ViTFeatureExtractor"], "architectures": [["ViTModel"], ["NoSuchModel"]],
-    "image_size": [[SIZE, SIZE]], "patch_size": [[PATCH, PATCH]],
-}  # fmt: skip
+    "embed_layer": ["PatchEmbed"],
+    "block_fn": ["Block"],
+    "mlp_layer": ["Mlp"],
+    "attn_layer": ["Attention"],
+    "architecture": ["nope"],
+    "model_args": [{}],
+    "return_dict": [False],
+    "dtype": ["float16"],
+    "image_processor_type": ["ViTFeatureExtractor"],
+    "architectures": [["ViTModel"], ["NoSuchModel"]],
+    "image_size": [[SIZE, SIZE]],
+    "patch_size": [[PATCH, PATCH]],
+}
 # What else a refusal may name.
 RELATED: dict[str, tuple[str, ...]] = {
-    "architecture": ("cls_token", "num_heads"), "patch_size": ("image_size",), "vision_config": ("patch size",), "image_std": ("std",),
-    "num_classes": ("classifier",), "pretrained_cfg": ("interpolation",),
-}  # fmt: skip
-RESAMPLED = ("patch_size", ABSENT)  # timm resamples the weights to the patch of the architecture that is named, and goes on
+    "architecture": ("cls_token", "num_heads"),
+    "patch_size": ("image_size",),
+    "vision_config": ("patch size",),
+    "image_std": ("std",),
+    "num_classes": ("classifier",),
+    "do_center_crop": ("size",),
+    "pretrained_cfg": ("interpolation",),
+}
+RESAMPLED = (
+    "patch_size",
+    ABSENT,
+)  # timm resamples the weights to the patch of the architecture that is named, and goes on
 
 
 def is_meant(field: str, value: Any) -> bool:
-    """True where a failure of the library leaves no doubt about what is meant: nothing is said, or the usual by another name."""
-    return value is None or field in MEANT and (value == ABSENT or value in PLAIN.get(field, []))
+    """True where what is meant is plain though the library fails: nothing is said, or the usual by another name."""
+    return value is None or (field in MEANT and (value == ABSENT or value in PLAIN.get(field, [])))
 
 
 def settings(fields: dict[str, Any], base: dict, table: dict[str, list]) -> Iterator[tuple[str, Any]]:
@@ -175,9 +222,16 @@ def write(path: Path, content: dict) -> None:
 
 
 PROCESSOR = {
-    "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": SIZE, "width": SIZE}, "resample": 3, "do_rescale": True,
-    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.25, 0.2, 0.3],
-}  # fmt: skip
+    "image_processor_type": "ViTImageProcessor",
+    "do_resize": True,
+    "size": {"height": SIZE, "width": SIZE},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.4, 0.5, 0.6],
+    "image_std": [0.25, 0.2, 0.3],
+}
 CROP = {"do_center_crop": True, "size": {"height": 24, "width": 24}, "crop_size": {"height": SIZE, "width": SIZE}}
 SHORTEST = CROP | {"size": {"shortest_edge": 24}, "do_convert_rgb": True}
 PROCESSORS: dict[str, dict] = {
@@ -187,9 +241,17 @@ PROCESSORS: dict[str, dict] = {
     "CLIP": PROCESSOR | SHORTEST | {"image_processor_type": "CLIPImageProcessor"},
 }
 SIDES: list = [
-    SIZE, 24, [24, 24], {"height": 24, "width": 24}, {"height": 24, "width": 16}, {"shortest_edge": 24}, {"longest_edge": 24},
-    {"shortest_edge": 16, "longest_edge": 32}, {"max_height": 24, "max_width": 24}, {"height": 24},
-]  # fmt: skip
+    SIZE,
+    24,
+    [24, 24],
+    {"height": 24, "width": 24},
+    {"height": 24, "width": 16},
+    {"shortest_edge": 24},
+    {"longest_edge": 24},
+    {"shortest_edge": 16, "longest_edge": 32},
+    {"max_height": 24, "max_width": 24},
+    {"height": 24},
+]
 PROCESSOR_VALUES: dict[str, list] = {
     "do_convert_rgb": [True, False],
     "do_resize": [False],
@@ -211,14 +273,20 @@ PROCESSOR_VALUES: dict[str, list] = {
     "return_tensors": ["pt", "np"],
     "disable_grouping": [True, False],
     "image_seq_length": [7],
-    "image_processor_type": ["ViTImageProcessorFast", "ViTFeatureExtractor", "ConvNextImageProcessor", "SiglipImageProcessor", "Nope"],
+    "image_processor_type": [
+        "ViTImageProcessorFast",
+        "ViTFeatureExtractor",
+        "ConvNextImageProcessor",
+        "SiglipImageProcessor",
+        "Nope",
+    ],
     "feature_extractor_type": ["ViTFeatureExtractor", "DeiTFeatureExtractor"],
     "processor_class": ["CLIPProcessor"],
 }
 
 
 def of_transformers(folder: Path, pictures: list[Path]) -> Right:
-    """What transformers makes of the very files."""
+    """What transformers makes of the very files; its other backend resizes with other roundings."""
     try:
         model_type = json.loads((folder / "config.json").read_text()).get("model_type")
         auto = CLASSIFIERS.get(model_type, AutoModelForImageClassification)
@@ -226,7 +294,7 @@ def of_transformers(folder: Path, pictures: list[Path]) -> Right:
         loaded.pop("unexpected_keys")  # these are passed over
         if problems := {key: sorted(map(str, names))[:2] for key, names in loaded.items() if names}:
             raise ValueError(f"weights do not fit: {problems}")
-        processor = AutoImageProcessor.from_pretrained(folder)
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
         pixels = [processor(Image.open(path), return_tensors="pt")["pixel_values"] for path in pictures]
         return of_model(model.eval(), pixels)
     except Exception as error:  # whatever it fails with, it fails
@@ -262,7 +330,7 @@ def shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def trials(folder: Path, own: Path, make: Callable[[Path], None]) -> Iterator[tuple[str, Path]]:
-    """Weights to try a setting with: of a model that has it, and where their shapes differ, those of the model without."""
+    """Weights to try a setting with: of a model that has it; where their shapes differ, also those of one without."""
     trial = folder / "trial"
     shutil.rmtree(trial, ignore_errors=True)
     try:
@@ -275,24 +343,34 @@ def trials(folder: Path, own: Path, make: Callable[[Path], None]) -> Iterator[tu
         yield ", weights without it", own
 
 
-def ask(kind: str, name: str, target: Path, setting: tuple[str, Any], contents: list[dict], library: Callable[[], Right], melo: Melo,
-        pictures: list[Path], file: str = "config.json") -> Row:  # fmt: skip
-    """`contents`: the description with the setting; then, in turn, what stands for it where the library fails and it is plain what is meant."""
+def ask(
+    kind: str,
+    name: str,
+    target: Path,
+    setting: tuple[str, Any],
+    contents: list[dict],
+    library: Callable[[Path, list[Path]], Right],
+    melo: Melo,
+    pictures: list[Path],
+    file: str = "config.json",
+) -> Row:
+    """`contents`: the description with the setting, then what is tried in its place where it is plain what is meant."""
     field, value = setting
     write(target / file, contents[0])
-    right = library()
+    right = library(target, pictures)
     answer = melo("predict", "--backbone", target, *pictures, "--json")
-    resampled = file == "config.json" and setting == RESAMPLED and "without it" in name
-    if resampled or right.probabilities is None and is_meant(field, value):
-        for content in contents[1:]:
+    # timm resamples weights to the patch of the architecture that is named, and goes on with another model.
+    is_resampled = field == "patch_size" and value in (ABSENT, None) and "without it" in name
+    if is_resampled or (right.probabilities is None and is_meant(field, value)):
+        for content in contents[2 if is_resampled else 1 :]:
             write(target / file, content)
-            if (usual := library()).probabilities is not None:
+            if (usual := library(target, pictures)).probabilities is not None:
                 reason = MEANT.get(field, "nothing is said")
                 right = Right(usual.probabilities, remark=f"is meant ({reason}); {right}")
                 break
     # Where sizes are not those of the weights, a tensor is what does not fit.
     names = (field, *RELATED.get(field, ())) + (("tensor",) if "without it" in name or value is None else ())
-    return judge(kind, name, right, answer, names if field else ())
+    return judge(kind, name, right, answer, names if field and right.probabilities else ())
 
 
 def configs(folder: Path, melo: Melo, pictures: list[Path]) -> Iterator[Row]:
@@ -303,13 +381,23 @@ def configs(folder: Path, melo: Melo, pictures: list[Path]) -> Iterator[Row]:
         fields = defaults_of(transformers.CONFIG_MAPPING[base["model_type"]].__init__) | dict.fromkeys(ALSO)
         for field, value in [("", ABSENT), *settings(fields, base, CONFIG_VALUES), *STRAY]:
             content = with_setting(base, field, value)
-            for suffix, source in trials(folder, own_folder, lambda trial, content=content: save_weights(trial, content)):
+            for suffix, source in trials(
+                folder, own_folder, lambda trial, content=content: save_weights(trial, content)
+            ):
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.copytree(source, target)
                 write(target / "preprocessor_config.json", PROCESSOR)
                 contents = [content, with_setting(base, field, ABSENT), base]
-                yield ask(f"config.json of transformers: {model}", words(field, value) + suffix, target, (field, value), contents,
-                          lambda: of_transformers(target, pictures), melo, pictures)  # fmt: skip
+                yield ask(
+                    f"config.json of transformers: {model}",
+                    words(field, value) + suffix,
+                    target,
+                    (field, value),
+                    contents,
+                    of_transformers,
+                    melo,
+                    pictures,
+                )
 
 
 def processors(folder: Path, melo: Melo, pictures: list[Path]) -> Iterator[Row]:
@@ -323,30 +411,64 @@ def processors(folder: Path, melo: Melo, pictures: list[Path]) -> Iterator[Row]:
         fields = dict.fromkeys([*ImagesKwargs.__annotations__, *more])
         own, nested = target / "preprocessor_config.json", target / "processor_config.json"
         for field, value in [("", ABSENT), *settings(fields, base, PROCESSOR_VALUES), *STRAY]:
-            changed = with_setting(base, field, value)
-            for path, written in ((own, changed), (nested, {"image_processor": changed, "processor_class": "CLIPProcessor"})):
+            contents = [with_setting(base, field, value), with_setting(base, field, ABSENT), base]
+            whole = [{"image_processor": content, "processor_class": "CLIPProcessor"} for content in contents]
+            for path, written in ((own, contents), (nested, whole)):
                 own.unlink(missing_ok=True)
                 nested.unlink(missing_ok=True)
-                yield ask(f"{path.name} of transformers: {name}", words(field, value), target, (field, value), contents,
-                          lambda: of_transformers(target, pictures), melo, pictures, path.name)  # fmt: skip
+                yield ask(
+                    f"{path.name} of transformers: {name}",
+                    words(field, value),
+                    target,
+                    (field, value),
+                    written,
+                    of_transformers,
+                    melo,
+                    pictures,
+                    path.name,
+                )
 
 
-# timm ---------------------------------------------------------------------------------------------------------------------------
+# timm
 
 TIMM = {
     "architecture": "vit_tiny_patch16_224",
     "num_classes": CLASSES,
     "num_features": WIDTH,
     "global_pool": "token",
-    "model_args": {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": 1, "num_heads": HEADS, "mlp_ratio": 2.0},
-    "pretrained_cfg": {
-        "input_size": [3, SIZE, SIZE], "interpolation": "bicubic", "crop_pct": 0.8, "crop_mode": "center",
-        "mean": [0.4, 0.5, 0.6], "std": [0.25, 0.2, 0.3], "num_classes": CLASSES, "classifier": "head", "first_conv": "patch_embed.proj",
+    "model_args": {
+        "img_size": SIZE,
+        "patch_size": PATCH,
+        "embed_dim": WIDTH,
+        "depth": 1,
+        "num_heads": HEADS,
+        "mlp_ratio": 2.0,
     },
-}  # fmt: skip
+    "pretrained_cfg": {
+        "input_size": [3, SIZE, SIZE],
+        "interpolation": "bicubic",
+        "crop_pct": 0.8,
+        "crop_mode": "center",
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.25, 0.2, 0.3],
+        "num_classes": CLASSES,
+        "classifier": "head",
+        "first_conv": "patch_embed.proj",
+    },
+}
 TOP_VALUES: dict[str, list] = {
-    "architecture": ["vit_small_patch16_224", "deit_tiny_patch16_224", "vit_base_patch16_clip_quickgelu_224", "vit_base_patch16_gap_224",
-                     "vit_base_patch16_rpn_224", "vit_relpos_small_patch16_224", "vit_tiny_patch16_224.augreg_in21k", "test_vit", "resnet18", "nope"],
+    "architecture": [
+        "vit_small_patch16_224",
+        "deit_tiny_patch16_224",
+        "vit_base_patch16_clip_quickgelu_224",
+        "vit_base_patch16_gap_224",
+        "vit_base_patch16_rpn_224",
+        "vit_relpos_small_patch16_224",
+        "vit_tiny_patch16_224.augreg_in21k",
+        "test_vit",
+        "resnet18",
+        "nope",
+    ],
     "num_classes": [5, 0],
     "num_features": [7],
     "global_pool": ["avg", "", "max", "map"],
@@ -354,7 +476,7 @@ TOP_VALUES: dict[str, list] = {
     "label_descriptions": [{"a": "A"}],
     "model_args": [{}],
     "pretrained_cfg": [{}],
-}  # fmt: skip
+}
 CFG_VALUES: dict[str, list] = {
     "url": ["https://example.org/weights.pth"],
     "file": ["weights.pth"],
@@ -418,31 +540,34 @@ TIMM_PARTS: dict[str, tuple[dict[str, Any], dict[str, list]]] = {
 }
 
 
-# Settings that mean something together.
-TIMM_TOGETHER: dict[str, dict] = {
-    "label_offset of a classifier with one row more": {"pretrained_cfg": TIMM["pretrained_cfg"] | {"label_offset": 1}, "rows": CLASSES + 1},
-    "num_classes of both": {"num_classes": 5, "model_args": TIMM["model_args"] | {"num_classes": 5}, "rows": 5},
-    "num_classes beside, and rows": {"num_classes": 5, "rows": 5},
-    "reg_tokens, no_embed_class": {"model_args": TIMM["model_args"] | {"reg_tokens": 2, "no_embed_class": True}},
-    "avg, fc_norm off": {"model_args": TIMM["model_args"] | {"global_pool": "avg", "fc_norm": False}},
-    "token, fc_norm": {"model_args": TIMM["model_args"] | {"global_pool": "token", "fc_norm": True}},
-    "avg, pool_include_prefix": {"model_args": TIMM["model_args"] | {"global_pool": "avg", "pool_include_prefix": True}},
-    "avg, final_norm off": {"model_args": TIMM["model_args"] | {"global_pool": "avg", "final_norm": False}},
-    "pre_norm, init_values": {"model_args": TIMM["model_args"] | {"pre_norm": True, "init_values": 0.1}},
-    "dynamic_img_size, larger input": {
-        "model_args": TIMM["model_args"] | {"dynamic_img_size": True}, "pretrained_cfg": TIMM["pretrained_cfg"] | {"input_size": [3, 32, 32]},
-    },
-    "dynamic_img_pad, odd input": {
-        "model_args": TIMM["model_args"] | {"dynamic_img_size": True, "dynamic_img_pad": True},
-        "pretrained_cfg": TIMM["pretrained_cfg"] | {"input_size": [3, 28, 28]},
-    },
-    "fixed_input_size, another img_size": {
-        "model_args": TIMM["model_args"] | {"img_size": 32}, "pretrained_cfg": TIMM["pretrained_cfg"] | {"fixed_input_size": True},
-    },
-    "crop_mode border, oblong mean": {"pretrained_cfg": TIMM["pretrained_cfg"] | {"crop_mode": "border", "crop_pct": 0.6, "interpolation": "bilinear"}},
-    "crop_mode squash": {"pretrained_cfg": TIMM["pretrained_cfg"] | {"crop_mode": "squash", "crop_pct": 0.6, "interpolation": "bilinear"}},
-    "another input_size than test_input_size": {"pretrained_cfg": TIMM["pretrained_cfg"] | {"test_input_size": [3, 32, 32], "test_crop_pct": 0.5}},
-}  # fmt: skip
+# Settings that mean something together: what is changed, and the rows of the classifier that is saved.
+TOGETHER: list[tuple[dict, int]] = [
+    ({"pretrained_cfg": {"label_offset": 1}}, CLASSES + 1),
+    ({"num_classes": 5}, 5),
+    ({"num_classes": 5, "pretrained_cfg": {"num_classes": 5}}, 5),
+    ({"num_classes": 5, "pretrained_cfg": {"num_classes": 5}, "model_args": {"num_classes": 5}}, 5),
+    ({"model_args": {"reg_tokens": 2, "no_embed_class": True}}, CLASSES),
+    ({"model_args": {"global_pool": "avg", "fc_norm": False}}, CLASSES),
+    ({"model_args": {"global_pool": "token", "fc_norm": True}}, CLASSES),
+    ({"model_args": {"global_pool": "avg", "pool_include_prefix": True}}, CLASSES),
+    ({"model_args": {"global_pool": "avg", "final_norm": False}}, CLASSES),
+    ({"model_args": {"pre_norm": True, "init_values": 0.1}}, CLASSES),
+    ({"model_args": {"pre_norm": True, "qkv_bias": False}}, CLASSES),
+    ({"model_args": {"dynamic_img_size": True}, "pretrained_cfg": {"input_size": [3, 32, 32]}}, CLASSES),
+    (
+        {
+            "model_args": {"dynamic_img_size": True, "dynamic_img_pad": True},
+            "pretrained_cfg": {"input_size": [3, 28, 28]},
+        },
+        CLASSES,
+    ),
+    ({"model_args": {"img_size": 32}, "pretrained_cfg": {"fixed_input_size": True}}, CLASSES),
+    ({"model_args": {"img_size": 32}, "pretrained_cfg": {"input_size": [3, 32, 32]}}, CLASSES),
+    ({"pretrained_cfg": {"crop_mode": "border", "crop_pct": 0.6, "interpolation": "bilinear"}}, CLASSES),
+    ({"pretrained_cfg": {"crop_mode": "squash", "crop_pct": 0.6, "interpolation": "bilinear"}}, CLASSES),
+    ({"pretrained_cfg": {"crop_mode": "squash", "crop_pct": 1.0}}, CLASSES),
+    ({"pretrained_cfg": {"test_input_size": [3, 32, 32], "test_crop_pct": 0.5}}, CLASSES),
+]
 
 
 def of_timm(folder: Path, pictures: list[Path]) -> Right:
@@ -480,20 +605,36 @@ def descriptions_of_timm(folder: Path, melo: Melo, pictures: list[Path]) -> Iter
         for field, value in [("", ABSENT), *settings(fields, base, table), *STRAY]:
             changed = [with_setting(base, field, value), with_setting(base, field, ABSENT), base]
             contents = [TIMM | {part: content} if part else content for content in changed]
-            for suffix, source in trials(folder, own_folder, lambda trial, content=contents[0]: save_timm_weights(trial, content)):
+            contents.append(
+                contents[0] | {"model_args": (contents[0].get("model_args") or {}) | {"dynamic_img_size": True}}
+            )
+            for suffix, source in trials(
+                folder, own_folder, lambda trial, content=contents[0]: save_timm_weights(trial, content)
+            ):
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.copytree(source, target)
-                yield ask(f"config.json of timm: {part or 'beside'}", words(field, value) + suffix, target, (field, value), contents,
-                          lambda: of_timm(target, pictures), melo, pictures)  # fmt: skip
+                yield ask(
+                    f"config.json of timm: {part or 'beside'}",
+                    words(field, value) + suffix,
+                    target,
+                    (field, value),
+                    contents,
+                    of_timm,
+                    melo,
+                    pictures,
+                )
 
-
-    for name, changed in TIMM_TOGETHER.items():
-        content = TIMM | {part: value for part, value in changed.items() if part != "rows"}
-        args = content["model_args"] | ({"num_classes": changed["rows"]} if "rows" in changed else {})
+    for changed, rows in TOGETHER:
+        content = TIMM | {
+            part: TIMM[part] | value if isinstance(value, dict) else value for part, value in changed.items()
+        }
         shutil.rmtree(target, ignore_errors=True)
-        save_timm_weights(target, content | {"model_args": args})
-        said = [word.strip() for word in name.replace(" of ", ", ").replace(" beside", "").split(",")]
-        yield ask("config.json of timm: together", name, target, (said[0], changed), [content], lambda: of_timm(target, pictures), melo, pictures)
+        save_timm_weights(target, content | {"model_args": content["model_args"] | {"num_classes": rows}})
+        fields = [field for part, value in changed.items() for field in (value if isinstance(value, dict) else [part])]
+        name = f"{json.dumps(changed)}, {rows} rows"
+        write(target / "config.json", content)
+        answer = melo("predict", "--backbone", target, *pictures, "--json")
+        yield judge("config.json of timm: together", name, of_timm(target, pictures), answer, (*fields, "fc_norm"))
 
 
 def cases(folder: Path, melo: Melo) -> Iterator[Row]:
