@@ -205,6 +205,7 @@ mod tests {
             interpolation: Interpolation::Bicubic,
             mean,
             std,
+            crop_offset: Default::default(),
             rendering: Default::default(),
         }
     }

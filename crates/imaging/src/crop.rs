@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use melo_vit::{CropMode, Preprocess};
+use melo_vit::{CropMode, CropOffset, Preprocess};
 
 use crate::Pixels;
 
@@ -27,8 +27,8 @@ impl<'a> Padded<'a> {
     pub fn new(fitted: &'a Pixels, spec: &Preprocess) -> Self {
         fitted.check();
         let (width, height) = (fitted.width.max(spec.size), fitted.height.max(spec.size));
-        let (left, pad_left) = center(fitted.width, spec.size);
-        let (top, pad_top) = center(fitted.height, spec.size);
+        let (left, pad_left) = center(fitted.width, spec.size, spec.crop_offset);
+        let (top, pad_top) = center(fitted.height, spec.size, spec.crop_offset);
         if (width, height) == (fitted.width, fitted.height) {
             return Self { pixels: Cow::Borrowed(fitted), left, top };
         }
@@ -46,11 +46,6 @@ impl<'a> Padded<'a> {
 }
 
 /// Where the centre `crop` of `length` begins, and how much padding goes before it.
-pub(crate) fn center(length: usize, crop: usize) -> (usize, usize) {
-    if length < crop {
-        (0, (crop - length) / 2)
-    } else {
-        // Python's `round`: half to even.
-        (((length - crop) as f64 / 2.0).round_ties_even() as usize, 0)
-    }
+pub(crate) fn center(length: usize, crop: usize, offset: CropOffset) -> (usize, usize) {
+    if length < crop { (0, (crop - length) / 2) } else { (offset.before(length - crop), 0) }
 }

@@ -63,8 +63,8 @@ pub fn overlay_within(
     assert!(longest > 0, "an image of no pixel");
     let (width, height) = fitted_size(pixels.width, pixels.height, spec);
     let mut shown = within(pixels, longest);
-    let columns: Vec<Place> = places(shown.width, width, spec.size, grid);
-    let rows: Vec<Place> = places(shown.height, height, spec.size, grid);
+    let columns: Vec<Place> = places(shown.width, width, spec, grid);
+    let rows: Vec<Place> = places(shown.height, height, spec, grid);
     let heat = scaled(values);
     for (row, line) in rows.iter().zip(shown.rgb.chunks_exact_mut(shown.width * 3)) {
         for (column, pixel) in columns.iter().zip(line.as_chunks_mut().0) {
@@ -96,8 +96,9 @@ pub fn within(pixels: &Pixels, longest: usize) -> Pixels {
 type Place = Option<(usize, usize, f32)>;
 
 /// The places of `shown` rows or columns, of which preprocessing makes `fitted` and takes the centre `size`.
-fn places(shown: usize, fitted: usize, size: usize, grid: usize) -> Vec<Place> {
-    let (cut, padding) = center(fitted, size);
+fn places(shown: usize, fitted: usize, spec: &Preprocess, grid: usize) -> Vec<Place> {
+    let size = spec.size;
+    let (cut, padding) = center(fitted, size, spec.crop_offset);
     let place = |index: usize| {
         let input = (index as f64 + 0.5) / shown as f64 * fitted as f64 - cut as f64 + padding as f64;
         let cell = input / size as f64 * grid as f64 - 0.5;

@@ -119,7 +119,10 @@ impl Reader<'_> {
     fn read_torch(&mut self, weights: &Path) -> Result<Checkpoint, Error> {
         // A key may also be what names begin with within the one set that there is.
         let opened = match TorchFile::open(weights, self.key) {
-            Err(Error::WeightsKey { .. }) if self.key.is_some() => TorchFile::open(weights, None)?,
+            Err(unknown @ Error::WeightsKey { .. }) if self.key.is_some() => {
+                let read = self.read_named(&TorchFile::open(weights, None)?);
+                return read.map_err(|error| if matches!(error, Error::WeightsKey { .. }) { unknown } else { error });
+            }
             opened => {
                 self.key = None;
                 opened?
@@ -145,12 +148,19 @@ impl Reader<'_> {
                 return Err(Error::NoDescription { path: path.to_owned(), sidecar, expected });
             }
         };
-        let wrong = |error: Invalid| Error::Config { path: sidecar.clone(), reason: error.reason };
+        let wrong = |error: Invalid| Error::Config { path: sidecar.clone(), reason: error.named() };
         if json.get("model_type").is_some() {
             let model = ModelConfig::new(json).map_err(wrong)?;
             let source = self.unwrap(source, model.dialect())?;
             let (mut renamed, classifier) = Renamed::new(&source, model.dialect())?;
             let classifies = classifier.head.values().any(|(name, _)| name.contains("classifier"));
+            let rows = classifier.head.get("head.weight").and_then(|(_, shape)| shape.first().copied());
+            if let (Some(rows), Some((field, classes))) = (rows, model.classes(!classifies).map_err(wrong)?)
+                && rows != classes
+            {
+                let reason = format!("`{field}` says {classes}, and the weights' classifier has {rows} rows");
+                return Err(wrong(Invalid::new("json", reason)));
+            }
             let description = model.describe(&sidecar, &renamed.shapes()?, classifies)?;
             if !description.config.norm {
                 renamed.forget("norm");
@@ -158,7 +168,7 @@ impl Reader<'_> {
             let mut head = self.read_classifier(&classifier, &source, &description.config)?;
             if let Some(problem) = model.other_problem().filter(|_| head.is_some()) {
                 self.notes
-                    .push(format!("its classifier answers a `{problem}`, which is no choice of one class: left out"));
+                    .push(format!("its classifier is left out: `problem_type` is `{problem}`, no choice of one class"));
                 head = None;
             }
             return Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? });
@@ -228,7 +238,7 @@ impl Reader<'_> {
             (None, Some(sidecar)) => (sidecar.clone(), read_json(&sidecar)?),
             (None, None) => (path.to_owned(), json!({ "pretrained_cfg": Statistics::Inception.pretrained_cfg() })),
         };
-        let wrong = |error: Invalid| Error::Config { path: json_path.clone(), reason: error.reason };
+        let wrong = |error: Invalid| Error::Config { path: json_path.clone(), reason: error.named() };
         if !json.is_object() {
             return Err(wrong(Invalid::new("json", "is no JSON object")));
         }

@@ -227,7 +227,9 @@ impl ModelConfig {
             check_fields(Fields::of("vision_config.", tower)?)?;
             let own = |name: &str| fields.get(name).cloned().unwrap_or_default();
             tower["name_or_path"] = own("_name_or_path");
-            tower["problem_type"] = own("problem_type");
+            for name in ["problem_type", "id2label", "num_labels"] {
+                tower[name] = own(name);
+            }
         }
         Ok(ModelConfig { json: tower.unwrap_or(json), model_type, model })
     }
@@ -239,6 +241,22 @@ impl ModelConfig {
             Model::Dinov2 | Model::Dinov2Registers => &HF_DINOV2,
             Model::Clip => &HF_CLIP,
         }
+    }
+
+    /// Classes by `id2label` or `num_labels`, where they are said; of a projection into a space with texts, its width.
+    ///
+    /// # Errors
+    /// [`Invalid`] for what is no number of classes.
+    pub(crate) fn classes(&self, is_projection: bool) -> Result<Option<(&'static str, usize)>, Invalid> {
+        let fields = Fields::of("", &self.json)?;
+        if is_projection {
+            return Ok(fields.count("projection_dim")?.map(|width| ("projection_dim", width)));
+        }
+        let labels = fields.get("id2label").and_then(Value::as_object).map(|labels| ("id2label", labels.len()));
+        Ok(match fields.count("num_labels")? {
+            Some(count) => Some(("num_labels", count)),
+            None => labels,
+        })
     }
 
     /// What the classifier answers, where that is no choice of one class.
@@ -257,7 +275,7 @@ impl ModelConfig {
         shapes: &BTreeMap<String, Vec<usize>>,
         classifies: bool,
     ) -> Result<Description, Error> {
-        let wrong = |error: Invalid| Error::Config { path: config_path.to_owned(), reason: error.reason };
+        let wrong = |error: Invalid| Error::Config { path: config_path.to_owned(), reason: error.named() };
         let folder = melo_vit::folder_of(config_path);
         let said = ["_name_or_path", "name_or_path"].map(|name| self.json.get(name).and_then(Value::as_str));
         let name = said.into_iter().flatten().find(|name| !name.is_empty()).map(str::to_owned);
@@ -322,7 +340,11 @@ impl ModelConfig {
             registers,
             layer_scale: dinov2,
             swiglu,
-            position_filter: PositionFilter::Plain,
+            // The one of them that interpolates antialiased.
+            position_filter: match self.model {
+                Model::Dinov2Registers => PositionFilter::Antialiased,
+                _ => PositionFilter::Plain,
+            },
             ..base
         })
     }

@@ -4,7 +4,7 @@
 //! and statistics are never assumed.
 
 use crate::huggingface::read_json;
-use melo_vit::{CropMode, Error, Fields, Interpolation, Invalid, Preprocess, Rendering};
+use melo_vit::{CropMode, CropOffset, Error, Fields, Interpolation, Invalid, Preprocess, Rendering};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ enum Size {
 /// [`Error::Config`] that names the file and the setting.
 pub(crate) fn read(folder: &Path, model_type: &str) -> Result<Preprocess, Error> {
     let (path, json) = find(folder)?;
-    parse(&json, model_type).map_err(|error| Error::Config { path, reason: error.reason })
+    parse(&json, model_type).map_err(|error| Error::Config { path, reason: error.named() })
 }
 
 /// The settings, and their file: nested ones count before those in a file of their own.
@@ -103,12 +103,14 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
     fields.only("crop_pct", &json!(1.0), "a crop by share is not supported")?;
     fields.only("use_square_size", &json!(false), other)?;
     fields.only("do_pad", &json!(false), "padding is not supported")?;
-    fields.only("do_resize", &json!(true), "images of any size are not supported")?;
+    if !switch(&fields, "do_resize", true)? {
+        return Err(Invalid::new("do_resize", "`do_resize` is off: images of any size are not supported"));
+    }
     let class = class(&fields, model_type)?;
     let square = fields.truth("default_to_square")?.unwrap_or(class.square);
     let missing = |name: &'static str| Invalid::new(name, format!("`{name}` is missing"));
     let size = size(&fields, "size", square)?.ok_or_else(|| missing("size"))?;
-    let crop = match fields.truth("do_center_crop")?.unwrap_or(class.center_crop) {
+    let crop = match switch(&fields, "do_center_crop", class.center_crop)? {
         false => None,
         true => match size_of_crop(&fields)? {
             Some(side) => Some(side),
@@ -125,7 +127,7 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
             let reason = "`size` is the shorter side and nothing is cropped: the images would be no squares";
             return Err(Invalid::new("size", reason));
         }
-        Size::Rectangle(height, width) => (equal(height, width)?, CropMode::Squash),
+        Size::Rectangle(height, width) => (equal("size", height, width)?, CropMode::Squash),
     };
     let side = crop.unwrap_or(resized);
     if side == 0 || side > resized {
@@ -147,6 +149,7 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
         interpolation,
         mean,
         std,
+        crop_offset: CropOffset::Down,
         rendering: Rendering::default(),
     };
     // The quotient may round up, and the side that it stands for is rounded down.
@@ -154,6 +157,11 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
         preprocess.crop_pct = preprocess.crop_pct.next_down();
     }
     Ok(preprocess)
+}
+
+/// Whether a step is taken: `null` is off, and what is not said is what the class does.
+fn switch(fields: &Fields<'_>, name: &str, usual: bool) -> Result<bool, Invalid> {
+    Ok(!fields.is_null(name) && fields.truth(name)?.unwrap_or(usual))
 }
 
 /// The class that is named, else the one that goes with the model.
@@ -207,22 +215,22 @@ fn size(fields: &Fields<'_>, name: &str, square: bool) -> Result<Option<Size>, I
 fn size_of_crop(fields: &Fields<'_>) -> Result<Option<usize>, Invalid> {
     match size(fields, "crop_size", true)? {
         None => Ok(None),
-        Some(Size::Rectangle(height, width)) => equal(height, width).map(Some),
+        Some(Size::Rectangle(height, width)) => equal("crop_size", height, width).map(Some),
         Some(Size::Shortest(_)) => Err(Invalid::new("crop_size", "`crop_size` is a shorter side: that is no size")),
     }
 }
 
-fn equal(height: usize, width: usize) -> Result<usize, Invalid> {
+fn equal(name: &'static str, height: usize, width: usize) -> Result<usize, Invalid> {
     match height == width {
         true => Ok(height),
-        false => Err(Invalid::new("size", format!("{height} × {width} is no square"))),
+        false => Err(Invalid::new(name, format!("`{name}`: {height} × {width} is no square"))),
     }
 }
 
 /// Mean and standard deviation of pixels in 0 to 1: `(scale · 255 · x - mean) / std`, whichever of the two steps are taken.
 fn statistics(fields: &Fields<'_>) -> Result<([f32; 3], [f32; 3]), Invalid> {
     let missing = |name: &'static str| Invalid::new(name, format!("`{name}` is missing"));
-    let (mean, std) = match fields.truth("do_normalize")?.unwrap_or(true) {
+    let (mean, std) = match switch(fields, "do_normalize", true)? {
         true => (
             fields.channels("image_mean")?.ok_or_else(|| missing("image_mean"))?,
             fields.channels("image_std")?.ok_or_else(|| missing("image_std"))?,
@@ -230,7 +238,7 @@ fn statistics(fields: &Fields<'_>) -> Result<([f32; 3], [f32; 3]), Invalid> {
         false => ([0.0; 3], [1.0; 3]),
     };
     // Of pixels from 0 to 1; exactly 1 for the usual factor of 1/255.
-    let scale = match fields.truth("do_rescale")?.unwrap_or(true) {
+    let scale = match switch(fields, "do_rescale", true)? {
         true => fields.number("rescale_factor")?.map_or(1.0, |factor| factor * 255.0),
         false => 255.0,
     };
@@ -265,6 +273,7 @@ mod tests {
     #[test]
     fn steps_that_are_not_taken_leave_their_values_without_effect() {
         let off = with(json!({ "do_normalize": false })).unwrap();
+        assert_eq!(off, with(json!({ "do_normalize": null })).unwrap());
         assert_eq!((off.mean, off.std), ([0.0; 3], [1.0; 3]));
         let raw = with(json!({ "do_rescale": false })).unwrap();
         assert_eq!((raw.mean[0], raw.std[2]), (0.5 / 255.0, 0.25 / 255.0));

@@ -44,6 +44,10 @@ impl<'a> Renamed<'a> {
                 let hint = format!("no part of a {} vision tower has this name", dialect.name);
                 return Err(Error::UnexpectedTensor { path: inner.path().to_owned(), name, hint });
             };
+            // Registers of which there are none.
+            if timm == "reg_token" && shape.contains(&0) {
+                continue;
+            }
             if timm.starts_with("head.") || timm.starts_with("head_dist.") {
                 head.insert(timm, (name, shape));
             } else {

@@ -14,8 +14,8 @@ use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
 use melo_vit::{
-    Backbone, BackboneReference, Checkpoint, CropMode, Device, Engine, EngineInfo, Plugin, Preprocess, Storage,
-    TaskCard, TaskKind, VitConfig, folder_of,
+    Backbone, BackboneReference, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin, Preprocess,
+    Storage, TaskCard, TaskKind, VitConfig, folder_of,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,7 +100,7 @@ impl Job {
 
     /// The preprocessing of a task on a backbone: the weights' size, statistics and filter, and the whole image.
     pub fn preprocess(own: &Preprocess) -> Preprocess {
-        Preprocess { crop_mode: CropMode::Squash, crop_pct: 1.0, ..own.clone() }
+        Preprocess { crop_mode: CropMode::Squash, crop_pct: 1.0, crop_offset: CropOffset::Even, ..own.clone() }
     }
 
     /// Checks settings and manifest, and puts the backbone where it is computed; no image is opened.

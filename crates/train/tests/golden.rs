@@ -129,6 +129,7 @@ impl Golden {
             interpolation: Interpolation::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
+            crop_offset: Default::default(),
             rendering: Default::default(),
         };
         let checkpoint = Checkpoint { name: case.to_owned(), config, preprocess, weights, classifier: None };

@@ -128,7 +128,7 @@ fn describe(path: &Path, file: &TensorFile, shapes: &BTreeMap<String, Vec<usize>
     let wrong = |reason: String| wrong_in(sidecar, reason);
     let text = std::fs::read_to_string(sidecar).map_err(|source| Error::Io { path: sidecar.clone(), source })?;
     let json = parse_json(&text).map_err(|error| wrong(error.to_string()))?;
-    let model = ModelDescription::new(json).map_err(|error| wrong(error.reason))?;
+    let model = ModelDescription::new(json).map_err(|error| wrong(error.named()))?;
     model.describe(path, sidecar, shapes)
 }
 
@@ -143,7 +143,7 @@ impl ModelDescription {
         sidecar: &Path,
         shapes: &BTreeMap<String, Vec<usize>>,
     ) -> Result<Description, Error> {
-        let wrong_in = |path: &Path, error: Invalid| Error::Config { path: path.to_owned(), reason: error.reason };
+        let wrong_in = |path: &Path, error: Invalid| Error::Config { path: path.to_owned(), reason: error.named() };
         let config = VitConfig::infer(shapes, &self).map_err(|error| wrong_in(weights, error))?;
         config.check().map_err(|error| wrong_in(weights, error))?;
         if self.is_unpooled() && shapes.contains_key("head.weight") {

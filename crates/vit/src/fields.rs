@@ -29,6 +29,11 @@ impl<'a> Fields<'a> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
+    /// True for a field that is there as `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(Value::is_null)
+    }
+
     /// Refuses the first field that is in none of the tables.
     ///
     /// # Errors

@@ -17,6 +17,14 @@ impl Invalid {
         Invalid { field, reason: reason.into() }
     }
 
+    /// The sentence, with the field's name in front where it does not say it.
+    pub fn named(&self) -> String {
+        match self.reason.contains(self.field) || self.field == "json" {
+            true => self.reason.clone(),
+            false => format!("`{}`: {}", self.field, self.reason),
+        }
+    }
+
     /// The same, said of a part of something larger.
     pub(crate) fn within(self, whole: &str) -> Self {
         Invalid { reason: format!("{whole}{}", self.reason), ..self }

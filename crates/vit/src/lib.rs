@@ -65,7 +65,7 @@ pub use melo_kernels::{
 };
 pub use model_description::ModelDescription;
 pub use plugin::{Plugin, PluginInfo};
-pub use preprocess::{CropMode, Interpolation, Preprocess};
+pub use preprocess::{CropMode, CropOffset, Interpolation, Preprocess};
 pub use random::truncated_normal;
 pub use rendering::Rendering;
 pub use self_test::SelfTest;

@@ -6,7 +6,7 @@
 use crate::config::{Activation, Pool, VitConfig};
 use crate::fields::Fields;
 use crate::invalid::Invalid;
-use crate::preprocess::{CropMode, Interpolation, Preprocess};
+use crate::preprocess::{CropMode, CropOffset, Interpolation, Preprocess};
 use crate::rendering::Rendering;
 use crate::timm_names::Named;
 use serde_json::{Value, json};
@@ -373,6 +373,7 @@ impl ModelDescription {
             interpolation,
             mean: cfg.channels("mean")?.ok_or_else(|| missing("mean"))?,
             std: cfg.channels("std")?.ok_or_else(|| missing("std"))?,
+            crop_offset: CropOffset::Even,
             rendering: Rendering::default(),
         })
     }

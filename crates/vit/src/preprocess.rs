@@ -29,6 +29,27 @@ pub enum CropMode {
     Border,
 }
 
+/// Where the centre crop begins when an odd number of pixels is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CropOffset {
+    /// At half of them, rounded to even: torchvision, timm.
+    #[default]
+    Even,
+    /// At half of them, rounded down: Hugging Face.
+    Down,
+}
+
+impl CropOffset {
+    /// Pixels cut before the crop, of `excess` that are cut in all.
+    pub fn before(self, excess: usize) -> usize {
+        match self {
+            CropOffset::Even => (excess as f64 / 2.0).round_ties_even() as usize,
+            CropOffset::Down => excess / 2,
+        }
+    }
+}
+
 /// Longest side resized to, pixels: far beyond every published ViT's, and small enough to allocate.
 const MAX_SIDE: usize = 8192;
 
@@ -48,9 +69,16 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Per-channel standard deviation divided by.
     pub std: [f32; 3],
+    /// Where the centre crop begins; left out where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub crop_offset: CropOffset,
     /// How a file of more than one 8-bit image becomes one; left out where it is the default.
     #[serde(default, skip_serializing_if = "Rendering::is_default")]
     pub rendering: Rendering,
+}
+
+fn is_default(offset: &CropOffset) -> bool {
+    *offset == CropOffset::default()
 }
 
 impl Preprocess {
@@ -63,6 +91,7 @@ impl Preprocess {
             interpolation: Interpolation::Bicubic,
             mean: [0.5; 3],
             std: [0.5; 3],
+            crop_offset: CropOffset::Even,
             rendering: Rendering::default(),
         }
     }
@@ -101,7 +130,7 @@ impl Preprocess {
 
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std, rendering } = self;
+        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std, crop_offset: _, rendering } = self;
         let crop = match crop_mode {
             CropMode::Center => "center",
             CropMode::Squash => "squash",

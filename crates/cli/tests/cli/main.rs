@@ -20,6 +20,7 @@ mod resume;
 mod serve;
 mod server;
 mod study;
+mod sweep;
 mod trust;
 mod workplace;
 mod wrong_inputs;

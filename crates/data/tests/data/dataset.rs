@@ -21,6 +21,7 @@ fn spec(crop_mode: CropMode) -> Preprocess {
         interpolation: Interpolation::Bicubic,
         mean,
         std,
+        crop_offset: Default::default(),
         rendering: Default::default(),
     }
 }

@@ -21,6 +21,7 @@ fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
         interpolation: Interpolation::Bilinear,
         mean,
         std,
+        crop_offset: Default::default(),
         rendering: Default::default(),
     }
 }

@@ -10,6 +10,7 @@ use melo_vit::{CropMode, Interpolation, Preprocess};
 fn specs() -> [Preprocess; 3] {
     let (mean, std, interpolation) = ([0.0; 3], [1.0; 3], Interpolation::Bilinear);
     [(CropMode::Center, 24), (CropMode::Squash, 9), (CropMode::Border, 40)].map(|(crop_mode, size)| Preprocess {
+        crop_offset: Default::default(),
         rendering: Default::default(),
         size,
         crop_mode,

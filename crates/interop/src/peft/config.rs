@@ -296,7 +296,10 @@ impl Fields<'_> {
     fn layers(&self) -> Result<Option<Layers>, Error> {
         let name = "layers_to_transform";
         if self.is_off(name) {
-            return Ok(None);
+            return match self.is_off("layers_pattern") {
+                true => Ok(None),
+                false => Err(self.wrong("layers_pattern", "means nothing without layers_to_transform")),
+            };
         }
         let layers: Option<Vec<u64>> = match self.get(name) {
             Value::Array(items) => items.iter().map(Value::as_u64).collect(),

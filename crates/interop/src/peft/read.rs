@@ -75,6 +75,10 @@ fn read_head(
     let asked: Vec<&str> =
         config.modules_to_save.iter().map(String::as_str).filter(|n| CLASSIFIERS.contains(n)).collect();
     let path = || file.path().to_owned();
+    if let Some(other) = config.modules_to_save.iter().find(|name| !CLASSIFIERS.contains(&name.as_str())) {
+        let name = format!("{PREFIX}{other}.weight");
+        return Err(melo_vit::Error::MissingTensor { path: path(), name }.into());
+    }
     if let Some(missing) = there.iter().chain(&asked).find(|p| !shapes.contains_key(&format!("{PREFIX}{p}.weight"))) {
         return Err(melo_vit::Error::MissingTensor { path: path(), name: format!("{PREFIX}{missing}.weight") }.into());
     }

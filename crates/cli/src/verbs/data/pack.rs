@@ -135,6 +135,7 @@ fn preprocess(args: &Args) -> Result<Preprocess, Failure> {
             Some(FilterArg::Bilinear) => Interpolation::Bilinear,
             Some(FilterArg::Bicubic) => Interpolation::Bicubic,
         },
+        crop_offset: Default::default(),
         rendering: args.rendering.rendering(),
         ..own
     };

@@ -232,6 +232,13 @@ impl ImageArgs {
     pub(super) fn preprocess(&self, own: &Preprocess) -> Preprocess {
         let size = self.image_size.unwrap_or(own.size);
         let (crop_mode, crop_pct) = (self.crop_mode.into(), self.crop_pct);
-        Preprocess { size, crop_mode, crop_pct, rendering: self.rendering.rendering(), ..own.clone() }
+        Preprocess {
+            size,
+            crop_mode,
+            crop_pct,
+            crop_offset: Default::default(),
+            rendering: self.rendering.rendering(),
+            ..own.clone()
+        }
     }
 }
