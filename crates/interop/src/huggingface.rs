@@ -317,10 +317,18 @@ impl ModelConfig {
             Model::Dinov2Registers => fields.count("num_register_tokens")?.unwrap_or(defaults.registers),
             _ => 0,
         };
+        let heads = fields.count("num_attention_heads")?.unwrap_or(base.heads);
+        if heads == 0 || !width.is_multiple_of(heads) {
+            return Err(fields.wrong(
+                "num_attention_heads",
+                &json!(heads),
+                &format!("width {width} is no multiple of it"),
+            ));
+        }
         Ok(VitConfig {
             depth: fields.count("num_hidden_layers")?.unwrap_or(base.depth),
             width,
-            heads: fields.count("num_attention_heads")?.unwrap_or(base.heads),
+            heads,
             mlp_hidden,
             patch: fields.side("patch_size")?.unwrap_or(defaults.patch),
             image_size: fields.side("image_size")?.unwrap_or(base.image_size),

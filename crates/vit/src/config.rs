@@ -168,9 +168,7 @@ impl VitConfig {
             return wrong(name, format!("{name} {size} is not in 1 to {MOST}"));
         }
         if heads == 0 || !width.is_multiple_of(heads) {
-            let reason =
-                format!("width {width} is not a multiple of {heads} heads (`num_heads`, `num_attention_heads`)");
-            return wrong("heads", reason);
+            return wrong("heads", format!("width {width} is not a multiple of {heads} heads"));
         }
         if !image_size.is_multiple_of(patch) {
             return wrong("image_size", format!("image_size {image_size} is not a multiple of patch {patch}"));

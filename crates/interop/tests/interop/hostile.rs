@@ -229,7 +229,7 @@ fn what_is_no_family_of_ours_is_refused_by_name() {
         ("hf-vit", &edit(config, r#""model_type": "vit""#, r#""model_type": "swin""#), "`swin`"),
         ("hf-vit", &edit(config, r#""hidden_act": "gelu""#, r#""hidden_act": "relu""#), "`relu`"),
         ("hf-vit", &edit(config, r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 3"#), "blocks.2."),
-        ("hf-vit", &edit(config, r#""num_attention_heads": 3"#, r#""num_attention_heads": 5"#), "5 heads"),
+        ("hf-vit", &edit(config, r#""num_attention_heads": 3"#, r#""num_attention_heads": 5"#), "num_attention_heads"),
         ("hf-vit", &edit(processor, r#""resample": 3"#, r#""resample": 0"#), "resample"),
         ("hf-vit", &edit(processor, r#""image_mean""#, r#""mean""#), "`mean`"),
         ("hf-vit", &edit(processor, r#""image_mean": [0.485, 0.456, 0.406], "#, ""), "`image_mean` is missing"),

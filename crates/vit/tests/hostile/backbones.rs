@@ -147,7 +147,7 @@ fn an_architecture_that_is_not_supported_is_named() {
     let changes = [
         ("act_layer", json!("relu"), "relu"),
         ("global_pool", json!("map"), "map"),
-        ("num_heads", json!(3), "3 heads"),
+        ("num_heads", json!(3), "num_heads"),
         ("num_heads", json!(null), "num_heads"),
         ("norm_eps", json!(-1.0), "eps"),
     ];
@@ -161,7 +161,6 @@ fn an_architecture_that_is_not_supported_is_named() {
 #[test]
 fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
     let changes = [
-        ("num_heads", json!(0)),
         ("num_heads", json!("two")),
         ("pool_include_prefix", json!(true)),
         ("qk_norm", json!(true)),
@@ -214,7 +213,7 @@ fn arguments_that_say_another_shape_than_the_weights_are_refused() {
 #[test]
 fn weights_of_another_architecture_than_the_named_one_are_refused() {
     for (architecture, words) in [
-        ("vit_base_patch16_clip_224", "pre_norm"),
+        ("vit_base_patch16_clip_224", "patch_size is 16"),
         ("vit_small_patch14_dinov2", "patch_size is 14"),
         ("vit_base_patch16_gap_224", "no class token"),
     ] {
@@ -223,6 +222,16 @@ fn weights_of_another_architecture_than_the_named_one_are_refused() {
         assert!(matches!(error, Error::Config { .. }), "{error}");
         assert!(error.to_string().contains("architecture") && error.to_string().contains(words), "{error}");
     }
+}
+
+#[test]
+fn weights_without_a_part_of_the_named_architecture_are_refused() {
+    let weights = Weights::new();
+    let error = weights.refused_after_json(|json| {
+        json["architecture"] = json!("vit_base_patch16_clip_224");
+        json["model_args"]["patch_size"] = json!(4);
+    });
+    assert_error!(error, Error::Config { .. }, weights.path, "architecture", "pre_norm");
 }
 
 #[test]

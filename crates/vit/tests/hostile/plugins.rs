@@ -85,9 +85,7 @@ fn nan_in_sixteen_bits_is_refused_too() {
 
 #[test]
 fn numbers_that_are_no_floats_are_refused() {
-    for (dtype, bytes, word) in
-        [(Dtype::I64, 8, "I64"), (Dtype::F64, 8, "F64"), (Dtype::U8, 1, "U8"), (Dtype::BOOL, 1, "BOOL")]
-    {
+    for (dtype, bytes, word) in [(Dtype::I64, 8, "I64"), (Dtype::U8, 1, "U8"), (Dtype::BOOL, 1, "BOOL")] {
         let fixture = Fixture::new();
         let error = fixture.refused_after(|file| {
             file.tensors.insert(A.to_owned(), (dtype, vec![4, 16], vec![0; 64 * bytes]));
