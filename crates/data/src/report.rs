@@ -161,6 +161,23 @@ pub enum Warning {
         /// The images.
         names: Vec<String>,
     },
+    /// Images whose samples, of more than 8 bits, use little of their range: nearly black without a window.
+    LittleRange {
+        /// The images.
+        names: Vec<String>,
+        /// The largest share of the range that one of them uses, in percent, rounded up.
+        percent: u32,
+    },
+    /// Images that come out as one flat colour although their values differ.
+    Flat {
+        /// The images.
+        names: Vec<String>,
+    },
+    /// Files of several images, of which one is taken and none is named.
+    OneOfSeveral {
+        /// The files.
+        names: Vec<String>,
+    },
 }
 
 /// A patient in several splits.

@@ -11,7 +11,7 @@ use crate::batch::{BatchQueue, Permit};
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
-use melo_imaging::encode_png;
+use melo_imaging::{Seen, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
 use melo_vit::{Engine, ExplainMethod, Plugin, Preprocess, hex};
 use sha2::{Digest, Sha256};
@@ -154,12 +154,17 @@ impl Service {
         let keep_pixels = request.heatmap || request.preview;
         let (prepared, logits) = self.compute(&request.images, &tasks, keep_pixels, permit).await?;
         let mut answers = Vec::new();
-        for ((image, (digest, _)), logits) in request.images.iter().zip(&prepared).zip(logits) {
+        for ((image, (digest, decoded)), logits) in request.images.iter().zip(&prepared).zip(logits) {
             let of_tasks =
                 tasks.iter().zip(logits).map(|((version, _), logits)| Answer::new(version, self.engine(), logits));
+            // As the first task sees it, like the preview.
+            let seen = decoded.seen.first();
             answers.push(ImageAnswers {
                 name: image.name.clone(),
                 digest: digest.clone(),
+                frame: seen.and_then(|seen| seen.place).map(|place| place.number),
+                frames: seen.and_then(|seen| seen.place).map(|place| place.count),
+                remarks: seen.map(Seen::remarks).unwrap_or_default(),
                 answers: of_tasks.collect(),
                 preview: None,
             });
@@ -200,6 +205,9 @@ impl Service {
             .map(|(logits, digest)| ImageAnswers {
                 name: "tensor".to_owned(),
                 digest,
+                frame: None,
+                frames: None,
+                remarks: Vec::new(),
                 answers: vec![Answer::new(version, self.engine(), logits)],
                 preview: None,
             })
