@@ -51,7 +51,7 @@ fn each(folder: &Path, mut work: impl FnMut(&str, &str, &[u8])) {
 
 fn main() {
     each(&golden("imaging", ""), |name, extension, bytes| match extension {
-        "png" | "tif" | "bmp" => seed("image", name, &[], bytes),
+        "png" | "tif" | "bmp" | "webp" | "gif" | "jp2" => seed("image", name, &[], bytes),
         "jpg" => {
             seed("image", name, &[], bytes);
             seed("jpeg", name, &[], &bytes[3..]);

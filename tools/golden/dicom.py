@@ -120,7 +120,7 @@ def main(program, folder):
     rows, counts = [], {}
     with tempfile.TemporaryDirectory() as out:
         run = subprocess.run([program, out, *files], check=True, capture_output=True, text=True)
-        said = dict(line.split("\t", 1) for line in run.stdout.splitlines())
+        said = dict(line.split("\t")[:2] for line in run.stdout.splitlines())
         for file in files:
             ds = pydicom.dcmread(file, force=True, stop_before_pixels=True)
             syntax = ds.file_meta.get("TransferSyntaxUID")

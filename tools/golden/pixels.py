@@ -128,12 +128,36 @@ def files():
     (OUT / "440.jpg").write_bytes(data)
     expected["440.jpg"] = np.asarray(Image.open(OUT / "440.jpg").convert("RGB"))
 
+    expected |= formats(image, grey, alpha)
     lines = [f"{name} {p.shape[1]} {p.shape[0]} {fnv(p.tobytes())}" for name, p in sorted(expected.items())]
     (OUT / "files.txt").write_text("\n".join(lines) + "\n")
 
-    # Refused.
-    image.convert("CMYK").save(OUT / "cmyk.jpg", quality=80)
     tiff(OUT / "float.tif", rgb.astype(np.float32) / 255, "<", sample_format=3)
+
+
+def formats(image, grey, alpha):
+    """Further files, with the pixels that Pillow makes of them."""
+    expected = {}
+
+    def save(name, image, **options):
+        image.save(OUT / name, **options)
+        expected[name] = np.asarray(Image.open(OUT / name).convert("RGB"))
+
+    save("cmyk.jpg", image.convert("CMYK"), quality=80)
+    save("palette.tif", image.quantize(16))
+    save("grey_alpha8.tif", Image.merge("LA", [grey, alpha]))
+    save("bilevel.tif", grey.convert("1"))
+    save("bilevel_g4.tif", grey.convert("1"), compression="group4")
+    save("bilevel_g3.tif", grey.convert("1"), compression="group3")
+    save("cmyk.tif", image.convert("CMYK"), compression="packbits")
+    save("rgb8_jpeg.tif", image, compression="jpeg", quality=80)
+    save("rgb8_zstd.tif", image, compression="zstd")
+    save("turned.tif", image, tiffinfo={274: 8})
+    save("lossless.webp", image, lossless=True)
+    save("palette.gif", image.quantize(32))
+    save("rgb8.jp2", image)
+    save("rgba8.jp2", Image.merge("RGBA", [*image.split(), alpha]))
+    return expected
 
 
 def resizes():

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use melo_imaging::Pixels;
+use melo_imaging::{Pixels, Tally};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
 
 use crate::{Error, Row};
@@ -17,6 +17,7 @@ use crate::{Error, Row};
 pub struct Cache {
     limit_bytes: usize,
     held: RwLock<Held>,
+    tally: Mutex<Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +36,17 @@ impl Cache {
 
     /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, held: RwLock::default() }
+        Self { limit_bytes, held: RwLock::default(), tally: Mutex::default() }
     }
 
     /// Bytes of pixels held now.
     pub fn bytes(&self) -> usize {
         self.held.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// What was seen of the images decoded so far, those counted twice that were decoded again.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The image of `row`, decoded and fitted; out of its pack if it lies in one, which is not held here.
@@ -55,7 +61,9 @@ impl Cache {
         if let Some(pixels) = self.find(path, &fit) {
             return Ok(pixels);
         }
-        let pixels = Arc::new(read_fitted(path, spec)?);
+        let (pixels, seen) = melo_imaging::read_fit_seen(path, spec)?;
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(path, &seen);
+        let pixels = Arc::new(pixels);
         self.insert(path, fit, &pixels);
         Ok(pixels)
     }
@@ -81,7 +89,7 @@ impl Cache {
     }
 }
 
-/// The file at `path`, decoded and fitted: what is cached, and what is packed.
+/// The file at `path`, decoded and fitted: what is packed.
 pub(crate) fn read_fitted(path: &Path, spec: &Preprocess) -> Result<Pixels, melo_imaging::Error> {
     melo_imaging::read_fit(path, spec)
 }

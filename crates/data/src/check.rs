@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use melo_imaging::Seen;
+use melo_vit::Rendering;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -25,9 +27,14 @@ type FileDigest = [u8; 32];
 struct Image {
     digest: Option<FileDigest>,
     looks: Result<(Appearance, Option<Fingerprint>), String>,
+    seen: Seen,
 }
 
 impl Image {
+    fn broken(digest: Option<FileDigest>, reason: String) -> Self {
+        Image { digest, looks: Err(reason), seen: Seen::default() }
+    }
+
     fn size(&self) -> Option<(usize, usize)> {
         self.looks.as_ref().ok().map(|(appearance, _)| (appearance.width, appearance.height))
     }
@@ -79,21 +86,25 @@ fn open(row: &Row) -> Image {
         return open_packed(packed);
     }
     match std::fs::read(melo_imaging::file_of(&row.path)) {
-        Err(source) => Image { digest: None, looks: Err(format!("cannot be read: {source}")) },
-        Ok(bytes) => Image {
-            digest: Some(image_digest(&bytes, &row.path)),
-            looks: melo_imaging::decode(&bytes, &row.path)
-                .map(|pixels| (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels)))
+        Err(source) => Image::broken(None, format!("cannot be read: {source}")),
+        Ok(bytes) => {
+            let digest = Some(image_digest(&bytes, &row.path));
+            match melo_imaging::decode_seen(&bytes, &row.path, &Rendering::default()) {
+                Ok((pixels, seen)) => {
+                    let looks = (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels));
+                    Image { digest, looks: Ok(looks), seen }
+                }
                 // The path is said once, by whoever prints the row's name.
-                .map_err(|error| error.without_name().to_string()),
-        },
+                Err(error) => Image::broken(digest, error.without_name().to_string()),
+            }
+        }
     }
 }
 
 /// An image as it was packed: equal pixels, not equal files, are duplicates here.
 fn open_packed(packed: &Packed) -> Image {
     match packed.as_stored() {
-        Err(error) => Image { digest: None, looks: Err(error.to_string()) },
+        Err(error) => Image::broken(None, error.to_string()),
         Ok((pixels, bytes)) => {
             let mut digest = Sha256::new();
             digest.update((pixels.width as u64).to_le_bytes());
@@ -101,6 +112,7 @@ fn open_packed(packed: &Packed) -> Image {
             Image {
                 digest: Some(digest.finalize().into()),
                 looks: Ok((Appearance::of(&pixels, bytes as u64), Fingerprint::of(&pixels))),
+                seen: Seen::default(),
             }
         }
     }
@@ -198,7 +210,28 @@ fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
     if !names.is_empty() {
         warnings.push(Warning::SmallImages { names });
     }
+    warnings.extend(seen(manifest, images));
     warnings
+}
+
+/// What the decoder saw, with the names of the images.
+fn seen(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {
+    let names = |wanted: &dyn Fn(&Seen) -> bool| -> Vec<String> {
+        let rows = manifest.rows.iter().zip(images).filter(|(_, image)| wanted(&image.seen));
+        rows.map(|(row, _)| row.name.clone()).collect()
+    };
+    let (little, flat) = (names(&|seen| seen.little_range().is_some()), names(&|seen| seen.flat));
+    let several = names(&|seen| seen.place.is_some());
+    let share = images.iter().filter_map(|image| image.seen.little_range()).fold(0.0, f32::max);
+    let percent = (100.0 * share).ceil() as u32;
+    [
+        (!little.is_empty()).then_some(Warning::LittleRange { names: little, percent }),
+        (!flat.is_empty()).then_some(Warning::Flat { names: flat }),
+        (!several.is_empty()).then_some(Warning::OneOfSeveral { names: several }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn patients_across_splits(manifest: &Manifest) -> Vec<PatientAcross> {

@@ -235,6 +235,23 @@ pub enum Warning {
         /// Columns that look like it.
         suggested: Vec<String>,
     },
+    /// Images whose samples, of more than 8 bits, use little of their range: nearly black without a window.
+    LittleRange {
+        /// The images.
+        names: Vec<String>,
+        /// The largest share of the range that one of them uses, in percent, rounded up.
+        percent: u32,
+    },
+    /// Images that come out as one flat colour although their values differ.
+    Flat {
+        /// The images.
+        names: Vec<String>,
+    },
+    /// Files of several images, of which one is taken and none is named.
+    OneOfSeveral {
+        /// The files.
+        names: Vec<String>,
+    },
 }
 
 /// A text, and the images that have it.

@@ -25,7 +25,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// The first bytes are those of no supported format.
-    #[error("{}not an image: this is {found}. PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 and NumPy are read", at(path))]
+    #[error(
+        "{}not an image: this is {found}. PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, DICOM, NIfTI-1 and NumPy are read",
+        at(path)
+    )]
     NotAnImage {
         /// The file.
         path: PathBuf,
@@ -37,17 +40,17 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"NIfTI"`, `"npy"` or `"npz"`.
+        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"WebP"`, `"GIF"`, `"JPEG 2000"`, `"NIfTI"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What the decoder found.
         reason: String,
     },
-    /// A valid file of a kind that is not read, such as CMYK or floating-point samples.
+    /// A valid file of a kind that is not read, such as L*a*b* colour.
     #[error("{}{format} of a kind that is not read: {found}", at(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"NIfTI"`, `"npy"` or `"npz"`.
+        /// `"PNG"`, `"JPEG"`, `"TIFF"`, `"BMP"`, `"WebP"`, `"GIF"`, `"JPEG 2000"`, `"NIfTI"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What was found, and what would be read.
         found: String,
@@ -78,7 +81,7 @@ pub enum Error {
     NoSuchImage {
         /// The file.
         path: PathBuf,
-        /// `"NIfTI"`, `"npy"` or `"npz"`.
+        /// `"TIFF"`, `"GIF"`, `"NIfTI"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What was asked for, and what there is.
         reason: String,

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use libdeflater::Decompressor;
 use melo_vit::Preprocess;
+use melo_vit::rendering::Window;
 
 use crate::png::Chunk;
 use crate::preprocess::fitted_size;
 use crate::resize::{Samples, resize_samples};
-use crate::{Error, Pixels, fit, limits, png, read_with};
+use crate::{Error, Pixels, Seen, fit, limits, png, read_seen};
 
 /// Signature and header chunk.
 const HEADER: usize = 33;
@@ -19,21 +20,38 @@ const HEADER: usize = 33;
 /// Most that deflate shrinks: 258 bytes to two bits.
 const MOST_SHRUNK: u64 = 1032;
 
-/// [`read_with`] the spec's rendering, then [`fit`]: the same pixels, in a third of the work where the file is a grey PNG of 8 bits.
+/// [`read_with`](crate::read_with) the spec's rendering, then [`fit`]: the same pixels, in a third of the work where the file is a grey PNG of 8 bits.
+///
+/// # Errors
+/// Those of [`read_with`](crate::read_with).
+///
+/// # Panics
+/// Where [`fit`] does.
+pub fn read_fit(path: &Path, spec: &Preprocess) -> Result<Pixels, Error> {
+    read_fit_seen(path, spec).map(|(pixels, _)| pixels)
+}
+
+/// [`read_fit`], and what was seen of the image that its user may have to hear.
 ///
 /// # Errors
 /// Those of [`read_with`].
 ///
 /// # Panics
 /// Where [`fit`] does.
-pub fn read_fit(path: &Path, spec: &Preprocess) -> Result<Pixels, Error> {
-    // Whatever is odd about a file is said by `read_with`.
-    let Some(grey) = read_grey(path) else { return Ok(fit(&read_with(path, &spec.rendering)?, spec)) };
+///
+/// [`read_with`]: crate::read_with
+pub fn read_fit_seen(path: &Path, spec: &Preprocess) -> Result<(Pixels, Seen), Error> {
+    // Whatever is odd about a file is said by `read_seen`.
+    let Some(grey) = read_grey(path) else {
+        let (pixels, seen) = read_seen(path, &spec.rendering)?;
+        return Ok((fit(&pixels, spec), seen));
+    };
     let (width, height) = fitted_size(grey.width, grey.height, spec);
     let Samples { samples, .. } = resize_samples::<1>(grey, width, height, spec.interpolation);
     let mut rgb = vec![0; samples.len() * 3];
     rgb.chunks_exact_mut(3).zip(&*samples).for_each(|(pixel, &sample)| pixel.fill(sample));
-    Ok(Pixels { width, height, rgb })
+    let seen = Seen { window_unused: spec.rendering.window != Window::Auto, ..Seen::default() };
+    Ok((Pixels { width, height, rgb }, seen))
 }
 
 /// One channel of a grey PNG of 8 bits; `None` for any other file, and for one that is odd in any way.

@@ -4,16 +4,61 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::Error;
+use melo_vit::Rendering;
+use melo_vit::rendering::Window;
+
 use crate::codec::Decoded;
+use crate::jpeg::ycc_to_rgb;
+use crate::levels::{self, full_scale};
+use crate::seen::{self, Range, Seen};
 use crate::source::Source;
+use crate::{Error, Pixels};
 
 /// Most tiles: each has its own buffers, and a few bytes can claim 65,535.
 const MAX_TILES: u64 = 4096;
 
-/// Decodes a codestream, or a JP2 file that holds one.
+/// Pixels that a byte may stand for: a black image is a few hundred bytes, so small ones are exempt.
+const MAX_PIXELS_PER_BYTE: u64 = 2048;
+const EXEMPT_PIXELS: u64 = 1 << 22;
+
+/// Decodes a codestream of a DICOM file, or a JP2 file that holds one.
 pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Decoded, Error> {
-    check_header(bytes, source)?;
+    decode_channels(bytes, source, &[1, 3]).map(|(decoded, _)| decoded)
+}
+
+/// Decodes a file: alpha is dropped, luma and chroma become RGB, as in Pillow.
+pub(crate) fn decode_file(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+    let (Decoded { width, height, channels, bits, values, .. }, ycc) = decode_channels(bytes, source, &[1, 2, 3, 4])?;
+    let colours = if channels < 3 { 1 } else { 3 };
+    let samples: Vec<f64> =
+        values.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).map(|&value| value.into()).collect();
+    let range = Range::of(samples.iter().copied());
+    let is_auto = rendering.window == Window::Auto;
+    let levels = if is_auto || bits <= 8 {
+        full_scale(bits)
+    } else {
+        levels::of_window(&rendering.window, &samples).map_err(|reason| source.no_such(reason))?
+    };
+    let levels = samples.into_iter().map(|value| levels.level(value));
+    let mut rgb: Vec<u8> = if colours == 3 { levels.collect() } else { levels.flat_map(|level| [level; 3]).collect() };
+    if ycc && colours == 3 {
+        rgb.as_chunks_mut().0.iter_mut().for_each(|pixel: &mut [u8; 3]| *pixel = ycc_to_rgb(pixel.map(u16::from)));
+    }
+    let seen = Seen {
+        range_used: range.share_of(bits).filter(|_| is_auto && bits > 8),
+        flat: range.is_varied() && seen::is_flat(&rgb),
+        window_unused: !is_auto && bits <= 8,
+        place: None,
+    };
+    Ok((Pixels { width, height, rgb }, seen))
+}
+
+/// Samples of a number of components that is one of `allowed`, and whether the file says they are luma and chroma.
+fn decode_channels(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(Decoded, bool), Error> {
+    let (columns, rows) = check_header(bytes, source, allowed)?;
+    if columns * rows > EXEMPT_PIXELS.max(bytes.len() as u64 * MAX_PIXELS_PER_BYTE) {
+        return Err(source.damaged(format!("{} bytes cannot hold {columns} x {rows} pixels", bytes.len())));
+    }
     // The decoder was written for C's idea of arithmetic; a panic in it is a damaged stream, and it holds no state.
     let image = catch_unwind(AssertUnwindSafe(|| {
         let parameters = jpeg2k::DecodeParameters::new().strict(true);
@@ -26,7 +71,7 @@ pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Decoded, Error> {
     let alike = components.iter().all(|component| {
         (component.width(), component.height(), component.precision()) == (first.width(), first.height(), bits)
     });
-    if !alike || !(1..=16).contains(&bits) || !matches!(components.len(), 1 | 3) {
+    if !alike || !(1..=16).contains(&bits) || !allowed.contains(&components.len()) {
         return Err(source.unsupported("components that differ in size or precision"));
     }
     let channels = components.len();
@@ -38,7 +83,8 @@ pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Decoded, Error> {
         }
     }
     let rgb = channels == 3 && multiple_component_transform(bytes);
-    Ok(Decoded { width, height, channels, bits, rgb, values })
+    let ycc = matches!(image.color_space(), jpeg2k::ColorSpace::SYCC);
+    Ok((Decoded { width, height, channels, bits, rgb, values }, ycc))
 }
 
 /// Where the codestream begins: at its start-of-codestream and size markers (T.800, A.4 and A.5).
@@ -47,8 +93,8 @@ fn codestream(bytes: &[u8]) -> Option<&[u8]> {
     Some(&bytes[start..])
 }
 
-/// Refuses sizes by the image and tile size marker (T.800, A.5.1).
-fn check_header(bytes: &[u8], source: Source) -> Result<(), Error> {
+/// Columns and rows; refuses sizes by the image and tile size marker (T.800, A.5.1).
+fn check_header(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(u64, u64), Error> {
     let stream = codestream(bytes).ok_or_else(|| source.damaged("no image and tile size marker"))?;
     let (Some(header), Some(&[high, low])) = (stream.get(8..40), stream.get(40..42)) else {
         return Err(source.damaged("the image and tile size marker is cut short"));
@@ -63,8 +109,8 @@ fn check_header(bytes: &[u8], source: Source) -> Result<(), Error> {
     let Some(sampling) = sampling else {
         return Err(source.damaged("the image and tile size marker is cut short"));
     };
-    if !matches!(components, 1 | 3) || sampling.chunks_exact(3).any(|component| component[1..] != [1, 1]) {
-        let found = format!("{components} components, or subsampled ones; 1 and 3 whole ones are");
+    if !allowed.contains(&components) || sampling.chunks_exact(3).any(|component| component[1..] != [1, 1]) {
+        let found = format!("{components} components, or subsampled ones; {allowed:?} whole ones are");
         return Err(source.unsupported(found));
     }
     if sampling.chunks_exact(3).any(|component| component[0] & 0x7f > 15) {
@@ -77,7 +123,7 @@ fn check_header(bytes: &[u8], source: Source) -> Result<(), Error> {
     if tiles > MAX_TILES {
         return Err(source.unsupported(format!("{tiles} tiles; {MAX_TILES} are")));
     }
-    Ok(())
+    Ok((x1.saturating_sub(x0), y1.saturating_sub(y0)))
 }
 
 /// Whether the coding style says that three components were transformed (T.800, A.6.1).

@@ -46,6 +46,11 @@ impl Levels {
     }
 }
 
+/// All that unsigned samples of `bits` can tell.
+pub(crate) fn full_scale(bits: u32) -> Levels {
+    Levels { black: 0.0, white: f64::from(u32::MAX >> (32 - bits)) }
+}
+
 /// The levels that `window` asks of values without windows of their own; the reason if it cannot.
 pub(crate) fn of_window(window: &Window, values: &[f64]) -> Result<Levels, String> {
     let around = |center: f64, width: f64| Levels { black: center - width / 2.0, white: center + width / 2.0 };

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! read / decode     bytes              -> Pixels                     (error on anything odd)
-//! read_with         bytes, Rendering   -> Pixels                     (of DICOM, NIfTI and NumPy: which image, which window)
+//! read_with         bytes, Rendering   -> Pixels                     (of several images which; of more than 8 bits, which window)
+//! read_seen         bytes, Rendering   -> Pixels, Seen               (and what its user may have to hear)
 //! dicom             bytes              -> header values, frames, series
 //! fit               Pixels             -> Pixels, resized            (deterministic: cache this)
 //! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
@@ -16,12 +17,14 @@
 //! see the pixels that they were trained on.
 
 mod appearance;
+mod cmyk;
 mod codec;
 mod crop;
 mod decode;
 pub mod dicom;
 mod error;
 mod folder;
+mod gif;
 mod grey;
 pub mod heatmap;
 mod jpeg;
@@ -37,16 +40,19 @@ mod png;
 mod preprocess;
 mod reference;
 mod resize;
+mod seen;
 mod source;
+mod tiff;
 
 pub use crop::Padded;
-pub use decode::{decode, decode_with, read, read_with};
+pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
 pub use error::Error;
 pub use folder::{FolderFiles, LeftOut, images_in, is_image_file, looks_like_image};
-pub use grey::read_fit;
+pub use grey::{read_fit, read_fit_seen};
 pub use limits::{MAX_ASPECT, MAX_PIXELS};
 pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
+pub use seen::{Found, Place, Seen, Tally};

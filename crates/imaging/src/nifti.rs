@@ -10,6 +10,7 @@ use melo_vit::rendering::{Plane, Slice};
 
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
+use crate::seen::{self, Range, Seen};
 use crate::source::Source;
 use crate::{Error, Pixels};
 
@@ -44,14 +45,14 @@ struct Header {
 }
 
 /// One slice, by the plane and slice of `rendering`, of its frame's volume.
-pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Pixels, Error> {
+pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return from_stream(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
     }
     from_stream(&mut &bytes[..], source, rendering)
 }
 
-fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Pixels, Error> {
+fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
     let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
     let start = numbers::take(stream, HEADER).map_err(cut)?;
     let header = Header::read(&start, source)?;
@@ -104,8 +105,11 @@ fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> 
         }
     }
     let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
-    let rgb = values.into_iter().flat_map(|value| [levels.level(value); 3]).collect();
-    Ok(Pixels { width, height, rgb })
+    let range = Range::of(values.iter().copied());
+    let rgb: Vec<u8> = values.into_iter().flat_map(|value| [levels.level(value); 3]).collect();
+    let flat = range.is_varied() && seen::is_flat(&rgb);
+    let seen = Seen { place: seen::Place::indexed(place, count, "slice"), flat, ..Seen::default() };
+    Ok((Pixels { width, height, rgb }, seen))
 }
 
 impl Header {

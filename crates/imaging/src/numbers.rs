@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     I32,
     U64,
     I64,
+    F16,
     F32,
     F64,
 }
@@ -28,7 +29,7 @@ impl Numbers {
     pub(crate) fn size(self) -> usize {
         match self.kind {
             Kind::U8 | Kind::I8 => 1,
-            Kind::U16 | Kind::I16 => 2,
+            Kind::U16 | Kind::I16 | Kind::F16 => 2,
             Kind::U32 | Kind::I32 | Kind::F32 => 4,
             Kind::U64 | Kind::I64 | Kind::F64 => 8,
         }
@@ -51,6 +52,10 @@ impl Numbers {
             Kind::I32 => values!(i32),
             Kind::U64 => values!(u64),
             Kind::I64 => values!(i64),
+            Kind::F16 => {
+                let number = if self.big_endian { half::f16::from_be_bytes } else { half::f16::from_le_bytes };
+                bytes.as_chunks().0.iter().map(|&value| number(value).to_f64()).collect()
+            }
             Kind::F32 => values!(f32),
             Kind::F64 => values!(f64),
         }

@@ -2,23 +2,28 @@
 //!
 //! | shape | is |
 //! |---|---|
-//! | `[h, w]`, `[h, w, 1]`, `[h, w, 3]` | one image |
-//! | `[n, h, w]`, `[n, h, w, 1]`, `[n, h, w, 3]` | `n` images |
+//! | `[h, w]`, `[h, w, 1]`, `[h, w, 3]`, `[h, w, 4]`, `[1, h, w]` | one image; a fourth channel is alpha, and dropped |
+//! | `[n, h, w]`, `[n, h, w, 1]`, `[n, h, w, 3]`, `[n, h, w, 4]` | `n` images |
 //! | `[n, d, h, w]` | `n` volumes, as MedMNIST's in three dimensions: cut along `d`, `h` or `w` |
+//! | `[3, h, w]`, `[4, h, w]`, `[n, 3, h, w]`, `[n, 4, h, w]`, `[h, w, 2]` | left open: the [`Layout`] says it, or the path names an image of `n` |
 //!
-//! The last axis is colour if it is of length 3. Bytes are taken as they are; other numbers are brought to 8 bits by
-//! the window, from their least to their largest if none is asked for.
+//! Bytes are taken as they are, truth values are black and white; other numbers are brought to 8 bits by the window, from
+//! their least to their largest if none is asked for.
 
 use std::io::{Cursor, Read};
 
 use melo_npy::Header;
 use melo_vit::Rendering;
-use melo_vit::rendering::{Plane, Window};
+use melo_vit::rendering::{Frame, Layout, Plane, Window};
 
 use crate::levels;
 use crate::numbers::{self, Kind, Numbers};
+use crate::seen::{self, Range, Seen};
 use crate::source::Source;
 use crate::{Error, Pixels, appearance};
+
+/// Most bytes of an array in Fortran order, all of which one image is spread over.
+const MAX_FORTRAN: u64 = 1 << 30;
 
 /// Which array, and which image of it, 0 the first; the rendering says it where these do not.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +38,7 @@ pub(crate) fn from_archive(
     source: Source,
     place: &Place,
     rendering: &Rendering,
-) -> Result<Pixels, Error> {
+) -> Result<(Pixels, Seen), Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| source.damaged(error))?;
     let names = archive.file_names().filter_map(|name| Some(name.ok()?.strip_suffix(".npy")?.to_owned()));
     let mut names: Vec<String> = names.collect();
@@ -58,7 +63,12 @@ pub(crate) fn from_archive(
 }
 
 /// One image of an `.npy` file.
-pub(crate) fn from_array(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<Pixels, Error> {
+pub(crate) fn from_array(
+    bytes: &[u8],
+    source: Source,
+    place: &Place,
+    rendering: &Rendering,
+) -> Result<(Pixels, Seen), Error> {
     if let Some(member) = &place.member {
         return Err(source.no_such(format!("there is no array `{member}`: the file holds one without a name")));
     }
@@ -68,11 +78,14 @@ pub(crate) fn from_array(bytes: &[u8], source: Source, place: &Place, rendering:
 /// Kind of numbers and lengths of axes.
 struct Array {
     numbers: Numbers,
+    /// Truth values.
+    bits: bool,
     shape: Vec<u64>,
+    fortran_order: bool,
 }
 
 /// Where an image lies in the array.
-struct Layout {
+struct Shape {
     /// Images, or volumes.
     count: u64,
     /// Slices of a volume along its three axes; `None` for images.
@@ -80,36 +93,100 @@ struct Layout {
     height: usize,
     width: usize,
     channels: usize,
+    channels_first: bool,
 }
 
-fn image(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &Rendering) -> Result<Pixels, Error> {
+fn image(
+    stream: &mut dyn Read,
+    source: Source,
+    index: Option<usize>,
+    rendering: &Rendering,
+) -> Result<(Pixels, Seen), Error> {
     let array = header(stream, source)?;
-    let layout = layout(&array, source, rendering.plane)?;
-    let (height, width, channels) = (layout.height, layout.width, layout.channels);
+    let named = index.is_some() || rendering.frame != Frame::First;
+    let shape = shape(&array, source, rendering, named)?;
+    let Shape { height, width, channels, .. } = shape;
     source.check_size(width as u64, height as u64)?;
-    let count = usize::try_from(layout.count).unwrap_or(usize::MAX);
+    let count = usize::try_from(shape.count).unwrap_or(usize::MAX);
     let index = index.or_else(|| rendering.frame.place(count)).filter(|&index| index < count);
     let index = index
         .ok_or_else(|| source.no_such(format!("the array holds {count} images, 0 to {}", count.wrapping_sub(1))))?;
     let size = array.numbers.size();
-    let values_each = layout.volume.map_or(height * width * channels, |axes| axes.iter().product());
+    let values_each = shape.volume.map_or(height * width * channels, |axes| axes.iter().product());
     let cut = |error| source.damaged(format!("the array is cut short: {error}"));
     let before = (index as u64).checked_mul((values_each * size) as u64);
     let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
+    let turned;
+    let mut turned_stream;
+    let stream: &mut dyn Read = if array.fortran_order {
+        turned = in_c_order(stream, &array, source)?;
+        turned_stream = &turned[..];
+        &mut turned_stream
+    } else {
+        stream
+    };
     numbers::skip(stream, before).map_err(cut)?;
-    let values = match layout.volume {
+    let mut values = match shape.volume {
         None => array.numbers.values(&numbers::take(stream, values_each * size).map_err(cut)?),
         Some(axes) => slice(stream, source, (axes, array.numbers), rendering)?,
     };
-    let is_bytes = array.numbers.kind == Kind::U8 && rendering.window == Window::Auto;
-    let levels: Vec<u8> = if is_bytes {
-        values.iter().map(|&value| value as u8).collect()
-    } else {
-        let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
-        values.iter().map(|&value| levels.level(value)).collect()
+    if shape.channels_first {
+        let area = height * width;
+        values = (0..values.len()).map(|at| values[at % channels * area + at / channels]).collect();
+    }
+    // Alpha, which is no colour, takes no part in a window.
+    let colours = if channels < 3 { 1 } else { 3 };
+    if colours != channels {
+        values = values.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).copied().collect();
+    }
+    let range = Range::of(values.iter().copied());
+    let mut seen = Seen { place: seen::Place::indexed(index, count, "image"), ..Seen::default() };
+    let is_auto = rendering.window == Window::Auto;
+    let levels: Vec<u8> = match array.numbers.kind {
+        Kind::U8 if is_auto && array.bits => values.iter().map(|&value| u8::from(value != 0.0) * 255).collect(),
+        Kind::U8 if is_auto => {
+            // Labels, masks and values of a few bits; dark pictures reach further.
+            seen.range_used = range.share_of(8).filter(|_| values.iter().all(|&value| value < 16.0));
+            values.iter().map(|&value| value as u8).collect()
+        }
+        _ => {
+            let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
+            values.iter().map(|&value| levels.level(value)).collect()
+        }
     };
-    let rgb = if channels == 3 { levels } else { levels.into_iter().flat_map(|level| [level; 3]).collect() };
-    Ok(Pixels { width, height, rgb })
+    let rgb = if colours == 3 { levels } else { levels.into_iter().flat_map(|level| [level; 3]).collect() };
+    seen.flat = range.is_varied() && seen::is_flat(&rgb);
+    Ok((Pixels { width, height, rgb }, seen))
+}
+
+/// The bytes of an array whose first axis is the fastest, as if its last one were.
+fn in_c_order(stream: &mut dyn Read, array: &Array, source: Source) -> Result<Vec<u8>, Error> {
+    let size = array.numbers.size();
+    let count = array.shape.iter().try_fold(1u64, |count, &length| count.checked_mul(length));
+    let bytes = count.and_then(|count| count.checked_mul(size as u64)).filter(|&bytes| bytes <= MAX_FORTRAN);
+    let bytes = bytes.ok_or_else(|| {
+        source.unsupported(format!(
+            "an array in Fortran order of shape {:?}, of more than {MAX_FORTRAN} bytes",
+            array.shape
+        ))
+    })?;
+    let data = numbers::take(stream, bytes as usize);
+    let data = data.map_err(|error| source.damaged(format!("the array is cut short: {error}")))?;
+    let shape: Vec<usize> = array.shape.iter().map(|&length| length as usize).collect();
+    let mut out = Vec::with_capacity(data.len());
+    let mut at = vec![0; shape.len()];
+    for _ in 0..data.len() / size {
+        let place = at.iter().zip(&shape).rev().fold(0, |place, (&at, &length)| place * length + at);
+        out.extend_from_slice(&data[place * size..][..size]);
+        for axis in (0..shape.len()).rev() {
+            at[axis] += 1;
+            if at[axis] < shape[axis] {
+                break;
+            }
+            at[axis] = 0;
+        }
+    }
+    Ok(out)
 }
 
 /// One slice of a volume `[d, h, w]`, whose slabs `[h, w]` come one by one.
@@ -147,32 +224,72 @@ fn axis(plane: Plane) -> usize {
     }
 }
 
-fn layout(array: &Array, source: Source, plane: Plane) -> Result<Layout, Error> {
-    let shape: Option<Vec<usize>> =
-        array.shape.iter().map(|&length| usize::try_from(length).ok().filter(|&length| length < 1 << 24)).collect();
-    // The first axis may be long: it is only counted.
-    let tail = |from: usize| -> Option<Vec<usize>> {
-        array.shape[from..].iter().map(|&length| usize::try_from(length).ok().filter(|&l| l < 1 << 24)).collect()
+/// What the axes are; `named` where an image of several is asked for.
+fn shape(array: &Array, source: Source, rendering: &Rendering, named: bool) -> Result<Shape, Error> {
+    // The first axis may be long where it is only counted.
+    let tail = |from: usize| -> Vec<usize> {
+        let short = |&length: &u64| usize::try_from(length).ok().filter(|&length| length < 1 << 24);
+        array.shape[from..].iter().map(short).collect::<Option<_>>().unwrap_or_default()
     };
-    let refused = || source.unsupported(format!("an array of shape {:?}", array.shape));
-    let images = |count, height, width, channels| Layout { count, volume: None, height, width, channels };
-    match (array.shape.len(), shape.as_deref()) {
-        (2, Some(&[height, width])) => Ok(images(1, height, width, 1)),
-        (3, Some(&[height, width, channels @ (1 | 3)])) => Ok(images(1, height, width, channels)),
-        (3, _) => match tail(1).as_deref() {
-            Some(&[height, width]) => Ok(images(array.shape[0], height, width, 1)),
+    let layout = rendering.layout;
+    let refused = || {
+        let asked = if layout == Layout::Auto { String::new() } else { format!(" as {layout}") };
+        source.unsupported(format!("an array of shape {:?}{asked}", array.shape))
+    };
+    let open = |one: &str, other: &str| {
+        let shape = &array.shape;
+        Err(source.unsupported(format!(
+            "an array of shape {shape:?} without a layout: it may be {one}, or {other}; say it as `{}#layout=…`",
+            source.name.display()
+        )))
+    };
+    let images = |count, height, width, channels, channels_first| {
+        Ok(Shape { count, volume: None, height, width, channels, channels_first })
+    };
+    let volumes = |count, [d, h, w]: [usize; 3]| {
+        let (height, width) = [(h, w), (d, w), (d, h)][axis(rendering.plane)];
+        // A volume's size is checked as its largest image's is.
+        for (height, width) in [(h, w), (d, w), (d, h)] {
+            source.check_size(width as u64, height as u64)?;
+        }
+        Ok(Shape { count, volume: Some([d, h, w]), height, width, channels: 1, channels_first: false })
+    };
+    let channels_first = "an image of channels first (chw)";
+    match (array.shape.len(), layout) {
+        (2, Layout::Auto | Layout::Hw) => match tail(0)[..] {
+            [height, width] => images(1, height, width, 1, false),
             _ => Err(refused()),
         },
-        (4, _) => match tail(1).as_deref() {
-            Some(&[height, width, channels @ (1 | 3)]) => Ok(images(array.shape[0], height, width, channels)),
-            Some(&[d, h, w]) => {
-                let (height, width) = [(h, w), (d, w), (d, h)][axis(plane)];
-                // A volume's size is checked as its largest image's is.
-                for (height, width) in [(h, w), (d, w), (d, h)] {
-                    source.check_size(width as u64, height as u64)?;
-                }
-                Ok(Layout { count: array.shape[0], volume: Some([d, h, w]), height, width, channels: 1 })
-            }
+        (3, Layout::Hw) => match tail(0)[..] {
+            [1, height, width] | [height, width, 1] => images(1, height, width, 1, false),
+            _ => Err(refused()),
+        },
+        (3, Layout::Hwc) => match tail(0)[..] {
+            [height, width, channels @ 1..=4] => images(1, height, width, channels, false),
+            _ => Err(refused()),
+        },
+        (3, Layout::Chw) => match tail(0)[..] {
+            [channels @ 1..=4, height, width] => images(1, height, width, channels, true),
+            _ => Err(refused()),
+        },
+        (3, Layout::Nhw) => match tail(1)[..] {
+            [height, width] => images(array.shape[0], height, width, 1, false),
+            _ => Err(refused()),
+        },
+        (3, Layout::Auto) => match (&tail(0)[..], &tail(1)[..]) {
+            (&[height, width, channels @ (1 | 3)], _) => images(1, height, width, channels, false),
+            (&[height, width, 4], _) if !named => images(1, height, width, 4, false),
+            (&[_, _, 2], _) if !named => open("grey and alpha (hwc)", "images of two columns (nhw)"),
+            (&[channels @ (3 | 4), _, _], _) if !named => open(channels_first, &format!("{channels} grey ones (nhw)")),
+            (_, &[height, width]) => images(array.shape[0], height, width, 1, false),
+            _ => Err(refused()),
+        },
+        (4, _) => match (&tail(1)[..], layout) {
+            (&[height, width, channels @ (1 | 3 | 4)], Layout::Auto | Layout::Hwc)
+            | (&[height, width, channels @ 2], Layout::Hwc) => images(array.shape[0], height, width, channels, false),
+            (&[channels @ 1..=4, height, width], Layout::Chw) => images(array.shape[0], height, width, channels, true),
+            (&[3 | 4, _, _], Layout::Auto) => open("images of channels first (chw)", "volumes (nhw)"),
+            (&[d, h, w], Layout::Auto | Layout::Nhw) => volumes(array.shape[0], [d, h, w]),
             _ => Err(refused()),
         },
         _ => Err(refused()),
@@ -180,10 +297,7 @@ fn layout(array: &Array, source: Source, plane: Plane) -> Result<Layout, Error> 
 }
 
 fn header(stream: &mut dyn Read, source: Source) -> Result<Array, Error> {
-    let Header { descr, shape } = Header::read(stream).map_err(|error| match error {
-        melo_npy::Error::FortranOrder => source.unsupported(error),
-        error => source.damaged(error),
-    })?;
+    let Header { descr, shape, fortran_order } = Header::read_either(stream).map_err(|error| source.damaged(error))?;
     let kind = match descr.trim_start_matches(['<', '>', '|', '=']) {
         "u1" | "b1" => Kind::U8,
         "i1" => Kind::I8,
@@ -193,9 +307,11 @@ fn header(stream: &mut dyn Read, source: Source) -> Result<Array, Error> {
         "i4" => Kind::I32,
         "u8" => Kind::U64,
         "i8" => Kind::I64,
+        "f2" => Kind::F16,
         "f4" => Kind::F32,
         "f8" => Kind::F64,
         other => return Err(source.unsupported(format!("an array of `{}`", other.escape_debug()))),
     };
-    Ok(Array { numbers: Numbers { kind, big_endian: descr.starts_with('>') }, shape })
+    let numbers = Numbers { kind, big_endian: descr.starts_with('>') };
+    Ok(Array { numbers, bits: descr.ends_with("b1"), shape, fortran_order })
 }

@@ -1,10 +1,10 @@
 //! Paths that name images: by their extension; and one image of a file, such as `scan.dcm#frame=3`,
-//! `vol.nii.gz#slice=axial:40` and `chest.npz#test_images:17`.
+//! `vol.nii.gz#slice=axial:40` and `chest.npz#test_images:17`; and what its axes are, `chest.npy#layout=chw`.
 
 use std::path::{Path, PathBuf};
 
 use melo_vit::Rendering;
-use melo_vit::rendering::{Frame, Plane, Slice};
+use melo_vit::rendering::{Frame, Layout, Plane, Slice};
 
 use crate::numpy::Place;
 
@@ -23,10 +23,16 @@ pub(crate) struct Fragment {
     pub(crate) frame: Option<Frame>,
     pub(crate) plane: Option<Plane>,
     pub(crate) slice: Option<Slice>,
+    pub(crate) layout: Option<Layout>,
     pub(crate) place: Place,
 }
 
 impl Fragment {
+    /// True where it names one image of several.
+    pub(crate) fn names_one(&self) -> bool {
+        self.frame.is_some() || self.slice.is_some() || self.place.index.is_some()
+    }
+
     /// `rendering` with what the fragment says instead.
     pub(crate) fn applied(&self, rendering: &Rendering) -> Rendering {
         Rendering {
@@ -34,6 +40,7 @@ impl Fragment {
             frame: self.frame.unwrap_or(rendering.frame),
             plane: self.plane.unwrap_or(rendering.plane),
             slice: self.slice.unwrap_or(rendering.slice),
+            layout: self.layout.unwrap_or(rendering.layout),
         }
     }
 
@@ -48,6 +55,7 @@ impl Fragment {
                     fragment.plane = Some(plane.parse().ok()?);
                     fragment.slice = Some(slice.parse().ok()?);
                 }
+                Some(("layout", value)) => fragment.layout = Some(value.parse().ok()?),
                 Some(_) => return None,
                 None if of_array => {
                     let (member, index) = match part.rsplit_once(':') {

@@ -215,7 +215,7 @@ fn headers(bytes: &[u8]) -> Result<BTreeMap<String, Vec<usize>>, String> {
 
 /// Reads the header of an array of little-endian f32 in C order: its shape.
 fn header(reader: &mut impl Read) -> Result<Vec<usize>, String> {
-    let Header { descr, shape } = Header::read(reader).map_err(|error| format!("{error}, expected '<f4'"))?;
+    let Header { descr, shape, .. } = Header::read(reader).map_err(|error| format!("{error}, expected '<f4'"))?;
     if descr != "<f4" {
         return Err(format!("holds '{}', expected '<f4'", descr.escape_debug()));
     }

@@ -9,13 +9,15 @@ pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Most bytes of a header, as `numpy.load` allows untrusted files.
 pub const MAX_HEADER: usize = 10_000;
 
-/// What an array in C order says of itself.
+/// What an array says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Byte order, kind and size of a number, such as `<f4` or `|u1`.
     pub descr: String,
-    /// Lengths of the axes, the first the slowest.
+    /// Lengths of the axes, the first the slowest, or in Fortran order the fastest.
     pub shape: Vec<u64>,
+    /// The first axis is the fastest.
+    pub fortran_order: bool,
 }
 
 /// Why a header was refused; each goes on a sentence that begins with the array.
@@ -46,11 +48,20 @@ pub enum Error {
 }
 
 impl Header {
-    /// Reads a header; the numbers are next in `stream`.
+    /// Reads the header of an array in C order; the numbers are next in `stream`.
     ///
     /// # Errors
     /// Every [`Error`].
     pub fn read(stream: &mut (impl Read + ?Sized)) -> Result<Self, Error> {
+        let header = Self::read_either(stream)?;
+        if header.fortran_order { Err(Error::FortranOrder) } else { Ok(header) }
+    }
+
+    /// Reads a header, of whichever order; the numbers are next in `stream`.
+    ///
+    /// # Errors
+    /// Every [`Error`] but [`Error::FortranOrder`].
+    pub fn read_either(stream: &mut (impl Read + ?Sized)) -> Result<Self, Error> {
         let mut start = [0; 8];
         stream.read_exact(&mut start).map_err(Error::CutShort)?;
         if !start.starts_with(MAGIC) {
@@ -77,14 +88,16 @@ impl Header {
             behind.map(str::trim_start).ok_or(Error::Missing(name))
         };
         let descr = field("descr")?.split('\'').nth(1).ok_or(Error::Missing("descr"))?;
-        if !field("fortran_order")?.starts_with("False") {
-            return Err(Error::FortranOrder);
+        let order = field("fortran_order")?;
+        let fortran_order = order.starts_with("True");
+        if !fortran_order && !order.starts_with("False") {
+            return Err(Error::Missing("fortran_order"));
         }
         let shape = field("shape")?.strip_prefix('(').and_then(|shape| shape.split_once(')'));
         let (shape, _) = shape.ok_or(Error::Missing("shape"))?;
         let lengths = shape.split(',').map(str::trim).filter(|length| !length.is_empty());
         let length = |length: &str| length.parse().map_err(|_| Error::Shape(length.escape_debug().to_string()));
-        Ok(Self { descr: descr.to_owned(), shape: lengths.map(length).collect::<Result<_, _>>()? })
+        Ok(Self { descr: descr.to_owned(), shape: lengths.map(length).collect::<Result<_, _>>()?, fortran_order })
     }
 }
 
@@ -109,7 +122,12 @@ mod tests {
             assert_eq!(stream, [7]);
         }
         let scalar = array(1, "{'shape': (), 'fortran_order': False, 'descr' : '|b1'}");
-        assert_eq!(Header::read(&mut &scalar[..]).unwrap(), Header { descr: "|b1".into(), shape: vec![] });
+        assert_eq!(
+            Header::read(&mut &scalar[..]).unwrap(),
+            Header { descr: "|b1".into(), shape: vec![], fortran_order: false }
+        );
+        let turned = array(1, "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3)}");
+        assert!(Header::read_either(&mut &turned[..]).unwrap().fortran_order);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::input::Input;
-use melo_imaging::{Pixels, decode_with, prepare, read_with};
+use melo_imaging::{Pixels, Seen, decode_seen, prepare, read_seen};
 use melo_vit::{Plugin, Preprocess, Rendering};
 use rayon::prelude::*;
 use std::path::Path;
@@ -15,28 +15,30 @@ pub struct Prepared {
     pub inputs: Vec<Arc<[f32]>>,
     /// The decoded image as each task's window renders it, in the same order; empty where they were not kept.
     pub pixels: Vec<Arc<Pixels>>,
+    /// What the decoder saw under each task's rendering, in the same order.
+    pub seen: Vec<Seen>,
 }
 
 impl Prepared {
     /// From a file's bytes; `name` is for messages, and for formats that are told by their ending.
     ///
     /// # Errors
-    /// As [`decode_with`].
+    /// As [`decode_seen`].
     pub fn of_bytes(
         bytes: &[u8],
         name: &Path,
         specs: &[&Preprocess],
         keep_pixels: bool,
     ) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| decode_with(bytes, name, rendering))
+        Prepared::new(specs, keep_pixels, |rendering| decode_seen(bytes, name, rendering))
     }
 
     /// From a file.
     ///
     /// # Errors
-    /// As [`read_with`].
+    /// As [`read_seen`].
     pub fn of_file(path: &Path, specs: &[&Preprocess], keep_pixels: bool) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| read_with(path, rendering))
+        Prepared::new(specs, keep_pixels, |rendering| read_seen(path, rendering))
     }
 
     /// From whatever gives an image under a rendering; it is asked once for each.
@@ -46,21 +48,23 @@ impl Prepared {
     pub fn new<E>(
         specs: &[&Preprocess],
         keep_pixels: bool,
-        mut decode: impl FnMut(&Rendering) -> Result<Pixels, E>,
+        mut decode: impl FnMut(&Rendering) -> Result<(Pixels, Seen), E>,
     ) -> Result<Self, E> {
-        let mut rendered: Vec<(&Rendering, Arc<Pixels>)> = Vec::new();
-        let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new() };
+        let mut rendered: Vec<(&Rendering, Arc<Pixels>, Seen)> = Vec::new();
+        let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new(), seen: Vec::new() };
         for (index, &spec) in specs.iter().enumerate() {
             // Nearly always all tasks want the same pixels.
-            let known = rendered.iter().position(|(rendering, _)| **rendering == spec.rendering);
+            let known = rendered.iter().position(|(rendering, ..)| **rendering == spec.rendering);
             let place = match known {
                 Some(place) => place,
                 None => {
-                    rendered.push((&spec.rendering, Arc::new(decode(&spec.rendering)?)));
+                    let (pixels, seen) = decode(&spec.rendering)?;
+                    rendered.push((&spec.rendering, Arc::new(pixels), seen));
                     rendered.len() - 1
                 }
             };
-            let pixels = &rendered[place].1;
+            let (_, pixels, seen) = &rendered[place];
+            prepared.seen.push(seen.clone());
             let input = match specs[..index].iter().position(|&earlier| earlier == spec) {
                 Some(equal) => Arc::clone(&prepared.inputs[equal]),
                 None => prepare(pixels, spec).into(),

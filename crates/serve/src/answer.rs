@@ -93,9 +93,12 @@ pub struct ImageAnswers {
     pub name: String,
     /// SHA-256 of its bytes.
     pub digest: String,
-    /// How many it holds, of DICOM that holds more than one.
+    /// How many frames or pages it holds, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
+    /// What was seen of the image that its reader may have to hear, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// In the order of the tasks.
     pub answers: Vec<Answer>,
     /// The image as a PNG in base64, if that was asked for; of DICOM as the first task's window renders it.

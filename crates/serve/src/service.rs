@@ -12,7 +12,7 @@ use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
-use melo_imaging::{dicom, encode_png};
+use melo_imaging::{Seen, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
 use melo_vit::rendering::Frame;
 use melo_vit::{Engine, ExplainMethod, Plugin, Preprocess, hex};
@@ -162,10 +162,12 @@ impl Service {
                 frame: decoded.frame_of(request.frame.unwrap_or(version.card.preprocess.rendering.frame)),
                 ..Answer::new(version, self.engine(), logits)
             });
+            // As the first task sees it, like the preview.
             answers.push(ImageAnswers {
                 name: image.name.clone(),
                 digest: decoded.digest.clone(),
                 frames: decoded.frames,
+                remarks: decoded.prepared.seen.first().map(Seen::remarks).unwrap_or_default(),
                 answers: of_tasks.collect(),
                 preview: None,
             });
@@ -207,6 +209,7 @@ impl Service {
                 name: "tensor".to_owned(),
                 digest,
                 frames: None,
+                remarks: Vec::new(),
                 answers: vec![Answer::new(version, self.engine(), logits)],
                 preview: None,
             })
@@ -381,7 +384,7 @@ impl Request {
 struct Decoded {
     /// SHA-256 of its bytes.
     digest: String,
-    /// How many it holds, of DICOM that holds more than one.
+    /// How many frames or pages it holds, where there are several.
     frames: Option<usize>,
     /// As the tasks want it.
     prepared: Prepared,
@@ -389,33 +392,25 @@ struct Decoded {
 
 impl Decoded {
     fn new(image: &Image, specs: &[Preprocess], frame: Option<Frame>, keep_pixels: bool) -> Result<Self, Refusal> {
-        let name = Path::new(&image.name);
-        let later = |frame| matches!(frame, Frame::Number(2..));
-        if frame.is_some_and(later) && !may_have_frames(&image.bytes) {
-            return Err(Refusal::Unusable(format!(
-                "{}: a frame is asked for, and the file holds one image",
-                image.name
-            )));
-        }
         let specs: Vec<&Preprocess> = specs.iter().collect();
-        let prepared = Prepared::of_bytes(&image.bytes, name, &specs, keep_pixels);
+        let prepared = Prepared::of_bytes(&image.bytes, Path::new(&image.name), &specs, keep_pixels);
         let prepared = prepared.map_err(|error| Refusal::Unusable(error.to_string()))?;
+        let place = prepared.seen.first().and_then(|seen| seen.place);
+        let later = |frame| matches!(frame, Frame::Number(2..));
+        if frame.is_some_and(later) && place.is_none() {
+            let name = &image.name;
+            return Err(Refusal::Unusable(format!("{name}: a frame is asked for, and the file holds one image")));
+        }
         // A name may choose a frame of its own: then it is not ours to say which.
-        let counted = dicom::is_dicom(&image.bytes) && !image.name.contains('#');
-        let frames = if counted { dicom::frames(&image.bytes, name).ok() } else { None };
+        let place = place.filter(|place| matches!(place.kind, "frame" | "page") && !image.name.contains('#'));
         let digest = hex(&Sha256::digest(&image.bytes));
-        Ok(Decoded { digest, frames: frames.filter(|&frames| frames > 1), prepared })
+        Ok(Decoded { digest, frames: place.map(|place| place.count), prepared })
     }
 
     /// The number of a frame, 1 the first, where there are several.
     fn frame_of(&self, frame: Frame) -> Option<usize> {
         frame.place(self.frames?).map(|place| place + 1)
     }
-}
-
-/// True for DICOM and NumPy's formats.
-fn may_have_frames(bytes: &[u8]) -> bool {
-    dicom::is_dicom(bytes) || bytes.starts_with(b"\x93NUMPY") || bytes.starts_with(b"PK")
 }
 
 fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &[ImageAnswers]) -> Vec<Record> {

@@ -22,6 +22,9 @@ pub struct Rendering {
     /// Which slice of that plane.
     #[serde(skip_serializing_if = "is_default")]
     pub slice: Slice,
+    /// What the axes of an array are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub layout: Layout,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -45,8 +48,9 @@ impl Rendering {
 
 impl fmt::Display for Rendering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rendering { window, frame, plane, slice } = self;
-        write!(f, "window {window}, frame {frame}, {plane} slice {slice}")
+        let Rendering { window, frame, plane, slice, layout } = self;
+        write!(f, "window {window}, frame {frame}, {plane} slice {slice}")?;
+        if is_default(layout) { Ok(()) } else { write!(f, ", layout {layout}") }
     }
 }
 
@@ -383,6 +387,45 @@ impl From<Slice> for String {
     }
 }
 
+/// What the axes of a NumPy array are: `n` images, rows `h`, columns `w`, channels `c`. A further axis in front is `n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// By the shape, where it leaves no doubt.
+    #[default]
+    Auto,
+    /// One grey image.
+    Hw,
+    /// Channels last.
+    Hwc,
+    /// Channels first.
+    Chw,
+    /// Grey images, or volumes, one behind the other.
+    Nhw,
+}
+
+impl Layout {
+    const ALL: [(Self, &str); 5] =
+        [(Self::Auto, "auto"), (Self::Hw, "hw"), (Self::Hwc, "hwc"), (Self::Chw, "chw"), (Self::Nhw, "nhw")];
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.into_iter().find(|(layout, _)| layout == self).map_or("auto", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Layout {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let found = Self::ALL.into_iter().find(|(_, name)| *name == text);
+        let wrong = || Invalid::new("layout", format!("`{text}` is no layout: auto, hw, hwc, chw, nhw"));
+        found.map(|(layout, _)| layout).ok_or_else(wrong)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,6 +454,10 @@ mod tests {
         }
         assert!("0".parse::<Frame>().is_err());
         assert!("-1".parse::<Slice>().is_err());
+        assert!("whc".parse::<Layout>().is_err());
+        for (layout, name) in Layout::ALL {
+            assert_eq!((layout.to_string().as_str(), name.parse()), (name, Ok(layout)));
+        }
     }
 
     #[test]

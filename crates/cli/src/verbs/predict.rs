@@ -2,15 +2,18 @@
 
 mod heatmaps;
 
-use super::task::PrecisionArg;
+use super::task::{PrecisionArg, remark};
 use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
+use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
-use melo::vit::{Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
+use melo::vit::rendering::{Frame, Layout};
+use melo::vit::{Decision, EngineInfo, Invalid, Plugin, Precision, Rendering, TaskCard, TaskKind};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Images decoded and computed together: enough to keep all cores busy, few enough to show results soon.
@@ -40,6 +43,12 @@ pub(crate) struct Args {
     /// Print one JSON object for every image and task
     #[arg(long)]
     json: bool,
+    /// Frame of a multi-frame DICOM, page of a TIFF: first, middle, a number from 1, or all of them [default: the plug-in's]
+    #[arg(long, value_name = "N|all")]
+    frame: Option<Frames>,
+    /// Axes of an array whose shape leaves them open: hw, hwc, chw (channels first), nhw (grey images) [default: the plug-in's]
+    #[arg(long)]
+    layout: Option<Layout>,
     #[command(flatten)]
     heatmaps: heatmaps::HeatmapArgs,
     /// Numbers that go into the backbone's matrix products
@@ -50,16 +59,20 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
-    let images = expand(&args.images)?;
+    let images = named(expand(&args.images)?, args.frame, args.layout);
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut broken = 0;
+    let mut tally = Tally::default();
     let mut progress = Counter::new(images.len(), "predict");
     for (index, chunk) in images.chunks(CHUNK).enumerate() {
         progress.set(index * CHUNK);
         let mut good: Vec<(&Path, Prepared)> = Vec::new();
         for (path, prepared) in chunk.iter().zip(prepare_files(chunk, &plugins, heatmaps.is_some())) {
             match prepared {
-                Ok(prepared) => good.push((path, prepared)),
+                Ok(prepared) => {
+                    prepared.seen.iter().take(1).for_each(|seen| tally.add(path, seen));
+                    good.push((path, prepared));
+                }
                 Err(error) => {
                     progress.print(|| note(format_args!("melo: {error}")));
                     broken += 1;
@@ -74,10 +87,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         .into_iter();
         progress.print(|| -> Result<(), Failure> {
-            for ((path, _), predictions) in good.iter().zip(&predictions) {
+            for ((path, prepared), predictions) in good.iter().zip(&predictions) {
+                let place = prepared.seen.first().and_then(|seen| seen.place);
                 for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
                     if args.json {
-                        say_json(&Fields::new(path, prediction, drawn.as_deref(), &predictor))?;
+                        say_json(&Fields::new(path, place, prediction, drawn.as_deref(), &predictor))?;
                     } else {
                         say(lines(path, prediction, drawn.as_deref()));
                     }
@@ -86,6 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             Ok(())
         })?;
     }
+    remark(&tally);
     match broken {
         0 => Ok(()),
         1 => Err(Failure::Reported),
@@ -105,6 +120,54 @@ fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, 
         return Ok(vec![Arc::new(own)]);
     }
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()
+}
+
+/// Which of a file's frames are asked for.
+#[derive(Clone, Copy)]
+enum Frames {
+    One(Frame),
+    All,
+}
+
+impl FromStr for Frames {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
+    }
+}
+
+/// The images with the frame and layout that are asked for in their names; what a name says already stays.
+fn named(images: Vec<PathBuf>, frames: Option<Frames>, layout: Option<Layout>) -> Vec<PathBuf> {
+    let with = |path: &Path, part: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if melo::imaging::file_of(path) == path { "#" } else { "&" });
+        name.push(part);
+        PathBuf::from(name)
+    };
+    let is_array = |path: &Path| {
+        let file = melo::imaging::file_of(path);
+        file.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy") || end.eq_ignore_ascii_case("npz"))
+    };
+    let images = images.into_iter().map(|path| match layout {
+        Some(layout) if is_array(&path) => with(&path, &format!("layout={layout}")),
+        _ => path,
+    });
+    let framed = images.flat_map(|path| match frames {
+        // A name with a frame is taken at its word.
+        Some(_) if path.to_string_lossy().contains("frame=") => vec![path],
+        Some(Frames::One(frame)) => vec![with(&path, &format!("frame={frame}"))],
+        Some(Frames::All) => {
+            // Whatever cannot be read says so when it is its turn.
+            let place = melo::imaging::read_seen(&path, &Rendering::default()).ok().and_then(|(_, seen)| seen.place);
+            match place.filter(|place| matches!(place.kind, "frame" | "page")) {
+                Some(place) => (1..=place.count).map(|frame| with(&path, &format!("frame={frame}"))).collect(),
+                None => vec![path],
+            }
+        }
+        None => vec![path],
+    });
+    framed.collect()
 }
 
 /// Files as they are, folders as the images in them and in the folders inside; what is none is told.
@@ -136,6 +199,10 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 struct Fields<'a> {
     #[serde(serialize_with = "crate::json_path")]
     image: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<usize>,
     task: &'a str,
     probabilities: Probabilities<'a>,
     top: Vec<usize>,
@@ -165,6 +232,7 @@ impl Serialize for Probabilities<'_> {
 impl<'a> Fields<'a> {
     fn new(
         image: &'a Path,
+        place: Option<Place>,
         prediction: &'a Prediction,
         heatmaps: Option<&'a [Heatmap]>,
         predictor: &'a Predictor,
@@ -175,6 +243,8 @@ impl<'a> Fields<'a> {
         let EngineInfo { precision, .. } = predictor.engine().info();
         Fields {
             image,
+            frame: place.map(|place| place.number),
+            frames: place.map(|place| place.count),
             task: &card.task,
             probabilities: Probabilities { classes: &card.classes, values: &decision.probabilities },
             top: decision.ranking.iter().copied().take(TOP).collect(),

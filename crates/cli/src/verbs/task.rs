@@ -2,9 +2,10 @@
 
 use crate::{Failure, note};
 use clap::ValueEnum;
-use melo::vit::rendering::{Frame, Plane, Slice, Window};
+use melo::imaging::Tally;
+use melo::vit::rendering::{Frame, Layout, Plane, Slice, Window};
 use melo::vit::{Precision, Rendering, folder_of};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Memory for decoded images, MiB.
 pub(crate) const CACHE_MIB: usize = 1024;
@@ -52,11 +53,62 @@ pub(crate) struct RenderingArgs {
     /// Slice of a volume: middle, or a number from 0
     #[arg(long, default_value_t = Slice::Middle)]
     slice: Slice,
+    /// Axes of an array, where its shape leaves them open: hw, hwc, chw (channels first), nhw (grey images)
+    #[arg(long, default_value_t = Layout::Auto)]
+    layout: Layout,
 }
 
 impl RenderingArgs {
     pub(crate) fn rendering(&self) -> Rendering {
-        Rendering { window: self.window.clone(), frame: self.frame, plane: self.plane, slice: self.slice }
+        let Self { frame, plane, slice, layout, .. } = *self;
+        Rendering { window: self.window.clone(), frame, plane, slice, layout }
+    }
+}
+
+/// Says what was seen of images that their user may have to hear, once a run.
+pub(crate) fn remark(tally: &Tally) {
+    let of = |count: usize| match count {
+        1 => "1 image".to_owned(),
+        _ => format!("{count} images"),
+    };
+    let such = |first: &Option<PathBuf>| match first {
+        Some(path) => format!(", such as {}", path.display()),
+        None => String::new(),
+    };
+    if let Some(share) = tally.little_share {
+        let (images, percent) = (of(tally.little.count), (100.0 * share).ceil());
+        note(format_args!(
+            "melo: {images} within {percent} % of the range of their samples, nearly black{}: `melo train --window minmax` \
+             or `percentile=1,99` lets the whole range be seen",
+            such(&tally.little.first)
+        ));
+    }
+    if tally.flat.count > 0 {
+        let images = of(tally.flat.count);
+        note(format_args!(
+            "melo: {images} of one flat colour, although the values differ{}: window or table do not fit the values",
+            such(&tally.flat.first)
+        ));
+    }
+    if tally.unused.count > 0 {
+        let images = of(tally.unused.count);
+        note(format_args!(
+            "melo: {images} of 8 bits or in colour, which no window is laid on{}",
+            such(&tally.unused.first)
+        ));
+    }
+    if let (Some(place), Some(path)) = (tally.place, &tally.several.first) {
+        let others = match tally.several.count {
+            1 => String::new(),
+            count => format!(", and so of {} more", of(count - 1)),
+        };
+        let form = match place.kind {
+            "slice" => "#slice=axial:40",
+            "image" => "#17",
+            _ => "#frame=2",
+        };
+        let path = path.display();
+        note(format_args!("melo: {path}: {place}{others}; name another as {path}{form}"));
     }
 }
 

@@ -6,12 +6,12 @@ mod screen;
 
 pub(crate) use args::{Args, CropArg};
 
-use super::task::{check_output, list_unreadable};
+use super::task::{check_output, list_unreadable, remark};
 use crate::progress::{TrainProgress, duration, grouped, percent};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
 use melo::train::{
-    Error, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
+    Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
 };
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -53,11 +53,18 @@ pub(super) fn run_with_progress(
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let mut progress = TrainProgress::new(job.config.epochs);
+    let cache = Arc::clone(&job.cache);
     let ready = job.prepare(&mut |event| progress.show(event))?;
     show(&ready);
     let folder = folder()?;
-    let options =
-        RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer: &mut |event| progress.show(event) };
+    let observer = &mut |event: Event<'_>| {
+        // All images have been read by then.
+        if matches!(event, Event::Started { .. }) {
+            remark(&cache.tally());
+        }
+        progress.show(event);
+    };
+    let options = RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer };
     let finished = ready.run(options);
     progress.finish();
     finished.map_err(listed)

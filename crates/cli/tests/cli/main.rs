@@ -17,6 +17,7 @@ mod others_files;
 #[path = "../../../serve/tests/serve/common/peer.rs"]
 mod peer;
 mod resume;
+mod seen;
 mod serve;
 mod server;
 mod study;

@@ -62,7 +62,7 @@ struct Array {
 fn read(archive: &mut ZipArchive<BufReader<File>>, name: &str, with_values: bool) -> Result<Array, String> {
     let broken = |error: &dyn std::fmt::Display| format!("{name}: {error}");
     let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|error| broken(&error))?;
-    let Header { descr, shape } = Header::read(&mut entry).map_err(|error| broken(&error))?;
+    let Header { descr, shape, .. } = Header::read(&mut entry).map_err(|error| broken(&error))?;
     let side = |length: &u64| usize::try_from(*length).map_err(|error| broken(&error));
     let shape: Vec<usize> = shape.iter().map(side).collect::<Result<_, _>>()?;
     let mut values = Vec::new();

@@ -265,6 +265,21 @@ impl Display for Warning {
             Warning::NoSplitColumn { suggested } => {
                 write!(f, "no column \"split\"; did you mean {}?", any_of(suggested))
             }
+            Warning::LittleRange { names, percent } => {
+                let (images, names) = (count(names.len(), "image"), examples(names, String::clone));
+                write!(
+                    f,
+                    "{images} within {percent} % of the range of their samples, nearly black without a window: {names}"
+                )
+            }
+            Warning::Flat { names } => {
+                let (images, names) = (count(names.len(), "image"), examples(names, String::clone));
+                write!(f, "{images} of one flat colour, although the values differ: {names}")
+            }
+            Warning::OneOfSeveral { names } => {
+                let (files, names) = (count(names.len(), "file"), examples(names, String::clone));
+                write!(f, "{files} of several images, of which one is taken: {names}")
+            }
         }
     }
 }

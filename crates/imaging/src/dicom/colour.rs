@@ -35,7 +35,12 @@ pub(super) fn from_palette(set: &DataSet, samples: &Samples) -> Result<Vec<u8>, 
     ];
     let mut read = Vec::new();
     for (descriptor, data, segmented) in tables {
-        read.push(Lut::read(set, Tags { descriptor, data, segmented: Some(segmented) }, samples.signed)?);
+        let tags = Tags { descriptor, data, segmented: Some(segmented) };
+        read.push(Lut::read(set, tags, samples.signed, samples.range())?);
+    }
+    // Bytes in words that are stated to be of 16 bits.
+    if read.iter().all(|table| table.used_bits() <= 8) {
+        read = read.into_iter().map(|table| table.narrowed(8)).collect();
     }
     let colour = |&value: &u32| {
         let value = samples.value(value);

@@ -38,6 +38,8 @@ impl Fault {
 pub(super) struct DataSet<'a> {
     pub(super) elements: Vec<Element<'a>>,
     pub(super) big_endian: bool,
+    /// Representations are the file's own words.
+    pub(super) explicit: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -101,13 +103,17 @@ impl<'a> DataSet<'a> {
         Some(pairs.iter().map(|&pair| word(pair)).collect())
     }
 
-    /// Decimal numbers (DS and IS), up to the first that is none.
+    /// Decimal numbers (DS and IS); a backslash behind the last separates it from nothing.
     pub(super) fn decimals(&self, tag: Tag) -> Result<Option<Vec<f64>>, Fault> {
         let Some(text) = self.text(tag) else { return Ok(None) };
         let number = |part: &str| match part.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number),
             _ => Err(Fault::new(tag, format!("is `{}`, which is no number", part.escape_debug()))),
         };
+        let text = text.trim_end_matches(['\\', ' ']);
+        if text.is_empty() {
+            return Ok(None);
+        }
         text.split('\\').map(number).collect::<Result<_, _>>().map(Some)
     }
 }
@@ -186,7 +192,8 @@ impl<'a> Reader<'a> {
 
     /// Elements up to `end`, or to the delimiter of an item.
     fn data_set(&mut self, end: usize, depth: usize) -> Result<DataSet<'a>, Fault> {
-        let mut set = DataSet { elements: Vec::new(), big_endian: self.encoding.big_endian };
+        let mut set =
+            DataSet { elements: Vec::new(), big_endian: self.encoding.big_endian, explicit: self.encoding.explicit };
         while self.position < end {
             match self.peek() {
                 Some(ITEM_END) => {

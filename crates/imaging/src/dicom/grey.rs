@@ -23,6 +23,14 @@ impl<'s, 'a> Scopes<'s, 'a> {
         Self { groups: own.into_iter().chain(root.items(tag::SHARED_GROUPS).first()).collect(), root }
     }
 
+    /// The first scope that holds a table in `tables`: an item of `sequence` in the groups, a group, or the data set.
+    fn tables(&self, sequence: Tag, tables: Tag) -> Vec<&'s DataSet<'a>> {
+        let in_groups = self.groups.iter().flat_map(|group| group.items(sequence).iter().take(1).chain([*group]));
+        let scopes = in_groups.chain([self.root]);
+        let found = scopes.map(|set| set.items(tables).iter().filter(|item| is_table(item)).collect::<Vec<_>>());
+        found.into_iter().find(|items| !items.is_empty()).unwrap_or_default()
+    }
+
     /// The first scope that holds `wanted`: an item of `sequence` in the groups, or the data set itself.
     fn find(&self, sequence: Tag, wanted: &[Tag]) -> &'s DataSet<'a> {
         let holds = |set: &&DataSet| wanted.iter().any(|&tag| set.find(tag).is_some());
@@ -42,11 +50,11 @@ enum Modality {
 }
 
 impl Modality {
-    fn of(scopes: &Scopes, layout: &Layout) -> Result<Self, Fault> {
+    fn of(scopes: &Scopes, samples: &Samples) -> Result<Self, Fault> {
         let attributes = [tag::RESCALE_SLOPE, tag::RESCALE_INTERCEPT];
         let set = scopes.find(tag::TRANSFORMATION_SEQUENCE, &attributes);
-        if let Some(item) = scopes.root.items(tag::MODALITY_SEQUENCE).iter().find(|item| is_table(item)) {
-            return Ok(Self::Table(Lut::read(item, lut::ITEM, layout.signed)?));
+        if let Some(item) = scopes.tables(tag::TRANSFORMATION_SEQUENCE, tag::MODALITY_SEQUENCE).first() {
+            return Ok(Self::Table(Lut::read(item, lut::ITEM, samples.signed, samples.range())?));
         }
         let first = |tag, default| Ok(set.decimals(tag)?.and_then(|values| values.first().copied()).unwrap_or(default));
         let (slope, intercept) = (first(tag::RESCALE_SLOPE, 1.0)?, first(tag::RESCALE_INTERCEPT, 0.0)?);
@@ -70,6 +78,13 @@ enum Function {
     Linear,
     LinearExact,
     Sigmoid,
+}
+
+impl Function {
+    /// Widths below 1, for which C.11.2.1.2.1 has no line, are of values that were rescaled to fractions.
+    fn of_width(self, width: f64) -> Self {
+        if matches!(self, Self::Linear) && width < 1.0 { Self::LinearExact } else { self }
+    }
 }
 
 /// Real values to levels (C.11.2).
@@ -106,23 +121,27 @@ struct Offered {
 }
 
 impl Offered {
-    fn of(scopes: &Scopes, layout: &Layout) -> Result<Self, Fault> {
+    /// For values, after the modality transformation, within `range`.
+    fn of(scopes: &Scopes, range: Option<(f64, f64)>) -> Result<Self, Fault> {
         let set = scopes.find(tag::FRAME_VOI_SEQUENCE, &[tag::WINDOW_CENTER]);
-        let read = |item: &DataSet| {
+        let whole = range.map(|(least, most)| (least.round() as i64, most.round() as i64));
+        let read = |item: &&DataSet| {
             let name = item.text(tag::LUT_EXPLANATION).unwrap_or_default();
-            (name, Lut::read(item, lut::ITEM, layout.signed))
+            let signed = whole.is_some_and(|(least, _)| least < 0);
+            let table = Lut::read(item, lut::ITEM, signed, whole).map(|table| {
+                let bits = table.used_bits();
+                table.narrowed(bits)
+            });
+            (name, table)
         };
-        let tables = scopes.root.items(tag::VOI_SEQUENCE).iter().filter(|item| is_table(item)).map(read).collect();
+        let tables = scopes.tables(tag::FRAME_VOI_SEQUENCE, tag::VOI_SEQUENCE).iter().map(read).collect();
+        // A centre without a width is no window.
         let centers = set.decimals(tag::WINDOW_CENTER)?.unwrap_or_default();
         let widths = set.decimals(tag::WINDOW_WIDTH)?.unwrap_or_default();
-        if centers.len() != widths.len() {
-            let reason = format!("holds {} values, WindowWidth {}", centers.len(), widths.len());
-            return Err(Fault::new(tag::WINDOW_CENTER, reason));
-        }
         let names = set.text(tag::WINDOW_EXPLANATION).unwrap_or_default();
         let names = names.split('\\').map(|name| name.trim().to_owned()).chain(std::iter::repeat(String::new()));
         let windows = names.zip(centers.into_iter().zip(widths)).map(|(name, (center, width))| (name, center, width));
-        let function = match set.text(tag::VOI_FUNCTION).as_deref() {
+        let function = match set.text(tag::VOI_FUNCTION).map(|name| name.to_ascii_uppercase()).as_deref() {
             None | Some("LINEAR") => Function::Linear,
             Some("LINEAR_EXACT") => Function::LinearExact,
             Some("SIGMOID") => Function::Sigmoid,
@@ -136,12 +155,19 @@ impl Offered {
 
     fn window(&self, place: usize) -> Result<Interest, Fault> {
         let &(_, center, width) = &self.windows[place];
-        // C.11.2.1.2.1 and C.11.2.1.3.
-        let valid = if matches!(self.function, Function::Linear) { width >= 1.0 } else { width > 0.0 };
-        if !valid {
+        if width <= 0.0 {
             return Err(Fault::new(tag::WINDOW_WIDTH, format!("is {width}")));
         }
-        Ok(Interest::Window { center, width, function: self.function })
+        Ok(Interest::Window { center, width, function: self.function.of_width(width) })
+    }
+
+    /// The first table, else the first window that is one.
+    fn first(mut self) -> Result<Option<Interest>, Fault> {
+        if !self.tables.is_empty() {
+            return Ok(Some(Interest::Table(self.tables.swap_remove(0).1?)));
+        }
+        let place = self.windows.iter().position(|&(_, _, width)| width > 0.0);
+        place.map(|place| self.window(place)).transpose()
     }
 
     fn named(self, wanted: &str) -> Result<Interest, Fault> {
@@ -177,7 +203,8 @@ impl Padding {
     }
 }
 
-/// Levels of a grey frame, `[rows, columns]`: 0 is black. Padding is black, whatever the photometric.
+/// Levels of a grey frame, `[rows, columns]`: 0 is black. Padding is black, whatever the photometric; (2050,0020)
+/// PresentationLUTShape, which repeats it, is left alone.
 pub(super) fn levels(
     set: &DataSet,
     layout: &Layout,
@@ -186,7 +213,7 @@ pub(super) fn levels(
     rendering: &Rendering,
 ) -> Result<Vec<u8>, Fault> {
     let scopes = Scopes::of_frame(set, place);
-    let modality = Modality::of(&scopes, layout)?;
+    let modality = Modality::of(&scopes, samples)?;
     let padding = Padding::of(set, layout);
     let values = || {
         let stored = samples.values.iter().map(|&stored| samples.value(stored));
@@ -195,6 +222,10 @@ pub(super) fn levels(
     // An image of padding alone has no value: it is black.
     let flat = Levels { black: 0.0, white: 0.0 };
     let min_max = || Interest::Levels(Levels::min_max(values()).unwrap_or(flat));
+    let offered = || {
+        let range = Levels::min_max(values()).map(|levels| (levels.black, levels.white));
+        Offered::of(&scopes, range)
+    };
     let interest = match &rendering.window {
         Window::MinMax => min_max(),
         Window::Percentile { low, high } => {
@@ -205,28 +236,19 @@ pub(super) fn levels(
             Interest::Window { center, width, function: Function::Linear }
         }
         Window::Values { center, width } => {
-            let function = if *width < 1.0 { Function::LinearExact } else { Function::Linear };
+            let function = Function::Linear.of_width(*width);
             Interest::Window { center: *center, width: *width, function }
         }
-        Window::Name(name) => Offered::of(&scopes, layout)?.named(name)?,
+        Window::Name(name) => offered()?.named(name)?,
         Window::Index(index) => {
-            let offered = Offered::of(&scopes, layout)?;
+            let offered = offered()?;
             if *index >= offered.windows.len() {
                 let reason = format!("holds {} windows: there is none of index {index}", offered.windows.len());
                 return Err(Fault::new(tag::WINDOW_CENTER, reason));
             }
             offered.window(*index)?
         }
-        Window::Auto => {
-            let mut offered = Offered::of(&scopes, layout)?;
-            if !offered.tables.is_empty() {
-                Interest::Table(offered.tables.swap_remove(0).1?)
-            } else if !offered.windows.is_empty() {
-                offered.window(0)?
-            } else {
-                min_max()
-            }
-        }
+        Window::Auto => offered()?.first()?.unwrap_or_else(min_max),
     };
     let inverted = layout.photometric == Photometric::Monochrome1;
     let level = |stored: u32| {

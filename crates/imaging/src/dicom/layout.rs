@@ -113,7 +113,8 @@ impl Layout {
             Some(other) => return Err(Fault::new(tag::PLANAR, format!("is {other}; 0 and 1 are read"))),
         };
         let frames = match set.decimals(tag::FRAMES)?.as_deref() {
-            None => 1,
+            // Some writers state 0 for the only one; what is there says so.
+            None | Some(&[0.0, ..]) => 1,
             Some(&[frames, ..]) if frames >= 1.0 && frames.fract() == 0.0 && frames < 2f64.powi(31) => frames as usize,
             Some(other) => return Err(Fault::new(tag::FRAMES, format!("is {other:?}; expected a number from 1"))),
         };
@@ -218,18 +219,19 @@ fn encapsulated<'a>(
         return Err(Fault::new(tag::PIXELS, "holds no fragment"));
     }
     // PS3.3, C.7.6.3.1.8: 64-bit offsets in an element of their own.
-    let offsets: Vec<u64> = match set.bytes(tag::EXTENDED_OFFSETS) {
-        Some(bytes) => bytes.as_chunks().0.iter().map(|&offset| u64::from_le_bytes(offset)).collect(),
-        None => table.as_chunks().0.iter().map(|&offset| u32::from_le_bytes(offset).into()).collect(),
-    };
-    let of_frame = if layout.frames == 1 {
-        fragments
-    } else if !offsets.is_empty() {
-        by_offsets(fragments, &offsets, layout.frames, place)?
-    } else if fragments.len() == layout.frames {
-        &fragments[place..=place]
-    } else {
-        by_starts(fragments, layout.frames, place)?
+    let extended = set.bytes(tag::EXTENDED_OFFSETS).unwrap_or_default();
+    let extended: Vec<u64> = extended.as_chunks().0.iter().map(|&offset| u64::from_le_bytes(offset)).collect();
+    let basic: Vec<u64> = table.as_chunks().0.iter().map(|&offset| u32::from_le_bytes(offset).into()).collect();
+    // A table that is off, as many are, is none: then fragments are counted, or looked into.
+    let stated = [extended, basic].into_iter().filter(|offsets| !offsets.is_empty());
+    let by_table = stated.map(|offsets| by_offsets(fragments, &offsets, layout.frames, place));
+    let by_table = by_table.reduce(Result::or);
+    let of_frame = match by_table {
+        _ if layout.frames == 1 => fragments,
+        Some(Ok(of_frame)) => of_frame,
+        _ if fragments.len() == layout.frames => &fragments[place..=place],
+        Some(Err(fault)) => by_starts(fragments, layout.frames, place).map_err(|_| fault)?,
+        None => by_starts(fragments, layout.frames, place)?,
     };
     Ok(match of_frame {
         [only] => Cow::Borrowed(only),
@@ -260,6 +262,12 @@ fn by_offsets<'f, 'a>(
     let find = |offset: u64| {
         starts.binary_search(&offset).map_err(|_| fault(format!("names byte {offset}, where no fragment begins")))
     };
+    if offsets[0] != 0 || !offsets.is_sorted_by(|one, next| one < next) {
+        return Err(fault("does not run from the first fragment on".into()));
+    }
+    for &offset in offsets {
+        find(offset)?;
+    }
     let first = find(offsets[place])?;
     let behind = match offsets.get(place + 1) {
         Some(&next) => find(next)?,

@@ -26,15 +26,29 @@ pub(super) struct Tags {
 pub(super) const ITEM: Tags = Tags { descriptor: tag::LUT_DESCRIPTOR, data: tag::LUT_DATA, segmented: None };
 
 impl Lut {
-    /// Reads a table; `signed` says whether the values looked up may be negative.
-    pub(super) fn read(set: &DataSet, tags: Tags, signed: bool) -> Result<Self, Fault> {
+    /// Reads a table for values within `range`, least and largest; `signed` says whether such values may be negative.
+    ///
+    /// The first value is signed or not by the descriptor's representation, and where that leaves it open by `signed`
+    /// (PS3.3, C.11.2.1.1). Where so read no value is in the table, and read the other way some are, it is the other way: each
+    /// representation is found written for the other.
+    pub(super) fn read(set: &DataSet, tags: Tags, signed: bool, range: Option<(i64, i64)>) -> Result<Self, Fault> {
         let Tags { descriptor, data, segmented } = tags;
         let Some(&[count, first, bits]) = set.words(descriptor).as_deref() else {
             return Err(Fault::new(descriptor, "is missing, or not three numbers"));
         };
         let count = if count == 0 { 1 << 16 } else { usize::from(count) };
-        let is_signed = set.find(descriptor).is_some_and(|element| element.vr == *b"SS") || signed;
-        let first = if is_signed { i64::from(first as i16) } else { i64::from(first) };
+        let is_signed = match set.find(descriptor).map(|element| element.vr) {
+            Some([b'S', b'S']) => true,
+            Some([b'U', b'S']) if set.explicit => false,
+            _ => signed,
+        };
+        let [first, other] = if is_signed {
+            [i64::from(first as i16), i64::from(first)]
+        } else {
+            [i64::from(first), i64::from(first as i16)]
+        };
+        let meets = |first: i64| range.is_none_or(|(least, most)| least < first + count as i64 && first <= most);
+        let first = if !meets(first) && meets(other) { other } else { first };
         // C.11.1.1: some writers state 0 bits, meaning 16.
         let bits = if bits == 0 { 16 } else { u32::from(bits) };
         if !(1..=16).contains(&bits) {
@@ -58,7 +72,21 @@ impl Lut {
             return Err(Fault::new(data, format!("holds {} of {count} entries", entries.len())));
         }
         entries.truncate(count);
+        // Entries of 8 bits, each in the upper half of its word.
+        if bits == 8 && entries.iter().any(|&entry| entry > 255) {
+            entries.iter_mut().for_each(|entry| *entry >>= 8);
+        }
         Ok(Self { first, entries, bits })
+    }
+
+    /// Bits that the largest entry takes.
+    pub(super) fn used_bits(&self) -> u32 {
+        self.entries.iter().max().map_or(0, |&most| u16::BITS - most.leading_zeros())
+    }
+
+    /// Of narrower entries than stated the white is that of `bits`; never of fewer than 8, which a dark table may use.
+    pub(super) fn narrowed(self, bits: u32) -> Self {
+        Self { bits: bits.max(8).min(self.bits), ..self }
     }
 
     /// The entry for `value`; the first and last also stand for what is outside.

@@ -24,7 +24,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use melo_vit::Rendering;
+use melo_vit::rendering::Window;
 
+use crate::seen::{self, Place, Seen};
 use crate::{Error, Pixels};
 use data_set::{DataSet, Encoding, Fault, Value};
 use layout::{Layout, Photometric};
@@ -42,6 +44,11 @@ pub fn is_dicom(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`Error::Attribute`], which names the attribute that is missing, damaged, or of a kind that is not read.
 pub fn render(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result<Pixels, Error> {
+    render_seen(bytes, name, rendering).map(|(pixels, _)| pixels)
+}
+
+/// [`render`], and what was seen of it.
+pub(crate) fn render_seen(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
     with_file(bytes, name, |file| {
         let layout = Layout::of(&file.set)?;
         let place = rendering.frame.place(layout.frames).ok_or_else(|| {
@@ -62,7 +69,14 @@ pub fn render(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result<Pixels
                 return Err(Fault::new(tag::PHOTOMETRIC, reason));
             }
         };
-        Ok(Pixels { width: layout.columns, height: layout.rows, rgb })
+        let is_grey = matches!(samples.photometric, Photometric::Monochrome1 | Photometric::Monochrome2);
+        let seen = Seen {
+            place: Place::of(place, layout.frames, "frame"),
+            range_used: None,
+            flat: seen::is_flat(&rgb) && samples.is_varied(),
+            window_unused: !is_grey && rendering.window != Window::Auto,
+        };
+        Ok((Pixels { width: layout.columns, height: layout.rows, rgb }, seen))
     })
 }
 

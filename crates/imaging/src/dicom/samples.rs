@@ -22,6 +22,19 @@ impl Samples {
     pub(super) fn value(&self, stored: u32) -> i64 {
         signed_value(stored, self.bits, self.signed)
     }
+
+    /// Least and largest number; nothing where there is none.
+    pub(super) fn range(&self) -> Option<(i64, i64)> {
+        let numbers = || self.values.iter().map(|&stored| self.value(stored));
+        numbers().min().zip(numbers().max())
+    }
+
+    /// Whether pixels differ.
+    pub(super) fn is_varied(&self) -> bool {
+        let channels = if matches!(self.photometric, Photometric::Rgb | Photometric::Ybr) { 3 } else { 1 };
+        let mut pixels = self.values.chunks_exact(channels);
+        pixels.next().is_some_and(|first| pixels.any(|pixel| pixel != first))
+    }
 }
 
 /// `stored` of `bits` as a number.

@@ -162,8 +162,8 @@ impl<'a> Decoder<'a> {
             return Err(self.source.unsupported(format!("{bits}-bit samples; 8-bit samples are")));
         }
         self.source.check_size(width as u64, height as u64)?;
-        if !matches!(count, 1 | 3) {
-            let found = format!("{count} components (4 are CMYK); 1 (grey) and 3 (colour) are");
+        if !matches!(count, 1 | 3) && (count != 4 || self.medical) {
+            let found = format!("{count} components; 1 (grey), 3 (colour) and, outside DICOM, 4 (CMYK) are");
             return Err(self.source.unsupported(found));
         }
         if specifications.len() != usize::from(count) * 3 {
@@ -267,6 +267,8 @@ impl<'a> Decoder<'a> {
         let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
         match (&ids[..], self.adobe_transform) {
             ([_], _) => Colour::Grey,
+            ([_, _, _, _], None | Some(0)) => Colour::Cmyk,
+            ([_, _, _, _], Some(_)) => Colour::Ycck,
             _ if self.jfif => Colour::YCbCr,
             (_, Some(0)) | (b"RGB", None) => Colour::Rgb,
             _ => Colour::YCbCr,

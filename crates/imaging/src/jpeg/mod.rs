@@ -16,8 +16,10 @@ use crate::codec::Decoded;
 use crate::source::Source;
 use crate::{Error, Pixels};
 use decoder::{Content, Decoder};
+use frame::Frame;
 use render::{planes, render};
 use upsample::Colour;
+pub(crate) use upsample::ycc_to_rgb;
 
 /// Decodes `bytes`; every coefficient must be there, an end-of-image marker need not.
 pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Pixels, Error> {
@@ -46,6 +48,27 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
         let values = render(frame, colour).rgb.into_iter().map(u32::from).collect();
         return Ok(Decoded { width, height, channels, bits, rgb: true, values });
     }
+    Ok(samples(frame))
+}
+
+/// Decodes a strip or tile of a TIFF, whose colour its directory states: where `ycc`, three components become RGB.
+pub(crate) fn decode_strip(bytes: &[u8], source: Source, ycc: bool) -> Result<Decoded, Error> {
+    let mut decoder = Decoder::new(bytes, source, false);
+    let Content::Blocks(frame) = decoder.read()? else {
+        return Err(source.unsupported("lossless coding"));
+    };
+    let (width, height, bits) = (frame.width, frame.height, frame.precision);
+    if ycc && frame.components.len() == 3 {
+        let values = render(frame, Colour::YCbCr).rgb.into_iter().map(u32::from).collect();
+        return Ok(Decoded { width, height, channels: 3, bits, rgb: true, values });
+    }
+    Ok(samples(frame))
+}
+
+/// Components as they are, upsampled.
+fn samples(frame: Frame) -> Decoded {
+    let (width, height, bits) = (frame.width, frame.height, frame.precision);
+    let channels = frame.components.len();
     let planes = planes(frame);
     let mut values = vec![0; width * height * channels];
     for (channel, plane) in planes.iter().enumerate() {
@@ -55,5 +78,5 @@ pub(crate) fn decode_samples(bytes: &[u8], source: Source, ycc: bool) -> Result<
             out[channel..].iter_mut().step_by(channels).zip(&row).for_each(|(out, &sample)| *out = sample.into());
         }
     }
-    Ok(Decoded { width, height, channels, bits, rgb: false, values })
+    Decoded { width, height, channels, bits, rgb: false, values }
 }

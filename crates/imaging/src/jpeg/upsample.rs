@@ -1,5 +1,7 @@
 //! Components to rows of RGB: chroma upsampling and colour conversion, in the integer arithmetic of libjpeg-turbo.
 
+use crate::cmyk;
+
 /// Samples of one component, of at most 12 bits: sums of sixteen fit in 16.
 pub(super) struct Plane {
     /// Rows, `stride` apart.
@@ -73,6 +75,10 @@ pub(super) enum Colour {
     Rgb,
     /// ITU-R BT.601, full range (JFIF 1.02).
     YCbCr,
+    /// Four inks, 0 the most, as Adobe writes them; Pillow takes all to be so.
+    Cmyk,
+    /// The same, red, green and blue of the first three transformed as [`Colour::YCbCr`].
+    Ycck,
 }
 
 /// Writes one row of 8-bit RGB; `rows` holds a row of each component.
@@ -90,7 +96,18 @@ pub(super) fn convert(colour: Colour, rows: &[Vec<u16>], out: &mut [u8]) {
         }
         (Colour::YCbCr, [y, cb, cr, ..]) => {
             for (((pixel, &y), &cb), &cr) in out.chunks_exact_mut(3).zip(y).zip(cb).zip(cr) {
-                pixel.copy_from_slice(&to_rgb(y, cb, cr));
+                pixel.copy_from_slice(&ycc_to_rgb([y, cb, cr]));
+            }
+        }
+        (Colour::Cmyk | Colour::Ycck, [first, second, third, black, ..]) => {
+            let inks = first.iter().zip(second).zip(third).zip(black);
+            for (pixel, (((&first, &second), &third), &black)) in out.chunks_exact_mut(3).zip(inks) {
+                let inks = match colour {
+                    Colour::Ycck => ycc_to_rgb([first, second, third]),
+                    _ => [first, second, third].map(|ink| 255 - ink as u8),
+                };
+                let [cyan, magenta, yellow] = inks;
+                pixel.copy_from_slice(&cmyk::to_rgb([cyan, magenta, yellow, 255 - black as u8]));
             }
         }
         _ => unreachable!("{colour:?} of {} components", rows.len()),
@@ -98,7 +115,7 @@ pub(super) fn convert(colour: Colour, rows: &[Vec<u16>], out: &mut [u8]) {
 }
 
 /// JFIF 1.02: `R = Y + 1.402 Cr`, `G = Y - 0.34414 Cb - 0.71414 Cr`, `B = Y + 1.772 Cb`, times 2^16, rounded.
-fn to_rgb(y: u16, cb: u16, cr: u16) -> [u8; 3] {
+pub(crate) fn ycc_to_rgb([y, cb, cr]: [u16; 3]) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let red = y + ((91881 * cr + HALF) >> 16);

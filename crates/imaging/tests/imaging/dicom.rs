@@ -343,9 +343,141 @@ fn frames_in_fragments_with_and_without_offsets() {
         let file = image.elements(Writing::Explicit).fragments(table, &[&black, first, rest]).file(JPEG);
         assert_eq!(dicom::render(&file, Path::new("x"), &second).unwrap(), expected);
     }
-    let outside = image.elements(Writing::Explicit).fragments(&[0, 9999], &[&black, &bytes]).file(JPEG);
-    let error = dicom::render(&outside, Path::new("x"), &second).unwrap_err().to_string();
+    // Offsets that are off, or zero, are no table, and neither are extended ones.
+    for table in [&[0, 9999][..], &[0, 0], &[8, 8 + padded]] {
+        let file = image.elements(Writing::Explicit).fragments(table, &[&black, first, rest]).file(JPEG);
+        assert_eq!(dicom::render(&file, Path::new("x"), &second).unwrap(), expected);
+        let file = image.elements(Writing::Explicit).value(0x7fe0_0001, "OV", &[9; 16]);
+        let file = file.fragments(table, &[&black, &bytes]).file(JPEG);
+        assert_eq!(dicom::render(&file, Path::new("x"), &second).unwrap(), expected);
+    }
+    let nowhere = image.elements(Writing::Explicit).fragments(&[0, 9999], &[&bytes, &[0; 8], &[0; 8]]).file(JPEG);
+    let error = dicom::render(&nowhere, Path::new("x"), &second).unwrap_err().to_string();
     assert!(error.contains("(7FE0,0010) PixelData has an offset table that names byte 9999"), "{error}");
+}
+
+/// A picture of the words 0 to `words - 1`, each through a table of one item in `sequence`.
+fn through_table(words: u16, descriptor: (&str, [u16; 3]), table: &[u16]) -> Vec<u8> {
+    let item = Elements::new(Writing::Explicit).words(0x0028_3002, descriptor.0, &descriptor.1);
+    let item = item.words(0x0028_3006, "OW", table);
+    let image = Image::grey(words, 1, 16).elements(Writing::Explicit).sequence(0x0028_3010, &[item], true);
+    image.words(0x7fe0_0010, "OW", &(0..words).collect::<Vec<_>>()).file(EXPLICIT)
+}
+
+#[test]
+fn tables_of_fewer_bits_than_stated_reach_white() {
+    let narrow: Vec<u16> = (0..4).map(|at| at * 1365).collect();
+    assert_eq!(levels(&through_table(4, ("US", [4, 0, 16]), &narrow)), [0, 85, 170, 255]);
+    // Bytes in the upper half of their words.
+    let high: Vec<u16> = (0..4).map(|at| (at * 85) << 8).collect();
+    assert_eq!(levels(&through_table(4, ("US", [4, 0, 8]), &high)), [0, 85, 170, 255]);
+    // A dark table of bytes is dark.
+    assert_eq!(levels(&through_table(3, ("US", [3, 0, 8]), &[0, 1, 2])), [0, 1, 2]);
+}
+
+#[test]
+fn the_first_value_of_a_table_is_signed_where_values_are() {
+    let table: Vec<u16> = (0..4).map(|at| at * 21845).collect();
+    let with = |vr: &str, first: u16, intercept: &str| {
+        let item = Elements::new(Writing::Explicit).words(0x0028_3002, vr, &[4, first, 16]);
+        let item = item.words(0x0028_3006, "OW", &table);
+        let image = Image { signed: true, ..Image::grey(4, 1, 16) }.elements(Writing::Explicit);
+        let image = image.text(0x0028_1052, "DS", intercept).text(0x0028_1053, "DS", "1");
+        let image = image.sequence(0x0028_3010, &[item], true);
+        levels(&image.words(0x7fe0_0010, "OW", &[0, 1, 2, 3]).file(EXPLICIT))
+    };
+    let expected = [0, 85, 170, 255];
+    assert_eq!(with("US", 33000, "33000"), expected);
+    assert_eq!(with("SS", 33000, "33000"), expected);
+    assert_eq!(with("SS", (-2i16) as u16, "-2"), expected);
+    assert_eq!(with("US", (-2i16) as u16, "-2"), expected);
+}
+
+#[test]
+fn a_table_in_the_groups_of_a_frame() {
+    let item = Elements::new(Writing::Explicit).words(0x0028_3002, "US", &[4, 0, 8]);
+    let item = item.words(0x0028_3006, "OW", &[255, 170, 85, 0]);
+    let table = Elements::new(Writing::Explicit).sequence(0x0028_3010, &[item], true);
+    let voi = Elements::new(Writing::Explicit).sequence(0x0028_9132, std::slice::from_ref(&table), true);
+    // As the standard nests it, and without the sequence around it; shared, and of each frame.
+    for item in [&voi, &table] {
+        for groups in [0x5200_9229, 0x5200_9230] {
+            let image = Image::grey(4, 1, 8).elements(Writing::Explicit);
+            let image = image.sequence(groups, std::slice::from_ref(item), true);
+            let file = image.value(0x7fe0_0010, "OB", &[0, 1, 2, 3]).file(EXPLICIT);
+            assert_eq!(levels(&file), [255, 170, 85, 0]);
+        }
+    }
+}
+
+#[test]
+fn palettes_of_bytes_in_words() {
+    let image = Image { photometric: "PALETTE COLOR", ..Image::grey(3, 1, 8) };
+    let with = |bits: u16, table: &[u16]| {
+        let mut elements = image.elements(Writing::Explicit);
+        for descriptor in [0x0028_1101, 0x0028_1102, 0x0028_1103] {
+            elements = elements.words(descriptor, "US", &[3, 0, bits]);
+        }
+        for data in [0x0028_1201, 0x0028_1202, 0x0028_1203] {
+            elements = elements.words(data, "OW", table);
+        }
+        levels(&elements.value(0x7fe0_0010, "OB", &[0, 1, 2]).file(EXPLICIT))
+    };
+    assert_eq!(with(8, &[0x1000, 0x8000, 0xff00]), [16, 128, 255]);
+    assert_eq!(with(16, &[16, 128, 255]), [16, 128, 255]);
+    assert_eq!(with(16, &[0x1010, 0x8080, 0xffff]), [16, 128, 255]);
+}
+
+#[test]
+fn headers_as_pydicom_reads_them() {
+    let plain = Image::grey(3, 1, 8).of_bytes(&[0, 100, 200]);
+    let with = |add: &dyn Fn(Elements) -> Elements| {
+        levels(
+            &add(Image::grey(3, 1, 8).elements(Writing::Explicit))
+                .value(0x7fe0_0010, "OB", &[0, 100, 200])
+                .file(EXPLICIT),
+        )
+    };
+    let windowed = |center: &str, width: &str, function: &str| {
+        with(&|elements| {
+            let elements = elements.text(0x0028_1050, "DS", center).text(0x0028_1051, "DS", width);
+            elements.text(0x0028_1056, "CS", function)
+        })
+    };
+    let expected = levels(&plain);
+    assert_eq!(expected, [0, 128, 255]);
+    assert_eq!(levels(&Image { frames: 0, ..Image::grey(3, 1, 8) }.of_bytes(&[0, 100, 200])), expected);
+    assert_eq!(windowed("40", "0", "LINEAR"), expected);
+    assert_eq!(windowed("40", "", "LINEAR"), expected);
+    // The first window that is one.
+    let second = windowed("40\\100", "0\\200", "LINEAR_EXACT");
+    assert_eq!(second, [0, 128, 255]);
+    assert_eq!(windowed("100\\", "200\\", "linear_exact "), second);
+    assert_eq!(windowed("100\\7", "200", "Linear_Exact"), second);
+    // Values of a fraction, in a window of a fraction.
+    let fractions = with(&|elements| {
+        let elements = elements.text(0x0028_1050, "DS", "0.1").text(0x0028_1051, "DS", "0.2");
+        elements.text(0x0028_1052, "DS", "0").text(0x0028_1053, "DS", "0.001")
+    });
+    assert_eq!(fractions, [0, 128, 255]);
+    // PresentationLUTShape repeats the photometric interpretation, and is left alone.
+    assert_eq!(with(&|elements| elements.text(0x2050_0020, "CS", "INVERSE")), expected);
+}
+
+#[test]
+fn what_was_seen_of_a_file() {
+    let seen =
+        |bytes: &[u8], name: &str| melo_imaging::decode_seen(bytes, Path::new(name), &window(Window::Auto)).unwrap().1;
+    let outside = Image::grey(3, 1, 8).elements(Writing::Explicit);
+    let outside = outside.text(0x0028_1050, "DS", "5000").text(0x0028_1051, "DS", "10");
+    let black = outside.value(0x7fe0_0010, "OB", &[0, 100, 200]).file(EXPLICIT);
+    assert_eq!(levels(&black), [0, 0, 0]);
+    assert!(seen(&black, "x").flat);
+    let plain = Image::grey(3, 1, 8).of_bytes(&[0, 100, 200]);
+    assert_eq!(seen(&plain, "x"), melo_imaging::Seen::default());
+    let frames = Image { frames: 3, ..Image::grey(1, 1, 8) }.of_bytes(&[0, 1, 2]);
+    assert_eq!(seen(&frames, "x").place.map(|place| place.to_string()).as_deref(), Some("frame 1 of 3"));
+    assert_eq!(seen(&frames, "x#frame=1").place, None);
 }
 
 #[test]

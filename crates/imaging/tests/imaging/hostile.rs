@@ -80,7 +80,7 @@ fn text_file_named_png() {
     assert_eq!(
         error.to_string(),
         "scan.png: not an image: this is a table as text (CSV). \
-         PNG, JPEG, TIFF, BMP, DICOM, NIfTI-1 and NumPy are read"
+         PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, DICOM, NIfTI-1 and NumPy are read"
     );
     assert!(matches!(refused(b"x"), Error::NotAnImage { .. }));
 }
@@ -189,13 +189,6 @@ fn jpeg_of_fewer_bytes_than_its_blocks_need() {
 }
 
 #[test]
-fn cmyk_jpeg() {
-    let error = refused(&bytes("cmyk.jpg"));
-    assert!(matches!(error, Error::Unsupported { .. }));
-    assert!(error.to_string().contains("4 are CMYK"), "{error}");
-}
-
-#[test]
 fn twelve_bit_jpeg() {
     let bytes = bytes("grey.jpg");
     let error = refused(&patched("grey.jpg", jpeg_height(&bytes) - 1, &[12]));
@@ -212,9 +205,13 @@ fn lossless_and_arithmetic_jpeg() {
 }
 
 #[test]
-fn floating_point_tiff() {
-    let error = refused(&bytes("float.tif"));
-    assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("32F"), "{error}");
+fn half_precision_tiff() {
+    let mut bytes = bytes("float.tif");
+    // Bits a sample, which stand behind the header.
+    bytes[8..14].copy_from_slice(&[16, 0, 16, 0, 16, 0]);
+    let error = refused(&bytes);
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("real samples of 16 bits"), "{error}");
 }
 
 /// Each format's header claiming `width` × `height`.

@@ -239,6 +239,62 @@ fn arrays_of_every_shape() {
     assert_eq!(levels(&named(&npy("<f4", "(2, 2)", &reals), "a.npy").unwrap()), [0, 0, 128, 255]);
 }
 
+/// The image that an array of bytes 0, 1, 2, … is, as all its samples, or why it is none.
+fn shaped(shape: &str, layout: &str) -> Result<(usize, usize, Vec<u8>), String> {
+    let lengths = shape.split(',').map(|length| length.trim().parse::<usize>().expect("a length"));
+    let data: Vec<u8> = (0..lengths.product::<usize>() as u8).collect();
+    let rendering = Rendering { layout: layout.parse().expect("a layout"), ..Rendering::default() };
+    let pixels = decode_with(&npy("|u1", &format!("({shape})"), &data), Path::new("a.npy"), &rendering);
+    pixels.map(|pixels| (pixels.width, pixels.height, pixels.rgb)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn shapes_that_leave_it_open_are_asked_about() {
+    let thrice = |levels: &[u8]| levels.iter().flat_map(|&level| [level; 3]).collect::<Vec<_>>();
+    for shape in ["3, 5, 6", "4, 5, 6", "2, 3, 5, 6", "5, 6, 2"] {
+        let error = shaped(shape, "auto").unwrap_err();
+        assert!(error.contains("without a layout: it may be") && error.contains("hw)"), "{error}");
+    }
+    let (width, height, rgb) = shaped("3, 1, 2", "chw").unwrap();
+    assert_eq!((width, height, rgb), (2, 1, vec![0, 2, 4, 1, 3, 5]));
+    assert_eq!(shaped("3, 1, 2", "nhw").unwrap(), (2, 1, thrice(&[0, 1])));
+    // Alpha is dropped, whether it is last or first.
+    assert_eq!(shaped("1, 2, 4", "auto").unwrap(), (2, 1, vec![0, 1, 2, 4, 5, 6]));
+    assert_eq!(shaped("4, 1, 2", "chw").unwrap(), (2, 1, vec![0, 2, 4, 1, 3, 5]));
+    assert_eq!(shaped("1, 2, 2", "hwc").unwrap(), (2, 1, thrice(&[0, 2])));
+    assert_eq!(shaped("1, 2, 5", "auto").unwrap(), (5, 2, thrice(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])));
+    assert_eq!(shaped("1, 1, 2, 4", "auto").unwrap(), (2, 1, vec![0, 1, 2, 4, 5, 6]));
+    assert_eq!(shaped("1, 3, 1, 2", "chw").unwrap(), (2, 1, vec![0, 2, 4, 1, 3, 5]));
+    assert_eq!(
+        shaped("2, 1, 2", "hw").unwrap_err(),
+        "a.npy: npy of a kind that is not read: an array of shape [2, 1, 2] as hw"
+    );
+    // A path may say it.
+    let file = npy("|u1", "(3, 1, 2)", &[0, 1, 2, 3, 4, 5]);
+    assert_eq!(named(&file, "a.npy#layout=chw").unwrap().rgb, [0, 2, 4, 1, 3, 5]);
+}
+
+#[test]
+fn truth_values_are_black_and_white() {
+    let file = npy("|b1", "(2, 2)", &[0, 1, 1, 0]);
+    assert_eq!(levels(&named(&file, "a.npy").unwrap()), [0, 255, 255, 0]);
+}
+
+#[test]
+fn arrays_in_fortran_order_and_of_half_precision() {
+    let fortran = |shape: &str, data: &[u8]| {
+        let bytes = npy("|u1", shape, data);
+        let at = bytes.windows(5).position(|five| five == b"False").expect("an order");
+        [&bytes[..at], b"True ", &bytes[at + 5..]].concat()
+    };
+    assert_eq!(levels(&named(&fortran("(2, 3)", &[1, 4, 2, 5, 3, 6]), "a.npy").unwrap()), [1, 2, 3, 4, 5, 6]);
+    let colour = fortran("(1, 2, 3)", &[1, 4, 2, 5, 3, 6]);
+    assert_eq!(named(&colour, "a.npy").unwrap().rgb, [1, 2, 3, 4, 5, 6]);
+    let halves: Vec<u8> =
+        [0.0f32, 0.5, 1.0].iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect();
+    assert_eq!(levels(&named(&npy("<f2", "(1, 3)", &halves), "a.npy").unwrap()), [0, 128, 255]);
+}
+
 #[test]
 fn volumes_of_arrays() {
     // Two volumes of `[2, 2, 2]`, as MedMNIST's.
@@ -287,7 +343,7 @@ fn hostile_arrays() {
     assert!(with("|u1", "(60000, 60000)").contains("expected at most"));
     assert!(with("|u1", "(9000, 9000)").contains("cut short"));
     assert!(with("|u1", "(0, 2)").contains("expected at least one pixel"));
-    assert!(with("|u1", "(0, 2, 2)").contains("holds 0 images"));
+    assert!(with("|u1", "(0, 2, 5)").contains("holds 0 images"));
     assert!(with("|u1", "(18446744073709551616, 2)").contains("`shape` that is none"));
     assert!(with("|u1", "(4, 90000, 90000, 90000)").contains("expected at most"));
     assert!(

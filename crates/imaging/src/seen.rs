@@ -1,0 +1,147 @@
+//! What a decoder saw that its user may have to hear: which image of several, how much of the range, a picture without
+//! contrast.
+
+use std::path::{Path, PathBuf};
+
+/// Facts of one decoded image; each door says them in its own words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Which image of the file was decoded, where it holds several.
+    pub place: Option<Place>,
+    /// Share, 0 to 1, of the values that the samples could have which lies between the least and the largest, where samples of
+    /// more than 8 bits became 8 by their width alone.
+    pub range_used: Option<f32>,
+    /// The values of the file differ, and all pixels came out equal.
+    pub flat: bool,
+    /// A window was asked for, and the file is of a kind that none is laid on: 8 bits, or colour.
+    pub window_unused: bool,
+}
+
+/// One image of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number, 1 the first; of slices and arrays its index, 0 the first, as their paths count.
+    pub number: usize,
+    /// How many there are.
+    pub count: usize,
+    /// `"frame"`, `"page"`, `"slice"` or `"image"`.
+    pub kind: &'static str,
+}
+
+impl Place {
+    /// Of the one at `place`, 0 the first; nothing where it is the only one.
+    pub(crate) fn of(place: usize, count: usize, kind: &'static str) -> Option<Self> {
+        (count > 1).then_some(Self { number: place + 1, count, kind })
+    }
+
+    /// The same, counted from 0.
+    pub(crate) fn indexed(index: usize, count: usize, kind: &'static str) -> Option<Self> {
+        (count > 1).then_some(Self { number: index, count, kind })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { number, count, kind } = self;
+        write!(f, "{kind} {number} of {count}")
+    }
+}
+
+impl Seen {
+    /// Share of the range below which a picture is nearly black, grey or white: 14 bits of 16.
+    pub const LITTLE: f32 = 0.25;
+
+    /// What there is to be said, in words.
+    pub fn remarks(&self) -> Vec<String> {
+        let place = self.place.map(|place| place.to_string());
+        let little = self.little_range();
+        let little = little.map(|share| format!("within {:.0} % of the range of its samples", (100.0 * share).ceil()));
+        let flat = self.flat.then(|| "one flat colour, although the values differ".to_owned());
+        [place, little, flat].into_iter().flatten().collect()
+    }
+
+    /// The share of the range, where it is below [`Seen::LITTLE`].
+    pub fn little_range(&self) -> Option<f32> {
+        self.range_used.filter(|&share| share < Self::LITTLE)
+    }
+}
+
+/// What was seen of many images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Those with [`Seen::little_range`], and the largest share of one of them.
+    pub little: Found,
+    /// That share; nothing where there are none.
+    pub little_share: Option<f32>,
+    /// Those with [`Seen::flat`].
+    pub flat: Found,
+    /// Those with [`Seen::window_unused`].
+    pub unused: Found,
+    /// Those with a [`Seen::place`].
+    pub several: Found,
+    /// The place of the first.
+    pub place: Option<Place>,
+}
+
+/// Some images: how many, and the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub first: Option<PathBuf>,
+}
+
+impl Found {
+    fn add(&mut self, path: &Path) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| path.into());
+    }
+}
+
+impl Tally {
+    /// Counts one more image.
+    pub fn add(&mut self, path: &Path, seen: &Seen) {
+        if let Some(share) = seen.little_range() {
+            self.little.add(path);
+            self.little_share = Some(self.little_share.map_or(share, |most| most.max(share)));
+        }
+        if seen.flat {
+            self.flat.add(path);
+        }
+        if seen.window_unused {
+            self.unused.add(path);
+        }
+        if let Some(place) = seen.place {
+            self.several.add(path);
+            self.place.get_or_insert(place);
+        }
+    }
+}
+
+/// Least and largest value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range(Option<(f64, f64)>);
+
+impl Range {
+    /// Of the finite ones.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let levels = crate::levels::Levels::min_max(values);
+        Self(levels.map(|levels| (levels.black, levels.white)))
+    }
+
+    pub(crate) fn is_varied(self) -> bool {
+        self.0.is_some_and(|(least, most)| least < most)
+    }
+
+    /// Of all that `bits` can tell; nothing where all values are equal.
+    pub(crate) fn share_of(self, bits: u32) -> Option<f32> {
+        let (least, most) = self.0.filter(|_| self.is_varied())?;
+        Some(((most - least) / f64::from(u32::MAX >> (32 - bits))) as f32)
+    }
+}
+
+/// True where all pixels are equal.
+pub(crate) fn is_flat(rgb: &[u8]) -> bool {
+    rgb.as_chunks::<3>().0.windows(2).all(|pair| pair[0] == pair[1])
+}
