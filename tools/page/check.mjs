@@ -496,12 +496,12 @@ await check('what was seen of an image stands beside its answers', async page =>
   await page.route('**/v1/predict', async route => {
     const response = await route.fetch();
     const json = await response.json();
-    json.images[0].remarks = ['frame 1 of 3', 'within 6 % of the range of its samples', '<b>flat</b>'];
+    json.images[0].remarks = ['slice 20 of 40', 'within 6 % of the range of its samples', '<b>flat</b>'];
     await route.fulfill({ response, json });
   });
   await opened(page);
   await ask(page, [FILES.film]);
-  assert.deepEqual(await image(page, 'film.png').locator('[data-part=remarks] li').allTextContents(), ['within 6 % of the range of its samples', '<b>flat</b>']);
+  assert.deepEqual(await image(page, 'film.png').locator('[data-part=remarks] li').allTextContents(), ['slice 20 of 40', 'within 6 % of the range of its samples', '<b>flat</b>']);
   await page.screenshot({ path: path.join(out, 'remarks.png') });
 });
 
