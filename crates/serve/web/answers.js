@@ -22,7 +22,7 @@ export function clear(image) {
 /** What was seen of the image that its reader may have to hear. */
 function drawRemarks(image) {
   // Which frame it was stands beside the number of answers.
-  const said = text => Boolean(image.result.frames) && /^(frame|page) \d+ of \d+$/.test(text);
+  const said = text => image.result.answers[0]?.frame !== undefined && /^(frame|page|image) \d+ of \d+$/.test(text);
   const remarks = (image.result?.remarks ?? []).filter(text => !said(text));
   part(image.view, 'remarks').replaceChildren(...remarks.map(text => element('li', {}, text)));
   show(part(image.view, 'remarks'), remarks.length > 0);
