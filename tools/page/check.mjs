@@ -492,6 +492,19 @@ await check('a frame is named, and another one is asked for', async page => {
   await page.screenshot({ path: path.join(out, 'frame.png'), fullPage: true });
 });
 
+await check('what was seen of an image stands beside its answers', async page => {
+  await page.route('**/v1/predict', async route => {
+    const response = await route.fetch();
+    const json = await response.json();
+    json.images[0].remarks = ['slice 20 of 40', 'within 6 % of the range of its samples', '<b>flat</b>'];
+    await route.fulfill({ response, json });
+  });
+  await opened(page);
+  await ask(page, [FILES.film]);
+  assert.deepEqual(await image(page, 'film.png').locator('[data-part=remarks] li').allTextContents(), ['slice 20 of 40', 'within 6 % of the range of its samples', '<b>flat</b>']);
+  await page.screenshot({ path: path.join(out, 'remarks.png') });
+});
+
 await check('on a phone twenty tasks are a line each, answers come before maps, and a map is brought into view', async page => {
   const many = await start(melo, { ...(await crowd(settings, path.join(folder, 'crowd'), 20)), listen: '127.0.0.1:0' });
   try {

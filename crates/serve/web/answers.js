@@ -16,6 +16,16 @@ export function clear(image) {
   part(image.view, 'answers').replaceChildren();
   offerHeat(image);
   drawFolds(image);
+  drawRemarks(image);
+}
+
+/** What was seen of the image that its reader may have to hear. */
+function drawRemarks(image) {
+  // Which frame it was stands beside the number of answers.
+  const said = text => image.result.answers[0]?.frame !== undefined && /^(frame|page|image) \d+ of \d+$/.test(text);
+  const remarks = (image.result?.remarks ?? []).filter(text => !said(text));
+  part(image.view, 'remarks').replaceChildren(...remarks.map(text => element('li', {}, text)));
+  show(part(image.view, 'remarks'), remarks.length > 0);
 }
 
 /** Takes the answers of some tasks, behind those that are there. */
@@ -25,12 +35,15 @@ export async function take(image, { preview, ...result }) {
     part(image.view, 'preview').src = urlOf(image, pngOf(preview));
   }
   const before = image.result?.answers ?? [];
-  image.result = { ...result, answers: [...before, ...result.answers] };
+  // Tasks may render an image differently, and so have different things to say.
+  const remarks = [...new Set([...(image.result?.remarks ?? []), ...(result.remarks ?? [])])];
+  image.result = { ...result, ...(remarks.length ? { remarks } : {}), answers: [...before, ...result.answers] };
   const open = image.tasks.length <= FEW;
   const drawn = await Promise.all(result.answers.map(answer => answerView(image, answer, open)));
   part(image.view, 'answers').append(...drawn);
   offerHeat(image);
   drawFolds(image);
+  drawRemarks(image);
 }
 
 export function verdict(answer) {

@@ -79,7 +79,7 @@ const frameOf = image => image.result.answers[0].frame;
 
 /** Which frame was looked at; several, where the tasks' cards ask for different ones. */
 function frameText({ frames, answers }) {
-  if (!frames) return '';
+  if (answers[0].frame === undefined) return '';
   const looked = [...new Set(answers.map(answer => answer.frame))];
   return `, ${looked.length > 1 ? 'frames' : 'frame'} ${looked.join(' and ')} of ${frames}`;
 }
@@ -123,7 +123,7 @@ function setState(image, state) {
   const failure = state === 'failed' || state === 'done' ? image.failure || '' : '';
   show(part(view, 'failure'), failure !== '');
   write(part(view, 'failure'), failure);
-  const frames = image.result?.frames;
+  const frames = image.result?.answers[0]?.frame === undefined ? 0 : image.result.frames;
   show(part(view, 'frame-field'), Boolean(frames));
   part(view, 'frame').disabled = working;
   if (frames) {
