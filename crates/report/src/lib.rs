@@ -21,4 +21,4 @@ mod table;
 pub use element::Element;
 pub use page::page;
 pub use sheet::{Sheet, SheetTable};
-pub use table::{Table, figure, figure_with, head, name, name_with, scroll, words};
+pub use table::{Table, breakable, figure, figure_with, head, name, name_with, scroll, words};

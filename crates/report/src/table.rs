@@ -111,7 +111,7 @@ pub fn name_with(sample: Element, text: &str) -> Element {
 }
 
 /// `text` in `element`, where a line may end after an underscore or a slash.
-fn breakable(element: Element, text: &str) -> Element {
+pub fn breakable(element: Element, text: &str) -> Element {
     let mut pieces = text.split_inclusive(['_', '/']);
     let element = element.text(pieces.next().unwrap_or_default());
     pieces.fold(element, |element, piece| element.child(Element::new("wbr")).text(piece))

@@ -27,6 +27,22 @@ impl Axis {
         Some(Self::stepped(title.into(), low, high, step))
     }
 
+    /// As [`Axis::around`], of things that are counted, such as epochs: no tick lies between two of them.
+    pub fn counting(
+        title: impl Into<String>,
+        values: impl IntoIterator<Item = f64> + Clone,
+        count: usize,
+    ) -> Option<Self> {
+        let (low, high, step) = nice_range(values.clone(), count)?;
+        if step >= 1.0 {
+            return Some(Self::stepped(title.into(), low, high, step));
+        }
+        let finite = || values.clone().into_iter().filter(|value| value.is_finite());
+        let (low, high) =
+            (finite().fold(f64::INFINITY, f64::min).floor(), finite().fold(f64::NEG_INFINITY, f64::max).ceil());
+        Some(Self::stepped(title.into(), low, high.max(low + 1.0), 1.0))
+    }
+
     /// A logarithmic axis over positive `ticks`, ascending, each with its label; none if fewer than two are positive.
     pub fn logarithmic(title: impl Into<String>, ticks: Vec<(f64, String)>) -> Option<Self> {
         let ticks: Vec<_> = ticks.into_iter().filter(|(value, _)| value.is_finite() && *value > 0.0).collect();
@@ -101,6 +117,19 @@ fn label(value: f64, decimals: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_counted_has_whole_ticks() {
+        let ticks = |last: usize| {
+            let axis = Axis::counting("epoch", (1..=last).map(|epoch| epoch as f64), 5).unwrap();
+            axis.ticks.into_iter().map(|(_, label)| label).collect::<Vec<_>>()
+        };
+        assert_eq!(ticks(1), ["1", "2"]);
+        assert_eq!(ticks(2), ["1", "2"]);
+        assert_eq!(ticks(4), ["1", "2", "3", "4"]);
+        assert_eq!(ticks(20), ["0", "5", "10", "15", "20"]);
+        assert_eq!(Axis::counting("epoch", [f64::NAN], 5), None);
+    }
 
     #[test]
     fn ranges_end_on_round_numbers() {

@@ -96,7 +96,13 @@ impl Forest {
         for (guide, class, anchor) in [(&self.zero, "zero", "start"), (&self.margin, "margin", "end")] {
             let Some((at, label)) = guide else { continue };
             let Some(x) = self.x(*at) else { continue };
-            drawn.push(Element::line(class, (x, HEAD - 4.0), (x, foot)));
+            // Beside the intervals alone: the texts between them stay free.
+            drawn.push(Element::line(class, (x, HEAD - 6.0), (x, HEAD)));
+            let rows = ((foot - HEAD) / ROW).round() as usize;
+            drawn.extend((0..rows).map(|row| {
+                let top = HEAD + row as f64 * ROW;
+                Element::line(class, (x, top + MARK - 6.0), (x, if row + 1 == rows { foot } else { top + MARK + 8.0 }))
+            }));
             let width = ems(label) * FONT;
             let fits = if anchor == "start" { x + width <= self.width } else { x - width >= 0.0 };
             if fits {
@@ -147,6 +153,21 @@ mod tests {
                 hollow: false,
             }],
         }
+    }
+
+    #[test]
+    fn guides_leave_the_labels_free() {
+        let document = forest(0.01).draw().unwrap().to_string();
+        let number = |line: &str, name: &str| {
+            let (_, rest) = line.split_once(&format!(" {name}=\"")).unwrap();
+            rest.split('"').next().unwrap().parse::<f64>().unwrap()
+        };
+        let guides = document.split("<line").filter(|line| line.contains("\"zero\"") || line.contains("\"margin\""));
+        let spans: Vec<_> = guides.map(|line| (number(line, "y1"), number(line, "y2"))).collect();
+        assert_eq!(spans.len(), 4, "a head and a row for each of two guides");
+        // A row's text is 11 px high above its baseline, and reaches 3 px below it.
+        let (top, bottom) = (HEAD + 12.0 - 11.0, HEAD + 12.0 + 3.0);
+        assert!(spans.iter().all(|(from, to)| *to <= top || *from >= bottom), "{spans:?}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn quantity(results: &Results, arms: &[&Arm], name: &str, of: Quantity) -> Optio
         description: ends.join("; "),
         width: 340.0,
         height: 210.0,
-        x: Axis::around("epoch", points().map(|point| point.epoch as f64), 5)?,
+        x: Axis::counting("epoch", points().map(|point| point.epoch as f64), 5)?,
         y: Axis::around("", points().map(of), 4)?,
         diagonal: false,
         lines: arms.iter().map(line).collect(),

@@ -45,6 +45,6 @@ fn figure(example: &Example) -> Element {
             Element::new("figcaption")
                 .child(line("is", &example.truth))
                 .child(line("said", &said))
-                .child(Element::new("small").text(example.image.as_str())),
+                .child(melo_report::breakable(Element::new("small"), &example.image)),
         )
 }

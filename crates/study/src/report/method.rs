@@ -4,7 +4,7 @@ use melo_report::Element;
 
 use super::part::{Part, paragraph};
 use super::table::{Table, name, words};
-use super::words::{bytes, count, level, list, plural, short};
+use super::words::{bytes, count, level, list, plural};
 use crate::Results;
 
 pub(super) fn part(results: &Results) -> Option<Part> {
@@ -26,8 +26,8 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
     };
     let word = if seeds.len() == 1 { "seed" } else { "seeds" };
     let (reference, margin) = (&study.reference, study.margin);
-    let alpha = short(1.0 - study.level);
-    let half = short((1.0 - study.level) / 2.0);
+    let trimmed = |p: f64| ((p * 1e6).round() / 1e6).to_string();
+    let (alpha, half) = (trimmed(1.0 - study.level), trimmed((1.0 - study.level) / 2.0));
     vec![
         format!(
             "Each method was trained on each task with {word} {} {splits}; these cells are averaged. Epochs \

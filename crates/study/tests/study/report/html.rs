@@ -237,7 +237,7 @@ fn an_interval_that_says_more_than_the_verdict_after_holm_is_explained() {
     let marked = |results: &Results| report::html(results).contains("before Holm's correction<");
     assert!(!marked(&results), "every verdict is that of its interval");
     let found = &mut results.tasks[0].comparisons[0];
-    (found.difference.low, found.difference.high, found.verdict) = (0.001, 0.05, Superior);
+    (found.difference, found.verdict) = (Estimate { value: 0.02, low: 0.001, high: 0.05 }, Superior);
     assert!(!marked(&results));
     for (verdict, expected) in [(NonInferior, "superior before Holm's correction"), (Inconclusive, "superior before")] {
         results.tasks[0].comparisons[0].verdict = verdict;
