@@ -40,28 +40,30 @@ fn golden(name: &str) -> PathBuf {
 /// What is wrong with melo's answer to a case, if anything.
 fn wrong(place: &Workplace, number: usize, kind: &Kind, case: &Case) -> Option<String> {
     let folder = place.at(&format!("case{number}"));
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::copy(golden(&kind.weights), folder.join("model.safetensors")).unwrap();
+    std::fs::create_dir(&folder).expect("golden files");
+    std::fs::copy(golden(&kind.weights), folder.join("model.safetensors")).expect("golden files");
     let mut files = kind.files.clone();
     files.extend(case.files.clone());
     for (name, content) in files.iter().filter(|(_, content)| !content.is_null()) {
-        std::fs::write(folder.join(name), content.to_string()).unwrap();
+        std::fs::write(folder.join(name), content.to_string()).expect("golden files");
     }
     let mut command = melo_with_threads(1);
     command.arg("predict").arg("--backbone").arg(&folder).arg("--json");
     command.args(PICTURES.map(|(name, _)| golden(name)));
     let ran = run(&mut command);
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&folder).expect("golden files");
     if ran.status != 0 {
         let named = case.right.is_none() || case.names.iter().any(|name| ran.stderr.contains(name));
         let clear = ran.stderr.contains("melo: ") && !ran.stderr.contains("panicked");
         return (!named || !clear).then(|| format!("refused without its name: {}", ran.stderr.trim()));
     }
     let Some(right) = &case.right else { return Some("answered where the library fails".to_owned()) };
-    let rows: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     let found: Vec<Vec<f64>> = rows
         .iter()
-        .map(|row| row["probabilities"].as_object().unwrap().values().filter_map(Value::as_f64).collect())
+        .map(|row| {
+            row["probabilities"].as_object().expect("probabilities").values().filter_map(Value::as_f64).collect()
+        })
         .collect();
     let fits = found.len() == right.len()
         && found.iter().zip(right).zip(PICTURES).all(|((found, right), (_, allowed))| {
@@ -73,7 +75,8 @@ fn wrong(place: &Workplace, number: usize, kind: &Kind, case: &Case) -> Option<S
 
 #[test]
 fn every_field_of_every_description_is_as_in_its_library_or_refused_by_name() {
-    let kinds: Vec<Kind> = serde_json::from_str(&std::fs::read_to_string(golden("cases.json")).unwrap()).unwrap();
+    let kinds: Vec<Kind> = serde_json::from_str(&std::fs::read_to_string(golden("cases.json")).expect("golden files"))
+        .expect("golden files");
     let cases: Vec<(&Kind, &Case)> =
         kinds.iter().flat_map(|kind| kind.cases.iter().map(move |case| (kind, case))).collect();
     assert!(cases.len() > 400, "{} cases", cases.len());
@@ -90,7 +93,7 @@ fn every_field_of_every_description_is_as_in_its_library_or_refused_by_name() {
     };
     let faults: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
     });
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }

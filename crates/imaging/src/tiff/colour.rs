@@ -186,7 +186,7 @@ fn pixel(page: &Page, sample: impl Fn(usize) -> u16, source: Source) -> Result<[
             let alpha = u32::from(eight(sample(*place)));
             [0, 1, 2].map(|channel| {
                 let value = u32::from(eight(sample(channel)));
-                if alpha == 0 { 0 } else { (value * 255 / alpha).min(255) as u8 }
+                (value * 255).checked_div(alpha).unwrap_or(0).min(255) as u8
             })
         }
         Colour::Cmyk => cmyk::to_rgb([0, 1, 2, 3].map(|channel| eight(sample(channel)))),
