@@ -17,12 +17,15 @@ pub(crate) fn is_workbook(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
+/// Rows with their numbers.
+pub(crate) type Rows = Vec<(usize, StringRecord)>;
+
 /// The rows of the first visible sheet, with their numbers from 1, blank ones passed over; and a note where there are more
 /// sheets. Whole numbers are written without a fraction, dates as `2024-03-01`, formulas as the value that was saved.
 ///
 /// # Errors
 /// [`Error::Workbook`].
-pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<(Vec<(usize, StringRecord)>, Option<Note>), Error> {
+pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<(Rows, Option<Note>), Error> {
     let refuse = |reason: String| Error::Workbook { path: path.into(), reason };
     let mut book = Xlsx::new(Cursor::new(bytes)).map_err(|error| refuse(error.to_string()))?;
     let is_shown =

@@ -184,7 +184,7 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
         best.val_auc_macro,
         best.val_acc,
         grouped(*trainable),
-        grouped(bytes as usize),
+        grouped(bytes),
         duration(seconds),
     ));
     say(screen::ending(args, finished));
