@@ -39,7 +39,7 @@ fn golden(name: &str) -> PathBuf {
 
 /// What is wrong with melo's answer to a case, if anything.
 fn wrong(place: &Workplace, number: usize, kind: &Kind, case: &Case) -> Option<String> {
-    let folder = place.at(&format!("case{number}"));
+    let folder = place.at(format!("case{number}"));
     std::fs::create_dir(&folder).expect("golden files");
     std::fs::copy(golden(&kind.weights), folder.join("model.safetensors")).expect("golden files");
     let mut files = kind.files.clone();
