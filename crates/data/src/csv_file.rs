@@ -163,7 +163,7 @@ fn reader(text: &str, separator: u8) -> csv::Reader<&[u8]> {
 fn said_separator(text: &str) -> (Option<u8>, &str) {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     let line = line.trim_end_matches('\r').trim_matches('"');
-    let said = line.get(..4).filter(|start| start.eq_ignore_ascii_case("sep=")).map(|_| line[4..].as_bytes());
+    let said = line.get(..4).filter(|start| start.eq_ignore_ascii_case("sep=")).map(|_| &line.as_bytes()[4..]);
     match said {
         Some(&[separator]) => (Some(separator), rest),
         _ => (None, text),

@@ -245,7 +245,7 @@ fn first_of(header: &StringRecord, known: &[&str]) -> Option<usize> {
 /// The column among `columns` whose name is that of classes.
 pub(crate) fn label_like(header: &StringRecord, columns: &[usize]) -> Option<usize> {
     let name = |known: &&str| columns.iter().copied().find(|&column| bare(&header[column]) == **known);
-    LABELS.iter().find_map(|known| name(&known))
+    LABELS.iter().find_map(name)
 }
 
 /// True for a column that says something about the patient or the picture.

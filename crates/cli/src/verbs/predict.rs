@@ -49,7 +49,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let predictor = Predictor::new(machine::load_engine(&args.backbone, args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
-    let images = expand(&args.images)?;
+    let images = expand(&args.images, args.heatmaps.folder.as_deref())?;
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut broken = 0;
     for chunk in images.chunks(CHUNK) {
@@ -98,15 +98,23 @@ fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, 
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()
 }
 
-/// Files as they are, folders as the images in them and in the folders inside; what is none is told.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// Files as they are, folders as the images in them and in the folders inside; what is none is told. Heat maps of an earlier
+/// run, in a folder of their own inside, are none.
+fn expand(paths: &[PathBuf], heatmaps: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    let heatmaps = heatmaps.and_then(|folder| folder.canonicalize().ok());
     let mut images = Vec::new();
     for path in paths {
         if !path.is_dir() {
             images.push(path.clone());
             continue;
         }
-        let found = melo::imaging::images_in(path)?;
+        let mut found = melo::imaging::images_in(path)?;
+        if let Some(maps) =
+            heatmaps.as_deref().filter(|maps| path.canonicalize().is_ok_and(|path| !path.starts_with(maps)))
+        {
+            let is_map = |image: &mut PathBuf| image.canonicalize().is_ok_and(|image| image.starts_with(maps));
+            found.left_out.of -= found.images.extract_if(.., is_map).count();
+        }
         if found.images.is_empty() {
             let message = match found.left_out.names.is_empty() {
                 true => format!("{}: an empty folder, expected images", path.display()),
