@@ -164,6 +164,7 @@ fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
         data::Error::NoPathColumn { .. } => "--path-column NAME names it".to_owned(),
         data::Error::NoLabelColumn { .. } => "--label-column NAME names it".to_owned(),
+        data::Error::TwoReadings { .. } => "--label-column NAME, or A,B,..., says which".to_owned(),
         data::Error::NotBinary { .. } => {
             "--label-column A,B,... names the columns of findings, others are then kept as metadata".to_owned()
         }

@@ -149,8 +149,13 @@ impl fmt::Display for Note {
                 )
             }
             Note::Merged { rows, lines, adds } => {
-                let what = if *adds { "add findings to" } else { "repeat" };
-                write!(f, "{} {what} images of earlier lines: merged", on_lines(lines, *rows))
+                let what = match (*adds, *rows) {
+                    (true, 1) => "adds findings to",
+                    (true, _) => "add findings to",
+                    (false, 1) => "repeats",
+                    (false, _) => "repeat",
+                };
+                write!(f, "{} {what} earlier ones: merged", on_lines(lines, *rows))
             }
             Note::SplitsByImage => f.write_str("no column \"patient_id\": splits are drawn by image"),
         }

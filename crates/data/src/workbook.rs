@@ -12,6 +12,9 @@ use crate::{Error, Note};
 /// Most columns that are looked at: Excel's own bound.
 const MAX_COLUMNS: u32 = 16_384;
 
+/// Records with the numbers of their rows, from 1.
+type Rows = Vec<(usize, StringRecord)>;
+
 /// True for the bytes of a workbook: an archive whose first entry is no array.
 pub(crate) fn is_workbook(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")

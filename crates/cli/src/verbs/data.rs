@@ -17,10 +17,10 @@ pub(crate) enum Verb {
         melo data check train.csv --images train_images/ --strict\n  \
         melo data check findings.xlsx --path-column Bild --label-column Befund --patient-column PatNr\n  \
         melo data check ISIC_2019_Training_GroundTruth.csv --images ISIC_2019_Training_Input/\n\n\
-        A manifest is a table (CSV with commas, semicolons or tabs, or .xlsx) with the columns path,split,label[,patient_id]\n\
-        (one class an image), or path,split,<a 0/1 column for every finding>[,patient_id]; other columns are kept for\n\
-        `melo eval --subgroup`. Or a folder with a folder for every class, below train, val and test or not; or a folder that\n\
-        holds labels.csv. What else is read, and as what: docs/manifests.md.\n\
+        A manifest is a table (CSV with commas, semicolons or tabs, or .xlsx) with the columns \
+        path,split,label[,patient_id] (one class an image), or path,split,<a 0/1 column for every finding>[,patient_id]; \
+        other columns are kept for `melo eval --subgroup`. Or a folder with a folder for every class, below train, val \
+        and test or not; or a folder that holds labels.csv. What else is read, and as what: docs/manifests.md.\n\n\
         Exit status 1 when something would stop training; with --strict also when something is doubtful.")]
     Check {
         /// Manifest (CSV, .xlsx), a folder with a folder for every class, or a pack
@@ -66,7 +66,7 @@ fn run_check(data: &Path, seed: u64, json: bool, reading: &DataArgs) -> Result<(
         say_json(&report)?;
     } else {
         say(format!("{report}\n{assigned}").trim_end());
-        report.warnings.iter().filter_map(advice::of_warning).for_each(say);
+        report.warnings.iter().filter_map(advice::of_warning).for_each(|hint| say(format_args!("hint: {hint}")));
     }
     if !report.problems.is_empty() {
         return Err(Failure::Reported);

@@ -59,7 +59,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
-    let images = named(expand(&args.images)?, args.frame, args.layout);
+    let images = named(expand(&args.images, args.heatmaps.folder.as_deref())?, args.frame, args.layout);
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut broken = 0;
     let mut tally = Tally::default();
@@ -170,15 +170,23 @@ fn named(images: Vec<PathBuf>, frames: Option<Frames>, layout: Option<Layout>) -
     framed.collect()
 }
 
-/// Files as they are, folders as the images in them and in the folders inside; what is none is told.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// Files as they are, folders as the images in them and in the folders inside; what is none is told. Heat maps of an earlier
+/// run, in a folder of their own inside, are none.
+fn expand(paths: &[PathBuf], heatmaps: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    let heatmaps = heatmaps.and_then(|folder| folder.canonicalize().ok());
     let mut images = Vec::new();
     for path in paths {
         if !path.is_dir() {
             images.push(path.clone());
             continue;
         }
-        let found = melo::imaging::images_in(path)?;
+        let mut found = melo::imaging::images_in(path)?;
+        if let Some(maps) =
+            heatmaps.as_deref().filter(|maps| path.canonicalize().is_ok_and(|path| !path.starts_with(maps)))
+        {
+            let is_map = |image: &mut PathBuf| image.canonicalize().is_ok_and(|image| image.starts_with(maps));
+            found.left_out.of -= found.images.extract_if(.., is_map).count();
+        }
         if found.images.is_empty() {
             let message = match found.left_out.names.is_empty() {
                 true => format!("{}: an empty folder, expected images", path.display()),

@@ -110,3 +110,107 @@ fn a_pack_waits_for_broken_images_and_is_refused_when_stale() {
     std::fs::write(&data, fewer.join("\n")).expect("it can be written");
     run(melo().args(["data", "check"]).arg(&out)).refused(1, &["fundus.pack: stale", "labels.csv has changed"]);
 }
+
+/// Eight images `img/0.png` to `img/7.png`.
+fn images(workplace: &Workplace) {
+    std::fs::create_dir_all(workplace.at("img")).expect("the folder can be made");
+    (0..8).for_each(|index| workplace.image(&format!("img/{index}.png"), Phantom::Fundus, 0, index, 48));
+}
+
+/// A table of them: what follows the name on each line.
+fn table(header: &str, line: impl Fn(usize) -> String) -> String {
+    let lines = (0..8).map(|index| format!("img/{index}.png,{}\n", line(index)));
+    format!("{header}\n{}", lines.collect::<String>())
+}
+
+#[test]
+fn warnings_are_printed_and_strict_refuses_them() {
+    let workplace = Workplace::new();
+    images(&workplace);
+    let nan =
+        workplace.write("nan.csv", table("path,label,age", |index| format!("{},{index}", ["a", "nan"][index % 2])));
+    let ran = run(melo().args(["data", "check"]).arg(&nan));
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stdout.contains("\"nan\" (4 images: lines 3, 5, 7, ...)"), "{}", ran.stdout);
+    let strict = run(melo().args(["data", "check", "--strict"]).arg(&nan));
+    assert_eq!(strict.status, 1);
+    assert!(strict.stderr.contains("nan.csv") && strict.stderr.contains("refused by --strict"), "{}", strict.stderr);
+    let backbone = workplace.tiny_backbone("vit", 1, None);
+    let out = workplace.at("x.safetensors");
+    let refused = run(train(&backbone, &nan, &out).arg("--strict"));
+    assert!(refused.status == 1 && refused.stderr.contains("warning: ") && !out.exists(), "{}", refused.stderr);
+    let value = run(melo().args(["data", "check", "--json"]).arg(&nan)).json();
+    assert_eq!(value["warnings"][0]["kind"], "missing_as_class");
+    assert_eq!(value["notes"][0]["kind"], "metadata");
+}
+
+#[test]
+fn columns_and_folders_are_named_by_flags() {
+    let workplace = Workplace::new();
+    images(&workplace);
+    let lines = (0..8).map(|index| format!("{index};{};p{}\n", ["a", "b"][index % 2], index / 2)).collect::<String>();
+    let csv = workplace.write("lab.csv", format!("Bild;Befund;PatNr\n{lines}"));
+    let named = ["--path-column", "Bild", "--label-column", "Befund", "--patient-column", "PatNr"];
+    let value =
+        run(melo().args(["data", "check", "--json"]).arg(&csv).arg("--images").arg(workplace.at("img")).args(named))
+            .json();
+    assert_eq!(
+        (&value["images"], &value["patients"], &value["problems"]),
+        (&8.into(), &4.into(), &serde_json::json!([]))
+    );
+    run(melo().args(["data", "check"]).arg(&csv)).refused(1, &["no column \"path\"", "--path-column NAME"]);
+}
+
+#[test]
+fn subgroups_of_the_manifest_and_of_a_table_that_lists_nothing() {
+    let workplace = Workplace::new();
+    images(&workplace);
+    let line = |index: usize| {
+        format!(
+            "{},{},{}",
+            ["train", "val", "test", "test"][index / 2],
+            ["a", "b"][index % 2],
+            ["F", "M"][index / 2 % 2]
+        )
+    };
+    let data = workplace.write("labels.csv", table("path,split,label,sex", line));
+    let (backbone, plugin) = (workplace.tiny_backbone("vit", 1, None), workplace.at("x.safetensors"));
+    run(train(&backbone, &data, &plugin).args(["--epochs", "1"])).good();
+    let eval = |more: &[&std::ffi::OsStr]| {
+        let mut command = melo();
+        command
+            .args(["eval", "--json", "--backbone"])
+            .arg(&backbone)
+            .arg("--plugin")
+            .arg(&plugin)
+            .arg("--data")
+            .arg(&data);
+        run(command.args(["--subgroup", "sex"]).args(more))
+    };
+    let value = eval(&[]).json();
+    assert_eq!(value["subgroups"][0]["value"], "F");
+    let meta = workplace.write("meta.csv", "path,sex\nother/1.png,F\n");
+    eval(&["--meta".as_ref(), meta.as_os_str()])
+        .refused(1, &["meta.csv: lists none of the 4 images", "\"img/4.png\"", "\"other/1.png\""]);
+}
+
+#[test]
+fn files_of_a_folder_that_are_left_out_are_named() {
+    let workplace = Workplace::new();
+    let own = workplace.tiny_backbone("vit", 1, Some(3));
+    images(&workplace);
+    std::fs::rename(workplace.at("img/1.png"), workplace.at("img/IM0001")).expect("it can be renamed");
+    std::fs::create_dir(workplace.at("img/deep")).expect("the folder can be made");
+    std::fs::rename(workplace.at("img/2.png"), workplace.at("img/deep/2.jfif")).expect("it can be renamed");
+    workplace.write("img/notes.txt", "notes");
+    let ran = run(melo().args(["predict", "--json", "--backbone"]).arg(&own).arg(workplace.at("img")));
+    assert!(ran.stderr.contains("1 of 9 files is no image: notes.txt"), "{}", ran.stderr);
+    assert_eq!(ran.json_lines().len(), 8);
+    // Heat maps of an earlier run are no images.
+    let maps = workplace.at("img/maps");
+    for _ in 0..2 {
+        let mut command = melo();
+        command.args(["predict", "--json", "--backbone"]).arg(&own).arg(workplace.at("img"));
+        assert_eq!(run(command.arg("--heatmap").arg(&maps)).json_lines().len(), 8);
+    }
+}

@@ -2,9 +2,11 @@
 
 use crate::{Failure, note, say, say_json};
 use melo::data::way_between;
+use melo::imaging::LeftOut;
 use melo::imaging::dicom::{self, Tag};
 use melo::vit::folder_of;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Columns where none is named: what splits, subgroups and routing ask for.
@@ -66,7 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let attributes: Vec<&str> = columns.iter().map(|(_, attribute)| attribute.as_str()).collect();
     let mut rows = Vec::new();
     let mut left_out = Vec::new();
-    for path in images_of(&args.source)? {
+    let mut others = LeftOut::default();
+    for path in images_of(&args.source, &mut others)? {
         match row(&path, &attributes, args.frames) {
             Ok((frames, values)) => {
                 let name = |frame: usize| match frames {
@@ -77,6 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             }
             Err(error) => left_out.push(error.to_string()),
         }
+    }
+    if !others.names.is_empty() {
+        note(format_args!("note: {}: {others}", args.source.display()));
     }
     left_out.iter().for_each(|error| note(format!("left out: {error}")));
     if rows.is_empty() {
@@ -99,8 +105,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files of a folder's series, then those of the folders in it, or those of a DICOMDIR; in order.
-fn images_of(source: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// The files of a folder's series, then those of the folders in it, or those of a DICOMDIR; in order. `others` are told.
+fn images_of(source: &Path, others: &mut LeftOut) -> Result<Vec<PathBuf>, Failure> {
     let refused = |error: std::io::Error| Failure::Message(format!("{}: {error}", source.display()));
     if !source.is_dir() {
         let bytes = std::fs::read(source).map_err(refused)?;
@@ -111,12 +117,16 @@ fn images_of(source: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut images: Vec<PathBuf> =
         series.into_iter().flat_map(|series| series.instances).map(|instance| instance.path).collect();
     let entries = std::fs::read_dir(source).map_err(refused)?;
-    let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
     // A link may lead in a circle.
-    folders.retain(|path| path.is_dir() && !path.is_symlink());
-    folders.sort();
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.into_iter().partition(|path| path.is_dir() && !path.is_symlink());
+    others.of += files.len();
+    let known: HashSet<&PathBuf> = images.iter().collect();
+    others.names.extend(files.iter().filter(|file| !known.contains(file)).map(|file| file.display().to_string()));
     for folder in folders {
-        images.extend(images_of(&folder)?);
+        images.extend(images_of(&folder, others)?);
     }
     Ok(images)
 }

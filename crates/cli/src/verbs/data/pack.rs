@@ -48,8 +48,6 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     interpolation: Option<FilterArg>,
     #[command(flatten)]
-    reading: DataArgs,
-    #[command(flatten)]
     rendering: RenderingArgs,
     /// Bits a sample
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=16))]
@@ -63,6 +61,8 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: DataArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -23,7 +23,7 @@ pub(crate) struct HeatmapArgs {
     /// Write heat maps into this folder, as IMAGE.TASK.CLASS.png: of the most probable class, or of every finding (of
     /// the most probable one where there is none)
     #[arg(long = "heatmap", value_name = "DIR")]
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
     /// How relevance is computed: attention weighted by the class's gradient, or attention rollout, which is the same
     /// for every class
     #[arg(long = "heatmap-method", value_enum, default_value_t = Method::Gradient, requires = "folder")]
