@@ -20,8 +20,13 @@ pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };
+    counting(ProgressBar::with_draw_target(Some(total as u64), target), what)
+}
+
+/// A bar that counts `what`, drawn where it already belongs.
+fn counting(bar: ProgressBar, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}").expect("the template is valid");
-    let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_style(style.progress_chars("=> "));
+    bar.set_style(style.progress_chars("=> "));
     bar.set_prefix(what);
     bar
 }

@@ -36,10 +36,10 @@ fn push_headline(out: &mut String, metrics: &Metrics) {
     if metrics.confusion.is_none() {
         cells.push(cell("exact match", number(metrics.exact_match)));
     }
-    cells.push(cell("bal. ACC", auc(metrics.balanced_acc)));
-    cells.push(cell("macro F1", number(metrics.f1_macro)));
     cells.push(cell("macro AUC", auc(metrics.auc_macro)));
     cells.push(cell("micro AUC", auc(metrics.auc_micro)));
+    cells.push(cell("macro F1", number(metrics.f1_macro)));
+    cells.push(cell("bal. ACC", auc(metrics.balanced_acc)));
     push_grid(out, &cell("images", metrics.n.to_string()), &cells);
 }
 
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(
             text,
             "\
-images     ACC  bal. ACC  macro F1  macro AUC  micro AUC
-4       0.7500    0.7500    0.4889     1.0000     0.9688
+images     ACC  macro AUC  micro AUC  macro F1  bal. ACC
+4       0.7500     1.0000     0.9688    0.4889    0.7500
 
 class                cases        AUC   sens.   spec.   prec.      F1
 normal                   2     1.0000  1.0000  0.5000  0.6667  0.8000
@@ -230,8 +230,8 @@ confusion (rows: true class, columns: predicted class)
         assert_eq!(
             text,
             "\
-images     ACC  exact match  bal. ACC  macro F1  macro AUC  micro AUC
-3       0.6667       0.3333    0.7500    0.6667     1.0000     0.8889
+images     ACC  exact match  macro AUC  micro AUC  macro F1  bal. ACC
+3       0.6667       0.3333     1.0000     0.8889    0.6667    0.7500
 
 class     cases     AUC   sens.   spec.   prec.      F1
 Effusion      2  1.0000  0.5000  1.0000  1.0000  0.6667

@@ -1,7 +1,7 @@
 //! Progress of a study: on a terminal a table of tasks and methods that fills up, above a bar and the cells in work;
 //! one line a finished cell when piped.
 
-use super::{bar, duration};
+use super::{counting, duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::study::{Cell, CellResult, Plan, StudyEvent};
 use std::collections::BTreeMap;
@@ -37,7 +37,8 @@ impl StudyProgress {
         let head: String = plan.methods.iter().map(|method| format!("{:>16}", shortened(&method.name, 15))).collect();
         let mut rows = vec![line(format!("{:<24}{head}", "validation AUC"))];
         rows.extend(plan.tasks.iter().map(|task| line(shortened(&task.name, 23))));
-        let total = view.add(bar(plan.cells().len(), "cells"));
+        // Added before it draws: a bar of its own would leave a line of the table behind.
+        let total = counting(view.add(ProgressBar::new(plan.cells().len() as u64)), "cells");
         StudyProgress {
             view,
             rows,

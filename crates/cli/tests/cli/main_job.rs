@@ -154,6 +154,17 @@ fn eval_prints_the_object_that_scripts_rely_on() {
     assert_eq!(digest(&object, "plugin_digest"), digest(report, "plugin_digest"));
     assert_eq!(digest(&object, "backbone_digest"), digest(report, "backbone_digest"));
     assert_eq!([&object["precision"], &report["precision"]], ["f32", "f32"]);
+    unit(&object, "balanced_acc");
+    assert!(
+        object.as_object().expect("an object").contains_key("collapse"),
+        "null where nothing has collapsed: {object}"
+    );
+    assert_eq!(object["few_cases"]["monocyte_like"], object["positives_per_class"]["monocyte_like"]);
+    let text = run(&mut eval(backbone, smear, smear_data)).good();
+    assert!(
+        text.contains("fewer than 10 cases: eosinophil_like (3)") && text.contains("balanced accuracy 0."),
+        "{text}"
+    );
     let val = run(eval(backbone, smear, smear_data).args(["--split", "val", "--json"])).json();
     assert_eq!(val["split"], "val");
     assert!((number(&val, "auc_macro") - number(report, "val_auc_macro")).abs() < 1e-9);
@@ -567,7 +578,8 @@ fn the_card_carries_calibration_and_the_test_figures_that_eval_finds() {
     let info = run(melo().args(["plugin", "info", "--json"]).arg(smear)).json();
     let card = &info["card"];
     let measured = run(eval(backbone, smear, smear_data).arg("--json")).json();
-    for (name, figure) in [("test_auc_macro", "auc_macro"), ("test_acc", "acc")] {
+    for (name, figure) in [("test_auc_macro", "auc_macro"), ("test_acc", "acc"), ("test_balanced_acc", "balanced_acc")]
+    {
         assert_eq!(card["metrics"][name], measured[figure], "{name}");
         assert_eq!(card["metric_intervals"][name], measured["intervals"][figure], "{name}");
     }
