@@ -20,9 +20,6 @@ pub(crate) fn is_workbook(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
-/// Rows with their numbers.
-pub(crate) type Rows = Vec<(usize, StringRecord)>;
-
 /// The rows of the first visible sheet, with their numbers from 1, blank ones passed over; and a note where there are more
 /// sheets. Whole numbers are written without a fraction, dates as `2024-03-01`, formulas as the value that was saved.
 ///
