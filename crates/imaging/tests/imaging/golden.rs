@@ -60,7 +60,7 @@ fn tiff_of(width: u16, height: u16, fields: &[(u16, &[u16])], strip: &[u8]) -> V
 }
 
 fn reds(bytes: &[u8]) -> Vec<u8> {
-    decode(bytes, Path::new("x.tif")).unwrap().rgb.chunks_exact(3).map(|pixel| pixel[0]).collect()
+    decode(bytes, Path::new("x.tif")).expect("a TIFF").rgb.chunks_exact(3).map(|pixel| pixel[0]).collect()
 }
 
 /// 1 2 3 above 4 5 6, as `ImageOps.exif_transpose` turns it.
