@@ -9,7 +9,8 @@ use melo_vit::rendering::{Frame, Layout, Plane, Slice};
 use crate::numpy::Place;
 
 /// Extensions of image files, in lower case: for finding images in folders. Decoding goes by content.
-pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "dicom"];
+pub const EXTENSIONS: [&str; 13] =
+    ["png", "jpg", "jpeg", "jfif", "tif", "tiff", "bmp", "webp", "gif", "jp2", "j2k", "dcm", "dicom"];
 
 /// True when the name ends in one of [`EXTENSIONS`], in any case.
 pub fn has_image_extension(path: &Path) -> bool {
