@@ -77,7 +77,7 @@ fn refuses_a_folder_inside_a_class() {
 
 #[test]
 fn refuses_a_class_without_images() {
-    assert_refused!(read(&["a/1.png", "b/2.png", "c/"]), Error::EmptyClass { .. }, "\"c\"", "tiff, bmp, dcm");
+    assert_refused!(read(&["a/1.png", "b/2.png", "c/"]), Error::EmptyClass { .. }, "\"c\"", "tiff, bmp, webp");
 }
 
 #[test]
