@@ -233,7 +233,7 @@ fn another_setting_is_refused_by_name() {
     let tiny = Tiny::new();
     let changed: [(&[&str], &str); 13] = [
         (&["--lr", "0.01"], "setting `learning_rate` was"),
-        (&["--epochs", "5"], "setting `epochs` was 3 and is now 5"),
+        (&["--epochs", "2"], "setting `epochs` was 3 and is now 2"),
         (&["--batch-size", "3"], "setting `batch_size`"),
         (&["--rank", "2"], "setting `lora`"),
         (&["--alpha", "2"], "setting `lora`"),
@@ -253,6 +253,19 @@ fn another_setting_is_refused_by_name() {
         }
         tiny.refuses(command.args(flags).arg("--resume"), &["out.run/last.safetensors", "cannot resume", part]);
     }
+}
+
+#[test]
+fn more_epochs_go_on_after_the_last_one() {
+    let tiny = Tiny::new();
+    let mut command = train(&tiny.backbone, &tiny.data, &tiny.out);
+    let ran = run(command.args(["--epochs", "5", "--resume", "--json"]));
+    assert!(ran.stderr.contains("resuming after epoch 3"), "{}", ran.stderr);
+    assert_eq!(ran.json()["epochs"], 5);
+    let config = String::from_utf8(bytes(&tiny.workplace.at("out.run/config.json"))).expect("it is text");
+    assert!(config.contains("\"epochs\": 5"), "{config}");
+    let mut again = train(&tiny.backbone, &tiny.data, &tiny.out);
+    assert_eq!(run(again.args(["--epochs", "5", "--resume", "--json"])).json()["epochs"], 5);
 }
 
 #[test]

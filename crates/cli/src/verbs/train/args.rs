@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Run folder [default: --out with the extension `run`]
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,
-    /// Go on from the run folder's last epoch, if it has one
+    /// Go on from the run folder's last epoch, if it has one; with more --epochs those that follow have the cosine of the new number
     #[arg(long, conflicts_with = "overwrite")]
     pub(super) resume: bool,
     /// Start anew where a run or a plug-in exists
