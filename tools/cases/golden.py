@@ -59,6 +59,8 @@ def main() -> None:
         own = next(known for known in kinds if known["kind"] == kind)
         if melo.asked["weights"] == own["weights"] or not own["cases"]:
             right_of = right.probabilities and [[round(p, 5) for p in row] for row in right.probabilities]
+            # No number is no answer.
+            right_of = None if right_of and any(p != p for row in right_of for p in row) else right_of
             own["cases"].append({"name": name, "names": names, "files": difference(own["files"], files), "right": right_of})
         return Row(kind, name, "", "")
 

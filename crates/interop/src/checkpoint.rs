@@ -97,6 +97,10 @@ impl Reader<'_> {
             _ => {
                 let file = TensorFile::open(weights)?;
                 let metadata = file.metadata()?;
+                if metadata.contains_key("melo.state") {
+                    let reason = "is the state of a training; what it came to is `best.safetensors` beside it";
+                    return Err(Error::Config { path: weights.to_owned(), reason: reason.to_owned() });
+                }
                 match metadata.contains_key("melo.backbone") || metadata.contains_key("melo.card") {
                     true => {
                         self.refuse_key(weights)?;

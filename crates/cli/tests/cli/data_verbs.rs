@@ -2,6 +2,7 @@
 
 use crate::workplace::{Workplace, bytes, melo, run, train};
 use melo::synthetic::Phantom;
+use melo::vit::{PluginInfo, TensorFile};
 use std::path::Path;
 
 /// BUSI in miniature, with a mask.
@@ -76,9 +77,16 @@ fn training_from_a_pack_is_training_from_the_files() {
     let [files, packed] = [("files", &data), ("packed", &out)].map(|(name, data)| {
         let plugin = workplace.at(format!("{name}.safetensors"));
         run(train(&backbone, data, &plugin).args(["--epochs", "2", "--task", "fundus"])).good();
-        bytes(&plugin)
+        let mut card = PluginInfo::read(&plugin).expect("a plug-in").card;
+        let file = TensorFile::open(&plugin).expect("a plug-in");
+        let shapes = file.shapes().expect("a plug-in");
+        let tensors: Vec<_> = shapes.iter().map(|(name, shape)| file.read(name, shape).expect("a tensor")).collect();
+        // It says what it was trained from.
+        let data = std::mem::take(&mut card.provenance.data);
+        (card, shapes, tensors, data)
     });
-    assert!(files == packed, "the plug-ins differ");
+    assert_eq!((&files.3[..], &packed.3[..]), ("fundus/labels.csv", "fundus.pack"));
+    assert!((files.0, files.1, files.2) == (packed.0, packed.1, packed.2), "the plug-ins differ");
     run(melo().args(["data", "check"]).arg(&out)).good();
     let other = workplace.at("other.safetensors");
     run(train(&backbone, &out, &other).args(["--crop-mode", "center"]))

@@ -166,7 +166,7 @@ fn a_finished_run_resumes_to_itself() {
     let out = workplace.at("finished.safetensors");
     run(&mut epochs(data, &out)).good();
     let ran = run(epochs(data, &out).arg("--resume"));
-    assert!(ran.stderr.contains(&format!("resuming after epoch {EPOCHS} of {EPOCHS}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("resuming after epoch {EPOCHS};")), "{}", ran.stderr);
     ran.good();
     assert_eq!(&bytes(&out), plugin);
 }
