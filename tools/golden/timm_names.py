@@ -1,7 +1,7 @@
 """Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers are, of which shapes do not tell all.
 
 Each model of `vision_transformer.py` and `deit.py` is built without memory (`meta`). A model whose blocks, attention or MLP are not the plain
-ones has their classes in the last column, which is empty otherwise. Names that timm has given up and still builds stand among the others.
+ones has their classes in the last column, which is empty otherwise, and so has every other model of timm. Names that timm has given up and still builds stand among the others.
 """
 
 from pathlib import Path
@@ -60,4 +60,7 @@ if __name__ == "__main__":
         model = new.partition(".")[0]
         if model in rows and old not in rows:
             rows[old] = rows[model].replace(model, old, 1)
+    for name in timm.list_models():
+        module = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+        rows.setdefault(name, "\t".join([name, *"00000", "", "", *"00", "", f"a model of timm's {module}"]))
     OUT.write_text("\n".join([head, *(rows[name] for name in sorted(rows))]) + "\n")

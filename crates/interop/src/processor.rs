@@ -110,6 +110,8 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
     let square = fields.truth("default_to_square")?.unwrap_or(class.square);
     let missing = |name: &'static str| Invalid::new(name, format!("`{name}` is missing"));
     let size = size(&fields, "size", square)?.ok_or_else(|| missing("size"))?;
+    // What is no size is refused also where nothing is cropped.
+    self::size(&fields, "crop_size", true)?;
     let crop = match switch(&fields, "do_center_crop", class.center_crop)? {
         false => None,
         true => match size_of_crop(&fields)? {

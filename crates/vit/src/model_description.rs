@@ -261,6 +261,10 @@ impl ModelDescription {
                 differs(name, &found)?;
             }
         }
+        let is_mean = self.named.is_some() && args.text("global_pool")? == Some("avg");
+        if is_mean && !config.fc_norm && args.truth("fc_norm")? != Some(false) {
+            differs("global_pool", &"`norm` in place of `fc_norm`, which `fc_norm`: false has to say")?;
+        }
         let rows = |ratio: f64| (config.width as f64 * ratio) as usize;
         if args.number("mlp_ratio")?.is_some_and(|ratio| rows(ratio) != config.fc1_out()) {
             differs("mlp_ratio", &format!("{} rows of `mlp.fc1`", config.fc1_out()))?;
