@@ -44,7 +44,6 @@ def row(name: str) -> str:
         f"{norm.eps:g}" if norm is not None else 0,
         ACTIVATIONS[type(mlp.act).__name__] if hasattr(mlp, "act") else "",
         model.global_pool,
-        patch.kernel_size[0] if isinstance(patch, torch.nn.Conv2d) else 0,
         getattr(model, "num_reg_tokens", 0),
         " ".join(name for name, there in parts.items() if there),
         ", ".join(special),
@@ -54,7 +53,7 @@ def row(name: str) -> str:
 
 if __name__ == "__main__":
     names = sorted(timm.list_models(module="vision_transformer") + timm.list_models(module="deit"))
-    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, patch, registers, parts, what is not plain"
+    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, registers, parts, what is not plain"
     rows = {name: row(name) for name in names}
     for old, new in _deprecated_models.items():
         model = new.partition(".")[0]
@@ -62,5 +61,5 @@ if __name__ == "__main__":
             rows[old] = rows[model].replace(model, old, 1)
     for name in timm.list_models():
         module = timm.model_entrypoint(name).__module__.rpartition(".")[2]
-        rows.setdefault(name, "\t".join([name, *"00000", "", "", *"00", "", f"a model of timm's {module}"]))
+        rows.setdefault(name, "\t".join([name, *"00000", "", "", "0", "", f"a model of timm's {module}"]))
     OUT.write_text("\n".join([head, *(rows[name] for name in sorted(rows))]) + "\n")

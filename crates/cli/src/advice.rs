@@ -129,9 +129,7 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
         vit::Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound && is_model_name(path) => {
             let name = path.display();
-            format!(
-                "no such file; timm/{name} takes the model of that name from the hub, hf:OWNER/{name} another owner's"
-            )
+            format!("timm/{name} is the model of that name on the hub, hf:OWNER/{name} another owner's")
         }
         vit::Error::WeightsKey { .. } => "--weights-key names one".to_owned(),
         vit::Error::Described { .. } => "leave --statistics away".to_owned(),

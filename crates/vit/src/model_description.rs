@@ -298,8 +298,8 @@ impl ModelDescription {
                 None => Ok(()),
             };
         };
-        let sizes = [("patch_size", named.patch, config.patch), ("reg_tokens", named.registers, config.registers)];
-        let size = sizes.into_iter().find(|(name, own, found)| own != found && !said(name));
+        let registers = (named.registers != config.registers && !said("reg_tokens"))
+            .then(|| ("reg_tokens", named.registers.to_string(), config.registers.to_string()));
         let parts = [
             ("pre_norm", named.has("norm_pre"), config.pre_norm),
             ("init_values", named.has("ls"), config.layer_scale),
@@ -309,9 +309,8 @@ impl ModelDescription {
             ("distilled", named.has("distilled"), config.distilled),
         ];
         let part = parts.into_iter().find(|(name, own, found)| own != found && !said(name));
-        let differs = size.map(|(name, own, found)| (name, own.to_string(), found.to_string()));
-        let differs = differs.or(part.map(|(name, own, found)| (name, own.to_string(), found.to_string())));
-        match differs {
+        let part = part.map(|(name, own, found)| (name, own.to_string(), found.to_string()));
+        match registers.or(part) {
             None => Ok(()),
             Some((name, own, found)) => {
                 let reason =

@@ -15,7 +15,6 @@ pub(crate) struct Named {
     pub(crate) eps: f32,
     pub(crate) activation: &'static str,
     pub(crate) pool: &'static str,
-    pub(crate) patch: usize,
     pub(crate) registers: usize,
     /// Which of its parts a model has: `norm_pre`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`.
     parts: &'static str,
@@ -69,7 +68,6 @@ fn all() -> impl Iterator<Item = Named> {
             eps: next()?.parse().ok()?,
             activation: next()?,
             pool: next()?,
-            patch: next()?.parse().ok()?,
             registers: next()?.parse().ok()?,
             parts: next()?,
             special: next()?,
