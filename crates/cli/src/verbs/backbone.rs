@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const READS: &str = "Weights are read as they are, by content:\n  \
     safetensors, alone or in shards (model.safetensors.index.json), what torch.save writes (.pth, .pt, .bin),\n  \
     Google's .npz, a folder with one of these, or a file of `melo pretrain` and `melo backbone import`.\n\
-    Beside them lies their JSON: timm's or Hugging Face's config.json (with preprocessor_config.json).\n\
+    Beside them lies their JSON: timm's or Hugging Face's config.json (with preprocessor_config.json or\n\
+    processor_config.json). Of several sets of weights in a file the one is taken that timm takes; --weights-key names another.\n\
     Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), MAE, CLIP vision towers; names of timm,\n\
     Hugging Face (before and since transformers 5), OpenAI, open_clip and Facebook.";
 
@@ -33,7 +34,8 @@ pub(crate) enum Verb {
     /// Write any checkpoint as one self-describing file, which needs no JSON beside it
     #[command(after_help = format!("{READS}\n\nExamples:\n  \
         melo backbone import facebook/dinov2-small/ --out dinov2_small.safetensors\n  \
-        melo backbone import mae_pretrain_vit_base.pth --statistics imagenet --out mae_base.safetensors\n\n\
+        melo backbone import mae_pretrain_vit_base.pth --statistics imagenet --out mae_base.safetensors\n  \
+        melo backbone import checkpoint.pth --weights-key student --out student.safetensors\n\n\
         The digest, and so the plug-ins that belong to it, is that of the original unless --f16 rounds it."))]
     Import {
         /// Weights, or their folder

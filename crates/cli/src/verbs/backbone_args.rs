@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// The weights that a verb works on.
 #[derive(clap::Args)]
 pub(crate) struct BackboneArgs {
-    /// Weights: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME); `melo backbone --help` lists the formats
+    /// Weights: a file, its folder, or a model on the hub (hf:OWNER/NAME, timm/NAME); `melo backbone info --help` lists the formats
     #[arg(long = "backbone", value_name = "FILE|DIR|HUB")]
     pub(crate) path: PathBuf,
     /// Which of several sets of weights in the file: a key such as state_dict_ema or teacher, or what its names begin with

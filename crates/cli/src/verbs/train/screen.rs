@@ -5,7 +5,7 @@ use crate::advice;
 use crate::progress::grouped;
 use melo::data::{Labels, Manifest, Row, Split};
 use melo::train::{Finished, ReadyJob, settings_in_words};
-use melo::vit::TaskKind;
+use melo::vit::{LoraConfig, TaskKind};
 use std::collections::HashSet;
 
 /// Classes that are listed with their counts.
@@ -19,9 +19,10 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
         TaskKind::MultiLabel => "any number of findings an image",
     };
     let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.split(split).len())));
+    let threads = if engine.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", engine.threads) };
     let backbone = format!(
-        "{}, {} blocks of width {}, {} px; {} on {}, {} threads",
-        card.backbone.name, vit.depth, vit.width, card.preprocess.size, engine.precision, engine.device, engine.threads
+        "{}, {} blocks of width {}, {} px; {} on {}, {threads}",
+        card.backbone.name, vit.depth, vit.width, card.preprocess.size, engine.precision, engine.device
     );
     let mut rows = vec![
         ("task", format!("{}, {kind}", card.task)),
@@ -31,10 +32,23 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
     ];
     let settings = settings_in_words(ready.config());
     rows.extend(settings.iter().map(|(name, value)| (*name, value.clone())));
+    if let Some((_, method)) = rows.iter_mut().find(|(name, _)| *name == "Method") {
+        method.push_str(&updates(&ready.config().lora));
+    }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> =
         rows.iter().map(|(name, value)| format!("{:<width$}  {value}", name.to_lowercase())).collect();
     lines.join("\n")
+}
+
+/// `: rank 4 and alpha 4, q and v of 12 blocks`; nothing where there are no low-rank updates.
+fn updates(lora: &LoraConfig) -> String {
+    if lora.rank == 0 {
+        return String::new();
+    }
+    let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
+    let (rank, alpha, blocks) = (lora.rank, lora.alpha, lora.blocks.len());
+    format!(": rank {rank} and alpha {alpha}, {} of {blocks} blocks", targets.join(" and "))
 }
 
 fn patients(manifest: &Manifest) -> String {
