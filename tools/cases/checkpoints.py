@@ -358,8 +358,8 @@ TENSORS = [
     Case("parameters", {name: torch.nn.Parameter(t) for name, t in A.items()}),
     Case("on the GPU when saved", A | {"norm.weight": A["norm.weight"].clone().requires_grad_()}),
     Case("not a number", A | {"norm.weight": A["norm.weight"] / 0}, names=("norm.weight",)),
-    Case("transposed head", A | {"head.weight": A["head.weight"].t().contiguous()}, names=("head.",)),
-    Case("head of a vector", A | {"head.weight": A["head.weight"][0]}, names=("head.",)),
+    Case("transposed head", A | {"head.weight": A["head.weight"].t().contiguous()}, names=("head.", "num_classes")),
+    Case("head of a vector", A | {"head.weight": A["head.weight"][0]}, names=("head.", "num_classes")),
     Case("old torch.save", A, names=("1.6",), suffix=".old.pth"),
     Case("stray tensor", A | {"stray.weight": torch.zeros(3)}, names=("stray.weight",)),
     Case(
@@ -385,7 +385,7 @@ TENSORS = [
     Case("no head.weight", without(A, "head.weight"), names=("head.weight", "classifier")),
     Case("no head", without(A, "head.weight", "head.bias"), names=("classifier", "head")),
     Case("no norm.bias", without(A, "norm.bias"), names=("norm.bias",)),
-    Case("no patch_embed.proj.bias", without(A, "patch_embed.proj.bias"), names=("patch_embed.proj.bias",)),
+    Case("no patch_embed.proj.bias", without(A, "patch_embed.proj.bias"), names=("patch_embed.proj.bias", "patch_bias")),
     Case(
         "no attn.qkv.bias", {name: t for name, t in A.items() if "qkv.bias" not in name}, names=("qkv.bias", "qkv_bias")
     ),
@@ -400,7 +400,7 @@ TENSORS = [
     ),
     Case("no cls_token", without(A, "cls_token"), names=("cls_token",)),
     Case("no pos_embed", without(A, "pos_embed"), names=("pos_embed",)),
-    Case("pos_embed without the class token", A | {"pos_embed": A["pos_embed"][:, 1:]}, names=("pos_embed",)),
+    Case("pos_embed without the class token", A | {"pos_embed": A["pos_embed"][:, 1:]}, names=("pos_embed", "no_embed_class")),
     Case(
         "pos_embed of another size",
         A | {"pos_embed": state(4, img_size=32)["pos_embed"]},

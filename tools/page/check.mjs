@@ -86,7 +86,10 @@ async function fromDisk(route) {
 /** Another server answers in place of the usual one. */
 async function instead(page, other) {
   await page.route(url => url.origin === base && !FILES_OF_PAGE[url.pathname], async route => {
-    await route.fulfill({ response: await route.fetch({ url: route.request().url().replace(base, other.address) }) });
+    const url = route.request().url().replace(base, other.address);
+    // A question may be on its way when the other server is stopped.
+    const response = await route.fetch({ url }).catch(() => null);
+    await (response ? route.fulfill({ response }) : route.abort());
   });
 }
 

@@ -82,6 +82,20 @@ pub(crate) fn paths_of(block: usize, site: Site) -> Vec<String> {
     names.iter().filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
 }
 
+/// True where some known model of this architecture has a module whose path is `name`, or ends in it.
+pub(crate) fn has_module(vit: &VitConfig, name: &str) -> bool {
+    let parts = [Part::Whole, Part::Q, Part::K, Part::V, Part::Gate, Part::Up];
+    let tensors = vit.tensor_shapes().into_iter().flat_map(|(tensor, _)| {
+        let own = std::iter::once(tensor.clone());
+        let others = parts.map(|part| Place { name: tensor.clone(), part });
+        let others =
+            others.into_iter().flat_map(|place| DIALECTS.iter().flat_map(move |dialect| dialect.names_of(&place)));
+        own.chain(others).collect::<Vec<_>>()
+    });
+    let ends = |module: &str| module.strip_suffix(name).is_some_and(|front| front.is_empty() || front.ends_with('.'));
+    tensors.into_iter().any(|tensor| tensor.match_indices('.').any(|(end, _)| ends(&tensor[..end])))
+}
+
 /// Every path of a classifier.
 pub(crate) const CLASSIFIERS: [&str; 6] =
     ["head", "head_dist", "classifier", "cls_classifier", "distillation_classifier", "fc"];
@@ -159,6 +173,17 @@ mod tests {
             ("vision_model.encoder.layers.0.self_attn.k_proj", Site::One(Target::K)),
         ] {
             assert_eq!(site_of(path), Some((0, site)), "{path}");
+        }
+    }
+
+    #[test]
+    fn modules_of_a_model_are_known_by_the_ends_of_their_paths() {
+        let vit = VitConfig::base();
+        for name in ["norm", "patch_embed", "blocks.0.norm1", "layernorm", "embeddings", "layernorm_before"] {
+            assert!(has_module(&vit, name), "{name}");
+        }
+        for name in ["score", "nothing", "orm", "classifier"] {
+            assert!(!has_module(&vit, name), "{name}");
         }
     }
 

@@ -154,6 +154,13 @@ impl PeftConfig {
         }
     }
 
+    /// Names of `target_modules` that none of these modules has.
+    pub(super) fn unmet<'a>(&self, modules: impl Iterator<Item = &'a String> + Clone) -> Vec<&str> {
+        let Targets::Names(names) = &self.targets else { return Vec::new() };
+        let met = |name: &String| modules.clone().any(|module| module == name || is_end(name, module));
+        names.iter().filter(|name| !met(name)).map(String::as_str).collect()
+    }
+
     /// Whether a path lies in `layers_to_transform`.
     fn is_in_layers(&self, module: &str) -> bool {
         let Some((layers, patterns)) = &self.layers else { return true };

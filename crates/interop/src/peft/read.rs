@@ -5,7 +5,7 @@ use super::unnamed::Unnamed;
 use super::{CARD, CONFIG, PICKLED, PREFIX, TENSORS};
 use crate::classifier;
 use crate::error::Error;
-use crate::layout::{CLASSIFIERS, Site, paths_of, site_of};
+use crate::layout::{CLASSIFIERS, Site, has_module, paths_of, site_of};
 use crate::torch_file::TorchFile;
 use crate::updates::{Update, Updates, divisor};
 use melo_vit::{Head, Target, TaskCard, TensorFile, TensorSource, VitConfig};
@@ -57,7 +57,11 @@ fn read_from(
             }
         }
     }
-    let notes = require_all(&path, &modules, config, vit)?;
+    let mut notes = require_all(&path, &modules, config, vit)?;
+    let unmet = config.unmet(modules.values());
+    if !unmet.is_empty() {
+        notes.push(format!("target_modules names {}, of which the file has no tensor", unmet.join(", ")));
+    }
     let head = read_head(file, &shapes, config, vit)?;
     Ok(Read { updates, rslora: config.rslora, head, notes, base_model: config.base_model.clone() })
 }
@@ -75,9 +79,11 @@ fn read_head(
     let asked: Vec<&str> =
         config.modules_to_save.iter().map(String::as_str).filter(|n| CLASSIFIERS.contains(n)).collect();
     let path = || file.path().to_owned();
-    if let Some(other) = config.modules_to_save.iter().find(|name| !CLASSIFIERS.contains(&name.as_str())) {
-        let name = format!("{PREFIX}{other}.weight");
-        return Err(melo_vit::Error::MissingTensor { path: path(), name }.into());
+    // PEFT passes over names that the model does not have, as `score` beside `classifier`.
+    let is_other = |name: &&String| !CLASSIFIERS.contains(&name.as_str()) && has_module(vit, name);
+    if let Some(module) = config.modules_to_save.iter().find(is_other) {
+        let (path, module, setting) = (path(), module.clone(), "modules_to_save".to_owned());
+        return Err(Error::MissingModule { path, module, setting });
     }
     if let Some(missing) = there.iter().chain(&asked).find(|p| !shapes.contains_key(&format!("{PREFIX}{p}.weight"))) {
         return Err(melo_vit::Error::MissingTensor { path: path(), name: format!("{PREFIX}{missing}.weight") }.into());
