@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from common import EQUAL, REFUSED, WARNED, WRONG, Melo, Row
@@ -64,7 +65,8 @@ def main() -> int:
     rows: list[Row] = []
     for module in arguments.only.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            rows += importlib.import_module(module).cases(Path(folder), Melo(arguments.melo.resolve()))
+            found = importlib.import_module(module).cases(Path(folder), Melo(arguments.melo.resolve()))
+            rows += [replace(row, said=row.said.replace(f"{folder}/", "")) for row in found]
     wrong = [row for row in rows if row.verdict == WRONG]
     if arguments.summary:
         write(arguments.summary, summary(rows))
