@@ -1,5 +1,6 @@
 //! Any file or folder of weights to a [`Checkpoint`]: what it is goes by its content, its architecture by the JSON beside it.
 
+use crate::aliased::Aliased;
 use crate::hub::{WEIGHTS, locate};
 use crate::huggingface::{ModelConfig, read_json};
 use crate::names::{Dialect, OPEN_CLIP, TIMM};
@@ -183,36 +184,26 @@ impl Reader<'_> {
         let (renamed, classifier) = Renamed::new(&source, dialect)?;
         let model = ModelDescription::new(json).map_err(wrong)?;
         let model = if is_bare { model.with_usual_heads() } else { model };
-        if model.is_unpooled() && !classifier.head.is_empty() {
-            let reason = "`global_pool` is empty, and a classifier on every token is not supported";
-            return Err(wrong(Invalid::new("global_pool", reason)));
-        }
         let rows = classifier.head.get("head.weight").filter(|(name, _)| !name.ends_with("proj"));
         let rows = rows.and_then(|(_, shape)| shape.first().copied());
-        if let (Some(classes), Some(rows)) = (model.classes().map_err(wrong)?, rows)
-            && classes != rows
-        {
-            let reason = format!("`num_classes` is {classes}, and the weights' classifier has {rows} rows");
-            return Err(wrong(Invalid::new("num_classes", reason)));
-        }
+        model.fits_classifier(!classifier.head.is_empty(), rows).map_err(wrong)?;
         let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
         let head = self.read_classifier(&classifier, &source, &description.config)?;
         Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
     }
 
     /// The tensors without what a training framework put in front of their names.
-    fn unwrap<'s>(&mut self, source: &'s dyn TensorSource, dialect: &Dialect) -> Result<Unwrapped<'s>, Error> {
-        let unwrapped = Unwrapped::new(source, dialect, self.key)?;
-        let prefix = unwrapped.prefix();
-        if !unwrapped.others.is_empty() {
-            let others = quoted(&unwrapped.others);
+    fn unwrap<'s>(&mut self, source: &'s dyn TensorSource, dialect: &Dialect) -> Result<Aliased<'s>, Error> {
+        let Unwrapped { tensors, prefix, others, outside } = Unwrapped::new(source, dialect, self.key)?;
+        if !others.is_empty() {
+            let others = quoted(&others);
             self.notes
                 .push(format!("the weights whose names begin with `{prefix}` are taken; others begin with {others}"));
-        } else if !unwrapped.outside.is_empty() {
-            let (count, some) = (unwrapped.outside.len(), quoted(&unwrapped.outside));
+        } else if !outside.is_empty() {
+            let (count, some) = (outside.len(), quoted(&outside));
             self.notes.push(format!("{count} tensors whose names do not begin with `{prefix}` are left aside: {some}"));
         }
-        Ok(unwrapped)
+        Ok(tensors)
     }
 
     fn read_classifier(

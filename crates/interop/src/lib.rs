@@ -1,5 +1,6 @@
 //! Files of others, in and out: checkpoints of timm, Hugging Face and PyTorch, adapters of PEFT and of the authors.
 
+mod aliased;
 mod authors;
 mod checkpoint;
 mod class_names;

@@ -1,9 +1,9 @@
 //! Weights whose names all begin with what a training framework puts in front: `module.`, `_orig_mod.`, `model.`, `network.`.
 
+use crate::aliased::Aliased;
 use crate::names::Dialect;
 use melo_vit::{Error, TensorSource};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// What stands in front of the student and the teacher of a self-distillation: the teacher is what its authors evaluate.
 const TEACHERS: [&str; 2] = ["teacher.", "model_ema."];
@@ -13,10 +13,9 @@ const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
 
 /// The tensors of `inner` whose names begin with a prefix, without it.
 pub(crate) struct Unwrapped<'a> {
-    inner: &'a dyn TensorSource,
-    prefix: String,
-    /// Names in the file by those without the prefix.
-    names: BTreeMap<String, String>,
+    pub(crate) tensors: Aliased<'a>,
+    /// What stood in front of every name.
+    pub(crate) prefix: String,
     /// Prefixes of other backbones in the file.
     pub(crate) others: Vec<String>,
     /// Tensors that do not begin with the prefix.
@@ -65,12 +64,7 @@ impl<'a> Unwrapped<'a> {
         let outside = names.keys().filter(|name| !name.starts_with(&chosen)).cloned().collect();
         let own = |(name, raw): (String, String)| Some((name.strip_prefix(&chosen)?.to_owned(), raw));
         let names = names.into_iter().filter_map(own).collect();
-        Ok(Unwrapped { inner, prefix: chosen, names, others, outside })
-    }
-
-    /// What stood in front of every name.
-    pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
+        Ok(Unwrapped { tensors: Aliased { inner, names }, prefix: chosen, others, outside })
     }
 }
 
@@ -79,21 +73,5 @@ fn clean(name: &str) -> &str {
     match WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         Some(rest) => clean(rest),
         None => name,
-    }
-}
-
-impl TensorSource for Unwrapped<'_> {
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-
-    fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
-        let shapes = self.inner.shapes()?;
-        let own = self.names.iter().filter_map(|(name, raw)| Some((name.clone(), shapes.get(raw)?.clone())));
-        Ok(own.collect())
-    }
-
-    fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
-        self.inner.read(self.names.get(name).map_or(name, String::as_str), expected)
     }
 }

@@ -146,17 +146,9 @@ impl ModelDescription {
         let wrong_in = |path: &Path, error: Invalid| Error::Config { path: path.to_owned(), reason: error.named() };
         let config = VitConfig::infer(shapes, &self).map_err(|error| wrong_in(weights, error))?;
         config.check().map_err(|error| wrong_in(weights, error))?;
-        if self.is_unpooled() && shapes.contains_key("head.weight") {
-            let reason = "`global_pool` is empty, and a classifier on every token is not supported";
-            return Err(wrong_in(sidecar, Invalid::new("global_pool", reason)));
-        }
-        let classes = self.classes().map_err(|error| wrong_in(sidecar, error))?;
-        if let (Some(classes), Some(&rows)) = (classes, shapes.get("head.weight").and_then(|shape| shape.first()))
-            && rows != classes
-        {
-            let reason = format!("`num_classes` is {classes}, and the weights' classifier has {rows} rows");
-            return Err(wrong_in(sidecar, Invalid::new("num_classes", reason)));
-        }
+        let head = shapes.get("head.weight");
+        let rows = head.and_then(|shape| shape.first().copied());
+        self.fits_classifier(head.is_some(), rows).map_err(|error| wrong_in(sidecar, error))?;
         let preprocess = self.preprocess(config.image_size).map_err(|error| wrong_in(sidecar, error))?;
         let stem = || weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let name = if self.architecture.is_empty() { stem() } else { self.architecture };

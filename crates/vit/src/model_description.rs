@@ -113,7 +113,11 @@ impl ModelDescription {
     /// # Errors
     /// [`Invalid`] for what is no object, a field that is not known or not supported, and an architecture that is no plain ViT.
     pub fn new(json: Value) -> Result<Self, Invalid> {
-        let json = split(json);
+        let mut json = split(json);
+        Fields::of("", &json)?;
+        if json["model_args"].is_null() {
+            json["model_args"] = json!({});
+        }
         let top = Fields::of("", &json)?;
         top.all_in(&[&TOP])?;
         let architecture = top.text("architecture")?.unwrap_or_default().to_owned();
@@ -124,9 +128,7 @@ impl ModelDescription {
             cfg.all_in(&[&CFG_READ, &CFG_FREE])?;
             cfg.only("label_offset", &json!(0), "classes that are left out are not supported")?;
         }
-        if let Some(args) = top.get("model_args") {
-            check_arguments(Fields::of("model_args.", args)?)?;
-        }
+        check_arguments(Fields::of("model_args.", &json["model_args"])?)?;
         Ok(ModelDescription { architecture, named, usual_heads: false, json })
     }
 
@@ -136,28 +138,23 @@ impl ModelDescription {
     }
 
     /// True where the model gives all tokens instead of one feature: no classifier fits that.
-    pub fn is_unpooled(&self) -> bool {
+    fn is_unpooled(&self) -> bool {
         let beside = self.json.get("global_pool").filter(|_| self.named.is_none());
         self.argument("global_pool").or(beside).and_then(Value::as_str) == Some("")
     }
 
-    fn arguments(&self) -> Result<Option<Fields<'_>>, Invalid> {
-        self.json
-            .get("model_args")
-            .filter(|args| !args.is_null())
-            .map(|args| Fields::of("model_args.", args))
-            .transpose()
+    fn arguments(&self) -> Result<Fields<'_>, Invalid> {
+        Fields::of("model_args.", &self.json["model_args"])
     }
 
     fn argument(&self, name: &str) -> Option<&Value> {
-        self.json.get("model_args")?.get(name).filter(|value| !value.is_null())
+        self.json["model_args"].get(name).filter(|value| !value.is_null())
     }
 
     /// Heads from `model_args.num_heads`, else of the architecture that is named: no shape tells them.
     pub(crate) fn heads(&self, width: usize, depth: usize, mlp_hidden: usize) -> Result<usize, Invalid> {
-        if let Some(args) = self.arguments()?
-            && let Some(heads) = args.count("num_heads")?
-        {
+        let args = self.arguments()?;
+        if let Some(heads) = args.count("num_heads")? {
             return match heads > 0 && width.is_multiple_of(heads) {
                 true => Ok(heads),
                 false => Err(args.wrong("num_heads", &json!(heads), &format!("width {width} is no multiple of it"))),
@@ -243,8 +240,7 @@ impl ModelDescription {
 
     /// Refuses arguments that say something else than the tensors do: timm would build another model than these weights are of.
     pub(crate) fn agrees_with(&self, config: &VitConfig) -> Result<(), Invalid> {
-        let nothing = json!({});
-        let args = self.arguments()?.map_or_else(|| Fields::of("model_args.", &nothing), Ok)?;
+        let args = self.arguments()?;
         self.name_agrees_with(config, &args)?;
         let differs = |name: &str, weights: &dyn std::fmt::Display| match args.get(name) {
             Some(value) => Err(args.wrong(name, value, &format!("the weights say {weights}"))),
@@ -320,13 +316,29 @@ impl ModelDescription {
         }
     }
 
-    /// The classes of the model, where its description says how many.
+    /// Refuses a classifier that is not of this model: on tokens that are not pooled, or of another number of `rows`, where that
+    /// is known.
     ///
     /// # Errors
-    /// [`Invalid`] for numbers that differ, or that no model has.
-    pub fn classes(&self) -> Result<Option<usize>, Invalid> {
+    /// [`Invalid`] for the field that says otherwise.
+    pub fn fits_classifier(&self, is_there: bool, rows: Option<usize>) -> Result<(), Invalid> {
+        if self.is_unpooled() && is_there {
+            let reason = "`global_pool` is empty, and a classifier on every token is not supported";
+            return Err(Invalid::new("global_pool", reason));
+        }
+        match (self.classes()?, rows) {
+            (Some(classes), Some(rows)) if classes != rows => {
+                let reason = format!("`num_classes` is {classes}, and the weights' classifier has {rows} rows");
+                Err(Invalid::new("num_classes", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The classes of the model, where its description says how many, and the same everywhere.
+    fn classes(&self) -> Result<Option<usize>, Invalid> {
         let top = Fields::of("", &self.json)?;
-        let args = self.arguments()?.map_or(Ok(None), |args| args.count("num_classes"))?;
+        let args = self.arguments()?.count("num_classes")?;
         let cfg = top.get("pretrained_cfg").map(|cfg| Fields::of("pretrained_cfg.", cfg)).transpose()?;
         let cfg = cfg.map_or(Ok(None), |cfg| cfg.count("num_classes"))?;
         let said = [top.count("num_classes")?, args, cfg];
@@ -388,8 +400,7 @@ impl ModelDescription {
             _ => None,
         };
         let input = cfg.read("input_size", square, "[3, s, s], a square of three channels")?.map(|side| side as usize);
-        let nothing = json!({});
-        let args = self.arguments()?.map_or_else(|| Fields::of("model_args.", &nothing), Ok)?;
+        let args = self.arguments()?;
         let (model, fixed) = (args.side("img_size")?, cfg.truth("fixed_input_size")?.unwrap_or(false));
         let is_any = fixed || args.truth("dynamic_img_size")?.unwrap_or(false);
         match (input, model) {

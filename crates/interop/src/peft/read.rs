@@ -1,7 +1,7 @@
 //! From a folder of PEFT's to updates and a classifier.
 
 use super::config::PeftConfig;
-use super::unnamed::Unnamed;
+use super::unnamed::unnamed;
 use super::{CARD, CONFIG, PICKLED, PREFIX, TENSORS};
 use crate::classifier;
 use crate::error::Error;
@@ -32,8 +32,8 @@ pub(crate) fn read(folder: &Path, card: Option<&TaskCard>, vit: &VitConfig) -> R
     let config = PeftConfig::read(&folder.join(CONFIG))?;
     let [path, pickled] = [TENSORS, PICKLED].map(|name| folder.join(name));
     match !path.exists() && pickled.exists() {
-        true => read_from(&Unnamed::new(&TorchFile::open(&pickled, None)?)?, &config, card, vit),
-        false => read_from(&Unnamed::new(&TensorFile::open(&path)?)?, &config, card, vit),
+        true => read_from(&unnamed(&TorchFile::open(&pickled, None)?)?, &config, card, vit),
+        false => read_from(&unnamed(&TensorFile::open(&path)?)?, &config, card, vit),
     }
 }
 
