@@ -16,9 +16,10 @@
 //! scores), or with one cluster of a kind, has no such variance: it has that of Newcombe's score interval (method 5, Stat. Med.
 //! 25, 2006), which only asks how many clusters of each kind there are. So three against three in perfect order are [0.5, 1].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::Estimate;
+use crate::contributions::Contributions;
 use crate::delong::twice_won;
 use crate::distributions::{bisect, normal_two_sided, normal_z};
 
@@ -27,7 +28,7 @@ use crate::distributions::{bisect, normal_two_sided, normal_z};
 pub struct ClusteredAuc {
     value: f64,
     /// Contribution of each (set, cluster): the variance is the sum of their squares.
-    contributions: BTreeMap<(usize, usize), f64>,
+    contributions: Contributions,
     /// AUCs in it that do not vary.
     flat: Vec<Flat>,
 }
@@ -73,13 +74,13 @@ impl ClusteredAuc {
         if !varies || in_clusters.contains(&1.0) {
             let [positives, negatives] = in_clusters;
             let flat = vec![Flat { weight: 1.0, auc: value, positives, negatives }];
-            return Some(Self { value, contributions: BTreeMap::new(), flat });
+            return Some(Self { value, contributions: Contributions::default(), flat });
         }
-        let mut contributions = BTreeMap::new();
+        let mut contributions = Contributions::default();
         for ((own, others, cases), clusters) in kinds.iter().zip(in_clusters) {
             let factor = (clusters / (clusters - 1.0)).sqrt();
             for (won, cluster) in cases {
-                *contributions.entry((0, *cluster)).or_default() += factor * (*won as f64 / others - value) / own;
+                contributions.add(*cluster, factor * (*won as f64 / others - value) / own);
             }
         }
         Some(Self { value, contributions, flat: Vec::new() })
@@ -93,8 +94,7 @@ impl ClusteredAuc {
     /// The same with clusters that are nobody else's: clusters of different `set`s are different ones, whatever their numbers.
     #[must_use]
     pub fn of_set(self, set: usize) -> Self {
-        let contributions = self.contributions.into_iter().map(|((_, cluster), value)| ((set, cluster), value));
-        Self { contributions: contributions.collect(), ..self }
+        Self { contributions: self.contributions.of_set(set), ..self }
     }
 
     /// The mean of AUCs, each weighing the same: of classes, trainings, folds, tasks. `None` of nothing; what is `None` does
@@ -107,11 +107,9 @@ impl ClusteredAuc {
         let same = areas.iter().all(|area| area.value == first.value);
         let sum: f64 = areas.iter().map(|area| area.value).sum();
         let value = if same { first.value } else { sum / areas.len() as f64 };
-        let (mut contributions, mut flat) = (BTreeMap::new(), Vec::new());
+        let (mut contributions, mut flat) = (Contributions::default(), Vec::new());
         for area in areas {
-            for (cluster, contribution) in area.contributions {
-                *contributions.entry(cluster).or_default() += weight * contribution;
-            }
+            contributions.add_all(&area.contributions, weight);
             flat.extend(area.flat.into_iter().map(|flat| Flat { weight: weight * flat.weight, ..flat }));
         }
         Some(Self { value, contributions, flat })
@@ -123,7 +121,7 @@ impl ClusteredAuc {
     /// Where `level` is not between 0 and 1.
     pub fn estimate(&self, level: f64) -> Estimate {
         let (z, value) = (normal_z(level), self.value);
-        let seen: f64 = self.contributions.values().map(|value| value * value).sum();
+        let seen = self.contributions.variance();
         let half = (z * z * seen + self.unseen(level).powi(2)).sqrt();
         let (low, high) = if value >= 1.0 {
             ((1.0 - half).max(0.0), 1.0)
@@ -146,9 +144,7 @@ impl ClusteredAuc {
     /// Two-sided p-value of no difference to `other` on the same cases, `P(|Z| > |difference| / √variance)`: DeLong's paired
     /// test, by cluster. Where the difference does not vary it is 1 of a difference of 0, and else `None`.
     pub fn p_of_difference(&self, other: &Self) -> Option<f64> {
-        let clusters: BTreeSet<_> = self.contributions.keys().chain(other.contributions.keys()).collect();
-        let of = |area: &Self, cluster| area.contributions.get(cluster).copied().unwrap_or(0.0);
-        let variance: f64 = clusters.into_iter().map(|cluster| (of(self, cluster) - of(other, cluster)).powi(2)).sum();
+        let variance = self.contributions.variance_of_difference(&other.contributions);
         let difference = self.value - other.value;
         match variance > 0.0 {
             true => Some(normal_two_sided(difference / variance.sqrt())),
@@ -190,7 +186,7 @@ mod tests {
             let Some(expected) = delong(&a, &truth, 0.95) else { return Ok(()) };
             let of = |scores: &[f32]| ClusteredAuc::new(scores, &truth, &apart(scores.len())).unwrap();
             let found = of(&a);
-            let variance: f64 = found.contributions.values().map(|value| value * value).sum();
+            let variance = found.contributions.variance();
             // Sums of up to 60 squares of numbers below 1.
             prop_assert!((variance - expected.variance).abs() < 1e-13 && found.value == expected.auc);
             let pair = delong_paired(&a, &b, &truth, 0.95).unwrap();

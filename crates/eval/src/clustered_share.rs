@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::Estimate;
+use crate::contributions::Contributions;
 use crate::distributions::normal_z;
 use crate::proportion::wilson_of;
 
@@ -22,7 +23,7 @@ use crate::proportion::wilson_of;
 pub struct ClusteredShare {
     value: f64,
     /// Contribution of each (set, cluster): the variance is the sum of their squares.
-    contributions: BTreeMap<(usize, usize), f64>,
+    contributions: Contributions,
     /// The variance if cases were independent.
     independent: f64,
     /// Σ weight² / effective cases, of shares whose cases do not vary.
@@ -46,13 +47,15 @@ impl ClusteredShare {
         if least == most || clusters.len() == 1 {
             let squares: f64 = clusters.values().map(|(cases, _)| cases * cases).sum();
             let unseen = squares / (n * n);
-            return Some(Self { value: p, contributions: BTreeMap::new(), independent: 0.0, unseen });
+            return Some(Self { value: p, contributions: Contributions::default(), independent: 0.0, unseen });
         }
         let k = clusters.len() as f64;
         let factor = (k * (n - 1.0) / ((k - 1.0) * n)).sqrt();
-        let contributions =
-            clusters.into_iter().map(|(cluster, (cases, right))| ((0, cluster), factor * (right - p * cases) / n));
-        Some(Self { value: p, contributions: contributions.collect(), independent: p * (1.0 - p) / n, unseen: 0.0 })
+        let mut contributions = Contributions::default();
+        for (cluster, (cases, right)) in clusters {
+            contributions.add(cluster, factor * (right - p * cases) / n);
+        }
+        Some(Self { value: p, contributions, independent: p * (1.0 - p) / n, unseen: 0.0 })
     }
 
     /// The share itself.
@@ -63,8 +66,7 @@ impl ClusteredShare {
     /// The same with clusters that are nobody else's: clusters of different `set`s are different ones, whatever their numbers.
     #[must_use]
     pub fn of_set(self, set: usize) -> Self {
-        let contributions = self.contributions.into_iter().map(|((_, cluster), value)| ((set, cluster), value));
-        Self { contributions: contributions.collect(), ..self }
+        Self { contributions: self.contributions.of_set(set), ..self }
     }
 
     /// The mean of shares of different cases, each weighing the same: of classes, folds, tasks. The mean over trainings is no
@@ -72,14 +74,12 @@ impl ClusteredShare {
     pub fn mean(shares: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
         let shares: Vec<_> = shares.into_iter().flatten().collect();
         let weight = 1.0 / shares.len() as f64;
-        let mut of_all = Self { value: 0.0, contributions: BTreeMap::new(), independent: 0.0, unseen: 0.0 };
+        let mut of_all = Self { value: 0.0, contributions: Contributions::default(), independent: 0.0, unseen: 0.0 };
         for share in &shares {
             of_all.value += share.value / shares.len() as f64;
             of_all.independent += weight * weight * share.independent;
             of_all.unseen += weight * weight * share.unseen;
-            for (cluster, value) in &share.contributions {
-                *of_all.contributions.entry(*cluster).or_default() += weight * value;
-            }
+            of_all.contributions.add_all(&share.contributions, weight);
         }
         // Rounding: a mean of ones is one.
         if shares.iter().all(|share| share.value == shares[0].value) && !shares.is_empty() {
@@ -94,7 +94,7 @@ impl ClusteredShare {
     /// Where `level` is not between 0 and 1.
     pub fn estimate(&self, level: f64) -> Estimate {
         let p = self.value;
-        let seen: f64 = self.contributions.values().map(|value| value * value).sum();
+        let seen = self.contributions.variance();
         // Over p (1 - p), which is 0 where nothing varies and all is right, or all wrong.
         let spread = p * (1.0 - p);
         let per_spread = if spread > 0.0 { seen.max(self.independent) / spread } else { 0.0 };

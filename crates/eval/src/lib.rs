@@ -31,6 +31,7 @@ mod checks;
 mod clustered_auc;
 mod clustered_share;
 mod collapse;
+mod contributions;
 mod curves;
 mod delong;
 mod distributions;
