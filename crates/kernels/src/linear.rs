@@ -88,7 +88,9 @@ impl Kernels {
                 None => matmul(c, keep, scale, a, b),
             },
             // SAFETY: as above.
-            Precision::Bf16 | Precision::Bf16x3 => unsafe { self.bf16.matmul(c, (keep, scale), a, b, self.splits()) },
+            Precision::Bf16 | Precision::Bf16x3 | Precision::Int8 => unsafe {
+                self.bf16.matmul(c, (keep, scale), a, b, self.splits())
+            },
         }
     }
 
@@ -117,7 +119,7 @@ impl Kernels {
             (Precision::F32, None) => Layout::F32(data.into_owned()),
             // SAFETY: as in `matmul`.
             (Precision::F32, Some(products)) => Layout::Panels(unsafe { Panels::new(products, transpose) }),
-            (Precision::Bf16 | Precision::Bf16x3, _) => {
+            (Precision::Bf16 | Precision::Bf16x3 | Precision::Int8, _) => {
                 // SAFETY: as in `matmul`.
                 let forward = unsafe { Packed::new(&self.bf16, transpose, self.splits()) };
                 Layout::Bf16 { forward, backward: OnceLock::new() }
@@ -196,7 +198,7 @@ impl Kernels {
         match self.precision {
             // Large, and nothing of it is kept.
             Precision::F32 => matmul(sum, 1.0, 1.0, d_y_t, x),
-            Precision::Bf16 | Precision::Bf16x3 => self.matmul(sum, 1.0, 1.0, d_y_t, x),
+            Precision::Bf16 | Precision::Bf16x3 | Precision::Int8 => self.matmul(sum, 1.0, 1.0, d_y_t, x),
         }
         if !d_b.is_empty() {
             assert_eq!(d_b.len(), out, "bias gradient");

@@ -17,11 +17,24 @@ pub enum Precision {
     /// count. As good as f32 for a prediction, at a third of the speed of [`Precision::Bf16`]
     /// (Henry, Tang and Heinecke, arXiv 1904.06376).
     Bf16x3,
+    /// The frozen layers of a block in 8-bit integers with exact sums: weights rounded for each output channel, inputs for each
+    /// row, both symmetric. All other products in [`Precision::beside_int8`].
+    Int8,
 }
 
 impl Precision {
     /// Every precision.
-    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Bf16x3];
+    pub const ALL: [Precision; 4] = [Precision::F32, Precision::Bf16, Precision::Bf16x3, Precision::Int8];
+
+    /// Numbers of a table's products, which layers in [`Precision::Int8`] leave to another.
+    pub(crate) fn of_tables(self) -> Precision {
+        if self == Precision::Int8 { Precision::beside_int8() } else { self }
+    }
+
+    /// What is not computed in integers beside layers that are: attention, and layers that integers would change too much.
+    pub fn beside_int8() -> Precision {
+        Precision::fastest()
+    }
 
     /// bfloat16 where this processor multiplies it faster than f32, else f32.
     ///
@@ -57,6 +70,7 @@ impl fmt::Display for Precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
             Precision::Bf16x3 => "bf16x3",
+            Precision::Int8 => "int8",
         })
     }
 }
@@ -67,7 +81,7 @@ pub struct UnknownPrecision(String);
 
 impl fmt::Display for UnknownPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "precision `{}`: expected f32, bf16 or bf16x3", self.0)
+        write!(f, "precision `{}`: expected f32, bf16, bf16x3 or int8", self.0)
     }
 }
 

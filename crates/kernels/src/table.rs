@@ -174,7 +174,7 @@ impl Kernels {
     pub fn detect(precision: Precision) -> &'static Kernels {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         let isa = *DETECTED.get_or_init(Isa::detect);
-        Kernels::with(isa, precision).unwrap_or(&portable::TABLES[precision as usize])
+        Kernels::with(isa, precision).unwrap_or(&portable::TABLES[precision.of_tables() as usize])
     }
 
     /// The table of one instruction set in f32, none where this machine lacks it.
@@ -202,7 +202,7 @@ impl Kernels {
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             _ => return None,
         };
-        Some(&tables[precision as usize])
+        Some(&tables[precision.of_tables() as usize])
     }
 
     /// The same instruction set in f32, for what is small and steers everything: heads.

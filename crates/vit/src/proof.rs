@@ -60,7 +60,7 @@ impl SelfTest {
 fn tolerance(engine: &str, precision: Precision) -> f32 {
     match (engine, precision) {
         (_, Precision::F32 | Precision::Bf16x3) => 1e-4,
-        (_, Precision::Bf16) => 5e-2,
+        (_, Precision::Bf16 | Precision::Int8) => 5e-2,
     }
 }
 

@@ -100,7 +100,7 @@ fn precisions_are_words() {
         assert_eq!(precision.to_string().parse(), Ok(precision));
     }
     let error = "half".parse::<Precision>().expect_err("not a precision");
-    assert_eq!(error.to_string(), "precision `half`: expected f32, bf16 or bf16x3");
+    assert_eq!(error.to_string(), "precision `half`: expected f32, bf16, bf16x3 or int8");
     assert_eq!(Precision::default(), Precision::F32);
 }
 

@@ -176,10 +176,10 @@ fn self_test() -> Value {
 #[test]
 fn a_self_test_fits_the_classes() {
     let changes = [
-        ("precision", json!("f64"), "precision `f64`: expected f32, bf16 or bf16x3"),
-        ("precision", json!(""), "precision ``: expected f32, bf16 or bf16x3"),
-        ("precision", json!("F32"), "precision `F32`: expected f32, bf16 or bf16x3"),
-        ("precision", json!("bf16 "), "precision `bf16 `: expected f32, bf16 or bf16x3"),
+        ("precision", json!("f64"), "precision `f64`: expected f32, bf16, bf16x3 or int8"),
+        ("precision", json!(""), "precision ``: expected f32, bf16, bf16x3 or int8"),
+        ("precision", json!("F32"), "precision `F32`: expected f32, bf16, bf16x3 or int8"),
+        ("precision", json!("bf16 "), "precision `bf16 `: expected f32, bf16, bf16x3 or int8"),
         ("precision", json!(32), "expected a string"),
         ("logits", json!([[1, 2, 3]]), "invalid length 1"),
         ("logits", json!([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), "trailing"),
@@ -211,7 +211,7 @@ fn a_self_test_fits_the_classes() {
 #[test]
 fn the_precision_of_a_training_is_a_known_one() {
     for word in ["f64", "", "F32"] {
-        let named = format!("precision `{word}`: expected f32, bf16 or bf16x3");
+        let named = format!("precision `{word}`: expected f32, bf16, bf16x3 or int8");
         assert_card_refused(|card| card["provenance"]["precision"] = json!(word), &[&named]);
     }
 }

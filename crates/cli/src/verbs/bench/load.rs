@@ -93,7 +93,7 @@ fn measured_seconds(text: &str) -> Result<f64, String> {
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::F32 | Precision::Bf16x3 => 1e-5,
-        Precision::Bf16 => 1e-4,
+        Precision::Bf16 | Precision::Int8 => 1e-4,
     }
 }
 
