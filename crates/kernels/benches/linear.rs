@@ -1,10 +1,10 @@
-//! Linear layers of two images in f32 and in bfloat16, forward and backward: `cargo bench -p melo-kernels`.
+//! Linear layers of two images in every precision, forward and backward: `cargo bench -p melo-kernels`.
 //!
 //! The counter is in products and sums (2 · m · in · out): read it as FLOP/s.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use melo_kernels::{Kernels, Precision};
+use melo_kernels::{Kernels, PackedWeight, Precision};
 use std::fmt;
 
 /// Rows: two images of 224 pixels in patches of 16.
@@ -15,6 +15,16 @@ struct Layer {
     input: usize,
     out: usize,
     precision: Precision,
+}
+
+impl Layer {
+    fn pack(&self, kernels: &Kernels) -> PackedWeight {
+        let weight = values(self.out * self.input);
+        match self.precision {
+            Precision::Int8 => kernels.pack_int8(&weight, self.out, self.input).expect("finite"),
+            _ => kernels.pack(weight, self.out, self.input),
+        }
+    }
 }
 
 impl fmt::Display for Layer {
@@ -49,7 +59,7 @@ fn flops(layer: &Layer) -> ItemsCount {
 #[divan::bench(args = layers())]
 fn forward(bencher: Bencher<'_, '_>, layer: &Layer) {
     let kernels = Kernels::detect(layer.precision);
-    let weight = kernels.pack(values(layer.out * layer.input), layer.out, layer.input);
+    let weight = layer.pack(kernels);
     let (x, bias, mut y) = (values(ROWS * layer.input), values(layer.out), vec![0.0; ROWS * layer.out]);
     bencher.counter(flops(layer)).bench_local(|| kernels.linear(&x, &weight, &bias, &mut y));
 }
@@ -57,7 +67,7 @@ fn forward(bencher: Bencher<'_, '_>, layer: &Layer) {
 #[divan::bench(args = layers())]
 fn backward(bencher: Bencher<'_, '_>, layer: &Layer) {
     let kernels = Kernels::detect(layer.precision);
-    let weight = kernels.pack(values(layer.out * layer.input), layer.out, layer.input);
+    let weight = layer.pack(kernels);
     let (d_y, mut d_x) = (values(ROWS * layer.out), vec![0.0; ROWS * layer.input]);
     bencher.counter(flops(layer)).bench_local(|| kernels.linear_backward(&d_y, &weight, &mut d_x));
 }

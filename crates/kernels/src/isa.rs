@@ -12,17 +12,22 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// The same with AVX-VNNI: products in [`Precision::Int8`](crate::Precision::Int8) have their own instructions.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with VNNI, for the same products.
+    Avx512Vnni,
     /// The same with BF16: products in [`Precision::Bf16`](crate::Precision::Bf16) have their own instructions.
     Avx512Bf16,
-    /// The same with AMX: products in bfloat16 are of tiles. Linux only, which a process asks for them.
+    /// The same with AMX: products in bfloat16 and of 8-bit integers are of tiles. Linux only, which a process asks for them.
     Amx,
 }
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+    pub const ALL: [Isa; 7] =
+        [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx];
 
     /// True when this machine can run it.
     pub fn is_available(self) -> bool {
@@ -30,6 +35,8 @@ impl Isa {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.is_available()
@@ -39,7 +46,9 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Isa::Avx512Vnni => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vnni"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Isa::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Isa::Amx => Isa::Avx512Bf16.is_available() && crate::tile::is_available(),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
@@ -54,10 +63,9 @@ impl Isa {
     pub fn detect() -> Isa {
         let ceiling = match std::env::var("MELO_ISA") {
             Err(_) => Isa::Amx,
-            Ok(word) => *Isa::ALL
-                .iter()
-                .find(|isa| isa.to_string() == word)
-                .unwrap_or_else(|| panic!("MELO_ISA={word}: expected portable, avx2, avx512, avx512bf16 or amx")),
+            Ok(word) => *Isa::ALL.iter().find(|isa| isa.to_string() == word).unwrap_or_else(|| {
+                panic!("MELO_ISA={word}: expected one of {}", Isa::ALL.map(|isa| isa.to_string()).join(", "))
+            }),
         };
         Isa::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Isa::Portable)
     }
@@ -68,7 +76,9 @@ impl fmt::Display for Isa {
         f.write_str(match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Bf16 => "avx512bf16",
             Isa::Amx => "amx",
         })

@@ -22,6 +22,7 @@ mod bf16;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
 mod gelu;
+mod int8;
 mod isa;
 mod linear;
 mod loss;

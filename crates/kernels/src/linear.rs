@@ -1,6 +1,7 @@
 //! Matrix products: `y = x Wᵀ + b` with a packed frozen weight, its gradients, and the general product below them.
 
 use crate::bf16::Packed;
+use crate::int8;
 use crate::precision::Precision;
 use crate::product::Finish;
 use crate::sgemm::{Panels, Products};
@@ -25,6 +26,8 @@ enum Layout {
     Panels(Panels),
     /// Panels of the transpose, for `x Wᵀ`, and once a gradient was asked for those of the matrix, for `d_y W`.
     Bf16 { forward: Packed, backward: OnceLock<Packed> },
+    /// Panels of the transpose.
+    Int8(int8::Packed),
 }
 
 impl PackedWeight {
@@ -128,6 +131,14 @@ impl Kernels {
         PackedWeight { rows: out, cols: input, layout }
     }
 
+    /// The same in 8-bit integers, whatever the precision of this table, with a scale an output feature; none where a number
+    /// is not finite, or where there are more than 66,000 input features, whose sums could leave 32 bits.
+    pub fn pack_int8(&self, data: &[f32], out: usize, input: usize) -> Option<PackedWeight> {
+        // SAFETY: as in `matmul`.
+        let packed = unsafe { int8::Packed::new(&self.int8, Mat::new(data, out, input)) }?;
+        Some(PackedWeight { rows: out, cols: input, layout: Layout::Int8(packed) })
+    }
+
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.
     pub fn linear(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
         self.linear_onto(x, w, bias, y, false);
@@ -157,6 +168,10 @@ impl Kernels {
             Layout::Bf16 { forward, .. } => {
                 // SAFETY: as in `matmul`.
                 unsafe { self.bf16.matmul_packed(MatMut::new(y, m, out), finish, x, forward.operand()) };
+            }
+            Layout::Int8(packed) => {
+                // SAFETY: as in `matmul`.
+                unsafe { self.int8.matmul_packed(MatMut::new(y, m, out), finish, x, packed) };
             }
         }
     }
@@ -188,6 +203,7 @@ impl Kernels {
                 // SAFETY: as in `matmul`.
                 unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y, weight) };
             }
+            Layout::Int8(packed) => self.matmul(d_x, 0.0, 1.0, d_y, Mat::new(&packed.weight(), w.rows, w.cols)),
         }
     }
 

@@ -118,7 +118,9 @@ mod tests {
         for (isa, [intel, amd]) in [
             (Isa::Portable, [Precision::F32; 2]),
             (Isa::Avx2, [Precision::F32; 2]),
+            (Isa::AvxVnni, [Precision::F32; 2]),
             (Isa::Avx512, [Precision::F32; 2]),
+            (Isa::Avx512Vnni, [Precision::F32; 2]),
             (Isa::Avx512Bf16, [Precision::F32, Precision::Bf16]),
             (Isa::Amx, [Precision::Bf16; 2]),
         ] {

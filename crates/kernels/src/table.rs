@@ -2,6 +2,7 @@
 
 use crate::bf16::{self, Lhs, Line, Products, Rhs};
 use crate::gelu::Gelu;
+use crate::int8;
 use crate::isa::Isa;
 use crate::precision::Precision;
 use crate::product::Finish;
@@ -27,6 +28,7 @@ pub struct Kernels {
     /// own; low-rank updates are always in f32.
     pub precision: Precision,
     pub(crate) bf16: Products,
+    pub(crate) int8: int8::Products,
     /// None where the `gemm-f32` crate multiplies f32.
     pub(crate) sgemm: Option<sgemm::Products>,
     layernorm: Layernorm,
@@ -47,7 +49,7 @@ pub struct Kernels {
 
 /// Compiles every loop with the named target features and collects them in a table a precision.
 macro_rules! stamp {
-    ($table:ident, $isa:expr, $bf16:ident, $sgemm:expr $(, $feature:literal)?) => {
+    ($table:ident, $isa:expr, $bf16:ident, $sgemm:expr, ($int8:path, $offset:expr) $(, $feature:literal)?) => {
         mod $table {
             use super::*;
 
@@ -124,11 +126,21 @@ macro_rules! stamp {
                 bf16::$bf16::product(lhs, rhs, finish, c)
             }
 
+            $(#[target_feature(enable = $feature)])?
+            fn round(x: &[f32], numbers: &mut [i8]) -> int8::Row {
+                int8::round(x, numbers)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn integer_product(lhs: int8::Lhs<'_>, rhs: int8::Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
+                $int8(lhs, rhs, finish, c)
+            }
+
             const fn table(precision: Precision) -> Kernels {
                 Kernels {
                     isa: $isa,
                     precision,
                     bf16: Products { steps: bf16::$bf16::STEPS, lhs, rhs, residual, product },
+                    int8: int8::Products { offset: $offset, round, product: integer_product },
                     sgemm: $sgemm,
                     layernorm,
                     layernorm_backward,
@@ -153,21 +165,61 @@ macro_rules! stamp {
     };
 }
 
-stamp!(portable, Isa::Portable, portable, None);
+stamp!(portable, Isa::Portable, portable, None, (int8::portable::product, int8::portable::OFFSET));
 #[cfg(target_arch = "x86_64")]
-stamp!(avx2, Isa::Avx2, portable, Some(sgemm::x86::AVX2), "avx2,fma");
+stamp!(
+    avx2,
+    Isa::Avx2,
+    portable,
+    Some(sgemm::x86::AVX2),
+    (int8::x86::widened256, int8::x86::WIDENED_OFFSET),
+    "avx2,fma"
+);
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512, Isa::Avx512, portable, Some(sgemm::x86::AVX512), "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+stamp!(
+    avxvnni,
+    Isa::AvxVnni,
+    portable,
+    Some(sgemm::x86::AVX2),
+    (int8::x86::vnni256, int8::x86::VNNI_OFFSET),
+    "avx2,avxvnni,fma"
+);
+#[cfg(target_arch = "x86_64")]
+stamp!(
+    avx512,
+    Isa::Avx512,
+    portable,
+    Some(sgemm::x86::AVX512),
+    (int8::x86::widened512, int8::x86::WIDENED_OFFSET),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+stamp!(
+    avx512vnni,
+    Isa::Avx512Vnni,
+    portable,
+    Some(sgemm::x86::AVX512),
+    (int8::x86::vnni512, int8::x86::VNNI_OFFSET),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
+);
 #[cfg(target_arch = "x86_64")]
 stamp!(
     avx512bf16,
     Isa::Avx512Bf16,
     x86,
     Some(sgemm::x86::AVX512),
-    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
+    (int8::x86::vnni512, int8::x86::VNNI_OFFSET),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma"
 );
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-stamp!(amx, Isa::Amx, amx, Some(sgemm::x86::AVX512), "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma");
+stamp!(
+    amx,
+    Isa::Amx,
+    amx,
+    Some(sgemm::x86::AVX512),
+    (int8::amx::product, int8::amx::OFFSET),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma"
+);
 
 impl Kernels {
     /// The table of [`Isa::detect`], found once, in this precision.
@@ -194,7 +246,11 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &avx2::TABLES,
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => &avxvnni::TABLES,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &avx512::TABLES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => &avx512vnni::TABLES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &avx512bf16::TABLES,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

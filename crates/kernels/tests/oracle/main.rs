@@ -5,6 +5,7 @@ mod attention;
 mod bf16;
 mod exact;
 mod gelu;
+mod int8;
 mod linear;
 mod lowrank;
 mod matmul;

@@ -9,6 +9,9 @@ pub(crate) const ROWS: [usize; 4] = [1, 2, 3, 197];
 /// Widths: tiny, around one register, heads, and the widths of ViT-Ti and ViT-B.
 pub(crate) const WIDTHS: [usize; 7] = [1, 3, 16, 17, 64, 192, 768];
 
+/// Numbers of a table's matrix products: 8-bit integers are a layout of weights, in a table of others.
+pub(crate) const OF_TABLES: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Bf16x3];
+
 /// One call of a kernel.
 pub(crate) trait Problem: Debug {
     /// Roundings on the longest path from an input to an output, whatever the order of summation.
@@ -80,7 +83,7 @@ pub(crate) fn every_isa_in(precision: Precision) -> impl Iterator<Item = &'stati
 
 /// The same for every precision.
 pub(crate) fn every_table() -> impl Iterator<Item = &'static Kernels> {
-    Precision::ALL.into_iter().flat_map(every_isa_in)
+    OF_TABLES.into_iter().flat_map(every_isa_in)
 }
 
 /// What a matrix product of this precision makes of its inputs.
@@ -88,6 +91,7 @@ pub(crate) fn rounded(precision: Precision, x: &[f32]) -> Vec<f32> {
     match precision {
         Precision::F32 | Precision::Bf16x3 => x.to_vec(),
         Precision::Bf16 => x.iter().map(|&x| to_bf16(x)).collect(),
+        Precision::Int8 => unreachable!("no table multiplies in it"),
     }
 }
 

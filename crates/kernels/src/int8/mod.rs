@@ -1,0 +1,226 @@
+//! Matrix products of 8-bit integers with exact sums: `c = keep · c + s_i t_j · Σ a b + bias`.
+//!
+//! A row of the left operand has a scale `s_i`, a column of the right one `t_j`, the largest magnitude over 127: both are
+//! symmetric, of numbers rounded to the nearest, ties to even. Integers are exact and what follows them is done in one order, so
+//! that every instruction set gives the same bits.
+//!
+//! The left operand lies in rows that are filled up with zeros to a multiple of 64. The right one is cut into panels of 16
+//! columns: a [`Line`] holds four neighbours along the summed dimension of each, which is a register of AVX-512 and a row of an
+//! AMX tile. Instructions that multiply unsigned by signed integers get it with 128 added to each number: `128 · Σ a` is then
+//! taken off.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) mod amx;
+pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
+
+use crate::product::{COLUMNS, Finish, first, row};
+use crate::view::{Mat, MatMut, assert_product};
+use std::cell::RefCell;
+
+/// Neighbours along the summed dimension that are multiplied at once.
+pub(crate) const QUAD: usize = 4;
+/// Rows of the left operand are filled up to a multiple of this: a row of a tile.
+const STEP: usize = 64;
+/// The largest magnitude of a number.
+const LARGEST: f32 = 127.0;
+/// Rows whose numbers are all smaller are rows of zeros.
+const SMALLEST: f32 = 1e-30;
+/// The longest sum that cannot leave 32 bits, with either operand unsigned.
+const LONGEST: usize = i32::MAX as usize / (127 * 255);
+
+/// Four numbers of each of a panel's columns.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [[u8; QUAD]; COLUMNS]);
+
+/// Left operand: row `i` is `numbers[i · stride..]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lhs<'a> {
+    pub(crate) numbers: &'a [i8],
+    pub(crate) stride: usize,
+    pub(crate) rows: &'a [Row],
+}
+
+/// Right operand: quad `l` of panel `p` is `lines[p · quads + l]`; a scale a column, those of the last panel filled up.
+#[derive(Clone, Copy)]
+pub(crate) struct Rhs<'a> {
+    pub(crate) lines: &'a [Line],
+    pub(crate) quads: usize,
+    pub(crate) scales: &'a [f32],
+}
+
+/// What a row of integers means.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Row {
+    /// A number is its integer times this; not a number where the row holds something that is not finite.
+    pub(crate) scale: f32,
+    /// Sum of the integers.
+    pub(crate) sum: i32,
+}
+
+/// Products on one instruction set, step by step. Calling one on a machine without it is undefined.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Products {
+    /// What is added to every number of a right operand.
+    pub(crate) offset: u8,
+    /// Rounds a row to integers of as many bytes, which are at least as many.
+    pub(crate) round: unsafe fn(&[f32], &mut [i8]) -> Row,
+    /// Multiplies them.
+    pub(crate) product: unsafe fn(Lhs<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
+}
+
+/// Rows of integers, a buffer that products use again.
+#[derive(Default)]
+struct Rounded {
+    numbers: Vec<Line>,
+    rows: Vec<Row>,
+}
+
+thread_local! {
+    static ROUNDED: RefCell<Rounded> = RefCell::default();
+}
+
+/// The bytes of lines.
+fn bytes(lines: &mut [Line]) -> &mut [i8] {
+    // SAFETY: a line is 64 bytes and nothing else, so lines that follow one another are bytes that do.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
+impl Products {
+    /// `c = keep · c + a b + bias`; the rows of `a` are rounded here.
+    ///
+    /// # Safety
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: &Packed) {
+        assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
+        assert_eq!(b.offset, self.offset, "a weight of another instruction set");
+        ROUNDED.with_borrow_mut(|Rounded { numbers, rows }| {
+            let stride = b.quads * QUAD;
+            // Whole tiles are read.
+            let lines = a.rows.next_multiple_of(16) * stride / size_of::<Line>();
+            let numbers = bytes(first(numbers, lines));
+            let rows = first(rows, a.rows);
+            for (i, (meaning, numbers)) in rows.iter_mut().zip(numbers.chunks_exact_mut(stride)).enumerate() {
+                // SAFETY: the caller's promise.
+                *meaning = unsafe { (self.round)(row(a, i), numbers) };
+            }
+            // SAFETY: the caller's promise.
+            unsafe { (self.product)(Lhs { numbers, stride, rows }, b.rhs(), finish, c) };
+        });
+    }
+}
+
+/// A right operand `[k, n]` that was kept, a scale a column.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    lines: Vec<Line>,
+    scales: Vec<f32>,
+    quads: usize,
+    offset: u8,
+    rows: usize,
+    cols: usize,
+}
+
+impl Packed {
+    /// Rounds the transpose of `weight [out, in]`; none where a sum could leave its 32 bits, or a number is not finite.
+    ///
+    /// # Safety
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn new(products: &Products, weight: Mat<'_>) -> Option<Self> {
+        let (rows, cols) = (weight.cols, weight.rows);
+        let stride = rows.next_multiple_of(STEP);
+        if stride > LONGEST {
+            return None;
+        }
+        let (quads, panels) = (stride / QUAD, cols.div_ceil(COLUMNS));
+        let mut lines = vec![Line::default(); panels * quads];
+        let mut scales = vec![0.0; panels * COLUMNS];
+        let mut columns = vec![0; COLUMNS * stride];
+        let panels = lines.chunks_exact_mut(quads.max(1)).zip(scales.chunks_exact_mut(COLUMNS));
+        for (panel, (lines, scales)) in panels.enumerate() {
+            columns.fill(0);
+            let outputs = panel * COLUMNS..cols.min((panel + 1) * COLUMNS);
+            for ((scale, j), column) in scales.iter_mut().zip(outputs).zip(columns.chunks_exact_mut(stride)) {
+                // SAFETY: the caller's promise.
+                *scale = unsafe { (products.round)(row(weight, j), column) }.scale;
+            }
+            for (column, numbers) in columns.chunks_exact(stride).enumerate() {
+                for (line, quad) in lines.iter_mut().zip(numbers.as_chunks::<QUAD>().0) {
+                    line.0[column] = quad.map(|x| x.cast_unsigned().wrapping_add(products.offset));
+                }
+            }
+        }
+        let finite = scales.iter().all(|scale| scale.is_finite());
+        finite.then_some(Packed { lines, scales, quads, offset: products.offset, rows, cols })
+    }
+
+    fn rhs(&self) -> Rhs<'_> {
+        Rhs { lines: &self.lines, quads: self.quads, scales: &self.scales }
+    }
+
+    /// The weight that is computed with, `[out, in]`.
+    pub(crate) fn weight(&self) -> Vec<f32> {
+        let mut weight = vec![0.0; self.cols * self.rows];
+        for (j, row) in weight.chunks_exact_mut(self.rows.max(1)).enumerate() {
+            let lines = &self.lines[j / COLUMNS * self.quads..];
+            for (quad, line) in row.chunks_mut(QUAD).zip(lines) {
+                for (x, number) in quad.iter_mut().zip(line.0[j % COLUMNS]) {
+                    *x = f32::from(number.wrapping_sub(self.offset).cast_signed()) * self.scales[j];
+                }
+            }
+        }
+        weight
+    }
+}
+
+/// Rounds a row, see [`Products::round`].
+#[inline(always)]
+pub(crate) fn round(x: &[f32], numbers: &mut [i8]) -> Row {
+    /// `1.5 · 2^23`: adding it rounds to an integer, ties to even, held in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const MAGNITUDE: u32 = 0x7fff_ffff;
+    let (numbers, rest) = numbers.split_at_mut(x.len());
+    rest.fill(0);
+    let largest = f32::from_bits(x.iter().fold(0, |most, x| most.max(x.to_bits() & MAGNITUDE)));
+    if !(SMALLEST..f32::INFINITY).contains(&largest) {
+        numbers.fill(0);
+        return Row { scale: if largest < SMALLEST { 0.0 } else { f32::NAN }, sum: 0 };
+    }
+    let inverse = LARGEST / largest;
+    let mut sum = 0;
+    for (number, x) in numbers.iter_mut().zip(x) {
+        *number = (x * inverse + ROUND).to_bits() as i8;
+        sum += i32::from(*number);
+    }
+    Row { scale: largest / LARGEST, sum }
+}
+
+/// Up to 16 columns of a row of `c` from their sums; `scales` and `bias` are those of the columns.
+#[inline(always)]
+fn finish_columns(
+    c: &mut [f32],
+    sums: &[i32; COLUMNS],
+    (row, offset): (Row, u8),
+    scales: &[f32; COLUMNS],
+    (bias, keep): (&[f32], f32),
+) {
+    let beyond = i32::from(offset) * row.sum;
+    let mut values = [0.0; COLUMNS];
+    for ((value, sum), scale) in values.iter_mut().zip(sums).zip(scales) {
+        *value = (sum - beyond) as f32 * row.scale * scale;
+    }
+    for (value, bias) in values.iter_mut().zip(bias) {
+        *value += bias;
+    }
+    if keep != 0.0 {
+        for (value, c) in values.iter_mut().zip(&*c) {
+            *value += keep * c;
+        }
+    }
+    match c.as_chunks_mut::<COLUMNS>().0 {
+        [c] => *c = values,
+        _ => c.copy_from_slice(&values[..c.len()]),
+    }
+}

@@ -1,0 +1,315 @@
+//! Products of 8-bit integers with AVX2, AVX-512 and their VNNI: the loops once, the register a parameter.
+//!
+//! VNNI multiplies unsigned by signed integers and adds four products to a sum without saturation (Intel SDM, `VPDPBUSD`).
+//! Without it, what would be its AVX2 relative (`VPMADDUBSW`) saturates at 16 bits: integers are widened instead.
+
+use super::{Lhs, Rhs, finish_columns};
+use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile};
+use crate::view::MatMut;
+use std::arch::x86_64::*;
+
+/// What each way of multiplying adds to the right operand.
+pub(crate) const VNNI_OFFSET: u8 = 128;
+pub(crate) const WIDENED_OFFSET: u8 = 0;
+
+/// A register of sums. Its functions are instructions, which the machine has wherever they are inlined.
+trait Sums: Copy {
+    /// Sums of a register.
+    const LANES: usize;
+    /// Four numbers of as many columns.
+    type Columns: Copy;
+    /// Four numbers of a row, for every column.
+    type Row: Copy;
+    unsafe fn zero() -> Self;
+    unsafe fn columns(from: *const u8) -> Self::Columns;
+    unsafe fn row(quad: i32) -> Self::Row;
+    /// Adds the four products of each column.
+    unsafe fn add_products(self, columns: Self::Columns, row: Self::Row) -> Self;
+    unsafe fn store(self, to: *mut i32);
+}
+
+/// 16 sums with AVX512-VNNI.
+#[derive(Clone, Copy)]
+struct Vnni512(__m512i);
+
+impl Sums for Vnni512 {
+    const LANES: usize = 16;
+    type Columns = __m512i;
+    type Row = __m512i;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        Vnni512(unsafe { _mm512_setzero_si512() })
+    }
+    #[inline(always)]
+    unsafe fn columns(from: *const u8) -> __m512i {
+        // SAFETY: the caller's pointer is to a line.
+        unsafe { _mm512_load_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn row(quad: i32) -> __m512i {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm512_set1_epi32(quad) }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, columns: __m512i, row: __m512i) -> Self {
+        // SAFETY: the machine has the instruction.
+        Vnni512(unsafe { _mm512_dpbusd_epi32(self.0, columns, row) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the caller's pointer is to 16 sums.
+        unsafe { _mm512_storeu_si512(to.cast(), self.0) }
+    }
+}
+
+/// 8 sums with AVX-VNNI.
+#[derive(Clone, Copy)]
+struct Vnni256(__m256i);
+
+impl Sums for Vnni256 {
+    const LANES: usize = 8;
+    type Columns = __m256i;
+    type Row = __m256i;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        Vnni256(unsafe { _mm256_setzero_si256() })
+    }
+    #[inline(always)]
+    unsafe fn columns(from: *const u8) -> __m256i {
+        // SAFETY: the caller's pointer is to half a line.
+        unsafe { _mm256_load_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn row(quad: i32) -> __m256i {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm256_set1_epi32(quad) }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, columns: __m256i, row: __m256i) -> Self {
+        // SAFETY: the machine has the instruction.
+        Vnni256(unsafe { _mm256_dpbusd_avx_epi32(self.0, columns, row) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the caller's pointer is to 8 sums.
+        unsafe { _mm256_storeu_si256(to.cast(), self.0) }
+    }
+}
+
+/// 16 sums with AVX-512 BW: numbers in even and in odd places are widened to 16 bits, and multiplied in pairs.
+#[derive(Clone, Copy)]
+struct Widened512(__m512i);
+
+impl Sums for Widened512 {
+    const LANES: usize = 16;
+    type Columns = [__m512i; 2];
+    type Row = [__m512i; 2];
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        Widened512(unsafe { _mm512_setzero_si512() })
+    }
+    #[inline(always)]
+    unsafe fn columns(from: *const u8) -> [__m512i; 2] {
+        // SAFETY: the caller's pointer is to a line.
+        unsafe {
+            let quads = _mm512_load_si512(from.cast());
+            [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(quads)), _mm512_srai_epi16::<8>(quads)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn row(quad: i32) -> [__m512i; 2] {
+        let [even, odd] = pairs(quad);
+        // SAFETY: the machine has the instruction.
+        unsafe { [_mm512_set1_epi32(even), _mm512_set1_epi32(odd)] }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, columns: [__m512i; 2], row: [__m512i; 2]) -> Self {
+        // SAFETY: the machine has the instructions.
+        unsafe {
+            let sum = _mm512_add_epi32(self.0, _mm512_madd_epi16(columns[0], row[0]));
+            Widened512(_mm512_add_epi32(sum, _mm512_madd_epi16(columns[1], row[1])))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the caller's pointer is to 16 sums.
+        unsafe { _mm512_storeu_si512(to.cast(), self.0) }
+    }
+}
+
+/// The same of 8 sums with AVX2.
+#[derive(Clone, Copy)]
+struct Widened256(__m256i);
+
+impl Sums for Widened256 {
+    const LANES: usize = 8;
+    type Columns = [__m256i; 2];
+    type Row = [__m256i; 2];
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the machine has the instruction.
+        Widened256(unsafe { _mm256_setzero_si256() })
+    }
+    #[inline(always)]
+    unsafe fn columns(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the caller's pointer is to half a line.
+        unsafe {
+            let quads = _mm256_load_si256(from.cast());
+            [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quads)), _mm256_srai_epi16::<8>(quads)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn row(quad: i32) -> [__m256i; 2] {
+        let [even, odd] = pairs(quad);
+        // SAFETY: the machine has the instruction.
+        unsafe { [_mm256_set1_epi32(even), _mm256_set1_epi32(odd)] }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, columns: [__m256i; 2], row: [__m256i; 2]) -> Self {
+        // SAFETY: the machine has the instructions.
+        unsafe {
+            let sum = _mm256_add_epi32(self.0, _mm256_madd_epi16(columns[0], row[0]));
+            Widened256(_mm256_add_epi32(sum, _mm256_madd_epi16(columns[1], row[1])))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the caller's pointer is to 8 sums.
+        unsafe { _mm256_storeu_si256(to.cast(), self.0) }
+    }
+}
+
+/// The numbers in even and in odd places of a quad, as pairs of 16 bits.
+#[inline(always)]
+fn pairs(quad: i32) -> [i32; 2] {
+    let [a, b, c, d] = quad.to_le_bytes().map(|x| i32::from(x.cast_signed()));
+    [a & 0xffff | c << 16, b & 0xffff | d << 16]
+}
+
+/// Sums of `M` rows and `V` registers of columns from column `column` on.
+///
+/// # Safety
+/// The machine has the registers' instructions.
+#[inline(always)]
+unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
+    lhs: Lhs<'_>,
+    rhs: Rhs<'_>,
+    (row, column): (usize, usize),
+    sums: &mut [[i32; 2 * COLUMNS]],
+) {
+    const { assert!(S::LANES == COLUMNS || 2 * S::LANES == COLUMNS, "whole or half lines") };
+    let registers = COLUMNS / S::LANES;
+    let panels = V.div_ceil(registers);
+    let first_line = column / COLUMNS * rhs.quads;
+    assert!(first_line + panels * rhs.quads <= rhs.lines.len() && (row + M) * lhs.stride <= lhs.numbers.len());
+    assert!(rhs.quads * 4 <= lhs.stride && sums.len() >= M && V * S::LANES <= 2 * COLUMNS);
+    let mut b = rhs.lines[first_line..].as_ptr();
+    // SAFETY: `M` rows of `4 · quads` numbers and `panels` panels of `quads` lines, as asserted above; each row of `sums` holds
+    // `V` registers; the instructions are the caller's promise.
+    unsafe {
+        let mut a = lhs.numbers.as_ptr().add(row * lhs.stride).cast::<i32>();
+        let mut totals = [[S::zero(); V]; M];
+        for _ in 0..rhs.quads {
+            let mut columns = [S::columns(b.cast()); V];
+            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                let line = b.wrapping_add(v / registers * rhs.quads).cast::<u8>();
+                *columns = S::columns(line.wrapping_add(v % registers * 4 * S::LANES));
+            }
+            for (i, totals) in totals.iter_mut().enumerate() {
+                let row = S::row(a.wrapping_byte_add(i * lhs.stride).read_unaligned());
+                for (total, &columns) in totals.iter_mut().zip(&columns) {
+                    *total = total.add_products(columns, row);
+                }
+            }
+            a = a.wrapping_add(1);
+            b = b.wrapping_add(1);
+        }
+        // Through memory: were a register chosen by a loop's index, all of them would live there.
+        for (sums, totals) in sums.iter_mut().zip(totals) {
+            for (v, total) in totals.into_iter().enumerate() {
+                total.store(sums.as_mut_ptr().add(v * S::LANES));
+            }
+        }
+    }
+}
+
+/// Finishes the rows and columns of a tile.
+#[inline(always)]
+fn finish_tile(
+    sums: &[[i32; 2 * COLUMNS]],
+    lhs: Lhs<'_>,
+    (rhs, offset): (Rhs<'_>, u8),
+    tile: Tile,
+    Finish { keep, bias, .. }: Finish<'_>,
+    c: &mut MatMut<'_>,
+) {
+    let scales = &rhs.scales.as_chunks().0[tile.column / COLUMNS..];
+    for (i, sums) in sums[..tile.rows].iter().enumerate() {
+        let row = &mut c.data[(tile.row + i) * c.row_stride..][tile.column..tile.column + tile.columns];
+        for ((v, c), (sums, scales)) in row.chunks_mut(COLUMNS).enumerate().zip(sums.as_chunks().0.iter().zip(scales)) {
+            let column = tile.column + v * COLUMNS;
+            let bias = bias.get(column..column + c.len()).unwrap_or_default();
+            finish_columns(c, sums, (lhs.rows[tile.row + i], offset), scales, (bias, keep));
+        }
+    }
+}
+
+/// Stamps the product of one register: tiles of at most `$rows` rows and `$panels` panels.
+macro_rules! stamp {
+    ($name:ident, $sums:ty, $offset:expr, $feature:literal, $panels:literal, [$most:literal $($rows:literal)*]) => {
+        #[inline]
+        #[target_feature(enable = $feature)]
+        pub(crate) fn $name(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
+            const REGISTERS: usize = COLUMNS / <$sums>::LANES;
+            /// A tile of as many panels, with as many rows as it has known to the compiler.
+            #[inline]
+            #[target_feature(enable = $feature)]
+            fn by_rows<const V: usize>(
+                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut [[i32; 2 * COLUMNS]],
+            ) {
+                // SAFETY: the features of this function are the registers' instructions.
+                unsafe {
+                    match rows {
+                        $most => add_up::<$sums, $most, V>(lhs, rhs, (row, column), sums),
+                        $($rows => add_up::<$sums, $rows, V>(lhs, rhs, (row, column), sums),)*
+                        rows => unreachable!("a tile of {rows} rows"),
+                    }
+                }
+            }
+            let tile_rows = even_rows(c.rows, $most);
+            let blocking = Blocking { tile_rows, rows: 20 * tile_rows, steps: usize::MAX };
+            for_each_tile((c.rows, c.cols, rhs.quads), blocking, finish, |tile, finish| {
+                let mut sums = [[0; 2 * COLUMNS]; $most];
+                let place = |column| (tile.row, tile.rows, column);
+                if $panels == 2 && tile.columns > COLUMNS {
+                    by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place(tile.column), &mut sums);
+                    return finish_tile(&sums, lhs, (rhs, $offset), tile, finish, &mut c);
+                }
+                for column in (0..tile.columns).step_by(COLUMNS) {
+                    by_rows::<REGISTERS>(lhs, rhs, place(tile.column + column), &mut sums);
+                    let tile = Tile {
+                        column: tile.column + column, columns: COLUMNS.min(tile.columns - column), ..tile
+                    };
+                    finish_tile(&sums, lhs, (rhs, $offset), tile, finish, &mut c);
+                }
+            });
+        }
+    };
+}
+
+/// Rows of a tile, at most `most`, so that the last one is nearly as high as the others.
+fn even_rows(rows: usize, most: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+}
+
+stamp!(
+    vnni512, Vnni512, VNNI_OFFSET, "avx512f,avx512bw,avx512vl,avx512vnni", 2, [12 11 10 9 8 7 6 5 4 3 2 1]
+);
+stamp!(vnni256, Vnni256, VNNI_OFFSET, "avx2,avxvnni", 1, [6 5 4 3 2 1]);
+stamp!(
+    widened512, Widened512, WIDENED_OFFSET, "avx512f,avx512bw,avx512vl", 2, [10 9 8 7 6 5 4 3 2 1]
+);
+stamp!(widened256, Widened256, WIDENED_OFFSET, "avx2", 1, [4 3 2 1]);

@@ -1,0 +1,161 @@
+//! 8-bit integers: sums are exact, and every instruction set gives the bits of the oracle.
+
+use crate::problem::{Random, every_isa};
+use melo_kernels::Kernels;
+
+/// The largest magnitude, over 127, and the nearest integers, ties to even.
+fn rounded(x: &[f32]) -> (f32, Vec<i64>) {
+    let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+    (largest / 127.0, x.iter().map(|x| (x * inverse).round_ties_even() as i64).collect())
+}
+
+struct Layer {
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    /// What is there already.
+    y: Vec<f32>,
+    shape: (usize, usize, usize),
+}
+
+impl Layer {
+    fn new(seed: usize, shape @ (m, input, out): (usize, usize, usize)) -> Self {
+        let mut random = Random::new(seed);
+        let [x, weight, bias, y] = [m * input, out * input, out, m * out].map(|len| random.values(len));
+        Layer { x, weight, bias, y, shape }
+    }
+
+    /// `y = x Wᵀ + b`, or added to what is there.
+    fn reference(&self, bias: bool, add: bool) -> Vec<f32> {
+        let (m, input, out) = self.shape;
+        let rows: Vec<_> = (0..m).map(|i| rounded(&self.x[i * input..(i + 1) * input])).collect();
+        let columns: Vec<_> = (0..out).map(|j| rounded(&self.weight[j * input..(j + 1) * input])).collect();
+        let value = |at: usize| {
+            let ((row_scale, row), (column_scale, column)) = (&rows[at / out], &columns[at % out]);
+            let sum: i64 = row.iter().zip(column).map(|(a, b)| a * b).sum();
+            let value = i32::try_from(sum).expect("sums stay in 32 bits") as f32 * row_scale * column_scale;
+            let value = if bias { value + self.bias[at % out] } else { value };
+            if add { value + self.y[at] } else { value }
+        };
+        (0..m * out).map(value).collect()
+    }
+
+    fn run(&self, kernels: &Kernels, bias: bool, add: bool) -> Vec<f32> {
+        let (_, input, out) = self.shape;
+        let weight = kernels.pack_int8(&self.weight, out, input).expect("finite");
+        let bias = if bias { &self.bias[..] } else { &[] };
+        let mut y = self.y.clone();
+        match add {
+            true => kernels.linear_add(&self.x, &weight, bias, &mut y),
+            false => kernels.linear(&self.x, &weight, bias, &mut y),
+        }
+        y
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_bits_of_the_oracle() {
+    let shapes = [1, 2, 11, 12, 13, 33, 197]
+        .into_iter()
+        .flat_map(|m| [(1, 1), (3, 17), (64, 16), (65, 33), (192, 48), (200, 70)].map(|(input, out)| (m, input, out)));
+    for (seed, shape) in shapes.chain([(245, 768, 35), (3, 3072, 100)]).enumerate() {
+        let layer = Layer::new(seed, shape);
+        for (bias, add) in [(true, false), (false, false), (true, true), (false, true)] {
+            let expected = layer.reference(bias, add);
+            for kernels in every_isa() {
+                assert!(
+                    layer.run(kernels, bias, add) == expected,
+                    "{shape:?} bias {bias} add {add} on {}",
+                    kernels.isa
+                );
+            }
+        }
+    }
+}
+
+/// The largest sums there are, of either sign: where pairs of products are added in 16 bits they saturate.
+#[test]
+fn no_sum_saturates() {
+    for (a, b) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+        let shape @ (m, input, out) = (13, 4096, 35);
+        let layer = Layer { x: vec![a; m * input], weight: vec![b; out * input], ..Layer::new(0, shape) };
+        let expected = (127 * 127 * input as i32) as f32 * (1.0 / 127.0) * (1.0 / 127.0) * a * b;
+        for kernels in every_isa() {
+            assert!(layer.run(kernels, false, false).iter().all(|&y| y == expected), "{a} {b} on {}", kernels.isa);
+        }
+    }
+}
+
+#[test]
+fn a_row_is_scaled_by_itself_alone() {
+    let (m, input, out) = (20, 192, 40);
+    let mut layer = Layer::new(1, (m, input, out));
+    layer
+        .x
+        .chunks_exact_mut(input)
+        .enumerate()
+        .for_each(|(i, x)| x.iter_mut().for_each(|x| *x *= 10f32.powi(i as i32 - 10)));
+    for kernels in every_isa() {
+        let whole = layer.run(kernels, false, false);
+        for i in 0..m {
+            let alone = Layer {
+                x: layer.x[i * input..(i + 1) * input].to_vec(),
+                weight: layer.weight.clone(),
+                ..Layer::new(0, (1, input, out))
+            };
+            assert_eq!(alone.run(kernels, false, false), whole[i * out..(i + 1) * out], "row {i} on {}", kernels.isa);
+        }
+    }
+}
+
+#[test]
+fn zeros_stay_zeros_and_what_is_not_finite_stays_so_in_its_row() {
+    let (m, input, out) = (6, 70, 20);
+    let mut layer = Layer::new(2, (m, input, out));
+    layer.x[..input].fill(0.0);
+    layer.x[input..2 * input].fill(1e-42);
+    for (row, x) in [(2, f32::NAN), (3, f32::INFINITY), (4, f32::NEG_INFINITY)] {
+        layer.x[row * input + 5] = x;
+    }
+    for kernels in every_isa() {
+        let y = layer.run(kernels, false, false);
+        let rows: Vec<_> = y.chunks_exact(out).collect();
+        assert!(rows[..2].iter().all(|row| row.iter().all(|&y| y == 0.0)), "{}", kernels.isa);
+        assert!(rows[2..5].iter().all(|row| row.iter().all(|y| y.is_nan())), "{}", kernels.isa);
+        assert!(rows[5].iter().all(|y| y.is_finite()), "{}", kernels.isa);
+    }
+}
+
+#[test]
+fn weights_that_integers_cannot_hold_are_told() {
+    for kernels in every_isa() {
+        for x in [f32::NAN, f32::INFINITY] {
+            assert!(kernels.pack_int8(&[0.5, x, 1.0, 2.0], 2, 2).is_none(), "{x} on {}", kernels.isa);
+        }
+        assert!(kernels.pack_int8(&vec![1.0; 70_000], 1, 70_000).is_none(), "{}", kernels.isa);
+        assert!(kernels.pack_int8(&[0.0; 4], 2, 2).is_some(), "{}", kernels.isa);
+    }
+}
+
+/// The gradient is that of the weight which is computed with, on every instruction set the same.
+#[test]
+fn gradients_are_those_of_the_rounded_weight() {
+    let (m, input, out) = (5, 67, 19);
+    let layer = Layer::new(3, (m, input, out));
+    let d_y = Random::new(4).values(m * out);
+    for kernels in every_isa() {
+        let weight = kernels.pack_int8(&layer.weight, out, input).expect("finite");
+        let mut found = vec![f32::NAN; m * input];
+        kernels.linear_backward(&d_y, &weight, &mut found);
+        for (at, found) in found.iter().enumerate() {
+            let (i, l) = (at / input, at % input);
+            let column = |j: usize| {
+                let (scale, numbers) = rounded(&layer.weight[j * input..(j + 1) * input]);
+                f64::from(numbers[l] as f32 * scale)
+            };
+            let expected: f64 = (0..out).map(|j| f64::from(d_y[i * out + j]) * column(j)).sum();
+            assert!((f64::from(*found) - expected).abs() < 1e-5, "{at} on {}: {found} {expected}", kernels.isa);
+        }
+    }
+}
