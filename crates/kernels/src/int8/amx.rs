@@ -2,7 +2,7 @@
 //!
 //! A tile of the left operand is 64 numbers of 16 rows, where they lie; one of a panel is 16 lines in one piece.
 
-use super::{Lhs, Line, Rhs, finish_columns};
+use super::{Lhs, Line, Rhs, finish_tile};
 use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile};
 use crate::tile::{self, ROWS, Rows, Sums};
 use crate::view::MatMut;
@@ -14,21 +14,13 @@ const BLOCKING: Blocking = Blocking { tile_rows: 2 * ROWS, rows: 16 * ROWS, step
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
+pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
     let mut sums = Sums::default();
     // SAFETY: whoever multiplies tiles has promised that the machine has them.
     unsafe { tile::configure() };
-    for_each_tile((c.rows, c.cols, rhs.quads), BLOCKING, finish, |tile, Finish { keep, bias, .. }| {
+    for_each_tile((c.rows, c.cols, rhs.quads), BLOCKING, finish, |tile, finish| {
         multiply(lhs, rhs, tile, &mut sums);
-        let scales = &rhs.scales.as_chunks().0[tile.column / COLUMNS..];
-        for i in 0..tile.rows {
-            let row = &mut c.data[(tile.row + i) * c.row_stride..][tile.column..tile.column + tile.columns];
-            for ((v, row), scales) in row.chunks_mut(COLUMNS).enumerate().zip(scales) {
-                let column = tile.column + v * COLUMNS;
-                let bias = bias.get(column..column + row.len()).unwrap_or_default();
-                finish_columns(row, sums.row(i, v), (lhs.rows[tile.row + i], OFFSET), scales, (bias, keep));
-            }
-        }
+        finish_tile(|i, v| sums.row(i, v), (lhs, rhs, OFFSET), tile, finish, &mut c);
     });
     // SAFETY: as above.
     unsafe { tile::release() };

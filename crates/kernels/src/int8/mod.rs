@@ -15,7 +15,7 @@ pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
-use crate::product::{COLUMNS, Finish, first, row};
+use crate::product::{COLUMNS, Finish, Tile, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
 
@@ -197,30 +197,55 @@ pub(crate) fn round(x: &[f32], numbers: &mut [i8]) -> Row {
     Row { scale: largest / LARGEST, sum }
 }
 
-/// Up to 16 columns of a row of `c` from their sums; `scales` and `bias` are those of the columns.
+/// The rows and columns of a tile from their sums: `sums(i, v)` are those of its row `i` and panel `v`.
 #[inline(always)]
-fn finish_columns(
-    c: &mut [f32],
+fn finish_tile<'a>(
+    sums: impl Fn(usize, usize) -> &'a [i32; COLUMNS],
+    (lhs, rhs, offset): (Lhs<'_>, Rhs<'_>, u8),
+    tile: Tile,
+    Finish { keep, bias, .. }: Finish<'_>,
+    c: &mut MatMut<'_>,
+) {
+    let panels = rhs.scales.as_chunks::<COLUMNS>().0[tile.column / COLUMNS..].iter();
+    for (v, scales) in (0..tile.columns.div_ceil(COLUMNS)).zip(panels) {
+        let columns = tile.column + v * COLUMNS..c.cols.min(tile.column + (v + 1) * COLUMNS);
+        let mut padded = [0.0; COLUMNS];
+        if let Some(bias) = bias.get(columns.clone()) {
+            padded[..bias.len()].copy_from_slice(bias);
+        }
+        for i in 0..tile.rows {
+            let (row, sums) = (lhs.rows[tile.row + i], sums(i, v));
+            let c = &mut c.data[(tile.row + i) * c.row_stride..][columns.clone()];
+            if let Ok(c) = c.try_into() {
+                finish_row(c, sums, (row, offset), scales, (&padded, keep != 0.0));
+                continue;
+            }
+            let mut whole = [0.0; COLUMNS];
+            whole[..c.len()].copy_from_slice(c);
+            finish_row(&mut whole, sums, (row, offset), scales, (&padded, keep != 0.0));
+            c.copy_from_slice(&whole[..c.len()]);
+        }
+    }
+}
+
+/// A row of a whole panel.
+#[inline(always)]
+fn finish_row(
+    c: &mut [f32; COLUMNS],
     sums: &[i32; COLUMNS],
     (row, offset): (Row, u8),
     scales: &[f32; COLUMNS],
-    (bias, keep): (&[f32], f32),
+    (bias, add): (&[f32; COLUMNS], bool),
 ) {
     let beyond = i32::from(offset) * row.sum;
     let mut values = [0.0; COLUMNS];
-    for ((value, sum), scale) in values.iter_mut().zip(sums).zip(scales) {
-        *value = (sum - beyond) as f32 * row.scale * scale;
+    for j in 0..COLUMNS {
+        values[j] = (sums[j] - beyond) as f32 * row.scale * scales[j] + bias[j];
     }
-    for (value, bias) in values.iter_mut().zip(bias) {
-        *value += bias;
-    }
-    if keep != 0.0 {
-        for (value, c) in values.iter_mut().zip(&*c) {
-            *value += keep * c;
+    if add {
+        for j in 0..COLUMNS {
+            values[j] += c[j];
         }
     }
-    match c.as_chunks_mut::<COLUMNS>().0 {
-        [c] => *c = values,
-        _ => c.copy_from_slice(&values[..c.len()]),
-    }
+    *c = values;
 }

@@ -1,6 +1,6 @@
 //! Products of 8-bit integers in a plain loop.
 
-use super::{Lhs, QUAD, Rhs, finish_columns};
+use super::{Lhs, QUAD, Rhs, finish_tile};
 use crate::product::{Blocking, COLUMNS, Finish, for_each_tile};
 use crate::view::MatMut;
 
@@ -9,18 +9,15 @@ const ROWS: usize = 12;
 const BLOCKING: Blocking = Blocking { tile_rows: ROWS, rows: 20 * ROWS, steps: usize::MAX };
 
 #[inline(always)]
-pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
-    for_each_tile((c.rows, c.cols, rhs.quads), BLOCKING, finish, |tile, Finish { keep, bias, .. }| {
-        for row in tile.row..tile.row + tile.rows {
-            for column in (tile.column..tile.column + tile.columns).step_by(COLUMNS) {
-                let columns = column..c.cols.min(column + COLUMNS);
-                let bias = bias.get(columns.clone()).unwrap_or_default();
-                let c = &mut c.data[row * c.row_stride..][columns];
-                let scales = &rhs.scales.as_chunks().0[column / COLUMNS];
-                let sums = sums(lhs, rhs, row, column / COLUMNS);
-                finish_columns(c, &sums, (lhs.rows[row], OFFSET), scales, (bias, keep));
+pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
+    for_each_tile((c.rows, c.cols, rhs.quads), BLOCKING, finish, |tile, finish| {
+        let mut all = [[[0; COLUMNS]; 2]; ROWS];
+        for (i, panels) in all[..tile.rows].iter_mut().enumerate() {
+            for (v, panel) in panels[..tile.columns.div_ceil(COLUMNS)].iter_mut().enumerate() {
+                *panel = sums(lhs, rhs, tile.row + i, tile.column / COLUMNS + v);
             }
         }
+        finish_tile(|i, v| &all[i][v], (lhs, rhs, OFFSET), tile, finish, &mut c);
     });
 }
 

@@ -3,7 +3,7 @@
 //! VNNI multiplies unsigned by signed integers and adds four products to a sum without saturation (Intel SDM, `VPDPBUSD`).
 //! Without it, what would be its AVX2 relative (`VPMADDUBSW`) saturates at 16 bits: integers are widened instead.
 
-use super::{Lhs, Rhs, finish_columns};
+use super::{Lhs, Rhs, finish_tile};
 use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile};
 use crate::view::MatMut;
 use std::arch::x86_64::*;
@@ -198,7 +198,7 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
     lhs: Lhs<'_>,
     rhs: Rhs<'_>,
     (row, column): (usize, usize),
-    sums: &mut [[i32; 2 * COLUMNS]],
+    sums: &mut [[[i32; COLUMNS]; 2]],
 ) {
     const { assert!(S::LANES == COLUMNS || 2 * S::LANES == COLUMNS, "whole or half lines") };
     let registers = COLUMNS / S::LANES;
@@ -230,29 +230,8 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
         // Through memory: were a register chosen by a loop's index, all of them would live there.
         for (sums, totals) in sums.iter_mut().zip(totals) {
             for (v, total) in totals.into_iter().enumerate() {
-                total.store(sums.as_mut_ptr().add(v * S::LANES));
+                total.store(sums.as_flattened_mut().as_mut_ptr().add(v * S::LANES));
             }
-        }
-    }
-}
-
-/// Finishes the rows and columns of a tile.
-#[inline(always)]
-fn finish_tile(
-    sums: &[[i32; 2 * COLUMNS]],
-    lhs: Lhs<'_>,
-    (rhs, offset): (Rhs<'_>, u8),
-    tile: Tile,
-    Finish { keep, bias, .. }: Finish<'_>,
-    c: &mut MatMut<'_>,
-) {
-    let scales = &rhs.scales.as_chunks().0[tile.column / COLUMNS..];
-    for (i, sums) in sums[..tile.rows].iter().enumerate() {
-        let row = &mut c.data[(tile.row + i) * c.row_stride..][tile.column..tile.column + tile.columns];
-        for ((v, c), (sums, scales)) in row.chunks_mut(COLUMNS).enumerate().zip(sums.as_chunks().0.iter().zip(scales)) {
-            let column = tile.column + v * COLUMNS;
-            let bias = bias.get(column..column + c.len()).unwrap_or_default();
-            finish_columns(c, sums, (lhs.rows[tile.row + i], offset), scales, (bias, keep));
         }
     }
 }
@@ -268,7 +247,7 @@ macro_rules! stamp {
             #[inline]
             #[target_feature(enable = $feature)]
             fn by_rows<const V: usize>(
-                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut [[i32; 2 * COLUMNS]],
+                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut [[[i32; COLUMNS]; 2]],
             ) {
                 // SAFETY: the features of this function are the registers' instructions.
                 unsafe {
@@ -281,19 +260,17 @@ macro_rules! stamp {
             }
             let tile_rows = even_rows(c.rows, $most);
             let blocking = Blocking { tile_rows, rows: 20 * tile_rows, steps: usize::MAX };
+            let mut sums = [[[0; COLUMNS]; 2]; $most];
             for_each_tile((c.rows, c.cols, rhs.quads), blocking, finish, |tile, finish| {
-                let mut sums = [[0; 2 * COLUMNS]; $most];
-                let place = |column| (tile.row, tile.rows, column);
-                if $panels == 2 && tile.columns > COLUMNS {
-                    by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place(tile.column), &mut sums);
-                    return finish_tile(&sums, lhs, (rhs, $offset), tile, finish, &mut c);
-                }
-                for column in (0..tile.columns).step_by(COLUMNS) {
-                    by_rows::<REGISTERS>(lhs, rhs, place(tile.column + column), &mut sums);
-                    let tile = Tile {
-                        column: tile.column + column, columns: COLUMNS.min(tile.columns - column), ..tile
-                    };
-                    finish_tile(&sums, lhs, (rhs, $offset), tile, finish, &mut c);
+                for column in (0..tile.columns).step_by($panels * COLUMNS) {
+                    let columns = ($panels * COLUMNS).min(tile.columns - column);
+                    let tile = Tile { column: tile.column + column, columns, ..tile };
+                    let place = (tile.row, tile.rows, tile.column);
+                    match columns > COLUMNS {
+                        true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
+                        false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),
+                    }
+                    finish_tile(|i, v| &sums[i][v], (lhs, rhs, $offset), tile, finish, &mut c);
                 }
             });
         }
