@@ -3,11 +3,12 @@
 use crate::bf16::Packed;
 use crate::int8;
 use crate::precision::Precision;
-use crate::product::Finish;
+use crate::product::{COLUMNS, Finish};
 use crate::sgemm::{Panels, Products};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// A weight `[out, in]` in the layout that the matrix product wants.
@@ -31,6 +32,9 @@ enum Layout {
 }
 
 impl PackedWeight {
+    /// Output features that lie together: parts of a layer begin at a multiple of it.
+    pub const PANEL: usize = COLUMNS;
+
     /// Output features.
     pub fn out_features(&self) -> usize {
         self.rows
@@ -141,37 +145,49 @@ impl Kernels {
 
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.
     pub fn linear(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
-        self.linear_onto(x, w, bias, y, false);
+        let m = x.len() / w.cols;
+        self.linear_onto(Mat::new(x, m, w.cols), w, 0..w.rows, bias, MatMut::new(y, m, w.rows), false);
     }
 
     /// `y += x Wᵀ + b`: the linear layer that ends a residual branch.
     pub fn linear_add(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
-        self.linear_onto(x, w, bias, y, true);
+        let m = x.len() / w.cols;
+        self.linear_onto(Mat::new(x, m, w.cols), w, 0..w.rows, bias, MatMut::new(y, m, w.rows), true);
     }
 
-    fn linear_onto(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32], add: bool) {
-        let (out, input) = (w.rows, w.cols);
-        let m = x.len() / input;
-        assert!(bias.is_empty() || bias.len() == out, "bias [{}] for [{out}, {input}]", bias.len());
-        let x = Mat::new(x, m, input);
+    /// Some output features of `y = x Wᵀ + b`, which go to their columns of `y [m, out]`; the others are left as they are.
+    ///
+    /// # Panics
+    /// If the first of them is no multiple of [`PackedWeight::PANEL`], besides the shapes.
+    pub fn linear_part(&self, x: &[f32], w: &PackedWeight, out: Range<usize>, bias: &[f32], y: &mut [f32]) {
+        let m = x.len() / w.cols;
+        assert!(out.start.is_multiple_of(COLUMNS) && out.end <= w.rows && y.len() == m * w.rows, "part of a layer");
+        let bias = if bias.is_empty() { bias } else { &bias[out.clone()] };
+        let y = MatMut::strided(y.get_mut(out.start..).unwrap_or_default(), m, out.len(), w.rows);
+        self.linear_onto(Mat::new(x, m, w.cols), w, out, bias, y, false);
+    }
+
+    fn linear_onto(&self, x: Mat<'_>, w: &PackedWeight, out: Range<usize>, bias: &[f32], mut y: MatMut<'_>, add: bool) {
+        assert!(bias.is_empty() || bias.len() == out.len(), "bias [{}] for [{}, {}]", bias.len(), out.len(), w.cols);
         let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
         match &w.layout {
             Layout::F32(data) => {
-                set_bias(bias, y, add);
+                set_bias(bias, y.again(), add);
                 let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
-                matmul(MatMut::new(y, m, out), keep, 1.0, x, Mat::new(data, out, input).t());
+                let data = &data[out.start * w.cols..out.end * w.cols];
+                matmul(y, keep, 1.0, x, Mat::new(data, out.len(), w.cols).t());
             }
             Layout::Panels(panels) => {
                 // SAFETY: as in `matmul`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(MatMut::new(y, m, out), finish, x, panels.rhs()) };
+                unsafe { self.sgemm().matmul_packed(y, finish, x, panels.rhs_of(out)) };
             }
             Layout::Bf16 { forward, .. } => {
                 // SAFETY: as in `matmul`.
-                unsafe { self.bf16.matmul_packed(MatMut::new(y, m, out), finish, x, forward.operand()) };
+                unsafe { self.bf16.matmul_packed(y, finish, x, forward.operand_of(out)) };
             }
             Layout::Int8(packed) => {
                 // SAFETY: as in `matmul`.
-                unsafe { self.int8.matmul_packed(MatMut::new(y, m, out), finish, x, packed) };
+                unsafe { self.int8.matmul_packed(y, finish, x, packed.rhs_of(out)) };
             }
         }
     }
@@ -184,7 +200,7 @@ impl Kernels {
         let n = x.len() / width;
         assert!(weight.len() == classes * width && y.len() == n * classes, "classifier shapes");
         self.dots(Mat::new(x, n, width), weight, 1.0, y);
-        set_bias(bias, y, true);
+        set_bias(bias, MatMut::new(y, n, classes), true);
     }
 
     /// `d_x = d_y W`; `d_y [m, out]`, `d_x [m, in]`.
@@ -226,15 +242,15 @@ impl Kernels {
 }
 
 /// The bias in every row of `y`, or added to it; an empty one is none.
-fn set_bias(bias: &[f32], y: &mut [f32], add: bool) {
-    if bias.is_empty() {
+fn set_bias(bias: &[f32], y: MatMut<'_>, add: bool) {
+    if bias.is_empty() || y.rows == 0 {
         return;
     }
-    for y in y.chunks_exact_mut(bias.len()) {
+    for y in y.data.chunks_mut(y.row_stride.max(1)).take(y.rows) {
         if add {
             y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
         } else {
-            y.copy_from_slice(bias);
+            y[..bias.len()].copy_from_slice(bias);
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod x86;
 use crate::product::{COLUMNS, Finish, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Rows of a tile in registers: with two panels, 24 of the 32 hold sums.
 pub(crate) const ROWS: usize = 12;
@@ -280,6 +281,12 @@ impl Panels {
         Rhs { lines: &self.lines, pairs: self.pairs }
     }
 
+    /// Some columns, from the first of a panel on.
+    fn rhs_of(&self, columns: Range<usize>) -> Rhs<'_> {
+        let panels = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        Rhs { lines: &self.lines[panels.start * self.pairs..panels.end * self.pairs], ..self.rhs() }
+    }
+
     /// The panels of the transpose.
     ///
     /// Two neighbouring columns of a line make one word for each of its two rows.
@@ -324,6 +331,12 @@ impl Packed {
 
     pub(crate) fn operand(&self) -> Operand<'_> {
         Operand { high: self.high.rhs(), low: self.low.as_ref().map(Panels::rhs) }
+    }
+
+    /// Some columns, from the first of a panel on.
+    pub(crate) fn operand_of(&self, columns: Range<usize>) -> Operand<'_> {
+        let low = self.low.as_ref().map(|low| low.rhs_of(columns.clone()));
+        Operand { high: self.high.rhs_of(columns), low }
     }
 
     /// The same of the transpose.

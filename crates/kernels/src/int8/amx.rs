@@ -20,7 +20,7 @@ pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: Mat
     unsafe { tile::configure() };
     for_each_tile((c.rows, c.cols, rhs.quads), BLOCKING, finish, |tile, finish| {
         multiply(lhs, rhs, tile, &mut sums);
-        finish_tile(|i, v| sums.row(i, v), (lhs, rhs, OFFSET), tile, finish, &mut c);
+        finish_tile(|i, v| sums.row(i, v), (lhs, rhs), tile, finish, &mut c);
     });
     // SAFETY: as above.
     unsafe { tile::release() };

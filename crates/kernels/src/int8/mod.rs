@@ -18,6 +18,7 @@ pub(crate) mod x86;
 use crate::product::{COLUMNS, Finish, Tile, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Neighbours along the summed dimension that are multiplied at once.
 pub(crate) const QUAD: usize = 4;
@@ -49,6 +50,11 @@ pub(crate) struct Rhs<'a> {
     pub(crate) lines: &'a [Line],
     pub(crate) quads: usize,
     pub(crate) scales: &'a [f32],
+    /// What is added to every number.
+    offset: u8,
+    /// `[k, n]`, as they are.
+    rows: usize,
+    cols: usize,
 }
 
 /// What a row of integers means.
@@ -93,7 +99,7 @@ impl Products {
     ///
     /// # Safety
     /// This machine has the instructions of the products.
-    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: &Packed) {
+    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Rhs<'_>) {
         assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
         assert_eq!(b.offset, self.offset, "a weight of another instruction set");
         ROUNDED.with_borrow_mut(|Rounded { numbers, rows }| {
@@ -107,7 +113,7 @@ impl Products {
                 *meaning = unsafe { (self.round)(row(a, i), numbers) };
             }
             // SAFETY: the caller's promise.
-            unsafe { (self.product)(Lhs { numbers, stride, rows }, b.rhs(), finish, c) };
+            unsafe { (self.product)(Lhs { numbers, stride, rows }, b, finish, c) };
         });
     }
 }
@@ -156,8 +162,17 @@ impl Packed {
         finite.then_some(Packed { lines, scales, quads, offset: products.offset, rows, cols })
     }
 
-    fn rhs(&self) -> Rhs<'_> {
-        Rhs { lines: &self.lines, quads: self.quads, scales: &self.scales }
+    /// Some columns, from the first of a panel on.
+    pub(crate) fn rhs_of(&self, columns: Range<usize>) -> Rhs<'_> {
+        let panels = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        Rhs {
+            lines: &self.lines[panels.start * self.quads..panels.end * self.quads],
+            scales: &self.scales[panels.start * COLUMNS..panels.end * COLUMNS],
+            quads: self.quads,
+            offset: self.offset,
+            rows: self.rows,
+            cols: columns.len(),
+        }
     }
 
     /// The weight that is computed with, `[out, in]`.
@@ -201,7 +216,7 @@ pub(crate) fn round(x: &[f32], numbers: &mut [i8]) -> Row {
 #[inline(always)]
 fn finish_tile<'a>(
     sums: impl Fn(usize, usize) -> &'a [i32; COLUMNS],
-    (lhs, rhs, offset): (Lhs<'_>, Rhs<'_>, u8),
+    (lhs, rhs): (Lhs<'_>, Rhs<'_>),
     tile: Tile,
     Finish { keep, bias, .. }: Finish<'_>,
     c: &mut MatMut<'_>,
@@ -217,12 +232,12 @@ fn finish_tile<'a>(
             let (row, sums) = (lhs.rows[tile.row + i], sums(i, v));
             let c = &mut c.data[(tile.row + i) * c.row_stride..][columns.clone()];
             if let Ok(c) = c.try_into() {
-                finish_row(c, sums, (row, offset), scales, (&padded, keep != 0.0));
+                finish_row(c, sums, (row, rhs.offset), scales, (&padded, keep != 0.0));
                 continue;
             }
             let mut whole = [0.0; COLUMNS];
             whole[..c.len()].copy_from_slice(c);
-            finish_row(&mut whole, sums, (row, offset), scales, (&padded, keep != 0.0));
+            finish_row(&mut whole, sums, (row, rhs.offset), scales, (&padded, keep != 0.0));
             c.copy_from_slice(&whole[..c.len()]);
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: Mat
                 *panel = sums(lhs, rhs, tile.row + i, tile.column / COLUMNS + v);
             }
         }
-        finish_tile(|i, v| &all[i][v], (lhs, rhs, OFFSET), tile, finish, &mut c);
+        finish_tile(|i, v| &all[i][v], (lhs, rhs), tile, finish, &mut c);
     });
 }
 

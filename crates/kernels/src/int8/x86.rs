@@ -238,7 +238,7 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
 
 /// Stamps the product of one register: tiles of at most `$rows` rows and `$panels` panels.
 macro_rules! stamp {
-    ($name:ident, $sums:ty, $offset:expr, $feature:literal, $panels:literal, [$most:literal $($rows:literal)*]) => {
+    ($name:ident, $sums:ty, $feature:literal, $panels:literal, [$most:literal $($rows:literal)*]) => {
         #[inline]
         #[target_feature(enable = $feature)]
         pub(crate) fn $name(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
@@ -270,7 +270,7 @@ macro_rules! stamp {
                         true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
                         false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),
                     }
-                    finish_tile(|i, v| &sums[i][v], (lhs, rhs, $offset), tile, finish, &mut c);
+                    finish_tile(|i, v| &sums[i][v], (lhs, rhs), tile, finish, &mut c);
                 }
             });
         }
@@ -283,10 +283,10 @@ fn even_rows(rows: usize, most: usize) -> usize {
 }
 
 stamp!(
-    vnni512, Vnni512, VNNI_OFFSET, "avx512f,avx512bw,avx512vl,avx512vnni", 2, [12 11 10 9 8 7 6 5 4 3 2 1]
+    vnni512, Vnni512, "avx512f,avx512bw,avx512vl,avx512vnni", 2, [12 11 10 9 8 7 6 5 4 3 2 1]
 );
-stamp!(vnni256, Vnni256, VNNI_OFFSET, "avx2,avxvnni", 1, [6 5 4 3 2 1]);
+stamp!(vnni256, Vnni256, "avx2,avxvnni", 1, [6 5 4 3 2 1]);
 stamp!(
-    widened512, Widened512, WIDENED_OFFSET, "avx512f,avx512bw,avx512vl", 2, [10 9 8 7 6 5 4 3 2 1]
+    widened512, Widened512, "avx512f,avx512bw,avx512vl", 2, [10 9 8 7 6 5 4 3 2 1]
 );
-stamp!(widened256, Widened256, WIDENED_OFFSET, "avx2", 1, [4 3 2 1]);
+stamp!(widened256, Widened256, "avx2", 1, [4 3 2 1]);

@@ -11,6 +11,7 @@ pub(crate) mod x86;
 use crate::product::{COLUMNS, Finish, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// One number of each of a panel's columns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,6 +151,13 @@ impl Panels {
         // SAFETY: the caller's promise.
         pack(b, &mut packed, |from, to| unsafe { (products.turn)(from, to) });
         Panels { lines: packed, rows: b.rows, cols: b.cols }
+    }
+
+    /// Some columns, from the first of a panel on.
+    pub(crate) fn rhs_of(&self, columns: Range<usize>) -> Rhs<'_> {
+        let panels = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        let lines = &self.lines[panels.start * self.rows..panels.end * self.rows];
+        Rhs { lines, rows: self.rows, cols: columns.len(), transposed: false }
     }
 
     pub(crate) fn rhs(&self) -> Rhs<'_> {

@@ -4,6 +4,10 @@ use crate::adapter::Adapter;
 use crate::bottleneck::BottleneckScratch;
 use crate::dropout::{DropoutScratch, GroupDropout};
 use crate::head::Head;
+use std::ops::Range;
+
+/// Rows of a chunk at most.
+const CHUNK: usize = 100;
 
 /// The images of a group that share a plug-in.
 #[derive(Clone, Copy)]
@@ -101,6 +105,14 @@ pub(crate) struct GroupShape<'a> {
 impl GroupShape<'_> {
     pub(crate) fn rows(&self) -> usize {
         self.images * self.tokens
+    }
+
+    /// The group's rows in chunks of about the same length, short enough that what a block computes of one stays in the cache.
+    /// Dropout draws masks of whole images.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let rows = self.rows();
+        let count = if self.dropout.is_some() { 1 } else { rows.div_ceil(CHUNK) };
+        (0..count).map(move |chunk| rows * chunk / count..rows * (chunk + 1) / count)
     }
 }
 

@@ -7,8 +7,13 @@ use crate::bottleneck::Bottleneck;
 use crate::config::Pool;
 use crate::dropout::DropoutScratch;
 use crate::weights::Norm;
-use melo_kernels::AttentionShape;
+use melo_kernels::{AttentionShape, PackedWeight};
 use std::ops::Range;
+
+/// Parts of a fused projection.
+pub(crate) const ALL: Range<usize> = 0..3;
+const QUERIES: Range<usize> = 0..1;
+pub(crate) const KEYS_AND_VALUES: Range<usize> = 1..3;
 
 impl Packed {
     pub(crate) fn attention_shape(&self, tokens: usize) -> AttentionShape {
@@ -47,7 +52,8 @@ impl Packed {
         }
     }
 
-    /// The residual stream through these blocks; those from `tape_from` on leave what their backward pass needs.
+    /// The residual stream through these blocks; those from `tape_from` on leave what their backward pass needs. Returns how many
+    /// tokens of an image it still holds: all, or after the last block, where heads read class tokens alone, those.
     pub(crate) fn blocks(
         &self,
         shape: GroupShape<'_>,
@@ -55,21 +61,68 @@ impl Packed {
         blocks: Range<usize>,
         tape_from: Option<usize>,
         buffers: &mut Buffers,
-    ) {
+    ) -> usize {
         let taped = tape_from.map_or(0, |first| self.config.depth - first);
         if buffers.tape.len() < taped.max(1) {
             buffers.tape.resize_with(taped.max(1), BlockTape::default);
         }
+        let last = self.config.depth - 1;
+        let class_alone = tape_from.is_none() && self.reads_class_tokens_alone() && blocks.contains(&last);
+        let whole = blocks.start..if class_alone { last } else { blocks.end };
         if shape.parts > 1 && shape.images == 1 && tape_from.is_none() {
-            return self.blocks_in_parts(shape, segments, blocks, buffers);
+            self.blocks_in_parts(shape, segments, whole, class_alone, buffers);
+            return if class_alone { self.class_tokens_of_last_block(shape, segments, buffers) } else { shape.tokens };
         }
-        for block in blocks {
+        for block in whole {
             let slot = tape_from.map_or(0, |first| block.saturating_sub(first));
             let mut tape = std::mem::take(&mut buffers.tape[slot]);
             let keep = tape_from.is_some_and(|first| block >= first);
             self.block(block, shape, segments, keep, buffers, &mut tape);
             buffers.tape[slot] = tape;
         }
+        if !class_alone {
+            return shape.tokens;
+        }
+        let mut qkv = std::mem::take(&mut buffers.tape[0].qkv);
+        resize(&mut qkv, shape.rows() * 3 * self.config.width);
+        self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut qkv);
+        buffers.tape[0].qkv = qkv;
+        self.class_tokens_of_last_block(shape, segments, buffers)
+    }
+
+    /// True where nothing reads what the last block makes of other tokens than the class token and its like.
+    fn reads_class_tokens_alone(&self) -> bool {
+        self.config.pool == Pool::Token && self.config.width.is_multiple_of(PackedWeight::PANEL)
+    }
+
+    /// The last block for class tokens alone, whose queries go to the keys and values of all tokens, in the first tape.
+    fn class_tokens_of_last_block(
+        &self,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        buffers: &mut Buffers,
+    ) -> usize {
+        let (t, d, class) = (shape.tokens, self.config.width, self.config.class_tokens());
+        let last = self.config.depth - 1;
+        let of_class = GroupShape { tokens: class, ..shape };
+        let mut tape = std::mem::take(&mut buffers.tape[0]);
+        for image in 0..shape.images {
+            buffers.x.copy_within(image * t * d..(image * t + class) * d, image * class * d);
+        }
+        buffers.x.truncate(of_class.rows() * d);
+        resize(&mut tape.h, of_class.rows() * 3 * d);
+        self.project(last, of_class, segments, QUERIES, buffers, &mut tape.h);
+        resize(&mut tape.o, of_class.rows() * d);
+        let images = tape.qkv.chunks_exact_mut(t * 3 * d).zip(tape.h.chunks_exact(class * 3 * d));
+        for ((qkv, queries), o) in images.zip(tape.o.chunks_exact_mut(class * d)) {
+            for (qkv, query) in qkv.chunks_exact_mut(3 * d).zip(queries.chunks_exact(3 * d)) {
+                qkv[..d].copy_from_slice(&query[..d]);
+            }
+            self.kernels.attention_of(self.attention_shape(t), qkv, 0..class, o, &mut buffers.scores);
+        }
+        self.after_attention(last, of_class, segments, false, buffers, &mut tape);
+        buffers.tape[0] = tape;
+        class
     }
 
     fn block(
@@ -87,7 +140,7 @@ impl Packed {
         if keep {
             tape.x.clone_from(&buffers.x);
         }
-        self.project(index, shape, segments, buffers, &mut qkv);
+        self.project(index, shape, segments, ALL, buffers, &mut qkv);
         resize(&mut tape.o, shape.rows() * d);
         for (qkv, o) in qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
             self.kernels.attention(self.attention_shape(t), qkv, o, &mut buffers.scores);
@@ -96,22 +149,28 @@ impl Packed {
         self.after_attention(index, shape, segments, keep, buffers, tape);
     }
 
-    /// The first half of a block: the residual stream to `qkv [m, 3d]`, row by row.
+    /// The first half of a block: the residual stream to `qkv [m, 3d]`, row by row, or to some of its three parts.
     pub(crate) fn project(
         &self,
         index: usize,
         shape: GroupShape<'_>,
         segments: &[GroupSegment<'_>],
+        parts: Range<usize>,
         buffers: &mut Buffers,
         qkv: &mut [f32],
     ) {
         let block = &self.weights.blocks[index];
+        let d = self.config.width;
         let Buffers { x, normed, z, dropout, .. } = buffers;
-        let mut adapt = Adapt { vit: self, index, shape, segments, z, dropout };
-        self.layernorm(&block.norm1, x, normed);
-        self.kernels.linear(normed, &block.qkv.weight, &block.qkv.bias, qkv);
-        for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
-            adapt.add(target, normed, qkv, part * self.config.width);
+        for rows in shape.chunks() {
+            let (x, qkv) = (of_rows(x, &rows, d), &mut qkv[rows.start * 3 * d..rows.end * 3 * d]);
+            self.layernorm(&block.norm1, x, normed);
+            let columns = parts.start * d..parts.end * d;
+            self.kernels.linear_part(normed, &block.qkv.weight, columns, &block.qkv.bias, qkv);
+            let mut adapt = Adapt { vit: self, index, shape, segments, rows, z, dropout };
+            for part in parts.clone() {
+                adapt.add([Target::Q, Target::K, Target::V][part], normed, qkv, part * d);
+            }
         }
     }
 
@@ -127,41 +186,50 @@ impl Packed {
     ) {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
-        let (t, m, d) = (shape.tokens, shape.rows(), self.config.width);
+        let (t, d, hidden) = (shape.tokens, self.config.width, self.config.mlp_hidden);
         let Buffers { x, normed, g, z, bottleneck: scratch, dropout, .. } = buffers;
-        let mut adapt = Adapt { vit: self, index, shape, segments, z, dropout };
-        resize(&mut tape.h, m * self.config.fc1_out());
-        resize(g, m * self.config.mlp_hidden);
-
-        if block.ls1.is_empty() {
-            k.linear_add(&tape.o, &block.proj.weight, &block.proj.bias, x);
-            adapt.add(Target::O, &tape.o, x, 0);
-        } else {
-            resize(&mut tape.a, m * d);
-            k.linear(&tape.o, &block.proj.weight, &block.proj.bias, &mut tape.a);
-            adapt.add(Target::O, &tape.o, &mut tape.a, 0);
-            add_scaled(x, &tape.a, &block.ls1);
-        }
-
+        let BlockTape { o, x_mid, h, a, f, .. } = tape;
         if keep {
-            tape.x_mid.clone_from(x);
+            resize(x_mid, shape.rows() * d);
         }
-        self.layernorm(&block.norm2, x, normed);
-        k.linear(normed, &block.fc1.weight, &block.fc1.bias, &mut tape.h);
-        adapt.add(Target::Fc1, normed, &mut tape.h, 0);
-        self.activate(&tape.h, g);
-        if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
-            k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
-            adapt.add(Target::Fc2, g, x, 0);
-            return;
-        }
-        resize(&mut tape.f, m * d);
-        k.linear(g, &block.fc2.weight, &block.fc2.bias, &mut tape.f);
-        adapt.add(Target::Fc2, g, &mut tape.f, 0);
-        add_scaled(x, &tape.f, &block.ls2);
-        for (rows, bottleneck) in bottlenecks(segments, index, t) {
-            let values = rows.start * d..rows.end * d;
-            bottleneck.forward(k, &tape.f[values.clone()], &mut x[values], scratch);
+        for rows in shape.chunks() {
+            let (x, o) = (&mut x[rows.start * d..rows.end * d], of_rows(o, &rows, d));
+            let kept = Kept { all: keep.then_some(shape.rows()), rows: &rows };
+            let mut adapt = Adapt { vit: self, index, shape, segments, rows: rows.clone(), z, dropout };
+            if block.ls1.is_empty() {
+                k.linear_add(o, &block.proj.weight, &block.proj.bias, x);
+                adapt.add(Target::O, o, x, 0);
+            } else {
+                let a = kept.values(a, d);
+                k.linear(o, &block.proj.weight, &block.proj.bias, a);
+                adapt.add(Target::O, o, a, 0);
+                add_scaled(x, a, &block.ls1);
+            }
+
+            if keep {
+                x_mid[rows.start * d..rows.end * d].copy_from_slice(x);
+            }
+            self.layernorm(&block.norm2, x, normed);
+            let h = kept.values(h, self.config.fc1_out());
+            k.linear(normed, &block.fc1.weight, &block.fc1.bias, h);
+            adapt.add(Target::Fc1, normed, h, 0);
+            resize(g, rows.len() * hidden);
+            self.activate(h, g);
+            if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
+                k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
+                adapt.add(Target::Fc2, g, x, 0);
+                continue;
+            }
+            let f = kept.values(f, d);
+            k.linear(g, &block.fc2.weight, &block.fc2.bias, f);
+            adapt.add(Target::Fc2, g, f, 0);
+            add_scaled(x, f, &block.ls2);
+            for (of_segment, bottleneck) in bottlenecks(segments, index, t) {
+                if let Some(part) = within(&of_segment, &rows) {
+                    let values = part.start * d..part.end * d;
+                    bottleneck.forward(k, &f[values.clone()], &mut x[values], scratch);
+                }
+            }
         }
     }
 
@@ -225,23 +293,52 @@ impl Packed {
     }
 }
 
-/// The low-rank updates of one block, added to what its projections give.
+/// Rows of what the backward pass needs: those of the whole group where it is kept, else of a chunk.
+struct Kept<'a> {
+    /// Rows of the group; none where nothing is kept.
+    all: Option<usize>,
+    rows: &'a Range<usize>,
+}
+
+impl Kept<'_> {
+    /// The chunk's values in a buffer of rows of so many.
+    fn values<'b>(&self, buffer: &'b mut Vec<f32>, width: usize) -> &'b mut [f32] {
+        resize(buffer, self.all.unwrap_or(self.rows.len()) * width);
+        let start = if self.all.is_some() { self.rows.start } else { 0 };
+        &mut buffer[start * width..(start + self.rows.len()) * width]
+    }
+}
+
+/// The values of some rows.
+fn of_rows<'a>(x: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
+    &x[rows.start * width..rows.end * width]
+}
+
+/// What of some rows lies in others, counted from the first of those.
+fn within(rows: &Range<usize>, others: &Range<usize>) -> Option<Range<usize>> {
+    let (start, end) = (rows.start.max(others.start), rows.end.min(others.end));
+    (start < end).then(|| start - others.start..end - others.start)
+}
+
+/// The low-rank updates of one block, added to what its projections give on some rows.
 struct Adapt<'a> {
     vit: &'a Packed,
     index: usize,
     shape: GroupShape<'a>,
     segments: &'a [GroupSegment<'a>],
+    rows: Range<usize>,
     z: &'a mut Vec<f32>,
     dropout: &'a mut DropoutScratch,
 }
 
 impl Adapt<'_> {
-    /// Adds those of a projection to the columns of `y` from `column` on; `x [m, in]`.
+    /// Adds those of a projection to the columns of `y` from `column` on; `x [rows, in]`.
     fn add(&mut self, target: Target, x: &[f32], y: &mut [f32], column: usize) {
         let (input, _) = target.features(&self.vit.config);
-        let stride = y.len() / self.shape.rows();
-        for (rows, update) in updates(self.segments, self.index, target, self.shape.tokens) {
-            let mut inputs = &x[rows.start * input..rows.end * input];
+        let stride = y.len() / self.rows.len();
+        for (of_segment, update) in updates(self.segments, self.index, target, self.shape.tokens) {
+            let Some(rows) = within(&of_segment, &self.rows) else { continue };
+            let mut inputs = of_rows(x, &rows, input);
             if let Some(drop) = self.shape.dropout {
                 drop.apply((self.index, target), inputs, input, self.dropout);
                 inputs = &self.dropout.x;

@@ -27,14 +27,25 @@ impl Packed {
             weight: kernels.pack(linear.weight.into(), out, input),
             bias: linear.bias,
         };
+        let pack_layer = |linear: Linear<W>, out: usize, input: usize| {
+            if precision == Precision::Int8 {
+                let weight = linear.weight.into();
+                let packed = kernels.pack_int8(&weight, out, input);
+                return Linear {
+                    weight: packed.unwrap_or_else(|| kernels.pack(weight, out, input)),
+                    bias: linear.bias,
+                };
+            }
+            pack(linear, out, input)
+        };
         let pack_block = |block: Block<W>| Block {
             norm1: block.norm1,
-            qkv: pack(block.qkv, 3 * d, d),
-            proj: pack(block.proj, d, d),
+            qkv: pack_layer(block.qkv, 3 * d, d),
+            proj: pack_layer(block.proj, d, d),
             ls1: block.ls1,
             norm2: block.norm2,
-            fc1: pack(block.fc1, config.fc1_out(), d),
-            fc2: pack(block.fc2, d, hidden),
+            fc1: pack_layer(block.fc1, config.fc1_out(), d),
+            fc2: pack_layer(block.fc2, d, hidden),
             ls2: block.ls2,
         };
         let weights = Weights {

@@ -8,17 +8,20 @@
 //! thread to the last bit.
 
 use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use super::forward::{ALL, KEYS_AND_VALUES};
 use super::packed::Packed;
 use rayon::prelude::*;
 use std::ops::Range;
 
 impl Packed {
-    /// As [`Packed::blocks`] for a single image without a tape, on `shape.parts` threads.
+    /// As [`Packed::blocks`] for a single image without a tape, on `shape.parts` threads; where it is asked for, also the keys and
+    /// values of the block after these.
     pub(crate) fn blocks_in_parts(
         &self,
         shape: GroupShape<'_>,
         segments: &[GroupSegment<'_>],
         blocks: Range<usize>,
+        and_keys_and_values: bool,
         buffers: &mut Buffers,
     ) {
         let (t, d) = (shape.tokens, self.config.width);
@@ -38,11 +41,14 @@ impl Packed {
         let of_part = |part: &Buffers| GroupShape { tokens: part.x.len() / d, ..shape };
         let qkv = &mut buffers.tape[0].qkv;
         resize(qkv, t * 3 * d);
-        for block in blocks {
+        let project = |block: usize, columns: Range<usize>, parts: &mut [Buffers], qkv: &mut [f32]| {
             let projections = qkv.par_chunks_mut(rows * 3 * d);
-            parts_in_use.par_iter_mut().zip(projections).for_each(|(part, qkv)| {
-                self.project(block, of_part(part), segments, part, qkv);
+            parts.par_iter_mut().zip(projections).for_each(|(part, qkv)| {
+                self.project(block, of_part(part), segments, columns.clone(), part, qkv);
             });
+        };
+        for block in blocks.clone() {
+            project(block, ALL, parts_in_use, qkv);
             parts_in_use.par_iter_mut().enumerate().for_each(|(number, part)| {
                 let shape = of_part(part);
                 let mut tape = std::mem::take(&mut part.tape[0]);
@@ -52,6 +58,9 @@ impl Packed {
                 self.after_attention(block, shape, segments, false, part, &mut tape);
                 part.tape[0] = tape;
             });
+        }
+        if and_keys_and_values {
+            project(blocks.end, KEYS_AND_VALUES, parts_in_use, qkv);
         }
         for (part, x) in parts_in_use.iter().zip(buffers.x.chunks_mut(rows * d)) {
             x.copy_from_slice(&part.x);

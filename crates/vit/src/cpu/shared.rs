@@ -117,11 +117,11 @@ impl Packed {
         let mut trunks = vec![Trunk::new(); stops.len()];
         let mut at = 0;
         for stop in stops.iter().copied().flatten().copied().collect::<BTreeSet<usize>>() {
-            self.blocks(shape, &[], at..stop, None, buffers);
+            let tokens = self.blocks(shape, &[], at..stop, None, buffers);
             at = stop;
             let ends = stop == self.config.depth;
             if ends {
-                self.pool(shape, buffers);
+                self.pool(GroupShape { tokens, ..shape }, buffers);
             }
             let values = if ends { &buffers.features } else { &buffers.x };
             let len = values.len() / shape.images;
@@ -153,8 +153,8 @@ impl Packed {
             segments.push(GroupSegment { start, end: start + pairs.len(), adapter, head });
         }
         if !ends {
-            self.blocks(shape, &segments, departs..self.config.depth, None, buffers);
-            self.pool(shape, buffers);
+            let tokens = self.blocks(shape, &segments, departs..self.config.depth, None, buffers);
+            self.pool(GroupShape { tokens, ..shape }, buffers);
         }
         let logits = |segment: GroupSegment<'_>| {
             let mut logits = vec![0.0; (segment.end - segment.start) * segment.head.classes()];

@@ -209,8 +209,8 @@ impl Packed {
         buffers: &mut Buffers,
     ) -> Result<(), Error> {
         self.embed_group(source, range, shape, buffers)?;
-        self.blocks(shape, segments, 0..self.config.depth, tape_from, buffers);
-        self.pool(shape, buffers);
+        let tokens = self.blocks(shape, segments, 0..self.config.depth, tape_from, buffers);
+        self.pool(GroupShape { tokens, ..shape }, buffers);
         Ok(())
     }
 
