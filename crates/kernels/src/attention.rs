@@ -2,8 +2,10 @@
 //!
 //! Backward computes the probabilities again: `t²` values a head need not be kept between the two passes.
 
+use crate::linear::RightBuffers;
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Shape of the attention of one image.
@@ -35,7 +37,12 @@ impl AttentionShape {
 
     /// Head `h` of part 0, 1 or 2 (q, k, v) of `qkv [t, 3d]`.
     fn part(self, qkv: &[f32], part: usize, head: usize) -> Mat<'_> {
-        Mat::strided(&qkv[self.column(part, head)..], self.tokens, self.head_width(), 3 * self.width)
+        self.rows_of(qkv, self.tokens, part, head)
+    }
+
+    /// The same of the first rows of `qkv`.
+    fn rows_of(self, qkv: &[f32], rows: usize, part: usize, head: usize) -> Mat<'_> {
+        Mat::strided(&qkv[self.column(part, head)..], rows, self.head_width(), 3 * self.width)
     }
 
     fn part_mut(self, qkv: &mut [f32], part: usize, head: usize) -> MatMut<'_> {
@@ -46,6 +53,14 @@ impl AttentionShape {
     fn column(self, part: usize, head: usize) -> usize {
         part * self.width + head * self.head_width()
     }
+}
+
+/// Rows of queries whose scores are in the first-level cache together.
+const STRIP: usize = 24;
+
+thread_local! {
+    /// Keys and values of a head.
+    static BUFFERS: RefCell<[RightBuffers; 2]> = RefCell::default();
 }
 
 impl Kernels {
@@ -67,12 +82,28 @@ impl Kernels {
         let rows = queries.len();
         shape.check(qkv, qkv.len() / 3);
         assert!(queries.end <= t && o.len() == rows * width, "attention shapes");
-        scores.resize(rows * t, 0.0);
-        for head in 0..heads {
-            self.probabilities_of(shape, qkv, (head, queries.clone()), scores);
-            let o = MatMut::strided(&mut o[head * shape.head_width()..], rows, shape.head_width(), width);
-            self.matmul(o, 0.0, 1.0, Mat::new(scores, rows, t), shape.part(qkv, 2, head));
-        }
+        scores.resize(STRIP * t, 0.0);
+        BUFFERS.with_borrow_mut(|[keys, values]| {
+            for head in 0..heads {
+                let keys = self.right(shape.part(qkv, 1, head).t(), keys);
+                let values = self.right(shape.part(qkv, 2, head), values);
+                for strip in (0..rows).step_by(STRIP) {
+                    let strip = strip..rows.min(strip + STRIP);
+                    let scores = &mut scores[..strip.len() * t];
+                    let q = shape.rows_of(&qkv[(queries.start + strip.start) * 3 * width..], strip.len(), 0, head);
+                    self.multiply(MatMut::new(scores, strip.len(), t), 0.0, 1.0, q, keys);
+                    let mut shares = [0.0; STRIP];
+                    self.exponentials(scores, t, shape.scale(), &mut shares[..strip.len()]);
+                    let o = &mut o[strip.start * width + head * shape.head_width()..];
+                    let p = Mat::new(scores, strip.len(), t);
+                    let y = MatMut::strided(o, strip.len(), shape.head_width(), width);
+                    self.multiply(y, 0.0, 1.0, p, values);
+                    for (o, share) in o.chunks_mut(width).zip(&shares[..strip.len()]) {
+                        o[..shape.head_width()].iter_mut().for_each(|o| *o *= share);
+                    }
+                }
+            }
+        });
     }
 
     /// `d_qkv [t, 3d]` from `d_o [t, d]` of one image; `scores` is scratch.
@@ -103,21 +134,9 @@ impl Kernels {
 
     /// Probabilities `p [t, t]` of one head, `softmax(q_h k_hᵀ / √(d/h))` row by row, from `qkv [t, 3d]` of one image.
     pub fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
-        self.probabilities_of(shape, qkv, (head, 0..shape.tokens), p);
-    }
-
-    /// The rows `p [queries, t]` of some of the tokens.
-    fn probabilities_of(
-        &self,
-        shape: AttentionShape,
-        qkv: &[f32],
-        (head, queries): (usize, Range<usize>),
-        p: &mut [f32],
-    ) {
-        let AttentionShape { tokens: t, width, .. } = shape;
-        let q = &qkv[queries.start * 3 * width + shape.column(0, head)..];
-        let q = Mat::strided(q, queries.len(), shape.head_width(), 3 * width);
-        self.matmul(MatMut::new(p, queries.len(), t), 0.0, 1.0, q, shape.part(qkv, 1, head).t());
+        let t = shape.tokens;
+        let (q, k) = (shape.part(qkv, 0, head), shape.part(qkv, 1, head));
+        self.matmul(MatMut::new(p, t, t), 0.0, 1.0, q, k.t());
         self.softmax(p, t, shape.scale());
     }
 

@@ -1,13 +1,14 @@
 //! Matrix products: `y = x Wᵀ + b` with a packed frozen weight, its gradients, and the general product below them.
 
-use crate::bf16::Packed;
+use crate::bf16::{self, Packed};
 use crate::int8;
 use crate::precision::Precision;
 use crate::product::{COLUMNS, Finish};
-use crate::sgemm::{Panels, Products};
+use crate::sgemm::{self, Panels, Products};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -85,19 +86,52 @@ fn matmul(c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
     }
 }
 
+/// A right operand as the products want it, in a buffer or where it lies.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    AsItIs(Mat<'a>),
+    Panels(sgemm::Rhs<'a>),
+    Bf16(bf16::Operand<'a>),
+}
+
+/// Buffers of a right operand that is not kept.
+#[derive(Debug, Default)]
+pub(crate) struct RightBuffers {
+    panels: Vec<sgemm::Line>,
+    bf16: bf16::RightBuffers,
+}
+
+thread_local! {
+    static RIGHT: RefCell<RightBuffers> = RefCell::default();
+}
+
 impl Kernels {
     /// `c = keep · c + scale · a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`; `c` is not read when `keep` is 0.
     pub fn matmul(&self, c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Mat<'_>) {
-        match self.precision {
-            Precision::F32 => match &self.sgemm {
-                // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
-                Some(products) => unsafe { products.matmul(c, (keep, scale), a, b) },
-                None => matmul(c, keep, scale, a, b),
-            },
+        assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
+        RIGHT.with_borrow_mut(|buffers| self.multiply(c, keep, scale, a, self.right(b, buffers)));
+    }
+
+    /// Makes a right operand ready for any number of products.
+    pub(crate) fn right<'a>(&self, b: Mat<'a>, buffers: &'a mut RightBuffers) -> Right<'a> {
+        match (self.precision, &self.sgemm) {
+            (Precision::F32, None) => Right::AsItIs(b),
+            // SAFETY: this table exists only where `Isa::is_available` held, so its instructions do too.
+            (Precision::F32, Some(products)) => Right::Panels(unsafe { products.right(b, &mut buffers.panels) }),
             // SAFETY: as above.
-            Precision::Bf16 | Precision::Bf16x3 | Precision::Int8 => unsafe {
-                self.bf16.matmul(c, (keep, scale), a, b, self.splits())
-            },
+            _ => Right::Bf16(unsafe { self.bf16.right(b, self.splits(), &mut buffers.bf16) }),
+        }
+    }
+
+    /// `c = keep · c + scale · a b` with a right operand that was made ready.
+    pub(crate) fn multiply(&self, c: MatMut<'_>, keep: f32, scale: f32, a: Mat<'_>, b: Right<'_>) {
+        let finish = Finish { keep, scale, bias: &[] };
+        match b {
+            Right::AsItIs(b) => matmul(c, keep, scale, a, b),
+            // SAFETY: as in `right`, which made it.
+            Right::Panels(b) => unsafe { self.sgemm().matmul_packed(c, finish, a, b) },
+            // SAFETY: as above.
+            Right::Bf16(b) => unsafe { self.bf16.matmul_packed(c, finish, a, b) },
         }
     }
 

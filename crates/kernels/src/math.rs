@@ -78,6 +78,30 @@ pub(crate) fn sum_by<const N: usize>(x: [&[f32]; N], f: impl Fn([f32; N]) -> f32
     for (lane, total) in lanes.iter_mut().enumerate().take(len % LANES) {
         *total += f(chunks.map(|(_, tail)| tail[lane]));
     }
+    tree(lanes)
+}
+
+/// Puts `f(x)` in place of every `x`, and returns their sum, added up as [`sum_by`] does.
+#[inline(always)]
+pub(crate) fn replace_by(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, tail) = x.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (x, total) in chunk.iter_mut().zip(&mut lanes) {
+            *x = f(*x);
+            *total += *x;
+        }
+    }
+    for (x, total) in tail.iter_mut().zip(&mut lanes) {
+        *x = f(*x);
+        *total += *x;
+    }
+    tree(lanes)
+}
+
+/// Lanes added as a tree.
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -135,6 +159,9 @@ mod tests {
         for len in [0, 1, 15, 16, 17, 100] {
             let x: Vec<f32> = (0..len).map(|i| (i as f32) - 40.0).collect();
             assert_eq!(sum_by([&x], |[x]| x), x.iter().sum::<f32>());
+            let mut doubled = x.clone();
+            assert_eq!(replace_by(&mut doubled, |x| 2.0 * x), 2.0 * x.iter().sum::<f32>());
+            assert!(doubled.iter().zip(&x).all(|(doubled, x)| *doubled == 2.0 * x));
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

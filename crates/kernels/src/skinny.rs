@@ -28,7 +28,16 @@ pub(crate) fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
     let rank = z.len() / y.rows.max(1);
     for (i, z) in z.chunks_exact(rank.max(1)).enumerate() {
         let y = &mut y.data[i * y.row_stride..][..y.cols];
-        for (&z, few) in z.iter().zip(few.chunks_exact(y.len())) {
+        let n = y.len();
+        let (fours, rest) = z.as_chunks::<FEW>();
+        for (z, few) in fours.iter().zip(few.chunks_exact(FEW * n)) {
+            let (first, second) = few.split_at(2 * n);
+            let ((f0, f1), (f2, f3)) = (first.split_at(n), second.split_at(n));
+            for ((((y, f0), f1), f2), f3) in y.iter_mut().zip(f0).zip(f1).zip(f2).zip(f3) {
+                *y = *y + z[0] * f0 + z[1] * f1 + z[2] * f2 + z[3] * f3;
+            }
+        }
+        for (&z, few) in rest.iter().zip(few[fours.len() * FEW * n..].chunks_exact(n)) {
             y.iter_mut().zip(few).for_each(|(y, few)| *y += z * few);
         }
     }

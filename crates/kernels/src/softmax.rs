@@ -1,6 +1,6 @@
 //! Softmax over rows of attention scores, in place.
 
-use crate::math::{exp, max, sum_by};
+use crate::math::{exp, max, replace_by, sum_by};
 
 /// `p = softmax(scale · s)` for every row of `s [m, t]`, in place.
 #[inline(always)]
@@ -15,6 +15,17 @@ pub(crate) fn forward(scores: &mut [f32], t: usize, scale: f32) {
         for p in row.iter_mut() {
             *p *= norm;
         }
+    }
+}
+
+/// `e^(scale · s - max)` for every row of `s [m, t]`, in place, and what makes probabilities of a row, `share [m]`: the reciprocal of
+/// its sum.
+#[inline(always)]
+pub(crate) fn exponentials(scores: &mut [f32], t: usize, scale: f32, shares: &mut [f32]) {
+    assert!(scores.len() == t * shares.len(), "softmax shapes");
+    for (row, share) in scores.chunks_exact_mut(t).zip(shares) {
+        let top = max(row) * scale;
+        *share = 1.0 / replace_by(row, |s| exp(s * scale - top));
     }
 }
 

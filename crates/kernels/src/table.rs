@@ -35,6 +35,7 @@ pub struct Kernels {
     layernorm_backward: LayernormBackward,
     layernorm_backward_affine: LayernormBackwardAffine,
     softmax: unsafe fn(&mut [f32], usize, f32),
+    exponentials: unsafe fn(&mut [f32], usize, f32, &mut [f32]),
     softmax_backward: unsafe fn(&[f32], &mut [f32], usize, f32),
     gelu: unsafe fn(Gelu, &[f32], &mut [f32]),
     gelu_backward: unsafe fn(Gelu, &[f32], &mut [f32]),
@@ -68,6 +69,10 @@ macro_rules! stamp {
             $(#[target_feature(enable = $feature)])?
             fn softmax(scores: &mut [f32], t: usize, scale: f32) {
                 softmax::forward(scores, t, scale)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn exponentials(scores: &mut [f32], t: usize, scale: f32, shares: &mut [f32]) {
+                softmax::exponentials(scores, t, scale, shares)
             }
             $(#[target_feature(enable = $feature)])?
             fn softmax_backward(p: &[f32], d_p: &mut [f32], t: usize, scale: f32) {
@@ -146,6 +151,7 @@ macro_rules! stamp {
                     layernorm_backward,
                     layernorm_backward_affine,
                     softmax,
+                    exponentials,
                     softmax_backward,
                     gelu,
                     gelu_backward,
@@ -288,6 +294,12 @@ impl Kernels {
     pub fn softmax(&self, scores: &mut [f32], t: usize, scale: f32) {
         // SAFETY: as in `layernorm`.
         unsafe { (self.softmax)(scores, t, scale) }
+    }
+
+    /// `e^(scale · s - max)` of every row of `scores [m, t]`, in place; times `shares [m]` they are its softmax.
+    pub(crate) fn exponentials(&self, scores: &mut [f32], t: usize, scale: f32, shares: &mut [f32]) {
+        // SAFETY: as in `layernorm`.
+        unsafe { (self.exponentials)(scores, t, scale, shares) }
     }
 
     /// Replaces `d_p` by the gradient of the scores under `softmax(scale · s)`; `p, d_p [m, t]`.

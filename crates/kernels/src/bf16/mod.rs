@@ -15,7 +15,7 @@ pub(crate) mod portable;
 pub(crate) mod x86;
 
 use crate::product::{COLUMNS, Finish, first, row};
-use crate::view::{Mat, MatMut, assert_product};
+use crate::view::{Mat, MatMut};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -75,11 +75,17 @@ impl Steps {
     }
 }
 
-/// Rounded operands of one product, used again by the next.
+/// Buffers of a right operand that is not kept: its panels, those of what rounding left, and that itself.
+#[derive(Debug, Default)]
+pub(crate) struct RightBuffers {
+    panels: [Vec<Line>; 2],
+    residual: Vec<f32>,
+}
+
+/// Rounded left operand of one product, used again by the next.
 #[derive(Default)]
 struct Scratch {
     lhs: Vec<Line>,
-    rhs: [Vec<Line>; 2],
     residual: Vec<f32>,
 }
 
@@ -122,26 +128,21 @@ impl Products {
         self.steps.pairs(k) * n.div_ceil(COLUMNS)
     }
 
-    /// `c = keep · c + scale · a b`, both operands rounded here; with `split` as products of three.
+    /// A right operand rounded, and with `split` what that leaves, in panels which lie in `buffers`.
     ///
     /// # Safety
     /// This machine has the instructions of the products.
-    pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, (keep, scale): (f32, f32), a: Mat<'_>, b: Mat<'_>, split: bool) {
-        assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
-        SCRATCH.with_borrow_mut(|Scratch { lhs, rhs: [high, low], residual: values }| {
-            let (len, pairs) = (self.lines(b.rows, b.cols), self.steps.pairs(b.rows));
-            let [high, low] = [first(high, len), first(low, if split { len } else { 0 })];
+    pub(crate) unsafe fn right<'a>(&self, b: Mat<'_>, split: bool, buffers: &'a mut RightBuffers) -> Operand<'a> {
+        let RightBuffers { panels: [high, low], residual: values } = buffers;
+        let (len, pairs) = (self.lines(b.rows, b.cols), self.steps.pairs(b.rows));
+        let [high, low] = [first(high, len), first(low, if split { len } else { 0 })];
+        // SAFETY: the caller's promise.
+        unsafe { (self.rhs)(b, high) };
+        if split {
             // SAFETY: the caller's promise.
-            unsafe { (self.rhs)(b, high) };
-            if split {
-                // SAFETY: the caller's promise.
-                unsafe { (self.rhs)(residual(self, b, values), low) };
-            }
-            let low = split.then_some(Rhs { lines: low, pairs });
-            let b = Operand { high: Rhs { lines: high, pairs }, low };
-            // SAFETY: the caller's promise.
-            unsafe { self.multiply((lhs, values), a, b, Finish { keep, scale, bias: &[] }, c) };
-        });
+            unsafe { (self.rhs)(residual(self, b, values), low) };
+        }
+        Operand { high: Rhs { lines: high, pairs }, low: split.then_some(Rhs { lines: low, pairs }) }
     }
 
     /// `c = keep · c + scale · a b + bias` with a right operand in panels.
@@ -149,7 +150,7 @@ impl Products {
     /// # Safety
     /// This machine has the instructions of the products.
     pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Operand<'_>) {
-        SCRATCH.with_borrow_mut(|Scratch { lhs, residual, .. }| {
+        SCRATCH.with_borrow_mut(|Scratch { lhs, residual }| {
             // SAFETY: the caller's promise.
             unsafe { self.multiply((lhs, residual), a, b, finish, c) }
         });

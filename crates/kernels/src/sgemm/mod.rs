@@ -71,8 +71,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-    /// Right operands that are not kept.
-    static PACKED: RefCell<Vec<Line>> = RefCell::default();
 }
 
 /// Lines of a right operand `[k, n]`.
@@ -107,19 +105,15 @@ fn pack(b: Mat<'_>, lines: &mut [Line], turn: impl Fn(&[Line], &mut [Line])) {
 }
 
 impl Products {
-    /// `c = keep · c + scale · a b`.
+    /// A right operand in panels, which lie in `buffer`.
     ///
     /// # Safety
     /// This machine has the instructions of the products.
-    pub(crate) unsafe fn matmul(&self, c: MatMut<'_>, (keep, scale): (f32, f32), a: Mat<'_>, b: Mat<'_>) {
-        PACKED.with_borrow_mut(|packed| {
-            let lines = first(packed, lines(b.rows, b.cols));
-            // SAFETY: the caller's promise.
-            pack(b, lines, |from, to| unsafe { (self.turn)(from, to) });
-            let b = Rhs { lines, rows: b.rows, cols: b.cols, transposed: false };
-            // SAFETY: the caller's promise.
-            unsafe { self.matmul_packed(c, Finish { keep, scale, bias: &[] }, a, b) };
-        });
+    pub(crate) unsafe fn right<'a>(&self, b: Mat<'_>, buffer: &'a mut Vec<Line>) -> Rhs<'a> {
+        let lines = first(buffer, lines(b.rows, b.cols));
+        // SAFETY: the caller's promise.
+        pack(b, lines, |from, to| unsafe { (self.turn)(from, to) });
+        Rhs { lines, rows: b.rows, cols: b.cols, transposed: false }
     }
 
     /// `c = keep · c + scale · a b + bias` with a right operand in panels.
