@@ -9,7 +9,8 @@
 
 Random weights, images of 224 x 224 in memory. For every work, peer and precision of ours, peer and melo run in turn, a process each
 time: peer, melo, peer, melo. What is printed is images/s of both and their ratio, of which the median of the pairs counts. `--json`
-adds a line a pair to a file; pairs that it already holds of the same binary are not run again. `--table` prints such a file as Markdown.
+adds a line a pair to a file; pairs that it already holds of the same binary are not run again. `--table` prints such a file as
+Markdown, those pairs that share binary, threads and instruction set with its last.
 `--isa avx2` limits PyTorch and oneDNN to AVX2, and melo likewise; ONNX Runtime, OpenVINO and candle, which choose for themselves, are left
 out. `--pause 2` waits between processes, for a processor that slows down when hot.
 
@@ -49,7 +50,7 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE
 
 def call(command, environment):
     """Standard output, or else the line that says what was wrong: melo's begins with `error`, Python's is the last."""
-    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return None, next((line for line in said if line.startswith("error")), said[-1])
@@ -145,7 +146,9 @@ def middle(pairs, side, figure):
 
 
 def table(file):
+    """Of the pairs that were measured as the last one was: same binary, threads and limit of the instruction set."""
     pairs = pairs_of(file)
+    pairs = [pair for pair in pairs if all(pair[key] == pairs[-1][key] for key in ("binary", "threads", "isa_limit"))]
     precisions = list(dict.fromkeys(pair["melo"]["precision"] for pair in pairs))
     print("| work | peer | images/s, MB |" + "".join(f" melo {p}: images/s, ratio |" for p in precisions))
     print("|---|---|---|" + "---|" * len(precisions))
