@@ -198,7 +198,7 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
     lhs: Lhs<'_>,
     rhs: Rhs<'_>,
     (row, column): (usize, usize),
-    sums: &mut [[[i32; COLUMNS]; 2]],
+    sums: &mut TileSums,
 ) {
     const { assert!(S::LANES == COLUMNS || 2 * S::LANES == COLUMNS, "whole or half lines") };
     let registers = COLUMNS / S::LANES;
@@ -236,6 +236,62 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
     }
 }
 
+/// Sums of a tile, by rows and panels.
+type TileSums = [[[i32; COLUMNS]; 2]];
+
+/// The rows and columns of a tile from their sums.
+#[inline(always)]
+fn finish(sums: &TileSums, operands: (Lhs<'_>, Rhs<'_>), tile: Tile, finish: Finish<'_>, c: &mut MatMut<'_>) {
+    finish_tile(|i, v| &sums[i][v], operands, tile, finish, c);
+}
+
+/// The same, whole tiles of two panels by instructions.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn finish_avx512(sums: &TileSums, (lhs, rhs): (Lhs<'_>, Rhs<'_>), tile: Tile, f: Finish<'_>, c: &mut MatMut<'_>) {
+    if tile.columns < 2 * COLUMNS {
+        return finish(sums, (lhs, rhs), tile, f, c);
+    }
+    match f.keep {
+        0.0 => finish_whole::<false>(sums, (lhs, rhs), tile, f.bias, c),
+        _ => finish_whole::<true>(sums, (lhs, rhs), tile, f.bias, c),
+    }
+}
+
+/// A tile of two whole panels, added to what is there or not.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn finish_whole<const ADD: bool>(
+    sums: &TileSums,
+    (lhs, rhs): (Lhs<'_>, Rhs<'_>),
+    tile: Tile,
+    bias: &[f32],
+    c: &mut MatMut<'_>,
+) {
+    let (scales, bias) = (&rhs.scales[tile.column..][..2 * COLUMNS], bias.get(tile.column..tile.column + 2 * COLUMNS));
+    let (rows, sums) = (&lhs.rows[tile.row..][..tile.rows], &sums[..tile.rows]);
+    let last = (tile.row + tile.rows - 1) * c.row_stride + tile.column;
+    assert!(last + 2 * COLUMNS <= c.data.len());
+    let mut to = c.data[tile.row * c.row_stride + tile.column..].as_mut_ptr();
+    // SAFETY: two registers of scales, of the bias, of each row's sums, and, from `to` on, of each row of `c`, as asserted above.
+    unsafe {
+        let scales = [0, 1].map(|v| _mm512_loadu_ps(scales.as_ptr().add(v * COLUMNS)));
+        let bias = [0, 1].map(|v| bias.map_or(_mm512_setzero_ps(), |b| _mm512_loadu_ps(b.as_ptr().add(v * COLUMNS))));
+        for (row, sums) in rows.iter().zip(sums) {
+            let beyond = _mm512_set1_epi32(i32::from(rhs.offset) * row.sum);
+            let scale = _mm512_set1_ps(row.scale);
+            for v in 0..2 {
+                let sum = _mm512_sub_epi32(_mm512_loadu_si512(sums[v].as_ptr().cast()), beyond);
+                let value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales[v]);
+                let value = _mm512_add_ps(value, bias[v]);
+                let to = to.add(v * COLUMNS);
+                _mm512_storeu_ps(to, if ADD { _mm512_add_ps(_mm512_loadu_ps(to), value) } else { value });
+            }
+            to = to.wrapping_add(c.row_stride);
+        }
+    }
+}
+
 impl Rhs<'_> {
     /// Asks for one of `parts` of the lines of `count` panels from `panel` on. They come while a tile's other strips are multiplied.
     #[inline(always)]
@@ -251,7 +307,7 @@ impl Rhs<'_> {
 
 /// Stamps the product of one register: tiles of at most `$rows` rows and `$panels` panels.
 macro_rules! stamp {
-    ($name:ident, $sums:ty, $feature:literal, $panels:literal, [$most:literal $($rows:literal)*]) => {
+    ($name:ident, $sums:ty, $feature:literal, $finish:path, $panels:literal, [$most:literal $($rows:literal)*]) => {
         #[inline]
         #[target_feature(enable = $feature)]
         pub(crate) fn $name(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
@@ -260,7 +316,7 @@ macro_rules! stamp {
             #[inline]
             #[target_feature(enable = $feature)]
             fn by_rows<const V: usize>(
-                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut [[[i32; COLUMNS]; 2]],
+                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut TileSums,
             ) {
                 // SAFETY: the features of this function are the registers' instructions.
                 unsafe {
@@ -285,7 +341,7 @@ macro_rules! stamp {
                         true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
                         false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),
                     }
-                    finish_tile(|i, v| &sums[i][v], (lhs, rhs), tile, finish, &mut c);
+                    $finish(&sums, (lhs, rhs), tile, finish, &mut c);
                 }
             });
         }
@@ -298,10 +354,10 @@ fn even_rows(rows: usize, most: usize) -> usize {
 }
 
 stamp!(
-    vnni512, Vnni512, "avx512f,avx512bw,avx512vl,avx512vnni", 2, [12 11 10 9 8 7 6 5 4 3 2 1]
+    vnni512, Vnni512, "avx512f,avx512bw,avx512vl,avx512vnni", finish_avx512, 2, [12 11 10 9 8 7 6 5 4 3 2 1]
 );
-stamp!(vnni256, Vnni256, "avx2,avxvnni", 1, [6 5 4 3 2 1]);
+stamp!(vnni256, Vnni256, "avx2,avxvnni", finish, 1, [6 5 4 3 2 1]);
 stamp!(
-    widened512, Widened512, "avx512f,avx512bw,avx512vl", 2, [10 9 8 7 6 5 4 3 2 1]
+    widened512, Widened512, "avx512f,avx512bw,avx512vl", finish_avx512, 2, [10 9 8 7 6 5 4 3 2 1]
 );
-stamp!(widened256, Widened256, "avx2", 1, [4 3 2 1]);
+stamp!(widened256, Widened256, "avx2", finish, 1, [4 3 2 1]);
