@@ -214,6 +214,10 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
         let mut totals = [[S::zero(); V]; M];
         for _ in 0..rhs.quads {
             let mut columns = [S::columns(b.cast()); V];
+            // The next panels come meanwhile; a prefetch reads nothing.
+            for panel in 0..panels {
+                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add((panels + panel) * rhs.quads).cast());
+            }
             for (v, columns) in columns.iter_mut().enumerate().skip(1) {
                 let line = b.wrapping_add(v / registers * rhs.quads).cast::<u8>();
                 *columns = S::columns(line.wrapping_add(v % registers * 4 * S::LANES));
@@ -292,19 +296,6 @@ fn finish_whole<const ADD: bool>(
     }
 }
 
-impl Rhs<'_> {
-    /// Asks for one of `parts` of the lines of `count` panels from `panel` on. They come while a tile's other strips are multiplied.
-    #[inline(always)]
-    fn prefetch(&self, panel: usize, count: usize, (part, parts): (usize, usize)) {
-        let len = count * self.quads;
-        let lines = panel * self.quads + len * part / parts..panel * self.quads + len * (part + 1) / parts;
-        for line in self.lines.get(lines).unwrap_or_default() {
-            // SAFETY: a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *line).cast()) };
-        }
-    }
-}
-
 /// Stamps the product of one register: tiles of at most `$rows` rows and `$panels` panels.
 macro_rules! stamp {
     ($name:ident, $sums:ty, $feature:literal, $finish:path, $panels:literal, [$most:literal $($rows:literal)*]) => {
@@ -330,13 +321,11 @@ macro_rules! stamp {
             let tile_rows = even_rows(c.rows, $most);
             let blocking = Blocking { tile_rows, rows: 20 * tile_rows, steps: usize::MAX };
             let mut sums = [[[0; COLUMNS]; 2]; $most];
-            let strips = c.rows.div_ceil(tile_rows);
             for_each_tile((c.rows, c.cols, rhs.quads), blocking, finish, |tile, finish| {
                 for column in (0..tile.columns).step_by($panels * COLUMNS) {
                     let columns = ($panels * COLUMNS).min(tile.columns - column);
                     let tile = Tile { column: tile.column + column, columns, ..tile };
                     let place = (tile.row, tile.rows, tile.column);
-                    rhs.prefetch(tile.column / COLUMNS + $panels, $panels, (tile.row / tile_rows, strips));
                     match columns > COLUMNS {
                         true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
                         false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),
