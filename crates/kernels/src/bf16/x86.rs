@@ -178,6 +178,11 @@ fn multiply<const M: usize, const V: usize>(
         let mut b = rhs.lines[first_line..].as_ptr();
         for _ in 0..tile.steps {
             let mut columns = [_mm512_setzero_si512(); V];
+            // The next panels come meanwhile.
+            for panel in V..2 * V {
+                // SAFETY: a prefetch reads nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(panel * rhs.pairs).cast()) };
+            }
             for (v, columns) in columns.iter_mut().enumerate() {
                 // SAFETY: within the lines that the assertion above measured; a line is 64 bytes, aligned.
                 *columns = unsafe { _mm512_load_si512(b.wrapping_add(v * rhs.pairs).cast()) };
