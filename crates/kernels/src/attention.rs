@@ -3,6 +3,7 @@
 //! Backward computes the probabilities again: `t²` values a head need not be kept between the two passes.
 
 use crate::linear::RightBuffers;
+use crate::math::LANES;
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut};
 use std::cell::RefCell;
@@ -82,20 +83,23 @@ impl Kernels {
         let rows = queries.len();
         shape.check(qkv, qkv.len() / 3);
         assert!(queries.end <= t && o.len() == rows * width, "attention shapes");
-        scores.resize(STRIP * t, 0.0);
+        // Rows of whole registers: what is beyond the tokens stays so small that it has no share.
+        let stride = t.next_multiple_of(LANES);
+        scores.resize(STRIP * stride, 0.0);
         BUFFERS.with_borrow_mut(|[keys, values]| {
             for head in 0..heads {
                 let keys = self.right(shape.part(qkv, 1, head).t(), keys);
                 let values = self.right(shape.part(qkv, 2, head), values);
                 for strip in (0..rows).step_by(STRIP) {
                     let strip = strip..rows.min(strip + STRIP);
-                    let scores = &mut scores[..strip.len() * t];
+                    let scores = &mut scores[..strip.len() * stride];
                     let q = shape.rows_of(&qkv[(queries.start + strip.start) * 3 * width..], strip.len(), 0, head);
-                    self.multiply(MatMut::new(scores, strip.len(), t), 0.0, 1.0, q, keys);
+                    scores.chunks_exact_mut(stride).for_each(|row| row[t..].fill(f32::MIN));
+                    self.multiply(MatMut::strided(scores, strip.len(), t, stride), 0.0, 1.0, q, keys);
                     let mut shares = [0.0; STRIP];
-                    self.exponentials(scores, t, shape.scale(), &mut shares[..strip.len()]);
+                    self.exponentials(scores, stride, shape.scale(), &mut shares[..strip.len()]);
                     let o = &mut o[strip.start * width + head * shape.head_width()..];
-                    let p = Mat::new(scores, strip.len(), t);
+                    let p = Mat::strided(scores, strip.len(), t, stride);
                     let y = MatMut::strided(o, strip.len(), shape.head_width(), width);
                     self.multiply(y, 0.0, 1.0, p, values);
                     for (o, share) in o.chunks_mut(width).zip(&shares[..strip.len()]) {

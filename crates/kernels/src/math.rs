@@ -1,7 +1,7 @@
 //! Branch-free scalar functions and lane-wise reductions, written so that the compiler vectorises the loops around them.
 
 /// Lanes of the reductions: one AVX-512 register of f32.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// `1.5 · 2^23`: adding it rounds a small f32 to an integer, held in the low mantissa bits.
 const ROUND: f32 = 12_582_912.0;

@@ -180,8 +180,7 @@ fn multiply<const M: usize, const V: usize>(
             let mut columns = [_mm512_setzero_si512(); V];
             // The next panels come meanwhile.
             for panel in V..2 * V {
-                // SAFETY: a prefetch reads nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(panel * rhs.pairs).cast()) };
+                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(panel * rhs.pairs).cast());
             }
             for (v, columns) in columns.iter_mut().enumerate() {
                 // SAFETY: within the lines that the assertion above measured; a line is 64 bytes, aligned.
@@ -206,11 +205,46 @@ fn multiply<const M: usize, const V: usize>(
             unsafe { _mm512_storeu_ps(stored.as_mut_ptr(), sum) };
         }
     }
+    if tile.columns == V * COLUMNS {
+        return finish_whole(&stored, tile, finish, c);
+    }
     for (i, sums) in stored.iter().enumerate() {
         let row = &mut c.data[(tile.row + i) * c.row_stride..][tile.column..tile.column + tile.columns];
         for (v, sum) in sums.iter().enumerate() {
             let columns = v * COLUMNS..tile.columns.min((v + 1) * COLUMNS);
             finish_columns(&mut row[columns], sum, finish, tile.column + v * COLUMNS);
+        }
+    }
+}
+
+/// A tile of whole panels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn finish_whole<const M: usize, const V: usize>(
+    sums: &[[[f32; COLUMNS]; V]; M],
+    tile: Tile,
+    Finish { keep, scale, bias }: Finish<'_>,
+    c: &mut MatMut<'_>,
+) {
+    let bias = bias.get(tile.column..tile.column + V * COLUMNS);
+    let last = (tile.row + M - 1) * c.row_stride + tile.column;
+    assert!(last + V * COLUMNS <= c.data.len());
+    let mut to = c.data[tile.row * c.row_stride + tile.column..].as_mut_ptr();
+    // SAFETY: `V` registers of the bias and, from `to` on, of each of `M` rows of `c`, as asserted above.
+    unsafe {
+        let mut shift = [_mm512_setzero_ps(); V];
+        for (v, shift) in shift.iter_mut().enumerate() {
+            *shift = bias.map_or(*shift, |bias| _mm512_loadu_ps(bias.as_ptr().add(v * COLUMNS)));
+        }
+        let (scale, factor) = (_mm512_set1_ps(scale), _mm512_set1_ps(keep));
+        for sums in sums {
+            for (v, sum) in sums.iter().enumerate() {
+                let to = to.add(v * COLUMNS);
+                let value = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(sum.as_ptr()), scale), shift[v]);
+                let kept = keep != 0.0;
+                _mm512_storeu_ps(to, if kept { _mm512_fmadd_ps(factor, _mm512_loadu_ps(to), value) } else { value });
+            }
+            to = to.wrapping_add(c.row_stride);
         }
     }
 }

@@ -303,19 +303,31 @@ macro_rules! stamp {
         #[target_feature(enable = $feature)]
         pub(crate) fn $name(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, mut c: MatMut<'_>) {
             const REGISTERS: usize = COLUMNS / <$sums>::LANES;
+            /// A tile is a function of its own: inlined, all of them would have their addresses computed for each.
+            #[inline(never)]
+            #[target_feature(enable = $feature)]
+            fn tile<const M: usize, const V: usize>(
+                lhs: Lhs<'_>,
+                rhs: Rhs<'_>,
+                place: (usize, usize),
+                sums: &mut TileSums,
+            ) {
+                // SAFETY: the features of this function are the registers' instructions.
+                unsafe { add_up::<$sums, M, V>(lhs, rhs, place, sums) }
+            }
             /// A tile of as many panels, with as many rows as it has known to the compiler.
             #[inline]
             #[target_feature(enable = $feature)]
             fn by_rows<const V: usize>(
-                lhs: Lhs<'_>, rhs: Rhs<'_>, (row, rows, column): (usize, usize, usize), sums: &mut TileSums,
+                lhs: Lhs<'_>,
+                rhs: Rhs<'_>,
+                (row, rows, column): (usize, usize, usize),
+                sums: &mut TileSums,
             ) {
-                // SAFETY: the features of this function are the registers' instructions.
-                unsafe {
-                    match rows {
-                        $most => add_up::<$sums, $most, V>(lhs, rhs, (row, column), sums),
-                        $($rows => add_up::<$sums, $rows, V>(lhs, rhs, (row, column), sums),)*
-                        rows => unreachable!("a tile of {rows} rows"),
-                    }
+                match rows {
+                    $most => tile::<$most, V>(lhs, rhs, (row, column), sums),
+                    $($rows => tile::<$rows, V>(lhs, rhs, (row, column), sums),)*
+                    rows => unreachable!("a tile of {rows} rows"),
                 }
             }
             let tile_rows = even_rows(c.rows, $most);

@@ -25,8 +25,8 @@ use rayon::ThreadPool;
 use std::sync::Arc;
 use walk::Workspace;
 
-/// Images of a group: enough rows to keep the matrix product busy, few enough to stay in the cache.
-const GROUP: usize = 2;
+/// Images of a group: one has rows enough to keep the matrix product busy, and what is computed of it stays in the cache.
+const GROUP: usize = 1;
 
 /// This machine's processor.
 #[derive(Clone, Copy, Debug)]
