@@ -33,6 +33,8 @@ mod memory;
 mod norm;
 mod peak;
 mod precision;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 mod product;
 mod resample;
 mod resize;

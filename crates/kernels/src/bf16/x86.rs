@@ -3,6 +3,7 @@
 use super::portable::BLOCKING;
 pub(crate) use super::portable::{STEPS, residual};
 use super::{Lhs, Line, ROWS, Rhs, round_lhs, round_rhs};
+use crate::prefetch::{prefetch, prefetch_rows};
 use crate::product::{COLUMNS, Finish, Tile, for_each_tile, row};
 use crate::transpose::transpose_words;
 use crate::view::{Mat, MatMut};
@@ -170,6 +171,7 @@ fn multiply<const M: usize, const V: usize>(
     c: &mut MatMut<'_>,
 ) {
     let first_line = tile.column / COLUMNS * rhs.pairs + tile.step;
+    prefetch_rows(c, (tile.row, M), tile.column);
     let mut sums = [[_mm512_setzero_ps(); V]; M];
     if tile.steps > 0 {
         let last_word = (tile.row + M - 1) * lhs.row_stride + (tile.step + tile.steps - 1) * lhs.pair_stride;
@@ -180,7 +182,7 @@ fn multiply<const M: usize, const V: usize>(
             let mut columns = [_mm512_setzero_si512(); V];
             // The next panels come meanwhile.
             for panel in V..2 * V {
-                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add(panel * rhs.pairs).cast());
+                prefetch(b.wrapping_add(panel * rhs.pairs));
             }
             for (v, columns) in columns.iter_mut().enumerate() {
                 // SAFETY: within the lines that the assertion above measured; a line is 64 bytes, aligned.

@@ -4,6 +4,7 @@
 //! Without it, what would be its AVX2 relative (`VPMADDUBSW`) saturates at 16 bits: integers are widened instead.
 
 use super::{Lhs, Rhs, finish_tile};
+use crate::prefetch::{prefetch, prefetch_rows};
 use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile};
 use crate::view::MatMut;
 use std::arch::x86_64::*;
@@ -214,9 +215,9 @@ unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
         let mut totals = [[S::zero(); V]; M];
         for _ in 0..rhs.quads {
             let mut columns = [S::columns(b.cast()); V];
-            // The next panels come meanwhile; a prefetch reads nothing.
-            for panel in 0..panels {
-                _mm_prefetch::<_MM_HINT_T1>(b.wrapping_add((panels + panel) * rhs.quads).cast());
+            // The next panels come meanwhile.
+            for panel in panels..2 * panels {
+                prefetch(b.wrapping_add(panel * rhs.quads));
             }
             for (v, columns) in columns.iter_mut().enumerate().skip(1) {
                 let line = b.wrapping_add(v / registers * rhs.quads).cast::<u8>();
@@ -338,6 +339,7 @@ macro_rules! stamp {
                     let columns = ($panels * COLUMNS).min(tile.columns - column);
                     let tile = Tile { column: tile.column + column, columns, ..tile };
                     let place = (tile.row, tile.rows, tile.column);
+                    prefetch_rows(&c, (tile.row, tile.rows), tile.column);
                     match columns > COLUMNS {
                         true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
                         false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),

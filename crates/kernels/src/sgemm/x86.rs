@@ -1,6 +1,7 @@
 //! Products in f32 with AVX2 and AVX-512: the loops once, the register a parameter.
 
 use super::{Line, Products, Rhs, Scratch};
+use crate::prefetch::{prefetch, prefetch_rows};
 use crate::product::{Blocking, COLUMNS, Finish, first};
 use crate::transpose::transpose_words;
 use crate::view::{Mat, MatMut};
@@ -167,19 +168,6 @@ fn finish_rows(
     }
 }
 
-/// Asks for what the sums of a tile will be added to.
-#[inline(always)]
-fn prefetch_rows(c: &MatMut<'_>, (row, rows): (usize, usize), column: usize) {
-    for row in row..row + rows {
-        let from = &raw const c.data[row * c.row_stride + column];
-        // SAFETY: a prefetch reads nothing.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(from.cast());
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(COLUMNS).cast());
-        }
-    }
-}
-
 /// Packs strips of `strip` rows of a block of `a`: in each, the numbers of one column are adjacent; rows past the end are
 /// zeros.
 #[inline(always)]
@@ -255,9 +243,7 @@ fn product(
                 for row in (0..rows).step_by(strip) {
                     let filled = strip.min(rows - row);
                     b.prefetch(panel + count, count, (step, steps), (row / strip, strips));
-                    if finish.keep != 0.0 {
-                        prefetch_rows(&c, (block + row, filled), column);
-                    }
+                    prefetch_rows(&c, (block + row, filled), column);
                     let start = packed[row * steps..].as_ptr();
                     add_up(&Strip { start, rows: strip }, filled, &panels, &mut sums.0);
                     finish_rows(&mut c, (block + row, filled), column, &sums.0, count * COLUMNS, finish);
@@ -274,10 +260,7 @@ impl Rhs<'_> {
     fn prefetch(&self, panel: usize, count: usize, (step, steps): (usize, usize), (part, parts): (usize, usize)) {
         let share = |len: usize| len * part / parts..len * (part + 1) / parts;
         let ask = |first: usize, len: usize| {
-            for line in self.lines.get(first..first + len).unwrap_or_default() {
-                // SAFETY: a prefetch reads nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *line).cast()) };
-            }
+            self.lines.get(first..first + len).unwrap_or_default().iter().for_each(|line| prefetch(line));
         };
         if self.transposed {
             for block in share(steps.div_ceil(COLUMNS)) {
