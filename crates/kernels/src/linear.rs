@@ -4,6 +4,7 @@ use crate::bf16::{self, Packed};
 use crate::int8;
 use crate::precision::Precision;
 use crate::product::{COLUMNS, Finish};
+use crate::rows::{Kind, LeftRows};
 use crate::sgemm::{self, Panels, Products};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
@@ -17,11 +18,11 @@ use std::sync::OnceLock;
 pub struct PackedWeight {
     rows: usize,
     cols: usize,
-    layout: Layout,
+    pub(crate) layout: Layout,
 }
 
 #[derive(Clone, Debug)]
-enum Layout {
+pub(crate) enum Layout {
     /// The row-major matrix itself.
     F32(Vec<f32>),
     /// Panels of the transpose, for both directions.
@@ -103,6 +104,7 @@ pub(crate) struct RightBuffers {
 
 thread_local! {
     static RIGHT: RefCell<RightBuffers> = RefCell::default();
+    static LEFT: RefCell<LeftRows> = RefCell::default();
 }
 
 impl Kernels {
@@ -147,7 +149,7 @@ impl Kernels {
     }
 
     /// True where a factor is two bfloat16 numbers.
-    fn splits(&self) -> bool {
+    pub(crate) fn splits(&self) -> bool {
         self.precision == Precision::Bf16x3
     }
 
@@ -179,50 +181,79 @@ impl Kernels {
 
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.
     pub fn linear(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
-        let m = x.len() / w.cols;
-        self.linear_onto(Mat::new(x, m, w.cols), w, 0..w.rows, bias, MatMut::new(y, m, w.rows), false);
+        LEFT.with_borrow_mut(|left| self.linear_of(self.left(left, x, w), w, 0..w.rows, bias, y));
     }
 
     /// `y += x Wᵀ + b`: the linear layer that ends a residual branch.
     pub fn linear_add(&self, x: &[f32], w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
-        let m = x.len() / w.cols;
-        self.linear_onto(Mat::new(x, m, w.cols), w, 0..w.rows, bias, MatMut::new(y, m, w.rows), true);
+        LEFT.with_borrow_mut(|left| self.linear_add_of(self.left(left, x, w), w, bias, y));
+    }
+
+    /// The rows of `x [m, in]` for the product with a weight.
+    fn left<'a>(&self, left: &'a mut LeftRows, x: &[f32], w: &PackedWeight) -> &'a LeftRows {
+        left.begin(self, w, x.len() / w.cols);
+        assert!(x.len().is_multiple_of(w.cols), "rows of {} values", w.cols);
+        x.chunks_exact(w.cols).for_each(|x| left.push(self, x));
+        left
     }
 
     /// Some output features of `y = x Wᵀ + b`, which go to their columns of `y [m, out]`; the others are left as they are.
     ///
     /// # Panics
     /// If the first of them is no multiple of [`PackedWeight::PANEL`], besides the shapes.
-    pub fn linear_part(&self, x: &[f32], w: &PackedWeight, out: Range<usize>, bias: &[f32], y: &mut [f32]) {
-        let m = x.len() / w.cols;
-        assert!(out.start.is_multiple_of(COLUMNS) && out.end <= w.rows && y.len() == m * w.rows, "part of a layer");
+    pub fn linear_of(&self, x: &LeftRows, w: &PackedWeight, out: Range<usize>, bias: &[f32], y: &mut [f32]) {
+        assert!(
+            out.start.is_multiple_of(COLUMNS) && out.end <= w.rows && y.len() == x.rows * w.rows,
+            "part of a layer"
+        );
+        assert!(bias.is_empty() || bias.len() == w.rows, "bias [{}] for [{}, {}]", bias.len(), w.rows, w.cols);
         let bias = if bias.is_empty() { bias } else { &bias[out.clone()] };
-        let y = MatMut::strided(y.get_mut(out.start..).unwrap_or_default(), m, out.len(), w.rows);
-        self.linear_onto(Mat::new(x, m, w.cols), w, out, bias, y, false);
+        let y = MatMut::strided(y.get_mut(out.start..).unwrap_or_default(), x.rows, out.len(), w.rows);
+        self.linear_onto(x, w, out, bias, y, false);
     }
 
-    fn linear_onto(&self, x: Mat<'_>, w: &PackedWeight, out: Range<usize>, bias: &[f32], mut y: MatMut<'_>, add: bool) {
-        assert!(bias.is_empty() || bias.len() == out.len(), "bias [{}] for [{}, {}]", bias.len(), out.len(), w.cols);
+    /// `y += x Wᵀ + b`; `y [m, out]`.
+    pub fn linear_add_of(&self, x: &LeftRows, w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
+        assert!(bias.is_empty() || bias.len() == w.rows, "bias [{}] for [{}, {}]", bias.len(), w.rows, w.cols);
+        self.linear_onto(x, w, 0..w.rows, bias, MatMut::new(y, x.rows, w.rows), true);
+    }
+
+    fn linear_onto(
+        &self,
+        x: &LeftRows,
+        w: &PackedWeight,
+        out: Range<usize>,
+        bias: &[f32],
+        mut y: MatMut<'_>,
+        add: bool,
+    ) {
+        assert!(x.is_full() && x.cols == w.cols, "rows of another layer");
         let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
-        match &w.layout {
-            Layout::F32(data) => {
+        let values = || Mat::new(&x.values[..x.rows * x.cols], x.rows, x.cols);
+        match (&w.layout, x.kind) {
+            (Layout::F32(data), Kind::F32) => {
                 set_bias(bias, y.again(), add);
                 let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
                 let data = &data[out.start * w.cols..out.end * w.cols];
-                matmul(y, keep, 1.0, x, Mat::new(data, out.len(), w.cols).t());
+                matmul(y, keep, 1.0, values(), Mat::new(data, out.len(), w.cols).t());
             }
-            Layout::Panels(panels) => {
-                // SAFETY: as in `matmul`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(y, finish, x, panels.rhs_of(out)) };
+            (Layout::Panels(panels), Kind::F32) => {
+                // SAFETY: as in `right`; only tables with these products make such weights.
+                unsafe { self.sgemm().matmul_packed(y, finish, values(), panels.rhs_of(out)) };
             }
-            Layout::Bf16 { forward, .. } => {
-                // SAFETY: as in `matmul`.
-                unsafe { self.bf16.matmul_packed(y, finish, x, forward.operand_of(out)) };
+            (Layout::Bf16 { forward, .. }, Kind::F32) => {
+                // SAFETY: as in `right`.
+                unsafe { self.bf16.matmul_packed(y, finish, values(), forward.operand_of(out)) };
             }
-            Layout::Int8(packed) => {
-                // SAFETY: as in `matmul`.
-                unsafe { self.int8.matmul_packed(y, finish, x, packed.rhs_of(out)) };
+            (Layout::Bf16 { forward, .. }, Kind::Bf16) => {
+                // SAFETY: as in `right`.
+                unsafe { self.bf16.matmul_rows(y, finish, &x.words, forward.operand_of(out)) };
             }
+            (Layout::Int8(packed), Kind::Int8) => {
+                // SAFETY: as in `right`.
+                unsafe { self.int8.matmul_packed(y, finish, &x.integers, packed.rhs_of(out)) };
+            }
+            _ => panic!("rows for a weight of another kind"),
         }
     }
 

@@ -119,6 +119,10 @@ macro_rules! stamp {
                 bf16::$bf16::lhs(x, words)
             }
             $(#[target_feature(enable = $feature)])?
+            fn lhs_row(x: &[f32], i: usize, words: &mut [u32]) {
+                bf16::$bf16::lhs_row(x, i, words)
+            }
+            $(#[target_feature(enable = $feature)])?
             fn rhs(x: Mat<'_>, lines: &mut [Line]) {
                 bf16::$bf16::rhs(x, lines)
             }
@@ -144,7 +148,7 @@ macro_rules! stamp {
                 Kernels {
                     isa: $isa,
                     precision,
-                    bf16: Products { steps: bf16::$bf16::STEPS, lhs, rhs, residual, product },
+                    bf16: Products { steps: bf16::$bf16::STEPS, lhs, lhs_row, rhs, residual, product },
                     int8: int8::Products { offset: $offset, round, product: integer_product },
                     sgemm: $sgemm,
                     layernorm,

@@ -42,6 +42,17 @@ pub(crate) fn lhs(x: Mat<'_>, words: &mut [u32]) {
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn lhs_row(x: &[f32], i: usize, words: &mut [u32]) {
+    let blocks = x.len().div_ceil(2 * PAIRS);
+    let tiles = words[i / ROWS * blocks * WORDS..].chunks_exact_mut(WORDS).take(blocks);
+    for (block, tile) in tiles.enumerate() {
+        let row = &mut tile[i % ROWS * PAIRS..][..PAIRS];
+        store(row, 0, round(load(x, 2 * PAIRS * block), load(x, 2 * PAIRS * block + PAIRS)));
+    }
+}
+
 /// Rows of a tile, from the columns of 16 pairs: `x` has a row for each, of which 16 values from `at` on are taken.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

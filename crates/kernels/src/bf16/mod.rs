@@ -50,6 +50,8 @@ pub(crate) struct Products {
     pub(crate) steps: Steps,
     /// Rounds a left operand `[m, k]`.
     pub(crate) lhs: unsafe fn(Mat<'_>, &mut [u32]),
+    /// Rounds one row of a left operand whose rows are made one by one.
+    pub(crate) lhs_row: unsafe fn(&[f32], usize, &mut [u32]),
     /// Rounds a right operand `[k, n]` into panels.
     pub(crate) rhs: unsafe fn(Mat<'_>, &mut [Line]),
     /// What rounding takes away, `y = x - bf16(x)`.
@@ -145,6 +147,31 @@ impl Products {
         Operand { high: Rhs { lines: high, pairs }, low: split.then_some(Rhs { lines: low, pairs }) }
     }
 
+    /// Words of a left operand `[m, k]`.
+    pub(crate) fn lhs_words(&self, m: usize, k: usize) -> usize {
+        m.next_multiple_of(self.steps.rows) * self.steps.pairs(k)
+    }
+
+    /// Rounds row `i` of a left operand whose rows are made one by one.
+    ///
+    /// # Safety
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn push(&self, x: &[f32], i: usize, into: &mut [Line]) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.lhs_row)(x, i, words(into)) }
+    }
+
+    /// `c = keep · c + scale · a b + bias` of a left operand whose rows were made one by one.
+    ///
+    /// # Safety
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn matmul_rows(&self, c: MatMut<'_>, finish: Finish<'_>, rows: &[Line], b: Operand<'_>) {
+        // SAFETY: a line is 16 words and nothing else.
+        let words = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * COLUMNS) };
+        // SAFETY: the caller's promise.
+        unsafe { (self.product)(Lhs { words, row_stride: b.high.pairs, pair_stride: 1 }, b.high, finish, c) }
+    }
+
     /// `c = keep · c + scale · a b + bias` with a right operand in panels.
     ///
     /// # Safety
@@ -168,7 +195,7 @@ impl Products {
         finish: Finish<'_>,
         mut c: MatMut<'_>,
     ) {
-        let len = a.rows.next_multiple_of(self.steps.rows) * b.high.pairs;
+        let len = self.lhs_words(a.rows, a.cols);
         let lines = first(lines, len.div_ceil(COLUMNS));
         let mut product = |a: Mat<'_>, factors: &[(Rhs<'_>, Finish<'_>)]| {
             let words = &mut words(lines)[..len];

@@ -60,6 +60,12 @@ pub(crate) fn lhs(x: Mat<'_>, words: &mut [u32]) {
 }
 
 #[inline(always)]
+pub(crate) fn lhs_row(x: &[f32], i: usize, words: &mut [u32]) {
+    let count = x.len().div_ceil(2);
+    pairs(x, &mut words[i * count..][..count]);
+}
+
+#[inline(always)]
 pub(crate) fn rhs(x: Mat<'_>, lines: &mut [Line]) {
     round_rhs(x, lines, interleave, |columns, lines| {
         lines.fill(Line::default());

@@ -124,6 +124,13 @@ pub(crate) fn lhs(x: Mat<'_>, words: &mut [u32]) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn lhs_row(x: &[f32], i: usize, words: &mut [u32]) {
+    let count = x.len().div_ceil(2);
+    pairs(x, &mut words[i * count..][..count]);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(crate) fn rhs(x: Mat<'_>, lines: &mut [Line]) {
     round_rhs(x, lines, |low, high, words| interleave(low, high, words), |columns, lines| transpose(columns, lines));
 }

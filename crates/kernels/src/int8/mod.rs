@@ -16,14 +16,15 @@ pub(crate) mod portable;
 pub(crate) mod x86;
 
 use crate::product::{COLUMNS, Finish, Tile, first, row};
-use crate::view::{Mat, MatMut, assert_product};
-use std::cell::RefCell;
+use crate::view::{Mat, MatMut};
 use std::ops::Range;
 
 /// Neighbours along the summed dimension that are multiplied at once.
 pub(crate) const QUAD: usize = 4;
 /// Rows of the left operand are filled up to a multiple of this: a row of a tile.
 const STEP: usize = 64;
+/// Rows of a tile.
+const TILE_ROWS: usize = 16;
 /// The largest magnitude of a number.
 const LARGEST: f32 = 127.0;
 /// Rows whose numbers are all smaller are rows of zeros.
@@ -52,8 +53,7 @@ pub(crate) struct Rhs<'a> {
     pub(crate) scales: &'a [f32],
     /// What is added to every number.
     offset: u8,
-    /// `[k, n]`, as they are.
-    rows: usize,
+    /// Columns that are no filling.
     cols: usize,
 }
 
@@ -77,44 +77,58 @@ pub(crate) struct Products {
     pub(crate) product: unsafe fn(Lhs<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
 }
 
-/// Rows of integers, a buffer that products use again.
-#[derive(Default)]
-struct Rounded {
+/// Rows of integers, in buffers that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Rounded {
     numbers: Vec<Line>,
     rows: Vec<Row>,
+    stride: usize,
 }
 
-thread_local! {
-    static ROUNDED: RefCell<Rounded> = RefCell::default();
+impl Rounded {
+    /// Makes room for `rows` rows of `cols` numbers; whole tiles are read.
+    pub(crate) fn reserve(&mut self, rows: usize, cols: usize) {
+        self.stride = cols.next_multiple_of(STEP);
+        first(&mut self.numbers, rows.next_multiple_of(TILE_ROWS) * self.stride / size_of::<Line>());
+        first(&mut self.rows, rows);
+    }
+
+    fn lhs(&self) -> Lhs<'_> {
+        Lhs { numbers: bytes(&self.numbers), stride: self.stride, rows: &self.rows }
+    }
 }
 
 /// The bytes of lines.
-fn bytes(lines: &mut [Line]) -> &mut [i8] {
+fn bytes(lines: &[Line]) -> &[i8] {
     // SAFETY: a line is 64 bytes and nothing else, so lines that follow one another are bytes that do.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+/// As [`bytes`], to write to.
+fn bytes_mut(lines: &mut [Line]) -> &mut [i8] {
+    // SAFETY: as in `bytes`.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }
 
 impl Products {
-    /// `c = keep · c + a b + bias`; the rows of `a` are rounded here.
+    /// Rounds row `i`.
     ///
     /// # Safety
     /// This machine has the instructions of the products.
-    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: Mat<'_>, b: Rhs<'_>) {
-        assert_product(&c, (a.rows, a.cols), (b.rows, b.cols));
-        assert_eq!(b.offset, self.offset, "a weight of another instruction set");
-        ROUNDED.with_borrow_mut(|Rounded { numbers, rows }| {
-            let stride = b.quads * QUAD;
-            // Whole tiles are read.
-            let lines = a.rows.next_multiple_of(16) * stride / size_of::<Line>();
-            let numbers = bytes(first(numbers, lines));
-            let rows = first(rows, a.rows);
-            for (i, (meaning, numbers)) in rows.iter_mut().zip(numbers.chunks_exact_mut(stride)).enumerate() {
-                // SAFETY: the caller's promise.
-                *meaning = unsafe { (self.round)(row(a, i), numbers) };
-            }
-            // SAFETY: the caller's promise.
-            unsafe { (self.product)(Lhs { numbers, stride, rows }, b, finish, c) };
-        });
+    pub(crate) unsafe fn push(&self, x: &[f32], i: usize, into: &mut Rounded) {
+        let numbers = &mut bytes_mut(&mut into.numbers)[i * into.stride..][..into.stride];
+        // SAFETY: the caller's promise.
+        into.rows[i] = unsafe { (self.round)(x, numbers) };
+    }
+
+    /// `c = keep · c + a b + bias`.
+    ///
+    /// # Safety
+    /// This machine has the instructions of the products.
+    pub(crate) unsafe fn matmul_packed(&self, c: MatMut<'_>, finish: Finish<'_>, a: &Rounded, b: Rhs<'_>) {
+        assert!(b.offset == self.offset && b.quads * QUAD == a.stride && b.cols == c.cols, "a weight of another layer");
+        // SAFETY: the caller's promise.
+        unsafe { (self.product)(a.lhs(), b, finish, c) }
     }
 }
 
@@ -170,7 +184,6 @@ impl Packed {
             scales: &self.scales[panels.start * COLUMNS..panels.end * COLUMNS],
             quads: self.quads,
             offset: self.offset,
-            rows: self.rows,
             cols: columns.len(),
         }
     }

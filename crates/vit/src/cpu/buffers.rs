@@ -4,6 +4,7 @@ use crate::adapter::Adapter;
 use crate::bottleneck::BottleneckScratch;
 use crate::dropout::{DropoutScratch, GroupDropout};
 use crate::head::Head;
+use melo_kernels::LeftRows;
 use std::ops::Range;
 
 /// Rows of a chunk at most.
@@ -52,6 +53,8 @@ pub(crate) struct Buffers {
     pub(crate) embedded: Vec<f32>,
     /// A normalised copy of the residual stream, `[m, d]`.
     pub(crate) normed: Vec<f32>,
+    /// What the next layer reads.
+    pub(crate) left: LeftRows,
     /// The MLP's hidden layer after GELU, `[m, hidden]`.
     pub(crate) g: Vec<f32>,
     /// Attention scores of one head.

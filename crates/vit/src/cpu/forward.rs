@@ -7,11 +7,12 @@ use crate::bottleneck::Bottleneck;
 use crate::config::Pool;
 use crate::dropout::DropoutScratch;
 use crate::weights::Norm;
-use melo_kernels::{AttentionShape, PackedWeight};
+use melo_kernels::{AttentionShape, LeftRows, PackedWeight};
 use std::ops::Range;
 
 /// Parts of a fused projection.
 pub(crate) const ALL: Range<usize> = 0..3;
+const TARGETS: [Target; 3] = [Target::Q, Target::K, Target::V];
 const QUERIES: Range<usize> = 0..1;
 pub(crate) const KEYS_AND_VALUES: Range<usize> = 1..3;
 
@@ -22,7 +23,31 @@ impl Packed {
 
     pub(crate) fn layernorm(&self, norm: &Norm, x: &[f32], y: &mut Vec<f32>) {
         resize(y, x.len());
+        self.normalise(norm, x, y);
+    }
+
+    fn normalise(&self, norm: &Norm, x: &[f32], y: &mut [f32]) {
         self.kernels.layernorm(x, &norm.gamma, &norm.beta, self.config.eps, y);
+    }
+
+    /// What a layer reads, computed row by row. The rows themselves stay in `values` where they are asked for.
+    fn left_rows(
+        &self,
+        left: &mut LeftRows,
+        weight: &PackedWeight,
+        rows: usize,
+        (values, keep): (&mut Vec<f32>, bool),
+        compute: impl Fn(usize, &mut [f32]),
+    ) {
+        let width = weight.in_features();
+        resize(values, if keep { rows } else { 1 } * width);
+        left.begin(self.kernels, weight, rows);
+        for i in 0..rows {
+            let row = if keep { i } else { 0 };
+            let row = &mut values[row * width..(row + 1) * width];
+            compute(i, row);
+            left.push(self.kernels, row);
+        }
     }
 
     /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added.
@@ -161,15 +186,17 @@ impl Packed {
     ) {
         let block = &self.weights.blocks[index];
         let d = self.config.width;
-        let Buffers { x, normed, z, dropout, .. } = buffers;
+        let Buffers { x, normed, left, z, dropout, .. } = buffers;
+        let adapted = TARGETS[parts.clone()].iter().any(|target| is_adapted(segments, index, *target));
         for rows in shape.chunks() {
             let (x, qkv) = (of_rows(x, &rows, d), &mut qkv[rows.start * 3 * d..rows.end * 3 * d]);
-            self.layernorm(&block.norm1, x, normed);
+            let norm = |i: usize, y: &mut [f32]| self.normalise(&block.norm1, &x[i * d..(i + 1) * d], y);
+            self.left_rows(left, &block.qkv.weight, rows.len(), (normed, adapted), norm);
             let columns = parts.start * d..parts.end * d;
-            self.kernels.linear_part(normed, &block.qkv.weight, columns, &block.qkv.bias, qkv);
+            self.kernels.linear_of(left, &block.qkv.weight, columns, &block.qkv.bias, qkv);
             let mut adapt = Adapt { vit: self, index, shape, segments, rows, z, dropout };
             for part in parts.clone() {
-                adapt.add([Target::Q, Target::K, Target::V][part], normed, qkv, part * d);
+                adapt.add(TARGETS[part], normed, qkv, part * d);
             }
         }
     }
@@ -186,9 +213,11 @@ impl Packed {
     ) {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
-        let (t, d, hidden) = (shape.tokens, self.config.width, self.config.mlp_hidden);
-        let Buffers { x, normed, g, z, bottleneck: scratch, dropout, .. } = buffers;
+        let (t, d) = (shape.tokens, self.config.width);
+        let Buffers { x, normed, g, left, z, bottleneck: scratch, dropout, .. } = buffers;
         let BlockTape { o, x_mid, h, a, f, .. } = tape;
+        let [fc1_adapted, fc2_adapted] = [Target::Fc1, Target::Fc2].map(|target| is_adapted(segments, index, target));
+        let fc1_out = self.config.fc1_out();
         if keep {
             resize(x_mid, shape.rows() * d);
         }
@@ -196,12 +225,14 @@ impl Packed {
             let (x, o) = (&mut x[rows.start * d..rows.end * d], of_rows(o, &rows, d));
             let kept = Kept { all: keep.then_some(shape.rows()), rows: &rows };
             let mut adapt = Adapt { vit: self, index, shape, segments, rows: rows.clone(), z, dropout };
+            left.begin(k, &block.proj.weight, rows.len());
+            o.chunks_exact(d).for_each(|o| left.push(k, o));
             if block.ls1.is_empty() {
-                k.linear_add(o, &block.proj.weight, &block.proj.bias, x);
+                k.linear_add_of(left, &block.proj.weight, &block.proj.bias, x);
                 adapt.add(Target::O, o, x, 0);
             } else {
                 let a = kept.values(a, d);
-                k.linear(o, &block.proj.weight, &block.proj.bias, a);
+                k.linear_of(left, &block.proj.weight, 0..d, &block.proj.bias, a);
                 adapt.add(Target::O, o, a, 0);
                 add_scaled(x, a, &block.ls1);
             }
@@ -209,19 +240,20 @@ impl Packed {
             if keep {
                 x_mid[rows.start * d..rows.end * d].copy_from_slice(x);
             }
-            self.layernorm(&block.norm2, x, normed);
-            let h = kept.values(h, self.config.fc1_out());
-            k.linear(normed, &block.fc1.weight, &block.fc1.bias, h);
+            let norm = |i: usize, y: &mut [f32]| self.normalise(&block.norm2, &x[i * d..(i + 1) * d], y);
+            self.left_rows(left, &block.fc1.weight, rows.len(), (normed, fc1_adapted), norm);
+            let h = kept.values(h, fc1_out);
+            k.linear_of(left, &block.fc1.weight, 0..fc1_out, &block.fc1.bias, h);
             adapt.add(Target::Fc1, normed, h, 0);
-            resize(g, rows.len() * hidden);
-            self.activate(h, g);
+            let activate = |i: usize, y: &mut [f32]| self.activate(&h[i * fc1_out..(i + 1) * fc1_out], y);
+            self.left_rows(left, &block.fc2.weight, rows.len(), (g, fc2_adapted), activate);
             if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
-                k.linear_add(g, &block.fc2.weight, &block.fc2.bias, x);
+                k.linear_add_of(left, &block.fc2.weight, &block.fc2.bias, x);
                 adapt.add(Target::Fc2, g, x, 0);
                 continue;
             }
             let f = kept.values(f, d);
-            k.linear(g, &block.fc2.weight, &block.fc2.bias, f);
+            k.linear_of(left, &block.fc2.weight, 0..d, &block.fc2.bias, f);
             adapt.add(Target::Fc2, g, f, 0);
             add_scaled(x, f, &block.ls2);
             for (of_segment, bottleneck) in bottlenecks(segments, index, t) {
@@ -371,6 +403,11 @@ fn updates<'a>(
         let update = segment.adapter?.update(block, target)?;
         Some((segment.start * tokens..segment.end * tokens, update))
     })
+}
+
+/// True where a segment updates a projection.
+fn is_adapted(segments: &[GroupSegment<'_>], block: usize, target: Target) -> bool {
+    segments.iter().any(|segment| segment.adapter.is_some_and(|adapter| adapter.update(block, target).is_some()))
 }
 
 /// The bottlenecks of one block, with the rows they apply to.
