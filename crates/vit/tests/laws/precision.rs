@@ -41,7 +41,7 @@ fn logits_in_bfloat16_are_nearly_those_in_f32() {
         let adapter = tiny::adapter(&every_block(&config, &[Target::Q, Target::V]), &config, 3);
         let head = tiny::head(16, &config, 4);
         let batch = images(4, config.image_size, 2);
-        let [f32, bf16, split] = Precision::ALL.map(|precision| {
+        let [f32, bf16, split, _] = Precision::ALL.map(|precision| {
             let engine = tiny::engine_of(checkpoint.clone(), precision, 2, 2);
             assert_eq!(engine.info().precision, precision);
             (logits(&*engine, &batch, Some(&adapter), &head), engine.backbone().digest().to_owned())
@@ -67,7 +67,7 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
         let batch = images(4, config.image_size, 2);
         let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
         let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss, dropout: None };
-        let [f32, bf16, split] = Precision::ALL.map(|precision| {
+        let [f32, bf16, split, _] = Precision::ALL.map(|precision| {
             let engine = tiny::engine_of(checkpoint.clone(), precision, 2, 2);
             let mut gradients = Gradients::zeros(&adapter, &head, &config, true);
             engine.step(&step, &adapter, &head, &mut gradients).expect("one step");

@@ -9,7 +9,7 @@ fn engine(precision: Precision, seed: u64) -> Arc<dyn Engine> {
     tiny::engine_of(tiny::checkpoint(&tiny::config(), seed), precision, 2, 2)
 }
 
-fn engines() -> [Arc<dyn Engine>; 3] {
+fn engines() -> [Arc<dyn Engine>; 4] {
     Precision::ALL.map(|precision| engine(precision, 1))
 }
 
