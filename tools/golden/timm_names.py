@@ -1,4 +1,5 @@
-"""Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers are, of which shapes do not tell all.
+"""Writes crates/vit/src/timm_names.tsv: what timm's named Vision Transformers are, of which shapes do not tell all; and how many parameters
+the plain ones have, for a test.
 
 Each model of `vision_transformer.py` and `deit.py` is built without memory (`meta`). A model whose blocks, attention or MLP are not the plain
 ones has their classes in the last column, which is empty otherwise, and so has every other model of timm. Names that timm has given up and still builds stand among the others.
@@ -11,30 +12,51 @@ import torch
 from timm.models._registry import _deprecated_models
 
 OUT = Path(__file__).parents[2] / "crates/vit/src/timm_names.tsv"
+PARAMETERS = Path(__file__).parents[2] / "crates/vit/tests/golden/timm_parameters.tsv"
 ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
 PLAIN = {"Block", "Attention", "Mlp", "GluMlp", "LayerNorm"}
 
 
-def row(name: str) -> str:
+def is_there(model, part: str) -> bool:
+    return not isinstance(getattr(model, part, None), (torch.nn.Identity, type(None)))
+
+
+def build(name: str):
     with torch.device("meta"):
-        model = timm.create_model(name)
+        return timm.create_model(name)
+
+
+def parameters(name: str) -> int:
+    """Of the model without its classifiers."""
+    model = build(_deprecated_models.get(name, name).partition(".")[0])
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("head"))
+
+
+def row(name: str) -> str:
+    model = build(name)
     block = model.blocks[0]
     attention, mlp, norm = (getattr(block, part, None) for part in ("attn", "mlp", "norm1"))
     layers = [block, *(part for part in (attention, mlp, norm) if part is not None)]
     special = sorted({type(layer).__name__ for layer in layers} - PLAIN)
     if getattr(model, "pool_include_prefix", False):
         special.append("pool_include_prefix")
+    special += [f"scale_{part}_norm" for part, layer in {"attn": attention, "mlp": mlp}.items() if is_there(layer, "norm")]
+    if not (is_there(model, "norm") or is_there(model, "fc_norm")):
+        special.append("no last norm")
     if not getattr(model, "has_class_token", True):
         special.append("no class token")
     patch = getattr(model.patch_embed, "proj", None)
     parts = {
-        "norm_pre": not isinstance(getattr(model, "norm_pre", None), (torch.nn.Identity, type(None))),
+        "norm_pre": is_there(model, "norm_pre"),
+        "fc_norm": is_there(model, "fc_norm"),
         "ls": hasattr(getattr(block, "ls1", None), "gamma"),
         "no_embed_class": bool(getattr(model, "no_embed_class", False)),
         "distilled": getattr(model, "dist_token", None) is not None,
         "patch_bias": getattr(patch, "bias", None) is not None,
         "qkv_bias": getattr(getattr(attention, "qkv", None), "bias", None) is not None,
     }
+    size = model.patch_embed.img_size
+    cfg = model.pretrained_cfg
     fields = [
         name,
         model.embed_dim,
@@ -46,6 +68,11 @@ def row(name: str) -> str:
         model.global_pool,
         getattr(model, "num_reg_tokens", 0),
         " ".join(name for name, there in parts.items() if there),
+        *(f"{sides[0]}" for sides in (model.patch_embed.patch_size, size)),
+        cfg["crop_pct"],
+        cfg.get("crop_mode") or "center",
+        cfg["interpolation"],
+        *(" ".join(f"{x}" for x in cfg[name]) for name in ("mean", "std")),
         ", ".join(special),
     ]
     return "\t".join(map(str, fields))
@@ -53,7 +80,7 @@ def row(name: str) -> str:
 
 if __name__ == "__main__":
     names = sorted(timm.list_models(module="vision_transformer") + timm.list_models(module="deit"))
-    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, registers, parts, what is not plain"
+    head = f"# timm {timm.__version__}: name, width, depth, mlp_hidden, heads, eps, activation, pooling, registers, parts, patch, image side, crop_pct, crop_mode, interpolation, mean, std, what is not plain"
     rows = {name: row(name) for name in names}
     for old, new in _deprecated_models.items():
         model = new.partition(".")[0]
@@ -61,5 +88,8 @@ if __name__ == "__main__":
             rows[old] = rows[model].replace(model, old, 1)
     for name in timm.list_models():
         module = timm.model_entrypoint(name).__module__.rpartition(".")[2]
-        rows.setdefault(name, "\t".join([name, *"00000", "", "", "0", "", f"a model of timm's {module}"]))
+        rows.setdefault(name, "\t".join([name, *"00000", "", "", "0", "", *"000", *[""] * 4, f"a model of timm's {module}"]))
     OUT.write_text("\n".join([head, *(rows[name] for name in sorted(rows))]) + "\n")
+    plain = [name for name in sorted(rows) if rows[name].endswith("\t")]
+    lines = [f"{name}\t{parameters(name)}" for name in plain]
+    PARAMETERS.write_text("\n".join([f"# timm {timm.__version__}: name, parameters without a classifier", *lines]) + "\n")

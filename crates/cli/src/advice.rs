@@ -126,6 +126,7 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
         vit::Error::NoSelfTest { .. } => {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
         }
+        vit::Error::NotCalibrated { on, .. } => recalibrates(on.precision),
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
         vit::Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound && is_model_name(path) => {
             let name = path.display();
@@ -135,6 +136,19 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
         vit::Error::Described { .. } => "leave --statistics away".to_owned(),
         _ => return None,
     })
+}
+
+/// What mends a plug-in whose answers are others in this precision.
+fn recalibrates(precision: vit::Precision) -> String {
+    format!(
+        "`melo plugin recalibrate PLUGIN --backbone BACKBONE --data MANIFEST --precision {precision}` fits its temperature and \
+         thresholds for that, and adds them to the file"
+    )
+}
+
+/// What to do about a plug-in that a server refuses.
+pub(crate) fn of_plugin(error: &vit::Error) -> Option<String> {
+    of_vit(error)
 }
 
 /// True for what looks like a model's name and no file's: `vit_base_patch16_224`.

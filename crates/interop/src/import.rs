@@ -122,7 +122,19 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         Some(card) => agree(path, card, settings, &head)?,
         None => new_card(path, backbone, settings, &head)?,
     };
-    let card = TaskCard { lora: adapter.config.clone(), bottleneck: BottleneckConfig::none(), self_test: None, ..card };
+    notes.extend(card.calibrations.iter().map(|left| {
+        format!(
+            "the card's calibration for {} is left out: its self-test is of the plug-in that was exported",
+            left.made()
+        )
+    }));
+    let card = TaskCard {
+        lora: adapter.config.clone(),
+        bottleneck: BottleneckConfig::none(),
+        self_test: None,
+        calibrations: Vec::new(),
+        ..card
+    };
     card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: error.reason })?;
     let mut plugin = Plugin { card, adapter, head, digest: String::new() };
     plugin.finish(engine, Storage::F32)?;

@@ -84,8 +84,10 @@ pub use melo_vit as vit;
 pub use melo_data::{Manifest, Split};
 pub use melo_interop::{read_backbone, read_checkpoint};
 pub use melo_predict::{Prediction, Predictor, Prepared};
-pub use melo_train::{Answers, Event, Finished, Job, Method, MethodSettings, TrainConfig, figures, manifest_for};
+pub use melo_train::{
+    Answers, Event, Finished, Job, Method, MethodSettings, TrainConfig, figures, manifest_for, recalibrate,
+};
 pub use melo_vit::{
-    Backbone, BackboneInfo, Checkpoint, Decision, Device, DeviceSpec, Engine, ExplainMethod, Plugin, Precision,
-    Preprocess, TaskCard, TaskKind,
+    Backbone, BackboneInfo, BoundPlugin, Calibration, Checkpoint, Decision, Device, DeviceSpec, Engine, ExplainMethod,
+    Plugin, Precision, Preprocess, TaskCard, TaskKind,
 };

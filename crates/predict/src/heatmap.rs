@@ -5,7 +5,7 @@ use crate::predictor::Predictor;
 use crate::prepared::Prepared;
 use melo_imaging::Pixels;
 use melo_imaging::heatmap::overlay_within;
-use melo_vit::{ExplainMethod, Explanation, Plugin};
+use melo_vit::{BoundPlugin, ExplainMethod, Explanation, Plugin};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Predictor {
     pub fn explain_each<E: From<Error> + Send>(
         &self,
         images: &[&Prepared],
-        plugins: &[Arc<Plugin>],
+        plugins: &[Arc<BoundPlugin>],
         wanted: &[Vec<Vec<usize>>],
         drawing: Drawing,
         take: impl Fn([usize; 3], Drawn) -> Result<(), E> + Sync,

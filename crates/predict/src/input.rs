@@ -1,6 +1,6 @@
 //! What a predictor is asked.
 
-use melo_vit::Plugin;
+use melo_vit::BoundPlugin;
 use std::sync::Arc;
 
 /// One image, prepared, with the plug-ins that want it so.
@@ -11,5 +11,5 @@ pub struct Input {
     /// `[3, s, s]`, normalised.
     pub pixels: Arc<[f32]>,
     /// Whose answers are wanted.
-    pub plugins: Vec<Arc<Plugin>>,
+    pub plugins: Vec<Arc<BoundPlugin>>,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! Prepared    an image's bytes      -> decoded once a rendering, an input [3, s, s] a preprocessing
 //! Predictor   inputs with plug-ins  -> logits, one batch a size: shared blocks once, then a segment a plug-in
-//! decide      logits                -> probabilities, the class, the findings (TaskCard::decide)
+//! decide      logits                -> probabilities, the class, the findings (BoundPlugin::decide)
 //! explain     an input, a class     -> relevance, laid over the pixels that were decoded
 //! ```
 

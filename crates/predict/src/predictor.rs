@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
-use melo_vit::{Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment};
+use melo_vit::{BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub type Logits = Vec<Vec<Vec<f32>>>;
 #[derive(Clone, Debug)]
 pub struct Prediction {
     /// Who says it.
-    pub plugin: Arc<Plugin>,
+    pub plugin: Arc<BoundPlugin>,
     /// Before calibration, `[c]`.
     pub logits: Vec<f32>,
     /// Probabilities, class or findings.
@@ -38,19 +38,27 @@ impl Predictor {
         &self.engine
     }
 
-    /// Reads a plug-in that belongs to this backbone.
+    /// Reads a plug-in that belongs to this backbone, and binds it to the engine.
     ///
     /// # Errors
-    /// As [`Plugin::load`].
-    pub fn plugin(&self, path: impl AsRef<Path>) -> Result<Arc<Plugin>, Error> {
-        Ok(Arc::new(Plugin::load(path.as_ref(), self.engine.backbone())?))
+    /// As [`Plugin::load`] and [`Plugin::bind`].
+    pub fn plugin(&self, path: impl AsRef<Path>) -> Result<Arc<BoundPlugin>, Error> {
+        self.bind(Plugin::load(path.as_ref(), self.engine.backbone())?)
+    }
+
+    /// Binds a plug-in to the engine.
+    ///
+    /// # Errors
+    /// As [`Plugin::bind`].
+    pub fn bind(&self, plugin: Plugin) -> Result<Arc<BoundPlugin>, Error> {
+        Ok(Arc::new(plugin.bind(&*self.engine)?))
     }
 
     /// What each of the plug-ins says of an image file, in their order.
     ///
     /// # Errors
     /// [`Error::Image`], [`Error::Engine`].
-    pub fn predict(&self, image: impl AsRef<Path>, plugins: &[Arc<Plugin>]) -> Result<Vec<Prediction>, Error> {
+    pub fn predict(&self, image: impl AsRef<Path>, plugins: &[Arc<BoundPlugin>]) -> Result<Vec<Prediction>, Error> {
         let prepared = prepare_files(&[image.as_ref()], plugins, false).swap_remove(0)?;
         Ok(self.predict_prepared(&[&prepared], plugins)?.swap_remove(0))
     }
@@ -61,11 +69,11 @@ impl Predictor {
     /// [`Error::Engine`].
     ///
     /// # Panics
-    /// If an image was prepared for other plug-ins.
+    /// If an image was prepared for other plug-ins, or a plug-in is bound to another engine.
     pub fn predict_prepared(
         &self,
         images: &[&Prepared],
-        plugins: &[Arc<Plugin>],
+        plugins: &[Arc<BoundPlugin>],
     ) -> Result<Vec<Vec<Prediction>>, Error> {
         let asked: Vec<_> = images.iter().map(|image| image.asking(plugins)).collect();
         let inputs: Vec<&Input> = asked.iter().flat_map(|(inputs, _)| inputs).collect();
@@ -74,7 +82,7 @@ impl Predictor {
             let mut logits: Logits = logits.by_ref().take(inputs.len()).collect();
             let predictions = plugins.iter().zip(places).map(|(plugin, &(input, place))| {
                 let logits = std::mem::take(&mut logits[input][place]);
-                Prediction { plugin: Arc::clone(plugin), decision: plugin.card.decide(&logits), logits }
+                Prediction { plugin: Arc::clone(plugin), decision: plugin.decide(&logits), logits }
             });
             predictions.collect()
         };
@@ -87,8 +95,13 @@ impl Predictor {
     /// [`Error::Engine`].
     ///
     /// # Panics
-    /// If an input is not as long as its size says.
+    /// If an input is not as long as its size says, or a plug-in is bound to another kind of engine or precision.
     pub fn infer(&self, inputs: &[&Input]) -> Result<Logits, Error> {
+        let at_home = |plugin: &Arc<BoundPlugin>| plugin.is_on(&*self.engine);
+        assert!(
+            inputs.iter().flat_map(|input| &input.plugins).all(at_home),
+            "a plug-in that is bound to another engine"
+        );
         let mut logits: Logits = vec![Vec::new(); inputs.len()];
         let mut sizes: Vec<usize> = inputs.iter().map(|input| input.size).collect();
         sizes.sort_unstable();
@@ -98,7 +111,7 @@ impl Predictor {
             let mut segments: Vec<Segment<'_>> = Vec::new();
             for group in members.chunk_by(|&a, &b| same_plugins(inputs[a], inputs[b])) {
                 let first = segments.last().map_or(0, |segment| segment.images.end);
-                let plugins = inputs[group[0]].plugins.iter().map(|plugin| PluginRef::from(&**plugin)).collect();
+                let plugins = inputs[group[0]].plugins.iter().map(|plugin| PluginRef::from(&***plugin)).collect();
                 segments.push(Segment { images: first..first + group.len(), plugins });
             }
             let source = Members { inputs, members: &members };

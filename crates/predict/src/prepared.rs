@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::input::Input;
 use melo_imaging::{Pixels, Seen, decode_seen, prepare, read_seen};
-use melo_vit::{Plugin, Preprocess, Rendering};
+use melo_vit::{BoundPlugin, Preprocess, Rendering};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Prepared {
     ///
     /// # Panics
     /// If there are not as many plug-ins as the image was prepared for.
-    pub fn asking(&self, plugins: &[Arc<Plugin>]) -> (Vec<Input>, Vec<(usize, usize)>) {
+    pub fn asking(&self, plugins: &[Arc<BoundPlugin>]) -> (Vec<Input>, Vec<(usize, usize)>) {
         assert_eq!(plugins.len(), self.inputs.len(), "an image prepared for other tasks");
         let (mut inputs, mut places) = (Vec::<Input>::new(), Vec::new());
         for (plugin, pixels) in plugins.iter().zip(&self.inputs) {
@@ -102,7 +102,7 @@ impl Prepared {
 /// Files prepared for these plug-ins, on all threads; each that cannot be read says why.
 pub fn prepare_files<P: AsRef<Path> + Sync>(
     paths: &[P],
-    plugins: &[Arc<Plugin>],
+    plugins: &[Arc<BoundPlugin>],
     keep_pixels: bool,
 ) -> Vec<Result<Prepared, Error>> {
     let specs: Vec<&Preprocess> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();

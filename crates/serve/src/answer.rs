@@ -1,7 +1,7 @@
 //! What the server says of an image; part of the contract in `docs/serve.md`.
 
 use crate::registry::Version;
-use melo_vit::{Decision, Engine, Precision, TaskKind};
+use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, Precision, TaskKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Answer {
     pub backbone: String,
     /// Numbers that it was computed in.
     pub precision: Precision,
+    /// Where the temperature and the thresholds were fitted that it was read by.
+    pub calibration: ComputedOn,
     /// The frame that was looked at, 1 the first, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
@@ -112,9 +114,9 @@ fn base64_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Resul
 
 impl Answer {
     /// From the logits `[c]` of one image.
-    pub(crate) fn new(version: &Arc<Version>, engine: &dyn Engine, logits: Vec<f32>) -> Self {
+    pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
-        let decision = card.decide(&logits);
+        let (calibration, decision) = (plugin.calibration(), plugin.decide(&logits));
         let single = card.kind == TaskKind::SingleLabel;
         let name = |class: usize| card.classes[class].clone();
         Answer {
@@ -122,11 +124,12 @@ impl Answer {
             version: version.digest.clone(),
             kind: card.kind,
             probabilities: Probabilities { classes: card.classes.clone(), values: decision.probabilities.clone() },
-            thresholds: (!single).then(|| card.thresholds.clone()),
+            thresholds: (!single).then(|| calibration.thresholds.clone()),
             predicted: single.then(|| name(decision.best())),
             findings: (!single).then(|| decision.findings.iter().copied().map(name).collect()),
             backbone: engine.backbone().digest().to_owned(),
             precision: engine.info().precision,
+            calibration: calibration.made.clone(),
             frame: None,
             heatmap: None,
             of: Arc::clone(version),

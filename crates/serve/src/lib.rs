@@ -42,7 +42,7 @@ pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
-pub use registry::{Folder, Registry, RegistryConfig, Task, Version};
+pub use registry::{Advice, Folder, Registry, RegistryConfig, Task, Version};
 pub use server::{Application, Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
 pub use trust::{TlsFiles, Trust};

@@ -15,7 +15,7 @@ use crate::shortest;
 use melo_imaging::{Seen, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
 use melo_vit::rendering::Frame;
-use melo_vit::{Engine, ExplainMethod, Plugin, Preprocess, hex};
+use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -112,13 +112,17 @@ impl Service {
         &**self.batches.predictor().engine()
     }
 
-    /// Versions of the tasks that a request names; `all` gives every task that is served now.
+    /// Versions of the tasks that a request names; `all` gives every task that is served now, without those that cannot be.
     fn chosen(&self, names: &[String]) -> Result<Vec<Chosen>, Refusal> {
         let mut chosen: Vec<Chosen> = Vec::new();
         for name in names {
             let named = name.contains('@');
             let versions = match name.as_str() {
-                "all" => self.registry.tasks().into_iter().map(|task| task.current).collect(),
+                "all" => {
+                    let served = self.registry.tasks().into_iter();
+                    let served = served.filter(|task| self.registry.problem_of(&task.name).is_none());
+                    served.map(|task| task.current).collect()
+                }
                 name => vec![self.registry.find(name)?],
             };
             for version in versions {
@@ -158,9 +162,9 @@ impl Service {
         let (decoded, logits) = self.compute(&request, &tasks, permit).await?;
         let mut answers = Vec::new();
         for ((image, decoded), logits) in request.images.iter().zip(&decoded).zip(logits) {
-            let of_tasks = tasks.iter().zip(logits).map(|((version, _), logits)| Answer {
+            let of_tasks = tasks.iter().zip(logits).map(|((version, plugin), logits)| Answer {
                 frame: decoded.frame_of(request.frame.unwrap_or(version.card.preprocess.rendering.frame)),
-                ..Answer::new(version, self.engine(), logits)
+                ..Answer::new(version, plugin, self.engine(), logits)
             });
             // As the first task sees it, like the preview.
             answers.push(ImageAnswers {
@@ -210,7 +214,7 @@ impl Service {
                 digest,
                 frames: None,
                 remarks: Vec::new(),
-                answers: vec![Answer::new(version, self.engine(), logits)],
+                answers: vec![Answer::new(version, &tasks[0].1, self.engine(), logits)],
                 preview: None,
             })
             .collect();
@@ -257,7 +261,7 @@ impl Service {
         };
         let specs: Arc<[Preprocess]> = tasks.iter().map(|(version, _)| spec(version)).collect();
         let keep_pixels = request.keeps_pixels();
-        let plugins: Vec<Arc<Plugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
+        let plugins: Vec<Arc<BoundPlugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
         let mut decoded = Vec::new();
         for image in &request.images {
             let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
@@ -372,7 +376,7 @@ struct Chosen {
 }
 
 /// Versions with their weights.
-type Tasks = Vec<(Arc<Version>, Arc<Plugin>)>;
+type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
 
 impl Request {
     fn keeps_pixels(&self) -> bool {

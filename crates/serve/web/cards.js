@@ -69,7 +69,7 @@ function cardView(card, version, heading) {
       Input: [inputText(card.preprocess)],
       Normalisation: [`mean ${card.preprocess.mean.map(short).join(', ')}; deviation ${card.preprocess.std.map(short).join(', ')}`],
       ...(card.preprocess.rendering ? { Rendering: [plain(card.preprocess.rendering)] } : {}),
-      Calibration: [`temperature ${short(card.temperature)}`],
+      Calibration: [calibrationText(card)],
       Adapter: [adapterText(card)],
       Backbone: [card.backbone.name],
       'Backbone digest': [digest(card.backbone.digest, 'backbone digest')],
@@ -87,6 +87,17 @@ function cardView(card, version, heading) {
     }),
     ...settingsView(card.provenance.settings, title),
   ];
+}
+
+/** The training's own first; what else computes the plug-in takes the one of its engine and precision. */
+function calibrationText(card) {
+  const multi = card.kind === 'multi_label';
+  const later = (card.calibrations ?? []).map(({ temperature, thresholds, self_test: { engine, precision } }) => {
+    const where = engine ? `${precision} on ${engine}` : precision;
+    const from = multi ? `, reported from ${thresholds.map(percent).join(', ')}` : '';
+    return `; in ${where} temperature ${short(temperature)}${from}`;
+  });
+  return [`temperature ${short(card.temperature)}`, ...later].join('');
 }
 
 /** What the training was told, a setting each. */

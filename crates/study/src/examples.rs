@@ -10,7 +10,7 @@ use base64::Engine;
 use melo_data::Manifest;
 use melo_interop::read_backbone;
 use melo_predict::{Drawing, Predictor, Prepared};
-use melo_vit::{ExplainMethod, Plugin, TaskKind};
+use melo_vit::{BoundPlugin, ExplainMethod, TaskKind};
 
 /// Right and wrong images shown, of each.
 const SHOWN: usize = 4;
@@ -47,6 +47,7 @@ pub(crate) fn examples(
         return Ok(Vec::new());
     };
     let predictor = Predictor::new(study.device.load(backbone)?);
+    let plugin = plugin.bind(&**predictor.engine())?;
     let mut answers = answers(result, &plugin);
     answers.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     let hits = answers.iter().filter(|answer| answer.correct).take(SHOWN);
@@ -55,10 +56,10 @@ pub(crate) fn examples(
 }
 
 /// Every image's most probable class, of findings only where it is one.
-fn answers(result: &CellResult, plugin: &Plugin) -> Vec<Answered> {
+fn answers(result: &CellResult, plugin: &BoundPlugin) -> Vec<Answered> {
     let (test, truth) = (&result.test, result.test.truth());
     let of = |(row, logits): (usize, &[f32])| {
-        let decision = plugin.card.decide(logits);
+        let decision = plugin.decide(logits);
         let class = decision.best();
         let said = decision.kind == TaskKind::SingleLabel || decision.findings.contains(&class);
         let (probability, correct) = (decision.probabilities[class], truth[row * test.classes + class]);
@@ -71,7 +72,7 @@ fn example(
     study: &Study,
     manifest: &Manifest,
     (cell, result): (&Cell, &CellResult),
-    (predictor, plugin): (&Predictor, &Plugin),
+    (predictor, plugin): (&Predictor, &BoundPlugin),
     answer: &Answered,
 ) -> Result<Example, Error> {
     let name = &result.test.names[answer.row];

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, InvalidAnswers};
 use melo_data::{Dataset, Labels};
-use melo_vit::{Engine, Plugin, TaskKind};
+use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Logits and truth of the images of a split, in the split's order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,14 +25,41 @@ pub struct Answers {
     pub logits: Vec<f32>,
 }
 
+/// Images that are counted as they are asked for.
+struct Observed<'a> {
+    source: &'a dyn ImageSource,
+    loaded: AtomicUsize,
+    begun: &'a (dyn Fn(usize) + Sync),
+}
+
+impl ImageSource for Observed<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        (self.begun)(self.loaded.fetch_add(1, Ordering::Relaxed) + 1);
+        self.source.load(index, out)
+    }
+}
+
 impl Answers {
     /// A plug-in's answers on a data set.
     ///
     /// # Errors
     /// As [`Engine::forward`].
     pub fn of(engine: &dyn Engine, plugin: &Plugin, dataset: &Dataset) -> Result<Self, Error> {
+        Answers::observed(engine, plugin, dataset, &|_| ())
+    }
+
+    /// As [`Answers::of`]; `begun` is told how many images were begun, again and again, from any thread.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub fn observed(
+        engine: &dyn Engine,
+        plugin: &Plugin,
+        dataset: &Dataset,
+        begun: &(dyn Fn(usize) + Sync),
+    ) -> Result<Self, Error> {
         let order: Vec<usize> = (0..dataset.len()).collect();
-        let source = dataset.epoch(&order, None);
+        let source = Observed { source: &dataset.epoch(&order, None), loaded: AtomicUsize::new(0), begun };
         let logits = engine.logits(&source, dataset.len(), dataset.spec().size, plugin.into())?;
         let rows = dataset.rows();
         let labels = rows.iter().flat_map(|row| match &row.labels {

@@ -5,8 +5,8 @@ use crate::answers::{Answers, column};
 use crate::error::Error;
 use crate::examples::measure;
 use crate::judged::{Judged, mean_share};
-use melo_eval::{ClusteredShare, Counts};
-use melo_vit::{ReliabilityPoint, TaskCard, TaskKind, TestRecord};
+use melo_eval::{ClusteredShare, Counts, Reliability};
+use melo_vit::{Calibration, ReliabilityPoint, TaskCard, TaskKind, TestRecord};
 use std::collections::BTreeMap;
 
 /// Level of the intervals in a card.
@@ -25,23 +25,30 @@ pub type Figure = melo_eval::Estimate;
 /// # Errors
 /// [`Error::Eval`].
 pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> Result<(), Error> {
-    let fit = match val.kind {
-        TaskKind::SingleLabel => melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?,
-        TaskKind::MultiLabel => melo_eval::fit_temperature_multi_label(&val.logits, &val.findings(), val.classes)?,
-    };
-    card.temperature = fit.temperature as f32;
-    if card.kind == TaskKind::MultiLabel {
-        card.thresholds = thresholds(val, card.temperature);
-    }
+    (card.temperature, card.thresholds) = fit(val)?;
     let Some(test) = test else { return Ok(()) };
-    for (name, Figure { value, low, high }) in figures(card, test)? {
+    let calibration = card.own_calibration();
+    for (name, Figure { value, low, high }) in figures(&card.classes, &calibration, test)? {
         card.metrics.insert(format!("test_{name}"), value);
         card.metric_intervals.insert(format!("test_{name}"), [low, high]);
     }
     let metrics = measure(test.kind, &test.probabilities(card.temperature), &test.labels, &card.thresholds)?;
     card.metrics.insert("test_f1_macro".into(), metrics.f1_macro);
-    card.test = Some(record(card, test)?);
+    card.test = Some(record(&calibration, test)?);
     Ok(())
+}
+
+/// The temperature and the [`thresholds`] that fit the answers of a validation split best.
+///
+/// # Errors
+/// [`Error::Eval`].
+pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
+    let fit = match val.kind {
+        TaskKind::SingleLabel => melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?,
+        TaskKind::MultiLabel => melo_eval::fit_temperature_multi_label(&val.logits, &val.findings(), val.classes)?,
+    };
+    let temperature = fit.temperature as f32;
+    Ok((temperature, thresholds(val, temperature)))
 }
 
 /// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for
@@ -61,23 +68,28 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
     (0..val.classes).map(threshold).collect()
 }
 
-/// Figures of answers under a card's temperature and thresholds, by name: `auc_macro`, `acc` (of images for single-label and
+/// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images for single-label and
 /// of findings for multi-label tasks), `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and
-/// `specificity/<class>` at the card's decisions. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
+/// `specificity/<class>` at the decisions. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
 /// [`melo_eval::ClusteredShare`]). What is undefined is left out.
 ///
 /// # Errors
 /// [`Error::Eval`].
-pub fn figures(card: &TaskCard, answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
-    measure(answers.kind, &answers.probabilities(card.temperature), &answers.labels, &card.thresholds)?;
-    let judged = Judged::new(answers, card.temperature, &card.thresholds);
+pub fn figures(
+    classes: &[String],
+    calibration: &Calibration,
+    answers: &Answers,
+) -> Result<BTreeMap<String, Figure>, Error> {
+    let Calibration { temperature, thresholds, .. } = calibration;
+    measure(answers.kind, &answers.probabilities(*temperature), &answers.labels, thresholds)?;
+    let judged = Judged::new(answers, *temperature, thresholds);
     let mut figures = BTreeMap::new();
     let mut put = |name: String, figure: Option<Figure>| figure.map(|figure| figures.insert(name, figure));
     let share = |cases| Some(ClusteredShare::new(cases)?.estimate(LEVEL));
     put("auc_macro".into(), judged.auc_macro(None).map(|auc| auc.estimate(LEVEL)));
     put("acc".into(), share(judged.accuracy()));
     put("balanced_acc".into(), mean_share(judged.balanced()).map(|share| share.estimate(LEVEL)));
-    for (class, name) in card.classes.iter().enumerate() {
+    for (class, name) in classes.iter().enumerate() {
         put(format!("auc/{name}"), judged.auc(class, None).map(|auc| auc.estimate(LEVEL)));
         put(format!("sensitivity/{name}"), share(judged.sensitivity(class)));
         put(format!("specificity/{name}"), share(judged.specificity(class)));
@@ -85,21 +97,14 @@ pub fn figures(card: &TaskCard, answers: &Answers) -> Result<BTreeMap<String, Fi
     Ok(figures)
 }
 
-/// What is seen on answers under a card's temperature and thresholds, for a page to draw.
+/// What is seen on answers under the calibration of where they come from, for a page to draw.
 ///
 /// # Errors
 /// [`Error::Eval`].
-pub fn record(card: &TaskCard, answers: &Answers) -> Result<TestRecord, Error> {
-    let probabilities = answers.probabilities(card.temperature);
-    let metrics = measure(answers.kind, &probabilities, &answers.labels, &card.thresholds)?;
-    let reliability = match answers.kind {
-        TaskKind::SingleLabel => {
-            melo_eval::reliability_single_label(&probabilities, &answers.labels, answers.classes, BINS)?
-        }
-        TaskKind::MultiLabel => {
-            melo_eval::reliability_multi_label(&probabilities, &answers.findings(), answers.classes, BINS)?
-        }
-    };
+pub fn record(calibration: &Calibration, answers: &Answers) -> Result<TestRecord, Error> {
+    let probabilities = answers.probabilities(calibration.temperature);
+    let metrics = measure(answers.kind, &probabilities, &answers.labels, &calibration.thresholds)?;
+    let reliability = reliability(answers, &probabilities)?;
     let filled = reliability.bins.iter().filter_map(|bin| {
         Some(ReliabilityPoint { count: bin.count, confidence: bin.confidence?, accuracy: bin.accuracy? })
     });
@@ -113,6 +118,18 @@ pub fn record(card: &TaskCard, answers: &Answers) -> Result<TestRecord, Error> {
         confusion: metrics.confusion,
         reliability: filled.collect(),
         calibration_error: reliability.ece,
+    })
+}
+
+/// Whether probabilities `[n · c]` of answers mean what they say.
+pub(crate) fn reliability(answers: &Answers, probabilities: &[f32]) -> Result<Reliability, Error> {
+    Ok(match answers.kind {
+        TaskKind::SingleLabel => {
+            melo_eval::reliability_single_label(probabilities, &answers.labels, answers.classes, BINS)?
+        }
+        TaskKind::MultiLabel => {
+            melo_eval::reliability_multi_label(probabilities, &answers.findings(), answers.classes, BINS)?
+        }
     })
 }
 
@@ -202,7 +219,8 @@ mod tests {
     fn what_is_undefined_is_left_out() {
         let mut answers = answers(TaskKind::MultiLabel, 3.0);
         answers.labels.chunks_exact_mut(2).for_each(|row| row[1] = 0);
-        let figures = figures(&card(TaskKind::MultiLabel), &answers).unwrap();
+        let card = card(TaskKind::MultiLabel);
+        let figures = figures(&card.classes, &card.own_calibration(), &answers).unwrap();
         assert!(!figures.contains_key("auc/b") && !figures.contains_key("sensitivity/b"));
         assert!(figures.contains_key("specificity/b") && figures.contains_key("auc/a"));
     }
@@ -223,7 +241,8 @@ mod tests {
     #[test]
     fn a_constant_predictor_has_intervals_as_anyone_else() {
         let labels: Vec<usize> = (0..70).map(|row| usize::from(row >= 41)).collect();
-        let figures = figures(&card(TaskKind::SingleLabel), &constant(&labels, 0, 2)).unwrap();
+        let card = card(TaskKind::SingleLabel);
+        let figures = figures(&card.classes, &card.own_calibration(), &constant(&labels, 0, 2)).unwrap();
         let interval = |name: &str| (figures[name].low, figures[name].value, figures[name].high);
         let (low, value, high) = interval("acc");
         assert!(value == 41.0 / 70.0 && (low - 0.469).abs() < 1e-3 && (high - 0.694).abs() < 1e-3, "{low} {high}");

@@ -309,7 +309,7 @@ fn images_of(manifest: &Manifest) -> Vec<u64> {
 }
 
 /// A manifest with its folder, `wbc/labels.csv`, or a folder: enough to know it by, and no more of a path than that.
-fn data_name(data: &Path) -> String {
+pub(crate) fn data_name(data: &Path) -> String {
     let folder = task_name(data);
     match data.file_name() {
         Some(file) if !data.is_dir() => format!("{folder}/{}", file.to_string_lossy()),

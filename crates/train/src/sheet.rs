@@ -8,6 +8,7 @@ use melo_report::chart::{Bin, HeatTable, Reliability};
 use melo_report::{Element, Sheet, SheetTable};
 use melo_vit::{INTENDED_USE, PluginInfo, TaskCard, TaskKind};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The page of a plug-in, to be rendered as HTML or Markdown.
 pub fn card_sheet(info: &PluginInfo) -> Sheet {
@@ -22,6 +23,7 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             confusion(card),
             reliability(card),
             Some(usage(info)),
+            calibrations(card),
             Some(provenance(card)),
         ]
         .into_iter()
@@ -59,6 +61,13 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
 /// Whether a plug-in can prove itself, in words.
 pub fn self_test_in_words(card: &TaskCard) -> String {
     card.self_test.as_ref().map_or("none".to_owned(), |test| format!("taken in {}", test.precision))
+}
+
+/// How probabilities are calibrated where, in words: the training's own way first.
+pub fn calibrations_in_words(card: &TaskCard) -> String {
+    let own = format!("temperature {}", card.temperature);
+    let later = card.calibrations.iter().map(|known| format!("; in {} {}", known.made(), known.temperature));
+    std::iter::once(own).chain(later).collect()
 }
 
 /// A metric with its interval, or `undefined`.
@@ -204,6 +213,51 @@ fn usage(info: &PluginInfo) -> SheetTable {
         ("Plug-in digest", info.digest.clone()),
     ];
     SheetTable::of_pairs("How to use it", rows.map(|(name, value)| (name.to_owned(), value)))
+}
+
+/// Where the plug-in may be used beside where it was finished, and how its answers are read there.
+fn calibrations(card: &TaskCard) -> Option<SheetTable> {
+    if card.calibrations.is_empty() {
+        return None;
+    }
+    let decided = |thresholds: &[f32]| match card.kind {
+        TaskKind::SingleLabel => "the most probable".to_owned(),
+        TaskKind::MultiLabel => {
+            let of_class = card.classes.iter().zip(thresholds).map(|(class, from)| format!("{class} from {from:.3}"));
+            of_class.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let figures = |metrics: &BTreeMap<String, f64>| {
+        ["val_auc_macro", "val_ece", "val_brier"]
+            .map(|name| metrics.get(name).map_or_else(String::new, |value| format!("{value:.3}")))
+    };
+    let own = card.own_calibration();
+    let first = [own.made.to_string(), format!("{:.4}", own.temperature), decided(&own.thresholds)];
+    let [auc, ..] = figures(&card.metrics);
+    let training = [auc, String::new(), String::new(), "the training".to_owned()];
+    let later = card.calibrations.iter().map(|known| {
+        let fitted = [known.made().to_string(), format!("{:.4}", known.temperature), decided(&known.thresholds)];
+        let images = grouped(known.images as u64);
+        let data = if known.data.is_empty() { String::new() } else { format!(" of {}", known.data) };
+        let date = if known.date.is_empty() { String::new() } else { format!(", {}", known.date) };
+        [fitted.to_vec(), figures(&known.metrics).to_vec(), vec![format!("{images} images{data}{date}")]].concat()
+    });
+    Some(SheetTable {
+        title: "Calibrations",
+        head: heads(&[
+            "Computed in",
+            "Temperature",
+            "Reported",
+            "Validation AUC",
+            "Calibration error",
+            "Brier score",
+            "Fitted on",
+        ]),
+        rows: std::iter::once([first.to_vec(), training.to_vec()].concat()).chain(later).collect(),
+        note: "Figures of the test split are of the first. A plug-in takes the calibration of what computes it."
+            .to_owned(),
+        ..SheetTable::default()
+    })
 }
 
 fn provenance(card: &TaskCard) -> SheetTable {

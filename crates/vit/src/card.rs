@@ -2,7 +2,7 @@
 
 use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
-use crate::decision::Decision;
+use crate::calibration::{Recalibration, check_fit};
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
@@ -91,9 +91,9 @@ pub struct TaskCard {
     pub bottleneck: BottleneckConfig,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
-    /// Logits are divided by it before softmax or sigmoid.
+    /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
     pub temperature: f32,
-    /// A finding is reported from this probability on; one a class, used for multi-label tasks.
+    /// A finding is reported from this probability on; one a class, used for multi-label tasks. Chosen as the temperature.
     pub thresholds: Vec<f32>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
@@ -106,13 +106,18 @@ pub struct TaskCard {
     /// Outputs that prove, wherever the plug-in is loaded, that it works.
     #[serde(default)]
     pub self_test: Option<SelfTest>,
+    /// Temperatures and thresholds for other engines and precisions, with self-tests of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibrations: Vec<Recalibration>,
     /// Where it comes from.
     pub provenance: Provenance,
 }
 
 impl TaskCard {
-    /// The version of the format that this software writes; it reads this one and all before it.
-    pub const FORMAT: u32 = 4;
+    /// The latest version of the format: this one and all before it are read.
+    pub const FORMAT: u32 = 5;
+    /// The version that is written where nothing in a card calls for a later one.
+    const FORMAT_WRITTEN: u32 = 4;
 
     /// A card before any training: no adapter, no calibration, no metrics.
     pub fn new(
@@ -123,7 +128,7 @@ impl TaskCard {
         backbone: BackboneReference,
     ) -> Self {
         TaskCard {
-            format: TaskCard::FORMAT,
+            format: TaskCard::FORMAT_WRITTEN,
             task,
             kind,
             thresholds: vec![0.5; classes.len()],
@@ -137,8 +142,14 @@ impl TaskCard {
             metric_intervals: BTreeMap::new(),
             test: None,
             self_test: None,
+            calibrations: Vec::new(),
             provenance: Provenance::default(),
         }
+    }
+
+    /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
+    pub fn format_written(&self) -> u32 {
+        if self.calibrations.is_empty() { TaskCard::FORMAT_WRITTEN } else { TaskCard::FORMAT }
     }
 
     /// Checks what the card says against itself.
@@ -160,13 +171,7 @@ impl TaskCard {
         if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
         }
-        if self.thresholds.len() != classes || self.thresholds.iter().any(|t| !(0.0..=1.0).contains(t)) {
-            let found = &self.thresholds;
-            return wrong("thresholds", format!("thresholds {found:?}: expected {classes} values in [0, 1]"));
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return wrong("temperature", format!("temperature {} is not positive", self.temperature));
-        }
+        check_fit(self.temperature, &self.thresholds, classes)?;
         if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
             return wrong("metrics", format!("metric `{name}` is {value}, which JSON cannot hold"));
         }
@@ -186,6 +191,7 @@ impl TaskCard {
         if let Some(self_test) = &self.self_test {
             self_test.check(classes)?;
         }
+        self.check_calibrations()?;
         self.preprocess.check()
     }
 
@@ -204,25 +210,8 @@ impl TaskCard {
             (4, "provenance.train_images_of", !self.provenance.train_images_of.is_empty()),
             (4, "provenance.data", !self.provenance.data.is_empty()),
             (4, "provenance.date", !self.provenance.date.is_empty()),
+            (5, "calibrations", !self.calibrations.is_empty()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
-    }
-
-    /// What the logits `[c]` of one image come to: the one place where a probability becomes an answer.
-    ///
-    /// # Panics
-    /// If there are not as many logits as classes.
-    pub fn decide(&self, logits: &[f32]) -> Decision {
-        assert_eq!(logits.len(), self.classes.len(), "logits of another task");
-        let mut probabilities = logits.to_vec();
-        self.probabilities(&mut probabilities);
-        Decision::new(self.kind, probabilities, &self.thresholds)
-    }
-
-    /// Logits `[c]` of one image to calibrated probabilities, in place: divided by the temperature, then softmax
-    /// (single label) or a sigmoid each (multi-label).
-    pub fn probabilities(&self, logits: &mut [f32]) {
-        logits.iter_mut().for_each(|x| *x /= self.temperature);
-        self.kind.probabilities(logits);
     }
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with weights and plug-ins, each defect by name.
 
+use crate::calibration::ComputedOn;
 use crate::image::ImageError;
 use std::path::{Path, PathBuf};
 
@@ -197,6 +198,29 @@ pub enum Error {
         task: String,
         /// `with` or `without` the adapter.
         part: &'static str,
+        /// Image of the test, from 0.
+        image: usize,
+        /// Class of the largest difference.
+        class: String,
+        /// Logit when the test was taken.
+        expected: f32,
+        /// Logit found.
+        found: f32,
+        /// Largest difference allowed.
+        tolerance: f32,
+    },
+    /// A plug-in without a calibration for this engine and precision, whose answers are others here than where it has one.
+    #[error(
+        "task `{task}` is calibrated in {made}, and its answers in {on} are others: the self-test differs by {} (image {image}, \
+         class `{class}`): expected {expected}, found {found}, allowed {tolerance}", (expected - found).abs()
+    )]
+    NotCalibrated {
+        /// The task.
+        task: String,
+        /// Where the nearest calibration was made.
+        made: ComputedOn,
+        /// Where it was to be used.
+        on: ComputedOn,
         /// Image of the test, from 0.
         image: usize,
         /// Class of the largest difference.

@@ -6,6 +6,8 @@
 mod adapter;
 mod backbone;
 mod bottleneck;
+mod bound;
+mod calibration;
 mod card;
 mod checkpoint;
 mod config;
@@ -43,6 +45,8 @@ mod weights;
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
 pub use backbone::{Backbone, BackboneInfo};
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
+pub use bound::BoundPlugin;
+pub use calibration::{Calibration, ComputedOn, Recalibration};
 pub use card::{BackboneReference, Provenance, TaskCard};
 pub use checkpoint::{Checkpoint, Description};
 pub use config::{Activation, Pool, PositionFilter, VitConfig};

@@ -125,7 +125,7 @@ impl Plugin {
         Some(Plugin { card, adapter, head, digest: String::new() })
     }
 
-    /// Writes the plug-in atomically, in [`TaskCard::FORMAT`].
+    /// Writes the plug-in atomically, in [`TaskCard::format_written`].
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
@@ -159,9 +159,9 @@ impl Plugin {
     }
 }
 
-/// A card as it goes into a file, in [`TaskCard::FORMAT`].
+/// A card as it goes into a file, in [`TaskCard::format_written`].
 fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
-    let card = TaskCard { format: TaskCard::FORMAT, ..card.clone() };
+    let card = TaskCard { format: card.format_written(), ..card.clone() };
     card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: format!("card: {error}") })?;
     Ok(serde_json::to_string(&card).expect("a card is plain data"))
 }

@@ -1,5 +1,6 @@
 //! Self-tests taken and run: what ties a plug-in, a backbone and an engine together.
 
+use crate::calibration::ComputedOn;
 use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
@@ -8,26 +9,61 @@ use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
 use melo_kernels::Precision;
 
+/// Logits of each image, `[c]`.
+type Logits = [Vec<f32>; IMAGES];
+
+/// What a plug-in, or a part of it, gives on the images of the test.
+fn logits(engine: &dyn Engine, size: usize, plugin: PluginRef<'_>) -> Result<Logits, Error> {
+    let images = SelfTest::images(size);
+    let all = engine.logits(&images, IMAGES, images.size, plugin)?;
+    let (first, second) = all.split_at(plugin.head.classes());
+    Ok([first.to_vec(), second.to_vec()])
+}
+
 impl SelfTest {
     /// What a plug-in gives on an engine.
     ///
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn take(engine: &dyn Engine, plugin: &Plugin) -> Result<Self, Error> {
-        let images = SelfTest::images(plugin.card.preprocess.size);
-        let logits = |plugin: PluginRef<'_>| {
-            let all = engine.logits(&images, IMAGES, images.size, plugin)?;
-            let (first, second) = all.split_at(plugin.head.classes());
-            Ok::<_, Error>([first.to_vec(), second.to_vec()])
-        };
+        let size = plugin.card.preprocess.size;
         let EngineInfo { engine: kind, precision, .. } = engine.info();
         let adapted = PluginRef::from(plugin);
         Ok(SelfTest {
             engine: kind.to_owned(),
             precision,
-            logits: logits(adapted)?,
-            bare_logits: logits(PluginRef { adapter: None, ..adapted })?,
+            logits: logits(engine, size, adapted)?,
+            bare_logits: logits(engine, size, PluginRef { adapter: None, ..adapted })?,
         })
+    }
+
+    /// Holds a plug-in's answers on an engine to this test's: the pass with the adapter alone, at half the price of
+    /// [`SelfTest::run`].
+    ///
+    /// # Errors
+    /// [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
+    pub(crate) fn check_answers(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
+        let found = logits(engine, plugin.card.preprocess.size, plugin.into())?;
+        let tolerance = self.tolerance(&ComputedOn::from(&engine.info()));
+        compare(&plugin.card, "with", (&self.logits, &found), tolerance)
+    }
+
+    /// Holds a plug-in on an engine to this test.
+    ///
+    /// # Errors
+    /// [`Error::AdapterInactive`] where the adapter moves the outputs by less than half of what it did when the test was taken,
+    /// or did not move them then; [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
+    pub(crate) fn run(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
+        let found = SelfTest::take(engine, plugin)?;
+        let (expected_effect, found_effect) = (self.effect(), found.effect());
+        // Two effects of zero are those of an adapter that was never active.
+        if adapts(&plugin.card) && !(found_effect > expected_effect / 2.0 && expected_effect > 0.0) {
+            let task = plugin.card.task.clone();
+            return Err(Error::AdapterInactive { task, expected: expected_effect, found: found_effect });
+        }
+        let tolerance = self.tolerance(&ComputedOn::from(&found));
+        compare(&plugin.card, "without", (&self.bare_logits, &found.bare_logits), tolerance)?;
+        compare(&plugin.card, "with", (&self.logits, &found.logits), tolerance)
     }
 
     /// The largest magnitude of all logits.
@@ -41,10 +77,30 @@ impl SelfTest {
         pairs.fold(0.0, |most, (with, without)| most.max((with - without).abs()))
     }
 
-    /// How far a logit may be from another pass's, in parts of the largest logit: what the coarser of the two allows.
-    fn tolerance(&self, found: &SelfTest) -> f32 {
-        tolerance(&self.engine, self.precision).max(tolerance(&found.engine, found.precision))
+    /// How far a logit may be from one that was found there: what the coarser of the two allows.
+    fn tolerance(&self, there: &ComputedOn) -> f32 {
+        tolerance(&self.engine, self.precision).max(tolerance(&there.engine, there.precision)) * self.scale()
     }
+}
+
+/// Refuses logits that are further from the expected ones than is allowed, by the worst of them.
+fn compare(
+    card: &TaskCard,
+    part: &'static str,
+    (expected, found): (&Logits, &Logits),
+    tolerance: f32,
+) -> Result<(), Error> {
+    let classes = card.classes.len();
+    let pairs = expected.iter().flatten().zip(found.iter().flatten()).enumerate();
+    let difference = |(expected, found): (&f32, &f32)| (expected - found).abs();
+    let worst = pairs.max_by(|(_, a), (_, b)| difference(*a).total_cmp(&difference(*b)));
+    let Some((at, (&expected, &found))) = worst else { return Ok(()) };
+    let difference = difference((&expected, &found));
+    if difference > tolerance || difference.is_nan() {
+        let (task, image, class) = (card.task.clone(), at / classes, card.classes[at % classes].clone());
+        return Err(Error::SelfTestDiffers { task, part, image, class, expected, found, tolerance });
+    }
+    Ok(())
 }
 
 /// How far a logit of this kind of engine may be from the true one, in parts of the largest logit. A new engine gets its
@@ -81,36 +137,15 @@ impl Plugin {
         Ok(())
     }
 
-    /// Runs the self-test of the card on an engine.
+    /// Runs the card's own self-test on an engine, wherever it was taken.
     ///
     /// # Errors
     /// [`Error::NoSelfTest`]; [`Error::AdapterInactive`] where the adapter moves the outputs by less than half of what it
     /// did when the test was taken, or did not move them then; [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub fn self_test(&self, engine: &dyn Engine) -> Result<(), Error> {
-        let task = self.card.task.clone();
-        let Some(expected) = &self.card.self_test else {
-            return Err(Error::NoSelfTest { task });
-        };
-        let found = SelfTest::take(engine, self)?;
-        let (expected_effect, found_effect) = (expected.effect(), found.effect());
-        // Two effects of zero are those of an adapter that was never active.
-        if adapts(&self.card) && !(found_effect > expected_effect / 2.0 && expected_effect > 0.0) {
-            return Err(Error::AdapterInactive { task, expected: expected_effect, found: found_effect });
+        match &self.card.self_test {
+            Some(test) => test.run(engine, self),
+            None => Err(Error::NoSelfTest { task: self.card.task.clone() }),
         }
-        let tolerance = expected.tolerance(&found) * expected.scale();
-        let parts = [("without", &expected.bare_logits, &found.bare_logits), ("with", &expected.logits, &found.logits)];
-        for (part, expected, found) in parts {
-            let classes = self.card.classes.len();
-            let pairs = expected.iter().flatten().zip(found.iter().flatten()).enumerate();
-            let difference = |(expected, found): (&f32, &f32)| (expected - found).abs();
-            let worst = pairs.max_by(|(_, a), (_, b)| difference(*a).total_cmp(&difference(*b)));
-            let Some((at, (&expected, &found))) = worst else { continue };
-            let difference = difference((&expected, &found));
-            if difference > tolerance || difference.is_nan() {
-                let (image, class) = (at / classes, self.card.classes[at % classes].clone());
-                return Err(Error::SelfTestDiffers { task, part, image, class, expected, found, tolerance });
-            }
-        }
-        Ok(())
     }
 }

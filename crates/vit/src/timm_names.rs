@@ -1,6 +1,7 @@
 //! What timm's named Vision Transformers are, of which no tensor's shape tells all, from timm itself (`tools/golden/timm_names.py`).
 
 use crate::invalid::Invalid;
+use serde_json::{Value, json};
 
 const TABLE: &str = include_str!("timm_names.tsv");
 
@@ -16,8 +17,18 @@ pub(crate) struct Named {
     pub(crate) activation: &'static str,
     pub(crate) pool: &'static str,
     pub(crate) registers: usize,
-    /// Which of its parts a model has: `norm_pre`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`.
+    /// Which of its parts a model has: `norm_pre`, `fc_norm`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`.
     parts: &'static str,
+    /// Side of a patch, pixels.
+    pub(crate) patch: usize,
+    /// Side of the images that its positions are made for, pixels.
+    pub(crate) image_size: usize,
+    crop_pct: f64,
+    crop_mode: &'static str,
+    interpolation: &'static str,
+    /// Of the channels, three numbers with spaces between; so is `std`.
+    mean: &'static str,
+    std: &'static str,
     /// Classes of timm's that are not the plain ones; empty for a plain ViT.
     pub(crate) special: &'static str,
 }
@@ -29,6 +40,23 @@ impl Named {
         all().find(|named| named.name == model)
     }
 
+    /// All names of plain ViTs.
+    pub(crate) fn plain() -> impl Iterator<Item = Named> {
+        all().filter(|named| named.special.is_empty())
+    }
+
+    /// Preprocessing of its first recipe, as timm's `pretrained_cfg`.
+    pub(crate) fn pretrained_cfg(&self) -> Value {
+        let channels = |text: &str| text.split(' ').filter_map(|value| value.parse::<f64>().ok()).collect::<Vec<f64>>();
+        json!({
+            "crop_pct": self.crop_pct,
+            "crop_mode": self.crop_mode,
+            "interpolation": self.interpolation,
+            "mean": channels(self.mean),
+            "std": channels(self.std),
+        })
+    }
+
     /// Whether it has a part.
     pub(crate) fn has(&self, part: &str) -> bool {
         self.parts.split(' ').any(|own| own == part)
@@ -36,9 +64,8 @@ impl Named {
 
     /// The heads that all plain ViTs of this shape have which pool their class token; none where they differ or there is none.
     pub(crate) fn heads_of_shape(width: usize, depth: usize, mlp_hidden: usize) -> Option<usize> {
-        let plain = |named: &Named| named.special.is_empty() && named.pool == "token";
-        let mut of_shape =
-            all().filter(plain).filter(|n| (n.width, n.depth, n.mlp_hidden) == (width, depth, mlp_hidden));
+        let shape = |named: &Named| (named.width, named.depth, named.mlp_hidden) == (width, depth, mlp_hidden);
+        let mut of_shape = Named::plain().filter(|named| named.pool == "token" && shape(named));
         let heads = of_shape.next()?.heads;
         of_shape.all(|named| named.heads == heads).then_some(heads)
     }
@@ -70,6 +97,13 @@ fn all() -> impl Iterator<Item = Named> {
             pool: next()?,
             registers: next()?.parse().ok()?,
             parts: next()?,
+            patch: next()?.parse().ok()?,
+            image_size: next()?.parse().ok()?,
+            crop_pct: next()?.parse().ok()?,
+            crop_mode: next()?,
+            interpolation: next()?,
+            mean: next()?,
+            std: next()?,
             special: next()?,
         })
     })

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
-use melo::vit::{Engine, Plugin, Preprocess, TaskCard, TaskKind};
+use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,16 +76,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         check_output("--predictions", path, &[args.backbone.path(), &args.plugin, &args.data])?;
     }
     let engine = args.backbone.engine(args.precision.into())?;
-    let plugin = Plugin::load(&args.plugin, engine.backbone())?;
+    let plugin = Plugin::load(&args.plugin, engine.backbone())?.bind(&*engine)?;
     let split = Split::from(args.split);
-    let manifest = read_manifest(args, &plugin.card)?;
+    let manifest = read_manifest(&args.reading, &args.data, &plugin.card)?;
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&*engine, &plugin, &dataset)?;
-    let probabilities = answers.probabilities(plugin.card.temperature);
-    let figures = melo::train::figures(&plugin.card, &answers)?;
-    let groups = subgroups(args, &manifest, &plugin.card, &answers)?;
-    let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &plugin.card.thresholds)?;
+    let calibration = plugin.calibration();
+    let probabilities = answers.probabilities(calibration.temperature);
+    let figures = melo::train::figures(&plugin.card.classes, calibration, &answers)?;
+    let groups = subgroups(args, &manifest, &plugin, &answers)?;
+    let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &calibration.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
@@ -115,7 +116,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn subgroups(
     args: &Args,
     manifest: &Manifest,
-    card: &TaskCard,
+    plugin: &BoundPlugin,
     answers: &Answers,
 ) -> Result<Vec<SubgroupFigure>, Failure> {
     if args.subgroup.is_empty() {
@@ -130,7 +131,7 @@ fn subgroups(
         }
         _ => {}
     }
-    Ok(melo::train::subgroup_figures(card, answers, &columns)?)
+    Ok(melo::train::subgroup_figures(plugin, answers, &columns)?)
 }
 
 /// A subgroup in a line.
@@ -164,8 +165,8 @@ fn few_cases(metrics: &Metrics, classes: &[String]) -> Value {
 }
 
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
-fn read_manifest(args: &Args, card: &TaskCard) -> Result<Manifest, Failure> {
-    let (manifest, assigned) = manifest_for(card, args.reading.manifest(&args.data)?)?;
+pub(crate) fn read_manifest(reading: &DataArgs, data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
+    let (manifest, assigned) = manifest_for(card, reading.manifest(data)?)?;
     if assigned != Assigned::Nothing {
         note(assigned);
     }
@@ -173,7 +174,7 @@ fn read_manifest(args: &Args, card: &TaskCard) -> Result<Manifest, Failure> {
 }
 
 /// A split, decoded once; every broken file is listed first.
-fn open_split(
+pub(crate) fn open_split(
     manifest: &Manifest,
     split: Split,
     preprocess: &Preprocess,
@@ -186,7 +187,7 @@ fn open_split(
     Ok(sets.swap_remove(0))
 }
 
-fn summary(plugin: &Plugin, engine: &dyn Engine, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
+fn summary(plugin: &BoundPlugin, engine: &dyn Engine, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
     let mut object = Map::new();
     object.insert("task".into(), json!(plugin.card.task));
     object.insert("split".into(), json!(split.word()));
@@ -205,6 +206,7 @@ fn summary(plugin: &Plugin, engine: &dyn Engine, split: Split, metrics: &Metrics
     object.insert("plugin_digest".into(), json!(plugin.digest));
     object.insert("backbone_digest".into(), json!(engine.backbone().digest()));
     object.insert("precision".into(), json!(engine.info().precision));
+    object.insert("calibration".into(), json!(plugin.calibration().made));
     Ok(Value::Object(object))
 }
 

@@ -5,6 +5,7 @@ mod describe;
 mod export;
 mod import;
 mod merge;
+mod recalibrate;
 
 use super::task::check_output;
 use crate::{Failure, say, say_json};
@@ -37,6 +38,7 @@ pub(crate) enum Verb {
         out: Option<PathBuf>,
     },
     Certify(certify::Args),
+    Recalibrate(recalibrate::Args),
     Import(import::Args),
     Export(export::Args),
     Merge(merge::Args),
@@ -58,6 +60,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Info { plugin, json } => show(plugin, *json),
         Verb::Card { plugin, out } => render(plugin, out.as_deref()),
         Verb::Certify(args) => certify::run(args),
+        Verb::Recalibrate(args) => recalibrate::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Merge(args) => merge::run(args),

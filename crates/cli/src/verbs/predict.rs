@@ -10,7 +10,9 @@ use heatmaps::{Heatmap, Heatmaps};
 use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::{Frame, Layout};
-use melo::vit::{Decision, EngineInfo, Invalid, Plugin, Precision, Rendering, TaskCard, TaskKind};
+use melo::vit::{
+    BoundPlugin, ComputedOn, Decision, EngineInfo, Invalid, Plugin, Precision, Rendering, TaskCard, TaskKind,
+};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -108,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, Failure> {
+fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<BoundPlugin>>, Failure> {
     if args.plugin.is_empty() {
         let mut own = Plugin::own_classifier(predictor.engine().backbone()).ok_or_else(|| {
             let path = args.backbone.path.display();
@@ -117,7 +119,7 @@ fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<Plugin>>, 
         if let Some(names) = melo::interop::class_names(args.backbone.path(), own.card.classes.len()) {
             own.card.classes = names;
         }
-        return Ok(vec![Arc::new(own)]);
+        return Ok(vec![predictor.bind(own)?]);
     }
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()
 }
@@ -223,6 +225,7 @@ struct Fields<'a> {
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
     precision: Precision,
+    calibration: &'a ComputedOn,
 }
 
 /// An object of class names and probabilities, in the order of the head.
@@ -262,6 +265,7 @@ impl<'a> Fields<'a> {
             plugin_digest: Some(plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: predictor.engine().backbone().digest(),
             precision,
+            calibration: &plugin.calibration().made,
         }
     }
 }

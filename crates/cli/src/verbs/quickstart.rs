@@ -9,7 +9,7 @@ use melo::imaging::write_png;
 use melo::predict::Predictor;
 use melo::synthetic::{Phantom, phantom};
 use melo::train::{Finished, Job, Method, MethodSettings, Resume, RunFolder, TrainConfig};
-use melo::vit::{Backbone, BackboneInfo, Plugin, Precision, write_atomically};
+use melo::vit::{Backbone, BackboneInfo, BoundPlugin, Precision, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -213,7 +213,7 @@ struct Switching {
 /// Runs one image through all plug-ins at once, and times the switch from one to the next.
 fn switch(folder: &Path, rows: &[Row]) -> Result<Switching, Failure> {
     let predictor = Predictor::new(machine::load_engine(&folder.join(BACKBONE_FILE), Some(Precision::F32))?);
-    let plugins: Vec<Arc<Plugin>> =
+    let plugins: Vec<Arc<BoundPlugin>> =
         rows.iter().map(|row| Ok(predictor.plugin(&row.plugin)?)).collect::<Result<_, Failure>>()?;
     let manifest = Manifest::read(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"))?;
     let image = &manifest.split(Split::Test)[0].path;

@@ -2,9 +2,9 @@
 
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
-use crate::{Failure, machine, note, say};
+use crate::{Failure, advice, machine, note, say};
 use melo::serve::{
-    BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust, defaults,
+    Advice, BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust, defaults,
 };
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
@@ -242,9 +242,10 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
 fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Result<Config, Failure> {
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
-        state: state(settings),
         resident_bytes: settings.resident_mib.map_or(defaults::RESIDENT_BYTES, |mib| mib.saturating_mul(MIB)),
         keep_versions: settings.keep_versions.unwrap_or(defaults::KEEP_VERSIONS),
+        advice: Advice(advice::of_plugin),
+        ..RegistryConfig::new(state(settings))
     };
     Ok(Config {
         listen: settings.listen.clone().unwrap_or_else(|| defaults::LISTEN.to_owned()),

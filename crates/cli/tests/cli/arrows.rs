@@ -56,6 +56,15 @@ const OF_PROCESSORS: [&str; 7] =
 /// The one file above `melo-vit` that calls a kernel: the loops of a resize, which know no model.
 const RESIZE: &str = "crates/imaging/src/resize.rs";
 
+/// The files above `melo-vit` that name a card's own temperature or thresholds: where they are made, shown, or there before any is
+/// fitted. All others have a bound plug-in, with the calibration of the engine at hand.
+const OF_CARDS: [&str; 4] = [
+    "crates/train/src/calibrate.rs",
+    "crates/train/src/sheet.rs",
+    "crates/train/src/trainer.rs",
+    "crates/study/src/cell.rs",
+];
+
 /// The engine of tests, which every crate may use in its own, and none outside them.
 const REFERENCE: &str = "melo-reference";
 
@@ -122,6 +131,22 @@ fn no_crate_above_the_seam_names_what_belongs_to_processors() {
         }
     }
     assert!(read > 100, "the sources of the crates above: {read} files");
+}
+
+#[test]
+fn answers_are_read_by_the_calibration_of_a_bound_plugin() {
+    let metadata = workspace();
+    let root = metadata.workspace_root.as_std_path();
+    for package in metadata.workspace_packages().into_iter().filter(|package| package.name != "melo-vit") {
+        for path in sources(&package.manifest_path.as_std_path().with_file_name("src")) {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let named = ["card.temperature", "card.thresholds"].into_iter().find(|name| text.contains(name));
+            let place = path.strip_prefix(root).ok().and_then(Path::to_str).unwrap_or_default();
+            // Unit tests lie beside what they test.
+            let fine = named.is_none() || OF_CARDS.contains(&place) || place.ends_with("tests.rs");
+            assert!(fine, "{place} names {named:?}, which may be of another engine or precision");
+        }
+    }
 }
 
 #[test]

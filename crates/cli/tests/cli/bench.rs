@@ -68,6 +68,14 @@ fn infer_reports_images_a_second_and_its_share_of_the_peak() {
 }
 
 #[test]
+fn an_architecture_is_taken_by_any_of_timm_s_names() {
+    for verb in ["infer", "train"] {
+        let line = one(&[verb, "--arch", "test_vit", "--batch", "1", "--repeats", "1"]);
+        assert_eq!((&line["arch"], &line["bench"]), (&Value::from("test_vit"), &Value::from(verb)));
+    }
+}
+
+#[test]
 fn train_takes_steps_that_learn() {
     let line = one(&["train", "--arch", ARCH, "--batch", "6", "--repeats", "12", "--warmup", "0"]);
     check_common(&line, "train", "images_per_s");
@@ -172,7 +180,9 @@ fn text_for_people_names_machine_and_commit() {
 #[test]
 fn what_cannot_be_is_wrong_usage() {
     let bench = |arguments: &[&str]| run(melo().arg("bench").args(arguments));
-    bench(&["infer", "--arch", "resnet50"]).refused(2, &["--arch", "resnet50", "vit_SIZE_patchP_S"]);
+    bench(&["infer", "--arch", "resnet50"]).refused(2, &["--arch", "resnet50", "no plain ViT"]);
+    bench(&["infer", "--arch", "my_model"]).refused(2, &["--arch", "my_model", "vit_SIZE_patchP_S"]);
+    bench(&["train", "--arch", "deit_tiny_patch16_244"]).refused(2, &["--arch", "near it are deit_tiny_patch16_224"]);
     bench(&["train", "--arch", "vit_base_patch16_225"]).refused(2, &["--arch", "225"]);
     bench(&["infer", "--arch", ARCH, "--rank", "193"]).refused(2, &["--rank", "193", "192"]);
     for arguments in [["infer", "--batch", "0"], ["infer", "--seconds", "-1"], ["train", "--repeats", "0"]] {

@@ -16,6 +16,7 @@ mod one_answer;
 mod others_files;
 #[path = "../../../serve/tests/serve/common/peer.rs"]
 mod peer;
+mod recalibrate;
 mod resume;
 mod seen;
 mod serve;

@@ -7,7 +7,7 @@ pub use hugging_face::write_hugging_face;
 pub use timm::write_timm;
 
 use crate::error::Error;
-use melo_vit::{Checkpoint, Plugin, Target, VitConfig};
+use melo_vit::{Calibration, Checkpoint, ComputedOn, Plugin, Precision, Target, TaskCard, VitConfig};
 
 /// Adds the updates to the weights, in f64 with one rounding, and puts the plug-in's classifier and preprocessing in; positions are
 /// resized to the plug-in's image size, as running it there does.
@@ -66,11 +66,16 @@ fn rows_of<'a>(
     }
 }
 
+/// The calibration for other software, which computes in f32.
+pub(crate) fn of_others(card: &TaskCard) -> Calibration {
+    card.calibration_for(&ComputedOn { engine: "cpu".to_owned(), precision: Precision::F32 })
+}
+
 /// What a plain checkpoint does not say of a plug-in, a sentence each.
 fn left_behind(plugin: &Plugin) -> Vec<String> {
     let mut notes = Vec::new();
-    if plugin.card.temperature != 1.0 {
-        let temperature = plugin.card.temperature;
+    let temperature = of_others(&plugin.card).temperature;
+    if temperature != 1.0 {
         notes.push(format!(
             "the classifier gives logits before calibration: divide them by the temperature {temperature}"
         ));

@@ -80,7 +80,7 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
     g.floats("head.weight", &[plugin.head.classes(), vit.feature_width()], &plugin.head.weight);
     g.floats("head.bias", &[plugin.head.classes()], &plugin.head.bias);
     g.output("Gemm", &[&feature, "head.weight", "head.bias"], "logits", &[("transB", 1.into())]);
-    let calibrated = g.scaled("logits", "temperature", "Div", plugin.card.temperature);
+    let calibrated = g.scaled("logits", "temperature", "Div", crate::merge::of_others(&plugin.card).temperature);
     match plugin.card.kind {
         TaskKind::SingleLabel => g.output("Softmax", &[&calibrated], "probabilities", &[("axis", (-1).into())]),
         TaskKind::MultiLabel => g.output("Sigmoid", &[&calibrated], "probabilities", &[]),

@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use melo_vit::hex;
+use melo_vit::{ComputedOn, hex};
 use serde_json::{Value, json as value};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -55,13 +55,15 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         })
     };
     let card = &shown.card;
+    let calibration = card.calibration_for(&ComputedOn::from(&app.service.engine().info()));
     value!({
         "name": task.name,
         "version": shown.digest,
         "pinned": task.pinned,
         "kind": card.kind,
         "classes": card.classes,
-        "thresholds": shortest::value(&card.thresholds),
+        "thresholds": shortest::value(&calibration.thresholds),
+        "calibration": calibration.made,
         "size": card.preprocess.size,
         "metrics": card.metrics,
         "metric_intervals": card.metric_intervals,

@@ -13,7 +13,7 @@ pub use folder::Folder;
 use crate::defaults;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
-use melo_vit::{Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
+use melo_vit::{BoundPlugin, ComputedOn, Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
 use resident::Resident;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,6 +27,16 @@ const NAME_BYTES: usize = 64;
 /// Shortest beginning of a digest that names a version.
 const VERSION_DIGITS: usize = 8;
 
+/// What to do about a plug-in that is refused, where the program that serves knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Advice(pub fn(&melo_vit::Error) -> Option<String>);
+
+impl PartialEq for Advice {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::fn_addr_eq(self.0, other.0)
+    }
+}
+
 /// What the registry may hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryConfig {
@@ -36,13 +46,15 @@ pub struct RegistryConfig {
     pub resident_bytes: usize,
     /// Versions of a task that are kept beside the current one.
     pub keep_versions: usize,
+    /// Follows what is said of a plug-in that is refused.
+    pub advice: Advice,
 }
 
 impl RegistryConfig {
     /// The usual bounds, with the state in this folder.
     pub fn new(state: impl Into<PathBuf>) -> Self {
         let (resident_bytes, keep_versions) = (defaults::RESIDENT_BYTES, defaults::KEEP_VERSIONS);
-        RegistryConfig { state: state.into(), resident_bytes, keep_versions }
+        RegistryConfig { state: state.into(), resident_bytes, keep_versions, advice: Advice(|_| None) }
     }
 }
 
@@ -94,6 +106,9 @@ struct Index {
     format: u32,
     /// The backbone that all versions belong to.
     backbone: String,
+    /// The engine and precision that all current versions are known to answer rightly in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proven_on: Option<ComputedOn>,
     tasks: BTreeMap<String, IndexedTask>,
 }
 
@@ -176,8 +191,36 @@ impl Registry {
             tasks.insert(name.clone(), Task { name, current, pinned: indexed.pinned, versions });
         }
         *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = tasks;
+        if index.proven_on != Some(self.here()) {
+            self.prove_all();
+        }
         self.report();
         Ok(())
+    }
+
+    /// What the engine's answers depend on.
+    fn here(&self) -> ComputedOn {
+        ComputedOn::from(&self.engine.info())
+    }
+
+    /// Lets the tasks of a run on another engine, or in another precision, prove that their answers are the same here. Those that
+    /// were calibrated here prove it when they are asked for.
+    fn prove_all(&self) {
+        let here = self.here();
+        let mut all_good = true;
+        for task in self.tasks() {
+            let version = &task.current;
+            if version.card.calibration_for(&here).made != here
+                && let Err(refusal) = self.plugin(version)
+            {
+                all_good = false;
+                self.problem(&task.name, Some(refusal.to_string()));
+            }
+        }
+        if all_good {
+            // Where this cannot be noted, it is done again at the next start.
+            let _ = self.change(|_| Ok(()));
+        }
     }
 
     fn write_index(&self, tasks: &BTreeMap<String, Task>) -> Result<(), Refusal> {
@@ -194,6 +237,7 @@ impl Registry {
         let index = Index {
             format: 1,
             backbone: self.engine.backbone().digest().to_owned(),
+            proven_on: tasks.keys().all(|name| self.problem_of(name).is_none()).then(|| self.here()),
             tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),
         };
         let json = serde_json::to_vec_pretty(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -214,6 +258,11 @@ impl Registry {
     /// Files and versions that are not served, and why.
     pub fn problems(&self) -> BTreeMap<String, String> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why a task that is known is not served.
+    pub fn problem_of(&self, task: &str) -> Option<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
     pub(crate) fn problem(&self, of: &str, reason: Option<String>) {
@@ -260,13 +309,16 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] for a stored file that is damaged or no longer gives its golden outputs.
-    pub fn plugin(&self, version: &Version) -> Result<Arc<Plugin>, Refusal> {
+    pub fn plugin(&self, version: &Version) -> Result<Arc<BoundPlugin>, Refusal> {
         if let Some(plugin) = self.resident().get(&version.digest) {
             return Ok(plugin);
         }
         let path = self.stored(&version.digest);
-        let failed = |reason: String| Refusal::Unavailable(format!("task `{}`: {reason}", version.card.task));
-        let plugin = self.load(&path).map_err(|error| failed(error.to_string()))?;
+        let failed = |reason: String| {
+            let named = reason.starts_with("task `");
+            Refusal::Unavailable(if named { reason } else { format!("task `{}`: {reason}", version.card.task) })
+        };
+        let plugin = self.load(&path).map_err(|error| failed(self.said(&error)))?;
         if plugin.digest != version.digest {
             return Err(failed(format!("its stored file has changed: it is now {}", short(&plugin.digest))));
         }
@@ -275,13 +327,19 @@ impl Registry {
         Ok(plugin)
     }
 
+    /// An error with what to do about it.
+    fn said(&self, error: &melo_vit::Error) -> String {
+        match (self.config.advice.0)(error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        }
+    }
+
     /// Reads a plug-in and lets it prove that it is active and at home on this backbone.
-    fn load(&self, path: &Path) -> Result<Plugin, melo_vit::Error> {
+    fn load(&self, path: &Path) -> Result<BoundPlugin, melo_vit::Error> {
         // Where it is stored is ours and tells the user nothing.
         let file = TensorFile::open_as(path, Path::new(""))?;
-        let plugin = Plugin::from_file(&file, self.engine.backbone())?;
-        plugin.self_test(&*self.engine)?;
-        Ok(plugin)
+        Plugin::from_file(&file, self.engine.backbone())?.prove(&*self.engine)
     }
 
     /// Accepts a plug-in's bytes as the newest version of its task, and serves it unless the task is pinned to another.
@@ -322,6 +380,9 @@ impl Registry {
             }
             Ok(())
         })?;
+        if self.find(&version.card.task)?.digest == version.digest {
+            self.problem(&version.card.task, None);
+        }
         tracing::info!(task = version.card.task, version = version.digest, source, "plug-in accepted");
         Ok(version)
     }
@@ -338,7 +399,7 @@ impl Registry {
         write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let plugin = self.load(&path).map_err(|error| {
             self.discard(&digest);
-            Refusal::Unusable(error.to_string())
+            Refusal::Unusable(self.said(&error))
         })?;
         let accepted = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (card, source) = (plugin.card.clone(), source.to_owned());
@@ -360,6 +421,8 @@ impl Registry {
     /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
     pub fn pin(&self, name: &str, pinned: bool) -> Result<(), Refusal> {
         let version = self.find(name)?;
+        // What keeps another version from being served says nothing of this one, which proves itself when it is asked for.
+        self.problem(&version.card.task, None);
         self.change(|tasks| {
             if let Some(task) = tasks.get_mut(&version.card.task) {
                 task.current = version;
@@ -378,6 +441,7 @@ impl Registry {
             Some(_) => Ok(()),
             None => Err(Refusal::NotFound(format!("no task `{}`", shown(name)))),
         })?;
+        self.problem(name, None);
         self.metrics.forget(name);
         tracing::info!(task = name, "task removed");
         Ok(())

@@ -1,6 +1,6 @@
 //! Plug-ins in memory, least recently used out first.
 
-use melo_vit::Plugin;
+use melo_vit::{BoundPlugin, Plugin};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) struct Resident {
 }
 
 struct Entry {
-    plugin: Arc<Plugin>,
+    plugin: Arc<BoundPlugin>,
     bytes: usize,
     used: u64,
 }
@@ -31,7 +31,7 @@ impl Resident {
         self.plugins.contains_key(digest)
     }
 
-    pub(super) fn get(&mut self, digest: &str) -> Option<Arc<Plugin>> {
+    pub(super) fn get(&mut self, digest: &str) -> Option<Arc<BoundPlugin>> {
         self.clock += 1;
         let entry = self.plugins.get_mut(digest)?;
         entry.used = self.clock;
@@ -40,7 +40,7 @@ impl Resident {
 
     /// Keeps a plug-in, and lets others go until all fit; one that is alone above the cap stays. Of two that were read
     /// at the same time, one is kept.
-    pub(super) fn insert(&mut self, plugin: Arc<Plugin>) -> Arc<Plugin> {
+    pub(super) fn insert(&mut self, plugin: Arc<BoundPlugin>) -> Arc<BoundPlugin> {
         if let Some(known) = self.get(&plugin.digest) {
             return known;
         }

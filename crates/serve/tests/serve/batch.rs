@@ -3,7 +3,7 @@
 use crate::common::{self, CLOSE, engine, expected, image, plugin};
 use melo_predict::{Input, Predictor, Prepared};
 use melo_serve::{BatchConfig, BatchQueue, Metrics, Refusal};
-use melo_vit::Plugin;
+use melo_vit::{BoundPlugin, Engine, Precision};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,24 +13,37 @@ fn queue(config: BatchConfig) -> (BatchQueue, Arc<Metrics>) {
     (BatchQueue::start(Predictor::new(engine()), config, Arc::clone(&metrics)).expect("the batcher starts"), metrics)
 }
 
-fn input(plugins: &[Arc<Plugin>], seed: u64) -> Input {
+/// Plug-ins of one task, each another version.
+fn versions(engine: &dyn Engine) -> Vec<Arc<BoundPlugin>> {
+    (0..5).map(|seed| Arc::new(plugin(engine, "task", seed).prove(engine).expect("it is at home"))).collect()
+}
+
+fn input(plugins: &[Arc<BoundPlugin>], seed: u64) -> Input {
     let specs: Vec<_> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
     let prepared = Prepared::of_bytes(&image(seed), Path::new("image"), &specs, false).expect("the image is read");
     prepared.asking(plugins).0.swap_remove(0)
 }
 
-fn probabilities(plugin: &Plugin, logits: &[f32]) -> Vec<f32> {
-    plugin.card.decide(logits).probabilities
+fn probabilities(plugin: &BoundPlugin, logits: &[f32]) -> Vec<f32> {
+    plugin.decide(logits).probabilities
+}
+
+#[test]
+#[should_panic(expected = "bound to another engine")]
+fn a_plugin_that_is_bound_to_another_engine_is_no_input() {
+    let plugins = versions(&*engine());
+    let other = common::tiny::engine_of(common::tiny::checkpoint(&common::tiny::config(), 7), Precision::Bf16, 1, 1);
+    let _ = Predictor::new(other).infer(&[&input(&plugins, 1)]);
 }
 
 #[test]
 fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
     let engine = engine();
     let (queue, _) = queue(common::batches());
-    let plugins: Vec<Arc<Plugin>> = (0..5).map(|seed| Arc::new(plugin(&*engine, "task", seed))).collect();
+    let plugins = versions(&*engine);
     let jobs: Vec<_> = (0..12_u64)
         .map(|seed| {
-            let own: Vec<Arc<Plugin>> = plugins.iter().skip(seed as usize % 5).cloned().collect();
+            let own: Vec<Arc<BoundPlugin>> = plugins.iter().skip(seed as usize % 5).cloned().collect();
             let receiver = queue.admit(own.len()).expect("there is room").submit(vec![input(&own, seed)]);
             (seed, own, receiver)
         })
@@ -60,7 +73,7 @@ fn a_full_queue_refuses_at_once_and_has_room_again_when_permits_go() {
 fn work_whose_caller_went_away_is_not_computed() {
     let engine = engine();
     let (queue, metrics) = queue(BatchConfig { max_wait: Duration::from_millis(200), ..common::batches() });
-    let plugins = [Arc::new(plugin(&*engine, "task", 1))];
+    let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
     // A permit that is not used keeps the batch open.
     let other = queue.admit(1).expect("there is room");
     let abandoned = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
@@ -77,7 +90,7 @@ fn work_whose_caller_went_away_is_not_computed() {
 fn draining_answers_what_was_admitted_and_nothing_more() {
     let engine = engine();
     let (queue, _) = queue(common::batches());
-    let plugins = [Arc::new(plugin(&*engine, "task", 1))];
+    let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
     let early = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
     let decoding = queue.admit(1).expect("there is room");
     std::thread::scope(|scope| {
@@ -97,7 +110,7 @@ fn draining_answers_what_was_admitted_and_nothing_more() {
 fn a_request_larger_than_a_batch_is_computed() {
     let engine = engine();
     let (queue, _) = queue(BatchConfig { max_batch: 2, ..common::batches() });
-    let plugins: Vec<Arc<Plugin>> = (0..5).map(|seed| Arc::new(plugin(&*engine, "task", seed))).collect();
+    let plugins = versions(&*engine);
     let receiver = queue.admit(5).expect("there is room").submit(vec![input(&plugins, 3)]);
     let logits = receiver.blocking_recv().expect("an answer").expect("logits");
     assert_eq!(logits[0].len(), 5);

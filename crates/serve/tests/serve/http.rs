@@ -308,7 +308,7 @@ fn the_open_inference_protocol_gives_the_same_numbers_four_ways() {
     assert_eq!(status, 200, "{answer}");
     assert_close(&floats(&answer["outputs"][1]["data"]), &wanted, "pixels in JSON");
     let mut from_logits = floats(&answer["outputs"][0]["data"]);
-    plugin.card.probabilities(&mut from_logits);
+    plugin.clone().bind(&*engine()).expect("it is at home").probabilities(&mut from_logits);
     assert_close(&from_logits, &wanted, "logits");
 
     let mut element = (picture.len() as u32).to_le_bytes().to_vec();

@@ -1,8 +1,9 @@
 //! Tasks and versions: what is accepted, what is refused and leaves the old version serving, what outlives a restart.
 
 use crate::common::{self, engine, file, plugin, put};
-use melo_serve::{Folder, Metrics, Refusal, Registry, RegistryConfig};
-use melo_vit::{Engine, Plugin};
+use melo_serve::{Advice, Folder, Metrics, Refusal, Registry, RegistryConfig};
+use melo_vit::{Engine, Error, Plugin, Precision, Recalibration, SelfTest};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -16,9 +17,18 @@ struct Room {
 }
 
 fn open(folder: TempDir, resident_bytes: usize) -> Room {
-    let engine = engine();
+    open_on(engine(), folder, resident_bytes)
+}
+
+fn open_on(engine: Arc<dyn Engine>, folder: TempDir, resident_bytes: usize) -> Room {
     let metrics = Arc::new(Metrics::default());
-    let config = RegistryConfig { state: folder.path().join("state"), resident_bytes, keep_versions: 2 };
+    let config = RegistryConfig {
+        state: folder.path().join("state"),
+        resident_bytes,
+        keep_versions: 2,
+        advice: Advice(|error| matches!(error, Error::NotCalibrated { .. }).then(|| "recalibrate it".to_owned())),
+        ..RegistryConfig::new("")
+    };
     let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
     let mut watched = Folder::new(&folder.path().join("plugins"));
@@ -125,6 +135,89 @@ fn a_plugin_that_fails_or_lacks_its_self_test_is_refused_by_name() {
         let problem = room.problem(&format!("{name}.safetensors"));
         assert!(problem.contains(word), "{name}: {problem}");
     }
+}
+
+/// The self-test of other software in `precision`, whose answers are another's altogether.
+fn foreign_test(plugin: &Plugin, engine: &str, precision: Precision) -> SelfTest {
+    let own = plugin.card.self_test.clone().expect("it is finished");
+    let mut test = SelfTest { engine: engine.to_owned(), precision, ..own };
+    test.logits.iter_mut().chain(&mut test.bare_logits).flatten().for_each(|x| *x = 1.5 * *x + 5.0);
+    test
+}
+
+fn calibration(self_test: SelfTest) -> Recalibration {
+    Recalibration {
+        temperature: 3.0,
+        thresholds: vec![0.5; 3],
+        self_test,
+        images: 9,
+        data_digest: String::new(),
+        split_digest: String::new(),
+        data: String::new(),
+        date: String::new(),
+        software: String::new(),
+        metrics: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_calibrated_for_this_engine_is_refused_with_what_mends_it() {
+    let mut room = room();
+    let mut plugin = plugin(&*room.engine, "chest", 1);
+    let here = plugin.card.self_test.clone().expect("it is finished");
+    plugin.card.self_test = Some(foreign_test(&plugin, "cpu", Precision::Int8));
+    put(&room.plugins(), "a", &file(room.engine.backbone(), &plugin));
+    room.look();
+    assert!(room.names().is_empty());
+    let problem = room.problem("a.safetensors");
+    for part in ["task `chest`", "calibrated in int8", "answers in f32", "; recalibrate it"] {
+        assert!(problem.contains(part), "{problem}");
+    }
+    plugin.card.recalibrate(calibration(here));
+    put(&room.plugins(), "a", &file(room.engine.backbone(), &plugin));
+    room.look();
+    let version = room.registry.find("chest").expect("served");
+    let bound = room.registry.plugin(&version).expect("loads");
+    assert_eq!((bound.calibration().temperature, bound.calibration().made.precision), (3.0, Precision::F32));
+    assert_eq!(room.registry.problems(), BTreeMap::new());
+}
+
+#[test]
+fn a_restart_in_another_precision_names_the_tasks_that_are_not_calibrated_for_it() {
+    let bf16 = || common::tiny::engine_of(common::tiny::checkpoint(&common::tiny::config(), 7), Precision::Bf16, 2, 2);
+    let mut room = room();
+    room.put("b", "skin", 3);
+    // At home in f32, and said to be something else altogether where bfloat16 is computed elsewhere.
+    let mut chest = plugin(&*room.engine, "chest", 1);
+    chest.card.recalibrate(calibration(foreign_test(&chest, "abacus", Precision::Bf16)));
+    put(&room.plugins(), "a", &file(room.engine.backbone(), &chest));
+    room.look();
+    assert_eq!(
+        (room.names(), room.registry.problems()),
+        (vec!["chest".to_owned(), "skin".to_owned()], BTreeMap::new())
+    );
+    let room = open_on(bf16(), room.folder, 1 << 20);
+    assert_eq!(room.names(), ["chest", "skin"], "nothing that was accepted is lost");
+    let problem = room.registry.problem_of("chest").expect("said at the start");
+    for part in ["task `chest`", "calibrated in bf16 on abacus", "answers in bf16", "; recalibrate it"] {
+        assert!(problem.contains(part), "{problem}");
+    }
+    assert_eq!(room.registry.problem_of("skin"), None);
+    let Err(Refusal::Unavailable(why)) = room.registry.plugin(&room.registry.find("chest").expect("known")) else {
+        panic!("used")
+    };
+    assert_eq!(why, problem);
+    // Said again at the next start, and gone where it is at home or mended.
+    let room = open_on(bf16(), room.folder, 1 << 20);
+    assert_eq!(room.registry.problem_of("chest"), Some(problem));
+    let room = open(room.folder, 1 << 20);
+    assert_eq!(room.registry.problems(), BTreeMap::new());
+    let room = open_on(bf16(), room.folder, 1 << 20);
+    let test = SelfTest::take(&*room.engine, &chest).expect("images of this size");
+    chest.card.recalibrate(calibration(test));
+    room.registry.accept(&file(room.engine.backbone(), &chest), "key:admin", |_| None).expect("accepted");
+    assert_eq!(room.registry.problems(), BTreeMap::new());
+    assert!(room.registry.plugin(&room.registry.find("chest").expect("served")).expect("loads").is_at_home());
 }
 
 #[test]
@@ -242,7 +335,8 @@ fn the_state_of_another_backbone_is_not_touched() {
     let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
     let metrics = Arc::new(Metrics::default());
     let state = room.folder.path().join("state");
-    let config = RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2 };
+    let config =
+        RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2, ..RegistryConfig::new("") };
     let error = Registry::open(config, other, metrics).err().expect("refused").to_string();
     assert!(error.contains("another state folder"), "{error}");
     assert!(Path::exists(&state.join("registry.json")));

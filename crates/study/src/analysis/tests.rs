@@ -177,7 +177,7 @@ fn a_study_of_one_cell_gives_the_figures_of_eval_and_card() {
     let cell = plan.cells()[0];
     for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
         let result = of_kind(kind);
-        let expected = melo_train::figures(&card(&result), &result.test).unwrap();
+        let expected = melo_train::figures(&result.classes, &card(&result).own_calibration(), &result.test).unwrap();
         let (arms, ..) = arms(&plan, 0, &[&(cell, result)], &[]).unwrap();
         let [arm] = arms.as_slice() else { panic!("one arm") };
         assert_eq!(arm.auc.as_ref(), expected.get("auc_macro"), "{kind:?}");

@@ -54,8 +54,8 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 5, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 4"]);
+    for format in [0, 6, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 5"]);
     }
 }
 
@@ -206,6 +206,94 @@ fn a_self_test_fits_the_classes() {
     assert_eq!(engine(), "cpu");
     fixture.change_card(|card| card["self_test"]["engine"] = json!("abacus"));
     assert_eq!(engine(), "abacus");
+}
+
+/// A calibration that fits the fixture's three classes.
+fn calibration(precision: &str) -> Value {
+    let mut self_test = self_test();
+    self_test["precision"] = json!(precision);
+    json!({"temperature": 1.5, "thresholds": [0.5, 0.25, 0.75], "self_test": self_test, "images": 12, "data_digest": "d",
+           "split_digest": "s", "software": "melo", "metrics": {"val_auc_macro": 0.75}})
+}
+
+#[test]
+fn calibrations_fit_the_classes_and_are_of_different_places() {
+    let fixture = Fixture::new();
+    let two = |card: &mut Value| {
+        card["format"] = json!(5);
+        card["calibrations"] = json!([calibration("int8"), calibration("bf16")]);
+    };
+    fixture.change_card(two);
+    let read = PluginInfo::read(&fixture.path).unwrap().card.calibrations;
+    assert_eq!(read.iter().map(|known| known.made().to_string()).collect::<Vec<_>>(), ["int8", "bf16"]);
+    let changes = [
+        ("temperature", json!(0.0), "calibrations[1]: temperature 0 is not positive"),
+        ("temperature", json!(-1.0), "calibrations[1]: temperature -1"),
+        ("temperature", json!(1e39), "number out of range"),
+        ("temperature", json!("NaN"), "expected f32"),
+        ("temperature", json!(null), "expected f32"),
+        ("thresholds", json!([0.5, 0.5]), "calibrations[1]: thresholds [0.5, 0.5]: expected 3"),
+        ("thresholds", json!([0.5, 0.5, 1.5]), "calibrations[1]: thresholds"),
+        ("thresholds", json!([]), "calibrations[1]: thresholds []: expected 3"),
+        ("self_test", json!(null), "null"),
+        ("images", json!(0), "calibrations[1]: fitted on no image"),
+        ("images", json!(-1), "-1"),
+        ("data_digest", json!(null), "null"),
+        ("metrics", json!({"val_ece": null}), "expected f64"),
+        ("engine", json!("cpu"), "unknown field"),
+        ("seed", json!(1), "unknown field"),
+    ];
+    for (field, value, word) in changes {
+        let change = |card: &mut Value| {
+            two(card);
+            card["calibrations"][1][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    for field in
+        ["temperature", "thresholds", "self_test", "images", "data_digest", "split_digest", "software", "metrics"]
+    {
+        let change = |card: &mut Value| {
+            two(card);
+            card["calibrations"][0].as_object_mut().unwrap().remove(field);
+        };
+        assert_card_refused(change, &["missing field", field]);
+    }
+    let tests = [
+        ("logits", json!([[1, 2, 3], [1, 2]]), "calibrations[0]: self_test: logits are not 2 times 3"),
+        ("precision", json!("int4"), "precision `int4`"),
+        ("novel", json!(1), "unknown field"),
+    ];
+    for (field, value, word) in tests {
+        let change = |card: &mut Value| {
+            two(card);
+            card["calibrations"][0]["self_test"][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    let twice = |card: &mut Value| {
+        two(card);
+        card["calibrations"][1] = calibration("int8");
+    };
+    assert_card_refused(twice, &["calibrations[1]: there is one for int8 already"]);
+    let twice_elsewhere = |card: &mut Value| {
+        twice(card);
+        card["calibrations"][0]["self_test"]["engine"] = json!("abacus");
+        card["calibrations"][1]["self_test"]["engine"] = json!("abacus");
+    };
+    assert_card_refused(twice_elsewhere, &["calibrations[1]: there is one for int8 on abacus already"]);
+    for wrong in [json!({}), json!(null), json!([null]), json!("int8")] {
+        let change = |card: &mut Value| {
+            card["format"] = json!(5);
+            card["calibrations"] = wrong;
+        };
+        assert_card_refused(change, &["card:"]);
+    }
+    let earlier = |card: &mut Value| {
+        two(card);
+        card["format"] = json!(4);
+    };
+    assert_card_refused(earlier, &["format 4 has no field `calibrations`"]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Writes that fail leave what stood there, and no temporary file.
 
 use crate::raw::{Fixture, assert_error};
-use melo_vit::{Error, Plugin, Storage, write_atomically};
+use melo_vit::{Error, Plugin, Precision, Recalibration, SelfTest, Storage, write_atomically};
+use std::collections::BTreeMap;
 
 #[test]
 fn a_plugin_with_nan_is_never_written_over_a_good_one() {
@@ -29,12 +30,31 @@ fn a_value_beyond_f16_is_never_written_as_infinity() {
     assert_eq!(Plugin::load(&fixture.path, &fixture.backbone).unwrap().head.weight[7], 65_504.0);
 }
 
+/// One for the fixture's three classes.
+fn calibration(temperature: f32, threshold: f32) -> Recalibration {
+    let logits = || [vec![0.5, 1.0, 2.0], vec![2.0, -3.0, 0.0]];
+    let engine = "cpu".to_owned();
+    let self_test = SelfTest { engine, precision: Precision::Int8, logits: logits(), bare_logits: logits() };
+    Recalibration {
+        temperature,
+        thresholds: vec![0.5, threshold, 0.5],
+        self_test,
+        images: 12,
+        data_digest: String::new(),
+        split_digest: String::new(),
+        data: String::new(),
+        date: String::new(),
+        software: String::new(),
+        metrics: BTreeMap::new(),
+    }
+}
+
 #[test]
 fn a_card_that_could_not_be_read_back_is_never_written() {
     let fixture = Fixture::new();
     let before = std::fs::read(&fixture.path).unwrap();
     type Change = fn(&mut Plugin);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 10] = [
         ("temperature", |plugin| plugin.card.temperature = f32::NAN),
         ("thresholds", |plugin| plugin.card.thresholds.clear()),
         ("classes", |plugin| plugin.card.classes[1] = "finding 0".to_owned()),
@@ -42,6 +62,13 @@ fn a_card_that_could_not_be_read_back_is_never_written() {
         ("metric", |plugin| plugin.card.metrics.extend([("val_loss".to_owned(), f64::INFINITY)])),
         ("metric_intervals", |plugin| plugin.card.metric_intervals.extend([("acc".to_owned(), [f64::NAN, 1.0])])),
         ("metric_intervals", |plugin| plugin.card.metric_intervals.extend([("acc".to_owned(), [0.9, 0.8])])),
+        ("calibrations[0]: temperature", |plugin| plugin.card.recalibrate(calibration(f32::NAN, 0.5))),
+        ("calibrations[0]: thresholds", |plugin| plugin.card.recalibrate(calibration(1.0, f32::NAN))),
+        ("calibrations[0]: metric", |plugin| {
+            let mut new = calibration(1.0, 0.5);
+            new.metrics.insert("val_ece".to_owned(), f64::NAN);
+            plugin.card.recalibrate(new);
+        }),
     ];
     for (word, change) in changes {
         let mut plugin = fixture.plugin.clone();

@@ -1,6 +1,7 @@
 //! What must hold whatever the weights are: adapters with `B ≠ 0` and `alpha ≠ r`, `alpha < r` too.
 
 mod batches;
+mod calibrations;
 mod engines;
 mod explanations;
 mod files;

@@ -19,7 +19,7 @@ const PLUGINS: &str = "plugins";
 pub(crate) struct Args {
     /// Folder to write to; files of the same names are replaced
     folder: PathBuf,
-    /// Architecture by timm's name, vit_SIZE_patchP_S: tiny, small, base, large, huge, giant, gigantic
+    /// Architecture by timm's name of a plain ViT, or vit_SIZE_patchP_S with any patch and image side
     #[arg(long, default_value = "vit_base_patch16_224", value_name = "NAME")]
     arch: String,
     /// Plug-ins

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The backbone of a measurement.
 #[derive(clap::Args)]
 pub(crate) struct ArchArgs {
-    /// Architecture by timm's name, vit_SIZE_patchP_S: tiny, small, base, large, huge, giant, gigantic
+    /// Architecture by timm's name of a plain ViT, or vit_SIZE_patchP_S with any patch and image side
     #[arg(long, default_value = "vit_base_patch16_224", value_name = "NAME")]
     pub(crate) arch: String,
     /// Numbers that go into the backbone's matrix products

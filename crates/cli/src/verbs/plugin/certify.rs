@@ -40,13 +40,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !had_one && !args.check {
         plugin.card.self_test = Some(SelfTest::take(&*engine, &plugin)?);
     }
-    plugin.self_test(&*engine).map_err(|error| Failure::from(error).of(path))?;
+    let bound = plugin.prove(&*engine).map_err(|error| Failure::from(error).of(path))?;
     if had_one {
-        say(format_args!("{}: passes its self-test in {}", path.display(), engine.info().precision));
+        let (path, made) = (path.display(), &bound.calibration().made);
+        let calibrated = if bound.is_at_home() { String::new() } else { format!(", calibrated in {made}") };
+        say(format_args!("{path}: passes its self-test in {}{calibrated}", engine.info().precision));
     }
     match out {
-        Some(out) => write(path, &plugin.card, out)?,
-        None if !had_one => write(path, &plugin.card, path)?,
+        Some(out) => write(path, &bound.card, out)?,
+        None if !had_one => write(path, &bound.card, path)?,
         None => {}
     }
     Ok(())
@@ -58,7 +60,7 @@ fn write(from: &Path, card: &TaskCard, to: &Path) -> Result<(), Failure> {
         "wrote {}: self-test {}, format {}",
         to.display(),
         melo::train::self_test_in_words(card),
-        TaskCard::FORMAT
+        card.format_written()
     ));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Plug-ins in words for a terminal.
 
 use crate::{advice, note};
-use melo::train::{adapter_in_words, kind_in_words, self_test_in_words};
+use melo::train::{adapter_in_words, calibrations_in_words, kind_in_words, self_test_in_words};
 use melo::vit::{PluginInfo, TaskCard};
 
 /// What a user should know of a result, a line each.
@@ -11,7 +11,7 @@ pub(super) fn say_notes(notes: &[String]) {
 
 /// A plug-in in a few lines.
 pub(super) fn describe(info: &PluginInfo) -> String {
-    let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, temperature, .. } = &info.card;
+    let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, .. } = &info.card;
     let kind = kind_in_words(*kind);
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
@@ -22,7 +22,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
          adapter     {}\n\
          parameters  {} in {} bytes\n\
          input       {preprocess}\n\
-         calibration temperature {temperature}\n\
+         calibration {}\n\
          self-test   {}\n\
          metrics     {}\n\
          trained by  {} on {} images, seed {}\n\
@@ -32,6 +32,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
         adapter_in_words(&info.card),
         info.parameters(),
         info.bytes,
+        calibrations_in_words(&info.card),
         self_test_in_words(&info.card),
         metrics.join(", "),
         provenance.software,

@@ -3,7 +3,7 @@
 use crate::Failure;
 use clap::ValueEnum;
 use melo::predict::{Drawing, Prediction, Predictor, Prepared};
-use melo::vit::{Decision, ExplainMethod, Plugin, TaskCard, folder_of};
+use melo::vit::{BoundPlugin, Decision, ExplainMethod, TaskCard, folder_of};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ impl<'a> Heatmaps<'a> {
     /// Makes the folder, where heat maps are asked for and can be made.
     pub(super) fn open(
         args: &'a HeatmapArgs,
-        plugins: &[Arc<Plugin>],
+        plugins: &[Arc<BoundPlugin>],
         images: &[PathBuf],
     ) -> Result<Option<Self>, Failure> {
         let Some(folder) = args.folder.as_deref() else {
@@ -95,7 +95,7 @@ impl<'a> Heatmaps<'a> {
     pub(super) fn draw(
         &mut self,
         predictor: &Predictor,
-        plugins: &[Arc<Plugin>],
+        plugins: &[Arc<BoundPlugin>],
         images: &[(&Path, Prepared)],
         predictions: &[Vec<Prediction>],
     ) -> Result<Vec<Vec<Heatmap>>, Failure> {
@@ -157,7 +157,7 @@ fn plain(name: &str, bytes: usize) -> String {
     plain
 }
 
-fn check_class(class: &str, plugins: &[Arc<Plugin>]) -> Result<(), Failure> {
+fn check_class(class: &str, plugins: &[Arc<BoundPlugin>]) -> Result<(), Failure> {
     let mut known: Vec<&str> = plugins.iter().flat_map(|plugin| &plugin.card.classes).map(String::as_str).collect();
     if known.contains(&class) {
         return Ok(());

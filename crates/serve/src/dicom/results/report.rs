@@ -138,10 +138,14 @@ fn algorithm(item: Item, source: &Source, answer: &Answer) -> Item {
     let parameters = Code::dcm("111002", "Algorithm Parameters");
     let name = source.text(&format!("melo {}", answer.task), TEXT_CHARS);
     let backbone = format!("backbone SHA-256 {}", answer.backbone);
+    let precision = match answer.calibration.precision == answer.precision {
+        true => format!("precision {}", answer.precision),
+        false => format!("precision {}, calibrated in {}", answer.precision, answer.calibration),
+    };
     item.with(Relation::HasConceptMod, Item::text(&Code::dcm("111001", "Algorithm Name"), name))
         .with(Relation::HasConceptMod, Item::text(&Code::dcm("111003", "Algorithm Version"), answer.version.clone()))
         .with(Relation::HasConceptMod, Item::text(&parameters, backbone))
-        .with(Relation::HasConceptMod, Item::text(&parameters, format!("precision {}", answer.precision)))
+        .with(Relation::HasConceptMod, Item::text(&parameters, precision))
 }
 
 fn class_code(source: &Source, class: &str) -> Code {

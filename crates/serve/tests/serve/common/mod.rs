@@ -70,8 +70,9 @@ pub(crate) fn image(seed: u64) -> Vec<u8> {
 pub(crate) fn expected(engine: &Arc<dyn Engine>, plugin: &Plugin, image: &[u8]) -> Vec<f32> {
     let prepared = Prepared::of_bytes(image, Path::new("image"), &[&plugin.card.preprocess], false);
     let prepared = prepared.expect("the image is read");
-    let plugins = [Arc::new(plugin.clone())];
-    let predictions = Predictor::new(Arc::clone(engine)).predict_prepared(&[&prepared], &plugins).expect("logits");
+    let predictor = Predictor::new(Arc::clone(engine));
+    let plugins = [predictor.bind(plugin.clone()).expect("it is calibrated for this")];
+    let predictions = predictor.predict_prepared(&[&prepared], &plugins).expect("logits");
     predictions[0][0].decision.probabilities.clone()
 }
 
@@ -92,7 +93,11 @@ pub(crate) fn config(folder: &Path) -> Config {
         plugins: Some(plugins),
         batches: batches(),
         limits: Limits { body_bytes: 1 << 20, images: 8, timeout: Duration::from_secs(30), decoders: 2 },
-        ..Config::new(RegistryConfig { state: folder.join("state"), resident_bytes: 1 << 20, keep_versions: 2 })
+        ..Config::new(RegistryConfig {
+            resident_bytes: 1 << 20,
+            keep_versions: 2,
+            ..RegistryConfig::new(folder.join("state"))
+        })
     }
 }
 

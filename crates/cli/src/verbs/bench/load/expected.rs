@@ -4,7 +4,7 @@ use super::super::files::{Format, synthetic};
 use crate::Failure;
 use crate::progress::bar;
 use melo::predict::{Predictor, Prepared};
-use melo::vit::{Plugin, Preprocess};
+use melo::vit::{BoundPlugin, Preprocess};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,10 +32,10 @@ pub(crate) struct Expected {
 
 impl Expected {
     pub(crate) fn compute(predictor: &Predictor, folder: &Path, images: usize, side: usize) -> Result<Self, Failure> {
-        let plugins: Vec<Arc<Plugin>> =
+        let plugins: Vec<Arc<BoundPlugin>> =
             plugin_files(folder)?.iter().map(|path| Ok(predictor.plugin(path)?)).collect::<Result<_, Failure>>()?;
         let specs: Vec<&Preprocess> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
-        let task = |plugin: &Arc<Plugin>| Task {
+        let task = |plugin: &Arc<BoundPlugin>| Task {
             digest: plugin.digest.clone(),
             classes: plugin.card.classes.clone(),
             probabilities: Vec::new(),

@@ -1,0 +1,99 @@
+//! Temperature and thresholds of a finished plug-in fitted again, on another engine or in another precision.
+
+use crate::answers::Answers;
+use crate::calibrate::{fit, reliability};
+use crate::error::Error;
+use crate::examples::measure;
+use crate::job::{data_name, today};
+use melo_data::Manifest;
+use melo_vit::{Calibration, ComputedOn, Engine, Plugin, Recalibration, SelfTest, TaskCard, TaskKind};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How the answers of a validation split are read, and what comes of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reading {
+    /// What gave the answers.
+    pub computed: ComputedOn,
+    /// Where temperature and thresholds were fitted.
+    pub calibration: ComputedOn,
+    /// Logits are divided by it.
+    pub temperature: f32,
+    /// Of findings `[c]`; none for single-label tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f32>>,
+    /// Macro AUC; none where it is undefined.
+    pub auc_macro: Option<f64>,
+    /// Expected calibration error, in [0, 1].
+    pub ece: f64,
+    /// Brier score, of findings their mean.
+    pub brier: f64,
+}
+
+impl Reading {
+    /// Answers that were `computed` there, read by a calibration.
+    ///
+    /// # Errors
+    /// [`Error::Eval`].
+    pub fn new(computed: ComputedOn, calibration: &Calibration, val: &Answers) -> Result<Self, Error> {
+        let Calibration { made, temperature, thresholds, .. } = calibration;
+        let probabilities = val.probabilities(*temperature);
+        let metrics = measure(val.kind, &probabilities, &val.labels, thresholds)?;
+        Ok(Reading {
+            computed,
+            calibration: made.clone(),
+            temperature: *temperature,
+            thresholds: (val.kind == TaskKind::MultiLabel).then(|| thresholds.clone()),
+            auc_macro: metrics.auc_macro,
+            ece: reliability(val, &probabilities)?.ece,
+            brier: brier(val, &probabilities)?,
+        })
+    }
+}
+
+fn brier(val: &Answers, probabilities: &[f32]) -> Result<f64, Error> {
+    Ok(match val.kind {
+        TaskKind::SingleLabel => melo_eval::brier_single_label(probabilities, &val.labels, val.classes)?,
+        TaskKind::MultiLabel => {
+            let of_classes = melo_eval::brier_multi_label(probabilities, &val.findings(), val.classes)?;
+            of_classes.iter().sum::<f64>() / of_classes.len() as f64
+        }
+    })
+}
+
+/// Fits temperature and thresholds to what a plug-in answers on an engine, `val`, and takes its self-test there: what
+/// [`TaskCard::recalibrate`] adds to its card. `manifest` is where the images come from, as [`crate::manifest_for`] gives it.
+///
+/// # Errors
+/// [`Error::Eval`]; [`Error::Vit`].
+pub fn recalibrate(
+    engine: &dyn Engine,
+    plugin: &Plugin,
+    manifest: &Manifest,
+    val: &Answers,
+) -> Result<Recalibration, Error> {
+    let (temperature, thresholds) = fit(val)?;
+    let mut new = Recalibration {
+        temperature,
+        thresholds,
+        self_test: SelfTest::take(engine, plugin)?,
+        images: val.names.len(),
+        data_digest: manifest.digest(),
+        split_digest: manifest.split_digest(),
+        data: data_name(&manifest.path),
+        date: today(),
+        software: crate::SOFTWARE.to_owned(),
+        metrics: BTreeMap::new(),
+    };
+    let reading = Reading::new(new.made(), &new.calibration(), val)?;
+    let figures =
+        [("val_auc_macro", reading.auc_macro), ("val_ece", Some(reading.ece)), ("val_brier", Some(reading.brier))];
+    new.metrics.extend(figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    Ok(new)
+}
+
+/// Whether a manifest has the splits that a plug-in was trained on, image by image; none where its card does not say.
+pub fn has_splits_of(card: &TaskCard, manifest: &Manifest) -> Option<bool> {
+    let known = &card.provenance.split_digest;
+    (!known.is_empty()).then(|| *known == manifest.split_digest())
+}
