@@ -4,6 +4,7 @@
 
 use crate::linear::RightBuffers;
 use crate::math::LANES;
+use crate::precision::Precision;
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut};
 use std::cell::RefCell;
@@ -97,13 +98,19 @@ impl Kernels {
                     scores.chunks_exact_mut(stride).for_each(|row| row[t..].fill(f32::MIN));
                     self.multiply(MatMut::strided(scores, strip.len(), t, stride), 0.0, 1.0, q, keys);
                     let mut shares = [0.0; STRIP];
-                    self.exponentials(scores, stride, shape.scale(), &mut shares[..strip.len()]);
+                    let shares = &mut shares[..strip.len()];
+                    self.exponentials(scores, stride, shape.scale(), shares);
+                    // Eight bits are as good of exponentials as of probabilities; where more count, those are what is weighed by.
+                    let afterwards = self.precision == Precision::Bf16;
+                    if !afterwards {
+                        scale_rows(scores, (stride, t), shares);
+                    }
                     let o = &mut o[strip.start * width + head * shape.head_width()..];
                     let p = Mat::strided(scores, strip.len(), t, stride);
                     let y = MatMut::strided(o, strip.len(), shape.head_width(), width);
                     self.multiply(y, 0.0, 1.0, p, values);
-                    for (o, share) in o.chunks_mut(width).zip(&shares[..strip.len()]) {
-                        o[..shape.head_width()].iter_mut().for_each(|o| *o *= share);
+                    if afterwards {
+                        scale_rows(o, (width, shape.head_width()), shares);
                     }
                 }
             }
@@ -157,5 +164,12 @@ impl Kernels {
         shape.check(qkv, d_o.len());
         let d_o = Mat::strided(&d_o[head * shape.head_width()..], t, shape.head_width(), width);
         self.matmul(MatMut::new(d_p, t, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
+    }
+}
+
+/// Multiplies the first `cols` values of rows that are `stride` apart, each by its own factor.
+fn scale_rows(x: &mut [f32], (stride, cols): (usize, usize), factors: &[f32]) {
+    for (x, factor) in x.chunks_mut(stride).zip(factors) {
+        x[..cols].iter_mut().for_each(|x| *x *= factor);
     }
 }

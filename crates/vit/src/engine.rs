@@ -18,7 +18,7 @@ use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
 use crate::plugin::Plugin;
-use crate::weights::Weights;
+use crate::weights::{Layer, Weights};
 use melo_kernels::Precision;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -35,6 +35,19 @@ pub struct EngineInfo {
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,
+}
+
+/// How far a layer in 8-bit integers is from itself in other numbers, measured on the first image of the self-test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerError {
+    /// Number of the block, from 0.
+    pub block: usize,
+    /// Which of its matrices.
+    pub layer: Layer,
+    /// Euclidean length of the difference of its results, in parts of theirs; infinite where integers cannot hold the weight.
+    pub error: f32,
+    /// True where it is computed in integers; false where that is too far, and it stays in bfloat16, or f32 where that is faster.
+    pub integers: bool,
 }
 
 /// The most that a device can do, measured.
@@ -111,6 +124,11 @@ pub trait Engine: Debug + Send + Sync {
 
     /// What it is and runs on.
     fn info(&self) -> EngineInfo;
+
+    /// What 8-bit integers do to each layer of its blocks; empty in other precisions.
+    fn layer_errors(&self) -> &[LayerError] {
+        &[]
+    }
 
     /// Logits of every image under each of its plug-ins: `result[segment][k]` is `[images, c]` of the segment's `plugins[k]`.
     /// Segments are consecutive from image 0; each image that has a plug-in is loaded once.

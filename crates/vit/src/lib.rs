@@ -55,7 +55,7 @@ pub use decision::Decision;
 pub use device_spec::DeviceSpec;
 pub use digest::hex;
 pub use dropout::Dropout;
-pub use engine::{Batch, Device, Engine, EngineInfo, ImageLoss, Peak, PluginRef, Segment};
+pub use engine::{Batch, Device, Engine, EngineInfo, ImageLoss, LayerError, Peak, PluginRef, Segment};
 pub use error::Error;
 pub use explanation::{ExplainMethod, Explanation};
 pub use fields::{Fields, parse_json};
@@ -78,4 +78,4 @@ pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
 pub use test_record::{ReliabilityPoint, TestRecord};
-pub use weights::{Block, Linear, Norm, Weights};
+pub use weights::{Block, Layer, Linear, Norm, Weights};

@@ -2,6 +2,7 @@
 
 use crate::config::VitConfig;
 use crate::positions;
+use std::fmt;
 
 /// A linear layer; an empty bias is none.
 #[derive(Clone, Debug)]
@@ -40,6 +41,58 @@ pub struct Block<W = Vec<f32>> {
     pub fc2: Linear<W>,
     /// Layer scale of the MLP branch, `[d]` or empty.
     pub ls2: Vec<f32>,
+}
+
+/// A matrix of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Fused projection.
+    Qkv,
+    /// Output projection.
+    Proj,
+    /// First MLP layer.
+    Fc1,
+    /// Second MLP layer.
+    Fc2,
+}
+
+impl Layer {
+    /// Every matrix of a block, in the order of computation.
+    pub const ALL: [Layer; 4] = [Layer::Qkv, Layer::Proj, Layer::Fc1, Layer::Fc2];
+
+    /// Output and input features.
+    pub fn features(self, config: &VitConfig) -> (usize, usize) {
+        let d = config.width;
+        match self {
+            Layer::Qkv => (3 * d, d),
+            Layer::Proj => (d, d),
+            Layer::Fc1 => (config.fc1_out(), d),
+            Layer::Fc2 => (d, config.mlp_hidden),
+        }
+    }
+}
+
+/// As the graph names it: `qkv`, `proj`, `fc1`, `fc2`.
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer::Qkv => "qkv",
+            Layer::Proj => "proj",
+            Layer::Fc1 => "fc1",
+            Layer::Fc2 => "fc2",
+        })
+    }
+}
+
+impl<W> Block<W> {
+    /// The same block with its matrices, in the order of [`Layer::ALL`], in another form.
+    pub(crate) fn map<V>(self, mut form: impl FnMut(Layer, W) -> V) -> Block<V> {
+        let mut linear = |layer, Linear { weight, bias }| Linear { weight: form(layer, weight), bias };
+        let Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } = self;
+        let (qkv, proj) = (linear(Layer::Qkv, qkv), linear(Layer::Proj, proj));
+        let (fc1, fc2) = (linear(Layer::Fc1, fc1), linear(Layer::Fc2, fc2));
+        Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 }
+    }
 }
 
 /// All parameters of a backbone, or the gradients of them.

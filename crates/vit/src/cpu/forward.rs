@@ -150,7 +150,7 @@ impl Packed {
         class
     }
 
-    fn block(
+    pub(crate) fn block(
         &self,
         index: usize,
         shape: GroupShape<'_>,

@@ -4,6 +4,7 @@ mod backward;
 mod buffers;
 mod explain;
 mod forward;
+mod integers;
 mod packed;
 mod parts;
 mod peak;
@@ -12,7 +13,7 @@ mod walk;
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, BackboneInfo};
-use crate::engine::{Batch, Device, Engine, EngineInfo, Peak, PluginRef, Segment};
+use crate::engine::{Batch, Device, Engine, EngineInfo, LayerError, Peak, PluginRef, Segment};
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
 use crate::gradients::Gradients;
@@ -80,9 +81,9 @@ impl Device for Cpu {
     fn load(&self, backbone: Backbone) -> Result<Arc<dyn Engine>, Error> {
         let pool = self.pool()?;
         let (backbone, weights) = backbone.into_parts();
-        let packed = pool.install(|| Packed::new(backbone.config(), weights, self.precision));
+        let (packed, errors) = pool.install(|| Packed::new(backbone.config(), weights, self.precision));
         let shared = Arc::new(Shared { device: *self, pool, workspace: Workspace::new(self.group) });
-        Ok(Arc::new(CpuEngine { backbone, packed, shared }))
+        Ok(Arc::new(CpuEngine { backbone, packed, errors, shared }))
     }
 
     fn peak(&self) -> Option<Peak> {
@@ -104,12 +105,17 @@ struct Shared {
 struct CpuEngine {
     backbone: BackboneInfo,
     packed: Packed,
+    errors: Vec<LayerError>,
     shared: Arc<Shared>,
 }
 
 impl Engine for CpuEngine {
     fn backbone(&self) -> &BackboneInfo {
         &self.backbone
+    }
+
+    fn layer_errors(&self) -> &[LayerError] {
+        &self.errors
     }
 
     fn info(&self) -> EngineInfo {
@@ -171,7 +177,7 @@ impl Engine for CpuEngine {
     fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error> {
         let shared = Arc::clone(&self.shared);
         let pack = || Packed::new(self.backbone.config(), weights.by_ref(), shared.device.precision);
-        let packed = shared.pool.install(pack);
-        Ok(Arc::new(CpuEngine { backbone: self.backbone.in_training(), packed, shared }))
+        let (packed, errors) = shared.pool.install(pack);
+        Ok(Arc::new(CpuEngine { backbone: self.backbone.in_training(), packed, errors, shared }))
     }
 }
