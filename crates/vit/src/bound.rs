@@ -95,7 +95,7 @@ impl BoundPlugin {
     fn blamed(&self, error: Error) -> Error {
         match error {
             Error::SelfTestDiffers { task, image, class, expected, found, tolerance, .. } if !self.is_at_home() => {
-                let (made, on) = (self.calibration.made.clone(), self.on.clone());
+                let (made, on) = (self.calibration.made.clone().into(), self.on.clone().into());
                 Error::NotCalibrated { task, made, on, image, class, expected, found, tolerance }
             }
             other => other,

@@ -218,9 +218,9 @@ pub enum Error {
         /// The task.
         task: String,
         /// Where the nearest calibration was made.
-        made: ComputedOn,
+        made: Box<ComputedOn>,
         /// Where it was to be used.
-        on: ComputedOn,
+        on: Box<ComputedOn>,
         /// Image of the test, from 0.
         image: usize,
         /// Class of the largest difference.

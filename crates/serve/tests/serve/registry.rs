@@ -27,7 +27,6 @@ fn open_on(engine: Arc<dyn Engine>, folder: TempDir, resident_bytes: usize) -> R
         resident_bytes,
         keep_versions: 2,
         advice: Advice(|error| matches!(error, Error::NotCalibrated { .. }).then(|| "recalibrate it".to_owned())),
-        ..RegistryConfig::new("")
     };
     let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");

@@ -109,7 +109,7 @@ fn answers_that_are_others_elsewhere_are_refused_with_both_places() {
         for refused in [plugin.clone().bind(&*engine), plugin.clone().prove(&*engine)] {
             let error = refused.expect_err("answers that differ by as much as they are large");
             assert!(
-                matches!(&error, Error::NotCalibrated { made: was, on: is, .. } if *was == on("cpu", made) && *is == on("cpu", here))
+                matches!(&error, Error::NotCalibrated { made: was, on: is, .. } if **was == on("cpu", made) && **is == on("cpu", here))
             );
             let message = error.to_string();
             for part in ["task `tiny`", &format!("calibrated in {made}"), &format!("answers in {here}"), "class `"] {
