@@ -164,6 +164,14 @@ fn default_seeds() -> Vec<u64> {
 fn default_fractions() -> Vec<f64> {
     vec![1.0]
 }
+/// A precision that plug-ins can be trained in.
+fn trained_in(word: &str) -> Result<Precision, String> {
+    match word.parse().map_err(|error| format!("study.{error}"))? {
+        Precision::Int8 => Err("study.precision `int8` is for inference: expected f32, bf16 or bf16x3".to_owned()),
+        precision => Ok(precision),
+    }
+}
+
 fn default_precision() -> String {
     Precision::F32.to_string()
 }
@@ -212,7 +220,7 @@ impl Plan {
             split_seed: study.split_seed,
             folds: study.folds,
             data_fractions: study.data_fraction,
-            precision: study.precision.parse().map_err(|error| format!("study.{error}"))?,
+            precision: trained_in(&study.precision)?,
             level: study.level,
             replicates: study.bootstrap,
             margin: study.margin,

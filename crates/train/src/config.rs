@@ -169,6 +169,12 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), Error> {
         self.augment.validate()?;
         let wrong = |setting, reason: String| Err(Error::Setting { setting, reason });
+        if self.precision == Precision::Int8 {
+            return wrong(
+                "precision",
+                "is int8, which is for inference: train in f32 or bf16, then calibrate there".into(),
+            );
+        }
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());
         }

@@ -6,7 +6,8 @@ use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
 use melo::interop::{ReadSettings, Statistics};
 use melo::vit::{
-    BackboneInfo, Engine, Head, ImageBatch, PluginRef, Precision, Preprocess, Storage, TensorFile, VitConfig,
+    BackboneInfo, Engine, Head, ImageBatch, Layer, LayerError, PluginRef, Precision, Preprocess, Storage, TensorFile,
+    VitConfig,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,8 @@ pub(crate) enum Verb {
     /// Hold a backbone to its digest, or to the logits that another software computed
     #[command(after_help = "Examples:\n  \
         melo backbone verify vit.safetensors --digest 3f6c…\n  \
-        melo backbone verify dinov2/ --against expected.safetensors\n\n\
+        melo backbone verify dinov2/ --against expected.safetensors\n  \
+        melo backbone verify dinov2/ --precision int8\n\n\
         expected.safetensors holds `pixels` [n, 3, s, s], normalised, and `logits` [n, c] of the checkpoint's own classifier,\n\
         or its features [n, d] where it has none. Exit status 1 where they differ by more than 1e-4 of the largest.")]
     Verify {
@@ -71,6 +73,9 @@ pub(crate) enum Verb {
         /// Pixels and logits of another software
         #[arg(long)]
         against: Option<PathBuf>,
+        /// Tell what 8-bit integers do to each layer, and which therefore stay out of them
+        #[arg(long, value_parser = ["int8"])]
+        precision: Option<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -139,11 +144,11 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
             checkpoint.write(out, if *f16 { Storage::F16 } else { Storage::F32 })?;
             info(out, *json)
         }
-        Verb::Verify { backbone, digest, against, json } => {
-            if digest.is_none() && against.is_none() {
-                return Err(usage("nothing to verify: name --digest, --against or both"));
+        Verb::Verify { backbone, digest, against, precision, json } => {
+            if digest.is_none() && against.is_none() && precision.is_none() {
+                return Err(usage("nothing to verify: name --digest, --against, --precision int8 or several"));
             }
-            verify(backbone, digest.as_deref(), against.as_deref(), *json)
+            verify(backbone, digest.as_deref(), against.as_deref(), precision.is_some(), *json)
         }
     }
 }
@@ -199,29 +204,87 @@ fn details(config: &VitConfig) -> String {
 /// Far above what another order of f32 sums does, far below what one wrong constant would.
 const RELATIVE: f32 = 1e-4;
 
-fn verify(path: &Path, digest: Option<&str>, against: Option<&Path>, json: bool) -> Result<(), Failure> {
+fn verify(
+    path: &Path,
+    digest: Option<&str>,
+    against: Option<&Path>,
+    integers: bool,
+    json: bool,
+) -> Result<(), Failure> {
     if let Some(short) = digest.filter(|digest| digest.len() < 8) {
         return Err(usage(format!("--digest {short}: at least 8 digits, or it proves little")));
     }
-    let read = machine::read_checkpoint(path, &ReadSettings::default())?.freeze();
-    let backbone = read.info().clone();
+    let read = || Ok::<_, Failure>(machine::read_checkpoint(path, &ReadSettings::default())?.freeze());
+    let checkpoint = read()?;
+    let backbone = checkpoint.info().clone();
     let wrong = |what: String| Err(Failure::Message(format!("{}: {what}", path.display())));
     if let Some(digest) = digest.filter(|digest| !backbone.digest().starts_with(&digest.to_ascii_lowercase())) {
         return wrong(format!("its digest is {}, expected {digest}", backbone.digest()));
     }
     let relative_difference =
-        against.map(|file| difference(&*machine::device(Some(Precision::F32)).load(read)?, file)).transpose()?;
+        against.map(|file| difference(&*machine::device(Some(Precision::F32)).load(checkpoint)?, file)).transpose()?;
     if let Some(difference) = relative_difference.filter(|difference| difference.is_nan() || *difference > RELATIVE) {
         return wrong(format!("logits differ by {difference:.1e} of the largest, more than {RELATIVE:.0e}"));
     }
+    let layers = match integers {
+        true => machine::device(Some(Precision::Int8)).load(read()?)?.layer_errors().to_vec(),
+        false => Vec::new(),
+    };
     if json {
-        return say_json(&Fields { relative_difference, ..Fields::of(path, &backbone) });
+        let int8 = layers.iter().map(Int8Layer::from).collect();
+        return say_json(&Verified { fields: Fields { relative_difference, ..Fields::of(path, &backbone) }, int8 });
     }
     say(format!("digest      {}", backbone.digest()));
     if let Some(difference) = relative_difference {
         say(format!("difference  {difference:.1e} of the largest logit"));
     }
+    say_layers(&layers);
     Ok(())
+}
+
+/// A table of blocks and layers, and which of them integers change too much.
+fn say_layers(layers: &[LayerError]) {
+    if layers.is_empty() {
+        return;
+    }
+    say("int8        error of each layer, in parts of the length of what it gives".to_owned());
+    say(format!("            block {}", Layer::ALL.map(|layer| format!("{:>7}", layer.to_string())).join(" ")));
+    for block in layers.chunk_by(|a, b| a.block == b.block) {
+        let errors: Vec<_> = block
+            .iter()
+            .map(|layer| format!("{:>6.4}{}", layer.error, if layer.integers { " " } else { "*" }))
+            .collect();
+        say(format!("            {:>5} {}", block[0].block, errors.join(" ")));
+    }
+    let left_out = layers.iter().filter(|layer| !layer.integers).count();
+    say(match left_out {
+        0 => "            every layer is computed in 8-bit integers".to_owned(),
+        n => format!("            * too far: {n} of {} layers stay in {}", layers.len(), Precision::beside_int8()),
+    });
+}
+
+/// What `verify` prints as JSON.
+#[derive(Serialize)]
+struct Verified<'a> {
+    #[serde(flatten)]
+    fields: Fields<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    int8: Vec<Int8Layer>,
+}
+
+/// A layer in 8-bit integers.
+#[derive(Serialize)]
+struct Int8Layer {
+    block: usize,
+    layer: String,
+    error: f32,
+    integers: bool,
+}
+
+impl From<&LayerError> for Int8Layer {
+    fn from(&LayerError { block, layer, error, integers }: &LayerError) -> Self {
+        Int8Layer { block, layer: layer.to_string(), error, integers }
+    }
 }
 
 /// Largest difference from the logits in a file, in units of the largest of them.
