@@ -125,6 +125,19 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
 }
 
+/// The smallest value of `x`, inf when it is empty.
+#[inline(always)]
+pub(crate) fn min(x: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; LANES];
+    let (whole, tail) = x.split_at(x.len() - x.len() % LANES);
+    for chunk in whole.chunks_exact(LANES) {
+        for (best, &value) in lanes.iter_mut().zip(chunk) {
+            *best = if value < *best { value } else { *best };
+        }
+    }
+    lanes.iter().chain(tail).fold(f32::INFINITY, |a, &b| if b < a { b } else { a })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +175,7 @@ mod tests {
             let mut doubled = x.clone();
             assert_eq!(replace_by(&mut doubled, |x| 2.0 * x), 2.0 * x.iter().sum::<f32>());
             assert!(doubled.iter().zip(&x).all(|(doubled, x)| *doubled == 2.0 * x));
+            assert_eq!(min(&x), x.iter().copied().fold(f32::INFINITY, f32::min));
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

@@ -137,7 +137,11 @@ macro_rules! stamp {
 
             $(#[target_feature(enable = $feature)])?
             fn round(x: &[f32], numbers: &mut [i8]) -> int8::Row {
-                int8::round(x, numbers)
+                int8::round::<false>(x, numbers)
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn round_weight(x: &[f32], numbers: &mut [i8]) -> int8::Row {
+                int8::round::<true>(x, numbers)
             }
             $(#[target_feature(enable = $feature)])?
             fn integer_product(lhs: int8::Lhs<'_>, rhs: int8::Rhs<'_>, finish: Finish<'_>, c: MatMut<'_>) {
@@ -149,7 +153,7 @@ macro_rules! stamp {
                     isa: $isa,
                     precision,
                     bf16: Products { steps: bf16::$bf16::STEPS, lhs, lhs_row, rhs, residual, product },
-                    int8: int8::Products { offset: $offset, round, product: integer_product },
+                    int8: int8::Products { offset: $offset, round, round_weight, product: integer_product },
                     sgemm: $sgemm,
                     layernorm,
                     layernorm_backward,

@@ -1,8 +1,9 @@
-//! Matrix products of 8-bit integers with exact sums: `c = keep · c + s_i t_j · Σ a b + bias`.
+//! Matrix products of 8-bit integers with exact sums: `c = keep · c + t_j (s_i Σ a b + m_i Σ b) + bias`.
 //!
-//! A row of the left operand has a scale `s_i`, a column of the right one `t_j`, the largest magnitude over 127: both are
-//! symmetric, of numbers rounded to the nearest, ties to even. Integers are exact and what follows them is done in one order, so
-//! that every instruction set gives the same bits.
+//! A column of the right operand has a scale `t_j`, its largest magnitude over 127. A row of the left one has the middle of its
+//! range, `m_i`, and a scale `s_i`, half its range over 127: what comes out of a GELU is nearly all of one sign, and would else
+//! use half of the integers. Numbers are rounded to the nearest, ties to even. Sums are exact and what follows them is done in one
+//! order, so that every instruction set gives the same bits.
 //!
 //! The left operand lies in rows that are filled up with zeros to a multiple of 64. The right one is cut into panels of 16
 //! columns: a [`Line`] holds four neighbours along the summed dimension of each, which is a register of AVX-512 and a row of an
@@ -15,6 +16,7 @@ pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use crate::math::{max, min};
 use crate::product::{COLUMNS, Finish, Tile, first, row};
 use crate::view::{Mat, MatMut};
 use std::ops::Range;
@@ -45,12 +47,14 @@ pub(crate) struct Lhs<'a> {
     pub(crate) rows: &'a [Row],
 }
 
-/// Right operand: quad `l` of panel `p` is `lines[p · quads + l]`; a scale a column, those of the last panel filled up.
+/// Right operand: quad `l` of panel `p` is `lines[p · quads + l]`; a scale and a sum of integers a column, those of the last
+/// panel filled up.
 #[derive(Clone, Copy)]
 pub(crate) struct Rhs<'a> {
     pub(crate) lines: &'a [Line],
     pub(crate) quads: usize,
     pub(crate) scales: &'a [f32],
+    pub(crate) sums: &'a [f32],
     /// What is added to every number.
     offset: u8,
     /// Columns that are no filling.
@@ -60,8 +64,10 @@ pub(crate) struct Rhs<'a> {
 /// What a row of integers means.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Row {
-    /// A number is its integer times this; not a number where the row holds something that is not finite.
+    /// A number is its integer times this, more than `middle`; not a number where the row holds something that is not finite.
     pub(crate) scale: f32,
+    /// Middle of the range.
+    pub(crate) middle: f32,
     /// Sum of the integers.
     pub(crate) sum: i32,
 }
@@ -71,8 +77,10 @@ pub(crate) struct Row {
 pub(crate) struct Products {
     /// What is added to every number of a right operand.
     pub(crate) offset: u8,
-    /// Rounds a row to integers of as many bytes, which are at least as many.
+    /// Rounds a row to integers; room beyond them is filled up with zeros.
     pub(crate) round: unsafe fn(&[f32], &mut [i8]) -> Row,
+    /// The same around zero.
+    pub(crate) round_weight: unsafe fn(&[f32], &mut [i8]) -> Row,
     /// Multiplies them.
     pub(crate) product: unsafe fn(Lhs<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
 }
@@ -137,6 +145,7 @@ impl Products {
 pub(crate) struct Packed {
     lines: Vec<Line>,
     scales: Vec<f32>,
+    sums: Vec<f32>,
     quads: usize,
     offset: u8,
     rows: usize,
@@ -157,14 +166,15 @@ impl Packed {
         let (quads, panels) = (stride / QUAD, cols.div_ceil(COLUMNS));
         let mut lines = vec![Line::default(); panels * quads];
         let mut scales = vec![0.0; panels * COLUMNS];
+        let mut sums = scales.clone();
         let mut columns = vec![0; COLUMNS * stride];
-        let panels = lines.chunks_exact_mut(quads.max(1)).zip(scales.chunks_exact_mut(COLUMNS));
-        for (panel, (lines, scales)) in panels.enumerate() {
+        for (panel, lines) in lines.chunks_exact_mut(quads.max(1)).enumerate() {
             columns.fill(0);
             let outputs = panel * COLUMNS..cols.min((panel + 1) * COLUMNS);
-            for ((scale, j), column) in scales.iter_mut().zip(outputs).zip(columns.chunks_exact_mut(stride)) {
+            for (j, column) in outputs.zip(columns.chunks_exact_mut(stride)) {
                 // SAFETY: the caller's promise.
-                *scale = unsafe { (products.round)(row(weight, j), column) }.scale;
+                let Row { scale, sum, .. } = unsafe { (products.round_weight)(row(weight, j), column) };
+                (scales[j], sums[j]) = (scale, sum as f32);
             }
             for (column, numbers) in columns.chunks_exact(stride).enumerate() {
                 for (line, quad) in lines.iter_mut().zip(numbers.as_chunks::<QUAD>().0) {
@@ -173,7 +183,7 @@ impl Packed {
             }
         }
         let finite = scales.iter().all(|scale| scale.is_finite());
-        finite.then_some(Packed { lines, scales, quads, offset: products.offset, rows, cols })
+        finite.then_some(Packed { lines, scales, sums, quads, offset: products.offset, rows, cols })
     }
 
     /// Some columns, from the first of a panel on.
@@ -182,6 +192,7 @@ impl Packed {
         Rhs {
             lines: &self.lines[panels.start * self.quads..panels.end * self.quads],
             scales: &self.scales[panels.start * COLUMNS..panels.end * COLUMNS],
+            sums: &self.sums[panels.start * COLUMNS..panels.end * COLUMNS],
             quads: self.quads,
             offset: self.offset,
             cols: columns.len(),
@@ -203,39 +214,48 @@ impl Packed {
     }
 }
 
-/// Rounds a row, see [`Products::round`].
+/// Rounds a row, see [`Products::round`], around the middle of its range or around zero.
 #[inline(always)]
-pub(crate) fn round(x: &[f32], numbers: &mut [i8]) -> Row {
+pub(crate) fn round<const AROUND_ZERO: bool>(x: &[f32], numbers: &mut [i8]) -> Row {
     /// `1.5 · 2^23`: adding it rounds to an integer, ties to even, held in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const MAGNITUDE: u32 = 0x7fff_ffff;
     let (numbers, rest) = numbers.split_at_mut(x.len());
     rest.fill(0);
+    // Of numbers without their sign the order is that of their bits, and what is not finite comes last.
     let largest = f32::from_bits(x.iter().fold(0, |most, x| most.max(x.to_bits() & MAGNITUDE)));
-    if !(SMALLEST..f32::INFINITY).contains(&largest) {
+    let (middle, half) = match AROUND_ZERO {
+        true => (0.0, largest),
+        false => {
+            let (high, low) = (0.5 * max(x), 0.5 * min(x));
+            (high + low, high - low)
+        }
+    };
+    if !largest.is_finite() || half < SMALLEST {
         numbers.fill(0);
-        return Row { scale: if largest < SMALLEST { 0.0 } else { f32::NAN }, sum: 0 };
+        return Row { scale: if largest.is_finite() { 0.0 } else { f32::NAN }, middle, sum: 0 };
     }
-    let inverse = LARGEST / largest;
+    let inverse = LARGEST / half;
     let mut sum = 0;
     for (number, x) in numbers.iter_mut().zip(x) {
-        *number = (x * inverse + ROUND).to_bits() as i8;
+        *number = ((x - middle) * inverse + ROUND).to_bits() as i8;
         sum += i32::from(*number);
     }
-    Row { scale: largest / LARGEST, sum }
+    Row { scale: half / LARGEST, middle, sum }
 }
 
 /// The rows and columns of a tile from their sums: `sums(i, v)` are those of its row `i` and panel `v`.
 #[inline(always)]
-fn finish_tile<'a>(
+fn finish_tile<'a, 'b>(
     sums: impl Fn(usize, usize) -> &'a [i32; COLUMNS],
-    (lhs, rhs): (Lhs<'_>, Rhs<'_>),
+    (lhs, rhs): (Lhs<'_>, Rhs<'b>),
     tile: Tile,
     Finish { keep, bias, .. }: Finish<'_>,
     c: &mut MatMut<'_>,
 ) {
-    let panels = rhs.scales.as_chunks::<COLUMNS>().0[tile.column / COLUMNS..].iter();
-    for (v, scales) in (0..tile.columns.div_ceil(COLUMNS)).zip(panels) {
+    let of_panels = |values: &'b [f32]| values.as_chunks::<COLUMNS>().0[tile.column / COLUMNS..].iter();
+    let panels = of_panels(rhs.scales).zip(of_panels(rhs.sums));
+    for (v, of_columns) in (0..tile.columns.div_ceil(COLUMNS)).zip(panels) {
         let columns = tile.column + v * COLUMNS..c.cols.min(tile.column + (v + 1) * COLUMNS);
         let mut padded = [0.0; COLUMNS];
         if let Some(bias) = bias.get(columns.clone()) {
@@ -245,12 +265,12 @@ fn finish_tile<'a>(
             let (row, sums) = (lhs.rows[tile.row + i], sums(i, v));
             let c = &mut c.data[(tile.row + i) * c.row_stride..][columns.clone()];
             if let Ok(c) = c.try_into() {
-                finish_row(c, sums, (row, rhs.offset), scales, (&padded, keep != 0.0));
+                finish_row(c, sums, (row, rhs.offset), of_columns, (&padded, keep != 0.0));
                 continue;
             }
             let mut whole = [0.0; COLUMNS];
             whole[..c.len()].copy_from_slice(c);
-            finish_row(&mut whole, sums, (row, rhs.offset), scales, (&padded, keep != 0.0));
+            finish_row(&mut whole, sums, (row, rhs.offset), of_columns, (&padded, keep != 0.0));
             c.copy_from_slice(&whole[..c.len()]);
         }
     }
@@ -262,13 +282,13 @@ fn finish_row(
     c: &mut [f32; COLUMNS],
     sums: &[i32; COLUMNS],
     (row, offset): (Row, u8),
-    scales: &[f32; COLUMNS],
+    (scales, weights): (&[f32; COLUMNS], &[f32; COLUMNS]),
     (bias, add): (&[f32; COLUMNS], bool),
 ) {
     let beyond = i32::from(offset) * row.sum;
     let mut values = [0.0; COLUMNS];
     for j in 0..COLUMNS {
-        values[j] = (sums[j] - beyond) as f32 * row.scale * scales[j] + bias[j];
+        values[j] = ((sums[j] - beyond) as f32 * row.scale + weights[j] * row.middle) * scales[j] + bias[j];
     }
     if add {
         for j in 0..COLUMNS {

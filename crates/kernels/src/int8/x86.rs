@@ -273,22 +273,24 @@ fn finish_whole<const ADD: bool>(
     bias: &[f32],
     c: &mut MatMut<'_>,
 ) {
-    let (scales, bias) = (&rhs.scales[tile.column..][..2 * COLUMNS], bias.get(tile.column..tile.column + 2 * COLUMNS));
+    let [scales, weights] = [rhs.scales, rhs.sums].map(|values| &values[tile.column..][..2 * COLUMNS]);
+    let bias = bias.get(tile.column..tile.column + 2 * COLUMNS);
     let (rows, sums) = (&lhs.rows[tile.row..][..tile.rows], &sums[..tile.rows]);
     let last = (tile.row + tile.rows - 1) * c.row_stride + tile.column;
     assert!(last + 2 * COLUMNS <= c.data.len());
     let mut to = c.data[tile.row * c.row_stride + tile.column..].as_mut_ptr();
-    // SAFETY: two registers of scales, of the bias, of each row's sums, and, from `to` on, of each row of `c`, as asserted above.
+    // SAFETY: two registers of scales, of sums, of the bias, of each row's sums, and, from `to` on, of each row of `c`, as asserted above.
     unsafe {
-        let scales = [0, 1].map(|v| _mm512_loadu_ps(scales.as_ptr().add(v * COLUMNS)));
+        let [scales, weights] = [scales, weights].map(|x| [0, 1].map(|v| _mm512_loadu_ps(x.as_ptr().add(v * COLUMNS))));
         let bias = [0, 1].map(|v| bias.map_or(_mm512_setzero_ps(), |b| _mm512_loadu_ps(b.as_ptr().add(v * COLUMNS))));
         for (row, sums) in rows.iter().zip(sums) {
             let beyond = _mm512_set1_epi32(i32::from(rhs.offset) * row.sum);
-            let scale = _mm512_set1_ps(row.scale);
+            let (scale, middle) = (_mm512_set1_ps(row.scale), _mm512_set1_ps(row.middle));
             for v in 0..2 {
                 let sum = _mm512_sub_epi32(_mm512_loadu_si512(sums[v].as_ptr().cast()), beyond);
-                let value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales[v]);
-                let value = _mm512_add_ps(value, bias[v]);
+                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                let value = _mm512_add_ps(value, _mm512_mul_ps(weights[v], middle));
+                let value = _mm512_add_ps(_mm512_mul_ps(value, scales[v]), bias[v]);
                 let to = to.add(v * COLUMNS);
                 _mm512_storeu_ps(to, if ADD { _mm512_add_ps(_mm512_loadu_ps(to), value) } else { value });
             }

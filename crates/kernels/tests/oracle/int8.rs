@@ -3,11 +3,31 @@
 use crate::problem::{Random, every_isa};
 use melo_kernels::Kernels;
 
-/// The largest magnitude, over 127, and the nearest integers, ties to even.
-fn rounded(x: &[f32]) -> (f32, Vec<i64>) {
-    let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    (largest / 127.0, x.iter().map(|x| (x * inverse).round_ties_even() as i64).collect())
+/// Integers and what they mean: `x = middle + scale · number`.
+struct Rounded {
+    scale: f32,
+    middle: f32,
+    numbers: Vec<i64>,
+}
+
+impl Rounded {
+    /// The nearest integers, ties to even, of which 127 are half the range.
+    fn new(x: &[f32], middle: f32, half: f32) -> Self {
+        let inverse = if half == 0.0 { 0.0 } else { 127.0 / half };
+        let numbers = x.iter().map(|x| ((x - middle) * inverse).round_ties_even() as i64).collect();
+        Rounded { scale: half / 127.0, middle, numbers }
+    }
+
+    /// An input, around the middle of its range.
+    fn row(x: &[f32]) -> Self {
+        let [high, low] = [f32::max, f32::min].map(|most| 0.5 * x.iter().copied().reduce(most).expect("not empty"));
+        Rounded::new(x, high + low, high - low)
+    }
+
+    /// A weight, around zero.
+    fn column(x: &[f32]) -> Self {
+        Rounded::new(x, 0.0, x.iter().fold(0.0, |most: f32, x| most.max(x.abs())))
+    }
 }
 
 struct Layer {
@@ -29,12 +49,14 @@ impl Layer {
     /// `y = x Wᵀ + b`, or added to what is there.
     fn reference(&self, bias: bool, add: bool) -> Vec<f32> {
         let (m, input, out) = self.shape;
-        let rows: Vec<_> = (0..m).map(|i| rounded(&self.x[i * input..(i + 1) * input])).collect();
-        let columns: Vec<_> = (0..out).map(|j| rounded(&self.weight[j * input..(j + 1) * input])).collect();
+        let rows: Vec<_> = self.x.chunks_exact(input).map(Rounded::row).collect();
+        let columns: Vec<_> = self.weight.chunks_exact(input).map(Rounded::column).collect();
         let value = |at: usize| {
-            let ((row_scale, row), (column_scale, column)) = (&rows[at / out], &columns[at % out]);
-            let sum: i64 = row.iter().zip(column).map(|(a, b)| a * b).sum();
-            let value = i32::try_from(sum).expect("sums stay in 32 bits") as f32 * row_scale * column_scale;
+            let (row, column) = (&rows[at / out], &columns[at % out]);
+            let sum: i64 = row.numbers.iter().zip(&column.numbers).map(|(a, b)| a * b).sum();
+            let sum = i32::try_from(sum).expect("sums stay in 32 bits") as f32;
+            let weights = column.numbers.iter().sum::<i64>() as f32;
+            let value = (sum * row.scale + weights * row.middle) * column.scale;
             let value = if bias { value + self.bias[at % out] } else { value };
             if add { value + self.y[at] } else { value }
         };
@@ -77,12 +99,35 @@ fn every_instruction_set_gives_the_bits_of_the_oracle() {
 /// The largest sums there are, of either sign: where pairs of products are added in 16 bits they saturate.
 #[test]
 fn no_sum_saturates() {
+    let shape @ (m, input, out) = (13, 4096, 35);
+    let alternating = |len: usize, x: f32| (0..len).map(|at| if at % 2 == 0 { x } else { -x }).collect();
     for (a, b) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
-        let shape @ (m, input, out) = (13, 4096, 35);
-        let layer = Layer { x: vec![a; m * input], weight: vec![b; out * input], ..Layer::new(0, shape) };
+        let (x, weight) = (alternating(m * input, a), alternating(out * input, b));
+        let layer = Layer { x, weight, ..Layer::new(0, shape) };
         let expected = (127 * 127 * input as i32) as f32 * (1.0 / 127.0) * (1.0 / 127.0) * a * b;
         for kernels in every_isa() {
             assert!(layer.run(kernels, false, false).iter().all(|&y| y == expected), "{a} {b} on {}", kernels.isa);
+        }
+    }
+}
+
+/// What comes out of a GELU lies between -0.17 and anything: of a range around zero it would use little more than half.
+#[test]
+fn a_row_of_one_sign_uses_all_integers() {
+    let (m, input, out) = (4, 256, 24);
+    let mut layer = Layer::new(5, (m, input, out));
+    layer.x = Random::new(6).around(m * input, 2.0, 2.0);
+    let exact = |at: usize| -> f64 {
+        let (x, weight) = (&layer.x[at / out * input..][..input], &layer.weight[at % out * input..][..input]);
+        let column = Rounded::column(weight);
+        x.iter().zip(&column.numbers).map(|(&x, &b)| f64::from(x) * b as f64 * f64::from(column.scale)).sum()
+    };
+    // Independent errors of at most half a step each, whose length is a step over the root of twelve.
+    let step = 4.0 / 254.0;
+    let bound = 6.0 * step / 12f64.sqrt() * (input as f64).sqrt();
+    for kernels in every_isa() {
+        for (at, &y) in layer.run(kernels, false, false).iter().enumerate() {
+            assert!((f64::from(y) - exact(at)).abs() < bound, "{at} on {}", kernels.isa);
         }
     }
 }
@@ -121,7 +166,7 @@ fn zeros_stay_zeros_and_what_is_not_finite_stays_so_in_its_row() {
     for kernels in every_isa() {
         let y = layer.run(kernels, false, false);
         let rows: Vec<_> = y.chunks_exact(out).collect();
-        assert!(rows[..2].iter().all(|row| row.iter().all(|&y| y == 0.0)), "{}", kernels.isa);
+        assert!(rows[..2].iter().all(|row| row.iter().all(|&y| y.abs() < 1e-30)), "{}", kernels.isa);
         assert!(rows[2..5].iter().all(|row| row.iter().all(|y| y.is_nan())), "{}", kernels.isa);
         assert!(rows[5].iter().all(|y| y.is_finite()), "{}", kernels.isa);
     }
@@ -151,7 +196,7 @@ fn gradients_are_those_of_the_rounded_weight() {
         for (at, found) in found.iter().enumerate() {
             let (i, l) = (at / input, at % input);
             let column = |j: usize| {
-                let (scale, numbers) = rounded(&layer.weight[j * input..(j + 1) * input]);
+                let Rounded { scale, numbers, .. } = Rounded::column(&layer.weight[j * input..(j + 1) * input]);
                 f64::from(numbers[l] as f32 * scale)
             };
             let expected: f64 = (0..out).map(|j| f64::from(d_y[i * out + j]) * column(j)).sum();
