@@ -20,7 +20,6 @@ const XTILEDATA: u32 = 18;
 /// CPUID leaf 7, EDX.
 const AMX_BF16: u32 = 1 << 22;
 const AMX_TILE: u32 = 1 << 24;
-const AMX_INT8: u32 = 1 << 25;
 /// Linux: `arch_prctl` and its request for the permission to use a component (Documentation/arch/x86/xstate.rst).
 const SYS_ARCH_PRCTL: i64 = 158;
 const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
@@ -37,7 +36,7 @@ fn has_tiles() -> bool {
     if cpuid(0).eax < 7 || cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    const FEATURES: u32 = AMX_BF16 | AMX_TILE | AMX_INT8;
+    const FEATURES: u32 = AMX_BF16 | AMX_TILE;
     // SAFETY: the system has set OSXSAVE, so that XGETBV is an instruction.
     let enabled = unsafe { xcr0() };
     cpuid(7).edx & FEATURES == FEATURES && enabled & STATES == STATES
@@ -243,7 +242,6 @@ macro_rules! stamp_instruction {
 }
 
 stamp_instruction!("tdpbf16ps", f32, sums_2x2, sums_2x1, sums_1x2, sums_1x1);
-stamp_instruction!("tdpbssd", i32, integers_2x2, integers_2x1, integers_1x2, integers_1x1);
 
 /// Stamps what counts an instruction's products of tiles: four a round, and nothing else.
 macro_rules! stamp_peak {
@@ -280,4 +278,3 @@ macro_rules! stamp_peak {
 }
 
 stamp_peak!(multiply_adds, "tdpbf16ps", 32);
-stamp_peak!(integer_multiply_adds, "tdpbssd", 64);
