@@ -48,8 +48,12 @@ impl AttentionShape {
     }
 
     fn part_mut(self, qkv: &mut [f32], part: usize, head: usize) -> MatMut<'_> {
+        self.rows_of_mut(qkv, self.tokens, part, head)
+    }
+
+    fn rows_of_mut(self, qkv: &mut [f32], rows: usize, part: usize, head: usize) -> MatMut<'_> {
         let column = self.column(part, head);
-        MatMut::strided(&mut qkv[column..], self.tokens, self.head_width(), 3 * self.width)
+        MatMut::strided(&mut qkv[column..], rows, self.head_width(), 3 * self.width)
     }
 
     fn column(self, part: usize, head: usize) -> usize {
@@ -126,29 +130,55 @@ impl Kernels {
         d_qkv: &mut [f32],
         scores: &mut Vec<f32>,
     ) {
+        self.attention_backward_of(shape, qkv, 0..shape.tokens, d_o, d_qkv, scores);
+    }
+
+    /// The same where only some of the tokens ask, `d_o [queries, d]`: the gradient of the other tokens' queries is zero.
+    pub fn attention_backward_of(
+        &self,
+        shape: AttentionShape,
+        qkv: &[f32],
+        queries: Range<usize>,
+        d_o: &[f32],
+        d_qkv: &mut [f32],
+        scores: &mut Vec<f32>,
+    ) {
         let AttentionShape { tokens: t, heads, width } = shape;
-        shape.check(qkv, d_o.len());
-        assert_eq!(d_qkv.len(), qkv.len(), "attention shapes");
-        scores.resize(2 * t * t, 0.0);
-        let (p, d_p) = scores.split_at_mut(t * t);
+        let rows = queries.len();
+        shape.check(qkv, qkv.len() / 3);
+        assert!(queries.end <= t && d_o.len() == rows * width && d_qkv.len() == qkv.len(), "attention shapes");
+        for (token, d_qkv) in d_qkv.chunks_exact_mut(3 * width).enumerate() {
+            if !queries.contains(&token) {
+                d_qkv[..width].fill(0.0);
+            }
+        }
+        let asking = queries.start * 3 * width..queries.end * 3 * width;
+        let asked = &qkv[asking.clone()];
+        scores.resize(2 * rows * t, 0.0);
+        let (p, d_p) = scores.split_at_mut(rows * t);
         for head in 0..heads {
-            self.attention_probabilities(shape, qkv, head, p);
-            let d_o = Mat::strided(&d_o[head * shape.head_width()..], t, shape.head_width(), width);
-            self.matmul(shape.part_mut(d_qkv, 2, head), 0.0, 1.0, Mat::new(p, t, t).t(), d_o);
-            self.matmul(MatMut::new(d_p, t, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
+            let q = shape.rows_of(asked, rows, 0, head);
+            self.probabilities(shape, q, shape.part(qkv, 1, head), p);
+            let d_o = Mat::strided(&d_o[head * shape.head_width()..], rows, shape.head_width(), width);
+            self.matmul(shape.part_mut(d_qkv, 2, head), 0.0, 1.0, Mat::new(p, rows, t).t(), d_o);
+            self.matmul(MatMut::new(d_p, rows, t), 0.0, 1.0, d_o, shape.part(qkv, 2, head).t());
             self.softmax_backward(p, d_p, t, shape.scale());
-            let d_s = Mat::new(d_p, t, t);
-            self.matmul(shape.part_mut(d_qkv, 0, head), 0.0, 1.0, d_s, shape.part(qkv, 1, head));
-            self.matmul(shape.part_mut(d_qkv, 1, head), 0.0, 1.0, d_s.t(), shape.part(qkv, 0, head));
+            let d_s = Mat::new(d_p, rows, t);
+            let d_q = shape.rows_of_mut(&mut d_qkv[asking.clone()], rows, 0, head);
+            self.matmul(d_q, 0.0, 1.0, d_s, shape.part(qkv, 1, head));
+            self.matmul(shape.part_mut(d_qkv, 1, head), 0.0, 1.0, d_s.t(), q);
         }
     }
 
     /// Probabilities `p [t, t]` of one head, `softmax(q_h k_hᵀ / √(d/h))` row by row, from `qkv [t, 3d]` of one image.
     pub fn attention_probabilities(&self, shape: AttentionShape, qkv: &[f32], head: usize, p: &mut [f32]) {
-        let t = shape.tokens;
-        let (q, k) = (shape.part(qkv, 0, head), shape.part(qkv, 1, head));
-        self.matmul(MatMut::new(p, t, t), 0.0, 1.0, q, k.t());
-        self.softmax(p, t, shape.scale());
+        self.probabilities(shape, shape.part(qkv, 0, head), shape.part(qkv, 1, head), p);
+    }
+
+    /// `p [queries, t]` of one head.
+    fn probabilities(&self, shape: AttentionShape, q: Mat<'_>, k: Mat<'_>, p: &mut [f32]) {
+        self.matmul(MatMut::new(p, q.rows, k.rows), 0.0, 1.0, q, k.t());
+        self.softmax(p, k.rows, shape.scale());
     }
 
     /// Gradient `d_p [t, t]` of one head's probabilities, `d_o_h v_hᵀ`, from `qkv [t, 3d]` and `d_o [t, d]` of one image.

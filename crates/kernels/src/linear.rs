@@ -229,21 +229,20 @@ impl Kernels {
     ) {
         assert!(x.is_full() && x.cols == w.cols, "rows of another layer");
         let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
-        let values = || Mat::new(&x.values[..x.rows * x.cols], x.rows, x.cols);
         match (&w.layout, x.kind) {
             (Layout::F32(data), Kind::F32) => {
                 set_bias(bias, y.again(), add);
                 let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
                 let data = &data[out.start * w.cols..out.end * w.cols];
-                matmul(y, keep, 1.0, values(), Mat::new(data, out.len(), w.cols).t());
+                matmul(y, keep, 1.0, x.values(), Mat::new(data, out.len(), w.cols).t());
             }
             (Layout::Panels(panels), Kind::F32) => {
                 // SAFETY: as in `right`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(y, finish, values(), panels.rhs_of(out)) };
+                unsafe { self.sgemm().matmul_packed(y, finish, x.values(), panels.rhs_of(out)) };
             }
             (Layout::Bf16 { forward, .. }, Kind::F32) => {
                 // SAFETY: as in `right`.
-                unsafe { self.bf16.matmul_packed(y, finish, values(), forward.operand_of(out)) };
+                unsafe { self.bf16.matmul_packed(y, finish, x.values(), forward.operand_of(out)) };
             }
             (Layout::Bf16 { forward, .. }, Kind::Bf16) => {
                 // SAFETY: as in `right`.
@@ -270,21 +269,38 @@ impl Kernels {
 
     /// `d_x = d_y W`; `d_y [m, out]`, `d_x [m, in]`.
     pub fn linear_backward(&self, d_y: &[f32], w: &PackedWeight, d_x: &mut [f32]) {
-        let m = d_y.len() / w.rows;
-        let (d_x, d_y) = (MatMut::new(d_x, m, w.cols), Mat::new(d_y, m, w.rows));
+        assert!(d_y.len().is_multiple_of(w.rows), "rows of {} values", w.rows);
+        LEFT.with_borrow_mut(|left| {
+            left.begin_backward(self, w, d_y.len() / w.rows);
+            d_y.chunks_exact(w.rows).for_each(|d_y| left.push(self, d_y));
+            self.linear_backward_of(left, w, d_x);
+        });
+    }
+
+    /// The same of rows that were made one by one.
+    pub fn linear_backward_of(&self, d_y: &LeftRows, w: &PackedWeight, d_x: &mut [f32]) {
+        assert!(d_y.is_full() && d_y.cols == w.rows, "rows of another layer");
+        let d_x = MatMut::new(d_x, d_y.rows, w.cols);
         let overwrite = Finish { keep: 0.0, scale: 1.0, bias: &[] };
-        match &w.layout {
-            Layout::F32(data) => matmul(d_x, 0.0, 1.0, d_y, Mat::new(data, w.rows, w.cols)),
-            Layout::Panels(panels) => {
+        match (&w.layout, d_y.kind) {
+            (Layout::F32(data), Kind::F32) => matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(data, w.rows, w.cols)),
+            (Layout::Panels(panels), Kind::F32) => {
                 // SAFETY: as in `matmul`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(d_x, overwrite, d_y, panels.transposed()) };
+                unsafe { self.sgemm().matmul_packed(d_x, overwrite, d_y.values(), panels.transposed()) };
             }
-            Layout::Bf16 { forward, backward } => {
+            (Layout::Bf16 { forward, backward }, kind) => {
                 let weight = backward.get_or_init(|| forward.transposed(&self.bf16)).operand();
-                // SAFETY: as in `matmul`.
-                unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y, weight) };
+                match kind {
+                    // SAFETY: as in `matmul`.
+                    Kind::Bf16 => unsafe { self.bf16.matmul_rows(d_x, overwrite, &d_y.words, weight) },
+                    // SAFETY: as in `matmul`.
+                    _ => unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y.values(), weight) },
+                }
             }
-            Layout::Int8(packed) => self.matmul(d_x, 0.0, 1.0, d_y, Mat::new(&packed.weight(), w.rows, w.cols)),
+            (Layout::Int8(packed), Kind::F32) => {
+                self.matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(&packed.weight(), w.rows, w.cols));
+            }
+            _ => panic!("rows for a weight of another kind"),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::int8;
 use crate::linear::{Layout, PackedWeight};
 use crate::product::{COLUMNS, first};
 use crate::table::Kernels;
+use crate::view::Mat;
 
 /// Rows `[m, in]` as the product with a weight reads them, in buffers that are used again.
 #[derive(Debug, Default)]
@@ -32,14 +33,26 @@ pub(crate) enum Kind {
 impl LeftRows {
     /// Makes room for `rows` rows that will be multiplied by `w`.
     pub fn begin(&mut self, kernels: &Kernels, w: &PackedWeight, rows: usize) {
-        let cols = w.in_features();
-        self.kind = match &w.layout {
+        let kind = match &w.layout {
             Layout::Int8(_) => Kind::Int8,
             Layout::Bf16 { .. } if !kernels.splits() => Kind::Bf16,
             _ => Kind::F32,
         };
-        (self.rows, self.cols, self.filled) = (rows, cols, 0);
-        match self.kind {
+        self.make_room(kernels, kind, (rows, w.in_features()));
+    }
+
+    /// Makes room for `rows` rows of the gradient of what `w` gives, `[out]` each.
+    pub fn begin_backward(&mut self, kernels: &Kernels, w: &PackedWeight, rows: usize) {
+        let kind = match &w.layout {
+            Layout::Bf16 { .. } if !kernels.splits() => Kind::Bf16,
+            _ => Kind::F32,
+        };
+        self.make_room(kernels, kind, (rows, w.out_features()));
+    }
+
+    fn make_room(&mut self, kernels: &Kernels, kind: Kind, (rows, cols): (usize, usize)) {
+        (self.kind, self.rows, self.cols, self.filled) = (kind, rows, cols, 0);
+        match kind {
             Kind::F32 => {
                 first(&mut self.values, rows * cols);
             }
@@ -50,7 +63,7 @@ impl LeftRows {
         }
     }
 
-    /// The next row, `[in]`.
+    /// The next row, `[in]`, or `[out]` of a gradient.
     ///
     /// # Panics
     /// Beyond the rows that there is room for, besides the shape.
@@ -64,6 +77,11 @@ impl LeftRows {
             Kind::Int8 => unsafe { kernels.int8.push(x, self.filled, &mut self.integers) },
         }
         self.filled += 1;
+    }
+
+    /// The rows as they are.
+    pub(crate) fn values(&self) -> Mat<'_> {
+        Mat::new(&self.values[..self.rows * self.cols], self.rows, self.cols)
     }
 
     /// True when every row is there.

@@ -1,15 +1,15 @@
 //! The backward pass of one group, written out: what is frozen gets no gradient, and nothing below the first adapted
 //! block is visited. GELU, both norms and the attention probabilities are computed again rather than kept.
 
-use super::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, resize};
+use super::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, of_rows, resize};
 use super::packed::Packed;
 use crate::adapter::{Adapter, Target};
 use crate::config::Pool;
 use crate::dropout::{DropoutScratch, GroupDropout};
 use crate::gradients::Gradients;
 use crate::head::Head;
-use crate::weights::{Block, Linear, Norm, Weights};
-use melo_kernels::{LowRankGradient, Mat, MatMut, PackedWeight};
+use crate::weights::{Linear, Norm, Weights};
+use melo_kernels::{Kernels, LowRankGradient, Mat, MatMut};
 
 /// What is trained, and where its gradients go.
 pub(crate) struct Training<'a> {
@@ -25,19 +25,46 @@ struct LowRankTraining<'a> {
     dropout: (Option<GroupDropout>, &'a mut DropoutScratch),
 }
 
-/// One linear layer with its low-rank updates in the backward pass.
-struct AdaptedLinear<'a> {
-    block: usize,
-    /// Targets, with the first output column of each.
-    targets: &'a [(Target, usize)],
-    layer: &'a Linear<PackedWeight>,
+impl LowRankTraining<'_> {
+    /// Gradients of a layer's low-rank matrices, and its share of that of its input where `d_x [m, in]` is given; `x [m, in]`,
+    /// `d_y [m, out]`. Targets come with their first output column.
+    fn backward(
+        &mut self,
+        kernels: &Kernels,
+        (block, targets): (usize, &[(Target, usize)]),
+        x: &[f32],
+        (d_y, out): (&[f32], usize),
+        mut d_x: Option<&mut [f32]>,
+    ) {
+        let LowRankTraining { adapter, gradient, z, dropout: (dropout, scratch) } = self;
+        for &(target, column) in targets {
+            let pair = &mut gradient.blocks[block][target as usize];
+            if let (Some(update), Some(pair)) = (adapter.update(block, target), pair) {
+                let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
+                let d_y = (&d_y[column..], out);
+                let Some(dropout) = dropout else {
+                    kernels.lowrank_backward(update, x, d_y, gradient, d_x.as_deref_mut(), z);
+                    continue;
+                };
+                dropout.apply((block, target), x, update.a.len() / update.rank, scratch);
+                let DropoutScratch { x: dropped, d_x: d_dropped, .. } = &mut **scratch;
+                d_dropped.clear();
+                d_dropped.resize(x.len(), 0.0);
+                kernels.lowrank_backward(update, dropped, d_y, gradient, d_x.is_some().then_some(d_dropped), z);
+                if let Some(d_x) = d_x.as_deref_mut() {
+                    scratch.spread(d_x);
+                }
+            }
+        }
+    }
 }
 
 impl Packed {
-    /// Adds the gradients of one group, whose forward pass lies in `buffers`, for `d_logits [images, c]`.
+    /// Adds the gradients of one group, whose forward pass lies in `buffers` and of which the last block gave so many tokens of an
+    /// image, for `d_logits [images, c]`.
     pub(crate) fn backward(
         &self,
-        shape: GroupShape<'_>,
+        (shape, tokens): (GroupShape<'_>, usize),
         (adapter, head): (&Adapter, &Head),
         d_logits: &[f32],
         buffers: &mut Buffers,
@@ -48,11 +75,12 @@ impl Packed {
         let Some(first) = tape_start(adapter, all_weights) else {
             return;
         };
-        self.pool_backward(shape, buffers, gradients.weights.as_mut());
+        self.pool_backward(GroupShape { tokens, ..shape }, buffers, gradients.weights.as_mut());
         for block in (first..self.config.depth).rev() {
             let tape = std::mem::take(&mut buffers.tape[block - first]);
             let needs_input = all_weights || block > first;
-            self.block_backward(block, shape, &tape, needs_input, buffers, Training { adapter, gradients });
+            let tokens = if block == self.config.depth - 1 { tokens } else { shape.tokens };
+            self.block_backward(block, (shape, tokens), &tape, needs_input, buffers, Training { adapter, gradients });
             buffers.tape[block - first] = tape;
         }
         if let Some(weights) = &mut gradients.weights {
@@ -125,112 +153,149 @@ impl Packed {
         }
     }
 
-    /// Residual stream's gradient from a block's output to its input; leaves in `d_o` that of the attention's output.
+    /// Residual stream's gradient from a block's output, of so many first tokens of an image, to its input of all; leaves in `d_o`
+    /// that of the attention's output.
     pub(crate) fn block_backward(
+        &self,
+        index: usize,
+        (shape, tokens): (GroupShape<'_>, usize),
+        tape: &BlockTape,
+        needs_input: bool,
+        buffers: &mut Buffers,
+        mut training: Training<'_>,
+    ) {
+        let (d, t) = (self.config.width, shape.tokens);
+        self.after_attention_backward(index, GroupShape { tokens, ..shape }, tape, buffers, &mut training);
+        let Buffers { scores, backward, .. } = &mut *buffers;
+        let BackwardBuffers { d_x, d_qkv, d_o, .. } = backward;
+        resize(d_qkv, shape.rows() * 3 * d);
+        let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(tokens * d));
+        for ((qkv, d_o), d_qkv) in images.zip(d_qkv.chunks_exact_mut(t * 3 * d)) {
+            self.kernels.attention_backward_of(self.attention_shape(t), qkv, 0..tokens, d_o, d_qkv, scores);
+        }
+        if tokens < t {
+            resize(d_x, shape.rows() * d);
+            for image in (0..shape.images).rev() {
+                d_x.copy_within(image * tokens * d..(image + 1) * tokens * d, image * t * d);
+                d_x[(image * t + tokens) * d..(image + 1) * t * d].fill(0.0);
+            }
+        }
+        self.project_backward(index, shape, tape, needs_input, buffers, &mut training);
+    }
+
+    /// The second half of a block, from its output's gradient in `d_x` to that of the residual stream before its MLP, and of what
+    /// attention gave, `d_o`.
+    fn after_attention_backward(
+        &self,
+        index: usize,
+        shape: GroupShape<'_>,
+        tape: &BlockTape,
+        buffers: &mut Buffers,
+        training: &mut Training<'_>,
+    ) {
+        let k = self.kernels;
+        let block = &self.weights.blocks[index];
+        let (d, hidden, fc1_out) = (self.config.width, self.config.mlp_hidden, self.config.fc1_out());
+        let Buffers { normed, g, left, z, bottleneck: scratch, dropout, backward, .. } = buffers;
+        let BackwardBuffers { d_x, d_normed, d_o, d_h, d_g, .. } = backward;
+        let Training { adapter, gradients } = training;
+        let Gradients { adapter: gradient, weights: d_weights, .. } = &mut **gradients;
+        let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
+        let trained = |target: Target| d_block.is_some() || adapter.update(index, target).is_some();
+        let [fc1_trained, fc2_trained] = [Target::Fc1, Target::Fc2].map(trained);
+        resize(d_o, shape.rows() * d);
+        for rows in shape.backward_chunks(d_block.is_some()) {
+            let d_x = &mut d_x[rows.start * d..rows.end * d];
+            let [a, f, x_mid, o] = [&tape.a, &tape.f, &tape.x_mid, &tape.o].map(|x| of_rows(x, &rows, d));
+            let h = of_rows(&tape.h, &rows, fc1_out);
+            let mut lowrank = LowRankTraining { adapter, gradient, z, dropout: (shape.dropout, dropout) };
+            scale_backward((f, d_x), &block.ls2, d_block.as_deref_mut().map(|b| &mut b.ls2), d_normed);
+            let mut branch = !block.ls2.is_empty();
+            let bottleneck = adapter.bottlenecks.blocks[index].as_ref();
+            if let Some((bottleneck, gradient)) = bottleneck.zip(lowrank.gradient.bottlenecks.blocks[index].as_mut()) {
+                if !branch {
+                    d_normed.clear();
+                    d_normed.extend_from_slice(d_x);
+                }
+                bottleneck.backward(k, (f, d_x), gradient, d_normed, scratch);
+                branch = true;
+            }
+            let d_f = if branch { &*d_normed } else { &*d_x };
+
+            resize(g, if fc2_trained { rows.len() * hidden } else { 0 });
+            if fc2_trained {
+                self.activate(h, g);
+            }
+            resize(d_h, rows.len() * fc1_out);
+            let d_activated = if self.config.swiglu { &mut *d_g } else { &mut *d_h };
+            resize(d_activated, rows.len() * hidden);
+            k.linear_backward(d_f, &block.fc2.weight, d_activated);
+            lowrank.backward(k, (index, &[(Target::Fc2, 0)]), g, (d_f, d), Some(d_activated));
+            self.linear_weights_backward(g, d_f, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
+
+            left.begin_backward(k, &block.fc1.weight, rows.len());
+            for (i, (h, d_h)) in h.chunks_exact(fc1_out).zip(d_h.chunks_exact_mut(fc1_out)).enumerate() {
+                match self.config.swiglu {
+                    true => k.swiglu_backward(h, hidden, &d_g[i * hidden..(i + 1) * hidden], d_h),
+                    false => k.gelu_backward(self.config.activation.into(), h, d_h),
+                }
+                left.push(k, d_h);
+            }
+            resize(d_normed, rows.len() * d);
+            k.linear_backward_of(left, &block.fc1.weight, d_normed);
+            if fc1_trained {
+                self.layernorm(&block.norm2, x_mid, normed);
+                lowrank.backward(k, (index, &[(Target::Fc1, 0)]), normed, (d_h, fc1_out), Some(d_normed));
+                self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), fc1_out);
+            }
+            self.norm_weights_backward(x_mid, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm2));
+            k.layernorm_backward(x_mid, &block.norm2.gamma, self.config.eps, d_normed, d_x);
+
+            let d_o = &mut d_o[rows.start * d..rows.end * d];
+            scale_backward((a, d_x), &block.ls1, d_block.as_deref_mut().map(|b| &mut b.ls1), d_normed);
+            let d_a = if block.ls1.is_empty() { &*d_x } else { &*d_normed };
+            k.linear_backward(d_a, &block.proj.weight, d_o);
+            lowrank.backward(k, (index, &[(Target::O, 0)]), o, (d_a, d), Some(d_o));
+            self.linear_weights_backward(o, d_a, d_block.as_deref_mut().map(|b| &mut b.proj), d);
+        }
+    }
+
+    /// The first half of a block: the gradients of its projections, and through them and its norm onto that of the residual stream.
+    fn project_backward(
         &self,
         index: usize,
         shape: GroupShape<'_>,
         tape: &BlockTape,
         needs_input: bool,
         buffers: &mut Buffers,
-        training: Training<'_>,
+        training: &mut Training<'_>,
     ) {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
-        let (d, hidden, m, t) = (self.config.width, self.config.mlp_hidden, shape.rows(), shape.tokens);
-        let Buffers { normed, g, scores, z, bottleneck: scratch, dropout, backward, .. } = buffers;
-        let BackwardBuffers { d_x, d_normed, d_qkv, d_o, d_h, d_g, .. } = backward;
-        let Gradients { adapter: gradient, weights: d_weights, .. } = training.gradients;
-        let bottleneck = training.adapter.bottlenecks.blocks[index].as_ref();
+        let d = self.config.width;
+        let Buffers { normed, z, dropout, backward, .. } = buffers;
+        let BackwardBuffers { d_x, d_normed, d_qkv, .. } = backward;
+        let Training { adapter, gradients } = training;
+        let Gradients { adapter: gradient, weights: d_weights, .. } = &mut **gradients;
         let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
-        scale_backward((&tape.f, d_x), &block.ls2, d_block.as_deref_mut().map(|b| &mut b.ls2), d_normed);
-        let mut branch = !block.ls2.is_empty();
-        if let Some((bottleneck, gradient)) = bottleneck.zip(gradient.bottlenecks.blocks[index].as_mut()) {
-            if !branch {
-                d_normed.clone_from(d_x);
-            }
-            bottleneck.backward(k, (&tape.f, d_x), gradient, d_normed, scratch);
-            branch = true;
-        }
-        let d_f = if branch { &*d_normed } else { &*d_x };
-        let dropout = (shape.dropout, dropout);
-        let mut lowrank = LowRankTraining { adapter: training.adapter, gradient, z, dropout };
-
-        resize(g, m * hidden);
-        self.activate(&tape.h, g);
-        resize(d_h, m * self.config.fc1_out());
-        let d_activated = if self.config.swiglu { &mut *d_g } else { &mut *d_h };
-        resize(d_activated, m * hidden);
-        let fc2 = AdaptedLinear { block: index, targets: &[(Target::Fc2, 0)], layer: &block.fc2 };
-        self.linear_backward(&fc2, &mut lowrank, g, d_f, Some(d_activated));
-        self.linear_weights_backward(g, d_f, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
-        match self.config.swiglu {
-            true => k.swiglu_backward(&tape.h, hidden, d_g, d_h),
-            false => k.gelu_backward(self.config.activation.into(), &tape.h, d_h),
-        }
-
-        self.layernorm(&block.norm2, &tape.x_mid, normed);
-        resize(d_normed, m * d);
-        let fc1 = AdaptedLinear { block: index, targets: &[(Target::Fc1, 0)], layer: &block.fc1 };
-        self.linear_backward(&fc1, &mut lowrank, normed, d_h, Some(d_normed));
-        self.linear_weights_backward(normed, d_h, d_block.as_deref_mut().map(|b| &mut b.fc1), self.config.fc1_out());
-        self.norm_weights_backward(&tape.x_mid, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm2));
-        k.layernorm_backward(&tape.x_mid, &block.norm2.gamma, self.config.eps, d_normed, d_x);
-
-        resize(d_o, m * d);
-        scale_backward((&tape.a, d_x), &block.ls1, d_block.as_deref_mut().map(|b| &mut b.ls1), d_normed);
-        let d_a = if block.ls1.is_empty() { &*d_x } else { &*d_normed };
-        let proj = AdaptedLinear { block: index, targets: &[(Target::O, 0)], layer: &block.proj };
-        self.linear_backward(&proj, &mut lowrank, &tape.o, d_a, Some(d_o));
-        self.linear_weights_backward(&tape.o, d_a, d_block.as_deref_mut().map(|b| &mut b.proj), d);
-        resize(d_qkv, m * 3 * d);
-        let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(t * d));
-        for ((qkv, d_o), d_qkv) in images.zip(d_qkv.chunks_exact_mut(t * 3 * d)) {
-            k.attention_backward(self.attention_shape(t), qkv, d_o, d_qkv, scores);
-        }
-
-        self.layernorm(&block.norm1, &tape.x, normed);
         let targets = [(Target::Q, 0), (Target::K, d), (Target::V, 2 * d)];
-        let qkv = AdaptedLinear { block: index, targets: &targets, layer: &block.qkv };
-        self.linear_backward(&qkv, &mut lowrank, normed, d_qkv, needs_input.then_some(&mut *d_normed));
-        self.linear_weights_backward(normed, d_qkv, d_block.as_deref_mut().map(|b: &mut Block| &mut b.qkv), 3 * d);
-        if needs_input {
-            self.norm_weights_backward(&tape.x, d_normed, d_block.map(|b| &mut b.norm1));
-            k.layernorm_backward(&tape.x, &block.norm1.gamma, self.config.eps, d_normed, d_x);
-        }
-    }
-
-    /// Gradients of a layer's low-rank matrices, and of its input where `d_x [m, in]` is given.
-    fn linear_backward(
-        &self,
-        linear: &AdaptedLinear<'_>,
-        lowrank: &mut LowRankTraining<'_>,
-        x: &[f32],
-        d_y: &[f32],
-        mut d_x: Option<&mut [f32]>,
-    ) {
-        let out = linear.layer.weight.out_features();
-        if let Some(d_x) = d_x.as_deref_mut() {
-            self.kernels.linear_backward(d_y, &linear.layer.weight, d_x);
-        }
-        let LowRankTraining { adapter, gradient, z, dropout: (dropout, scratch) } = lowrank;
-        for &(target, column) in linear.targets {
-            let pair = &mut gradient.blocks[linear.block][target as usize];
-            if let (Some(update), Some(pair)) = (adapter.update(linear.block, target), pair) {
-                let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
-                let d_y = (&d_y[column..], out);
-                let Some(dropout) = dropout else {
-                    self.kernels.lowrank_backward(update, x, d_y, gradient, d_x.as_deref_mut(), z);
-                    continue;
-                };
-                dropout.apply((linear.block, target), x, linear.layer.weight.in_features(), scratch);
-                let DropoutScratch { x: dropped, d_x: d_dropped, .. } = &mut **scratch;
-                d_dropped.clear();
-                d_dropped.resize(x.len(), 0.0);
-                self.kernels.lowrank_backward(update, dropped, d_y, gradient, d_x.is_some().then_some(d_dropped), z);
-                if let Some(d_x) = d_x.as_deref_mut() {
-                    scratch.spread(d_x);
-                }
+        let trained = d_block.is_some() || targets.iter().any(|&(target, _)| adapter.update(index, target).is_some());
+        for rows in shape.backward_chunks(d_block.is_some()) {
+            let (x, d_qkv) = (of_rows(&tape.x, &rows, d), of_rows(d_qkv, &rows, 3 * d));
+            if needs_input {
+                resize(d_normed, rows.len() * d);
+                k.linear_backward(d_qkv, &block.qkv.weight, d_normed);
+            }
+            if trained {
+                self.layernorm(&block.norm1, x, normed);
+                let mut lowrank = LowRankTraining { adapter, gradient, z, dropout: (shape.dropout, dropout) };
+                lowrank.backward(k, (index, &targets), normed, (d_qkv, 3 * d), needs_input.then_some(&mut *d_normed));
+                self.linear_weights_backward(normed, d_qkv, d_block.as_deref_mut().map(|b| &mut b.qkv), 3 * d);
+            }
+            if needs_input {
+                self.norm_weights_backward(x, d_normed, d_block.as_deref_mut().map(|b| &mut b.norm1));
+                let d_x = &mut d_x[rows.start * d..rows.end * d];
+                k.layernorm_backward(x, &block.norm1.gamma, self.config.eps, d_normed, d_x);
             }
         }
     }

@@ -113,10 +113,24 @@ impl GroupShape<'_> {
     /// The group's rows in chunks of about the same length, short enough that what a block computes of one stays in the cache.
     /// Dropout draws masks of whole images.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        self.in_chunks(self.dropout.is_some())
+    }
+
+    /// The same for the backward pass; the gradients of whole matrices, where they are wanted, are summed over all rows at once.
+    pub(crate) fn backward_chunks(&self, all_weights: bool) -> impl Iterator<Item = Range<usize>> + use<> {
+        self.in_chunks(self.dropout.is_some() || all_weights)
+    }
+
+    fn in_chunks(&self, one: bool) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows();
-        let count = if self.dropout.is_some() { 1 } else { rows.div_ceil(CHUNK) };
+        let count = if one { 1 } else { rows.div_ceil(CHUNK) };
         (0..count).map(move |chunk| rows * chunk / count..rows * (chunk + 1) / count)
     }
+}
+
+/// The values of some rows; none of a buffer that is not in use.
+pub(crate) fn of_rows<'a>(x: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
+    x.get(rows.start * width..rows.end * width).unwrap_or_default()
 }
 
 /// Sets the length of a buffer without giving memory back.

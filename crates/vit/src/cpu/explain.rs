@@ -35,7 +35,7 @@ impl Packed {
         let segment = GroupSegment { start: 0, end: 1, adapter, head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);
-        self.blocks(shape, &[segment], 0..self.config.depth, Some(0), &mut buffers);
+        self.whole_blocks(shape, &[segment], 0..self.config.depth, Some(0), &mut buffers);
         self.pool(shape, &mut buffers);
         let mut logits = vec![0.0; head.classes()];
         self.logits(segment, &buffers.features, &mut logits);
@@ -86,7 +86,7 @@ impl Packed {
         for block in (0..self.config.depth).rev() {
             let tape = std::mem::take(&mut buffers.tape[block]);
             let training = Training { adapter: &adapter, gradients: &mut gradients };
-            self.block_backward(block, shape, &tape, block > 0, buffers, training);
+            self.block_backward(block, (shape, t), &tape, block > 0, buffers, training);
             let d_o = &buffers.backward.d_o;
             joint.fill(0.0);
             for head in 0..self.config.heads {

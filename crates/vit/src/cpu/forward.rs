@@ -1,6 +1,6 @@
 //! The forward pass of one group of images: `m = images · t` rows through the frozen blocks, plug-ins beside them.
 
-use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, resize};
+use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape, of_rows, resize};
 use super::packed::Packed;
 use crate::adapter::Target;
 use crate::bottleneck::Bottleneck;
@@ -87,50 +87,77 @@ impl Packed {
         tape_from: Option<usize>,
         buffers: &mut Buffers,
     ) -> usize {
-        let taped = tape_from.map_or(0, |first| self.config.depth - first);
-        if buffers.tape.len() < taped.max(1) {
-            buffers.tape.resize_with(taped.max(1), BlockTape::default);
-        }
         let last = self.config.depth - 1;
-        let class_alone = tape_from.is_none() && self.reads_class_tokens_alone() && blocks.contains(&last);
+        let class_alone = blocks.contains(&last) && self.reads_class_tokens_alone(shape);
         let whole = blocks.start..if class_alone { last } else { blocks.end };
-        if shape.parts > 1 && shape.images == 1 && tape_from.is_none() {
+        let in_parts = shape.parts > 1 && shape.images == 1 && tape_from.is_none();
+        if in_parts {
+            buffers.tape.resize_with(buffers.tape.len().max(1), BlockTape::default);
             self.blocks_in_parts(shape, segments, whole, class_alone, buffers);
-            return if class_alone { self.class_tokens_of_last_block(shape, segments, buffers) } else { shape.tokens };
+        } else {
+            self.whole_blocks(shape, segments, whole, tape_from, buffers);
         }
-        for block in whole {
+        if !class_alone {
+            return shape.tokens;
+        }
+        let slot = tape_from.map_or(0, |first| last - first);
+        let mut tape = std::mem::take(&mut buffers.tape[slot]);
+        if !in_parts {
+            resize(&mut tape.qkv, shape.rows() * 3 * self.config.width);
+            let mut qkv = std::mem::take(&mut tape.qkv);
+            self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut qkv);
+            tape.qkv = qkv;
+        }
+        let tokens = self.class_tokens_of_last_block(shape, segments, tape_from.is_some(), buffers, &mut tape);
+        buffers.tape[slot] = tape;
+        tokens
+    }
+
+    /// The residual stream of all tokens through these blocks.
+    pub(crate) fn whole_blocks(
+        &self,
+        shape: GroupShape<'_>,
+        segments: &[GroupSegment<'_>],
+        blocks: Range<usize>,
+        tape_from: Option<usize>,
+        buffers: &mut Buffers,
+    ) {
+        let taped = tape_from.map_or(1, |first| self.config.depth - first);
+        if buffers.tape.len() < taped {
+            buffers.tape.resize_with(taped, BlockTape::default);
+        }
+        for block in blocks {
             let slot = tape_from.map_or(0, |first| block.saturating_sub(first));
             let mut tape = std::mem::take(&mut buffers.tape[slot]);
             let keep = tape_from.is_some_and(|first| block >= first);
             self.block(block, shape, segments, keep, buffers, &mut tape);
             buffers.tape[slot] = tape;
         }
-        if !class_alone {
-            return shape.tokens;
-        }
-        let mut qkv = std::mem::take(&mut buffers.tape[0].qkv);
-        resize(&mut qkv, shape.rows() * 3 * self.config.width);
-        self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut qkv);
-        buffers.tape[0].qkv = qkv;
-        self.class_tokens_of_last_block(shape, segments, buffers)
     }
 
-    /// True where nothing reads what the last block makes of other tokens than the class token and its like.
-    fn reads_class_tokens_alone(&self) -> bool {
-        self.config.pool == Pool::Token && self.config.width.is_multiple_of(PackedWeight::PANEL)
+    /// True where nothing reads what the last block makes of other tokens than the class token and its like. Dropout draws masks of
+    /// whole images.
+    fn reads_class_tokens_alone(&self, shape: GroupShape<'_>) -> bool {
+        self.config.pool == Pool::Token
+            && self.config.width.is_multiple_of(PackedWeight::PANEL)
+            && shape.dropout.is_none()
     }
 
-    /// The last block for class tokens alone, whose queries go to the keys and values of all tokens, in the first tape.
+    /// The last block for class tokens alone, whose queries go to the keys and values of all tokens, in its tape.
     fn class_tokens_of_last_block(
         &self,
         shape: GroupShape<'_>,
         segments: &[GroupSegment<'_>],
+        keep: bool,
         buffers: &mut Buffers,
+        tape: &mut BlockTape,
     ) -> usize {
         let (t, d, class) = (shape.tokens, self.config.width, self.config.class_tokens());
         let last = self.config.depth - 1;
         let of_class = GroupShape { tokens: class, ..shape };
-        let mut tape = std::mem::take(&mut buffers.tape[0]);
+        if keep {
+            tape.x.clone_from(&buffers.x);
+        }
         for image in 0..shape.images {
             buffers.x.copy_within(image * t * d..(image * t + class) * d, image * class * d);
         }
@@ -145,8 +172,7 @@ impl Packed {
             }
             self.kernels.attention_of(self.attention_shape(t), qkv, 0..class, o, &mut buffers.scores);
         }
-        self.after_attention(last, of_class, segments, false, buffers, &mut tape);
-        buffers.tape[0] = tape;
+        self.after_attention(last, of_class, segments, keep, buffers, tape);
         class
     }
 
@@ -339,11 +365,6 @@ impl Kept<'_> {
         let start = if self.all.is_some() { self.rows.start } else { 0 };
         &mut buffer[start * width..(start + self.rows.len()) * width]
     }
-}
-
-/// The values of some rows.
-fn of_rows<'a>(x: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
-    &x[rows.start * width..rows.end * width]
 }
 
 /// What of some rows lies in others, counted from the first of those.

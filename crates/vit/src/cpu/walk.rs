@@ -159,7 +159,8 @@ impl Packed {
                     let shape = GroupShape { dropout, ..shape };
                     let segment = GroupSegment { start: 0, end: range.len(), adapter: Some(adapter), head };
                     workspace.with_buffers(|buffers| -> Result<(), Error> {
-                        self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
+                        let tokens =
+                            self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
                         let classes = head.classes();
                         let mut logits = vec![0.0; range.len() * classes];
                         let mut d_logits = vec![0.0; logits.len()];
@@ -168,7 +169,7 @@ impl Packed {
                         for (image, (logits, d_logits)) in range.clone().zip(rows) {
                             result.0 += (batch.loss)(image, logits, d_logits);
                         }
-                        self.backward(shape, (adapter, head), &d_logits, buffers, sum);
+                        self.backward((shape, tokens), (adapter, head), &d_logits, buffers, sum);
                         result.1.extend(logits);
                         Ok(())
                     })?;
@@ -198,7 +199,7 @@ impl Packed {
         GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None, parts: 1 }
     }
 
-    /// Loads the images of a group and leaves their features in `buffers`.
+    /// Loads the images of a group and leaves their features in `buffers`; returns the tokens of an image that the last block gave.
     fn group_forward(
         &self,
         source: &dyn ImageSource,
@@ -207,11 +208,11 @@ impl Packed {
         segments: &[GroupSegment<'_>],
         tape_from: Option<usize>,
         buffers: &mut Buffers,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         self.embed_group(source, range, shape, buffers)?;
         let tokens = self.blocks(shape, segments, 0..self.config.depth, tape_from, buffers);
         self.pool(GroupShape { tokens, ..shape }, buffers);
-        Ok(())
+        Ok(tokens)
     }
 
     /// Loads the images of a group, as many as its shape says, and leaves their residual stream in `buffers`.
