@@ -5,9 +5,7 @@
 use crate::math::sum_by;
 use crate::view::{Mat, MatMut};
 
-/// Columns computed together: their sums stay in registers.
-const COLUMNS: usize = 64;
-/// Rows of the few that share a pass.
+/// Rows that share a pass over what they are added to.
 const FEW: usize = 4;
 
 /// `z = scale · x fewᵀ`; `x [m, k]`, `few [r, k]`, `z [m, r]`.
@@ -27,19 +25,14 @@ pub(crate) fn dots(x: Mat<'_>, few: &[f32], scale: f32, z: &mut [f32]) {
 pub(crate) fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
     let rank = z.len() / y.rows.max(1);
     for (i, z) in z.chunks_exact(rank.max(1)).enumerate() {
-        let y = &mut y.data[i * y.row_stride..][..y.cols];
-        let n = y.len();
-        let (fours, rest) = z.as_chunks::<FEW>();
-        for (z, few) in fours.iter().zip(few.chunks_exact(FEW * n)) {
-            let (first, second) = few.split_at(2 * n);
-            let ((f0, f1), (f2, f3)) = (first.split_at(n), second.split_at(n));
-            for ((((y, f0), f1), f2), f3) in y.iter_mut().zip(f0).zip(f1).zip(f2).zip(f3) {
-                *y = *y + z[0] * f0 + z[1] * f1 + z[2] * f2 + z[3] * f3;
-            }
+        let n = y.cols;
+        let y = &mut y.data[i * y.row_stride..][..n];
+        let few = |r: usize| &few[r * n..(r + 1) * n];
+        let fours = rank - rank % FEW;
+        for r in (0..fours).step_by(FEW) {
+            add::<FEW>(y, std::array::from_fn(|i| (z[r + i], few(r + i))));
         }
-        for (&z, few) in rest.iter().zip(few[fours.len() * FEW * n..].chunks_exact(n)) {
-            y.iter_mut().zip(few).for_each(|(y, few)| *y += z * few);
-        }
+        (fours..rank).for_each(|r| add(y, [(z[r], few(r))]));
     }
 }
 
@@ -47,19 +40,25 @@ pub(crate) fn spread(z: &[f32], few: &[f32], y: MatMut<'_>) {
 #[inline(always)]
 pub(crate) fn gather(z: &[f32], x: Mat<'_>, few: &mut [f32]) {
     let rank = z.len() / x.rows.max(1);
-    for column in (0..x.cols).step_by(COLUMNS) {
-        let columns = COLUMNS.min(x.cols - column);
-        for r in (0..rank).step_by(FEW) {
-            let mut sums = [[0.0; COLUMNS]; FEW];
-            for (i, z) in z.chunks_exact(rank).enumerate() {
-                let x = &x.data[i * x.row_stride + column..][..columns];
-                for (sums, &z) in sums.iter_mut().zip(&z[r..]) {
-                    sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += z * x);
-                }
-            }
-            for (few, sums) in few.chunks_exact_mut(x.cols).skip(r).zip(&sums) {
-                few[column..].iter_mut().zip(&sums[..columns]).for_each(|(few, sum)| *few += sum);
-            }
+    let row = |i: usize| &x.data[i * x.row_stride..][..x.cols];
+    let fours = x.rows - x.rows % FEW;
+    for first in (0..fours).step_by(FEW) {
+        for (r, few) in few.chunks_exact_mut(x.cols).enumerate() {
+            add::<FEW>(few, std::array::from_fn(|i| (z[(first + i) * rank + r], row(first + i))));
+        }
+    }
+    for i in fours..x.rows {
+        few.chunks_exact_mut(x.cols).zip(&z[i * rank..]).for_each(|(few, &z)| add(few, [(z, row(i))]));
+    }
+}
+
+/// `y += Σ z x` over rows with their factors, the first of them first.
+#[inline(always)]
+fn add<const N: usize>(y: &mut [f32], rows: [(f32, &[f32]); N]) {
+    let rows = rows.map(|(z, x)| (z, &x[..y.len()]));
+    for (at, y) in y.iter_mut().enumerate() {
+        for (z, x) in rows {
+            *y += z * x[at];
         }
     }
 }
