@@ -216,3 +216,24 @@ fn equal_tokens_attend_equally() {
         assert_eq!(o, [0.25, -0.75, 0.25, -0.75, 0.25, -0.75, 0.25, -0.75], "{}", k.isa);
     }
 }
+
+#[test]
+fn few_queries_have_the_gradient_of_all_where_the_others_are_not_read() {
+    let problem = Attention { backward: true, tokens: 19, heads: 2, width: 16, precision: Precision::F32, spread: 1.0 };
+    let (qkv, mut d_o) = problem.inputs();
+    let (queries, width) = (3..6, problem.width);
+    for (token, d_o) in d_o.chunks_exact_mut(width).enumerate() {
+        d_o.iter_mut().filter(|_| !queries.contains(&token)).for_each(|d| *d = 0.0);
+    }
+    for k in every_isa() {
+        let (mut all, mut few) = (vec![f32::NAN; qkv.len()], vec![f32::NAN; qkv.len()]);
+        k.attention_backward(problem.shape(), &qkv, &d_o, &mut all, &mut Vec::new());
+        let asked = &d_o[queries.start * width..queries.end * width];
+        k.attention_backward_of(problem.shape(), &qkv, queries.clone(), asked, &mut few, &mut Vec::new());
+        for (token, (all, few)) in all.chunks_exact(3 * width).zip(few.chunks_exact(3 * width)).enumerate() {
+            assert!(queries.contains(&token) || few[..width].iter().all(|&d| d == 0.0), "{}: token {token}", k.isa);
+            let near = all.iter().zip(few).all(|(all, few)| (all - few).abs() <= 1e-5 * all.abs().max(1.0));
+            assert!(near, "{}: token {token}", k.isa);
+        }
+    }
+}
