@@ -3,6 +3,7 @@
 use crate::error::Error;
 use half::{bf16, f16};
 use melo_kernels::MappedFile;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -44,7 +45,7 @@ impl Storage {
 pub type NamedTensor<'a> = (String, Vec<usize>, &'a [f32]);
 
 /// Named tensors of a checkpoint, in whatever files they lie.
-pub trait TensorSource {
+pub trait TensorSource: Sync {
     /// The file or folder, for errors.
     fn path(&self) -> &Path;
 
@@ -90,8 +91,9 @@ pub(crate) fn read_all(
     into: Vec<&mut Vec<f32>>,
 ) -> Result<(), Error> {
     assert_eq!(shapes.len(), into.len(), "one destination a tensor");
-    for ((name, shape), destination) in shapes.iter().zip(into) {
-        *destination = source.read(name, shape)?;
+    let read: Vec<_> = shapes.par_iter().map(|(name, shape)| source.read(name, shape)).collect();
+    for (values, destination) in read.into_iter().zip(into) {
+        *destination = values?;
     }
     Ok(())
 }
@@ -101,7 +103,10 @@ pub(crate) fn read_all(
 /// # Errors
 /// [`Error::NonFinite`].
 pub fn check_finite(path: &Path, name: &str, values: Vec<f32>) -> Result<Vec<f32>, Error> {
-    match values.iter().position(|x| !x.is_finite()) {
+    // A part at a time, so that instructions of many values look at it.
+    let whole = |part: &&[f32]| part.iter().fold(true, |whole, x| whole & x.is_finite());
+    let from = 1024 * values.chunks(1024).take_while(whole).count();
+    match (from..values.len()).find(|&index| !values[index].is_finite()) {
         Some(index) => {
             let (path, name, value) = (path.to_owned(), name.to_owned(), values[index]);
             Err(Error::NonFinite { path, name, index, value })
