@@ -143,7 +143,8 @@ macro_rules! stamp {
         clear [$($clear:literal)*], step [$($step:expr),*], store [$($store:literal)*]
     ) => {
         /// # Safety
-        /// [`is_available`], and [`configure`] was called on this thread; every pointer is to `blocks` tiles.
+        /// [`is_available`], and [`configure`] was called on this thread; every pointer is to `blocks` tiles, those of the left
+        /// operand as `rows` says and those of the right one in one piece.
         pub(crate) unsafe fn $name(a: $a, b: $b, rows: Rows, blocks: usize, sums: &mut Sums<$sum>) {
             let $pointers = $from(a, b);
             // SAFETY: the caller's promises; a row of a panel's tile is 64 bytes, and 1 KiB further lies the next tile.
