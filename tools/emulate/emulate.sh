@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # emulate.sh BINARY [ARG...]: runs a Linux x86-64 program on a CPU that this machine may not have
-# (Bochs' Sapphire Rapids: AVX-512, AMX), prints its output and exits with its exit status.
+# (Bochs' Sapphire Rapids: AVX-512, AMX; arrow_lake: AVX-VNNI without AVX-512), prints its output and exits with its exit status.
 #   EMULATE_CACHE    where the emulator and the guest's kernel are kept (${TMPDIR:-/tmp}/melo-emulate)
 #   EMULATE_ENV      the program's environment, such as "MELO_ISA=amx RUST_TEST_THREADS=1"
 #   EMULATE_FILES    further files and folders the program reads, copied to the same paths
