@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # emulate.sh BINARY [ARG...]: runs a Linux x86-64 program on a CPU that this machine may not have
-# (Bochs' Sapphire Rapids: AVX-512, AMX), prints its output and exits with its exit status.
+# (Bochs' Sapphire Rapids: AVX-512, AMX; arrow_lake: AVX-VNNI without AVX-512), prints its output and exits with its exit status.
 #   EMULATE_CACHE    where the emulator and the guest's kernel are kept (${TMPDIR:-/tmp}/melo-emulate)
 #   EMULATE_ENV      the program's environment, such as "MELO_ISA=amx RUST_TEST_THREADS=1"
 #   EMULATE_FILES    further files and folders the program reads, copied to the same paths
@@ -55,12 +55,26 @@ prepare() {
     rm -rf "$apt"
 }
 
+# TDPBSSD is of signed bytes, in Bochs 3.0 and 3.1 of unsigned ones: DPBDSS (cpu/avx/amx.cc, lines 282 and 283 of 3.0) casts them
+# to Bit8u where it should to Bit8s. In Debian's 3.0+dfsg-1 six MOVZX become MOVSX here and two SHR SAR; other builds stay as they are.
+# TDPBSUD and TDPBUSD are wrong alike, and left so.
+signed_bytes() {
+    local place
+    [[ $(sha256sum <"$1") == 07fc8c4bee6efb24d690302db0f07159ad5a153c88bca64bb9345a4263ceb5aa* ]] || return 0
+    cp "$1" "$1.part"
+    for place in be:2743c0 be:2743c3 be:2743c7 be:2743ca be:2743df be:2743f3 f9:2743d4 fa:2743e8; do
+        printf "\\x${place%:*}" | dd of="$1.part" bs=1 seek=$((0x${place#*:})) conv=notrunc status=none
+    done
+    mv "$1.part" "$1"
+}
+
 # Runs a program of $root with that folder's own C library.
 loader=("$root/lib64/ld-linux-x86-64.so.2" --library-path "$lib:$lib/pulseaudio")
 
 exec 9>"$cache/lock"
 flock 9
 [[ -d $root ]] || prepare >&2
+signed_bytes "$root/usr/bin/bochs-bin"
 work=$(mktemp -d "$cache/run.XXXXXX")
 bochs=
 trap '[[ -z $bochs ]] || { kill -9 "$bochs"; wait "$bochs"; } 2>/dev/null || true; rm -rf "$work"' EXIT

@@ -20,7 +20,7 @@ pub enum Isa {
     Avx512Vnni,
     /// The same with BF16: products in [`Precision::Bf16`](crate::Precision::Bf16) have their own instructions.
     Avx512Bf16,
-    /// The same with AMX: products in bfloat16 are of tiles. Linux only, which a process asks for them.
+    /// The same with AMX: products in bfloat16 and of 8-bit integers are of tiles. Linux only, which a process asks for them.
     Amx,
 }
 

@@ -13,7 +13,7 @@ const FACTOR: f32 = 0.5;
 /// Steps independent sums `rounds` times on one thread, and returns how many multiplications and additions that were.
 ///
 /// In bfloat16 these are products of tiles on [`Isa::Amx`] and dot products of pairs on [`Isa::Avx512Bf16`], in 8-bit integers
-/// dot products of four with VNNI; everywhere else it is the peak of f32 instructions.
+/// products of tiles and dot products of four with VNNI; everywhere else it is the peak of f32 instructions.
 ///
 /// # Panics
 /// When this machine lacks the instruction set.
@@ -21,8 +21,11 @@ pub fn multiply_adds(isa: Isa, precision: Precision, rounds: u64) -> u64 {
     assert!(isa.is_available(), "{isa} on a machine without it");
     match (isa, precision) {
         // SAFETY: the machine has the instructions, as asserted above.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        (Isa::Amx, Precision::Int8) => unsafe { crate::tile::integer_multiply_adds(rounds) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Vnni | Isa::Avx512Bf16 | Isa::Amx, Precision::Int8) => unsafe { x86::avx512_vnni(rounds) },
+        (Isa::Avx512Vnni | Isa::Avx512Bf16, Precision::Int8) => unsafe { x86::avx512_vnni(rounds) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         (Isa::AvxVnni, Precision::Int8) => unsafe { x86::avx_vnni(rounds) },

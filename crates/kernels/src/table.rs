@@ -231,7 +231,7 @@ stamp!(
     Isa::Amx,
     amx,
     Some(sgemm::x86::AVX512),
-    (int8::x86::vnni512, int8::x86::VNNI_OFFSET),
+    (int8::amx::product, int8::amx::OFFSET),
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma"
 );
 

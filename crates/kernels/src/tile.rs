@@ -20,6 +20,7 @@ const XTILEDATA: u32 = 18;
 /// CPUID leaf 7, EDX.
 const AMX_BF16: u32 = 1 << 22;
 const AMX_TILE: u32 = 1 << 24;
+const AMX_INT8: u32 = 1 << 25;
 /// Linux: `arch_prctl` and its request for the permission to use a component (Documentation/arch/x86/xstate.rst).
 const SYS_ARCH_PRCTL: i64 = 158;
 const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
@@ -36,10 +37,10 @@ fn has_tiles() -> bool {
     if cpuid(0).eax < 7 || cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    let features = cpuid(7).edx;
+    const FEATURES: u32 = AMX_BF16 | AMX_TILE | AMX_INT8;
     // SAFETY: the system has set OSXSAVE, so that XGETBV is an instruction.
     let enabled = unsafe { xcr0() };
-    features & AMX_BF16 != 0 && features & AMX_TILE != 0 && enabled & STATES == STATES
+    cpuid(7).edx & FEATURES == FEATURES && enabled & STATES == STATES
 }
 
 /// # Safety
@@ -114,12 +115,21 @@ pub(crate) unsafe fn release() {
 /// The sums of two strips of rows and two panels of columns, a tile each.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(crate) struct Sums([[[f32; 16]; ROWS]; 4]);
+pub(crate) struct Sums<T>([[[T; 16]; ROWS]; 4]);
 
-impl Sums {
+/// Where the tiles of a strip of rows lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    /// Bytes from a row to the next.
+    pub(crate) stride: usize,
+    /// Bytes from a tile to the next.
+    pub(crate) step: usize,
+}
+
+impl<T> Sums<T> {
     /// Row `i` of 32, of panel 0 or 1.
     #[inline(always)]
-    pub(crate) fn row(&self, i: usize, panel: usize) -> &[f32; 16] {
+    pub(crate) fn row(&self, i: usize, panel: usize) -> &[T; 16] {
         &self.0[i / ROWS * 2 + panel][i % ROWS]
     }
 }
@@ -129,14 +139,15 @@ impl Sums {
 /// Tiles 0 to 3 hold sums, of which each strip has two; 4 and 5 a tile of each strip, 6 and 7 one of each panel.
 macro_rules! stamp {
     (
-        $name:ident, $a:ty, $b:ty, ($a0:ident, $a1:ident, $b0:ident, $b1:ident): $pointers:pat = $from:expr,
-        clear [$($clear:literal)*], step [$($step:literal)*], store [$($store:literal)*]
+        $name:ident, $sum:ty, $a:ty, $b:ty, ($a0:ident, $a1:ident, $b0:ident, $b1:ident): $pointers:pat = $from:expr,
+        clear [$($clear:literal)*], step [$($step:expr),*], store [$($store:literal)*]
     ) => {
         /// # Safety
-        /// [`is_available`], and [`configure`] was called on this thread; every pointer is to `blocks` tiles.
-        pub(crate) unsafe fn $name(a: $a, b: $b, blocks: usize, sums: &mut Sums) {
+        /// [`is_available`], and [`configure`] was called on this thread; every pointer is to `blocks` tiles, those of the left
+        /// operand as `rows` says and those of the right one in one piece.
+        pub(crate) unsafe fn $name(a: $a, b: $b, rows: Rows, blocks: usize, sums: &mut Sums<$sum>) {
             let $pointers = $from(a, b);
-            // SAFETY: the caller's promises; a row of a tile is 64 bytes, and 1 KiB further lies the next tile.
+            // SAFETY: the caller's promises; a row of a panel's tile is 64 bytes, and 1 KiB further lies the next tile.
             unsafe {
                 asm!(
                     $($clear,)*
@@ -144,8 +155,8 @@ macro_rules! stamp {
                     "jz 3f",
                     "2:",
                     $($step,)*
-                    "add {a0}, 1024",
-                    "add {a1}, 1024",
+                    "add {a0}, {step}",
+                    "add {a1}, {step}",
                     "add {b0}, 1024",
                     "add {b1}, 1024",
                     "dec {blocks}",
@@ -159,6 +170,8 @@ macro_rules! stamp {
                     blocks = inout(reg) blocks => _,
                     sums = in(reg) &raw mut sums.0,
                     row = in(reg) 64usize,
+                    stride = in(reg) rows.stride,
+                    step = in(reg) rows.step,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -170,87 +183,102 @@ macro_rules! stamp {
 
 type Tiles = *const u32;
 
-stamp!(
-    sums_2x2, [Tiles; 2], [Tiles; 2], (a0, a1, b0, b1): ([a0, a1], [b0, b1]) = |a, b| (a, b),
-    clear ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
-    step [
-        "tileloadd tmm4, [{a0} + {row}]"
-        "tileloadd tmm6, [{b0} + {row}]"
-        "tileloadd tmm7, [{b1} + {row}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "tileloadd tmm5, [{a1} + {row}]"
-        "tdpbf16ps tmm1, tmm4, tmm7"
-        "tdpbf16ps tmm2, tmm5, tmm6"
-        "tdpbf16ps tmm3, tmm5, tmm7"
-    ],
-    store [
-        "tilestored [{sums} + {row}], tmm0"
-        "tilestored [{sums} + {row} + 1024], tmm1"
-        "tilestored [{sums} + {row} + 2048], tmm2"
-        "tilestored [{sums} + {row} + 3072], tmm3"
-    ]
-);
-stamp!(
-    sums_2x1, [Tiles; 2], Tiles, (a0, a1, b0, b1): ([a0, a1], b0, b1) = |a, b| (a, b, b),
-    clear ["tilezero tmm0" "tilezero tmm2"],
-    step [
-        "tileloadd tmm4, [{a0} + {row}]"
-        "tileloadd tmm6, [{b0} + {row}]"
-        "tileloadd tmm5, [{a1} + {row}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "tdpbf16ps tmm2, tmm5, tmm6"
-    ],
-    store ["tilestored [{sums} + {row}], tmm0" "tilestored [{sums} + {row} + 2048], tmm2"]
-);
-stamp!(
-    sums_1x2, Tiles, [Tiles; 2], (a0, a1, b0, b1): (a0, a1, [b0, b1]) = |a, b| (a, a, b),
-    clear ["tilezero tmm0" "tilezero tmm1"],
-    step [
-        "tileloadd tmm4, [{a0} + {row}]"
-        "tileloadd tmm6, [{b0} + {row}]"
-        "tileloadd tmm7, [{b1} + {row}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "tdpbf16ps tmm1, tmm4, tmm7"
-    ],
-    store ["tilestored [{sums} + {row}], tmm0" "tilestored [{sums} + {row} + 1024], tmm1"]
-);
-stamp!(
-    sums_1x1, Tiles, Tiles, (a0, a1, b0, b1): (a0, a1, b0, b1) = |a, b| (a, a, b, b),
-    clear ["tilezero tmm0"],
-    step [
-        "tileloadd tmm4, [{a0} + {row}]"
-        "tileloadd tmm6, [{b0} + {row}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-    ],
-    store ["tilestored [{sums} + {row}], tmm0"]
-);
-
-/// Four products of tiles a round, and nothing else: multiplications and additions of all rounds.
-///
-/// # Safety
-/// [`is_available`].
-pub(crate) unsafe fn multiply_adds(rounds: u64) -> u64 {
-    // SAFETY: the caller promises the instructions; tiles that were not loaded hold zeros.
-    unsafe {
-        configure();
-        asm!(
-            "test {rounds}, {rounds}",
-            "jz 3f",
-            "2:",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "dec {rounds}",
-            "jnz 2b",
-            "3:",
-            rounds = inout(reg) rounds => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            options(nostack, nomem),
+/// Stamps the four functions of one instruction that multiplies tiles.
+macro_rules! stamp_instruction {
+    ($product:literal, $sum:ty, $name_2x2:ident, $name_2x1:ident, $name_1x2:ident, $name_1x1:ident) => {
+        stamp!(
+            $name_2x2, $sum, [Tiles; 2], [Tiles; 2], (a0, a1, b0, b1): ([a0, a1], [b0, b1]) = |a, b| (a, b),
+            clear ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
+            step [
+                "tileloadd tmm4, [{a0} + {stride}]",
+                "tileloadd tmm6, [{b0} + {row}]",
+                "tileloadd tmm7, [{b1} + {row}]",
+                concat!($product, " tmm0, tmm4, tmm6"),
+                "tileloadd tmm5, [{a1} + {stride}]",
+                concat!($product, " tmm1, tmm4, tmm7"),
+                concat!($product, " tmm2, tmm5, tmm6"),
+                concat!($product, " tmm3, tmm5, tmm7")
+            ],
+            store [
+                "tilestored [{sums} + {row}], tmm0"
+                "tilestored [{sums} + {row} + 1024], tmm1"
+                "tilestored [{sums} + {row} + 2048], tmm2"
+                "tilestored [{sums} + {row} + 3072], tmm3"
+            ]
         );
-        release();
-    }
-    const PAIRS: u64 = 16;
-    const COLUMNS: u64 = 16;
-    rounds * 4 * 2 * ROWS as u64 * COLUMNS * 2 * PAIRS
+        stamp!(
+            $name_2x1, $sum, [Tiles; 2], Tiles, (a0, a1, b0, b1): ([a0, a1], b0, b1) = |a, b| (a, b, b),
+            clear ["tilezero tmm0" "tilezero tmm2"],
+            step [
+                "tileloadd tmm4, [{a0} + {stride}]",
+                "tileloadd tmm6, [{b0} + {row}]",
+                "tileloadd tmm5, [{a1} + {stride}]",
+                concat!($product, " tmm0, tmm4, tmm6"),
+                concat!($product, " tmm2, tmm5, tmm6")
+            ],
+            store ["tilestored [{sums} + {row}], tmm0" "tilestored [{sums} + {row} + 2048], tmm2"]
+        );
+        stamp!(
+            $name_1x2, $sum, Tiles, [Tiles; 2], (a0, a1, b0, b1): (a0, a1, [b0, b1]) = |a, b| (a, a, b),
+            clear ["tilezero tmm0" "tilezero tmm1"],
+            step [
+                "tileloadd tmm4, [{a0} + {stride}]",
+                "tileloadd tmm6, [{b0} + {row}]",
+                "tileloadd tmm7, [{b1} + {row}]",
+                concat!($product, " tmm0, tmm4, tmm6"),
+                concat!($product, " tmm1, tmm4, tmm7")
+            ],
+            store ["tilestored [{sums} + {row}], tmm0" "tilestored [{sums} + {row} + 1024], tmm1"]
+        );
+        stamp!(
+            $name_1x1, $sum, Tiles, Tiles, (a0, a1, b0, b1): (a0, a1, b0, b1) = |a, b| (a, a, b, b),
+            clear ["tilezero tmm0"],
+            step [
+                "tileloadd tmm4, [{a0} + {stride}]",
+                "tileloadd tmm6, [{b0} + {row}]",
+                concat!($product, " tmm0, tmm4, tmm6")
+            ],
+            store ["tilestored [{sums} + {row}], tmm0"]
+        );
+    };
 }
+
+stamp_instruction!("tdpbf16ps", f32, sums_2x2, sums_2x1, sums_1x2, sums_1x1);
+stamp_instruction!("tdpbssd", i32, integers_2x2, integers_2x1, integers_1x2, integers_1x1);
+
+/// Stamps what counts an instruction's products of tiles: four a round, and nothing else.
+macro_rules! stamp_peak {
+    ($name:ident, $product:literal, $numbers:literal) => {
+        /// Multiplications and additions of all rounds.
+        ///
+        /// # Safety
+        /// [`is_available`].
+        pub(crate) unsafe fn $name(rounds: u64) -> u64 {
+            // SAFETY: the caller promises the instructions; tiles that were not loaded hold zeros.
+            unsafe {
+                configure();
+                asm!(
+                    "test {rounds}, {rounds}",
+                    "jz 3f",
+                    "2:",
+                    concat!($product, " tmm0, tmm4, tmm6"),
+                    concat!($product, " tmm1, tmm4, tmm7"),
+                    concat!($product, " tmm2, tmm5, tmm6"),
+                    concat!($product, " tmm3, tmm5, tmm7"),
+                    "dec {rounds}",
+                    "jnz 2b",
+                    "3:",
+                    rounds = inout(reg) rounds => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    options(nostack, nomem),
+                );
+                release();
+            }
+            const COLUMNS: u64 = 16;
+            rounds * 4 * 2 * ROWS as u64 * COLUMNS * $numbers
+        }
+    };
+}
+
+stamp_peak!(multiply_adds, "tdpbf16ps", 32);
+stamp_peak!(integer_multiply_adds, "tdpbssd", 64);

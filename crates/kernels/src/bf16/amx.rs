@@ -7,7 +7,7 @@ use super::x86::{finish_columns, interleaved, load, round, store};
 pub(crate) use super::x86::{residual, rhs};
 use super::{Lhs, Line, Rhs, Steps};
 use crate::product::{Blocking, COLUMNS, Finish, Tile, for_each_tile, row};
-use crate::tile::{self, ROWS, Sums};
+use crate::tile::{self, ROWS, Rows, Sums};
 use crate::transpose::transpose_words;
 use crate::view::{Mat, MatMut};
 use std::arch::x86_64::*;
@@ -92,21 +92,21 @@ pub(crate) fn product(lhs: Lhs<'_>, rhs: Rhs<'_>, finish: Finish<'_>, c: MatMut<
 }
 
 /// Sums over a tile's pairs, from the tiles of both operands.
-fn multiply(lhs: Lhs<'_>, rhs: Rhs<'_>, tile: Tile, sums: &mut Sums) {
+fn multiply(lhs: Lhs<'_>, rhs: Rhs<'_>, tile: Tile, sums: &mut Sums<f32>) {
     let strip_words = rhs.pairs * ROWS;
     let words = tile.row / ROWS * strip_words + tile.step * ROWS;
     let first_line = tile.column / COLUMNS * rhs.pairs + tile.step;
     let (strips, panels) = (tile.rows.div_ceil(ROWS), tile.columns.div_ceil(COLUMNS));
     let strip = |strip: usize| lhs.words[words + strip * strip_words..][..tile.steps * ROWS].as_ptr();
     let panel = |panel: usize| rhs.lines[first_line + panel * rhs.pairs..][..tile.steps].as_ptr().cast::<u32>();
-    let blocks = tile.steps / PAIRS;
+    let (blocks, rows) = (tile.steps / PAIRS, Rows { stride: 4 * PAIRS, step: tile::BYTES });
     // SAFETY: each pointer is to `blocks` tiles of 1 KiB, as measured by the slices; tiles are configured by `product`.
     unsafe {
         match (strips, panels) {
-            (2, 2) => tile::sums_2x2([strip(0), strip(1)], [panel(0), panel(1)], blocks, sums),
-            (2, _) => tile::sums_2x1([strip(0), strip(1)], panel(0), blocks, sums),
-            (_, 2) => tile::sums_1x2(strip(0), [panel(0), panel(1)], blocks, sums),
-            _ => tile::sums_1x1(strip(0), panel(0), blocks, sums),
+            (2, 2) => tile::sums_2x2([strip(0), strip(1)], [panel(0), panel(1)], rows, blocks, sums),
+            (2, _) => tile::sums_2x1([strip(0), strip(1)], panel(0), rows, blocks, sums),
+            (_, 2) => tile::sums_1x2(strip(0), [panel(0), panel(1)], rows, blocks, sums),
+            _ => tile::sums_1x1(strip(0), panel(0), rows, blocks, sums),
         }
     }
 }

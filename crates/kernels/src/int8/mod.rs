@@ -6,9 +6,12 @@
 //! order, so that every instruction set gives the same bits.
 //!
 //! The left operand lies in rows that are filled up with zeros to a multiple of 64. The right one is cut into panels of 16
-//! columns: a [`Line`] holds four neighbours along the summed dimension of each, which is a register of AVX-512. Instructions that multiply unsigned by signed integers get it with 128 added to each number: `128 · Σ a` is then
+//! columns: a [`Line`] holds four neighbours along the summed dimension of each, which is a register of AVX-512 and a row of an
+//! AMX tile. Instructions that multiply unsigned by signed integers get it with 128 added to each number: `128 · Σ a` is then
 //! taken off.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) mod amx;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
@@ -20,8 +23,10 @@ use std::ops::Range;
 
 /// Neighbours along the summed dimension that are multiplied at once.
 pub(crate) const QUAD: usize = 4;
-/// Rows of the left operand are filled up to a multiple of this.
+/// Rows of the left operand are filled up to a multiple of this: a row of a tile.
 const STEP: usize = 64;
+/// Rows of a tile.
+const TILE_ROWS: usize = 16;
 /// The largest magnitude of a number.
 const LARGEST: f32 = 127.0;
 /// Rows whose numbers are all smaller are rows of zeros.
@@ -89,10 +94,10 @@ pub(crate) struct Rounded {
 }
 
 impl Rounded {
-    /// Makes room for `rows` rows of `cols` numbers.
+    /// Makes room for `rows` rows of `cols` numbers; whole tiles are read.
     pub(crate) fn reserve(&mut self, rows: usize, cols: usize) {
         self.stride = cols.next_multiple_of(STEP);
-        first(&mut self.numbers, rows * self.stride / size_of::<Line>());
+        first(&mut self.numbers, rows.next_multiple_of(TILE_ROWS) * self.stride / size_of::<Line>());
         first(&mut self.rows, rows);
     }
 
