@@ -1,7 +1,7 @@
 //! Facts about this machine and process, and what computes on it.
 
-use crate::note;
-use melo::interop::{ReadSettings, read_checkpoint_with};
+use crate::{note, packed};
+use melo::interop::{ReadCheckpoint, ReadSettings, locate, read_checkpoint_with};
 use melo::vit::{Checkpoint, Device, DeviceSpec, Engine, Precision};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,16 +36,39 @@ pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
 
 /// Any checkpoint; what was decided while it was read is said.
 pub(crate) fn read_checkpoint(path: &Path, settings: &ReadSettings) -> Result<Checkpoint, melo::vit::Error> {
-    let read = read_checkpoint_with(path, settings)?;
+    Ok(said(path, read_checkpoint_with(path, settings)?).checkpoint)
+}
+
+fn said(path: &Path, read: ReadCheckpoint) -> ReadCheckpoint {
     for said in &read.notes {
         note(format_args!("note: {}: {said}", path.display()));
     }
-    Ok(read.checkpoint)
+    read
 }
 
 /// A backbone from any checkpoint, ready to compute.
 pub(crate) fn load_engine(path: &Path, precision: Option<Precision>) -> Result<Arc<dyn Engine>, melo::vit::Error> {
-    device(precision).load(read_checkpoint(path, &ReadSettings::default())?.freeze())
+    load_engine_with(path, &ReadSettings::default(), precision)
+}
+
+/// As [`load_engine`], mapped where it was kept; else it is kept for the next time.
+pub(crate) fn load_engine_with(
+    path: &Path,
+    settings: &ReadSettings,
+    precision: Option<Precision>,
+) -> Result<Arc<dyn Engine>, melo::vit::Error> {
+    let device = device(precision);
+    let Some(cache) = packed::cache() else {
+        return device.load(read_checkpoint(path, settings)?.freeze());
+    };
+    let read = || {
+        let read = said(path, read_checkpoint_with(path, settings)?);
+        // What was said once is to be said every time.
+        Ok::<_, melo::vit::Error>((read.checkpoint.freeze(), read.notes.is_empty()))
+    };
+    let (engine, unkept) = cache.load(&*device, (&locate(path)?, &format!("{settings:?}")), read)?;
+    unkept.into_iter().for_each(packed::keep);
+    Ok(engine)
 }
 
 /// The most memory this process ever held, bytes; none where the system does not tell.

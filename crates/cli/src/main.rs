@@ -3,6 +3,7 @@
 mod advice;
 mod machine;
 mod output;
+mod packed;
 mod progress;
 mod verbs;
 
@@ -72,7 +73,9 @@ fn command() -> clap::Command {
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let Err(failure) = run(cli) else { return ExitCode::SUCCESS };
+    let result = run(cli);
+    packed::wait();
+    let Err(failure) = result else { return ExitCode::SUCCESS };
     if let Some(message) = failure.message() {
         note(format_args!("melo: {message}"));
     }

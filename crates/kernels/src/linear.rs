@@ -2,6 +2,7 @@
 
 use crate::bf16::{self, Packed};
 use crate::int8;
+use crate::lines::{Lines, Sections, bytes_of};
 use crate::precision::Precision;
 use crate::product::{COLUMNS, Finish};
 use crate::rows::{Kind, LeftRows};
@@ -24,7 +25,7 @@ pub struct PackedWeight {
 #[derive(Clone, Debug)]
 pub(crate) enum Layout {
     /// The row-major matrix itself.
-    F32(Vec<f32>),
+    F32(Lines<f32>),
     /// Panels of the transpose, for both directions.
     Panels(Panels),
     /// Panels of the transpose, for `x Wᵀ`, and once a gradient was asked for those of the matrix, for `d_y W`.
@@ -45,6 +46,21 @@ impl PackedWeight {
     /// Input features.
     pub fn in_features(&self) -> usize {
         self.cols
+    }
+
+    /// True where it is in 8-bit integers.
+    pub fn is_int8(&self) -> bool {
+        matches!(self.layout, Layout::Int8(_))
+    }
+
+    /// What [`Kernels::unpack`] makes it from again, each as a section of a file.
+    pub fn sections(&self) -> Vec<&[u8]> {
+        match &self.layout {
+            Layout::F32(data) => vec![bytes_of(data)],
+            Layout::Panels(panels) => vec![panels.section()],
+            Layout::Bf16 { forward, .. } => forward.sections(),
+            Layout::Int8(packed) => packed.sections(),
+        }
     }
 }
 
@@ -159,7 +175,7 @@ impl Kernels {
         let data = data.into();
         let transpose = Mat::new(&data, out, input).t();
         let layout = match (self.precision, &self.sgemm) {
-            (Precision::F32, None) => Layout::F32(data.into_owned()),
+            (Precision::F32, None) => Layout::F32(Lines::Owned(data.into_owned())),
             // SAFETY: as in `matmul`.
             (Precision::F32, Some(products)) => Layout::Panels(unsafe { Panels::new(products, transpose) }),
             (Precision::Bf16 | Precision::Bf16x3 | Precision::Int8, _) => {
@@ -177,6 +193,21 @@ impl Kernels {
         // SAFETY: as in `matmul`.
         let packed = unsafe { int8::Packed::new(&self.int8, Mat::new(data, out, input)) }?;
         Some(PackedWeight { rows: out, cols: input, layout: Layout::Int8(packed) })
+    }
+
+    /// A weight `[out, in]` that was packed before, in 8-bit integers or as [`Kernels::pack`] does, by a table of this precision
+    /// and instruction set; none where the file is too short. Its lines stay in the file.
+    pub fn unpack(&self, int8: bool, out: usize, input: usize, sections: &mut Sections) -> Option<PackedWeight> {
+        let layout = match (self.precision, &self.sgemm) {
+            _ if int8 => Layout::Int8(int8::Packed::read(&self.int8, (input, out), sections)?),
+            (Precision::F32, None) => Layout::F32(sections.lines(out.checked_mul(input)?)?),
+            (Precision::F32, Some(_)) => Layout::Panels(Panels::read(input, out, sections)?),
+            (Precision::Bf16 | Precision::Bf16x3 | Precision::Int8, _) => {
+                let forward = Packed::read(&self.bf16, self.splits(), (input, out), sections)?;
+                Layout::Bf16 { forward, backward: OnceLock::new() }
+            }
+        };
+        Some(PackedWeight { rows: out, cols: input, layout })
     }
 
     /// `y = x Wᵀ + b`; `x [m, in]`, `y [m, out]`, `bias [out]` or empty for none.

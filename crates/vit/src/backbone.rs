@@ -1,7 +1,7 @@
 //! The frozen backbone: what it is, told apart by its digest. What computes with it is an [`crate::Engine`].
 
 use crate::card::BackboneReference;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Description};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
@@ -29,6 +29,23 @@ pub struct Backbone {
 }
 
 impl BackboneInfo {
+    /// What was kept of weights that had this digest.
+    pub(crate) fn kept(
+        name: String,
+        config: VitConfig,
+        preprocess: Preprocess,
+        classifier: Option<Head>,
+        digest: String,
+    ) -> Self {
+        BackboneInfo { name, config, preprocess, classifier, digest }
+    }
+
+    /// What its checkpoint says of itself.
+    pub(crate) fn description(&self) -> Description {
+        let (name, config, preprocess) = (self.name.clone(), self.config.clone(), self.preprocess.clone());
+        Description { name, config, preprocess }
+    }
+
     /// Name of the architecture.
     pub fn name(&self) -> &str {
         &self.name

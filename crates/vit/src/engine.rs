@@ -21,6 +21,8 @@ use crate::plugin::Plugin;
 use crate::weights::{Layer, Weights};
 use melo_kernels::Precision;
 use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -69,6 +71,17 @@ pub trait Device: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Unsupported`] for a network that this device cannot compute.
     fn load(&self, backbone: Backbone) -> Result<Arc<dyn Engine>, Error>;
+
+    /// The layout of packed weights, such as `bf16-bf16-avx512bf16-v1`: what one device writes another maps where their layouts are
+    /// the same. None where it keeps none.
+    fn packed_layout(&self) -> Option<String> {
+        None
+    }
+
+    /// The engine that [`Engine::write_packed`] wrote under this key in this layout; none where a byte of it is another.
+    fn map_packed(&self, _file: &File, _key: &str) -> Option<Arc<dyn Engine>> {
+        None
+    }
 
     /// The most that it can do in its precision, measured now: takes about a second. None where that cannot be measured.
     fn peak(&self) -> Option<Peak>;
@@ -197,6 +210,14 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Unsupported`].
     fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error>;
+
+    /// Writes what [`Device::map_packed`] maps.
+    ///
+    /// # Errors
+    /// What the writer answers; [`io::ErrorKind::Unsupported`] of a device without [`Device::packed_layout`].
+    fn write_packed(&self, _key: &str, _into: &mut dyn Write) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl dyn Engine + '_ {

@@ -28,6 +28,7 @@ mod intended_use;
 mod invalid;
 mod model_description;
 mod named;
+mod packed_cache;
 mod plugin;
 mod positions;
 mod preprocess;
@@ -68,6 +69,7 @@ pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
 };
 pub use model_description::ModelDescription;
+pub use packed_cache::{PackedCache, Unkept};
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, CropOffset, Interpolation, Preprocess};
 pub use random::truncated_normal;

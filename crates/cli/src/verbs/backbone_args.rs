@@ -20,13 +20,16 @@ pub(crate) struct BackboneArgs {
 impl BackboneArgs {
     /// Reads the weights; what was decided on the way is said.
     pub(crate) fn read(&self) -> Result<Backbone, Failure> {
-        let settings = ReadSettings { weights_key: self.weights_key.clone(), ..ReadSettings::default() };
-        Ok(machine::read_checkpoint(&self.path, &settings)?.freeze())
+        Ok(machine::read_checkpoint(&self.path, &self.settings())?.freeze())
     }
 
     /// The backbone, ready to compute.
     pub(crate) fn engine(&self, precision: Option<Precision>) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(machine::device(precision).load(self.read()?)?)
+        Ok(machine::load_engine_with(&self.path, &self.settings(), precision)?)
+    }
+
+    fn settings(&self) -> ReadSettings {
+        ReadSettings { weights_key: self.weights_key.clone(), ..ReadSettings::default() }
     }
 
     /// The weights' path, for outputs that must not replace it.

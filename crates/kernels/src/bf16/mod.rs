@@ -14,6 +14,7 @@ pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use crate::lines::{Lines, Sections, bytes_of};
 use crate::product::{COLUMNS, Finish, first, row};
 use crate::view::{Mat, MatMut};
 use std::cell::RefCell;
@@ -278,20 +279,21 @@ fn round_rhs(
 /// A right operand `[k, n]` that was kept: panels of `n`.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
-    lines: Vec<Line>,
+    lines: Lines<Line>,
     pairs: usize,
     rows: usize,
     cols: usize,
 }
 
 impl Panels {
-    fn zeros(products: &Products, rows: usize, cols: usize) -> Self {
-        Panels {
-            lines: vec![Line::default(); products.lines(rows, cols)],
-            pairs: products.steps.pairs(rows),
-            rows,
-            cols,
-        }
+    fn of(products: &Products, lines: Lines<Line>, rows: usize, cols: usize) -> Self {
+        Panels { lines, pairs: products.steps.pairs(rows), rows, cols }
+    }
+
+    /// A right operand `[rows, cols]` that was rounded before.
+    fn read(products: &Products, (rows, cols): (usize, usize), sections: &mut Sections) -> Option<Self> {
+        let lines = sections.lines(products.steps.pairs(rows).checked_mul(cols.div_ceil(COLUMNS))?)?;
+        Some(Panels::of(products, lines, rows, cols))
     }
 
     /// Rounds a right operand.
@@ -299,10 +301,10 @@ impl Panels {
     /// # Safety
     /// This machine has the instructions of the products.
     unsafe fn new(products: &Products, b: Mat<'_>) -> Self {
-        let mut panels = Panels::zeros(products, b.rows, b.cols);
+        let mut lines = vec![Line::default(); products.lines(b.rows, b.cols)];
         // SAFETY: the caller's promise.
-        unsafe { (products.rhs)(b, &mut panels.lines) };
-        panels
+        unsafe { (products.rhs)(b, &mut lines) };
+        Panels::of(products, Lines::Owned(lines), b.rows, b.cols)
     }
 
     fn rhs(&self) -> Rhs<'_> {
@@ -319,21 +321,21 @@ impl Panels {
     ///
     /// Two neighbouring columns of a line make one word for each of its two rows.
     fn transposed(&self, products: &Products) -> Panels {
-        let mut transposed = Panels::zeros(products, self.cols, self.rows);
-        let pairs = transposed.pairs;
+        let mut transposed = vec![Line::default(); products.lines(self.cols, self.rows)];
+        let pairs = products.steps.pairs(self.cols);
         for (panel, source) in self.lines.chunks_exact(self.pairs.max(1)).enumerate() {
             let first_pair = panel * COLUMNS / 2;
             let taken = (COLUMNS / 2).min(pairs - first_pair);
             for (l, line) in source[..self.rows.div_ceil(2)].iter().enumerate() {
                 let (target, column) = (2 * l / COLUMNS * pairs + first_pair, 2 * l % COLUMNS);
                 let two_columns = line.0.as_chunks::<2>().0;
-                for (target, &[low, high]) in transposed.lines[target..target + taken].iter_mut().zip(two_columns) {
+                for (target, &[low, high]) in transposed[target..target + taken].iter_mut().zip(two_columns) {
                     target.0[column] = (low & 0xffff) | (high << 16);
                     target.0[column + 1] = (low >> 16) | (high & 0xffff_0000);
                 }
             }
         }
-        transposed
+        Panels::of(products, Lines::Owned(transposed), self.cols, self.rows)
     }
 }
 
@@ -355,6 +357,22 @@ impl Packed {
         // SAFETY: the caller's promise.
         let low = split.then(|| unsafe { Panels::new(products, residual(products, b, &mut Vec::new())) });
         Packed { high, low }
+    }
+
+    /// A right operand `[k, n]` that was rounded before.
+    pub(crate) fn read(
+        products: &Products,
+        split: bool,
+        shape: (usize, usize),
+        sections: &mut Sections,
+    ) -> Option<Self> {
+        let high = Panels::read(products, shape, sections)?;
+        let low = if split { Some(Panels::read(products, shape, sections)?) } else { None };
+        Some(Packed { high, low })
+    }
+
+    pub(crate) fn sections(&self) -> Vec<&[u8]> {
+        [Some(&self.high), self.low.as_ref()].into_iter().flatten().map(|panels| bytes_of(&panels.lines)).collect()
     }
 
     pub(crate) fn operand(&self) -> Operand<'_> {

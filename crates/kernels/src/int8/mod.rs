@@ -16,6 +16,7 @@ pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use crate::lines::{Lines, Sections, bytes_of};
 use crate::math::{max, min};
 use crate::product::{COLUMNS, Finish, Tile, first, row};
 use crate::view::{Mat, MatMut};
@@ -143,7 +144,7 @@ impl Products {
 /// A right operand `[k, n]` that was kept, a scale a column.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed {
-    lines: Vec<Line>,
+    lines: Lines<Line>,
     scales: Vec<f32>,
     sums: Vec<f32>,
     quads: usize,
@@ -183,7 +184,29 @@ impl Packed {
             }
         }
         let finite = scales.iter().all(|scale| scale.is_finite());
-        finite.then_some(Packed { lines, scales, sums, quads, offset: products.offset, rows, cols })
+        finite.then_some(Packed {
+            lines: Lines::Owned(lines),
+            scales,
+            sums,
+            quads,
+            offset: products.offset,
+            rows,
+            cols,
+        })
+    }
+
+    /// A right operand `[rows, cols]` that was rounded before.
+    pub(crate) fn read(products: &Products, (rows, cols): (usize, usize), sections: &mut Sections) -> Option<Self> {
+        let stride = rows.checked_next_multiple_of(STEP).filter(|stride| *stride <= LONGEST)?;
+        let (quads, panels) = (stride / QUAD, cols.div_ceil(COLUMNS));
+        let lines = sections.lines(panels.checked_mul(quads)?)?;
+        let columns = panels.checked_mul(COLUMNS)?;
+        let (scales, sums) = (sections.floats(columns)?, sections.floats(columns)?);
+        Some(Packed { lines, scales, sums, quads, offset: products.offset, rows, cols })
+    }
+
+    pub(crate) fn sections(&self) -> Vec<&[u8]> {
+        vec![bytes_of(&self.lines), bytes_of(&self.scales), bytes_of(&self.sums)]
     }
 
     /// Some columns, from the first of a panel on.

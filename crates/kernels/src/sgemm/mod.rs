@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use crate::lines::{Lines, Sections, bytes_of};
 use crate::product::{COLUMNS, Finish, first, row};
 use crate::view::{Mat, MatMut, assert_product};
 use std::cell::RefCell;
@@ -130,7 +131,7 @@ impl Products {
 /// A right operand that was kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
-    lines: Vec<Line>,
+    lines: Lines<Line>,
     rows: usize,
     cols: usize,
 }
@@ -144,7 +145,17 @@ impl Panels {
         let mut packed = vec![Line::default(); lines(b.rows, b.cols)];
         // SAFETY: the caller's promise.
         pack(b, &mut packed, |from, to| unsafe { (products.turn)(from, to) });
-        Panels { lines: packed, rows: b.rows, cols: b.cols }
+        Panels { lines: Lines::Owned(packed), rows: b.rows, cols: b.cols }
+    }
+
+    /// The same of a right operand `[rows, cols]` that was packed before.
+    pub(crate) fn read(rows: usize, cols: usize, sections: &mut Sections) -> Option<Self> {
+        let lines = sections.lines(rows.checked_mul(cols.div_ceil(COLUMNS))?)?;
+        Some(Panels { lines, rows, cols })
+    }
+
+    pub(crate) fn section(&self) -> &[u8] {
+        bytes_of(&self.lines)
     }
 
     /// Some columns, from the first of a panel on.

@@ -5,6 +5,7 @@ mod buffers;
 mod explain;
 mod forward;
 mod integers;
+mod kept;
 mod packed;
 mod parts;
 mod peak;
@@ -20,9 +21,11 @@ use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
 use crate::weights::Weights;
-use melo_kernels::{Isa, Precision};
+use melo_kernels::{Isa, MappedFile, Precision};
 use packed::Packed;
 use rayon::ThreadPool;
+use std::fs::File;
+use std::io::{self, Write};
 use std::sync::Arc;
 use walk::Workspace;
 
@@ -84,6 +87,18 @@ impl Device for Cpu {
         let (packed, errors) = pool.install(|| Packed::new(backbone.config(), weights, self.precision));
         let shared = Arc::new(Shared { device: *self, pool, workspace: Workspace::new(self.group) });
         Ok(Arc::new(CpuEngine { backbone, packed, errors, shared }))
+    }
+
+    fn packed_layout(&self) -> Option<String> {
+        kept::layout(self.precision, &Isa::detect().to_string())
+    }
+
+    fn map_packed(&self, file: &File, key: &str) -> Option<Arc<dyn Engine>> {
+        let (pool, layout, file) = (self.pool().ok()?, self.packed_layout()?, MappedFile::of(file).ok()?);
+        let read = || kept::read(file, (key, &layout), self.precision);
+        let (backbone, packed, errors) = pool.install(read)?;
+        let shared = Arc::new(Shared { device: *self, pool, workspace: Workspace::new(self.group) });
+        Some(Arc::new(CpuEngine { backbone, packed, errors, shared }))
     }
 
     fn peak(&self) -> Option<Peak> {
@@ -179,5 +194,10 @@ impl Engine for CpuEngine {
         let pack = || Packed::new(self.backbone.config(), weights.by_ref(), shared.device.precision);
         let (packed, errors) = shared.pool.install(pack);
         Ok(Arc::new(CpuEngine { backbone: self.backbone.in_training(), packed, errors, shared }))
+    }
+
+    fn write_packed(&self, key: &str, into: &mut dyn Write) -> io::Result<()> {
+        let layout = self.shared.device.packed_layout().ok_or(io::ErrorKind::Unsupported)?;
+        kept::write(into, (key, &layout), &self.backbone, (&self.packed, &self.errors))
     }
 }
