@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 /// A folder, or `off`.
 const FOLDER: &str = "MELO_PACKED_CACHE";
-/// The most that the folder may hold, MiB.
+/// The most that the folder may hold, MiB; 0 is none.
 const LIMIT: &str = "MELO_PACKED_CACHE_MIB";
 /// Ten of ViT-B in f32.
 const LIMIT_MIB: u64 = 4096;
@@ -24,7 +24,15 @@ pub(crate) fn cache() -> Option<PackedCache> {
         Some(folder) => PathBuf::from(folder),
         None => standard()?,
     };
-    let mib = std::env::var(LIMIT).ok().and_then(|mib| mib.parse().ok()).unwrap_or(LIMIT_MIB);
+    let mib = match std::env::var(LIMIT).map(|mib| (mib.parse(), mib)) {
+        Ok((Ok(0), _)) => return None,
+        Ok((Ok(mib), _)) => mib,
+        Ok((Err(_), word)) => {
+            note(format_args!("note: {LIMIT}={word} is no number of MiB: the limit is {LIMIT_MIB}"));
+            LIMIT_MIB
+        }
+        Err(_) => LIMIT_MIB,
+    };
     PackedCache::open(&folder, mib.saturating_mul(1 << 20)).ok()
 }
 

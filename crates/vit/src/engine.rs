@@ -72,7 +72,7 @@ pub trait Device: Debug + Send + Sync {
     /// [`Error::Unsupported`] for a network that this device cannot compute.
     fn load(&self, backbone: Backbone) -> Result<Arc<dyn Engine>, Error>;
 
-    /// The layout of packed weights, such as `bf16-bf16-avx512bf16-v1`: what one device writes another maps where their layouts are
+    /// The layout of packed weights, such as `bf16-bf16-avx512bf16-0.2.0-v1`: what one device writes another maps where their layouts are
     /// the same. None where it keeps none.
     fn packed_layout(&self) -> Option<String> {
         None

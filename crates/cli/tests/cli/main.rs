@@ -14,6 +14,7 @@ mod main_job;
 mod methods;
 mod one_answer;
 mod others_files;
+mod packed;
 #[path = "../../../serve/tests/serve/common/peer.rs"]
 mod peer;
 mod recalibrate;

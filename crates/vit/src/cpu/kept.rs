@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"melopack";
-/// Changes whenever another program would pack other bytes.
+/// Changes whenever the same version of another program would pack other bytes or leave other layers out of integers.
 const FORMAT: u32 = 1;
 /// Bytes before the header.
 const PREFIX: usize = 16;
@@ -45,7 +45,8 @@ struct Header {
 /// The layout of packed weights here; none where numbers have another order than in files.
 pub(super) fn layout(precision: Precision, isa: &str) -> Option<String> {
     let beside = if precision == Precision::Int8 { Precision::beside_int8() } else { precision };
-    cfg!(target_endian = "little").then(|| format!("{precision}-{beside}-{isa}-v{FORMAT}"))
+    cfg!(target_endian = "little")
+        .then(|| format!("{precision}-{beside}-{isa}-{}-v{FORMAT}", env!("CARGO_PKG_VERSION")))
 }
 
 /// Writes it all.
