@@ -78,12 +78,12 @@ pub(crate) struct Buffers {
 pub(crate) struct BackwardBuffers {
     /// Gradient of the residual stream, `[m, d]`.
     pub(crate) d_x: Vec<f32>,
-    /// Gradient of a normalised copy of it, `[m, d]`.
+    /// Gradient of a normalised copy of it, or of a branch, of a chunk's rows.
     pub(crate) d_normed: Vec<f32>,
     /// Gradient of `[m, 3d]` or `[m, d]` inside attention.
     pub(crate) d_qkv: Vec<f32>,
     pub(crate) d_o: Vec<f32>,
-    /// Gradient of `fc1`'s output, `[m, hidden]`, and of what a SwiGLU makes of it.
+    /// Gradient of `fc1`'s output, of a chunk's rows, and of what a SwiGLU makes of it.
     pub(crate) d_h: Vec<f32>,
     pub(crate) d_g: Vec<f32>,
     /// Gradient of the features, and of the pooled rows before their norm.
