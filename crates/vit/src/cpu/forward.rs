@@ -104,9 +104,7 @@ impl Packed {
         let mut tape = std::mem::take(&mut buffers.tape[slot]);
         if !in_parts {
             resize(&mut tape.qkv, shape.rows() * 3 * self.config.width);
-            let mut qkv = std::mem::take(&mut tape.qkv);
-            self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut qkv);
-            tape.qkv = qkv;
+            self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut tape.qkv);
         }
         let tokens = self.class_tokens_of_last_block(shape, segments, tape_from.is_some(), buffers, &mut tape);
         buffers.tape[slot] = tape;
