@@ -122,7 +122,7 @@ CASES = [
         small_tokens=False, positions="eva02",
     ),
     Case(
-        "beit", depth=2, pool="avg", alpha=3.0, targets=("q", "k", "v", "fc1"), blocks=(0, 1), n=3,
+        "beit", depth=2, alpha=3.0, targets=("q", "k", "v", "fc1"), blocks=(0, 1), n=3,
         small_tokens=False, positions="beit",
     ),
     Case(
