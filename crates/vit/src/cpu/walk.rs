@@ -145,6 +145,7 @@ impl Packed {
         sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let tape_from = tape_start(adapter, all_weights);
+        self.prepare_backward(tape_from.unwrap_or(self.config.depth), all_weights);
         let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
             .par_iter_mut()
             .enumerate()
