@@ -2,10 +2,11 @@
 
     cargo build --release
     python tools/peers/int8_trained.py --melo target/release/melo --data DATA --backbone vit.safetensors --work runs/trained
-        [--tasks wbc_bccd4,fundus_dr3] [--seeds 0,1,2] [--train "--epochs 10"]
+        [--tasks wbc_bccd4,fundus_dr3] [--seeds 0,1,2] [--precisions bf16,int8] [--train "--epochs 10"]
 
-Prints one Markdown table of macro AUCs: each plug-in in the precision that it was trained in, and those of f32 in int8 too. A seed is that
-of initial values, order and augmentation; splits are the manifests'. DATA, --work and what is needed: as int8_accuracy.py has it, beside this.
+Prints one Markdown table of macro AUCs: each plug-in in the precision that it was trained in, and those of f32 in int8 too, recalibrated for
+it. A seed is that of initial values, order and augmentation; splits are the manifests'. DATA, --work and what is needed: as int8_accuracy.py
+has it, beside this.
 """
 
 import argparse
@@ -14,8 +15,6 @@ import statistics
 from pathlib import Path
 
 from int8_accuracy import Failed, digest, evaluate, melo
-
-PRECISIONS = ["f32", "bf16", "int8"]
 
 
 def train(args, task, seed, precision):
@@ -27,11 +26,20 @@ def train(args, task, seed, precision):
     return plugin
 
 
+def recalibrated(args, task, plugin):
+    """The same with a temperature for int8: without one of its own it may be refused there."""
+    out = plugin.with_suffix(".in_int8")
+    if not out.exists():
+        data = ["--backbone", args.backbone, "--data", args.data / task / "labels.csv"]
+        melo(args, "plugin", "recalibrate", plugin, *data, "--precision", "int8", "--out", out)
+    return out
+
+
 def measured(args, task, seed):
     """AUCs of a seed: in their own precision, then f32's in int8."""
-    plugins = {precision: train(args, task, seed, precision) for precision in PRECISIONS}
-    asked = [*((precision, precision) for precision in PRECISIONS), ("f32", "int8")]
-    return [evaluate(args, task, plugins[trained], precision)[0]["auc_macro"] for trained, precision in asked]
+    plugins = [(precision, train(args, task, seed, precision)) for precision in args.precisions]
+    asked = [*plugins, ("int8", recalibrated(args, task, plugins[0][1]))]
+    return [evaluate(args, task, plugin, precision)[0]["auc_macro"] for precision, plugin in asked]
 
 
 def show(task, seed, cells):
@@ -46,18 +54,21 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("runs/trained"), help="of one backbone and one --train")
     parser.add_argument("--tasks", default="wbc_bccd4,fundus_dr3")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--precisions", default="bf16,int8", help="beside f32, by commas")
     parser.add_argument("--train", default="", help="more arguments of `melo train`")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     args.binary = digest(args.melo)
-    print("| task | seed | f32 | bf16 | int8 | f32, asked in int8 |\n|---|---|---|---|---|---|", flush=True)
+    args.precisions = ["f32", *args.precisions.split(",")]
+    show("task", "seed", [*args.precisions, "f32, asked in int8"])
+    show("---", "---", ["---"] * (len(args.precisions) + 1))
     for task in args.tasks.split(","):
         rows = []
         for seed in args.seeds.split(","):
             try:
                 rows.append(measured(args, task, seed))
             except Failed as fault:
-                show(task, seed, [str(fault), "", "", ""])
+                show(task, seed, [str(fault)])
                 continue
             show(task, seed, [f"{auc:.4f}" for auc in rows[-1]])
         if len(rows) > 1:
