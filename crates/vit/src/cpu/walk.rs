@@ -20,13 +20,13 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Lanes of gradients at most.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Images of a group.
-    group: usize,
+    pub(crate) group: usize,
     free: Mutex<Vec<Buffers>>,
     lanes: Mutex<Vec<Gradients>>,
 }
