@@ -107,6 +107,7 @@ enum WhatArg {
     /// The mean of the patch tokens
     Mean,
     /// The patch tokens, rows from the top: [grid, grid, width]
+    #[value(alias = "tokens")]
     Grid,
     /// What heads read: pooled as the network pools
     Pooled,

@@ -3,46 +3,14 @@
 use super::buffers::{BlockTape, Buffers, GroupSegment, GroupShape};
 use super::packed::Packed;
 use super::walk::{LANES, Workspace};
-use crate::adapter::Adapter;
 use crate::engine::ImageLoss;
-use crate::error::Error;
 use crate::features::{FeatureKind, Features};
 use crate::head::Head;
-use crate::image::ImageSource;
-use crate::positions;
-use rayon::prelude::*;
 use std::ops::Range;
 
 impl Packed {
-    /// As [`crate::Engine::features`]: blocks after the one that is asked for are not computed.
-    pub(crate) fn block_features(
-        &self,
-        source: &dyn ImageSource,
-        (images, size): (usize, usize),
-        adapter: Option<&Adapter>,
-        features: Features,
-        workspace: &Workspace,
-    ) -> Result<Vec<f32>, Error> {
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
-        let spread = self.spread(images, workspace);
-        let no_head = Head::zeros(0, self.config.feature_width());
-        let groups: Vec<Vec<f32>> = (0..images.div_ceil(spread.group))
-            .into_par_iter()
-            .map(|group| {
-                let range = group * spread.group..images.min((group + 1) * spread.group);
-                let segments = [GroupSegment { start: 0, end: range.len(), adapter, head: &no_head }];
-                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
-                workspace.with_buffers(|buffers| {
-                    self.embed_group(source, range, shape, buffers)?;
-                    Ok(self.features_of_group(shape, &segments, features, buffers))
-                })
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(groups.concat())
-    }
-
-    /// Of the loaded images of a group.
-    fn features_of_group(
+    /// As [`crate::Engine::features`], of the loaded images of a group: blocks after the one that is asked for are not computed.
+    pub(crate) fn features_of_group(
         &self,
         shape: GroupShape<'_>,
         segments: &[GroupSegment<'_>],

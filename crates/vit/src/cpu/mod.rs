@@ -187,8 +187,9 @@ impl Engine for CpuEngine {
         adapter: Option<&Adapter>,
     ) -> Result<Vec<f32>, Error> {
         self.backbone.check_size(size)?;
+        let pooled = Features::pooled(self.backbone.config());
         let Shared { pool, workspace, .. } = &*self.shared;
-        pool.install(|| self.packed.features(source, images, size, adapter, workspace))
+        pool.install(|| self.packed.features(source, (images, size), adapter, pooled, workspace))
     }
 
     fn features(
@@ -202,7 +203,7 @@ impl Engine for CpuEngine {
         features.check(self.backbone.config())?;
         self.backbone.check_size(size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
-        pool.install(|| self.packed.block_features(source, (images, size), adapter, features, workspace))
+        pool.install(|| self.packed.features(source, (images, size), adapter, features, workspace))
     }
 
     fn classify(&self, features: &[f32], head: &Head) -> Vec<f32> {
