@@ -13,7 +13,8 @@ use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
     Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, DeviceSpec, Engine, ExplainMethod,
     FeatureKind, Features, Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, Precision,
-    Preprocess, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights, binary_cross_entropy, cross_entropy,
+    Preprocess, Rotary, RotaryGrid, RotaryPairs, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights,
+    binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ struct Header {
     bottleneck: usize,
     #[serde(default)]
     bottleneck_blocks: Vec<usize>,
+    #[serde(default)]
+    positions: String,
     task: String,
     label_smoothing: f64,
     lr: f64,
@@ -92,6 +95,20 @@ impl Golden {
             fc_norm: has("fc_norm.weight"),
             distilled: header.distilled,
             patch_bias: has("patch_embed.proj.bias"),
+            registers: shapes.get("backbone.reg_token").map_or(0, |shape| shape[1]),
+            layer_scale: has("blocks.0.ls1.gamma"),
+            swiglu: has("blocks.0.mlp.norm.weight"),
+            pos_embed: has("pos_embed"),
+            rotary: match header.positions.as_str() {
+                "dinov3" => Some(Rotary::DINOV3),
+                "eva02" => {
+                    Some(Rotary { temperature: 10000.0, grid: RotaryGrid::Numbered(3), pairs: RotaryPairs::Neighbours })
+                }
+                _ => None,
+            },
+            relative_positions: header.positions == "beit",
+            attn_norm: has("blocks.0.attn.norm.weight"),
+            mlp_norm: has("blocks.0.mlp.norm.weight"),
             ..VitConfig::base()
         };
         let mut weights = Weights::zeros(&config);
@@ -343,6 +360,21 @@ fn rank_stabilised_with_a_rank_of_its_own_for_a_block() {
 #[test]
 fn bottlenecks_after_the_mlps() {
     check("bottleneck");
+}
+
+#[test]
+fn rotary_positions_of_dinov3() {
+    check("dinov3");
+}
+
+#[test]
+fn rotary_positions_of_eva_02_and_norms_inside_of_its_branches() {
+    check("eva02");
+}
+
+#[test]
+fn relative_positions_of_beit() {
+    check("beit");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod kept;
 mod packed;
 mod parts;
 mod peak;
+mod positions;
 mod shared;
 mod walk;
 
