@@ -1,7 +1,8 @@
 //! A Vision Transformer in f64, as the papers write it (arXiv 2010.11929, equations 1 to 4), and the slopes of its logits.
 
 use melo_vit::{
-    Activation, Dropout, Head, LoraConfig, PluginRef, Pool, RotaryPairs, Target, VitConfig, Weights, relative_index,
+    Activation, Dropout, FeatureKind, Features, Head, LoraConfig, PluginRef, Pool, RotaryPairs, Target, VitConfig,
+    Weights, relative_index,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -202,6 +203,22 @@ impl Network {
         };
         let mixed = (0..t).map(|query| (0..d).map(|i| mix(query, i)).collect()).collect();
         (mixed, probabilities)
+    }
+
+    /// Features of a block's output.
+    pub(crate) fn features_of(&self, pass: &Pass, Features { kind, block, norm }: Features) -> Row {
+        let tokens = &pass.residuals[block + 1];
+        if kind == FeatureKind::Pooled {
+            return self.features(tokens);
+        }
+        let tokens = if norm && self.config.norm { self.norm("norm", tokens) } else { tokens.clone() };
+        let patches = &tokens[self.config.prefix_tokens()..];
+        let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
+        match kind {
+            FeatureKind::Class => tokens[0].clone(),
+            FeatureKind::Grid => patches.concat(),
+            FeatureKind::Mean | FeatureKind::Pooled => (0..self.config.width).map(mean).collect(),
+        }
     }
 
     /// Queries and keys of patches turned by where these stand: pairs of values as complex numbers, times `e^(i · angle)`.

@@ -11,6 +11,7 @@ use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::weights::{Linear, Norm, Weights};
 use melo_kernels::{Kernels, LowRankGradient, Mat, MatMut};
+use rayon::prelude::*;
 
 /// What is trained, and where its gradients go.
 pub(crate) struct Training<'a> {
@@ -61,6 +62,16 @@ impl LowRankTraining<'_> {
 }
 
 impl Packed {
+    /// Keeps what the gradients of every step read of the blocks from this one on; below it nothing has one.
+    pub(crate) fn prepare_backward(&self, first: usize, all_weights: bool) {
+        self.weights.blocks[first..].par_iter().enumerate().for_each(|(above, block)| {
+            let qkv = (all_weights || above > 0).then_some(&block.qkv);
+            qkv.into_iter()
+                .chain([&block.proj, &block.fc1, &block.fc2])
+                .for_each(|layer| self.kernels.prepare_backward(&layer.weight));
+        });
+    }
+
     /// Adds the gradients of one group, whose forward pass lies in `buffers` and of which the last block gave so many tokens of an
     /// image, for `d_logits [images, c]`.
     pub(crate) fn backward(

@@ -12,6 +12,7 @@ use crate::adapter::Adapter;
 use crate::dropout::GroupDropout;
 use crate::engine::{Batch, Segment};
 use crate::error::Error;
+use crate::features::Features;
 use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
@@ -20,13 +21,13 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Lanes of gradients at most.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Images of a group.
-    group: usize,
+    pub(crate) group: usize,
     free: Mutex<Vec<Buffers>>,
     lanes: Mutex<Vec<Gradients>>,
 }
@@ -97,13 +98,13 @@ impl Packed {
         Ok(logits)
     }
 
-    /// Features `[images, feature width]`.
+    /// As [`crate::Engine::features`].
     pub(crate) fn features(
         &self,
         source: &dyn ImageSource,
-        images: usize,
-        size: usize,
+        (images, size): (usize, usize),
         adapter: Option<&Adapter>,
+        features: Features,
         workspace: &Workspace,
     ) -> Result<Vec<f32>, Error> {
         let positions = self.positions(size);
@@ -116,8 +117,8 @@ impl Packed {
                 let segment = GroupSegment { start: 0, end: range.len(), adapter, head: &no_head };
                 let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
                 workspace.with_buffers(|buffers| {
-                    self.group_forward(source, range, shape, &[segment], None, buffers)?;
-                    Ok(buffers.features.clone())
+                    self.embed_group(source, range, shape, buffers)?;
+                    Ok(self.features_of_group(shape, &[segment], features, buffers))
                 })
             })
             .collect::<Result<_, Error>>()?;
@@ -145,6 +146,7 @@ impl Packed {
         sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let tape_from = tape_start(adapter, all_weights);
+        self.prepare_backward(tape_from.unwrap_or(self.config.depth), all_weights);
         let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
             .par_iter_mut()
             .enumerate()
