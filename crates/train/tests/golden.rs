@@ -12,8 +12,9 @@
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
     Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, DeviceSpec, Engine, ExplainMethod,
-    Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, Precision, Preprocess, Target,
-    TaskCard, TaskKind, TensorFile, VitConfig, Weights, binary_cross_entropy, cross_entropy,
+    FeatureKind, Features, Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, Precision,
+    Preprocess, Rotary, RotaryGrid, RotaryPairs, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights,
+    binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ struct Header {
     bottleneck: usize,
     #[serde(default)]
     bottleneck_blocks: Vec<usize>,
+    #[serde(default)]
+    positions: String,
     task: String,
     label_smoothing: f64,
     lr: f64,
@@ -92,6 +95,20 @@ impl Golden {
             fc_norm: has("fc_norm.weight"),
             distilled: header.distilled,
             patch_bias: has("patch_embed.proj.bias"),
+            registers: shapes.get("backbone.reg_token").map_or(0, |shape| shape[1]),
+            layer_scale: has("blocks.0.ls1.gamma"),
+            swiglu: has("blocks.0.mlp.norm.weight"),
+            pos_embed: has("pos_embed"),
+            rotary: match header.positions.as_str() {
+                "dinov3" => Some(Rotary::DINOV3),
+                "eva02" => {
+                    Some(Rotary { temperature: 10000.0, grid: RotaryGrid::Numbered(3), pairs: RotaryPairs::Neighbours })
+                }
+                _ => None,
+            },
+            relative_positions: header.positions == "beit",
+            attn_norm: has("blocks.0.attn.norm.weight"),
+            mlp_norm: has("blocks.0.mlp.norm.weight"),
             ..VitConfig::base()
         };
         let mut weights = Weights::zeros(&config);
@@ -346,6 +363,21 @@ fn bottlenecks_after_the_mlps() {
 }
 
 #[test]
+fn rotary_positions_of_dinov3() {
+    check("dinov3");
+}
+
+#[test]
+fn rotary_positions_of_eva_02_and_norms_inside_of_its_branches() {
+    check("eva02");
+}
+
+#[test]
+fn relative_positions_of_beit() {
+    check("beit");
+}
+
+#[test]
 fn every_weight_of_the_backbone() {
     check("full");
 }
@@ -385,6 +417,42 @@ fn check_explanations(case: &str) {
             assert_close(&what, &found.logits, &logits[image * c..(image + 1) * c], 1e-4);
         }
     }
+}
+
+/// Class token, mean and grid of every block, with the final norm and without, as timm's `forward_intermediates` gives them under the
+/// plug-in; and what heads read of the bare backbone.
+fn check_features(case: &str) {
+    let golden = Golden::load(case);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vit/tests/golden/features.safetensors");
+    let file = TensorFile::open(&path).unwrap();
+    let shapes = file.shapes().unwrap();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let engine = engine(golden.checkpoint.clone(), precision);
+        let config = engine.backbone().config();
+        let (n, size) = (golden.images.len(), golden.images.size);
+        // As logits: of bf16 the share of the largest value.
+        let tolerance = |expected: &[f32]| if precision == Precision::F32 { 1e-4 } else { 0.03 * largest(expected) };
+        let of = |adapter, features| engine.features(&golden.images, n, size, adapter, features).unwrap();
+        if golden.shapes.contains_key("features") {
+            let expected = golden.expected("features");
+            assert_close("features", &of(None, Features::pooled(config)), &expected, tolerance(&expected));
+        }
+        for (block, norm) in (0..config.depth).flat_map(|block| [(block, true), (block, false)]) {
+            for kind in [FeatureKind::Class, FeatureKind::Mean, FeatureKind::Grid] {
+                let name = format!("{case}.block{block}.{}.{kind}", if norm { "norm" } else { "raw" });
+                let features = Features { kind, block, norm };
+                assert_eq!(shapes[&name], [&[n][..], &features.shape(config, size)].concat(), "{name}");
+                let expected = file.read(&name, &shapes[&name]).unwrap();
+                let what = format!("{name} in {precision}");
+                assert_close(&what, &of(Some(&golden.adapter), features), &expected, tolerance(&expected));
+            }
+        }
+    }
+}
+
+#[test]
+fn features_of_every_block() {
+    ["qv_token", "avg_pool_multi", "clip_like", "distilled", "bottleneck"].into_iter().for_each(check_features);
 }
 
 #[test]

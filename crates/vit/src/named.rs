@@ -58,6 +58,11 @@ impl VitConfig {
             layer_scale: false,
             swiglu: false,
             position_filter: PositionFilter::Antialiased,
+            pos_embed: true,
+            rotary: None,
+            relative_positions: false,
+            attn_norm: false,
+            mlp_norm: false,
         }
     }
 }
@@ -109,6 +114,11 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
         layer_scale: named.has("ls"),
         swiglu,
         position_filter: PositionFilter::Antialiased,
+        pos_embed: !named.has("no_pos_embed"),
+        rotary: named.rotary(),
+        relative_positions: named.has("relative"),
+        attn_norm: named.has("attn_norm"),
+        mlp_norm: named.has("mlp_norm"),
     };
     let preprocess = model.preprocess(config.image_size)?;
     Ok(Description { name: named.name.to_owned(), config, preprocess })

@@ -45,8 +45,31 @@ impl VitConfig {
         let distilled = shapes.contains_key("dist_token");
         let prefix = 1 + usize::from(distilled);
         let registers = shapes.get("reg_token").map_or(0, |shape| shape.iter().product::<usize>() / width);
-        let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
-            return wrong("pos_embed", "`pos_embed` is not [1, t, d]".into());
+        let relative = shapes.get("blocks.0.attn.relative_position_bias_table");
+        let side_of_relative = || {
+            let apart = relative?.first()?.checked_sub(3)?.isqrt();
+            (apart % 2 == 1 && relative?.first() == Some(&(apart * apart + 3))).then_some(apart.div_ceil(2))
+        };
+        let has_pos_embed = shapes.contains_key("pos_embed") || relative.is_none() && described.has_pos_embed()?;
+        let positions = match (has_pos_embed, relative) {
+            (true, _) => {
+                let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
+                    return wrong("pos_embed", "`pos_embed` is not [1, t, d]".into());
+                };
+                positions
+            }
+            (false, Some(table)) => match side_of_relative() {
+                Some(side) => prefix + side * side,
+                None => {
+                    let reason =
+                        format!("`relative_position_bias_table` {table:?} has no row a distance in a square grid");
+                    return wrong("relative_position_bias_table", reason);
+                }
+            },
+            (false, None) => {
+                let side = described.image_size()?.unwrap_or(224) / patch;
+                side.saturating_pow(2).saturating_add(prefix)
+            }
         };
         let side = |count: usize| Some(count.isqrt()).filter(|side| side * side == count && *side > 0);
         let (grid, pos_embed_prefix) = match (side(positions.saturating_sub(prefix)), side(positions)) {
@@ -88,6 +111,11 @@ impl VitConfig {
             layer_scale: shapes.contains_key("blocks.0.ls1.gamma"),
             swiglu,
             position_filter: PositionFilter::Antialiased,
+            pos_embed: has_pos_embed,
+            rotary: described.rotary()?,
+            relative_positions: relative.is_some(),
+            attn_norm: shapes.contains_key("blocks.0.attn.norm.weight"),
+            mlp_norm: shapes.contains_key("blocks.0.mlp.norm.weight"),
         };
         described.agrees_with(&config)?;
         Ok(config)

@@ -1,7 +1,7 @@
 //! The parameters of a backbone, named as the graph reads: with matrices in whatever form an engine wants them.
 
 use crate::config::VitConfig;
-use crate::positions;
+use crate::{positions, relative};
 use std::fmt;
 
 /// A linear layer; an empty bias is none.
@@ -29,6 +29,10 @@ pub struct Block<W = Vec<f32>> {
     pub norm1: Norm,
     /// Fused projection, `[3d, d]`.
     pub qkv: Linear<W>,
+    /// Bias of relative positions, `[distances, h]` or empty.
+    pub relative: Vec<f32>,
+    /// LayerNorm over what attention gives.
+    pub attn_norm: Option<Norm>,
     /// Output projection, `[d, d]`.
     pub proj: Linear<W>,
     /// Layer scale of the attention branch, `[d]` or empty.
@@ -37,6 +41,8 @@ pub struct Block<W = Vec<f32>> {
     pub norm2: Norm,
     /// First MLP layer, `[hidden, d]`; of a SwiGLU `[2 · hidden, d]`.
     pub fc1: Linear<W>,
+    /// LayerNorm over what the second layer reads, `[hidden]`.
+    pub mlp_norm: Option<Norm>,
     /// Second MLP layer, `[d, hidden]`.
     pub fc2: Linear<W>,
     /// Layer scale of the MLP branch, `[d]` or empty.
@@ -88,10 +94,10 @@ impl<W> Block<W> {
     /// The same block with its matrices, in the order of [`Layer::ALL`], in another form.
     pub(crate) fn map<V>(self, mut form: impl FnMut(Layer, W) -> V) -> Block<V> {
         let mut linear = |layer, Linear { weight, bias }| Linear { weight: form(layer, weight), bias };
-        let Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } = self;
+        let Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } = self;
         let (qkv, proj) = (linear(Layer::Qkv, qkv), linear(Layer::Proj, proj));
         let (fc1, fc2) = (linear(Layer::Fc1, fc1), linear(Layer::Fc2, fc2));
-        Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 }
+        Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 }
     }
 }
 
@@ -104,7 +110,7 @@ pub struct Weights<W = Vec<f32>> {
     pub dist_token: Vec<f32>,
     /// Register tokens, `[registers, d]` or empty.
     pub reg_token: Vec<f32>,
-    /// Position embedding, `[prefix + grid², d]`; registers have none.
+    /// Position embedding, `[prefix + grid², d]` or empty; registers have none.
     pub pos_embed: Vec<f32>,
     /// Patch projection, `[d, 3·p·p]`.
     pub patch_embed: Linear<W>,
@@ -138,14 +144,13 @@ impl Weights {
     /// All zeros, in the shapes of `config`.
     pub fn zeros(config: &VitConfig) -> Self {
         let (d, hidden) = (config.width, config.mlp_hidden);
-        let grid = config.image_size / config.patch;
         let norm = |present: bool| present.then(|| Norm::zeros(d));
         let scale = || vec![0.0; if config.layer_scale { d } else { 0 }];
         Weights {
             cls_token: vec![0.0; d],
             dist_token: vec![0.0; if config.distilled { d } else { 0 }],
             reg_token: vec![0.0; config.registers * d],
-            pos_embed: vec![0.0; (config.position_prefix() + grid * grid) * d],
+            pos_embed: vec![0.0; config.position_rows() * d],
             patch_embed: Linear::zeros(d, 3 * config.patch * config.patch, config.patch_bias),
             norm_pre: norm(config.pre_norm),
             norm: norm(config.norm),
@@ -154,10 +159,13 @@ impl Weights {
                 .map(|_| Block {
                     norm1: Norm::zeros(d),
                     qkv: Linear::zeros(3 * d, d, config.qkv_bias),
+                    relative: vec![0.0; config.relative_rows() * config.heads],
+                    attn_norm: config.attn_norm.then(|| Norm::zeros(d)),
                     proj: Linear::zeros(d, d, true),
                     ls1: scale(),
                     norm2: Norm::zeros(d),
                     fc1: Linear::zeros(config.fc1_out(), d, true),
+                    mlp_norm: config.mlp_norm.then(|| Norm::zeros(hidden)),
                     fc2: Linear::zeros(d, hidden, true),
                     ls2: scale(),
                 })
@@ -172,9 +180,12 @@ impl Weights {
         for norm in [&self.norm_pre, &self.norm, &self.fc_norm].into_iter().flatten() {
             all.extend([&norm.gamma, &norm.beta]);
         }
-        for Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } in &self.blocks {
-            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, &proj.weight, &proj.bias, ls1]);
-            all.extend([&norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias, &fc2.weight, &fc2.bias, ls2]);
+        for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in &self.blocks {
+            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, relative]);
+            all.extend(attn_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
+            all.extend([&proj.weight, &proj.bias, ls1, &norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias]);
+            all.extend(mlp_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
+            all.extend([&fc2.weight, &fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -187,10 +198,13 @@ impl Weights {
         for norm in [&mut self.norm_pre, &mut self.norm, &mut self.fc_norm].into_iter().flatten() {
             all.extend([&mut norm.gamma, &mut norm.beta]);
         }
-        for Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } in &mut self.blocks {
-            all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias]);
+        for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in &mut self.blocks {
+            all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias, relative]);
+            all.extend(attn_norm.iter_mut().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
             all.extend([&mut proj.weight, &mut proj.bias, ls1, &mut norm2.gamma, &mut norm2.beta]);
-            all.extend([&mut fc1.weight, &mut fc1.bias, &mut fc2.weight, &mut fc2.bias, ls2]);
+            all.extend([&mut fc1.weight, &mut fc1.bias]);
+            all.extend(mlp_norm.iter_mut().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
+            all.extend([&mut fc2.weight, &mut fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -202,10 +216,13 @@ impl Weights {
             Block {
                 norm1: block.norm1.clone(),
                 qkv: block.qkv.by_ref(),
+                relative: block.relative.clone(),
+                attn_norm: block.attn_norm.clone(),
                 proj: block.proj.by_ref(),
                 ls1: block.ls1.clone(),
                 norm2: block.norm2.clone(),
                 fc1: block.fc1.by_ref(),
+                mlp_norm: block.mlp_norm.clone(),
                 fc2: block.fc2.by_ref(),
                 ls2: block.ls2.clone(),
             }
@@ -223,9 +240,14 @@ impl Weights {
         }
     }
 
-    /// The position embedding interpolated for another image size, so that training can go on there.
+    /// Positions interpolated for another image size, so that training can go on there.
     pub fn resize_positions(&mut self, config: &mut VitConfig, image_size: usize) {
         self.pos_embed = positions::resample(&self.pos_embed, config, image_size);
+        if config.relative_positions {
+            for block in &mut self.blocks {
+                block.relative = relative::resample(&block.relative, config, image_size);
+            }
+        }
         config.image_size = image_size;
     }
 }

@@ -197,6 +197,11 @@ fn details(config: &VitConfig) -> String {
         (config.distilled, ", distillation token"),
         (config.registers > 0, registers.as_str()),
         (config.layer_scale, ", layer scale"),
+        (!config.pos_embed, ", no position embedding"),
+        (config.rotary.is_some(), ", rotary positions"),
+        (config.relative_positions, ", relative positions"),
+        (config.attn_norm, ", norm in attention"),
+        (config.mlp_norm, ", norm in the MLP"),
     ];
     said.into_iter().filter_map(|(holds, words)| holds.then_some(words)).collect()
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"melopack";
 /// Changes whenever the same version of another program would pack other bytes or leave other layers out of integers.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Bytes before the header.
 const PREFIX: usize = 16;
 
@@ -153,10 +153,11 @@ fn sections(weights: &Weights<PackedWeight>) -> Vec<&[u8]> {
     let mut all: Vec<&[u8]> = [cls_token, dist_token, reg_token, pos_embed].map(|x| bytes_of_floats(x)).into();
     all.extend(linear(patch_embed));
     [norm_pre, last, fc_norm].into_iter().for_each(|x| all.extend(norm(x.as_ref())));
-    for Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 } in blocks {
+    for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in blocks {
         [norm1, norm2].into_iter().for_each(|x| all.extend(norm(Some(x))));
+        [attn_norm, mlp_norm].into_iter().for_each(|x| all.extend(norm(x.as_ref())));
         [qkv, proj, fc1, fc2].into_iter().for_each(|x| all.extend(linear(x)));
-        all.extend([ls1, ls2].map(|x| bytes_of_floats(x)));
+        all.extend([relative, ls1, ls2].map(|x| bytes_of_floats(x)));
     }
     all
 }
@@ -171,6 +172,7 @@ impl Reader {
         let d = config.width;
         let grid = config.image_size.checked_div(config.patch)?;
         let positions = grid.checked_mul(grid)?.checked_add(config.position_prefix())?;
+        let positions = if config.pos_embed { positions } else { 0 };
         let tokens =
             [d, if config.distilled { d } else { 0 }, config.registers.checked_mul(d)?, positions.checked_mul(d)?];
         let [cls_token, dist_token, reg_token, pos_embed] = tokens.map(|count| self.from.floats(count));
@@ -197,10 +199,13 @@ impl Reader {
         let scale = if config.layer_scale { d } else { 0 };
         let of = |reader: &mut Self, layer: Layer, int8, bias| reader.linear(int8, layer.features(config), bias);
         let (norm1, norm2) = (self.norm(d)?, self.norm(d)?);
+        let attn_norm = if config.attn_norm { Some(self.norm(d)?) } else { None };
+        let mlp_norm = if config.mlp_norm { Some(self.norm(config.mlp_hidden)?) } else { None };
         let (qkv, proj) = (of(self, Layer::Qkv, qkv, config.qkv_bias)?, of(self, Layer::Proj, proj, true)?);
         let (fc1, fc2) = (of(self, Layer::Fc1, fc1, true)?, of(self, Layer::Fc2, fc2, true)?);
+        let relative = self.from.floats(config.relative_rows().checked_mul(config.heads)?)?;
         let (ls1, ls2) = (self.from.floats(scale)?, self.from.floats(scale)?);
-        Some(Block { norm1, qkv, proj, ls1, norm2, fc1, fc2, ls2 })
+        Some(Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 })
     }
 
     fn norm(&mut self, d: usize) -> Option<Norm> {

@@ -175,7 +175,7 @@ fn a_file_that_is_torn_flipped_or_foreign_is_written_anew() {
         ("in the middle", flipped(good.len() / 2)),
         ("at the end", flipped(good.len() - 1)),
         ("foreign", b"not ours, and long enough to have a header".to_vec()),
-        ("other version", replaced("-v1\"", "-v0\"")),
+        ("other version", replaced("-v2\"", "-v0\"")),
         ("other network", replaced("\"width\":192", "\"width\":999")),
         ("deeper", replaced("\"depth\":12", "\"depth\":99")),
     ];
