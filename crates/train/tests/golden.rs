@@ -4,7 +4,7 @@
 //! Tolerances: both sides compute in f32 and add in different orders. Over the few hundred terms of these models that
 //! moves logits by about 1e-6 and gradients by about 2e-5 of their largest value; 1e-4 and 1e-3 leave room for other
 //! instruction sets, and are far below what a wrong constant (eps, GELU kind, floored alpha / r) moves them. Products of
-//! three (bf16x3) keep 16 bits of a factor, and stay within the same. bf16 keeps 8: a factor is off by up to 2⁻⁸, and
+//! three (bf16x3) keep 16 bits of a factor, and stay within the same, a loss of about one within 2⁻¹⁵. bf16 keeps 8: a factor is off by up to 2⁻⁸, and
 //! what a few products in a row make of that is held to 3 % of the largest value, gradients to 6 %.
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
@@ -216,7 +216,8 @@ impl Tolerance {
     fn of(precision: Precision, logits: &[f32]) -> Self {
         match precision {
             Precision::F32 | Precision::Bf16x3 => {
-                Tolerance { precision, logits: 1e-4, loss: 1e-5, gradient: 1e-3, zero: 1e-6, ten_losses: 1e-4 }
+                let loss = if precision == Precision::F32 { 1e-5 } else { 3e-5 };
+                Tolerance { precision, logits: 1e-4, loss, gradient: 1e-3, zero: 1e-6, ten_losses: 1e-4 }
             }
             Precision::Bf16 => {
                 let logits = 0.03 * largest(logits);
@@ -254,7 +255,6 @@ fn check_in(precision: Precision, case: &str) {
     let vit = engine.backbone().config();
     let (loss, logits, gradients) = golden.step(&*engine, (&golden.adapter, &golden.head), all_weights);
     assert_close(&format!("logits in {precision}"), &logits, &golden.expected("logits"), tolerance.logits);
-    println!("{case} {precision} loss off {}", (loss as f32 - golden.expected("loss")[0]).abs());
     assert_close(&format!("loss in {precision}"), &[loss as f32], &golden.expected("loss"), tolerance.loss);
     let mut names: Vec<String> = Vec::new();
     let shapes = golden.adapter.tensor_shapes(vit);
