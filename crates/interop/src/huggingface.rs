@@ -398,7 +398,7 @@ impl ModelConfig {
                 _ => Pool::Token,
             },
             pre_norm: clip,
-            norm: !(clip && classifies) && !beit_mean,
+            norm: !(clip && classifies || beit_mean),
             fc_norm: beit_mean,
             distilled: shapes.contains_key("dist_token"),
             patch_bias: !clip,
