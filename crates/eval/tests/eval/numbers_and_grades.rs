@@ -41,7 +41,7 @@ struct Grades {
 const FEW: Bootstrap = Bootstrap { replicates: 50, level: 0.9, seed: 3 };
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("../golden/numbers_and_grades.json")).unwrap()
+    serde_json::from_str(include_str!("../golden/numbers_and_grades.json")).expect("golden numbers")
 }
 
 fn apart(n: usize) -> Vec<usize> {
