@@ -137,7 +137,6 @@ fn a_step_in_integers_is_that_through_the_rounded_weights() {
         };
         let (expected, found) = (run(&rounded, Precision::F32), run(&checkpoint, Precision::Int8));
         let difference = norm(expected.iter().zip(&found).map(|(a, b)| a - b)) / norm(expected.iter().copied());
-        println!("{what} {difference} {}", tolerance(&config, 2));
         assert!(difference < tolerance(&config, 2) * ROWS, "{what}: gradients differ by {difference}");
     }
 }
