@@ -16,8 +16,11 @@ fn epoch_head(kind: TaskKind) -> String {
     format!("epoch  train loss  val loss  {first:>9}  {second:>7}  learning rate  images/s")
 }
 
-/// The two figures of the validation split that are shown of an epoch: their heads, and where they stand.
-fn validation(kind: TaskKind) -> [(&'static str, fn(&EpochRow) -> Option<f64>); 2] {
+/// A figure of the validation split: its head, and where it stands.
+type Figure = (&'static str, fn(&EpochRow) -> Option<f64>);
+
+/// The two that are shown of an epoch.
+fn validation(kind: TaskKind) -> [Figure; 2] {
     match kind {
         TaskKind::SingleLabel | TaskKind::MultiLabel => {
             [("val AUC", |row| row.val_auc_macro), ("val ACC", |row| row.val_acc)]
