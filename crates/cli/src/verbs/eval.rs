@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
-use melo::vit::{BoundPlugin, Decision, Engine, Plugin, Preprocess, TaskCard, TaskKind};
+use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let figures = melo::train::figures(&plugin.card.classes, calibration, &answers)?;
     let groups = subgroups(args, &manifest, &plugin, &answers)?;
     if let Some(path) = &args.predictions {
-        write_predictions(path, &plugin.card, &dataset, &probabilities)?;
+        write_predictions(path, &plugin, &dataset, &answers.logits, &probabilities)?;
     }
     let metrics = match plugin.card.kind.has_probabilities() {
         true => Some(melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &calibration.thresholds)?),
@@ -116,9 +116,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(metrics) => say(melo::eval::table(metrics, classes).trim_end()),
         None => say(format!("{} images", dataset.len())),
     }
-    for (name, Figure { value, low, high }) in &figures {
-        if let Some(title) = title(name, plugin.card.kind) {
-            say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
+    let numbers = classes.iter().filter(|_| metrics.is_none());
+    let of_numbers = numbers.flat_map(|number| TITLES.map(|(name, _)| format!("{name}/{number}")));
+    for name in TITLES.map(|(name, _)| name.to_owned()).into_iter().chain(of_numbers) {
+        if let Some(Figure { value, low, high }) = figures.get(&name) {
+            say(format!("{} {value:.4}, 95 % interval {low:.4} to {high:.4}", title(&name)));
         }
     }
     groups.iter().map(describe).for_each(say);
@@ -131,26 +133,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// Figures that grades have beside those of classes.
 const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
 
-/// What a figure is called where it is printed; none where a table has it.
-fn title(name: &str, kind: TaskKind) -> Option<String> {
-    let known = [
-        ("auc_macro", "macro AUC"),
-        ("acc", "accuracy"),
-        ("balanced_acc", "balanced accuracy"),
-        ("kappa_quadratic", "quadratic weighted kappa"),
-        ("kappa_linear", "linear weighted kappa"),
-        ("mae", "mean absolute error"),
-        ("rmse", "root mean square error"),
-        ("bias", "bias"),
-        ("r2", "R2"),
-        ("pearson", "correlation"),
-        ("baseline_mae", "mean absolute error of one answer to all"),
-    ];
-    let called = |figure: &str| known.iter().find(|(known, _)| *known == figure).map(|(_, title)| *title);
-    match (name.split_once('/'), kind) {
-        (None, _) => called(name).map(str::to_owned),
-        (Some((figure, number)), TaskKind::Regression) => Some(format!("{number}: {}", called(figure)?)),
-        (Some(_), _) => None,
+/// Figures that are printed with their intervals, in order, and what they are called.
+const TITLES: [(&str, &str); 11] = [
+    ("auc_macro", "macro AUC"),
+    ("acc", "accuracy"),
+    ("balanced_acc", "balanced accuracy"),
+    ("kappa_quadratic", "quadratic weighted kappa"),
+    ("kappa_linear", "linear weighted kappa"),
+    ("mae", "mean absolute error"),
+    ("baseline_mae", "mean absolute error of one answer to all"),
+    ("rmse", "root mean square error"),
+    ("bias", "bias"),
+    ("r2", "R2"),
+    ("pearson", "correlation"),
+];
+
+/// What a figure is called, one of a number with it.
+fn title(name: &str) -> String {
+    let called = |figure: &str| TITLES.iter().find(|(known, _)| *known == figure).map_or("", |(_, title)| title);
+    match name.split_once('/') {
+        None => called(name).to_owned(),
+        Some((figure, number)) => format!("{number}: {}", called(figure)),
     }
 }
 
@@ -180,7 +183,7 @@ fn subgroups(
 fn describe(group: &SubgroupFigure) -> String {
     let SubgroupFigure { column, value, images, figures } = group;
     let figure = |(name, figure): (&String, &Option<Figure>)| {
-        let title = title(name, TaskKind::Regression).unwrap_or_default();
+        let title = title(name);
         match figure {
             Some(Figure { value, low, high }) => format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"),
             None => format!("{title} undefined: one class only"),
@@ -261,7 +264,14 @@ fn summary(
     Ok(Value::Object(object))
 }
 
-fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilities: &[f32]) -> Result<(), Failure> {
+fn write_predictions(
+    path: &Path,
+    plugin: &BoundPlugin,
+    dataset: &Dataset,
+    logits: &[f32],
+    probabilities: &[f32],
+) -> Result<(), Failure> {
+    let card = &plugin.card;
     let mut table = csv::Writer::from_writer(Vec::new());
     let mut head = vec!["path".to_owned()];
     match card.kind {
@@ -276,7 +286,8 @@ fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilit
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
     table.write_record(&head)?;
-    for (row, values) in dataset.rows().iter().zip(probabilities.chunks_exact(card.classes.len())) {
+    let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
+    for (row, (logits, values)) in dataset.rows().iter().zip(answers) {
         let mut record = vec![row.name.clone()];
         match &row.labels {
             Labels::Single(label) => record.push(card.classes[*label].clone()),
@@ -284,8 +295,7 @@ fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilit
             Labels::Values(values) => record.extend(values.iter().map(ToString::to_string)),
         }
         if card.kind == TaskKind::Ordinal {
-            let grade = Decision::new(card.kind, values.to_vec(), &card.thresholds).best();
-            record.push(card.classes[grade].clone());
+            record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
         table.write_record(&record)?;
