@@ -43,8 +43,10 @@ def row(name: str) -> str:
     special += [f"scale_{part}_norm" for part, layer in {"attn": attention, "mlp": mlp}.items() if is_there(layer, "norm")]
     if not (is_there(model, "norm") or is_there(model, "fc_norm")):
         special.append("no last norm")
-    if not getattr(model, "has_class_token", True):
-        special.append("no class token")
+    norms = [getattr(attention, part, None) for part in ("q_norm", "k_norm")]
+    special += sorted({type(layer).__name__ for layer in norms} - PLAIN - {"Identity", "NoneType"})
+    if getattr(model, "attn_pool", None) is not None and type(model.attn_pool).__name__ != "AttentionPoolLatent":
+        special.append(type(model.attn_pool).__name__)
     patch = getattr(model.patch_embed, "proj", None)
     parts = {
         "norm_pre": is_there(model, "norm_pre"),
@@ -54,6 +56,8 @@ def row(name: str) -> str:
         "distilled": getattr(model, "dist_token", None) is not None,
         "patch_bias": getattr(patch, "bias", None) is not None,
         "qkv_bias": getattr(getattr(attention, "qkv", None), "bias", None) is not None,
+        "no_class_token": not getattr(model, "has_class_token", True),
+        "qk_norm": is_there(attention, "q_norm"),
     }
     size = model.patch_embed.img_size
     cfg = model.pretrained_cfg

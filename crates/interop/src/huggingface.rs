@@ -2,7 +2,7 @@
 //!
 //! Meanings and defaults as in transformers 5.24. Every field is read, known to change no feature, or refused by its name.
 
-use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT};
+use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_SIGLIP, HF_VIT};
 use crate::processor;
 use melo_vit::{Activation, Description, Error, Fields, Invalid, Pool, PositionFilter, VitConfig, parse_json};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Fields that are read.
-const READ: [&str; 22] = [
+const READ: [&str; 23] = [
     "model_type",
     "_name_or_path",
     "name_or_path",
@@ -33,6 +33,7 @@ const READ: [&str; 22] = [
     "is_decoder",
     "is_encoder_decoder",
     "pruned_heads",
+    "vision_use_head",
 ];
 
 /// Fields on which no feature of an image depends: words, training's noise, first values, other heads and other halves.
@@ -152,6 +153,7 @@ enum Model {
     Dinov2,
     Dinov2Registers,
     Clip,
+    Siglip,
 }
 
 /// Sizes that the classes of transformers assume where a `config.json` leaves them out.
@@ -170,6 +172,7 @@ impl Model {
             "dinov2" => Model::Dinov2,
             "dinov2_with_registers" => Model::Dinov2Registers,
             "clip" | "clip_vision_model" => Model::Clip,
+            "siglip" | "siglip_vision_model" => Model::Siglip,
             _ => return None,
         })
     }
@@ -181,6 +184,7 @@ impl Model {
             Model::Dinov2 => (14, 1e-6, "gelu", 0),
             Model::Dinov2Registers => (16, 1e-6, "gelu", 4),
             Model::Clip => (32, 1e-5, "quick_gelu", 0),
+            Model::Siglip => (16, 1e-6, "gelu_pytorch_tanh", 0),
         };
         Defaults { patch, eps, activation, registers }
     }
@@ -216,13 +220,14 @@ impl ModelConfig {
         let fields = Fields::of("", &json)?;
         let model_type = fields.text("model_type")?.unwrap_or_default().to_owned();
         let model = Model::of(&model_type).ok_or_else(|| {
-            let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, clip, clip_vision_model";
+            let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, clip, clip_vision_model, siglip, \
+                         siglip_vision_model";
             Invalid::new("model_type", format!("model_type `{model_type}` is not supported ({known})"))
         })?;
         check_fields(fields)?;
-        // A whole CLIP: the tower's own settings, of which the older name counts.
+        // A whole CLIP or SigLIP: the tower's own settings, of which the older name counts.
         let tower = fields.get("vision_config_dict").or(fields.get("vision_config"));
-        let mut tower = tower.filter(|_| model_type == "clip").cloned();
+        let mut tower = tower.filter(|_| matches!(&model_type[..], "clip" | "siglip")).cloned();
         if let Some(tower) = &mut tower {
             check_fields(Fields::of("vision_config.", tower)?)?;
             let own = |name: &str| fields.get(name).cloned().unwrap_or_default();
@@ -240,6 +245,7 @@ impl ModelConfig {
             Model::Vit | Model::VitMsn => &HF_VIT,
             Model::Dinov2 | Model::Dinov2Registers => &HF_DINOV2,
             Model::Clip => &HF_CLIP,
+            Model::Siglip => &HF_SIGLIP,
         }
     }
 
@@ -291,7 +297,8 @@ impl ModelConfig {
 
     fn vit(&self, shapes: &BTreeMap<String, Vec<usize>>, classifies: bool) -> Result<VitConfig, Invalid> {
         let fields = Fields::of("", &self.json)?;
-        let (clip, dinov2) = (self.model == Model::Clip, self.model.is_dinov2());
+        let (clip, siglip) = (self.model == Model::Clip, self.model == Model::Siglip);
+        let dinov2 = self.model.is_dinov2();
         let (defaults, base) = (self.model.defaults(), VitConfig::base());
         let width = fields.count("hidden_size")?.unwrap_or(base.width);
         let swiglu = dinov2 && fields.truth("use_swiglu_ffn")?.unwrap_or(false);
@@ -334,12 +341,15 @@ impl ModelConfig {
             image_size: fields.side("image_size")?.unwrap_or(base.image_size),
             eps: fields.number("layer_norm_eps")?.unwrap_or(defaults.eps) as f32,
             activation,
-            // What the classifiers of transformers read of these two.
-            pool: match (classifies, dinov2, clip) {
+            // What the classifiers of transformers read of these.
+            pool: match (classifies, dinov2, clip || siglip) {
                 (true, true, _) => Pool::TokenAvg,
                 (true, _, true) => Pool::Avg,
+                _ if siglip && fields.truth("vision_use_head")?.unwrap_or(true) => Pool::Map,
+                _ if siglip => Pool::Avg,
                 _ => Pool::Token,
             },
+            class_token: !siglip,
             pre_norm: clip,
             norm: !(clip && classifies),
             distilled: shapes.contains_key("dist_token"),

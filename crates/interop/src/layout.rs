@@ -1,6 +1,6 @@
 //! Which module of others' models is which target of a plug-in, in both directions.
 
-use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
+use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_SIGLIP, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
 use melo_vit::{Pool, Target, VitConfig};
 
 /// How modules and tensors are named in what is written.
@@ -57,7 +57,7 @@ impl Site {
 }
 
 /// The dialects that adapters are named in, beside timm's own.
-static DIALECTS: [&Dialect; 5] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &TIMM];
+static DIALECTS: [&Dialect; 6] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &HF_SIGLIP, &OPEN_CLIP, &TIMM];
 
 /// Block and site of a module by its path in any known model; `None` for one that no target stands for.
 pub(crate) fn site_of(module: &str) -> Option<(usize, Site)> {
@@ -130,7 +130,11 @@ impl Layout {
 /// The names of Hugging Face's image classifier of this architecture; `None` where there is none whose classifier reads the
 /// same feature.
 fn hugging_face_dialect(vit: &VitConfig) -> Option<&'static Dialect> {
+    if vit.qk_norm || vit.register_positions {
+        return None;
+    }
     match (vit.layer_scale, vit.pre_norm, vit.pool) {
+        (false, false, Pool::Avg) if !vit.class_token && vit.norm && vit.registers == 0 => Some(&HF_SIGLIP),
         (true, false, Pool::TokenAvg) => Some(&HF_DINOV2),
         (false, true, Pool::Avg) if !vit.norm && !vit.fc_norm => Some(&HF_CLIP),
         (false, false, Pool::Token) if vit.registers == 0 => Some(&HF_VIT),

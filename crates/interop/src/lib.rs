@@ -15,6 +15,7 @@ mod merge;
 mod names;
 mod npz;
 mod onnx;
+mod open_clip;
 mod peft;
 mod pickle;
 mod processor;

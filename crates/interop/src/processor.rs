@@ -179,6 +179,7 @@ fn class(fields: &Fields<'_>, model_type: &str) -> Result<&'static Class, Invali
             "deit" => "DeiT",
             "dinov2" | "dinov2_with_registers" => "Bit",
             "clip" | "clip_vision_model" => "CLIP",
+            "siglip" | "siglip_vision_model" => "Siglip",
             _ => "ViT",
         },
     };

@@ -16,7 +16,7 @@ pub(crate) fn tensor_steps(shapes: &[(String, Vec<usize>)], config: &TrainConfig
 
 /// Weight decay applies to matrices, not to biases, norms, tokens or positions.
 fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "pos_embed")
+    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "pos_embed" | "attn_pool.latent")
 }
 
 /// `layer_decay^(layers above)`: 1 for the head and the last norm, `layer_decay^(depth - i)` for block `i`, and

@@ -17,7 +17,8 @@ pub(crate) struct Named {
     pub(crate) activation: &'static str,
     pub(crate) pool: &'static str,
     pub(crate) registers: usize,
-    /// Which of its parts a model has: `norm_pre`, `fc_norm`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`.
+    /// Which of its parts a model has: `norm_pre`, `fc_norm`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`,
+    /// `qk_norm`; or `no_class_token`.
     parts: &'static str,
     /// Side of a patch, pixels.
     pub(crate) patch: usize,

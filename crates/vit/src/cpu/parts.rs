@@ -45,6 +45,7 @@ impl Packed {
             let projections = qkv.par_chunks_mut(rows * 3 * d);
             parts.par_iter_mut().zip(projections).for_each(|(part, qkv)| {
                 self.project(block, of_part(part), segments, columns.clone(), part, qkv);
+                self.norm_qk(block, columns.clone(), qkv, None);
             });
         };
         for block in blocks.clone() {

@@ -13,7 +13,7 @@ fn positions_that_are_equal_everywhere_stay_so_at_any_size() {
     for (what, config) in variants() {
         let mut checkpoint = tiny::checkpoint(&config, 1);
         let d = config.width;
-        let prefix = if config.pos_embed_prefix { config.class_tokens() } else { 0 };
+        let prefix = config.position_prefix();
         let position = checkpoint.weights.pos_embed[prefix * d..(prefix + 1) * d].to_vec();
         let spread = |checkpoint: &mut Checkpoint, patches: usize| {
             checkpoint.weights.pos_embed.truncate(prefix * d);
@@ -45,8 +45,7 @@ fn resizing_positions_beforehand_is_the_same() {
             let mut resized = checkpoint.clone();
             resized.weights.resize_positions(&mut resized.config, size);
             assert_eq!(resized.config.tokens(size) * config.width, {
-                let class = if config.pos_embed_prefix { 0 } else { config.class_tokens() };
-                let missing = (class + config.registers) * config.width;
+                let missing = (config.prefix_tokens() - config.position_prefix()) * config.width;
                 resized.weights.pos_embed.len() + missing
             });
             let batch = images(3, size, 4);

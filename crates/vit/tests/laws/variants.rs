@@ -37,8 +37,25 @@ pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
         ("swiglu", VitConfig { layer_scale: true, swiglu: true, ..plain.clone() }),
         (
             "class token and mean",
-            VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain },
+            VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain.clone() },
         ),
+        ("no class token", VitConfig { class_token: false, pool: Pool::Avg, ..plain.clone() }),
+        (
+            "no class token, registers",
+            VitConfig {
+                class_token: false,
+                registers: 2,
+                pos_embed_prefix: false,
+                layer_scale: true,
+                pool: Pool::Avg,
+                ..plain.clone()
+            },
+        ),
+        ("registers with positions", VitConfig { registers: 2, register_positions: true, ..plain.clone() }),
+        ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..plain.clone() }),
+        ("attention pooling beside a class token", VitConfig { pool: Pool::Map, norm: false, ..plain.clone() }),
+        ("qk_norm", VitConfig { qk_norm: true, ..plain.clone() }),
+        ("qk_norm and a mean", VitConfig { qk_norm: true, class_token: false, pool: Pool::Avg, ..plain }),
     ]
 }
 

@@ -45,7 +45,21 @@ fn every_architecture_merges() {
         ("scaled_registers", VitConfig { layer_scale: true, registers: 3, pos_embed_prefix: false, ..config.clone() }),
         ("registers", VitConfig { registers: 2, ..config.clone() }),
         ("swiglu", VitConfig { layer_scale: true, swiglu: true, ..config.clone() }),
-        ("token_then_norm", VitConfig { norm: false, fc_norm: true, ..config }),
+        ("token_then_norm", VitConfig { norm: false, fc_norm: true, ..config.clone() }),
+        (
+            "gap",
+            VitConfig {
+                class_token: false,
+                pool: Pool::Avg,
+                registers: 2,
+                pos_embed_prefix: false,
+                layer_scale: true,
+                ..config.clone()
+            },
+        ),
+        ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..config.clone() }),
+        ("register_positions", VitConfig { registers: 2, register_positions: true, ..config.clone() }),
+        ("qk_norm", VitConfig { qk_norm: true, ..config }),
     ];
     let batch = ImageBatch { size: 16, data: values(3 * 3 * 16 * 16, 2.0, 99) };
     let mut all = vec![("input".to_owned(), vec![3, 3, 16, 16], batch.data.clone())];
