@@ -1,4 +1,6 @@
 //! Branch-free scalar functions and lane-wise reductions, written so that the compiler vectorises the loops around them.
+//!
+//! Where a product is fused with a sum it is so on every instruction set, which then all give the same bits.
 
 /// Lanes of the reductions: one AVX-512 register of f32.
 pub(crate) const LANES: usize = 16;
@@ -13,16 +15,16 @@ const ROUND: f32 = 12_582_912.0;
 pub(crate) fn exp(x: f32) -> f32 {
     let x = if x > 88.7 { 88.7 } else { x };
     let x = if x < -87.3 { -87.3 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let f = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * f + 1.398_199_9e-3;
-    let p = p * f + 8.333_452e-3;
-    let p = p * f + 4.166_579_6e-2;
-    let p = p * f + 1.666_666_5e-1;
-    let p = p * f + 0.5;
-    let y = p * f * f + f + 1.0;
+    let f = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = 1.987_569_1e-4_f32;
+    let p = p.mul_add(f, 1.398_199_9e-3);
+    let p = p.mul_add(f, 8.333_452e-3);
+    let p = p.mul_add(f, 4.166_579_6e-2);
+    let p = p.mul_add(f, 1.666_666_5e-1);
+    let p = p.mul_add(f, 0.5);
+    let y = (p * f).mul_add(f, f) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     y * f32::from_bits(exponent)
 }
@@ -35,18 +37,18 @@ pub(crate) fn erf(x: f32) -> f32 {
     let x = if x > 4.0 { 4.0 } else { x };
     let x = if x < -4.0 { -4.0 } else { x };
     let s = x * x;
-    let p = -2.726_142_3e-10;
-    let p = p * s + 2.770_681_5e-8;
-    let p = p * s - 2.101_024e-6;
-    let p = p * s - 5.692_506_2e-5;
-    let p = p * s - 7.349_906_5e-4;
-    let p = p * s - 2.954_6e-3;
-    let p = p * s - 1.609_603_3e-2;
-    let q = -1.456_607_15e-5;
-    let q = q * s - 2.133_740_5e-4;
-    let q = q * s - 1.682_827_e-3;
-    let q = q * s - 7.373_329_3e-3;
-    let q = q * s - 1.426_473_9e-2;
+    let p = -2.726_142_3e-10_f32;
+    let p = p.mul_add(s, 2.770_681_5e-8);
+    let p = p.mul_add(s, -2.101_024e-6);
+    let p = p.mul_add(s, -5.692_506_2e-5);
+    let p = p.mul_add(s, -7.349_906_5e-4);
+    let p = p.mul_add(s, -2.954_6e-3);
+    let p = p.mul_add(s, -1.609_603_3e-2);
+    let q = -1.456_607_15e-5_f32;
+    let q = q.mul_add(s, -2.133_740_5e-4);
+    let q = q.mul_add(s, -1.682_827_e-3);
+    let q = q.mul_add(s, -7.373_329_3e-3);
+    let q = q.mul_add(s, -1.426_473_9e-2);
     x * p / q
 }
 

@@ -58,7 +58,7 @@ fn add<const N: usize>(y: &mut [f32], rows: [(f32, &[f32]); N]) {
     let rows = rows.map(|(z, x)| (z, &x[..y.len()]));
     for (at, y) in y.iter_mut().enumerate() {
         for (z, x) in rows {
-            *y += z * x[at];
+            *y = z.mul_add(x[at], *y);
         }
     }
 }

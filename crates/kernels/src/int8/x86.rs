@@ -196,10 +196,9 @@ fn pairs(quad: i32) -> [i32; 2] {
 /// The machine has the registers' instructions.
 #[inline(always)]
 unsafe fn add_up<S: Sums, const M: usize, const V: usize>(
-    lhs: Lhs<'_>,
-    rhs: Rhs<'_>,
+    (lhs, rhs): (Lhs<'_>, Rhs<'_>),
     (row, column): (usize, usize),
-    sums: &mut TileSums,
+    sums: &mut [[[i32; COLUMNS]; 2]; M],
 ) {
     const { assert!(S::LANES == COLUMNS || 2 * S::LANES == COLUMNS, "whole or half lines") };
     let registers = COLUMNS / S::LANES;
@@ -310,43 +309,42 @@ macro_rules! stamp {
             #[inline(never)]
             #[target_feature(enable = $feature)]
             fn tile<const M: usize, const V: usize>(
-                lhs: Lhs<'_>,
-                rhs: Rhs<'_>,
-                place: (usize, usize),
-                sums: &mut TileSums,
+                operands: (Lhs<'_>, Rhs<'_>),
+                tile: Tile,
+                finish: Finish<'_>,
+                c: &mut MatMut<'_>,
             ) {
+                prefetch_rows(c, (tile.row, M), tile.column);
+                let mut sums = [[[0; COLUMNS]; 2]; M];
                 // SAFETY: the features of this function are the registers' instructions.
-                unsafe { add_up::<$sums, M, V>(lhs, rhs, place, sums) }
+                unsafe { add_up::<$sums, M, V>(operands, (tile.row, tile.column), &mut sums) }
+                $finish(&sums, operands, tile, finish, c);
             }
             /// A tile of as many panels, with as many rows as it has known to the compiler.
             #[inline]
             #[target_feature(enable = $feature)]
             fn by_rows<const V: usize>(
-                lhs: Lhs<'_>,
-                rhs: Rhs<'_>,
-                (row, rows, column): (usize, usize, usize),
-                sums: &mut TileSums,
+                operands: (Lhs<'_>, Rhs<'_>),
+                of: Tile,
+                finish: Finish<'_>,
+                c: &mut MatMut<'_>,
             ) {
-                match rows {
-                    $most => tile::<$most, V>(lhs, rhs, (row, column), sums),
-                    $($rows => tile::<$rows, V>(lhs, rhs, (row, column), sums),)*
+                match of.rows {
+                    $most => tile::<$most, V>(operands, of, finish, c),
+                    $($rows => tile::<$rows, V>(operands, of, finish, c),)*
                     rows => unreachable!("a tile of {rows} rows"),
                 }
             }
             let tile_rows = even_rows(c.rows, $most);
             let blocking = Blocking { tile_rows, rows: 20 * tile_rows, steps: usize::MAX };
-            let mut sums = [[[0; COLUMNS]; 2]; $most];
             for_each_tile((c.rows, c.cols, rhs.quads), blocking, finish, |tile, finish| {
                 for column in (0..tile.columns).step_by($panels * COLUMNS) {
                     let columns = ($panels * COLUMNS).min(tile.columns - column);
                     let tile = Tile { column: tile.column + column, columns, ..tile };
-                    let place = (tile.row, tile.rows, tile.column);
-                    prefetch_rows(&c, (tile.row, tile.rows), tile.column);
                     match columns > COLUMNS {
-                        true => by_rows::<{ $panels * REGISTERS }>(lhs, rhs, place, &mut sums),
-                        false => by_rows::<REGISTERS>(lhs, rhs, place, &mut sums),
+                        true => by_rows::<{ $panels * REGISTERS }>((lhs, rhs), tile, finish, &mut c),
+                        false => by_rows::<REGISTERS>((lhs, rhs), tile, finish, &mut c),
                     }
-                    $finish(&sums, (lhs, rhs), tile, finish, &mut c);
                 }
             });
         }

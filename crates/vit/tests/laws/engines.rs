@@ -56,10 +56,8 @@ fn forward_with_mixed_plugins() {
             };
             assert_eq!(shape(&found), [vec![3, 2, 5, 1], vec![4, 14, 4], vec![0], vec![], vec![4, 8]]);
             assert_eq!(shape(&found), shape(&expected));
-            for (found, expected) in found.concat().iter().zip(expected.concat()).filter(|(found, _)| !found.is_empty())
-            {
-                assert_reordered(found, &expected, &format!("{what} at {size}"));
-            }
+            // A single logit may be a sum that cancels: the share is of the largest of all.
+            assert_within(1e-5, &found.concat().concat(), &expected.concat().concat(), &format!("{what} at {size}"));
         }
     }
 }
