@@ -263,12 +263,13 @@ def mae_of_facebook(state, decoder=8):
 def open_clip_of_timm(name, seed):
     """BiomedCLIP's layout: a trunk of timm's, a projection, another text tower, and open_clip's own JSON."""
     folder = fresh(name)
-    model = randomize(VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=12, num_classes=0), seed)
+    # A name says the heads of its own width alone: timm's smallest.
+    model = randomize(VisionTransformer(img_size=16, patch_size=4, embed_dim=64, depth=1, num_heads=2, mlp_ratio=0.5, num_classes=0), seed)
     state = {f"visual.trunk.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    state |= {"visual.head.proj.weight": torch.ones(8, 24), "logit_scale": torch.ones(())}
+    state |= {"visual.head.proj.weight": torch.ones(8, 64), "logit_scale": torch.ones(())}
     state |= {"text.transformer.embeddings.word_embeddings.weight": torch.ones(4, 8), "text.proj.0.weight": torch.ones(8, 8)}
     torch.save(state, folder / "open_clip_pytorch_model.bin")
-    vision = dict(timm_model_name="vit_base_patch16_224", timm_model_pretrained=False, timm_pool="", timm_proj="linear", image_size=16)
+    vision = dict(timm_model_name="test_vit", timm_model_pretrained=False, timm_pool="", timm_proj="linear", image_size=16)
     text = dict(hf_model_name="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", hf_proj_type="mlp", hf_pooler_type="cls_last_hidden_state_pooler", context_length=256)
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     spec = dict(model_cfg=dict(embed_dim=512, vision_cfg=vision, text_cfg=text), preprocess_cfg=dict(mean=mean, std=std))

@@ -47,6 +47,8 @@ def row(name: str) -> str:
     special += sorted({type(layer).__name__ for layer in norms} - PLAIN - {"Identity", "NoneType"})
     if getattr(model, "attn_pool", None) is not None and type(model.attn_pool).__name__ != "AttentionPoolLatent":
         special.append(type(model.attn_pool).__name__)
+    if model.patch_embed.img_size[0] % model.patch_embed.patch_size[0]:
+        special.append("an image side that is no multiple of the patch's")
     patch = getattr(model.patch_embed, "proj", None)
     parts = {
         "norm_pre": is_there(model, "norm_pre"),

@@ -5,10 +5,9 @@ use crate::progress::grouped;
 use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
 use melo::interop::{ReadSettings, Statistics};
-use melo::vit::Pool;
 use melo::vit::{
-    BackboneInfo, Engine, Head, ImageBatch, Layer, LayerError, PluginRef, Precision, Preprocess, Storage, TensorFile,
-    VitConfig,
+    BackboneInfo, Engine, Head, ImageBatch, Layer, LayerError, PluginRef, Pool, Precision, Preprocess, Storage,
+    TensorFile, VitConfig,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};

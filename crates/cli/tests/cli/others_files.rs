@@ -122,3 +122,16 @@ fn dicom_headers_become_a_manifest_and_frames_are_images() {
     run(melo().arg("predict").arg("--backbone").arg(&backbone).arg(new.at("study/1.dcm#frame=3")))
         .refused(1, &["1.dcm", "frame 3"]);
 }
+
+#[test]
+fn another_feature_is_imported_where_it_is_asked_for() {
+    let new = Workplace::new();
+    let (own, again) = (new.at("own.safetensors"), new.at("again.safetensors"));
+    let import = |pool: &str, weights: &Path, out: &Path| {
+        run(melo().args(["backbone", "import", "--json", "--pool", pool]).arg(weights).arg("--out").arg(out))
+    };
+    assert_eq!(import("tokenavg", &family("virchow2"), &own).json()["config"]["pool"], "tokenavg");
+    import("avg", &own, &again).refused(1, &["own.safetensors", "no other feature"]);
+    import("token", &family("timm-gap"), &again).refused(1, &["config.json", "class_token"]);
+    assert!(!again.exists());
+}

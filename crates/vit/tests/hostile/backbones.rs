@@ -146,7 +146,8 @@ fn preprocessing_that_is_not_supported_is_named() {
 fn an_architecture_that_is_not_supported_is_named() {
     let changes = [
         ("act_layer", json!("relu"), "relu"),
-        ("global_pool", json!("map"), "map"),
+        ("global_pool", json!("prr"), "prr"),
+        ("global_pool", json!("max"), "max"),
         ("num_heads", json!(3), "num_heads"),
         ("norm_eps", json!(-1.0), "eps"),
     ];
@@ -162,11 +163,9 @@ fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
     let changes = [
         ("num_heads", json!(null)),
         ("pool_include_prefix", json!(true)),
-        ("qk_norm", json!(true)),
         ("scale_attn_norm", json!(true)),
         ("scale_mlp_norm", json!(true)),
         ("proj_bias", json!(false)),
-        ("class_token", json!(false)),
         ("final_norm", json!(false)),
         ("pos_embed", json!("none")),
         ("in_chans", json!(1)),
@@ -202,6 +201,8 @@ fn arguments_that_say_another_shape_than_the_weights_are_refused() {
         ("fc_norm", json!(true)),
         ("no_embed_class", json!(true)),
         ("init_values", json!(1e-5)),
+        ("class_token", json!(false)),
+        ("qk_norm", json!(true)),
     ] {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["model_args"][field] = value);
@@ -214,7 +215,7 @@ fn weights_of_another_architecture_than_the_named_one_are_refused() {
     for (architecture, words) in [
         ("vit_base_patch16_clip_224", "pre_norm"),
         ("vit_small_patch14_dinov2", "init_values"),
-        ("vit_base_patch16_gap_224", "no class token"),
+        ("vit_base_patch16_gap_224", "class_token"),
     ] {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["architecture"] = json!(architecture));
@@ -268,7 +269,7 @@ fn a_tensor_that_would_be_ignored_is_refused_with_a_hint() {
     let cases = [
         ("blocks.1.ls1.gamma", "layer scale"),
         ("blocks.1.ls2.gamma", "layer scale"),
-        ("blocks.0.attn.q_norm.weight", "query and key normalisation"),
+        ("blocks.1.attn.q_norm.weight", "query and key normalisation"),
         ("blocks.0.attn.rel_pos_h", "Segment Anything"),
         ("blocks.2.norm1.weight", "plain ViT"),
         ("decoder.weight", "plain ViT"),

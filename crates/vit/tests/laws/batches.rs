@@ -169,6 +169,11 @@ fn grouping_does_not_change_gradients() {
                 assert!((loss - expected_loss).abs() < 1e-5, "{what}, group {group}");
                 assert_reordered(&logits, &expected_logits, what);
                 for (index, (found, expected)) in found.tensors().into_iter().zip(expected.tensors()).enumerate() {
+                    // A bias that softmax does not see has no slope but its roundings.
+                    if config.qk_norm && largest(expected) < 1e-6 {
+                        assert!(largest(found) < 1e-6, "{what}, group {group}, tensor {index}");
+                        continue;
+                    }
                     assert_reordered(found, expected, &format!("{what}, group {group}, tensor {index}"));
                 }
             }

@@ -67,6 +67,11 @@ pub(crate) fn assert_gradients(
     for (name, (found, expected)) in names.iter().zip(found.tensors().into_iter().zip(expected.tensors())) {
         assert_eq!(found.len(), expected.len(), "{what}: `{name}`");
         let largest = largest(expected);
+        if name.ends_with("attn.k_norm.bias") {
+            // It adds the same to all scores of a query, which softmax does not see.
+            assert!(largest < 1e-8 && found.iter().all(|slope| slope.abs() < 1e-5), "{what}: `{name}`");
+            continue;
+        }
         assert!(largest > 1e-4, "{what}: slopes of `{name}` are at most {largest:e}, which proves nothing");
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
             let error = (found - expected).abs();
