@@ -7,6 +7,7 @@ Pinned versions: families-requirements.txt. Seeds are fixed; one CPU thread, f32
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import shutil
@@ -18,7 +19,10 @@ import timm
 import torch
 import transformers as T
 from safetensors.torch import save_file
+from timm.layers import LayerNorm
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 torch.set_num_threads(1)
@@ -36,6 +40,8 @@ def randomize(model, seed):
         noise = torch.randn(p.shape, generator=generator)
         if "norm" in name or "lambda" in name or "gamma" in name or "layrnorm" in name:
             p.data = (0.2 * noise + (1 if name.endswith(("weight", "lambda1", "gamma")) else 0)).contiguous()
+        elif "relative_position" in name:
+            p.data = 1.5 * noise
         elif p.ndim >= 2 and "token" not in name and "pos" not in name:
             p.data = noise / p[0].numel() ** 0.5 * 1.5
         else:
@@ -89,7 +95,9 @@ def hf(name, model, seed, size=16, sharded=False, form="safetensors", tower=None
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     else:
         model.save_pretrained(folder, max_shard_size="30KB" if sharded else "5GB")
-    hf_processor(folder, **(processor or dict(size={"height": 16, "width": 16})))
+    kind = {"dinov3_vit": "DINOv3ViTImageProcessorFast", "beit": "BeitImageProcessor"}.get(model.config.model_type)
+    usual = dict(size={"height": 16, "width": 16}) | (dict(image_processor_type=kind) if kind else {})
+    hf_processor(folder, **(processor or usual))
     finish(folder, pixels, logits)
 
 
@@ -111,7 +119,11 @@ def of_timm(name, seed, size=16, make=VisionTransformer, form="safetensors", wra
     model = randomize(make(**arguments), seed)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     pixels = images(size, seed)
-    if size != 16:
+    if size != 16 and not isinstance(model, VisionTransformer):
+        run = make(**(arguments | dict(img_size=size))).eval()
+        filters = timm.models.eva if isinstance(model, Eva) else timm.models.beit
+        run.load_state_dict(filters.checkpoint_filter_fn(dict(state), run))
+    elif size != 16:
         run = make(**(arguments | dict(img_size=size))).eval()
         run.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(dict(state), run))
     else:
@@ -279,6 +291,60 @@ def open_clip_of_timm(name, seed):
         finish(folder, pixels, model(pixels))
 
 
+# What timm's named models of these families have beside their sizes.
+DINOV3 = dict(
+    qkv_bias=False, init_values=1e-5, rope_type="dinov3", rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True,
+    use_abs_pos_emb=False, num_reg_tokens=4, use_fc_norm=False,
+)
+EVA02 = dict(mlp_ratio=4 * 2 / 3, swiglu_mlp=True, use_rot_pos_emb=True, ref_feat_shape=(4, 4))
+
+
+def eva(name, seed, size=16, eps=1e-6, **arguments):
+    """timm's `Eva`: heads of width 8, of which rotary positions take four values each way."""
+    said = {k: v for k, v in arguments.items()} | dict(norm_eps=eps)
+    of_timm(
+        name, seed, size, make=lambda **all: Eva(**all, norm_layer=functools.partial(LayerNorm, eps=eps)),
+        described=said | dict(global_pool=arguments.get("global_pool", "avg")), **arguments,
+    )
+
+
+def beit(name, seed, size=16, **arguments):
+    of_timm(
+        name, seed, size, make=Beit, described=dict(global_pool="avg") | arguments,
+        **(dict(use_abs_pos_emb=False, use_rel_pos_bias=True, init_values=0.1, qkv_bias=True) | arguments),
+    )
+
+
+def dino_v3_of_facebook(name, seed, **arguments):
+    """Facebook's own DINOv3: one bias whose mask leaves out that of keys, storage tokens, periods; a SwiGLU of three matrices."""
+    folder = fresh(name)
+    make = dict(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=0, global_pool="token")
+    model = randomize(Eva(**(make | DINOV3 | dict(qkv_bias=True) | arguments), norm_layer=functools.partial(LayerNorm, eps=1e-5)), seed)
+    names = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
+    names |= {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2"} | ({"mlp.fc2": "mlp.w3"} if "swiglu_mlp" in arguments else {})
+    state, filler = {}, torch.Generator().manual_seed(seed)
+    for key, value in model.state_dict().items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        if "_bias" not in key:
+            state[key] = value.contiguous()
+    for i, block in enumerate(model.blocks):
+        # What the mask leaves out is not zero in the file.
+        k = torch.randn(24, generator=filler)
+        state[f"blocks.{i}.attn.qkv.bias"] = torch.cat([block.attn.q_bias, k, block.attn.v_bias]).detach()
+        state[f"blocks.{i}.attn.qkv.bias_mask"] = torch.cat([torch.ones(24), torch.zeros(24), torch.ones(24)])
+    state |= {"mask_token": torch.zeros(1, 24), "rope_embed.periods": model.rope.periods.to(torch.bfloat16)}
+    torch.save(state, folder / "dinov3_vits16_pretrain.pth")
+    timm_json(folder, "", 16)
+    described = json.loads((folder / "config.json").read_text())
+    # Heads, positions and epsilon follow from the weights.
+    del described["model_args"], described["architecture"]
+    (folder / "config.json").write_text(json.dumps(described))
+    pixels = images(16, seed)
+    with torch.no_grad():
+        finish(folder, pixels, model(pixels))
+
+
 def pooling():
     """Other pooling than the class token's."""
     gap = dict(class_token=False, global_pool="avg", fc_norm=False)
@@ -332,6 +398,42 @@ def encoders():
     open_clip_of_timm("biomedclip", 71)
 
 
+def others_positions():
+    d3 = dict(**HF, intermediate_size=48, num_register_tokens=4)
+
+    class Pooled(T.DINOv3ViTModel):
+        def forward(self, **call):
+            return T.modeling_outputs.ImageClassifierOutput(logits=super().forward(**call).pooler_output)
+
+    hf("hf-dinov3", Pooled(T.DINOv3ViTConfig(**d3)), 50)
+    gated = dict(use_gated_mlp=True, hidden_act="silu", query_bias=False, value_bias=False)
+    hf("hf-dinov3-gated-at-24px", Pooled(T.DINOv3ViTConfig(**d3, **gated)), 51, size=24)
+    hf("hf-dinov3-modules", Pooled(T.DINOv3ViTConfig(**d3, key_bias=True)), 52, form="names")
+    eva("timm-dinov3", 53, eps=1e-5, **DINOV3)
+    eva("timm-dinov3-qkvb-at-24px", 54, eps=1e-5, size=24, **DINOV3 | dict(qkv_bias=True, global_pool="token"))
+    eva("timm-dinov3-plus", 55, eps=1e-5, **DINOV3 | dict(swiglu_mlp=True, swiglu_align_to=8, mlp_ratio=2.2))
+    dino_v3_of_facebook("facebook-dinov3", 56)
+    dino_v3_of_facebook("facebook-dinov3-plus", 57, swiglu_mlp=True, swiglu_align_to=8)
+    bt = dict(**HF, intermediate_size=48, num_labels=CLASSES)
+    hf("hf-beit", T.BeitForImageClassification(T.BeitConfig(**bt, use_relative_position_bias=True)), 60)
+    hf("hf-beit-at-24px", T.BeitForImageClassification(T.BeitConfig(**bt, use_relative_position_bias=True)), 61, size=24)
+    shared = dict(use_shared_relative_position_bias=True, use_absolute_position_embeddings=True, use_mean_pooling=False)
+    hf("hf-beit-shared", T.BeitForImageClassification(T.BeitConfig(**bt, **shared, layer_scale_init_value=0.0)), 62)
+    both = dict(use_relative_position_bias=True, use_shared_relative_position_bias=True)
+    hf("hf-data2vec", T.Data2VecVisionForImageClassification(T.Data2VecVisionConfig(**bt, **both)), 63)
+    beit("timm-beit", 64)
+    beit("timm-beit-at-24px", 65, size=24)
+    beit("timm-beit-at-8px", 66, size=8)
+    beit("timm-beit-shared", 67, use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
+    eva("timm-eva", 70, mlp_ratio=4)
+    eva("timm-eva02-small", 71, **EVA02)
+    eva("timm-eva02-base-at-24px", 72, size=24, **EVA02 | dict(qkv_fused=False, scale_mlp=True))
+    clip = dict(qkv_fused=False, scale_mlp=True, scale_attn_inner=True, global_pool="token")
+    eva("timm-eva02-clip", 73, **EVA02 | clip)
+    beit3 = dict(scale_attn_norm=True, scale_mlp_norm=True, global_pool="avg", fc_norm=True)
+    of_timm("timm-beit3", 74, described=beit3, **beit3)
+
+
 def generate():
     shutil.rmtree(OUT, ignore_errors=True)
     clip = dict(**HF, intermediate_size=48, projection_dim=CLASSES)
@@ -371,6 +473,7 @@ def generate():
     dino_v2_of_facebook("facebook-dinov2-giant", 42)
     pooling()
     encoders()
+    others_positions()
 
 
 def table():
@@ -388,7 +491,10 @@ def table():
         c = result["config"]
         details = [f"{c['depth']} × {c['width']}", c["pool"], c["activation"]]
         details += [word for word in ("pre_norm", "distilled", "layer_scale", "swiglu", "qk_norm") if c.get(word)]
-        details += ["no class token"] if not c.get("class_token", True) else []
+        details += [word for word in ("relative_positions", "attn_norm", "mlp_norm") if c.get(word)]
+        details += ["no class token"] if c.get("class_token") is False else []
+        details += ["no pos_embed"] if c.get("pos_embed") is False else []
+        details += [f"rotary, {c['rotary']['pairs']}"] if c.get("rotary") else []
         details += [f"{c['registers']} registers"] if c.get("registers") else []
         print(f"| {folder.name} | {', '.join(details)} | {result['relative_difference']:.1e} |")
 

@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from timm.layers import LayerNorm, resample_abs_pos_embed
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
@@ -62,6 +64,7 @@ class Case:
     label_smoothing: float = 0.0
     train_backbone: bool = False
     small_tokens: bool = True
+    positions: str = ""  # of another kind: dinov3, eva02, beit
     lr: float = 0.01
     weight_decay: float = 0.05
     no_class_token: bool = False
@@ -74,7 +77,8 @@ class Case:
         )
         values = {"case": self.name} | {k: getattr(self, k) for k in keys.split()}
         # Settings that came later are said only where they are used: files without them stay as they are.
-        later = {k: getattr(self, k) for k in "rslora rank_pattern bottleneck bottleneck_blocks no_class_token qk_norm".split()}
+        later = "rslora rank_pattern bottleneck bottleneck_blocks no_class_token qk_norm positions"
+        later = {k: getattr(self, k) for k in later.split()}
         return {"golden": json.dumps(values | {k: v for k, v in later.items() if v})}
 
     def rank_of(self, block):
@@ -117,6 +121,18 @@ CASES = [
         alpha=3.0, targets=("q", "v", "fc1"), blocks=(0, 1), label_smoothing=0.1,
     ),
     Case("qk_norm", depth=2, rank=3, alpha=2.0, targets=("q", "k", "v", "o"), blocks=(0, 1), qk_norm=True),
+    Case(
+        "dinov3", depth=2, d=16, eps=1e-5, pool="token", rank=3, alpha=2.0, targets=("q", "k", "v", "o"), blocks=(0, 1),
+        run_size=10, n=3, small_tokens=False, positions="dinov3",
+    ),
+    Case(
+        "eva02", d=16, pool="avg", alpha=5.0, targets=("q", "k", "v", "fc2"), n=3,
+        small_tokens=False, positions="eva02",
+    ),
+    Case(
+        "beit", depth=2, alpha=3.0, targets=("q", "k", "v", "fc1"), blocks=(0, 1), n=3,
+        small_tokens=False, positions="beit",
+    ),
     Case(
         "full", d=16, mlp_hidden=24, own_classes=3,
         rank=0, alpha=0.0, targets=(), blocks=(), label_smoothing=0.1, train_backbone=True, small_tokens=False,
@@ -164,7 +180,45 @@ PLACES = {
 }
 
 
+def build_with_positions(case, image_size):
+    """A model whose positions are of another kind. Biases are added by themselves, so that low-rank layers are asked for the rest."""
+    make = dict(
+        img_size=image_size, patch_size=case.patch, num_classes=0, global_pool=case.pool, embed_dim=case.d, depth=case.depth,
+        num_heads=case.heads, mlp_ratio=case.mlp_hidden / case.d, norm_layer=partial(LayerNorm, eps=case.eps),
+    )  # fmt: skip
+    if case.positions == "beit":
+        model = Beit(**make, use_abs_pos_emb=False, use_rel_pos_bias=True, init_values=0.1)
+    elif case.positions == "dinov3":
+        model = Eva(
+            **make, init_values=0.1, rope_type="dinov3", rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True,
+            use_abs_pos_emb=False, num_reg_tokens=2, use_fc_norm=False,
+        )  # fmt: skip
+    else:
+        model = Eva(**make, swiglu_mlp=True, scale_mlp=True, scale_attn_inner=True, use_rot_pos_emb=True, ref_feat_shape=(3, 3))
+    for block in model.blocks:
+        block.attn.qkv_bias_separate = True
+    return model.eval()
+
+
+def fused(parameters):
+    """Parameters of `Eva` and `Beit` under the names of `VisionTransformer`, whose matrices hold all shares; keys' biases are zeros."""
+    out = dict(parameters)
+    for name, q in parameters.items():
+        stem, _, part = name.rpartition(".")
+        if part == "q_bias":
+            del out[name], out[f"{stem}.v_bias"]
+            out[f"{stem}.qkv.bias"] = torch.cat([q, torch.zeros_like(q), parameters[f"{stem}.v_bias"]])
+        elif part in ("gamma_1", "gamma_2"):
+            out[f"{stem}.ls{part[-1]}.gamma"] = out.pop(name)
+        elif ".mlp.fc1_g." in name:
+            up = name.replace("fc1_g", "fc1_x")
+            out[name.replace("fc1_g", "fc1")] = torch.cat([out.pop(name), out.pop(up)])
+    return out
+
+
 def build(case, image_size):
+    if case.positions:
+        return build_with_positions(case, image_size)
     make = VisionTransformerDistilled if case.distilled else VisionTransformer
     later = {"class_token": False} if case.no_class_token else {}
     later |= {"qk_norm": True} if case.qk_norm else {}
@@ -204,12 +258,14 @@ class Draw:
         """Unlike an initialisation: no zero bias, no gamma of one, attention far from uniform."""
         if name == "patch_embed.proj.weight":
             return self.truncated(*p.shape, std=embedding_std / math.sqrt(p[0].numel()))
-        if name in ("cls_token", "dist_token", "pos_embed", "patch_embed.proj.bias"):
+        if name in ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.bias"):
             return self.truncated(*p.shape, std=embedding_std)
+        if "relative_position" in name:
+            return self.truncated(*p.shape, std=0.5)
         if p.ndim == 2:
             return self.matrix(*p.shape, scale=2.0 if "fc1" in name or "head" in name else 1.0)
         values = self.truncated(*p.shape, std=0.2)
-        return 1 + values if "norm" in name and name.endswith("weight") else values
+        return 1 + values if "norm" in name and name.endswith("weight") or "gamma" in name else values
 
 
 def draw_plugin(case, model, draw):
@@ -271,12 +327,12 @@ def generate(case):
         p.data = draw.parameter(name, p, case.embedding_std())
     # As timm loads a checkpoint into a model of another image size.
     model = build(case, case.run_size)
-    model.load_state_dict(checkpoint_filter_fn(trained.state_dict(), model))
+    model.load_state_dict(trained.state_dict() if case.positions else checkpoint_filter_fn(trained.state_dict(), model))
 
     x = draw.normal(case.n, 3, case.run_size, case.run_size)
     plugin = draw_plugin(case, model, draw)
     labels = draw_labels(case, draw)
-    tensors = {f"backbone.{name}": p.detach() for name, p in trained.named_parameters()}
+    tensors = {f"backbone.{name}": p.detach() for name, p in fused(dict(trained.named_parameters())).items()}
     tensors |= {"input": x, "labels": labels}
     # The optimizer works in place.
     tensors |= {name: p.clone() for name, p in plugin.items()}
@@ -285,7 +341,7 @@ def generate(case):
             tensors["own_logits"] = model(x)
         if not case.distilled:
             tensors["features"] = model.forward_head(model.forward_features(x), pre_logits=True)
-        if case.run_size != case.image_size:
+        if case.run_size != case.image_size and not case.positions:
             down = case.image_size // 2 // case.patch
             tensors["pos_embed_resized"] = model.pos_embed.detach().clone()
             tensors["pos_embed_down"] = resample_abs_pos_embed(trained.pos_embed, [down, down])
@@ -381,15 +437,43 @@ def merged(p, golden):
     return backbone
 
 
+def turned(golden, x, side):
+    """Heads [n, side², width] as complex numbers, turned by where patches stand."""
+    width = x.shape[-1]
+    centered = golden["positions"] == "dinov3"
+    place = torch.arange(side, dtype=x.dtype)
+    place = 2 * math.pi * (2 * (place + 0.5) / side - 1) if centered else place * 3 / side
+    slowness = (100.0 if centered else 10000.0) ** (torch.arange(width // 4, dtype=x.dtype) * 4 / width)
+    rows, columns = torch.meshgrid(place, place, indexing="ij")
+    angles = torch.cat([at.reshape(-1, 1) / slowness for at in (rows, columns)], dim=1)
+    pairs = (x[..., : width // 2], x[..., width // 2 :]) if centered else (x[..., 0::2], x[..., 1::2])
+    z = torch.complex(*(part.contiguous() for part in pairs)) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([z.real, z.imag], -1) if centered else torch.stack([z.real, z.imag], -1).flatten(-2)
+
+
+def relative_bias(table, side):
+    """[h, t, t] of a table [distances, h]: by the differences of rows and columns, then the class token's three."""
+    at = [(i // side, i % side) for i in range(side**2)]
+    far = 2 * side - 1
+    bias = torch.empty(table.shape[1], len(at) + 1, len(at) + 1, dtype=table.dtype)
+    bias[:, 0, :], bias[:, :, 0], bias[:, 0, 0] = table[-3][:, None], table[-2][:, None], table[-1]
+    for i, (y, x) in enumerate(at):
+        for j, (v, u) in enumerate(at):
+            bias[:, 1 + i, 1 + j] = table[(y - v + side - 1) * far + x - u + side - 1]
+    return bias
+
+
 def tokens_of(p, golden, x):
     """x [n, 3, s, s] to the normalised tokens [n, t, d], or to the pooled feature [n, d]; p has names of timm."""
     n, d, patch, eps, heads = len(x), golden["d"], golden["patch"], golden["eps"], golden["heads"]
     side = x.shape[-1] // patch
     patches = x.reshape(n, 3, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5).reshape(n, side**2, -1)
     z = patches @ p["patch_embed.proj.weight"].reshape(d, -1).T + p.get("patch_embed.proj.bias", 0)
-    prefix = [p[name] for name in ("cls_token", "dist_token") if name in p]
-    z = torch.cat([token.expand(n, 1, d) for token in prefix] + [z], dim=1)
-    z = z + resize_positions(p["pos_embed"], len(prefix), side)
+    prefix = [p[name] for name in ("cls_token", "dist_token", "reg_token") if name in p]
+    z = torch.cat([token.expand(n, -1, d) for token in prefix] + [z], dim=1)
+    front = sum(token.shape[1] for token in prefix)
+    if "pos_embed" in p:
+        z = z + resize_positions(p["pos_embed"], front, side)
     if golden["pre_norm"]:
         z = layernorm(p, "norm_pre", z, eps)
     for i in range(golden["depth"]):
@@ -401,18 +485,31 @@ def tokens_of(p, golden, x):
             q, k, v = (qkv[..., part * d + head * width :][..., :width] for part in range(3))
             if golden.get("qk_norm"):
                 q, k = layernorm(b, "attn.q_norm", q, eps), layernorm(b, "attn.k_norm", k, eps)
-            out.append(torch.softmax(q @ k.mT / math.sqrt(width), dim=-1) @ v)
-        z = z + torch.cat(out, dim=-1) @ b["attn.proj.weight"].T + b["attn.proj.bias"]
+            if golden.get("positions") in ("dinov3", "eva02"):
+                q, k = (torch.cat([y[:, :front], turned(golden, y[:, front:], side)], dim=1) for y in (q, k))
+            scores = q @ k.mT / math.sqrt(width)
+            if "attn.relative_position_bias_table" in b:
+                scores = scores + relative_bias(b["attn.relative_position_bias_table"], side)[head]
+            out.append(torch.softmax(scores, dim=-1) @ v)
+        mixed = torch.cat(out, dim=-1)
+        if "attn.norm.weight" in b:
+            mixed = layernorm(b, "attn.norm", mixed, eps)
+        z = z + b.get("ls1.gamma", 1) * (mixed @ b["attn.proj.weight"].T + b["attn.proj.bias"])
         hidden = layernorm(b, "norm2", z, eps) @ b["mlp.fc1.weight"].T + b["mlp.fc1.bias"]
-        f = gelu(golden["gelu"], hidden) @ b["mlp.fc2.weight"].T + b["mlp.fc2.bias"]
-        z = z + f
+        if "mlp.norm.weight" in b:
+            gate, up = hidden.chunk(2, dim=-1)
+            hidden = layernorm(b, "mlp.norm", gate * torch.sigmoid(gate) * up, eps)
+        else:
+            hidden = gelu(golden["gelu"], hidden)
+        f = hidden @ b["mlp.fc2.weight"].T + b["mlp.fc2.bias"]
+        z = z + b.get("ls2.gamma", 1) * f
         if "adapter.down.weight" in b:
             narrow = gelu("erf", f @ b["adapter.down.weight"].T + b["adapter.down.bias"])
             z = z + narrow @ b["adapter.up.weight"].T + b["adapter.up.bias"]
     if golden["pool"] == "avg":
-        return layernorm(p, "fc_norm", z[:, len(prefix) :].mean(1), eps)
+        return layernorm(p, "fc_norm", z[:, front:].mean(1), eps)
     if golden["pool"] == "map":
-        return pooled_by_attention(p, golden, layernorm(p, "norm", z, eps)[:, len(prefix) :])
+        return pooled_by_attention(p, golden, layernorm(p, "norm", z, eps)[:, front:])
     return layernorm(p, "norm", z, eps)
 
 
@@ -500,7 +597,7 @@ def verify(case):
         close("features", feature_of(bare, golden, x), 1e-5)
     if case.own_classes:
         close("own_logits", own_logits_of(p, golden, x), 1e-5)
-    if case.run_size != case.image_size:
+    if case.run_size != case.image_size and not case.positions:
         close("pos_embed_resized", resize_positions(bare["pos_embed"], 1, case.run_size // case.patch), 1e-5)
         close("pos_embed_down", resize_positions(bare["pos_embed"], 1, case.image_size // 2 // case.patch), 1e-5)
     trained = [name.removeprefix("grad.") for name in p if name.startswith("grad.")]
@@ -511,7 +608,11 @@ def verify(case):
         close(f"grad.{name}", g, 1e-4 * g.abs().max().item())
 
     # A check that cannot fail is none: a wrong constant must move the logits by twice the tests' tolerance of 1e-4.
-    wrong = [{"gelu": kind} for kind in GELUS if kind != case.gelu]
+    # Of positions of other kinds, what tells their GELU from its approximation is the families' to say.
+    kinds = {"eva02": (), "beit": ("quick",), "dinov3": ("quick",)}.get(case.positions, GELUS)
+    wrong = [{"gelu": kind} for kind in kinds if kind != case.gelu]
+    if case.positions in ("dinov3", "eva02"):
+        wrong.append({"positions": "dinov3" if case.positions == "eva02" else "none"})
     if case.small_tokens:
         wrong += [{"eps": eps} for eps in (1e-12, 1e-6, 1e-5) if eps != case.eps]
     if case.rank:

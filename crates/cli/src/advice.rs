@@ -3,7 +3,7 @@
 use crate::Failure;
 use melo::eval::{Collapse, Counts};
 use melo::vit::TaskCard;
-use melo::{data, interop, predict, serve, study, train, vit};
+use melo::{data, embed, interop, predict, serve, study, train, vit};
 use std::error::Error;
 use std::path::Path;
 
@@ -15,6 +15,9 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     }
     if let Some(study::Error::Interrupted { .. }) = error.downcast_ref() {
         return Failure::Interrupted(format!("{error} and the same command goes on"));
+    }
+    if let Some(embed::Error::Interrupted { .. }) = error.downcast_ref() {
+        return Failure::Interrupted(format!("{error}; the same command goes on"));
     }
     let message = match hint(error) {
         Some(hint) => format!("{error}; {hint}"),
@@ -35,18 +38,31 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         train::Error::Images(data::Error::Augment { .. }) => true,
         _ => false,
     };
-    error.downcast_ref().is_some_and(of_training) || error.downcast_ref().is_some_and(of_network)
+    let of_embedding = |error: &embed::Error| match error {
+        embed::Error::Format { .. } | embed::Error::NoParquet { .. } | embed::Error::ParquetF16 { .. } => true,
+        embed::Error::Engine(error) => of_network(error),
+        _ => false,
+    };
+    let of_settings = error.downcast_ref().is_some_and(of_training) || error.downcast_ref().is_some_and(of_embedding);
+    of_settings || error.downcast_ref().is_some_and(of_network)
 }
 
 /// True for settings that a network cannot carry.
 fn of_network(error: &vit::Error) -> bool {
-    matches!(error, vit::Error::Lora(_) | vit::Error::Bottleneck(_) | vit::Error::ImageSize { .. })
+    matches!(
+        error,
+        vit::Error::Lora(_) | vit::Error::Bottleneck(_) | vit::Error::ImageSize { .. } | vit::Error::Features(_)
+    )
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     let own = of_train(error).or_else(|| of_vit(error)).or_else(|| of_study(error));
     // A library passes on what another one below it says: the advice is the same.
-    let own = own.or_else(|| of_data(error)).or_else(|| of_interop(error)).or_else(|| of_serve(error));
+    let own = own
+        .or_else(|| of_embed(error))
+        .or_else(|| of_data(error))
+        .or_else(|| of_interop(error))
+        .or_else(|| of_serve(error));
     own.or_else(|| hint(passed_on(error)?))
 }
 
@@ -71,7 +87,7 @@ fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
         Some(interop::Error::File(error)) => Some(error),
         _ => match error.downcast_ref() {
             Some(predict::Error::Engine(error)) => Some(error),
-            _ => None,
+            _ => embed_passes_on(error),
         },
     }
 }
@@ -117,6 +133,29 @@ fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
         train::Error::RunExists { .. } => "--resume continues it, --overwrite starts anew".to_owned(),
         train::Error::NotARun { .. } => "name another folder with --run".to_owned(),
         train::Error::Diverged { .. } => "try a lower --lr".to_owned(),
+        _ => return None,
+    })
+}
+
+/// What an [`embed::Error`] passes on.
+fn embed_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref()? {
+        embed::Error::Engine(error) => Some(error),
+        embed::Error::Data(error) => Some(error),
+        _ => None,
+    }
+}
+
+fn of_embed(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        embed::Error::NoParquet { .. } => {
+            "`cargo build --release -p melo-cli --features parquet` makes one that does, or name an .npy or .safetensors".to_owned()
+        }
+        embed::Error::ParquetF16 { .. } => "leave --dtype away, or name an .npy or .safetensors".to_owned(),
+        embed::Error::Value { dtype: "f16", .. } => "--dtype f32 holds it".to_owned(),
+        embed::Error::Partial { path, .. } => {
+            format!("remove {} to begin anew", vit::folder_of(path).display())
+        }
         _ => return None,
     })
 }

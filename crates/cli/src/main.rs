@@ -38,6 +38,7 @@ enum Verb {
     Train(Box<verbs::train::Args>),
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
+    Embed(Box<verbs::embed::Args>),
     Study(verbs::study::Args),
     Serve(Box<verbs::serve::Args>),
     /// Who may ask a server
@@ -93,6 +94,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Train(args) => verbs::train::run(&args),
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
+        Verb::Embed(args) => verbs::embed::run(&args),
         Verb::Study(args) => verbs::study::run(&args),
         Verb::Serve(args) => verbs::serve::run(*args),
         Verb::Keys(verb) => verbs::keys::run(&verb),

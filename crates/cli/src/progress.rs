@@ -97,6 +97,12 @@ impl TrainProgress {
                     self.reading = None;
                 }
             }
+            Event::Features { done, of } => {
+                self.reading.get_or_insert_with(|| Counter::new(of, "features")).set(done);
+                if done == of {
+                    self.reading = None;
+                }
+            }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
             Event::Started { trainable, backbone, images, epochs_done } => {
                 self.train_images = images;

@@ -104,7 +104,7 @@ pub fn percentile_interval(samples: &mut [f64], level: f64) -> (f64, f64) {
 }
 
 /// Of `sorted [n]`, n > 0, with q in [0, 1].
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let last = sorted.len() - 1;
     let at = last as f64 * q;
     let below = (at as usize).min(last);

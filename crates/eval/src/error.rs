@@ -79,4 +79,74 @@ pub enum Error {
         /// The class.
         class: usize,
     },
+    /// More classes than a label map can tell apart.
+    #[error("expected at most {limit} classes, found {found}")]
+    TooManyClasses {
+        /// Largest number allowed.
+        limit: usize,
+        /// Number given.
+        found: usize,
+    },
+    /// A predicted or true number, or the baseline, is NaN or infinite.
+    #[error("{what} of case {row}: expected a finite number, found {found}")]
+    NotFinite {
+        /// Which of them.
+        what: &'static str,
+        /// The case.
+        row: usize,
+        /// The number.
+        found: f64,
+    },
+    /// A grade is too high.
+    #[error("{what} of case {row}: expected a grade below {grades}, found {found}")]
+    GradeOutOfRange {
+        /// Prediction or truth.
+        what: &'static str,
+        /// The case.
+        row: usize,
+        /// Number of grades.
+        grades: usize,
+        /// The grade.
+        found: usize,
+    },
+    /// A label map is neither a plane nor a stack, or has no pixel.
+    #[error("label map: expected a shape [h, w] or [d, h, w] with pixels, found {found:?}")]
+    MapShape {
+        /// The shape.
+        found: Vec<usize>,
+    },
+    /// Reference and prediction do not lie on each other.
+    #[error("label maps: the reference is {reference:?}, the prediction {prediction:?}")]
+    ShapesDiffer {
+        /// Shape of the reference.
+        reference: Vec<usize>,
+        /// Shape of the prediction.
+        prediction: Vec<usize>,
+    },
+    /// A pixel of a label map has no class.
+    #[error("{what} at {at:?}: expected a class below {classes}, found {found}")]
+    ClassOutOfRange {
+        /// Reference or prediction.
+        what: &'static str,
+        /// Index along each axis: row and column, or slice, row and column.
+        at: Vec<usize>,
+        /// Number of classes.
+        classes: usize,
+        /// The label.
+        found: u8,
+    },
+    /// Distances of pixels are not one positive number an axis.
+    #[error("spacing: expected {axes} positive, finite numbers, found {found:?}")]
+    Spacing {
+        /// Axes of the label maps.
+        axes: usize,
+        /// The spacing.
+        found: Vec<f64>,
+    },
+    /// A tolerance of a surface Dice is negative or not finite.
+    #[error("tolerance: expected a finite number of at least 0, found {found}")]
+    Tolerance {
+        /// The tolerance.
+        found: f64,
+    },
 }

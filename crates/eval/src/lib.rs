@@ -1,4 +1,4 @@
-//! How good a classifier is, from its scores and the truth: the numbers of scikit-learn, without Python.
+//! How good a model is, from its answers and the truth: the numbers of scikit-learn and MONAI, without Python.
 //!
 //! Letters: `n` images, `c` classes (or findings). Matrices are row-major `[n, c]`.
 //!
@@ -11,6 +11,8 @@
 //! | is one better | [`Resampling`] with [`RankedScores`] and [`PairedDifference`]; [`delong_paired`], [`bootstrap_p_zero`], [`bootstrap_p_inferior`]; many at once, [`holm`] |
 //! | is it honest | [`reliability_single_label`], [`brier_single_label`], [`fit_temperature_single_label`] |
 //! | where to cut | [`youden`], [`at_sensitivity`], [`at_specificity`] |
+//! | how well masks overlap | [`compare_segmentations`], [`segmentation_metrics`] |
+//! | how far numbers and grades are off | [`regression`], [`ordinal`] |
 //! | how to draw it | [`roc_points`], [`precision_recall_points`] |
 //!
 //! What cannot be known is `None`, never a number such as 0.5, and [`why_undefined`] says why.
@@ -41,9 +43,13 @@ mod holm;
 mod mean;
 mod metrics;
 mod operating;
+mod ordinal;
 mod paired;
 mod proportion;
 mod ranked;
+mod regression;
+mod resampled;
+mod segmentation;
 mod table;
 mod temperature;
 mod undefined;
@@ -65,9 +71,16 @@ pub use holm::holm;
 pub use mean::mean_of_defined;
 pub use metrics::{Counts, Metrics, argmax, multi_label, multi_label_decided, single_label, single_label_decided};
 pub use operating::{OperatingPoint, at_sensitivity, at_specificity, youden};
+pub use ordinal::{OrdinalMetrics, ordinal};
 pub use paired::PairedDifference;
 pub use proportion::{clopper_pearson, wilson};
 pub use ranked::RankedScores;
+pub use regression::{RegressionBaseline, RegressionMetrics, regression};
+pub use resampled::{Bootstrap, Resampled};
+pub use segmentation::{
+    LabelMap, SegmentationClass, SegmentationFigures, SegmentationMetrics, SegmentationSettings, SegmentedClass,
+    compare_segmentations, segmentation_metrics,
+};
 pub use table::table;
 pub use temperature::{Temperature, fit_temperature_multi_label, fit_temperature_single_label};
 pub use undefined::{FEW_CASES, why_undefined};

@@ -8,7 +8,7 @@ use crate::checks::{check_multi_label, check_single_label};
 use crate::mean::mean_of_defined;
 use crate::{Collapse, Error};
 
-/// One class against the rest: how many images fall in each cell of the 2 × 2 table.
+/// One class against the rest: how many images (or pixels, of a segmentation) fall in each cell of the 2 × 2 table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Present and found.

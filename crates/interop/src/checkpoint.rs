@@ -212,6 +212,12 @@ impl Reader<'_> {
         let (mut renamed, classifier) = Renamed::new(&source, dialect)?;
         let json = open_clip::description(json).map_err(wrong)?;
         let model = ModelDescription::new(json).map_err(wrong)?;
+        let shapes = source.shapes()?;
+        let periods = shapes.iter().find(|(name, _)| dialect.strip(name) == "rope_embed.periods");
+        let model = match periods.and_then(|(_, shape)| shape.first()) {
+            Some(&periods) => model.with_dinov3_periods(periods),
+            None => model,
+        };
         let model = if is_bare { model.with_usual_heads() } else { model };
         let rows = classifier.head.get("head.weight").filter(|(name, _)| !name.ends_with("proj"));
         let rows = rows.and_then(|(_, shape)| shape.first().copied());

@@ -2,15 +2,15 @@
 //!
 //! Meanings and defaults as in transformers 5.24. Every field is read, known to change no feature, or refused by its name.
 
-use crate::names::{Dialect, HF_CLIP, HF_DINOV2, HF_SIGLIP, HF_VIT};
+use crate::names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP, HF_VIT};
 use crate::processor;
-use melo_vit::{Activation, Description, Error, Fields, Invalid, Pool, PositionFilter, VitConfig, parse_json};
+use melo_vit::{Activation, Description, Error, Fields, Invalid, Pool, PositionFilter, Rotary, VitConfig, parse_json};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Fields that are read.
-const READ: [&str; 23] = [
+const READ: [&str; 34] = [
     "model_type",
     "_name_or_path",
     "name_or_path",
@@ -34,10 +34,21 @@ const READ: [&str; 23] = [
     "is_encoder_decoder",
     "pruned_heads",
     "vision_use_head",
+    "rope_theta",
+    "query_bias",
+    "key_bias",
+    "value_bias",
+    "proj_bias",
+    "mlp_bias",
+    "use_gated_mlp",
+    "use_absolute_position_embeddings",
+    "use_relative_position_bias",
+    "use_shared_relative_position_bias",
+    "use_mean_pooling",
 ];
 
 /// Fields on which no feature of an image depends: words, training's noise, first values, other heads and other halves.
-const FREE: [&str; 67] = [
+const FREE: [&str; 82] = [
     "architectures",
     "auto_map",
     "transformers_version",
@@ -105,6 +116,21 @@ const FREE: [&str; 67] = [
     "gradient_checkpointing",
     "metadata",
     "model_card",
+    "pos_embed_shift",
+    "pos_embed_jitter",
+    "pos_embed_rescale",
+    "layer_scale_init_value",
+    "return_class_token",
+    "add_fpn",
+    "pool_scales",
+    "use_auxiliary_head",
+    "auxiliary_loss_weight",
+    "auxiliary_channels",
+    "auxiliary_num_convs",
+    "auxiliary_concat_input",
+    "semantic_loss_ignore_index",
+    "segmentation_indices",
+    "out_channels",
 ];
 
 /// Settings of text generation that older versions left in every file.
@@ -152,6 +178,8 @@ enum Model {
     VitMsn,
     Dinov2,
     Dinov2Registers,
+    Dinov3,
+    Beit,
     Clip,
     Siglip,
 }
@@ -171,6 +199,8 @@ impl Model {
             "vit_msn" => Model::VitMsn,
             "dinov2" => Model::Dinov2,
             "dinov2_with_registers" => Model::Dinov2Registers,
+            "dinov3_vit" => Model::Dinov3,
+            "beit" | "data2vec-vision" => Model::Beit,
             "clip" | "clip_vision_model" => Model::Clip,
             "siglip" | "siglip_vision_model" => Model::Siglip,
             _ => return None,
@@ -183,6 +213,8 @@ impl Model {
             Model::VitMsn => (16, 1e-6, "gelu", 0),
             Model::Dinov2 => (14, 1e-6, "gelu", 0),
             Model::Dinov2Registers => (16, 1e-6, "gelu", 4),
+            Model::Dinov3 => (16, 1e-5, "gelu", 0),
+            Model::Beit => (16, 1e-12, "gelu", 0),
             Model::Clip => (32, 1e-5, "quick_gelu", 0),
             Model::Siglip => (16, 1e-6, "gelu_pytorch_tanh", 0),
         };
@@ -220,8 +252,8 @@ impl ModelConfig {
         let fields = Fields::of("", &json)?;
         let model_type = fields.text("model_type")?.unwrap_or_default().to_owned();
         let model = Model::of(&model_type).ok_or_else(|| {
-            let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, clip, clip_vision_model, siglip, \
-                         siglip_vision_model";
+            let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, dinov3_vit, beit, data2vec-vision, clip, \
+                         clip_vision_model, siglip, siglip_vision_model";
             Invalid::new("model_type", format!("model_type `{model_type}` is not supported ({known})"))
         })?;
         check_fields(fields)?;
@@ -244,6 +276,8 @@ impl ModelConfig {
         match self.model {
             Model::Vit | Model::VitMsn => &HF_VIT,
             Model::Dinov2 | Model::Dinov2Registers => &HF_DINOV2,
+            Model::Dinov3 => &HF_DINOV3,
+            Model::Beit => &HF_BEIT,
             Model::Clip => &HF_CLIP,
             Model::Siglip => &HF_SIGLIP,
         }
@@ -300,10 +334,14 @@ impl ModelConfig {
         let (clip, siglip) = (self.model == Model::Clip, self.model == Model::Siglip);
         let dinov2 = self.model.is_dinov2();
         let (defaults, base) = (self.model.defaults(), VitConfig::base());
-        let width = fields.count("hidden_size")?.unwrap_or(base.width);
-        let swiglu = dinov2 && fields.truth("use_swiglu_ffn")?.unwrap_or(false);
+        let (dinov3, beit) = (self.model == Model::Dinov3, self.model == Model::Beit);
+        // `DINOv3ViTConfig` leaves a small model's sizes out, the others a base model's.
+        let usual = if dinov3 { (384, 1536, 6) } else { (base.width, base.mlp_hidden, base.heads) };
+        let width = fields.count("hidden_size")?.unwrap_or(usual.0);
+        let gated = dinov3 && fields.truth("use_gated_mlp")?.unwrap_or(false);
+        let swiglu = gated || dinov2 && fields.truth("use_swiglu_ffn")?.unwrap_or(false);
         let mlp_hidden = match dinov2 {
-            false => fields.count("intermediate_size")?.unwrap_or(base.mlp_hidden),
+            false => fields.count("intermediate_size")?.unwrap_or(usual.1),
             true => {
                 let hidden = (width as f64 * fields.number("mlp_ratio")?.unwrap_or(4.0)) as usize;
                 // Dinov2SwiGLUFFN: two thirds, rounded up to a multiple of eight.
@@ -311,6 +349,11 @@ impl ModelConfig {
             }
         };
         let activation = match fields.text("hidden_act")?.unwrap_or(defaults.activation) {
+            "silu" | "swish" if gated => Activation::Erf,
+            other if gated => {
+                let reason = format!("hidden_act `{other}` of a gated MLP is not supported (silu)");
+                return Err(Invalid::new("hidden_act", reason));
+            }
             _ if swiglu => Activation::Erf,
             "gelu" | "gelu_python" => Activation::Erf,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" | "gelu_python_tanh" => Activation::Tanh,
@@ -321,10 +364,12 @@ impl ModelConfig {
             }
         };
         let registers = match self.model {
-            Model::Dinov2Registers => fields.count("num_register_tokens")?.unwrap_or(defaults.registers),
+            Model::Dinov2Registers | Model::Dinov3 => {
+                fields.count("num_register_tokens")?.unwrap_or(defaults.registers)
+            }
             _ => 0,
         };
-        let heads = fields.count("num_attention_heads")?.unwrap_or(base.heads);
+        let heads = fields.count("num_attention_heads")?.unwrap_or(usual.2);
         if heads == 0 || !width.is_multiple_of(heads) {
             return Err(fields.wrong(
                 "num_attention_heads",
@@ -332,6 +377,16 @@ impl ModelConfig {
                 &format!("width {width} is no multiple of it"),
             ));
         }
+        let truth = |name: &str, usual: bool| Ok::<_, Invalid>(fields.truth(name)?.unwrap_or(usual));
+        let biases = [truth("query_bias", true)?, truth("value_bias", true)?];
+        if dinov3 && biases[0] != biases[1] {
+            let reason = "a bias of queries without one of values, or the other way round, is not supported";
+            return Err(fields.wrong("query_bias", &json!(biases[0]), reason));
+        }
+        let beit_mean = beit && truth("use_mean_pooling", true)?;
+        let relative = truth("use_relative_position_bias", false)?;
+        let shared = truth("use_shared_relative_position_bias", false)?;
+        let layer_scale = dinov2 || dinov3 || beit && fields.number("layer_scale_init_value")?.unwrap_or(0.1) > 0.0;
         Ok(VitConfig {
             depth: fields.count("num_hidden_layers")?.unwrap_or(base.depth),
             width,
@@ -347,22 +402,33 @@ impl ModelConfig {
                 (true, _, true) => Pool::Avg,
                 _ if siglip && fields.truth("vision_use_head")?.unwrap_or(true) => Pool::Map,
                 _ if siglip => Pool::Avg,
+                _ if beit_mean => Pool::Avg,
                 _ => Pool::Token,
             },
             class_token: !siglip,
             pre_norm: clip,
-            norm: !(clip && classifies),
+            norm: !(clip && classifies || beit_mean),
+            fc_norm: beit_mean,
             distilled: shapes.contains_key("dist_token"),
             patch_bias: !clip,
-            qkv_bias: clip || fields.truth("qkv_bias")?.unwrap_or(true),
+            qkv_bias: clip || beit || if dinov3 { biases[0] } else { truth("qkv_bias", true)? },
             registers,
-            layer_scale: dinov2,
+            layer_scale,
             swiglu,
             // The one of them that interpolates antialiased.
             position_filter: match self.model {
                 Model::Dinov2Registers => PositionFilter::Antialiased,
                 _ => PositionFilter::Plain,
             },
+            pos_embed: !dinov3 && (!beit || truth("use_absolute_position_embeddings", false)?),
+            rotary: match dinov3 {
+                true => {
+                    let theta = fields.number("rope_theta")?.unwrap_or(100.0);
+                    Some(Rotary { temperature: theta as f32, ..Rotary::DINOV3 })
+                }
+                false => None,
+            },
+            relative_positions: beit && (relative || shared),
             ..base
         })
     }
@@ -372,6 +438,9 @@ fn check_fields(fields: Fields<'_>) -> Result<(), Invalid> {
     fields.only("num_channels", &json!(3), "only three-channel ViTs are supported")?;
     fields.only("is_decoder", &json!(false), "decoders are not supported")?;
     fields.only("is_encoder_decoder", &json!(false), "decoders are not supported")?;
+    for name in ["proj_bias", "mlp_bias"] {
+        fields.only(name, &json!(true), "layers without a bias are not supported")?;
+    }
     fields.only("pruned_heads", &json!({}), "a model without some of its heads is not supported")?;
     fields.all_in(&[&READ, &FREE, &GENERATION])
 }

@@ -58,6 +58,17 @@ pub struct Dialect {
     ignored: &'static [&'static str],
     /// Names without a rule are timm's.
     timm: bool,
+    /// Tensors that may be without one of their parts.
+    lacking: &'static [Lacking],
+}
+
+/// A part that may be absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacking {
+    /// The bias of keys beside those of queries and values: zeros. It moves all scores of a query alike.
+    KeyBias,
+    /// The gate of an MLP: what is left is all of a plain one.
+    Gate,
 }
 
 use Part::{Gate, K, Q, Up, V, Whole};
@@ -85,6 +96,7 @@ pub static HF_VIT: Dialect = Dialect {
     ],
     ignored: &["pooler.", "decoder.", "embeddings.mask_token"],
     timm: false,
+    lacking: &[],
 };
 
 /// Hugging Face's DINOv2, with and without registers.
@@ -118,6 +130,78 @@ pub static HF_DINOV2: Dialect = Dialect {
     ],
     ignored: &["embeddings.mask_token"],
     timm: false,
+    lacking: &[],
+};
+
+/// Hugging Face's DINOv3; the encoder is `model` since transformers 5.
+pub static HF_DINOV3: Dialect = Dialect {
+    name: "Hugging Face DINOv3",
+    prefixes: &["", "model.", "dinov3_vit.", "dinov3_vit.model."],
+    rules: &[
+        ("cls_token", Whole, &["embeddings.cls_token"]),
+        ("reg_token", Whole, &["embeddings.register_tokens"]),
+        ("patch_embed.proj", Whole, &["embeddings.patch_embeddings"]),
+        ("blocks.*.norm1", Whole, &["layer.*.norm1"]),
+        ("blocks.*.attn.qkv", Q, &["layer.*.attention.q_proj"]),
+        ("blocks.*.attn.qkv", K, &["layer.*.attention.k_proj"]),
+        ("blocks.*.attn.qkv", V, &["layer.*.attention.v_proj"]),
+        ("blocks.*.attn.proj", Whole, &["layer.*.attention.o_proj"]),
+        ("blocks.*.ls1.gamma", Whole, &["layer.*.layer_scale1.lambda1"]),
+        ("blocks.*.norm2", Whole, &["layer.*.norm2"]),
+        ("blocks.*.mlp.fc1", Gate, &["layer.*.mlp.gate_proj"]),
+        ("blocks.*.mlp.fc1", Up, &["layer.*.mlp.up_proj"]),
+        ("blocks.*.mlp.fc2", Whole, &["layer.*.mlp.down_proj"]),
+        ("blocks.*.ls2.gamma", Whole, &["layer.*.layer_scale2.lambda1"]),
+        ("norm", Whole, &["norm"]),
+        ("head", Whole, &["classifier"]),
+    ],
+    ignored: &["embeddings.mask_token", "rope_embeddings."],
+    timm: false,
+    lacking: &[Lacking::KeyBias, Lacking::Gate],
+};
+
+/// Hugging Face's BEiT and Data2Vec vision: the names on disk, then those of the modules since transformers 5.
+pub static HF_BEIT: Dialect = Dialect {
+    name: "Hugging Face BEiT",
+    prefixes: &["beit.", "data2vec_vision.", ""],
+    rules: &[
+        ("cls_token", Whole, &["embeddings.cls_token"]),
+        ("pos_embed", Whole, &["embeddings.position_embeddings"]),
+        ("patch_embed.proj", Whole, &["embeddings.patch_embeddings.projection"]),
+        (
+            "rel_pos_bias.relative_position_bias_table",
+            Whole,
+            &[
+                "encoder.relative_position_bias.relative_position_bias_table",
+                "relative_position_bias.relative_position_bias_table",
+            ],
+        ),
+        ("blocks.*.norm1", Whole, &["encoder.layer.*.layernorm_before", "layers.*.layernorm_before"]),
+        ("blocks.*.attn.qkv", Q, &["encoder.layer.*.attention.attention.query", "layers.*.attention.q_proj"]),
+        ("blocks.*.attn.qkv", K, &["encoder.layer.*.attention.attention.key", "layers.*.attention.k_proj"]),
+        ("blocks.*.attn.qkv", V, &["encoder.layer.*.attention.attention.value", "layers.*.attention.v_proj"]),
+        (
+            "blocks.*.attn.relative_position_bias_table",
+            Whole,
+            &[
+                "encoder.layer.*.attention.attention.relative_position_bias.relative_position_bias_table",
+                "layers.*.relative_position_bias.relative_position_bias_table",
+            ],
+        ),
+        ("blocks.*.attn.proj", Whole, &["encoder.layer.*.attention.output.dense", "layers.*.attention.o_proj"]),
+        ("blocks.*.ls1.gamma", Whole, &["encoder.layer.*.lambda_1", "layers.*.lambda_1"]),
+        ("blocks.*.norm2", Whole, &["encoder.layer.*.layernorm_after", "layers.*.layernorm_after"]),
+        ("blocks.*.mlp.fc1", Whole, &["encoder.layer.*.intermediate.dense", "layers.*.mlp.fc1"]),
+        ("blocks.*.mlp.fc2", Whole, &["encoder.layer.*.output.dense", "layers.*.mlp.fc2"]),
+        ("blocks.*.ls2.gamma", Whole, &["encoder.layer.*.lambda_2", "layers.*.lambda_2"]),
+        ("norm", Whole, &["layernorm"]),
+        // Of the mean of the patches.
+        ("fc_norm", Whole, &["pooler.layernorm"]),
+        ("head", Whole, &["classifier"]),
+    ],
+    ignored: &["embeddings.mask_token", "lm_head.", "decode_head.", "auxiliary_head.", "fpn"],
+    timm: false,
+    lacking: &[Lacking::KeyBias],
 };
 
 /// Hugging Face's CLIP vision tower, alone or inside a whole CLIP.
@@ -142,10 +226,11 @@ pub static HF_CLIP: Dialect = Dialect {
     ],
     ignored: &["text_model.", "text_projection.", "logit_scale", "embeddings.position_ids"],
     timm: false,
+    lacking: &[],
 };
 
 /// Hugging Face's SigLIP vision tower (SigLIP 2 and MedSigLIP too), alone, inside a whole SigLIP or under a classifier.
-pub static HF_SIGLIP: Dialect = Dialect {
+pub(crate) static HF_SIGLIP: Dialect = Dialect {
     name: "Hugging Face SigLIP",
     prefixes: &["vision_model.", "siglip.vision_model.", ""],
     rules: &[
@@ -172,6 +257,7 @@ pub static HF_SIGLIP: Dialect = Dialect {
     ],
     ignored: &["text_model.", "logit_scale", "logit_bias", "embeddings.position_ids"],
     timm: false,
+    lacking: &[],
 };
 
 /// OpenAI's own CLIP files and open_clip's: the vision tower is `visual`.
@@ -205,6 +291,7 @@ pub static OPEN_CLIP: Dialect = Dialect {
         "attn_mask",
     ],
     timm: false,
+    lacking: &[],
 };
 
 /// timm, and the files of Facebook Research (DeiT, DINO, DINOv2, MAE), whose names are timm's but for a few.
@@ -212,14 +299,41 @@ pub static TIMM: Dialect = Dialect {
     name: "timm",
     prefixes: &["", "backbone."],
     rules: &[
-        ("reg_token", Whole, &["register_tokens"]),
+        ("reg_token", Whole, &["register_tokens", "storage_tokens"]),
+        // timm's `Eva` and `Beit`, then their authors'.
+        ("blocks.*.attn.qkv", Q, &["blocks.*.attn.q_proj"]),
+        ("blocks.*.attn.qkv", K, &["blocks.*.attn.k_proj"]),
+        ("blocks.*.attn.qkv", V, &["blocks.*.attn.v_proj"]),
+        ("blocks.*.attn.qkv.bias", Q, &["blocks.*.attn.q_bias"]),
+        ("blocks.*.attn.qkv.bias", V, &["blocks.*.attn.v_bias"]),
+        ("blocks.*.attn.norm", Whole, &["blocks.*.attn.inner_attn_ln"]),
+        ("blocks.*.ls1.gamma", Whole, &["blocks.*.gamma_1"]),
+        ("blocks.*.ls2.gamma", Whole, &["blocks.*.gamma_2"]),
+        ("blocks.*.mlp.fc1", Gate, &["blocks.*.mlp.fc1_g", "blocks.*.mlp.w1"]),
+        ("blocks.*.mlp.fc1", Up, &["blocks.*.mlp.fc1_x", "blocks.*.mlp.w2"]),
+        ("blocks.*.mlp.norm", Whole, &["blocks.*.mlp.ffn_ln"]),
         ("blocks.*.mlp.fc1", Whole, &["blocks.*.mlp.w12"]),
         ("blocks.*.mlp.fc2", Whole, &["blocks.*.mlp.w3"]),
     ],
     // The projection heads of DINO's self-distillation and the decoder of MAE see no task.
-    ignored: &["mask_token", "decoder_", "decoder.", "head.mlp.", "head.last_layer.", "dino_head."],
+    // Periods of rotary positions are what the architecture says; DINOv3's second last norm is for crops in its own training.
+    ignored: &[
+        "mask_token",
+        "decoder_",
+        "decoder.",
+        "head.mlp.",
+        "head.last_layer.",
+        "dino_head.",
+        "rope_embed.",
+        "local_cls_norm.",
+        "lm_head.",
+    ],
     timm: true,
+    lacking: &[Lacking::KeyBias],
 };
+
+/// Ends of names of what follows from the architecture.
+const COMPUTED: [&str; 3] = ["relative_position_index", "rope.freqs_cos", "rope.freqs_sin"];
 
 impl Dialect {
     /// Where `name` belongs; `None` for a name of no rule, which is timm's own in [`TIMM`].
@@ -248,9 +362,17 @@ impl Dialect {
         })
     }
 
+    /// Whether this part may be absent.
+    pub(crate) fn may_lack(&self, lacking: Lacking) -> bool {
+        self.lacking.contains(&lacking)
+    }
+
     /// True for a tensor that no feature of an image depends on.
     pub fn ignores(&self, name: &str) -> bool {
         let inner = self.strip(name);
+        if COMPUTED.iter().any(|end| inner.ends_with(end)) {
+            return true;
+        }
         self.ignored.iter().any(|ignored| inner.starts_with(ignored))
     }
 
@@ -349,11 +471,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_at_the_same_place() {
-        for dialect in [&HF_VIT, &HF_DINOV2, &HF_CLIP, &HF_SIGLIP, &OPEN_CLIP, &TIMM] {
+        for dialect in [&HF_VIT, &HF_DINOV2, &HF_DINOV3, &HF_BEIT, &HF_CLIP, &HF_SIGLIP, &OPEN_CLIP, &TIMM] {
             for (timm, part, _) in dialect.rules {
-                let parameter = ["_token", "pos_embed", "latent", "gamma", "qkv.weight", "qkv.bias", "head.weight"]
-                    .iter()
-                    .any(|end| timm.ends_with(end));
+                let parameter =
+                    ["_token", "pos_embed", "latent", "gamma", "qkv.weight", "qkv.bias", "head.weight", "table"]
+                        .iter()
+                        .any(|end| timm.ends_with(end));
                 let name = fill(timm, timm.contains('*').then_some(7)) + if parameter { "" } else { ".weight" };
                 let place = Place { name, part: *part };
                 let written = dialect.name_of(&place).unwrap_or_else(|| panic!("{}: {place:?}", dialect.name));

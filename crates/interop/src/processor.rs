@@ -29,7 +29,7 @@ const READ: [&str; 14] = [
     "do_pad",
 ];
 /// Settings on which the pixels of an RGB image do not depend.
-const FREE: [&str; 13] = [
+const FREE: [&str; 15] = [
     "do_convert_rgb",
     "input_data_format",
     "device",
@@ -43,6 +43,9 @@ const FREE: [&str; 13] = [
     "pad_size",
     "backend",
     "transformers_version",
+    // Of label maps of a segmentation.
+    "do_reduce_labels",
+    "reduce_labels",
 ];
 
 /// What a class of processors does where its file is silent.
@@ -53,12 +56,14 @@ struct Class {
     square: bool,
 }
 
-const CLASSES: [Class; 5] = [
+const CLASSES: [Class; 7] = [
     Class { name: "ViT", center_crop: false, square: true },
     Class { name: "DeiT", center_crop: true, square: true },
     Class { name: "Bit", center_crop: true, square: false },
     Class { name: "CLIP", center_crop: true, square: false },
     Class { name: "Siglip", center_crop: false, square: true },
+    Class { name: "DINOv3ViT", center_crop: false, square: true },
+    Class { name: "Beit", center_crop: false, square: true },
 ];
 
 /// A size before it is known to be square, pixels.
@@ -179,6 +184,8 @@ fn class(fields: &Fields<'_>, model_type: &str) -> Result<&'static Class, Invali
             "deit" => "DeiT",
             "dinov2" | "dinov2_with_registers" => "Bit",
             "clip" | "clip_vision_model" => "CLIP",
+            "dinov3_vit" => "DINOv3ViT",
+            "beit" | "data2vec-vision" => "Beit",
             "siglip" | "siglip_vision_model" => "Siglip",
             _ => "ViT",
         },

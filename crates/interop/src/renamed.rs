@@ -1,6 +1,6 @@
 //! A checkpoint of another dialect seen through timm's names: parts stacked, vectors in timm's shapes, the rest refused.
 
-use crate::names::{Dialect, Part, Place};
+use crate::names::{Dialect, Lacking, Part, Place};
 use melo_vit::{Error, TensorSource};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,10 +16,13 @@ pub(crate) struct Renamed<'a> {
 struct Tensor {
     /// Shape in timm's checkpoints.
     shape: Vec<usize>,
-    /// Names and shapes of the parts, in order.
+    /// Names and shapes of the parts, in order; a part without a name is zeros.
     parts: Vec<(String, Vec<usize>)>,
     /// Which of their rows it is, where not all.
     rows: Option<Range<usize>>,
+    /// What all of it is multiplied by, and what is added to it then.
+    mask: Option<(String, Vec<usize>)>,
+    more: Option<(String, Vec<usize>)>,
 }
 
 /// The classifier's tensors, which are not part of the frozen backbone.
@@ -40,6 +43,8 @@ impl<'a> Renamed<'a> {
     pub(crate) fn new(inner: &'a dyn TensorSource, dialect: &Dialect) -> Result<(Self, Classifier), Error> {
         let mut places: BTreeMap<String, Vec<(Part, String, Vec<usize>)>> = BTreeMap::new();
         let mut head = BTreeMap::new();
+        let mut masks = BTreeMap::new();
+        let mut shared = None;
         for (name, shape) in inner.shapes()? {
             if dialect.ignores(&name) {
                 continue;
@@ -52,6 +57,15 @@ impl<'a> Renamed<'a> {
             if timm == "reg_token" && shape.contains(&0) {
                 continue;
             }
+            // DINOv3's authors multiply the bias by what leaves out that of keys.
+            if let Some(bias) = timm.strip_suffix("_mask").filter(|bias| bias.ends_with(".attn.qkv.bias")) {
+                masks.insert(bias.to_owned(), (name, shape));
+                continue;
+            }
+            if timm == SHARED_TABLE {
+                shared = Some((name, shape));
+                continue;
+            }
             if timm.starts_with("head.") || timm.starts_with("head_dist.") {
                 head.insert(timm, (name, shape));
             } else {
@@ -60,10 +74,12 @@ impl<'a> Renamed<'a> {
         }
         let mut tensors = BTreeMap::new();
         for (timm, mut parts) in places {
+            add_lacking(dialect, &timm, &mut parts);
             parts.sort();
             let shape = stacked(inner.path(), dialect, &timm, &parts)?;
             let parts = parts.into_iter().map(|(_, name, shape)| (name, shape)).collect();
-            tensors.insert(timm, Tensor { shape, parts, rows: None });
+            let mask = masks.remove(&timm);
+            tensors.insert(timm, Tensor { shape, parts, rows: None, mask, more: None });
         }
         for kind in ["weight", "bias"] {
             if let Some(fused) = tensors.remove(&format!("attn_pool.qkv.{kind}")) {
@@ -78,6 +94,13 @@ impl<'a> Renamed<'a> {
                 }
             }
         }
+        if let Some((name, _)) = masks.into_values().next() {
+            let hint = "the bias that it belongs to is missing".to_owned();
+            return Err(Error::UnexpectedTensor { path: inner.path().to_owned(), name, hint });
+        }
+        if let Some(shared) = shared {
+            share_table(&mut tensors, &shared);
+        }
         Ok((Renamed { inner, tensors }, Classifier { head }))
     }
 
@@ -85,6 +108,37 @@ impl<'a> Renamed<'a> {
     pub(crate) fn forget(&mut self, module: &str) {
         let is_in = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
         self.tensors.retain(|name, _| !is_in(name));
+    }
+}
+
+/// The one table of relative positions that all blocks use.
+const SHARED_TABLE: &str = "rel_pos_bias.relative_position_bias_table";
+
+/// Gives every block the table that they share, beside its own where it has one.
+fn share_table(tensors: &mut BTreeMap<String, Tensor>, (name, shape): &(String, Vec<usize>)) {
+    let blocks = (0..).take_while(|block| tensors.contains_key(&format!("blocks.{block}.attn.qkv.weight"))).count();
+    for block in 0..blocks {
+        let own = format!("blocks.{block}.attn.relative_position_bias_table");
+        let shared = || (name.clone(), shape.clone());
+        let table = tensors.entry(own).or_insert_with(|| Tensor {
+            shape: shape.clone(),
+            parts: vec![(String::new(), shape.clone())],
+            rows: None,
+            mask: None,
+            more: None,
+        });
+        table.more = Some(shared());
+    }
+}
+
+/// What stands for parts that the dialect may lack.
+fn add_lacking(dialect: &Dialect, timm: &str, parts: &mut Vec<(Part, String, Vec<usize>)>) {
+    let has = |wanted: Part| parts.iter().any(|(part, ..)| *part == wanted);
+    let keyless = timm.ends_with(".attn.qkv.bias") && has(Part::Q) && has(Part::V) && !has(Part::K);
+    if keyless && dialect.may_lack(Lacking::KeyBias) {
+        parts.push((Part::K, String::new(), parts[0].2.clone()));
+    } else if timm.contains(".mlp.fc1.") && parts.len() == 1 && has(Part::Up) && dialect.may_lack(Lacking::Gate) {
+        parts[0].0 = Part::Whole;
     }
 }
 
@@ -149,15 +203,29 @@ impl TensorSource for Renamed<'_> {
         }
         let mut values = Vec::new();
         for (name, shape) in &tensor.parts {
-            let part = self.inner.read(name, shape)?;
+            let part = match name.is_empty() {
+                true => vec![0.0; shape.iter().product()],
+                false => self.inner.read(name, shape)?,
+            };
             if values.is_empty() { values = part } else { values.extend(part) }
         }
-        Ok(match &tensor.rows {
-            None => values,
-            Some(rows) => {
-                let width = expected.iter().product::<usize>() / rows.len().max(1);
-                values[rows.start * width..rows.end * width].to_vec()
+        if let Some(rows) = &tensor.rows {
+            let width = expected.iter().product::<usize>() / rows.len().max(1);
+            values = values[rows.start * width..rows.end * width].to_vec();
+        }
+        let beside = |(name, found): &(String, Vec<usize>)| {
+            if found != expected {
+                let (expected, found) = (expected.to_vec(), found.clone());
+                return Err(Error::Shape { path: path(), name: name.clone(), expected, found });
             }
-        })
+            self.inner.read(name, found)
+        };
+        if let Some(mask) = &tensor.mask {
+            values.iter_mut().zip(beside(mask)?).for_each(|(x, mask)| *x *= mask);
+        }
+        if let Some(more) = &tensor.more {
+            values.iter_mut().zip(beside(more)?).for_each(|(x, more)| *x += more);
+        }
+        Ok(values)
     }
 }

@@ -7,7 +7,7 @@ use melo_kernels::{AttentionShape, Gelu, Kernels, LowRankUpdate, Precision};
 const TOKENS: usize = 197;
 const WIDTH: usize = 768;
 const HIDDEN: usize = 4 * WIDTH;
-const SHAPE: AttentionShape = AttentionShape { tokens: TOKENS, heads: 12, width: WIDTH };
+const SHAPE: AttentionShape<'static> = AttentionShape { tokens: TOKENS, heads: 12, width: WIDTH, bias: None };
 
 /// Values in ±1 without a pattern that a processor could use.
 fn values(len: usize) -> Vec<f32> {

@@ -30,8 +30,9 @@ pub(crate) enum Layout {
     Panels(Panels),
     /// Panels of the transpose, for `x Wᵀ`, and once a gradient was asked for those of the matrix, for `d_y W`.
     Bf16 { forward: Packed, backward: OnceLock<Packed> },
-    /// Panels of the transpose.
-    Int8(int8::Packed),
+    /// Panels of the transpose in integers, for `x Wᵀ`, and once gradients are asked for again and again the transpose itself as a
+    /// weight of the table's own precision, for `d_y W`.
+    Int8 { forward: int8::Packed, backward: OnceLock<Box<PackedWeight>> },
 }
 
 impl PackedWeight {
@@ -50,7 +51,7 @@ impl PackedWeight {
 
     /// True where it is in 8-bit integers.
     pub fn is_int8(&self) -> bool {
-        matches!(self.layout, Layout::Int8(_))
+        matches!(self.layout, Layout::Int8 { .. })
     }
 
     /// What [`Kernels::unpack`] makes it from again, each as a section of a file.
@@ -59,7 +60,7 @@ impl PackedWeight {
             Layout::F32(data) => vec![bytes_of(data)],
             Layout::Panels(panels) => vec![panels.section()],
             Layout::Bf16 { forward, .. } => forward.sections(),
-            Layout::Int8(packed) => packed.sections(),
+            Layout::Int8 { forward, .. } => forward.sections(),
         }
     }
 }
@@ -191,15 +192,18 @@ impl Kernels {
     /// is not finite, or where there are more than 66,000 input features, whose sums could leave 32 bits.
     pub fn pack_int8(&self, data: &[f32], out: usize, input: usize) -> Option<PackedWeight> {
         // SAFETY: as in `matmul`.
-        let packed = unsafe { int8::Packed::new(&self.int8, Mat::new(data, out, input)) }?;
-        Some(PackedWeight { rows: out, cols: input, layout: Layout::Int8(packed) })
+        let forward = unsafe { int8::Packed::new(&self.int8, Mat::new(data, out, input)) }?;
+        Some(PackedWeight { rows: out, cols: input, layout: Layout::Int8 { forward, backward: OnceLock::new() } })
     }
 
     /// A weight `[out, in]` that was packed before, in 8-bit integers or as [`Kernels::pack`] does, by a table of this precision
     /// and instruction set; none where the file is too short. Its lines stay in the file.
     pub fn unpack(&self, int8: bool, out: usize, input: usize, sections: &mut Sections) -> Option<PackedWeight> {
         let layout = match (self.precision, &self.sgemm) {
-            _ if int8 => Layout::Int8(int8::Packed::read(&self.int8, (input, out), sections)?),
+            _ if int8 => {
+                let forward = int8::Packed::read(&self.int8, (input, out), sections)?;
+                Layout::Int8 { forward, backward: OnceLock::new() }
+            }
             (Precision::F32, None) => Layout::F32(sections.lines(out.checked_mul(input)?)?),
             (Precision::F32, Some(_)) => Layout::Panels(Panels::read(input, out, sections)?),
             (Precision::Bf16 | Precision::Bf16x3 | Precision::Int8, _) => {
@@ -279,9 +283,9 @@ impl Kernels {
                 // SAFETY: as in `right`.
                 unsafe { self.bf16.matmul_rows(y, finish, &x.words, forward.operand_of(out)) };
             }
-            (Layout::Int8(packed), Kind::Int8) => {
+            (Layout::Int8 { forward, .. }, Kind::Int8) => {
                 // SAFETY: as in `right`.
-                unsafe { self.int8.matmul_packed(y, finish, &x.integers, packed.rhs_of(out)) };
+                unsafe { self.int8.matmul_packed(y, finish, &x.integers, forward.rhs_of(out)) };
             }
             _ => panic!("rows for a weight of another kind"),
         }
@@ -296,6 +300,20 @@ impl Kernels {
         assert!(weight.len() == classes * width && y.len() == n * classes, "classifier shapes");
         self.dots(Mat::new(x, n, width), weight, 1.0, y);
         set_bias(bias, MatMut::new(y, n, classes), true);
+    }
+
+    /// Keeps what gradients through a weight read, for those who ask for many: of 8-bit integers, which are else unpacked each
+    /// time, what is computed with in the table's own precision.
+    pub fn prepare_backward(&self, w: &PackedWeight) {
+        match &w.layout {
+            Layout::Bf16 { forward, backward } => {
+                backward.get_or_init(|| forward.transposed(&self.bf16));
+            }
+            Layout::Int8 { forward, backward } => {
+                backward.get_or_init(|| Box::new(self.pack(forward.transpose(), w.cols, w.rows)));
+            }
+            Layout::F32(_) | Layout::Panels(_) => {}
+        }
     }
 
     /// `d_x = d_y W`; `d_y [m, out]`, `d_x [m, in]`.
@@ -328,9 +346,14 @@ impl Kernels {
                     _ => unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y.values(), weight) },
                 }
             }
-            (Layout::Int8(packed), Kind::F32) => {
-                self.matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(&packed.weight(), w.rows, w.cols));
-            }
+            (Layout::Int8 { forward, backward }, kind) => match (backward.get(), kind) {
+                (Some(transpose), _) => self.linear_onto(d_y, transpose, 0..w.cols, &[], d_x, false),
+                (None, Kind::F32) => {
+                    let transpose = forward.transpose();
+                    self.matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(&transpose, w.cols, w.rows).t());
+                }
+                _ => panic!("rows for a weight of another kind"),
+            },
             _ => panic!("rows for a weight of another kind"),
         }
     }

@@ -34,7 +34,7 @@ impl LeftRows {
     /// Makes room for `rows` rows that will be multiplied by `w`.
     pub fn begin(&mut self, kernels: &Kernels, w: &PackedWeight, rows: usize) {
         let kind = match &w.layout {
-            Layout::Int8(_) => Kind::Int8,
+            Layout::Int8 { .. } => Kind::Int8,
             Layout::Bf16 { .. } if !kernels.splits() => Kind::Bf16,
             _ => Kind::F32,
         };
@@ -43,6 +43,11 @@ impl LeftRows {
 
     /// Makes room for `rows` rows of the gradient of what `w` gives, `[out]` each.
     pub fn begin_backward(&mut self, kernels: &Kernels, w: &PackedWeight, rows: usize) {
+        if let Layout::Int8 { backward, .. } = &w.layout
+            && let Some(transpose) = backward.get()
+        {
+            return self.begin(kernels, transpose, rows);
+        }
         let kind = match &w.layout {
             Layout::Bf16 { .. } if !kernels.splits() => Kind::Bf16,
             _ => Kind::F32,

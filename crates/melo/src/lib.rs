@@ -40,6 +40,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Features of images, for a probe or a search (`melo embed` writes them to files, see [`embed::write`]):
+//!
+//! ```
+//! # mod setup { include!("../tests/phantoms/mod.rs"); }
+//! # let folder = setup::folder()?;
+//! # std::env::set_current_dir(folder.path())?;
+//! use melo::embed::{Embedder, Inputs};
+//! use melo::{DeviceSpec, FeatureKind, Features, read_backbone};
+//!
+//! let engine = DeviceSpec::default().open().load(read_backbone("vit.safetensors".as_ref())?)?;
+//! let features = Features { block: 5, ..Features::new(FeatureKind::Mean, engine.backbone().config()) };
+//! let embedder = Embedder::new(engine, features)?;
+//! for (image, embedded) in ["film.png", "0.png"].iter().zip(embedder.embed(&Inputs::files(["film.png", "0.png"]).images)?) {
+//!     let embedded = embedded?;
+//!     println!("{image}: {:?} of {}", embedder.shape(), embedded.digest);
+//!     assert_eq!(embedded.values.len(), embedder.engine().backbone().config().width);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Serve every plug-in of a folder as a part of another application (feature `serve`):
 //!
 //! ```
@@ -69,6 +89,7 @@
 //! ```
 
 pub use melo_data as data;
+pub use melo_embed as embed;
 pub use melo_eval as eval;
 pub use melo_imaging as imaging;
 pub use melo_interop as interop;
@@ -89,5 +110,5 @@ pub use melo_train::{
 };
 pub use melo_vit::{
     Backbone, BackboneInfo, BoundPlugin, Calibration, Checkpoint, Decision, Device, DeviceSpec, Engine, ExplainMethod,
-    Plugin, Precision, Preprocess, TaskCard, TaskKind,
+    FeatureKind, Features, Plugin, Precision, Preprocess, TaskCard, TaskKind,
 };

@@ -80,6 +80,23 @@ impl Header {
         Self::parse(&String::from_utf8(text).map_err(|_| Error::NoText)?)
     }
 
+    /// The header as the bytes in front of the numbers: version 1, filled up to a multiple of 64 bytes and at least 128, so that the length of an axis
+    /// can be written later.
+    ///
+    /// # Panics
+    /// If the shape takes more than 64 KiB of text.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let lengths: Vec<String> = self.shape.iter().map(|length| format!("{length},")).collect();
+        let order = if self.fortran_order { "True" } else { "False" };
+        let mut text =
+            format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({}), }}", self.descr, lengths.join(" "));
+        let whole = (10 + text.len() + 1).next_multiple_of(64).max(128);
+        text.extend(std::iter::repeat_n(' ', whole - 10 - text.len() - 1));
+        text.push('\n');
+        let length = u16::try_from(text.len()).expect("a header of a few axes");
+        [MAGIC, &[1, 0][..], &length.to_le_bytes(), text.as_bytes()].concat()
+    }
+
     /// `{'descr': '|u1', 'fortran_order': False, 'shape': (7, 1), }`.
     fn parse(text: &str) -> Result<Self, Error> {
         let field = |name: &'static str| {
@@ -128,6 +145,16 @@ mod tests {
         );
         let turned = array(1, "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3)}");
         assert!(Header::read_either(&mut &turned[..]).unwrap().fortran_order);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_as_long_whatever_the_first_axis() {
+        for shape in [vec![], vec![3], vec![0, 384], vec![u64::MAX, 1369, 37, 4096]] {
+            let header = Header { descr: "<f2".into(), shape, fortran_order: false };
+            let bytes = header.to_bytes();
+            assert_eq!((bytes.len(), bytes.last()), (128, Some(&b'\n')));
+            assert_eq!(Header::read(&mut &bytes[..]).unwrap(), header);
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 mod network;
 
 use melo_vit::{
-    Adapter, Backbone, BackboneInfo, Batch, Device, Engine, EngineInfo, Error, ExplainMethod, Explanation, Gradients,
-    Head, ImageSource, Peak, PluginRef, Pool, Precision, Segment, VitConfig, Weights,
+    Adapter, Backbone, BackboneInfo, Batch, Device, Engine, EngineInfo, Error, ExplainMethod, Explanation, Features,
+    Gradients, Head, ImageSource, Peak, PluginRef, Pool, Precision, Segment, VitConfig, Weights,
 };
 use network::{Network, Pass, Row};
 use std::sync::Arc;
@@ -189,6 +189,22 @@ impl Engine for ReferenceEngine {
         let network = self.network(size, PluginRef { adapter, head: &head })?;
         let features = |index| Ok(rounded(&network.pass(index, load(source, index, size)?).features));
         Ok((0..images).map(features).collect::<Result<Vec<_>, Error>>()?.concat())
+    }
+
+    fn features(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+        features: Features,
+    ) -> Result<Vec<f32>, Error> {
+        features.check(self.backbone.config())?;
+        let head = Head::zeros(0, self.backbone.config().feature_width());
+        let network = self.network(size, PluginRef { adapter, head: &head })?;
+        let of_image =
+            |index| Ok(rounded(&network.features_of(&network.pass(index, load(source, index, size)?), features)));
+        Ok((0..images).map(of_image).collect::<Result<Vec<_>, Error>>()?.concat())
     }
 
     fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error> {

@@ -1,6 +1,9 @@
 //! A Vision Transformer in f64, as the papers write it (arXiv 2010.11929, equations 1 to 4), and the slopes of its logits.
 
-use melo_vit::{Activation, Dropout, Head, LoraConfig, PluginRef, Pool, Target, VitConfig, Weights};
+use melo_vit::{
+    Activation, Dropout, FeatureKind, Features, Head, LoraConfig, PluginRef, Pool, RotaryPairs, Target, VitConfig,
+    Weights, relative_index,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -123,7 +126,8 @@ impl Network {
         let class = self.config.class_tokens();
         let first = if self.config.pos_embed_prefix { 0 } else { class };
         let positions = |tokens: &mut Vec<Row>| {
-            for (x, position) in tokens[first..].iter_mut().zip(self.parameters["pos_embed"].chunks_exact(d)) {
+            let positions = self.parameters.get("pos_embed").into_iter().flat_map(|rows| rows.chunks_exact(d));
+            for (x, position) in tokens[first..].iter_mut().zip(positions) {
                 add(x, position);
             }
         };
@@ -144,6 +148,7 @@ impl Network {
         let name = |part: &str| format!("blocks.{block}.{part}");
         let place = |target| Place { image, block, target };
         let (o, _) = self.attended(image, block, &tokens);
+        let o = if self.config.attn_norm { self.norm(&name("attn.norm"), &o) } else { o };
         let mut a = self.linear(&name("attn.proj"), &o);
         self.adapt(place(Target::O), &o, &mut a, 0);
         self.join(&mut tokens, &name("ls1.gamma"), &a);
@@ -159,6 +164,7 @@ impl Network {
                 hidden.iter_mut().for_each(|h| *h = gelu(self.config.activation, *h));
             }
         }
+        let hidden = if self.config.mlp_norm { self.norm(&name("mlp.norm"), &hidden) } else { hidden };
         let mut f = self.linear(&name("mlp.fc2"), &hidden);
         self.adapt(place(Target::Fc2), &hidden, &mut f, 0);
         self.join(&mut tokens, &name("ls2.gamma"), &f);
@@ -189,10 +195,18 @@ impl Network {
                 }
             }
         }
+        self.turn(&mut qkv);
+        let bias = self.parameters.get(&format!("blocks.{block}.attn.relative_position_bias_table"));
+        let rows = relative_index(self.config.image_size / self.config.patch);
+        let bias = |head: usize, query: usize, key: usize| {
+            bias.map_or(0.0, |table| table[rows[query * t + key] as usize * self.config.heads + head])
+        };
         let part = |token: usize, part: usize, head: usize| &qkv[token][part * d + head * width..][..width];
         let mut probabilities = Row::new();
         for (head, query) in (0..self.config.heads).flat_map(|head| (0..t).map(move |query| (head, query))) {
-            let score = |key: usize| dot(part(query, 0, head), part(key, 1, head)) / (width as f64).sqrt();
+            let score = |key: usize| {
+                dot(part(query, 0, head), part(key, 1, head)) / (width as f64).sqrt() + bias(head, query, key)
+            };
             let powers: Row = (0..t).map(|key| score(key).exp()).collect();
             let total: f64 = powers.iter().sum();
             probabilities.extend(powers.iter().map(|power| power / total));
@@ -206,6 +220,42 @@ impl Network {
         };
         let mixed = (0..t).map(|query| (0..d).map(|i| mix(query, i)).collect()).collect();
         (mixed, probabilities)
+    }
+
+    /// Features of a block's output.
+    pub(crate) fn features_of(&self, pass: &Pass, Features { kind, block, norm }: Features) -> Row {
+        let tokens = &pass.residuals[block + 1];
+        if kind == FeatureKind::Pooled {
+            return self.features(tokens);
+        }
+        let tokens = if norm && self.config.norm { self.norm("norm", tokens) } else { tokens.clone() };
+        let patches = &tokens[self.config.prefix_tokens()..];
+        let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
+        match kind {
+            FeatureKind::Class => tokens[0].clone(),
+            FeatureKind::Grid => patches.concat(),
+            FeatureKind::Mean | FeatureKind::Pooled => (0..self.config.width).map(mean).collect(),
+        }
+    }
+
+    /// Queries and keys of patches turned by where these stand: pairs of values as complex numbers, times `e^(i · angle)`.
+    fn turn(&self, qkv: &mut [Row]) {
+        let VitConfig { width: d, heads, patch, image_size, .. } = self.config;
+        let (Some(rotary), width) = (self.config.rotary, d / heads) else { return };
+        let angles = rotary.angles(image_size / patch, width);
+        for (qkv, angles) in qkv[self.config.prefix_tokens()..].iter_mut().zip(angles.chunks_exact(width / 2)) {
+            for head in qkv[..2 * d].chunks_exact_mut(width) {
+                for (i, angle) in angles.iter().enumerate() {
+                    let (a, b) = match rotary.pairs {
+                        RotaryPairs::Halves => (i, i + width / 2),
+                        RotaryPairs::Neighbours => (2 * i, 2 * i + 1),
+                    };
+                    let (x, y) = (head[a], head[b]);
+                    head[a] = x * angle.cos() - y * angle.sin();
+                    head[b] = y * angle.cos() + x * angle.sin();
+                }
+            }
+        }
     }
 
     /// The residual stream after the last block to what heads read: last norm and pooling.

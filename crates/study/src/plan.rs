@@ -164,14 +164,6 @@ fn default_seeds() -> Vec<u64> {
 fn default_fractions() -> Vec<f64> {
     vec![1.0]
 }
-/// A precision that plug-ins can be trained in.
-fn trained_in(word: &str) -> Result<Precision, String> {
-    match word.parse().map_err(|error| format!("study.{error}"))? {
-        Precision::Int8 => Err("study.precision `int8` is for inference: expected f32, bf16 or bf16x3".to_owned()),
-        precision => Ok(precision),
-    }
-}
-
 fn default_precision() -> String {
     Precision::F32.to_string()
 }
@@ -220,7 +212,7 @@ impl Plan {
             split_seed: study.split_seed,
             folds: study.folds,
             data_fractions: study.data_fraction,
-            precision: trained_in(&study.precision)?,
+            precision: study.precision.parse().map_err(|error| format!("study.{error}"))?,
             level: study.level,
             replicates: study.bootstrap,
             margin: study.margin,
@@ -256,6 +248,16 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same plan in another precision.
+    ///
+    /// # Errors
+    /// [`Error::Study`] where a method trains what would be rounded to integers.
+    pub fn in_precision(self, precision: Precision) -> Result<Plan, Error> {
+        let plan = Plan { precision, ..self };
+        plan.check().map_err(|reason| Error::Study { path: plan.path.clone(), reason })?;
+        Ok(plan)
+    }
+
     fn check(&self) -> Result<(), String> {
         check_names("task", self.tasks.iter().map(|task| task.name.as_str()))?;
         check_names("backbone", self.backbones.iter().map(|backbone| backbone.name.as_str()))?;
@@ -287,6 +289,12 @@ impl Plan {
             return Err(format!("study.margin: {}: expected a difference of AUC in [0, 1)", self.margin));
         }
         for method in &self.methods {
+            if self.precision == Precision::Int8 && method.kind.trains_backbone() {
+                let (name, kind) = (&method.name, method.kind);
+                return Err(format!(
+                    "method \"{name}\": kind {kind} trains the layers that precision int8 rounds: expected f32, bf16 or bf16x3"
+                ));
+            }
             if let Some(task) = method.tasks.iter().flatten().find(|&name| self.tasks.iter().all(|t| t.name != *name)) {
                 return Err(format!("method \"{}\": tasks: no task has the name \"{task}\"", method.name));
             }
@@ -451,6 +459,21 @@ pub(crate) mod tests {
         assert!(cells.iter().all(|cell| plan.cell(&plan.cell_name(cell)) == Some(*cell)));
         assert_eq!(plan.tasks[0].labels, Path::new("/studies/film/labels.csv"));
         assert_eq!(plan.reference, "full");
+    }
+
+    #[test]
+    fn int8_trains_plug_ins_and_no_backbone() {
+        let int8 = SMALL.replace("name = \"small\"", "name = \"small\"\nprecision = \"int8\"");
+        let frozen = |text: &str| text.replace("\"lora\", \"full\"", "\"lora\", \"linear\", \"adapter\"");
+        assert_eq!(plan(&frozen(&int8)).unwrap().precision, Precision::Int8);
+        assert_eq!(plan(&frozen(SMALL)).unwrap().in_precision(Precision::Int8).unwrap().precision, Precision::Int8);
+        let refusals =
+            [plan(&int8).unwrap_err(), plan(SMALL).unwrap().in_precision(Precision::Int8).unwrap_err().to_string()];
+        for said in refusals {
+            assert!(["method \"full\"", "kind full", "int8", "bf16"].iter().all(|part| said.contains(part)), "{said}");
+        }
+        let said = plan(&int8.replace("int8", "int4")).unwrap_err();
+        assert!(said.contains("study.precision `int4`"), "{said}");
     }
 
     #[test]

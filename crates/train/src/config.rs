@@ -169,11 +169,9 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), Error> {
         self.augment.validate()?;
         let wrong = |setting, reason: String| Err(Error::Setting { setting, reason });
-        if self.precision == Precision::Int8 {
-            return wrong(
-                "precision",
-                "is int8, which is for inference: train in f32 or bf16, then calibrate there".into(),
-            );
+        if self.precision == Precision::Int8 && self.method.trains_backbone() {
+            let reason = format!("is int8, which is for frozen layers, and method {} trains them", self.method);
+            return wrong("precision", reason);
         }
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());

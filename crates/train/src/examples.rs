@@ -21,6 +21,11 @@ pub trait Examples: Sync {
     /// Side of the images, pixels.
     fn size(&self) -> usize;
 
+    /// True where an image without augmentation is the same in every epoch.
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
     /// Images of one epoch: image `i` of the source is image `order[i]`; without `augment`, as they are.
     ///
     /// What is given may depend on index, seed and epoch, and on nothing else.
@@ -38,6 +43,10 @@ impl Examples for Dataset {
 
     fn size(&self) -> usize {
         self.spec().size
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
     }
 
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a> {

@@ -14,6 +14,7 @@ mod method;
 mod model;
 mod objective;
 mod pretrain;
+mod probe;
 mod recalibrate;
 mod schedule;
 mod settings;

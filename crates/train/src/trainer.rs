@@ -5,11 +5,13 @@ use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::examples::{Examples, class_counts, evaluate};
 use crate::folder::RunFolder;
+use crate::method::Method;
 use crate::model::{Model, Start};
 use crate::objective::Objective;
+use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
-use melo_data::{Assigned, EpochAugment};
+use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{Batch, Checkpoint, Dropout, Gradients, Plugin, TaskCard};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -36,6 +38,13 @@ pub enum Event<'a> {
         /// Images read.
         done: usize,
         /// Images to read.
+        of: usize,
+    },
+    /// Features of a head alone are computed, before the first epoch.
+    Features {
+        /// Images done.
+        done: usize,
+        /// Images of both splits.
         of: usize,
     },
     /// Why there will be no test figures.
@@ -135,6 +144,9 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     let trainable = run.model.parameters();
     let (images, epochs_done) = (run.train.len(), run.record.history.len());
     observer(Event::Started { trainable, backbone, images, epochs_done });
+    if !run.is_finished() && run.is_probe() {
+        run.compute_probe(folder, stop, observer)?;
+    }
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
         if let Some(folder) = folder {
@@ -188,6 +200,8 @@ struct Run<'a> {
     record: Record,
     objective: Objective,
     gradients: Gradients,
+    /// Of every image, where a head alone is trained on images that stay the same.
+    probe: Option<ProbeFeatures>,
 }
 
 impl<'a> Run<'a> {
@@ -213,6 +227,7 @@ impl<'a> Run<'a> {
             objective: Objective::new(config, card.kind, classes, train),
             gradients: model.gradients(),
             tensor_steps: model.tensor_steps(config),
+            probe: None,
             model,
             card,
             train,
@@ -313,6 +328,35 @@ impl<'a> Run<'a> {
         Ok(row)
     }
 
+    /// True where every epoch sees the same features: a head alone, no augmentation, and an engine that steps it on features.
+    fn is_probe(&self) -> bool {
+        let nothing = |_: usize, _: &[f32], _: &mut [f32]| 0.0;
+        let Model { head, .. } = &self.model;
+        self.config.method == Method::Linear
+            && self.config.augment == Augment::none()
+            && self.train.is_fixed()
+            && self.val.is_fixed()
+            && self.model.engine().head_step(&[], &nothing, head, &mut head.clone()).is_some()
+    }
+
+    fn compute_probe(
+        &mut self,
+        folder: Option<&RunFolder>,
+        stop: &AtomicBool,
+        observer: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<(), Error> {
+        let images = ProbeImages {
+            train: self.train,
+            val: self.val,
+            augment: EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch: 0 },
+            epoch: self.record.history.len() + 1,
+            folder: folder.map(|folder| folder.path().to_owned()),
+        };
+        let progress = &mut |done, of| observer(Event::Features { done, of });
+        self.probe = Some(images.features(self.model.engine(), stop, progress)?);
+        Ok(())
+    }
+
     /// One optimizer step on the images at `batch`; returns the mean loss before it.
     fn step(&mut self, batch: &[usize], learning_rate: f64) -> Result<f64, Error> {
         let train = self.train;
@@ -333,7 +377,16 @@ impl<'a> Run<'a> {
         };
         self.gradients.clear();
         let Model { adapter, head, .. } = &self.model;
-        let (loss, _) = self.model.engine().step(&input, adapter, head, &mut self.gradients)?;
+        let engine = self.model.engine();
+        let of_features = self.probe.as_ref().and_then(|probe| {
+            let width = self.model.vit().feature_width();
+            let rows = batch.iter().flat_map(|&index| &probe.train[index * width..(index + 1) * width]);
+            engine.head_step(&rows.copied().collect::<Vec<_>>(), &image_loss, head, &mut self.gradients.head)
+        });
+        let (loss, _) = match of_features {
+            Some(step) => step,
+            None => engine.step(&input, adapter, head, &mut self.gradients)?,
+        };
         clip(&mut self.gradients, self.config.clip_norm);
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
         self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
@@ -352,8 +405,11 @@ impl<'a> Run<'a> {
         let val = self.val;
         let classes = self.card.classes.len();
         let order: Vec<usize> = (0..val.len()).collect();
-        let source = val.epoch(&order, None);
-        let mut logits = self.model.engine().logits(&*source, val.len(), val.size(), self.model.plugin())?;
+        let engine = self.model.engine();
+        let mut logits = match &self.probe {
+            Some(probe) => engine.classify(&probe.val, &self.model.head),
+            None => engine.logits(&*val.epoch(&order, None), val.len(), val.size(), self.model.plugin())?,
+        };
         let scale = 1.0 / self.objective.normaliser(order.iter().map(|&index| val.labels(index)));
         let mut d_logits = vec![0.0; classes];
         let mut loss = 0.0;

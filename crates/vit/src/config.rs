@@ -3,6 +3,8 @@
 use crate::attention_pool::AttentionPool;
 use crate::error::Error;
 use crate::invalid::Invalid;
+use crate::relative;
+use crate::rotary::Rotary;
 use melo_kernels::Gelu;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,21 @@ pub struct VitConfig {
     /// LayerNorm over every head's query and key (`attn.q_norm`, `attn.k_norm`) before they meet.
     #[serde(default, skip_serializing_if = "is_default")]
     pub qk_norm: bool,
+    /// Tokens have a position embedding (`pos_embed`).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub pos_embed: bool,
+    /// Queries and keys of patches are turned by where these stand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rotary: Option<Rotary>,
+    /// Every block adds to its scores a bias by how far apart tokens stand (`attn.relative_position_bias_table`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relative_positions: bool,
+    /// LayerNorm over what attention gives, in front of its projection (`attn.norm`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attn_norm: bool,
+    /// LayerNorm over what `fc2` reads (`mlp.norm`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mlp_norm: bool,
 }
 
 /// Fields that came later are left out where they say nothing, so that digests of older backbones stay what they were.
@@ -138,11 +155,21 @@ impl VitConfig {
 
     /// Rows of `pos_embed` in front of those of the patches.
     pub fn position_prefix(&self) -> usize {
-        match (self.pos_embed_prefix, self.register_positions) {
+        match (self.pos_embed && self.pos_embed_prefix, self.register_positions) {
             (false, _) => 0,
             (true, false) => self.class_tokens(),
             (true, true) => self.prefix_tokens(),
         }
+    }
+
+    /// Rows of `pos_embed`.
+    pub(crate) fn position_rows(&self) -> usize {
+        if self.pos_embed { self.position_prefix() + (self.image_size / self.patch).pow(2) } else { 0 }
+    }
+
+    /// Rows of a block's table of relative positions.
+    pub(crate) fn relative_rows(&self) -> usize {
+        if self.relative_positions { relative::distances(self.image_size / self.patch) } else { 0 }
     }
 
     /// Width of an attention head.
@@ -211,6 +238,14 @@ impl VitConfig {
         if self.norm && self.fc_norm {
             return wrong("fc_norm", "norm and fc_norm exclude each other".into());
         }
+        if let Some(rotary) = self.rotary {
+            rotary.check(self.head_width())?;
+        }
+        if self.relative_positions && self.prefix_tokens() != 1 {
+            let reason =
+                format!("relative positions go with one token before the patches, not {}", self.prefix_tokens());
+            return wrong("relative_positions", reason);
+        }
         if self.pool == Pool::TokenAvg && (self.fc_norm || self.distilled) {
             return wrong("pool", "pooling tokenavg goes with neither fc_norm nor a distillation token".into());
         }
@@ -238,8 +273,9 @@ impl VitConfig {
         if self.registers > 0 {
             add("reg_token", &[1, self.registers, d]);
         }
-        let grid = self.image_size / self.patch;
-        add("pos_embed", &[1, self.position_prefix() + grid * grid, d]);
+        if self.pos_embed {
+            add("pos_embed", &[1, self.position_rows(), d]);
+        }
         add("patch_embed.proj.weight", &[d, 3, self.patch, self.patch]);
         if self.patch_bias {
             add("patch_embed.proj.bias", &[d]);
@@ -268,6 +304,13 @@ impl VitConfig {
                 add(&format!("attn.{side}_norm.weight"), &[self.head_width()]);
                 add(&format!("attn.{side}_norm.bias"), &[self.head_width()]);
             }
+            if self.relative_positions {
+                add("attn.relative_position_bias_table", &[self.relative_rows(), self.heads]);
+            }
+            if self.attn_norm {
+                add("attn.norm.weight", &[d]);
+                add("attn.norm.bias", &[d]);
+            }
             add("attn.proj.weight", &[d, d]);
             add("attn.proj.bias", &[d]);
             if self.layer_scale {
@@ -277,6 +320,10 @@ impl VitConfig {
             add("norm2.bias", &[d]);
             add("mlp.fc1.weight", &[self.fc1_out(), d]);
             add("mlp.fc1.bias", &[self.fc1_out()]);
+            if self.mlp_norm {
+                add("mlp.norm.weight", &[hidden]);
+                add("mlp.norm.bias", &[hidden]);
+            }
             add("mlp.fc2.weight", &[d, hidden]);
             add("mlp.fc2.bias", &[d]);
             if self.layer_scale {

@@ -14,6 +14,7 @@ use crate::backbone::{Backbone, BackboneInfo};
 use crate::dropout::Dropout;
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
+use crate::features::Features;
 use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
@@ -204,6 +205,53 @@ pub trait Engine: Debug + Send + Sync {
         size: usize,
         adapter: Option<&Adapter>,
     ) -> Result<Vec<f32>, Error>;
+
+    /// Other features of images `0..n` than what heads read, or those: `[n, …]` as [`Features::shape`] says, under an adapter or bare.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`]; [`Error::Features`] for what the network does not have; [`Error::Unsupported`] by default for all but
+    /// what heads read.
+    fn features(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+        features: Features,
+    ) -> Result<Vec<f32>, Error> {
+        let config = self.backbone().config();
+        features.check(config)?;
+        if features == Features::pooled(config) {
+            return self.embed(source, images, size, adapter);
+        }
+        Err(Error::Unsupported { engine: self.info().engine, what: "features other than what heads read".to_owned() })
+    }
+
+    /// Logits `[n, c]` of features `[n, feature width]` that [`Engine::embed`] gave: those of [`Engine::forward`] to the last bit where
+    /// the engine computes them, by default to the rounding of f32.
+    fn classify(&self, features: &[f32], head: &Head) -> Vec<f32> {
+        let width = self.backbone().config().feature_width();
+        let logit = |features: &[f32], class: usize| {
+            let products =
+                head.weight[class * width..].iter().zip(features).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            (products.sum::<f64>() + f64::from(head.bias[class])) as f32
+        };
+        let rows = features.chunks_exact(width);
+        rows.flat_map(|row| (0..head.classes()).map(move |class| logit(row, class))).collect()
+    }
+
+    /// [`Engine::step`] of a head alone, without dropout, on features `[n, feature width]` that [`Engine::embed`] gave: adds to
+    /// `gradient`, returns the summed loss and the logits `[n, c]`, all to the last bit those of a step on the images. None, the default,
+    /// of an engine that has no such step.
+    fn head_step(
+        &self,
+        _features: &[f32],
+        _loss: &ImageLoss<'_>,
+        _head: &Head,
+        _gradient: &mut Head,
+    ) -> Option<(f64, Vec<f32>)> {
+        None
+    }
 
     /// An engine over other weights of this network, as they are in the course of training; it shares this one's threads
     /// and scratch memory, and its backbone has no digest.

@@ -161,6 +161,9 @@ pub enum Error {
     /// Bottleneck settings that this backbone cannot carry.
     #[error("bottleneck settings: {0}")]
     Bottleneck(String),
+    /// Features that this backbone does not have.
+    #[error("features: {0}")]
+    Features(String),
     /// An input side that the patches do not tile.
     #[error("image size {size} is not a multiple of the patch size {patch}")]
     ImageSize {

@@ -8,6 +8,7 @@ use crate::fields::Fields;
 use crate::invalid::Invalid;
 use crate::preprocess::{CropMode, CropOffset, Interpolation, Preprocess};
 use crate::rendering::Rendering;
+use crate::rotary::{Rotary, RotaryGrid, RotaryPairs};
 use crate::timm_names::Named;
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ const CFG_FREE: [&str; 28] = [
 ];
 
 /// Arguments that are read.
-const ARGS_READ: [&str; 20] = [
+const ARGS_READ: [&str; 36] = [
     "num_heads",
     "norm_eps",
     "act_layer",
@@ -79,9 +80,26 @@ const ARGS_READ: [&str; 20] = [
     "in_chans",
     "class_token",
     "qk_norm",
+    // Of timm's `Eva` and `Beit`.
+    "num_reg_tokens",
+    "use_abs_pos_emb",
+    "use_rot_pos_emb",
+    "use_rel_pos_bias",
+    "rope_type",
+    "rope_temperature",
+    "rope_rotate_half",
+    "ref_feat_shape",
+    "swiglu_mlp",
+    "swiglu_align_to",
+    "scale_mlp",
+    "scale_attn_inner",
+    "use_pre_transformer_norm",
+    "use_post_transformer_norm",
+    "use_fc_norm",
+    "qkv_fused",
 ];
 /// Arguments on which no feature depends: training's noise, first values, and where a model is built.
-const ARGS_FREE: [&str; 11] = [
+const ARGS_FREE: [&str; 16] = [
     "num_classes",
     "drop_rate",
     "pos_drop_rate",
@@ -93,10 +111,30 @@ const ARGS_FREE: [&str; 11] = [
     "fix_init",
     "dynamic_img_pad",
     "device",
+    "head_init_scale",
+    "rope_shift_coords",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+    "use_shared_rel_pos_bias",
 ];
 /// Arguments that timm takes as not said where they are `null`; any other is not to be.
-const NULLABLE: [&str; 7] =
-    ["init_values", "fc_norm", "embed_norm_layer", "norm_layer", "act_layer", "device", "dtype"];
+const NULLABLE: [&str; 15] = [
+    "init_values",
+    "fc_norm",
+    "embed_norm_layer",
+    "norm_layer",
+    "act_layer",
+    "device",
+    "dtype",
+    "num_kv_heads",
+    "use_post_transformer_norm",
+    "use_fc_norm",
+    "ref_feat_shape",
+    "rope_shift_coords",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+    "rope_type",
+];
 
 /// Timm's description of a model.
 #[derive(Clone, Debug)]
@@ -106,6 +144,8 @@ pub struct ModelDescription {
     named: Option<Named>,
     /// Heads that are taken where neither name nor arguments say any.
     usual_heads: bool,
+    /// Width of a head of a DINOv3 whose weights say that they are.
+    dinov3: Option<usize>,
     json: Value,
 }
 
@@ -131,12 +171,71 @@ impl ModelDescription {
             cfg.only("label_offset", &json!(0), "classes that are left out are not supported")?;
         }
         check_arguments(Fields::of("model_args.", &json["model_args"])?)?;
-        Ok(ModelDescription { architecture, named, usual_heads: false, json })
+        Ok(ModelDescription { architecture, named, usual_heads: false, dinov3: None, json })
     }
 
     /// The same, with the heads that published ViTs of the weights' shape have where nothing says how many there are.
     pub fn with_usual_heads(self) -> Self {
         ModelDescription { usual_heads: true, ..self }
+    }
+
+    /// The same of weights that hold DINOv3's periods of rotary positions, a fourth as many as a head is wide: what its authors' files
+    /// have, and nobody else's.
+    pub fn with_dinov3_periods(self, periods: usize) -> Self {
+        ModelDescription { dinov3: Some(4 * periods), ..self }
+    }
+
+    /// Whether tokens have a position embedding.
+    pub(crate) fn has_pos_embed(&self) -> Result<bool, Invalid> {
+        let usual = self.named.map_or(self.dinov3.is_none(), |named| !named.has("no_pos_embed"));
+        Ok(self.arguments()?.truth("use_abs_pos_emb")?.unwrap_or(usual))
+    }
+
+    /// Side of the images of a model whose weights do not tell it, pixels.
+    pub(crate) fn image_size(&self) -> Result<Option<usize>, Invalid> {
+        let cfg = self.json.get("pretrained_cfg").filter(|cfg| !cfg.is_null());
+        let input = cfg.and_then(|cfg| cfg.get("input_size")?.get(2)?.as_u64()).map(|side| side as usize);
+        Ok(self.arguments()?.side("img_size")?.or(input).or(self.named.map(|named| named.image_size)))
+    }
+
+    /// Rotary positions, where there are any: by the arguments, else of the architecture that is named, else DINOv3's.
+    pub(crate) fn rotary(&self) -> Result<Option<Rotary>, Invalid> {
+        let args = self.arguments()?;
+        let usual = self.named.map_or(self.dinov3.map(|_| Rotary::DINOV3), |named| named.rotary());
+        if !args.truth("use_rot_pos_emb")?.unwrap_or(usual.is_some()) {
+            return Ok(None);
+        }
+        // `Eva.__init__`'s defaults.
+        let usual = usual.unwrap_or(Rotary {
+            temperature: 10000.0,
+            grid: RotaryGrid::Numbered(0),
+            pairs: RotaryPairs::Neighbours,
+        });
+        let reference = args.side("ref_feat_shape")?.map(RotaryGrid::Numbered);
+        let grid = match args.text("rope_type")? {
+            None if usual.grid == RotaryGrid::Centered => RotaryGrid::Centered,
+            Some("dinov3") => RotaryGrid::Centered,
+            None | Some("cat") => match (reference, usual.grid) {
+                (Some(grid), _) | (None, grid @ RotaryGrid::Numbered(1..)) => grid,
+                _ => {
+                    let reason = "rotary positions without the side of the grid that they were trained for";
+                    return Err(args.wrong("ref_feat_shape", &Value::Null, &format!("{reason} are not supported")));
+                }
+            },
+            Some(other) => {
+                let reason = "rotary positions of this type are not supported (dinov3, cat)";
+                return Err(args.wrong("rope_type", &json!(other), reason));
+            }
+        };
+        Ok(Some(Rotary {
+            temperature: args.number("rope_temperature")?.map_or(usual.temperature, |value| value as f32),
+            grid,
+            pairs: match args.truth("rope_rotate_half")? {
+                Some(true) => RotaryPairs::Halves,
+                Some(false) => RotaryPairs::Neighbours,
+                None => usual.pairs,
+            },
+        }))
     }
 
     /// True where the model gives all tokens instead of one feature: no classifier fits that.
@@ -162,6 +261,9 @@ impl ModelDescription {
                 false => Err(args.wrong("num_heads", &json!(heads), &format!("width {width} is no multiple of it"))),
             };
         }
+        if let (None, Some(head)) = (&self.named, self.dinov3.filter(|head| *head > 0 && width.is_multiple_of(*head))) {
+            return Ok(width / head);
+        }
         let shape = format!("{depth} blocks of width {width}");
         let why = match &self.named {
             Some(named) if named.width == width => return Ok(named.heads),
@@ -182,7 +284,8 @@ impl ModelDescription {
 
     /// `model_args.norm_eps`, else of the architecture that is named, else 1e-6, or 1e-5 with `norm_pre` (CLIP).
     pub(crate) fn eps(&self, pre_norm: bool) -> f32 {
-        let usual = self.named.map_or(if pre_norm { 1e-5 } else { 1e-6 }, |named| named.eps);
+        let usual = if pre_norm || self.dinov3.is_some() { 1e-5 } else { 1e-6 };
+        let usual = self.named.map_or(usual, |named| named.eps);
         self.argument("norm_eps").and_then(Value::as_f64).map_or(usual, |eps| eps as f32)
     }
 
@@ -262,24 +365,32 @@ impl ModelDescription {
             ("embed_dim", args.count("embed_dim")?, config.width),
             ("depth", args.count("depth")?, config.depth),
             ("reg_tokens", args.count("reg_tokens")?, config.registers),
+            ("num_reg_tokens", args.count("num_reg_tokens")?, config.registers),
         ];
         for (name, said, found) in sizes {
             if said.is_some_and(|said| said != found) {
                 differs(name, &found)?;
             }
         }
-        let own_mean = |named: &Named| named.pool == "avg" && !named.has("fc_norm");
-        let is_mean =
-            self.named.as_ref().is_some_and(|named| !own_mean(named)) && args.text("global_pool")? == Some("avg");
-        if is_mean && !config.fc_norm && args.truth("fc_norm")? != Some(false) {
+        let is_mean = self.named.is_some() && args.text("global_pool")? == Some("avg");
+        let no_fc_norm = [args.truth("fc_norm")?, args.truth("use_fc_norm")?].contains(&Some(false));
+        let usual_mean = self.named.is_some_and(|named| named.pool == "avg" && !named.has("fc_norm"));
+        if is_mean && !config.fc_norm && !no_fc_norm && !usual_mean {
             differs("global_pool", &"`norm` in place of `fc_norm`, which `fc_norm`: false has to say")?;
         }
-        let rows = |ratio: f64| (config.width as f64 * ratio) as usize;
+        // timm's gated MLPs count both halves, `Eva`'s one, which it may round up.
+        let gated = args.truth("swiglu_mlp")?.unwrap_or(false);
+        let step = args.count("swiglu_align_to")?.unwrap_or(0).max(1);
+        let rows = |ratio: f64| {
+            let rows = (config.width as f64 * ratio) as usize;
+            if gated { 2 * rows.next_multiple_of(step) } else { rows }
+        };
         if args.number("mlp_ratio")?.is_some_and(|ratio| rows(ratio) != config.fc1_out()) {
             differs("mlp_ratio", &format!("{} rows of `mlp.fc1`", config.fc1_out()))?;
         }
-        // Without tokens in front of the patches it says nothing.
-        let embeds = args.truth("no_embed_class")?.filter(|_| config.prefix_tokens() > 0);
+        // Without positions, or tokens in front of the patches, it says nothing.
+        let says_embeds = config.pos_embed && config.prefix_tokens() > 0;
+        let embeds = args.truth("no_embed_class")?.filter(|_| says_embeds);
         let parts = [
             ("qkv_bias", args.truth("qkv_bias")?, config.qkv_bias),
             ("pre_norm", args.truth("pre_norm")?, config.pre_norm),
@@ -288,6 +399,16 @@ impl ModelDescription {
             ("qk_norm", args.truth("qk_norm")?, config.qk_norm),
             ("no_embed_class", embeds, !config.pos_embed_prefix),
             ("init_values", args.number("init_values")?.map(|_| true), config.layer_scale),
+            ("use_abs_pos_emb", args.truth("use_abs_pos_emb")?, config.pos_embed),
+            ("use_rel_pos_bias", args.truth("use_rel_pos_bias")?.filter(|said| *said), config.relative_positions),
+            ("swiglu_mlp", args.truth("swiglu_mlp")?, config.swiglu),
+            ("scale_mlp", args.truth("scale_mlp")?, config.mlp_norm),
+            ("scale_mlp_norm", args.truth("scale_mlp_norm")?, config.mlp_norm),
+            ("scale_attn_inner", args.truth("scale_attn_inner")?, config.attn_norm),
+            ("scale_attn_norm", args.truth("scale_attn_norm")?, config.attn_norm),
+            ("use_pre_transformer_norm", args.truth("use_pre_transformer_norm")?, config.pre_norm),
+            ("use_post_transformer_norm", args.truth("use_post_transformer_norm")?, config.norm),
+            ("use_fc_norm", args.truth("use_fc_norm")?, config.fc_norm),
         ];
         for (name, said, found) in parts {
             if said.is_some_and(|said| said != found) {
@@ -316,9 +437,10 @@ impl ModelDescription {
                 None => Ok(()),
             };
         };
-        let registers = (named.registers != config.registers && !said("reg_tokens"))
+        let registers = (named.registers != config.registers && !said("reg_tokens") && !said("num_reg_tokens"))
             .then(|| ("reg_tokens", named.registers.to_string(), config.registers.to_string()));
-        let embeds = if config.prefix_tokens() > 0 { named.has("no_embed_class") } else { !config.pos_embed_prefix };
+        let says_embeds = config.pos_embed && config.prefix_tokens() > 0;
+        let embeds = if says_embeds { named.has("no_embed_class") } else { !config.pos_embed_prefix };
         let parts = [
             ("pre_norm", named.has("norm_pre"), config.pre_norm),
             ("init_values", named.has("ls"), config.layer_scale),
@@ -328,6 +450,10 @@ impl ModelDescription {
             ("qkv_bias", named.has("qkv_bias"), config.qkv_bias),
             ("patch_bias", named.has("patch_bias") && !said("pre_norm"), config.patch_bias && !said("pre_norm")),
             ("distilled", named.has("distilled"), config.distilled),
+            ("use_abs_pos_emb", !named.has("no_pos_embed"), config.pos_embed),
+            ("use_rel_pos_bias", named.has("relative"), config.relative_positions),
+            ("scale_attn_inner", named.has("attn_norm"), config.attn_norm),
+            ("scale_mlp", named.has("mlp_norm"), config.mlp_norm),
         ];
         let part = parts.into_iter().find(|(name, own, found)| own != found && !said(name));
         let part = part.map(|(name, own, found)| (name, own.to_string(), found.to_string()));
@@ -451,8 +577,9 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
     let unsupported = "this is not supported";
     let off = [
         ("pool_include_prefix", "the mean over class and register tokens too is not supported"),
-        ("scale_attn_norm", unsupported),
-        ("scale_mlp_norm", unsupported),
+        ("use_post_norm", "norms after the branches of a block are not supported"),
+        ("attn_only_layer_scale", unsupported),
+        ("gated_attn", unsupported),
     ];
     for (name, reason) in off {
         args.only(name, &json!(false), reason)?;
@@ -466,6 +593,10 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
         args.only(name, &Value::Null, "only the plain layers of a ViT are supported")?;
     }
     args.only("dtype", &Value::Null, unsupported)?;
+    args.only("num_kv_heads", &Value::Null, "keys and values that several heads share are not supported")?;
+    args.only("attn_type", &json!("eva"), "only attention of type eva is supported")?;
+    args.only("rope_grid_offset", &json!(0.0), unsupported)?;
+    args.only("rope_grid_indexing", &json!("ij"), "rotary positions with the column first are not supported")?;
     args.text("act_layer")?;
     args.text("global_pool")?;
     args.number("norm_eps")?;
@@ -473,6 +604,13 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
         "pool_include_prefix",
         "scale_attn_norm",
         "scale_mlp_norm",
+        "use_post_norm",
+        "attn_only_layer_scale",
+        "gated_attn",
+        "num_kv_heads",
+        "attn_type",
+        "rope_grid_offset",
+        "rope_grid_indexing",
         "proj_bias",
         "pos_embed",
         "embed_layer",

@@ -61,6 +61,11 @@ impl VitConfig {
             class_token: true,
             register_positions: false,
             qk_norm: false,
+            pos_embed: true,
+            rotary: None,
+            relative_positions: false,
+            attn_norm: false,
+            mlp_norm: false,
         }
     }
 }
@@ -91,6 +96,7 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
     let model = ModelDescription::new(said)?;
     let swiglu = named.activation == "silu";
     let (fc_norm, class_token) = (named.has("fc_norm"), !named.has("no_class_token"));
+    let pos_embed = !named.has("no_pos_embed");
     let config = VitConfig {
         depth: named.depth,
         width: named.width,
@@ -105,7 +111,7 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
         norm: !fc_norm,
         fc_norm,
         distilled: named.has("distilled"),
-        pos_embed_prefix: !named.has("no_embed_class") || !class_token && named.registers == 0,
+        pos_embed_prefix: !(pos_embed && named.has("no_embed_class")) || !class_token && named.registers == 0,
         patch_bias: named.has("patch_bias"),
         qkv_bias: named.has("qkv_bias"),
         registers: named.registers,
@@ -113,8 +119,13 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
         swiglu,
         position_filter: PositionFilter::Antialiased,
         class_token,
-        register_positions: named.registers > 0 && !named.has("no_embed_class"),
+        register_positions: pos_embed && named.registers > 0 && !named.has("no_embed_class"),
         qk_norm: named.has("qk_norm"),
+        pos_embed,
+        rotary: named.rotary(),
+        relative_positions: named.has("relative"),
+        attn_norm: named.has("attn_norm"),
+        mlp_norm: named.has("mlp_norm"),
     };
     let preprocess = model.preprocess(config.image_size)?;
     Ok(Description { name: named.name.to_owned(), config, preprocess })

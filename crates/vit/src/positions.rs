@@ -7,7 +7,7 @@ use crate::config::{PositionFilter, VitConfig};
 pub(crate) fn resample(pos_embed: &[f32], config: &VitConfig, image_size: usize) -> Vec<f32> {
     let d = config.width;
     let (old, new) = (config.image_size / config.patch, image_size / config.patch);
-    if old == new {
+    if old == new || !config.pos_embed {
         return pos_embed.to_vec();
     }
     let (kept, grid) = pos_embed.split_at(config.position_prefix() * d);

@@ -42,14 +42,37 @@ impl VitConfig {
         let class_token = shapes.contains_key("cls_token");
         let prefix = usize::from(class_token) + usize::from(distilled);
         let registers = shapes.get("reg_token").map_or(0, |shape| shape.iter().product::<usize>() / width);
-        let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
-            return wrong("pos_embed", "`pos_embed` is not [1, t, d]".into());
+        let relative = shapes.get("blocks.0.attn.relative_position_bias_table");
+        let side_of_relative = || {
+            let apart = relative?.first()?.checked_sub(3)?.isqrt();
+            (apart % 2 == 1 && relative?.first() == Some(&(apart * apart + 3))).then_some(apart.div_ceil(2))
+        };
+        let has_pos_embed = shapes.contains_key("pos_embed") || relative.is_none() && described.has_pos_embed()?;
+        let positions = match (has_pos_embed, relative) {
+            (true, _) => {
+                let &[_, positions, _] = shape("pos_embed")?.as_slice() else {
+                    return wrong("pos_embed", "`pos_embed` is not [1, t, d]".into());
+                };
+                positions
+            }
+            (false, Some(table)) => match side_of_relative() {
+                Some(side) => prefix + side * side,
+                None => {
+                    let reason =
+                        format!("`relative_position_bias_table` {table:?} has no row a distance in a square grid");
+                    return wrong("relative_position_bias_table", reason);
+                }
+            },
+            (false, None) => {
+                let side = described.image_size()?.unwrap_or(224) / patch;
+                side.saturating_pow(2).saturating_add(prefix)
+            }
         };
         let side = |count: usize| Some(count.isqrt()).filter(|side| side * side == count && *side > 0);
         // Positions of the patches alone, after those of class tokens, or after those of registers too.
         let grids = [0, prefix, prefix + registers].map(|front| side(positions.saturating_sub(front)));
         let (grid, pos_embed_prefix, register_positions) = match grids {
-            [Some(grid), ..] if prefix == 0 => (grid, registers == 0, false),
+            [Some(grid), ..] if prefix == 0 => (grid, registers == 0 || !has_pos_embed, false),
             [_, Some(grid), _] => (grid, true, false),
             [Some(grid), ..] => (grid, false, false),
             [.., Some(grid)] => (grid, true, true),
@@ -90,6 +113,11 @@ impl VitConfig {
             class_token,
             register_positions,
             qk_norm: shapes.contains_key("blocks.0.attn.q_norm.weight"),
+            pos_embed: has_pos_embed,
+            rotary: described.rotary()?,
+            relative_positions: relative.is_some(),
+            attn_norm: shapes.contains_key("blocks.0.attn.norm.weight"),
+            mlp_norm: shapes.contains_key("blocks.0.mlp.norm.weight"),
         };
         described.agrees_with(&config)?;
         Ok(config)

@@ -1,6 +1,7 @@
 //! What timm's named Vision Transformers are, of which no tensor's shape tells all, from timm itself (`tools/golden/timm_names.py`).
 
 use crate::invalid::Invalid;
+use crate::rotary::{Rotary, RotaryGrid, RotaryPairs};
 use serde_json::{Value, json};
 
 const TABLE: &str = include_str!("timm_names.tsv");
@@ -18,7 +19,8 @@ pub(crate) struct Named {
     pub(crate) pool: &'static str,
     pub(crate) registers: usize,
     /// Which of its parts a model has: `norm_pre`, `fc_norm`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`,
-    /// `qk_norm`; or `no_class_token`.
+    /// `qk_norm`, `relative`, `attn_norm`, `mlp_norm`; or `no_class_token`, `no_pos_embed`; and `rope:` with temperature, `centered` or the
+    /// side of the grid, `halves` or `neighbours`.
     parts: &'static str,
     /// Side of a patch, pixels.
     pub(crate) patch: usize,
@@ -61,6 +63,22 @@ impl Named {
     /// Whether it has a part.
     pub(crate) fn has(&self, part: &str) -> bool {
         self.parts.split(' ').any(|own| own == part)
+    }
+
+    /// Rotary positions, where it has any.
+    pub(crate) fn rotary(&self) -> Option<Rotary> {
+        let mut said = self.parts.split(' ').find_map(|part| part.strip_prefix("rope:"))?.split(':');
+        Some(Rotary {
+            temperature: said.next()?.parse().ok()?,
+            grid: match said.next()? {
+                "centered" => RotaryGrid::Centered,
+                side => RotaryGrid::Numbered(side.parse().ok()?),
+            },
+            pairs: match said.next()? {
+                "halves" => RotaryPairs::Halves,
+                _ => RotaryPairs::Neighbours,
+            },
+        })
     }
 
     /// The heads that all plain ViTs of this shape have which pool their class token; none where they differ or there is none.
@@ -131,6 +149,17 @@ mod tests {
         assert!(Named::of("vit_base_patch16_rpn_224").unwrap().refuse_special().is_err());
         let registers = Named::of("vit_small_patch14_reg4_dinov2").unwrap();
         assert!(registers.has("ls") && !registers.has("norm_pre") && registers.registers == 4);
+    }
+
+    #[test]
+    fn positions_of_other_kinds_are_said_beside() {
+        let dinov3 = Named::of("vit_small_patch16_dinov3").unwrap();
+        assert_eq!((dinov3.rotary(), dinov3.has("no_pos_embed"), dinov3.registers), (Some(Rotary::DINOV3), true, 4));
+        let eva = Named::of("eva02_base_patch14_448").unwrap();
+        let (grid, pairs) = (RotaryGrid::Numbered(16), RotaryPairs::Neighbours);
+        assert_eq!(eva.rotary(), Some(Rotary { temperature: 10000.0, grid, pairs }));
+        assert!(eva.has("mlp_norm") && !eva.has("no_pos_embed"));
+        assert!(Named::of("beitv2_base_patch16_224").unwrap().has("relative"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::attention_pool::AttentionPool;
 use crate::config::{Pool, VitConfig};
-use crate::positions;
+use crate::{positions, relative};
 use std::fmt;
 
 /// A linear layer; an empty bias is none.
@@ -32,6 +32,10 @@ pub struct Block<W = Vec<f32>> {
     pub qkv: Linear<W>,
     /// LayerNorms of a head's query and key, `[d / h]` each.
     pub qk_norm: Option<[Norm; 2]>,
+    /// Bias of relative positions, `[distances, h]` or empty.
+    pub relative: Vec<f32>,
+    /// LayerNorm over what attention gives.
+    pub attn_norm: Option<Norm>,
     /// Output projection, `[d, d]`.
     pub proj: Linear<W>,
     /// Layer scale of the attention branch, `[d]` or empty.
@@ -40,6 +44,8 @@ pub struct Block<W = Vec<f32>> {
     pub norm2: Norm,
     /// First MLP layer, `[hidden, d]`; of a SwiGLU `[2 · hidden, d]`.
     pub fc1: Linear<W>,
+    /// LayerNorm over what the second layer reads, `[hidden]`.
+    pub mlp_norm: Option<Norm>,
     /// Second MLP layer, `[d, hidden]`.
     pub fc2: Linear<W>,
     /// Layer scale of the MLP branch, `[d]` or empty.
@@ -91,10 +97,10 @@ impl<W> Block<W> {
     /// The same block with its matrices, in the order of [`Layer::ALL`], in another form.
     pub(crate) fn map<V>(self, mut form: impl FnMut(Layer, W) -> V) -> Block<V> {
         let mut linear = |layer, Linear { weight, bias }| Linear { weight: form(layer, weight), bias };
-        let Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 } = self;
+        let Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } = self;
         let (qkv, proj) = (linear(Layer::Qkv, qkv), linear(Layer::Proj, proj));
         let (fc1, fc2) = (linear(Layer::Fc1, fc1), linear(Layer::Fc2, fc2));
-        Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 }
+        Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 }
     }
 }
 
@@ -107,7 +113,7 @@ pub struct Weights<W = Vec<f32>> {
     pub dist_token: Vec<f32>,
     /// Register tokens, `[registers, d]` or empty.
     pub reg_token: Vec<f32>,
-    /// Position embedding, `[prefix + grid², d]`; registers mostly have none.
+    /// Position embedding, `[prefix + grid², d]` or empty; registers mostly have none.
     pub pos_embed: Vec<f32>,
     /// Patch projection, `[d, 3·p·p]`.
     pub patch_embed: Linear<W>,
@@ -143,14 +149,13 @@ impl Weights {
     /// All zeros, in the shapes of `config`.
     pub fn zeros(config: &VitConfig) -> Self {
         let (d, hidden) = (config.width, config.mlp_hidden);
-        let grid = config.image_size / config.patch;
         let norm = |present: bool| present.then(|| Norm::zeros(d));
         let scale = || vec![0.0; if config.layer_scale { d } else { 0 }];
         Weights {
             cls_token: vec![0.0; if config.class_token { d } else { 0 }],
             dist_token: vec![0.0; if config.distilled { d } else { 0 }],
             reg_token: vec![0.0; config.registers * d],
-            pos_embed: vec![0.0; (config.position_prefix() + grid * grid) * d],
+            pos_embed: vec![0.0; config.position_rows() * d],
             patch_embed: Linear::zeros(d, 3 * config.patch * config.patch, config.patch_bias),
             norm_pre: norm(config.pre_norm),
             norm: norm(config.norm),
@@ -161,10 +166,13 @@ impl Weights {
                     norm1: Norm::zeros(d),
                     qkv: Linear::zeros(3 * d, d, config.qkv_bias),
                     qk_norm: config.qk_norm.then(|| [(); 2].map(|()| Norm::zeros(config.head_width()))),
+                    relative: vec![0.0; config.relative_rows() * config.heads],
+                    attn_norm: config.attn_norm.then(|| Norm::zeros(d)),
                     proj: Linear::zeros(d, d, true),
                     ls1: scale(),
                     norm2: Norm::zeros(d),
                     fc1: Linear::zeros(config.fc1_out(), d, true),
+                    mlp_norm: config.mlp_norm.then(|| Norm::zeros(hidden)),
                     fc2: Linear::zeros(d, hidden, true),
                     ls2: scale(),
                 })
@@ -180,11 +188,16 @@ impl Weights {
             all.extend([&norm.gamma, &norm.beta]);
         }
         all.extend(self.attn_pool.iter().flat_map(AttentionPool::tensors));
-        for Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 } in &self.blocks {
+        for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in
+            &self.blocks
+        {
             all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias]);
             all.extend(qk_norm.iter().flatten().flat_map(|norm| [&norm.gamma, &norm.beta]));
-            all.extend([&proj.weight, &proj.bias, ls1]);
-            all.extend([&norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias, &fc2.weight, &fc2.bias, ls2]);
+            all.push(relative);
+            all.extend(attn_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
+            all.extend([&proj.weight, &proj.bias, ls1, &norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias]);
+            all.extend(mlp_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
+            all.extend([&fc2.weight, &fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -198,11 +211,17 @@ impl Weights {
             all.extend([&mut norm.gamma, &mut norm.beta]);
         }
         all.extend(self.attn_pool.iter_mut().flat_map(AttentionPool::tensors_mut));
-        for Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 } in &mut self.blocks {
+        for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in
+            &mut self.blocks
+        {
             all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias]);
             all.extend(qk_norm.iter_mut().flatten().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
+            all.push(relative);
+            all.extend(attn_norm.iter_mut().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
             all.extend([&mut proj.weight, &mut proj.bias, ls1, &mut norm2.gamma, &mut norm2.beta]);
-            all.extend([&mut fc1.weight, &mut fc1.bias, &mut fc2.weight, &mut fc2.bias, ls2]);
+            all.extend([&mut fc1.weight, &mut fc1.bias]);
+            all.extend(mlp_norm.iter_mut().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
+            all.extend([&mut fc2.weight, &mut fc2.bias, ls2]);
         }
         all.retain(|tensor| !tensor.is_empty());
         all
@@ -215,10 +234,13 @@ impl Weights {
                 norm1: block.norm1.clone(),
                 qkv: block.qkv.by_ref(),
                 qk_norm: block.qk_norm.clone(),
+                relative: block.relative.clone(),
+                attn_norm: block.attn_norm.clone(),
                 proj: block.proj.by_ref(),
                 ls1: block.ls1.clone(),
                 norm2: block.norm2.clone(),
                 fc1: block.fc1.by_ref(),
+                mlp_norm: block.mlp_norm.clone(),
                 fc2: block.fc2.by_ref(),
                 ls2: block.ls2.clone(),
             }
@@ -237,9 +259,14 @@ impl Weights {
         }
     }
 
-    /// The position embedding interpolated for another image size, so that training can go on there.
+    /// Positions interpolated for another image size, so that training can go on there.
     pub fn resize_positions(&mut self, config: &mut VitConfig, image_size: usize) {
         self.pos_embed = positions::resample(&self.pos_embed, config, image_size);
+        if config.relative_positions {
+            for block in &mut self.blocks {
+                block.relative = relative::resample(&block.relative, config, image_size);
+            }
+        }
         config.image_size = image_size;
     }
 }

@@ -229,6 +229,11 @@ fn details(config: &VitConfig) -> String {
         (config.layer_scale, ", layer scale"),
         (config.qk_norm, ", query and key norms"),
         (!config.class_token, ", no class token"),
+        (!config.pos_embed, ", no position embedding"),
+        (config.rotary.is_some(), ", rotary positions"),
+        (config.relative_positions, ", relative positions"),
+        (config.attn_norm, ", norm in attention"),
+        (config.mlp_norm, ", norm in the MLP"),
     ];
     said.into_iter().filter_map(|(holds, words)| holds.then_some(words)).collect()
 }

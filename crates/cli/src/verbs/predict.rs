@@ -2,6 +2,7 @@
 
 mod heatmaps;
 
+use super::images::{Frames, expand, named};
 use super::task::{PrecisionArg, remark};
 use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
@@ -9,13 +10,10 @@ use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
 use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
-use melo::vit::rendering::{Frame, Layout};
-use melo::vit::{
-    BoundPlugin, ComputedOn, Decision, EngineInfo, Invalid, Plugin, Precision, Rendering, TaskCard, TaskKind,
-};
+use melo::vit::rendering::Layout;
+use melo::vit::{BoundPlugin, ComputedOn, Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// Images decoded and computed together: enough to keep all cores busy, few enough to show results soon.
@@ -122,86 +120,6 @@ fn load_plugins(args: &Args, predictor: &Predictor) -> Result<Vec<Arc<BoundPlugi
         return Ok(vec![predictor.bind(own)?]);
     }
     args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect()
-}
-
-/// Which of a file's frames are asked for.
-#[derive(Clone, Copy)]
-enum Frames {
-    One(Frame),
-    All,
-}
-
-impl FromStr for Frames {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
-    }
-}
-
-/// The images with the frame and layout that are asked for in their names; what a name says already stays.
-fn named(images: Vec<PathBuf>, frames: Option<Frames>, layout: Option<Layout>) -> Vec<PathBuf> {
-    let with = |path: &Path, part: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(if melo::imaging::file_of(path) == path { "#" } else { "&" });
-        name.push(part);
-        PathBuf::from(name)
-    };
-    let is_array = |path: &Path| {
-        let file = melo::imaging::file_of(path);
-        file.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy") || end.eq_ignore_ascii_case("npz"))
-    };
-    let images = images.into_iter().map(|path| match layout {
-        Some(layout) if is_array(&path) => with(&path, &format!("layout={layout}")),
-        _ => path,
-    });
-    let framed = images.flat_map(|path| match frames {
-        // A name with a frame is taken at its word.
-        Some(_) if path.to_string_lossy().contains("frame=") => vec![path],
-        Some(Frames::One(frame)) => vec![with(&path, &format!("frame={frame}"))],
-        Some(Frames::All) => {
-            // Whatever cannot be read says so when it is its turn.
-            let place = melo::imaging::read_seen(&path, &Rendering::default()).ok().and_then(|(_, seen)| seen.place);
-            match place.filter(|place| matches!(place.kind, "frame" | "page")) {
-                Some(place) => (1..=place.count).map(|frame| with(&path, &format!("frame={frame}"))).collect(),
-                None => vec![path],
-            }
-        }
-        None => vec![path],
-    });
-    framed.collect()
-}
-
-/// Files as they are, folders as the images in them and in the folders inside; what is none is told. Heat maps of an earlier
-/// run, in a folder of their own inside, are none.
-fn expand(paths: &[PathBuf], heatmaps: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    let heatmaps = heatmaps.and_then(|folder| folder.canonicalize().ok());
-    let mut images = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            images.push(path.clone());
-            continue;
-        }
-        let mut found = melo::imaging::images_in(path)?;
-        if let Some(maps) =
-            heatmaps.as_deref().filter(|maps| path.canonicalize().is_ok_and(|path| !path.starts_with(maps)))
-        {
-            let is_map = |image: &mut PathBuf| image.canonicalize().is_ok_and(|image| image.starts_with(maps));
-            found.left_out.of -= found.images.extract_if(.., is_map).count();
-        }
-        if found.images.is_empty() {
-            let message = match found.left_out.names.is_empty() {
-                true => format!("{}: an empty folder, expected images", path.display()),
-                false => format!("{}: holds no image: {}", path.display(), found.left_out),
-            };
-            return Err(Failure::Message(message));
-        }
-        if !found.left_out.names.is_empty() {
-            note(format_args!("note: {}: {}", path.display(), found.left_out));
-        }
-        images.extend(found.images);
-    }
-    Ok(images)
 }
 
 /// One line of `--json`; the contract is `docs/json.md`.

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn open(args: &Args) -> Result<(Plan, StudyFolder, Arc<dyn Device>), Failure> {
     let mut plan = Plan::read(&args.file)?;
     if let Some(precision) = args.precision {
-        plan.precision = machine::device(precision.into()).info().precision;
+        plan = plan.in_precision(machine::device(precision.into()).info().precision)?;
     }
     let device = machine::device(Some(plan.precision));
     Ok((plan, StudyFolder::create(&args.out)?, device))

@@ -24,7 +24,7 @@ pub(crate) enum PrecisionArg {
     Bf16,
     /// Each factor as the sum of two bfloat16 numbers: as good as f32, and faster where there is AMX
     Bf16x3,
-    /// The layers of the frozen blocks in 8-bit integers, for inference: fastest where there are VNNI or AMX
+    /// The layers of the frozen blocks in 8-bit integers (gradients through them as `auto`): fastest where there are VNNI or AMX
     Int8,
 }
 

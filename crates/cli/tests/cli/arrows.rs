@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -14,6 +14,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("melo-synthetic", &["melo-imaging"]),
     ("melo-data", &["melo-imaging", "melo-vit", "melo-npy"]),
     ("melo-predict", &["melo-imaging", "melo-vit"]),
+    ("melo-embed", &["melo-data", "melo-imaging", "melo-vit", "melo-npy"]),
     ("melo-eval", &[]),
     ("melo-report", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
@@ -41,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "melo-synthetic",
             "melo-eval",
             "melo-predict",
+            "melo-embed",
             "melo-report",
             "melo-train",
             "melo-study",

@@ -7,6 +7,7 @@ mod bench;
 mod bench_load;
 mod data_verbs;
 mod disk_full;
+mod embed;
 #[path = "../../../serve/tests/serve/common/form.rs"]
 mod form;
 mod intended_use;

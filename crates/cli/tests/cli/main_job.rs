@@ -539,11 +539,12 @@ fn data_check_prints_one_object() {
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
-    let verbs: [&[&str]; 16] = [
+    let verbs: [&[&str]; 17] = [
         &["quickstart"],
         &["train"],
         &["eval"],
         &["predict"],
+        &["embed"],
         &["plugin", "info"],
         &["backbone", "info"],
         &["data", "check"],

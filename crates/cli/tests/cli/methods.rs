@@ -112,6 +112,35 @@ fn low_rank_settings_reach_the_card_and_the_file() {
     assert!(said.contains("rank 3, 5 in block 7, alpha 2 over the root of the rank, on q v of 2 blocks"), "{said}");
 }
 
+/// Whatever of a plug-in is trained.
+#[test]
+fn a_plugin_trained_in_int8_says_so_and_answers_in_it() {
+    let workplace = Workplace::new();
+    let (data, out) = (smears(&workplace), workplace.at("int8.safetensors"));
+    let int8 = |out: &Path, flags: &[&str]| {
+        let mut command = one_epoch(&data, out, &["--precision", "int8"]);
+        command.args(flags);
+        command
+    };
+    for (name, flags) in [("adapter", &["--method", "adapter"][..]), ("linear", &["--method", "linear"])] {
+        run(&mut int8(&workplace.at(name).with_extension("safetensors"), flags)).good();
+    }
+    let lora = ["--lora-dropout", "0.25", "--targets", "q,v,o,fc1,fc2"];
+    let report = run(&mut int8(&out, &lora)).json();
+    assert_eq!(report["precision"], "int8");
+    let card = PluginInfo::read(&out).expect("a plug-in").card;
+    let made = (card.provenance.precision, card.self_test.expect("a finished plug-in has one").precision);
+    assert_eq!(made, (Precision::Int8, Precision::Int8));
+    let measured = run(eval(&embedded_backbone(), &out, &data).args(["--precision", "int8"])).json();
+    assert_eq!((&measured["auc_macro"], &measured["acc"]), (&report["val_auc_macro"], &report["val_acc"]));
+    assert_eq!(measured["calibration"]["precision"], "int8");
+    let said = ["precision", "int8", "method full"];
+    run(&mut int8(&workplace.at("full.safetensors"), &["--method", "full"])).refused(1, &said);
+    assert!(!workplace.at("full.safetensors").exists());
+    let mut other = one_epoch(&data, &out, &lora);
+    run(other.args(["--resume", "--epochs", "2"])).refused(1, &["setting `precision`", "int8", "f32"]);
+}
+
 #[test]
 fn adapter_writes_bottlenecks_that_answer_beside_low_rank_plugins() {
     let workplace = Workplace::new();

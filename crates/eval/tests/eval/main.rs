@@ -4,4 +4,6 @@ mod coverage;
 mod golden;
 mod intervals;
 mod million;
+mod numbers_and_grades;
+mod segmentation;
 mod statistics;

@@ -60,7 +60,8 @@ fn check(config: &VitConfig, preprocess: &Preprocess) -> Result<(), Error> {
         (!config.patch_bias, "a patch projection without a bias"),
         (preprocess.crop_mode == CropMode::Border, "the crop mode `border` in preprocessor_config.json"),
     ];
-    missing.iter().find(|(is, _)| *is).map_or(Ok(()), |(_, what)| Err(unwritable(what)))
+    let missing = missing.iter().find(|(is, _)| *is).map(|(_, what)| *what);
+    super::timm::other_positions(config).or(missing).map_or(Ok(()), |what| Err(unwritable(what)))
 }
 
 /// A tensor of timm's under Hugging Face's name, or its shares under theirs.

@@ -18,9 +18,12 @@ use std::path::Path;
 /// # Errors
 /// [`Error::Unwritable`] for an architecture that timm cannot build, [`Error::Occupied`], [`melo_vit::Error::Io`].
 pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<Vec<String>, Error> {
+    let refuse = |what: &str| Err(Error::Unwritable { format: "timm's VisionTransformer", what: what.to_owned() });
+    if let Some(what) = other_positions(&merged.config) {
+        return refuse(what);
+    }
     let merged = &without_class_position(merged);
     let config = &merged.config;
-    let refuse = |what: &str| Err(Error::Unwritable { format: "timm's VisionTransformer", what: what.to_owned() });
     if config.pool == Pool::TokenAvg {
         return refuse("a feature of the class token beside the mean of the others");
     }
@@ -56,6 +59,18 @@ pub fn write_timm(path: &Path, merged: &Checkpoint, plugin: &Plugin) -> Result<V
         Ok(write_tensors(&folder.join("model.safetensors"), &tensors, metadata(), Storage::F32)?)
     })?;
     Ok(notes)
+}
+
+/// What of an architecture only timm's `Eva` and `Beit` have.
+pub(super) fn other_positions(config: &VitConfig) -> Option<&'static str> {
+    let parts = [
+        (config.rotary.is_some(), "rotary positions"),
+        (config.relative_positions, "relative positions"),
+        (!config.pos_embed, "tokens without a position embedding"),
+        (config.attn_norm, "a norm inside of attention"),
+        (config.mlp_norm, "a norm inside of the MLP"),
+    ];
+    parts.into_iter().find(|(is, _)| *is).map(|(_, what)| what)
 }
 
 /// Beside registers, timm's class token has no position of its own: added to the token, it is the same.

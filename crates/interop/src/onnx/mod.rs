@@ -8,7 +8,10 @@ mod protobuf;
 use crate::error::Error;
 use crate::merge::merge;
 use graph::Graph;
-use melo_vit::{Activation, AttentionPool, Checkpoint, Norm, Plugin, Pool, TaskKind, VitConfig, write_atomically};
+use melo_vit::{
+    Activation, AttentionPool, Block, Checkpoint, Plugin, Pool, RotaryPairs, TaskKind, VitConfig, relative_index,
+    write_atomically,
+};
 use std::path::Path;
 
 /// Bytes of weights from which on they lie in a file of their own: protobuf messages end at 2 GiB.
@@ -54,6 +57,7 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
     let (d, patch, size) = (vit.width, vit.patch, vit.image_size);
     let mut g = Graph::new(("pixels", &[3, size, size]), plugin.card.classes.len());
     let x = embed(&mut g, merged, (d, patch, size));
+    rotation(&mut g, vit);
     let mut x = match &w.norm_pre {
         Some(norm) => g.layernorm(&x, "norm_pre", norm, vit.eps),
         None => x,
@@ -62,7 +66,11 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
         let name = |part: &str| format!("blocks.{index}.{part}");
         let normed = g.layernorm(&x, &name("norm1"), &block.norm1, vit.eps);
         let qkv = g.linear(&normed, &name("attn.qkv"), &block.qkv, d);
-        let mixed = attention(&mut g, &name("attn"), &qkv, block.qk_norm.as_ref(), vit);
+        let mixed = attention(&mut g, &name("attn"), &qkv, block, vit);
+        let mixed = match &block.attn_norm {
+            Some(norm) => g.layernorm(&mixed, &name("attn.norm"), norm, vit.eps),
+            None => mixed,
+        };
         let out = g.linear(&mixed, &name("attn.proj"), &block.proj, d);
         let out = g.layer_scale(&out, &name("ls1"), &block.ls1);
         x = g.node("Add", &[&x, &out], &name("add1"), &[]);
@@ -71,6 +79,10 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
         let hidden = match vit.swiglu {
             true => swiglu(&mut g, &name("mlp.act"), &hidden, vit.mlp_hidden as i64),
             false => gelu(&mut g, &name("mlp.act"), &hidden, vit.activation),
+        };
+        let hidden = match &block.mlp_norm {
+            Some(norm) => g.layernorm(&hidden, &name("mlp.norm"), norm, vit.eps),
+            None => hidden,
         };
         let out = g.linear(&hidden, &name("mlp.fc2"), &block.fc2, vit.mlp_hidden);
         let out = g.layer_scale(&out, &name("ls2"), &block.ls2);
@@ -105,15 +117,14 @@ fn embed(g: &mut Graph, merged: &Checkpoint, (d, patch, size): (usize, usize, us
     let x = g.node("Transpose", &[&x], "patch_embed.tokens", &[("perm", [0, 2, 1][..].into())]);
     let prefix = vit.prefix_tokens();
     let mut tokens = [w.cls_token.as_slice(), &w.dist_token, &w.reg_token].concat();
-    let positions = if vit.pos_embed_prefix {
-        let (of_tokens, of_patches) = w.pos_embed.split_at(vit.position_prefix() * d);
-        tokens.iter_mut().zip(of_tokens).for_each(|(token, position)| *token += position);
-        of_patches
+    let (of_tokens, positions) = w.pos_embed.split_at(vit.position_prefix() * d);
+    tokens.iter_mut().zip(of_tokens).for_each(|(token, position)| *token += position);
+    let x = if vit.pos_embed {
+        g.floats("pos_embed", &[1, grid, d], positions);
+        g.node("Add", &[&x, "pos_embed"], "patch_embed.positions", &[])
     } else {
-        &w.pos_embed[..]
+        x
     };
-    g.floats("pos_embed", &[1, grid, d], positions);
-    let x = g.node("Add", &[&x, "pos_embed"], "patch_embed.positions", &[]);
     if prefix == 0 {
         return x;
     }
@@ -126,8 +137,46 @@ fn embed(g: &mut Graph, merged: &Checkpoint, (d, patch, size): (usize, usize, us
     g.node("Concat", &[&tokens, &x], "tokens", &[("axis", 1.into())])
 }
 
-/// `softmax(q kᵀ / √(d/h)) v`, heads side by side.
-fn attention(g: &mut Graph, name: &str, qkv: &str, qk_norm: Option<&[Norm; 2]>, vit: &VitConfig) -> String {
+/// `cos` and `sin [t, d / h]` of rotary positions, where there are any; the sine with the sign of what it is multiplied with. Tokens in
+/// front of the patches are turned by nothing.
+fn rotation(g: &mut Graph, vit: &VitConfig) {
+    let Some(rotary) = vit.rotary else { return };
+    let width = vit.width / vit.heads;
+    let angles = rotary.angles(vit.image_size / vit.patch, width);
+    let rows = |of: fn(f64) -> f64, still: f64, negative: f64| -> Vec<f32> {
+        let still = std::iter::repeat_n(still as f32, vit.prefix_tokens() * width);
+        let turned = angles.chunks_exact(width / 2).flat_map(|angles| {
+            (0..width).map(move |at| {
+                let (pair, is_first) = match rotary.pairs {
+                    RotaryPairs::Halves => (at % (width / 2), at < width / 2),
+                    RotaryPairs::Neighbours => (at / 2, at % 2 == 0),
+                };
+                (of(angles[pair]) * if is_first { negative } else { 1.0 }) as f32
+            })
+        });
+        still.chain(turned).collect()
+    };
+    let shape = [vit.prefix_tokens() + angles.len() / (width / 2), width];
+    g.floats("rotary.cos", &shape, &rows(f64::cos, 1.0, 1.0));
+    g.floats("rotary.sin", &shape, &rows(f64::sin, 0.0, -1.0));
+    let other = |at: usize| match rotary.pairs {
+        RotaryPairs::Halves => (at + width / 2) % width,
+        RotaryPairs::Neighbours => at ^ 1,
+    };
+    g.integers("rotary.other", &(0..width).map(|at| other(at) as i64).collect::<Vec<_>>());
+}
+
+/// `x [n, h, t, d / h]` turned by [`rotation`]: `x cos + x' sin` with `x'` the other of each pair.
+fn turned(g: &mut Graph, x: &str, name: &str) -> String {
+    let at = |part: &str| format!("{name}.{part}");
+    let other = g.node("Gather", &[x, "rotary.other"], &at("other"), &[("axis", 3.into())]);
+    let other = g.node("Mul", &[&other, "rotary.sin"], &at("by_sin"), &[]);
+    let own = g.node("Mul", &[x, "rotary.cos"], &at("by_cos"), &[]);
+    g.node("Add", &[&own, &other], &at("turned"), &[])
+}
+
+/// `softmax(q kᵀ / √(d/h) + bias) v`, heads side by side.
+fn attention(g: &mut Graph, name: &str, qkv: &str, block: &Block, vit: &VitConfig) -> String {
     let (h, width) = (vit.heads as i64, (vit.width / vit.heads) as i64);
     let at = |part: &str| format!("{name}.{part}");
     let x = g.reshape(qkv, &at("heads"), &[0, 0, 3, h, width]);
@@ -135,15 +184,29 @@ fn attention(g: &mut Graph, name: &str, qkv: &str, qk_norm: Option<&[Norm; 2]>, 
     let q = g.pick(&x, &at("q"), 0, 0);
     let k = g.pick(&x, &at("k"), 1, 0);
     let v = g.pick(&x, &at("v"), 2, 0);
-    let (q, k) = match qk_norm {
+    let (q, k) = match &block.qk_norm {
         Some([q_norm, k_norm]) => {
             (g.layernorm(&q, &at("q_norm"), q_norm, vit.eps), g.layernorm(&k, &at("k_norm"), k_norm, vit.eps))
         }
         None => (q, k),
     };
+    let (q, k) = match vit.rotary {
+        Some(_) => (turned(g, &q, &at("q")), turned(g, &k, &at("k"))),
+        None => (q, k),
+    };
     let q = g.scaled(&q, &at("scale"), "Mul", (1.0 / (width as f64).sqrt()) as f32);
     let k = g.node("Transpose", &[&k], &at("k.t"), &[("perm", [0, 1, 3, 2][..].into())]);
     let scores = g.node("MatMul", &[&q, &k], &at("scores"), &[]);
+    let scores = if vit.relative_positions {
+        let index = relative_index(vit.image_size / vit.patch);
+        let tokens = 1 + (vit.image_size / vit.patch).pow(2);
+        let of_head = |head: usize| index.iter().map(move |&row| block.relative[row as usize * vit.heads + head]);
+        let bias: Vec<f32> = (0..vit.heads).flat_map(of_head).collect();
+        g.floats(&at("bias"), &[vit.heads, tokens, tokens], &bias);
+        g.node("Add", &[&scores, &at("bias")], &at("biased"), &[])
+    } else {
+        scores
+    };
     let scores = g.node("Softmax", &[&scores], &at("softmax"), &[("axis", (-1).into())]);
     let x = g.node("MatMul", &[&scores, &v], &at("mix"), &[]);
     let x = g.node("Transpose", &[&x], &at("mix.order"), &[("perm", [0, 2, 1, 3][..].into())]);

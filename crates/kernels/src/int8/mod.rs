@@ -222,18 +222,21 @@ impl Packed {
         }
     }
 
-    /// The weight that is computed with, `[out, in]`.
-    pub(crate) fn weight(&self) -> Vec<f32> {
-        let mut weight = vec![0.0; self.cols * self.rows];
-        for (j, row) in weight.chunks_exact_mut(self.rows.max(1)).enumerate() {
-            let lines = &self.lines[j / COLUMNS * self.quads..];
-            for (quad, line) in row.chunks_mut(QUAD).zip(lines) {
-                for (x, number) in quad.iter_mut().zip(line.0[j % COLUMNS]) {
-                    *x = f32::from(number.wrapping_sub(self.offset).cast_signed()) * self.scales[j];
+    /// The matrix `[in, out]` that is computed with.
+    pub(crate) fn transpose(&self) -> Vec<f32> {
+        let mut transpose = vec![0.0; self.rows * self.cols];
+        for (panel, lines) in self.lines.chunks_exact(self.quads.max(1)).enumerate() {
+            let columns = panel * COLUMNS..self.cols.min((panel + 1) * COLUMNS);
+            for (rows, line) in transpose.chunks_mut(QUAD * self.cols).zip(lines) {
+                for (k, row) in rows.chunks_exact_mut(self.cols).enumerate() {
+                    let values = row[columns.clone()].iter_mut().zip(&line.0).zip(&self.scales[columns.clone()]);
+                    for ((x, numbers), scale) in values {
+                        *x = f32::from(numbers[k].wrapping_sub(self.offset).cast_signed()) * scale;
+                    }
                 }
             }
         }
-        weight
+        transpose
     }
 }
 

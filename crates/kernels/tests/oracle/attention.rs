@@ -3,7 +3,7 @@
 use crate::exact::{Exact, exact, sum};
 use crate::problem::{OF_TABLES, Problem, Random, assert_gradient, central_differences, dot, every_isa, rounded};
 use crate::softmax::softmax;
-use melo_kernels::{AttentionShape, Kernels, Precision};
+use melo_kernels::{AttentionBias, AttentionShape, Kernels, Precision};
 
 #[derive(Debug)]
 struct Attention {
@@ -22,8 +22,8 @@ impl Attention {
         (random.around(self.tokens * 3 * self.width, 0.0, self.spread), random.values(self.tokens * self.width))
     }
 
-    fn shape(&self) -> AttentionShape {
-        AttentionShape { tokens: self.tokens, heads: self.heads, width: self.width }
+    fn shape(&self) -> AttentionShape<'static> {
+        AttentionShape { tokens: self.tokens, heads: self.heads, width: self.width, bias: None }
     }
 
     fn head_width(&self) -> usize {
@@ -212,7 +212,8 @@ fn equal_tokens_attend_equally() {
     let row = [0.5, -1.0, 2.0, 1.0, 0.25, -0.75];
     for k in every_isa() {
         let mut o = [0.0; 8];
-        k.attention(AttentionShape { tokens: 4, heads: 1, width: 2 }, &row.repeat(4), &mut o, &mut Vec::new());
+        let shape = AttentionShape { tokens: 4, heads: 1, width: 2, bias: None };
+        k.attention(shape, &row.repeat(4), &mut o, &mut Vec::new());
         assert_eq!(o, [0.25, -0.75, 0.25, -0.75, 0.25, -0.75, 0.25, -0.75], "{}", k.isa);
     }
 }
@@ -235,5 +236,51 @@ fn few_queries_have_the_gradient_of_all_where_the_others_are_not_read() {
             let near = all.iter().zip(few).all(|(all, few)| (all - few).abs() <= 1e-5 * all.abs().max(1.0));
             assert!(near, "{}: token {token}", k.isa);
         }
+    }
+}
+
+#[test]
+fn a_bias_is_added_to_the_scores_and_its_table_has_their_gradient() {
+    let problem = Attention { backward: true, tokens: 7, heads: 2, width: 6, precision: Precision::F32, spread: 1.0 };
+    let (qkv, d_o) = problem.inputs();
+    let (t, w, d, rows) = (problem.tokens, problem.head_width(), problem.width, 5);
+    let table = Random::new(3).around(rows * problem.heads, 0.0, 1.5);
+    let index: Vec<u32> = (0..t * t).map(|at| ((at * at + at / t) % rows) as u32).collect();
+    let all: Vec<f32> = qkv.iter().chain(&table).copied().collect();
+    let attend = |all: &[f64]| {
+        let (qkv, table) = all.split_at(qkv.len());
+        let mut o = vec![0.0; t * d];
+        for (head, i) in (0..problem.heads).flat_map(|head| (0..t).map(move |i| (head, i))) {
+            let value = |part, row, l| qkv[problem.at(part, head, row, l)];
+            let unscaled = (w as f64).sqrt();
+            let score = |j: usize| (0..w).map(|l| value(0, i, l) * value(1, j, l)).sum::<f64>();
+            let bias = |j: usize| unscaled * table[index[i * t + j] as usize * problem.heads + head];
+            let scores: Vec<f64> = (0..t).map(|j| score(j) + bias(j)).collect();
+            let p = softmax(&scores, 1.0 / unscaled);
+            for l in 0..w {
+                o[i * d + head * w + l] = (0..t).map(|j| p[j] * value(2, j, l)).sum();
+            }
+        }
+        o
+    };
+    let expected = attend(&all.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+    let numeric = central_differences(&all, |all| dot(&attend(all), &d_o));
+    let shape = AttentionShape { bias: Some(AttentionBias { table: &table, index: &index }), ..problem.shape() };
+    for k in every_isa() {
+        let mut scratch = Vec::new();
+        let mut o = vec![f32::NAN; t * d];
+        for queries in [0..3, 3..7] {
+            let o = &mut o[queries.start * d..queries.end * d];
+            k.attention_of(shape, &qkv, queries, o, &mut scratch);
+        }
+        assert!(o.iter().zip(&expected).all(|(o, e)| (f64::from(*o) - e).abs() < 1e-5), "{}", k.isa);
+        let mut gradient = vec![0.0; all.len()];
+        let (d_qkv, d_table) = gradient.split_at_mut(qkv.len());
+        k.attention_backward(shape, &qkv, &d_o, d_qkv, &mut scratch);
+        for queries in [0..3, 3..7] {
+            let d_o = &d_o[queries.start * d..queries.end * d];
+            k.attention_bias_backward(shape, &qkv, queries, d_o, d_table, &mut scratch);
+        }
+        assert_gradient("attention with a bias", k, &gradient, &numeric);
     }
 }

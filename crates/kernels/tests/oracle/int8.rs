@@ -1,7 +1,7 @@
 //! 8-bit integers: sums are exact, and every instruction set gives the bits of the oracle.
 
-use crate::problem::{Random, every_isa};
-use melo_kernels::Kernels;
+use crate::problem::{Random, every_isa, every_table, rounded};
+use melo_kernels::{Kernels, Precision};
 
 /// Integers and what they mean: `x = middle + scale · number`.
 struct Rounded {
@@ -183,24 +183,38 @@ fn weights_that_integers_cannot_hold_are_told() {
     }
 }
 
-/// The gradient is that of the weight which is computed with, on every instruction set the same.
+/// The gradient is that of the weight which is computed with, in the numbers of the table, whether or not it is kept for more of
+/// them; what goes to a file stays the same.
 #[test]
 fn gradients_are_those_of_the_rounded_weight() {
-    let (m, input, out) = (5, 67, 19);
-    let layer = Layer::new(3, (m, input, out));
-    let d_y = Random::new(4).values(m * out);
-    for kernels in every_isa() {
-        let weight = kernels.pack_int8(&layer.weight, out, input).expect("finite");
-        let mut found = vec![f32::NAN; m * input];
-        kernels.linear_backward(&d_y, &weight, &mut found);
-        for (at, found) in found.iter().enumerate() {
-            let (i, l) = (at / input, at % input);
-            let column = |j: usize| {
-                let Rounded { scale, numbers, .. } = Rounded::column(&layer.weight[j * input..(j + 1) * input]);
-                f64::from(numbers[l] as f32 * scale)
-            };
-            let expected: f64 = (0..out).map(|j| f64::from(d_y[i * out + j]) * column(j)).sum();
-            assert!((f64::from(*found) - expected).abs() < 1e-5, "{at} on {}: {found} {expected}", kernels.isa);
+    for (seed, (m, input, out)) in [(5, 67, 19), (1, 3, 1), (13, 192, 48), (33, 64, 70)].into_iter().enumerate() {
+        let layer = Layer::new(seed, (m, input, out));
+        let d_y = Random::new(seed + 10).values(m * out);
+        let columns = layer.weight.chunks_exact(input).map(Rounded::column);
+        let dense: Vec<f32> = columns
+            .flat_map(|Rounded { scale, numbers, .. }| numbers.into_iter().map(move |x| x as f32 * scale))
+            .collect();
+        for kernels in every_table() {
+            let what = format!("{m} {input} {out} in {} on {}", kernels.precision, kernels.isa);
+            let [dense, d_y_rounded] = [&dense, &d_y].map(|x| rounded(kernels.precision, x));
+            let bound = if kernels.precision == Precision::Bf16x3 { 1e-3 } else { 2e-5 };
+            let weight = kernels.pack_int8(&layer.weight, out, input).expect("finite");
+            let sections: Vec<_> = weight.sections().into_iter().map(<[u8]>::to_vec).collect();
+            for kept in [false, true] {
+                if kept {
+                    kernels.prepare_backward(&weight);
+                }
+                let mut found = vec![f32::NAN; m * input];
+                kernels.linear_backward(&d_y, &weight, &mut found);
+                for (at, found) in found.iter().enumerate() {
+                    let (i, l) = (at / input, at % input);
+                    let term = |j: usize| f64::from(d_y_rounded[i * out + j]) * f64::from(dense[j * input + l]);
+                    let expected: f64 = (0..out).map(term).sum();
+                    assert!((f64::from(*found) - expected).abs() < bound, "{at}, {what}: {found} {expected}");
+                }
+            }
+            assert!(weight.is_int8() && weight.sections() == sections, "{what}");
+            assert_eq!(layer.run(kernels, true, false), layer.reference(true, false), "{what}");
         }
     }
 }

@@ -97,7 +97,7 @@ fn a_product_of_unequal_shapes_is_refused() {
 #[test]
 fn attention_of_another_shape_is_refused() {
     let run = |tokens, heads, width, (qkv, o)| {
-        let shape = AttentionShape { tokens, heads, width };
+        let shape = AttentionShape { tokens, heads, width, bias: None };
         kernels().attention(shape, &vec![0.0; qkv], &mut vec![0.0; o], &mut Vec::new());
     };
     run(2, 2, 4, (24, 8));

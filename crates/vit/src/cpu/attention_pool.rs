@@ -120,7 +120,9 @@ impl Packed {
         joint
     }
 
-    fn pool_shape(&self, shape: GroupShape<'_>) -> AttentionShape {
-        self.attention_shape(shape.tokens - self.config.prefix_tokens())
+    /// One query and all patches, which have neither rotations nor biases there.
+    fn pool_shape(&self, shape: GroupShape<'_>) -> AttentionShape<'static> {
+        let tokens = shape.tokens - self.config.prefix_tokens();
+        AttentionShape { tokens, heads: self.config.heads, width: self.config.width, bias: None }
     }
 }

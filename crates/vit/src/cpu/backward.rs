@@ -2,6 +2,7 @@
 //! block is visited. GELU, both norms and the attention probabilities are computed again rather than kept.
 
 use super::buffers::{BackwardBuffers, BlockTape, Buffers, GroupShape, of_rows, resize};
+use super::forward::ALL;
 use super::packed::Packed;
 use crate::adapter::{Adapter, Target};
 use crate::config::Pool;
@@ -10,6 +11,7 @@ use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::weights::{Linear, Norm, Weights};
 use melo_kernels::{Kernels, LowRankGradient, Mat, MatMut};
+use rayon::prelude::*;
 
 /// What is trained, and where its gradients go.
 pub(crate) struct Training<'a> {
@@ -60,6 +62,16 @@ impl LowRankTraining<'_> {
 }
 
 impl Packed {
+    /// Keeps what the gradients of every step read of the blocks from this one on; below it nothing has one.
+    pub(crate) fn prepare_backward(&self, first: usize, all_weights: bool) {
+        self.weights.blocks[first..].par_iter().enumerate().for_each(|(above, block)| {
+            let qkv = (all_weights || above > 0).then_some(&block.qkv);
+            qkv.into_iter()
+                .chain([&block.proj, &block.fc1, &block.fc2])
+                .for_each(|layer| self.kernels.prepare_backward(&layer.weight));
+        });
+    }
+
     /// Adds the gradients of one group, whose forward pass lies in `buffers` and of which the last block gave so many tokens of an
     /// image, for `d_logits [images, c]`.
     pub(crate) fn backward(
@@ -180,8 +192,14 @@ impl Packed {
         resize(d_qkv, shape.rows() * 3 * d);
         let images = tape.qkv.chunks_exact(t * 3 * d).zip(d_o.chunks_exact(tokens * d));
         for ((qkv, d_o), d_qkv) in images.zip(d_qkv.chunks_exact_mut(t * 3 * d)) {
-            self.kernels.attention_backward_of(self.attention_shape(t), qkv, 0..tokens, d_o, d_qkv, scores);
+            let attention = self.attention_shape(index, shape);
+            self.kernels.attention_backward_of(attention, qkv, 0..tokens, d_o, d_qkv, scores);
+            if let Some(weights) = &mut training.gradients.weights {
+                let d_table = &mut weights.blocks[index].relative;
+                self.kernels.attention_bias_backward(attention, qkv, 0..tokens, d_o, d_table, scores);
+            }
         }
+        self.rotate(shape, 0, ALL, d_qkv, true);
         let gradient = training.gradients.weights.as_mut().and_then(|w| w.blocks[index].qk_norm.as_mut());
         self.norm_qk_backward(index, &tape.qk, d_qkv, gradient);
         if tokens < t {
@@ -207,13 +225,13 @@ impl Packed {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
         let (d, hidden, fc1_out) = (self.config.width, self.config.mlp_hidden, self.config.fc1_out());
-        let Buffers { normed, g, left, z, bottleneck: scratch, dropout, backward, .. } = buffers;
+        let Buffers { normed, g, activated, left, z, bottleneck: scratch, dropout, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, d_o, d_h, d_g, .. } = backward;
         let Training { adapter, gradients } = training;
         let Gradients { adapter: gradient, weights: d_weights, .. } = &mut **gradients;
         let mut d_block = d_weights.as_mut().map(|weights| &mut weights.blocks[index]);
         let trained = |target: Target| d_block.is_some() || adapter.update(index, target).is_some();
-        let [fc1_trained, fc2_trained] = [Target::Fc1, Target::Fc2].map(trained);
+        let [fc1_trained, fc2_trained, o_trained] = [Target::Fc1, Target::Fc2, Target::O].map(trained);
         resize(d_o, shape.rows() * d);
         for rows in shape.backward_chunks(d_block.is_some()) {
             let d_x = &mut d_x[rows.start * d..rows.end * d];
@@ -233,9 +251,10 @@ impl Packed {
             }
             let d_f = if branch { &*d_normed } else { &*d_x };
 
-            resize(g, if fc2_trained { rows.len() * hidden } else { 0 });
-            if fc2_trained {
-                self.activate(h, g);
+            let fc2_is_read = fc2_trained || block.mlp_norm.is_some();
+            resize(g, if fc2_is_read { rows.len() * hidden } else { 0 });
+            if fc2_is_read {
+                self.fc2_input(block, h, g, activated);
             }
             resize(d_h, rows.len() * fc1_out);
             let d_activated = if self.config.swiglu { &mut *d_g } else { &mut *d_h };
@@ -243,6 +262,11 @@ impl Packed {
             k.linear_backward(d_f, &block.fc2.weight, d_activated);
             lowrank.backward(k, (index, &[(Target::Fc2, 0)]), g, (d_f, d), Some(d_activated));
             self.linear_weights_backward(g, d_f, d_block.as_deref_mut().map(|b| &mut b.fc2), d);
+
+            if let Some(norm) = &block.mlp_norm {
+                let gradient = d_block.as_deref_mut().and_then(|b| b.mlp_norm.as_mut());
+                self.norm_backward(norm, activated, d_activated, d_normed, gradient);
+            }
 
             left.begin_backward(k, &block.fc1.weight, rows.len());
             for (i, (h, d_h)) in h.chunks_exact(fc1_out).zip(d_h.chunks_exact_mut(fc1_out)).enumerate() {
@@ -266,8 +290,19 @@ impl Packed {
             scale_backward((a, d_x), &block.ls1, d_block.as_deref_mut().map(|b| &mut b.ls1), d_normed);
             let d_a = if block.ls1.is_empty() { &*d_x } else { &*d_normed };
             k.linear_backward(d_a, &block.proj.weight, d_o);
-            lowrank.backward(k, (index, &[(Target::O, 0)]), o, (d_a, d), Some(d_o));
-            self.linear_weights_backward(o, d_a, d_block.as_deref_mut().map(|b| &mut b.proj), d);
+            let read = match block.attn_norm.as_ref().filter(|_| o_trained) {
+                Some(norm) => {
+                    self.layernorm(norm, o, normed);
+                    &*normed
+                }
+                None => o,
+            };
+            lowrank.backward(k, (index, &[(Target::O, 0)]), read, (d_a, d), Some(d_o));
+            self.linear_weights_backward(read, d_a, d_block.as_deref_mut().map(|b| &mut b.proj), d);
+            if let Some(norm) = &block.attn_norm {
+                let gradient = d_block.as_deref_mut().and_then(|b| b.attn_norm.as_mut());
+                self.norm_backward(norm, o, d_o, d_normed, gradient);
+            }
         }
     }
 
@@ -315,6 +350,15 @@ impl Packed {
         if let Some(Linear { weight, bias }) = gradient {
             self.kernels.linear_backward_weight(x, d_y, weight, bias, out);
         }
+    }
+
+    /// The gradient of a norm's output, `d [m, …]`, becomes that of its input `x`; `d_y` is scratch.
+    fn norm_backward(&self, norm: &Norm, x: &[f32], d: &mut [f32], d_y: &mut Vec<f32>, gradient: Option<&mut Norm>) {
+        d_y.clear();
+        d_y.extend_from_slice(d);
+        d.fill(0.0);
+        self.kernels.layernorm_backward(x, &norm.gamma, self.config.eps, d_y, d);
+        self.norm_weights_backward(x, d_y, gradient);
     }
 
     pub(crate) fn norm_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Norm>) {

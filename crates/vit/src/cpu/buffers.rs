@@ -1,5 +1,6 @@
 //! What one group of images needs while it is computed: its shape, its segments, and buffers that are used again.
 
+use super::positions::Positions;
 use crate::adapter::Adapter;
 use crate::bottleneck::BottleneckScratch;
 use crate::dropout::{DropoutScratch, GroupDropout};
@@ -76,8 +77,9 @@ pub(crate) struct Buffers {
     pub(crate) normed: Vec<f32>,
     /// What the next layer reads.
     pub(crate) left: LeftRows,
-    /// The MLP's hidden layer after GELU, `[m, hidden]`.
+    /// What the MLP's second layer reads, `[m, hidden]`, and a row of it before its norm.
     pub(crate) g: Vec<f32>,
+    pub(crate) activated: Vec<f32>,
     /// Attention scores of one head.
     pub(crate) scores: Vec<f32>,
     /// `A x` of a low-rank update, `[m, r]`.
@@ -120,8 +122,8 @@ pub(crate) struct GroupShape<'a> {
     pub(crate) images: usize,
     pub(crate) size: usize,
     pub(crate) tokens: usize,
-    /// Position embedding at this size, `[prefix + patches, d]` or `[patches, d]`.
-    pub(crate) pos_embed: &'a [f32],
+    /// Positions at this size.
+    pub(crate) positions: &'a Positions,
     /// Dropout on the low-rank updates; in training only.
     pub(crate) dropout: Option<GroupDropout>,
     /// Threads that share a single image, its tokens cut into as many parts; never in training.

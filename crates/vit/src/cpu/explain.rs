@@ -11,7 +11,6 @@ use crate::config::Pool;
 use crate::engine::PluginRef;
 use crate::explanation::{ExplainMethod, Explanation};
 use crate::gradients::Gradients;
-use crate::positions;
 use melo_kernels::{Mat, MatMut};
 use std::borrow::Cow;
 
@@ -29,9 +28,9 @@ impl Packed {
         let PluginRef { adapter, head } = plugin;
         assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
         assert!(class < head.classes(), "class {class} of {}", head.classes());
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let positions = self.positions(size);
         let tokens = self.config.tokens(size);
-        let shape = GroupShape { images: 1, size, tokens, pos_embed: &pos_embed, dropout: None, parts: 1 };
+        let shape = GroupShape { images: 1, size, tokens, positions: &positions, dropout: None, parts: 1 };
         let segment = GroupSegment { start: 0, end: 1, adapter, head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);
@@ -52,10 +51,10 @@ impl Packed {
         let t = shape.tokens;
         let mut relevance = self.read_tokens(shape, buffers, ExplainMethod::Rollout);
         let (mut row, mut p, mut joint) = (Vec::new(), vec![0.0; t * t], vec![0.0; t * t]);
-        for tape in buffers.tape.iter().rev() {
+        for (block, tape) in buffers.tape.iter().enumerate().rev() {
             joint.fill(0.0);
             for head in 0..self.config.heads {
-                self.kernels.attention_probabilities(self.attention_shape(t), &tape.qkv, head, &mut p);
+                self.kernels.attention_probabilities(self.attention_shape(block, shape), &tape.qkv, head, &mut p);
                 joint.iter_mut().zip(&p).for_each(|(joint, p)| *joint += p);
             }
             row.clone_from(&relevance);
@@ -90,7 +89,7 @@ impl Packed {
             let d_o = &buffers.backward.d_o;
             joint.fill(0.0);
             for head in 0..self.config.heads {
-                let attention = self.attention_shape(t);
+                let attention = self.attention_shape(block, shape);
                 self.kernels.attention_probabilities(attention, &tape.qkv, head, &mut p);
                 self.kernels.attention_probabilities_backward(attention, &tape.qkv, d_o, head, &mut d_p);
                 for ((joint, p), d_p) in joint.iter_mut().zip(&p).zip(&d_p) {

@@ -6,8 +6,8 @@ use crate::adapter::Target;
 use crate::bottleneck::Bottleneck;
 use crate::config::Pool;
 use crate::dropout::DropoutScratch;
-use crate::weights::Norm;
-use melo_kernels::{AttentionShape, LeftRows, PackedWeight};
+use crate::weights::{Block, Norm};
+use melo_kernels::{LeftRows, PackedWeight};
 use std::ops::Range;
 
 /// Parts of a fused projection.
@@ -17,10 +17,6 @@ const QUERIES: Range<usize> = 0..1;
 pub(crate) const KEYS_AND_VALUES: Range<usize> = 1..3;
 
 impl Packed {
-    pub(crate) fn attention_shape(&self, tokens: usize) -> AttentionShape {
-        AttentionShape { tokens, heads: self.config.heads, width: self.config.width }
-    }
-
     pub(crate) fn layernorm(&self, norm: &Norm, x: &[f32], y: &mut Vec<f32>) {
         resize(y, x.len());
         self.normalise(norm, x, y);
@@ -37,7 +33,7 @@ impl Packed {
         weight: &PackedWeight,
         rows: usize,
         (values, keep): (&mut Vec<f32>, bool),
-        compute: impl Fn(usize, &mut [f32]),
+        mut compute: impl FnMut(usize, &mut [f32]),
     ) {
         let width = weight.in_features();
         resize(values, if keep { rows } else { 1 } * width);
@@ -60,7 +56,7 @@ impl Packed {
         let embed = &self.weights.patch_embed;
         self.kernels.linear(&buffers.patches, &embed.weight, &embed.bias, &mut buffers.normed);
         resize(&mut buffers.x, shape.rows() * d);
-        let (class_positions, positions) = shape.pos_embed.split_at(self.config.position_prefix() * d);
+        let (class_positions, positions) = shape.positions.embed.split_at(self.config.position_prefix() * d);
         for (x, projected) in buffers.x.chunks_exact_mut(shape.tokens * d).zip(buffers.normed.chunks_exact(patches * d))
         {
             let (cls_token, dist_token) = (&self.weights.cls_token, &self.weights.dist_token);
@@ -107,6 +103,7 @@ impl Packed {
             resize(&mut tape.qkv, shape.rows() * 3 * self.config.width);
             self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut tape.qkv);
             self.norm_qk(last, KEYS_AND_VALUES, &mut tape.qkv, tape_from.map(|_| &mut tape.qk));
+            self.rotate(shape, 0, KEYS_AND_VALUES, &mut tape.qkv, false);
         }
         let tokens = self.class_tokens_of_last_block(shape, segments, tape_from.is_some(), buffers, &mut tape);
         buffers.tape[slot] = tape;
@@ -174,7 +171,7 @@ impl Packed {
             for (qkv, query) in qkv.chunks_exact_mut(3 * d).zip(queries.chunks_exact(3 * d)) {
                 qkv[..d].copy_from_slice(&query[..d]);
             }
-            self.kernels.attention_of(self.attention_shape(t), qkv, 0..class, o, &mut buffers.scores);
+            self.kernels.attention_of(self.attention_shape(last, shape), qkv, 0..class, o, &mut buffers.scores);
         }
         self.after_attention(last, of_class, segments, keep, buffers, tape);
         class
@@ -197,9 +194,10 @@ impl Packed {
         }
         self.project(index, shape, segments, ALL, buffers, &mut qkv);
         self.norm_qk(index, ALL, &mut qkv, keep.then_some(&mut tape.qk));
+        self.rotate(shape, 0, ALL, &mut qkv, false);
         resize(&mut tape.o, shape.rows() * d);
         for (qkv, o) in qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
-            self.kernels.attention(self.attention_shape(t), qkv, o, &mut buffers.scores);
+            self.kernels.attention(self.attention_shape(index, shape), qkv, o, &mut buffers.scores);
         }
         tape.qkv = qkv;
         self.after_attention(index, shape, segments, keep, buffers, tape);
@@ -245,7 +243,7 @@ impl Packed {
         let k = self.kernels;
         let block = &self.weights.blocks[index];
         let (t, d) = (shape.tokens, self.config.width);
-        let Buffers { x, normed, g, left, z, bottleneck: scratch, dropout, .. } = buffers;
+        let Buffers { x, normed, g, activated, left, z, bottleneck: scratch, dropout, .. } = buffers;
         let BlockTape { o, x_mid, h, a, f, .. } = tape;
         let [fc1_adapted, fc2_adapted] = [Target::Fc1, Target::Fc2].map(|target| is_adapted(segments, index, target));
         let fc1_out = self.config.fc1_out();
@@ -256,6 +254,13 @@ impl Packed {
             let (x, o) = (&mut x[rows.start * d..rows.end * d], of_rows(o, &rows, d));
             let kept = Kept { all: keep.then_some(shape.rows()), rows: &rows };
             let mut adapt = Adapt { vit: self, index, shape, segments, rows: rows.clone(), z, dropout };
+            let o = match &block.attn_norm {
+                Some(norm) => {
+                    self.layernorm(norm, o, normed);
+                    &*normed
+                }
+                None => o,
+            };
             left.begin(k, &block.proj.weight, rows.len());
             o.chunks_exact(d).for_each(|o| left.push(k, o));
             if block.ls1.is_empty() {
@@ -276,7 +281,9 @@ impl Packed {
             let h = kept.values(h, fc1_out);
             k.linear_of(left, &block.fc1.weight, 0..fc1_out, &block.fc1.bias, h);
             adapt.add(Target::Fc1, normed, h, 0);
-            let activate = |i: usize, y: &mut [f32]| self.activate(&h[i * fc1_out..(i + 1) * fc1_out], y);
+            let activate = |i: usize, y: &mut [f32]| {
+                self.fc2_input(block, &h[i * fc1_out..(i + 1) * fc1_out], y, activated);
+            };
             self.left_rows(left, &block.fc2.weight, rows.len(), (g, fc2_adapted), activate);
             if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
                 k.linear_add_of(left, &block.fc2.weight, &block.fc2.bias, x);
@@ -296,7 +303,16 @@ impl Packed {
         }
     }
 
-    /// What the MLP's second layer reads of what the first one gives: `h [m, fc1_out]` to `g [m, hidden]`.
+    /// What the MLP's second layer reads of what the first one gives: `h [m, fc1_out]` to `g [m, hidden]`, activated and, where there
+    /// is a norm, normalised; then `activated` holds what it was before.
+    pub(crate) fn fc2_input<W>(&self, block: &Block<W>, h: &[f32], g: &mut [f32], activated: &mut Vec<f32>) {
+        let Some(norm) = &block.mlp_norm else { return self.activate(h, g) };
+        resize(activated, g.len());
+        self.activate(h, activated);
+        self.normalise(norm, activated, g);
+    }
+
+    /// The MLP's activation: `h [m, fc1_out]` to `g [m, hidden]`.
     pub(crate) fn activate(&self, h: &[f32], g: &mut [f32]) {
         match self.config.swiglu {
             true => self.kernels.swiglu(h, self.config.mlp_hidden, g),

@@ -3,10 +3,9 @@
 //! Weights say little of it. What decides is whether the activations of a token are of one size: where one in a thousand is a
 //! hundred times as large as the others, rounding to 127 steps of the largest leaves nothing of the rest.
 
-use super::buffers::{BlockTape, Buffers, GroupShape};
+use super::buffers::{BlockTape, Buffers};
 use super::packed::Packed;
 use crate::engine::LayerError;
-use crate::positions;
 use crate::self_test::SelfTest;
 use crate::weights::{Block, Layer};
 use melo_kernels::{Kernels, PackedWeight};
@@ -36,13 +35,11 @@ impl Packed {
     pub(crate) fn add_measured(&mut self, blocks: Vec<Block<Both>>) -> Vec<LayerError> {
         let config = self.config.clone();
         let size = config.patch * GRID.min(config.image_size / config.patch);
-        let pos_embed = positions::resample(&self.weights.pos_embed, &config, size);
-        let tokens = config.tokens(size);
-        let shape = GroupShape { images: 1, size, tokens, pos_embed: &pos_embed, dropout: None, parts: 1 };
+        let positions = self.positions(size);
         let mut images = SelfTest::images(size).data;
         images.truncate(3 * size * size);
         let mut buffers = Buffers { images, ..Buffers::default() };
-        self.embed(shape, &mut buffers);
+        self.embed(self.group_shape(1, size, &positions), &mut buffers);
         let mut errors = Vec::new();
         for (index, block) in blocks.into_iter().enumerate() {
             let mut integers = Vec::new();
@@ -52,7 +49,9 @@ impl Packed {
             });
             self.weights.blocks.push(exact);
             let mut tape = BlockTape::default();
-            self.block(index, shape, &[], true, &mut buffers, &mut tape);
+            // With the tables of the blocks that are there by now.
+            let positions = self.positions(size);
+            self.block(index, self.group_shape(1, size, &positions), &[], true, &mut buffers, &mut tape);
             let measured: Vec<_> = integers
                 .into_iter()
                 .zip(Layer::ALL)
@@ -80,14 +79,23 @@ impl Packed {
                 self.layernorm(&block.norm1, &tape.x, &mut read);
                 (&read, &block.qkv.weight)
             }
-            Layer::Proj => (&tape.o, &block.proj.weight),
+            Layer::Proj => {
+                let read = match &block.attn_norm {
+                    Some(norm) => {
+                        self.layernorm(norm, &tape.o, &mut read);
+                        &read
+                    }
+                    None => &tape.o,
+                };
+                (read, &block.proj.weight)
+            }
             Layer::Fc1 => {
                 self.layernorm(&block.norm2, &tape.x_mid, &mut read);
                 (&read, &block.fc1.weight)
             }
             Layer::Fc2 => {
                 read.resize(tape.h.len() / self.config.fc1_out() * self.config.mlp_hidden, 0.0);
-                self.activate(&tape.h, &mut read);
+                self.fc2_input(block, &tape.h, &mut read, &mut Vec::new());
                 (&read, &block.fc2.weight)
             }
         };

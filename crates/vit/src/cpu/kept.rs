@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"melopack";
 /// Changes whenever the same version of another program would pack other bytes or leave other layers out of integers.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 3;
 /// Bytes before the header.
 const PREFIX: usize = 16;
 
@@ -159,11 +159,12 @@ fn sections(weights: &Weights<PackedWeight>) -> Vec<&[u8]> {
         [q, kv, proj, fc1, fc2].into_iter().for_each(|x| all.extend(linear(x)));
         all.extend(norm(Some(inner)));
     }
-    for Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 } in blocks {
+    for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in blocks {
         [norm1, norm2].into_iter().for_each(|x| all.extend(norm(Some(x))));
         qk_norm.iter().flatten().for_each(|x| all.extend(norm(Some(x))));
+        [attn_norm, mlp_norm].into_iter().for_each(|x| all.extend(norm(x.as_ref())));
         [qkv, proj, fc1, fc2].into_iter().for_each(|x| all.extend(linear(x)));
-        all.extend([ls1, ls2].map(|x| bytes_of_floats(x)));
+        all.extend([relative, ls1, ls2].map(|x| bytes_of_floats(x)));
     }
     all
 }
@@ -178,6 +179,7 @@ impl Reader {
         let d = config.width;
         let grid = config.image_size.checked_div(config.patch)?;
         let positions = grid.checked_mul(grid)?.checked_add(config.position_prefix())?;
+        let positions = if config.pos_embed { positions } else { 0 };
         let class = if config.class_token { d } else { 0 };
         let tokens =
             [class, if config.distilled { d } else { 0 }, config.registers.checked_mul(d)?, positions.checked_mul(d)?];
@@ -209,10 +211,13 @@ impl Reader {
         let (norm1, norm2) = (self.norm(d)?, self.norm(d)?);
         let head = config.head_width();
         let qk_norm = if config.qk_norm { Some([self.norm(head)?, self.norm(head)?]) } else { None };
+        let attn_norm = if config.attn_norm { Some(self.norm(d)?) } else { None };
+        let mlp_norm = if config.mlp_norm { Some(self.norm(config.mlp_hidden)?) } else { None };
         let (qkv, proj) = (of(self, Layer::Qkv, qkv, config.qkv_bias)?, of(self, Layer::Proj, proj, true)?);
         let (fc1, fc2) = (of(self, Layer::Fc1, fc1, true)?, of(self, Layer::Fc2, fc2, true)?);
+        let relative = self.from.floats(config.relative_rows().checked_mul(config.heads)?)?;
         let (ls1, ls2) = (self.from.floats(scale)?, self.from.floats(scale)?);
-        Some(Block { norm1, qkv, qk_norm, proj, ls1, norm2, fc1, fc2, ls2 })
+        Some(Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 })
     }
 
     fn attention_pool(&mut self, config: &VitConfig) -> Option<AttentionPool<PackedWeight>> {

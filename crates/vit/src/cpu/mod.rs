@@ -4,21 +4,24 @@ mod attention_pool;
 mod backward;
 mod buffers;
 mod explain;
+mod features;
 mod forward;
 mod integers;
 mod kept;
 mod packed;
 mod parts;
 mod peak;
+mod positions;
 mod qk_norm;
 mod shared;
 mod walk;
 
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, BackboneInfo};
-use crate::engine::{Batch, Device, Engine, EngineInfo, LayerError, Peak, PluginRef, Segment};
+use crate::engine::{Batch, Device, Engine, EngineInfo, ImageLoss, LayerError, Peak, PluginRef, Segment};
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
+use crate::features::Features;
 use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
@@ -187,8 +190,37 @@ impl Engine for CpuEngine {
         adapter: Option<&Adapter>,
     ) -> Result<Vec<f32>, Error> {
         self.backbone.check_size(size)?;
+        let pooled = Features::pooled(self.backbone.config());
         let Shared { pool, workspace, .. } = &*self.shared;
-        pool.install(|| self.packed.features(source, images, size, adapter, workspace))
+        pool.install(|| self.packed.features(source, (images, size), adapter, pooled, workspace))
+    }
+
+    fn features(
+        &self,
+        source: &dyn ImageSource,
+        images: usize,
+        size: usize,
+        adapter: Option<&Adapter>,
+        features: Features,
+    ) -> Result<Vec<f32>, Error> {
+        features.check(self.backbone.config())?;
+        self.backbone.check_size(size)?;
+        let Shared { pool, workspace, .. } = &*self.shared;
+        pool.install(|| self.packed.features(source, (images, size), adapter, features, workspace))
+    }
+
+    fn classify(&self, features: &[f32], head: &Head) -> Vec<f32> {
+        self.packed.classify(features, head)
+    }
+
+    fn head_step(
+        &self,
+        features: &[f32],
+        loss: &ImageLoss<'_>,
+        head: &Head,
+        gradient: &mut Head,
+    ) -> Option<(f64, Vec<f32>)> {
+        Some(self.packed.head_step(features, loss, head, gradient, &self.shared.workspace))
     }
 
     fn with_weights(&self, weights: &Weights) -> Result<Arc<dyn Engine>, Error> {

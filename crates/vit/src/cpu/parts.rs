@@ -43,19 +43,21 @@ impl Packed {
         resize(qkv, t * 3 * d);
         let project = |block: usize, columns: Range<usize>, parts: &mut [Buffers], qkv: &mut [f32]| {
             let projections = qkv.par_chunks_mut(rows * 3 * d);
-            parts.par_iter_mut().zip(projections).for_each(|(part, qkv)| {
-                self.project(block, of_part(part), segments, columns.clone(), part, qkv);
+            parts.par_iter_mut().zip(projections).enumerate().for_each(|(number, (part, qkv))| {
+                let shape = of_part(part);
+                self.project(block, shape, segments, columns.clone(), part, qkv);
                 self.norm_qk(block, columns.clone(), qkv, None);
+                self.rotate(shape, number * rows, columns.clone(), qkv, false);
             });
         };
         for block in blocks.clone() {
             project(block, ALL, parts_in_use, qkv);
             parts_in_use.par_iter_mut().enumerate().for_each(|(number, part)| {
-                let shape = of_part(part);
+                let (attention, shape) = (self.attention_shape(block, shape), of_part(part));
                 let mut tape = std::mem::take(&mut part.tape[0]);
                 resize(&mut tape.o, shape.tokens * d);
                 let queries = number * rows..number * rows + shape.tokens;
-                self.kernels.attention_of(self.attention_shape(t), qkv, queries, &mut tape.o, &mut part.scores);
+                self.kernels.attention_of(attention, qkv, queries, &mut tape.o, &mut part.scores);
                 self.after_attention(block, shape, segments, false, part, &mut tape);
                 part.tape[0] = tape;
             });

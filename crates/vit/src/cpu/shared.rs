@@ -11,7 +11,6 @@ use super::walk::{Spread, Workspace};
 use crate::engine::{PluginRef, Segment};
 use crate::error::Error;
 use crate::image::ImageSource;
-use crate::positions;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ptr::from_ref;
@@ -42,14 +41,14 @@ impl Packed {
         segments: &[Segment<'_>],
         workspace: &Workspace,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let positions = self.positions(size);
         let pairs = self.pairs(segments);
         let count = segments.last().map_or(0, |segment| segment.images.end);
         let trunk_spread = self.spread(count, workspace);
         let branch_spread = self.spread(pairs.len(), workspace);
         let shape = |images: usize, spread: Spread| GroupShape {
             parts: spread.parts,
-            ..self.group_shape(images, size, &pos_embed)
+            ..self.group_shape(images, size, &positions)
         };
 
         let mut stops = vec![BTreeSet::new(); count];

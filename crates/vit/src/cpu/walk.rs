@@ -7,26 +7,27 @@
 use super::backward::tape_start;
 use super::buffers::{Buffers, GroupSegment, GroupShape, resize};
 use super::packed::Packed;
+use super::positions::Positions;
 use crate::adapter::Adapter;
 use crate::dropout::GroupDropout;
 use crate::engine::{Batch, Segment};
 use crate::error::Error;
+use crate::features::Features;
 use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
-use crate::positions;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Lanes of gradients at most.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Buffers that outlive a call, so that nothing is allocated from the second step on.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Images of a group.
-    group: usize,
+    pub(crate) group: usize,
     free: Mutex<Vec<Buffers>>,
     lanes: Mutex<Vec<Gradients>>,
 }
@@ -64,14 +65,14 @@ impl Packed {
         workspace: &Workspace,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let images = segments.last().map_or(0, |segment| segment.images.end);
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let positions = self.positions(size);
         let spread = self.spread(images, workspace);
         let groups: Vec<Vec<Vec<f32>>> = (0..images.div_ceil(spread.group))
             .into_par_iter()
             .map(|group| {
                 let range = group * spread.group..images.min((group + 1) * spread.group);
                 let segments = segments_of(segments, &range);
-                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
+                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
                     Ok(segments
@@ -97,16 +98,16 @@ impl Packed {
         Ok(logits)
     }
 
-    /// Features `[images, feature width]`.
+    /// As [`crate::Engine::features`].
     pub(crate) fn features(
         &self,
         source: &dyn ImageSource,
-        images: usize,
-        size: usize,
+        (images, size): (usize, usize),
         adapter: Option<&Adapter>,
+        features: Features,
         workspace: &Workspace,
     ) -> Result<Vec<f32>, Error> {
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, size);
+        let positions = self.positions(size);
         let spread = self.spread(images, workspace);
         let no_head = Head::zeros(0, self.config.feature_width());
         let groups: Vec<Vec<f32>> = (0..images.div_ceil(spread.group))
@@ -114,10 +115,10 @@ impl Packed {
             .map(|group| {
                 let range = group * spread.group..images.min((group + 1) * spread.group);
                 let segment = GroupSegment { start: 0, end: range.len(), adapter, head: &no_head };
-                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &pos_embed) };
+                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
                 workspace.with_buffers(|buffers| {
-                    self.group_forward(source, range, shape, &[segment], None, buffers)?;
-                    Ok(buffers.features.clone())
+                    self.embed_group(source, range, shape, buffers)?;
+                    Ok(self.features_of_group(shape, &[segment], features, buffers))
                 })
             })
             .collect::<Result<_, Error>>()?;
@@ -137,7 +138,7 @@ impl Packed {
             !all_weights || batch.size == self.config.image_size,
             "all weights are trained at their own image size"
         );
-        let pos_embed = positions::resample(&self.weights.pos_embed, &self.config, batch.size);
+        let positions = self.positions(batch.size);
         let groups = batch.images.div_ceil(workspace.group);
         let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
         let kept = || workspace.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +146,7 @@ impl Packed {
         sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let tape_from = tape_start(adapter, all_weights);
+        self.prepare_backward(tape_from.unwrap_or(self.config.depth), all_weights);
         let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
             .par_iter_mut()
             .enumerate()
@@ -153,7 +155,7 @@ impl Packed {
                 let mut result = (0.0, Vec::new());
                 for group in groups * lane / lanes..groups * (lane + 1) / lanes {
                     let range = group * workspace.group..batch.images.min((group + 1) * workspace.group);
-                    let shape = self.group_shape(range.len(), batch.size, &pos_embed);
+                    let shape = self.group_shape(range.len(), batch.size, &positions);
                     let (first_image, tokens) = (range.start, shape.tokens);
                     let dropout = batch.dropout.map(|dropout| GroupDropout { dropout, first_image, tokens });
                     let shape = GroupShape { dropout, ..shape };
@@ -195,8 +197,8 @@ impl Packed {
         Spread { group, parts: (threads / images.max(1)).max(1) }
     }
 
-    pub(crate) fn group_shape<'a>(&self, images: usize, size: usize, pos_embed: &'a [f32]) -> GroupShape<'a> {
-        GroupShape { images, size, tokens: self.config.tokens(size), pos_embed, dropout: None, parts: 1 }
+    pub(crate) fn group_shape<'a>(&self, images: usize, size: usize, positions: &'a Positions) -> GroupShape<'a> {
+        GroupShape { images, size, tokens: self.config.tokens(size), positions, dropout: None, parts: 1 }
     }
 
     /// Loads the images of a group and leaves their features in `buffers`; returns the tokens of an image that the last block gave.

@@ -163,8 +163,13 @@ fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
     let changes = [
         ("num_heads", json!(null)),
         ("pool_include_prefix", json!(true)),
-        ("scale_attn_norm", json!(true)),
-        ("scale_mlp_norm", json!(true)),
+        ("use_post_norm", json!(true)),
+        ("gated_attn", json!(true)),
+        ("attn_only_layer_scale", json!(true)),
+        ("num_kv_heads", json!(2)),
+        ("attn_type", json!("rope")),
+        ("rope_grid_indexing", json!("xy")),
+        ("rope_grid_offset", json!(0.5)),
         ("proj_bias", json!(false)),
         ("final_norm", json!(false)),
         ("pos_embed", json!("none")),
@@ -203,6 +208,13 @@ fn arguments_that_say_another_shape_than_the_weights_are_refused() {
         ("init_values", json!(1e-5)),
         ("class_token", json!(false)),
         ("qk_norm", json!(true)),
+        ("scale_attn_norm", json!(true)),
+        ("scale_mlp_norm", json!(true)),
+        ("scale_attn_inner", json!(true)),
+        ("scale_mlp", json!(true)),
+        ("swiglu_mlp", json!(true)),
+        ("use_abs_pos_emb", json!(false)),
+        ("use_rel_pos_bias", json!(true)),
     ] {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["model_args"][field] = value);
@@ -216,11 +228,42 @@ fn weights_of_another_architecture_than_the_named_one_are_refused() {
         ("vit_base_patch16_clip_224", "pre_norm"),
         ("vit_small_patch14_dinov2", "init_values"),
         ("vit_base_patch16_gap_224", "class_token"),
+        ("vit_base_patch16_rope_mixed_224", "RotaryEmbeddingMixed"),
+        ("eva02_enormous_patch14_clip_224", "EvaBlockPostNorm"),
+        ("vit_base_patch16_sapiens2", "AttentionRope"),
     ] {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["architecture"] = json!(architecture));
         assert!(matches!(error, Error::Config { .. }), "{error}");
         assert!(error.to_string().contains("architecture") && error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn rotary_positions_of_a_kind_that_is_not_known_are_refused_by_its_name() {
+    for (arguments, word) in [
+        (json!({ "use_rot_pos_emb": true, "rope_type": "mixed" }), "rope_type"),
+        (json!({ "use_rot_pos_emb": true, "rope_type": "cat" }), "ref_feat_shape"),
+        (json!({ "use_rot_pos_emb": true, "rope_type": "dinov3", "rope_temperature": -1.0 }), "temperature"),
+    ] {
+        let weights = Weights::new();
+        let error = weights.refused_after_json(|json| {
+            let said = arguments.as_object().unwrap().clone();
+            json["model_args"].as_object_mut().unwrap().extend(said);
+        });
+        assert_error!(error, Error::Config { .. }, weights.path, word);
+    }
+}
+
+#[test]
+fn a_table_of_relative_positions_of_no_square_grid_is_refused() {
+    for rows in [2, 3, 10, 27] {
+        let weights = Weights::new();
+        let error = weights.refused_after(|file| {
+            file.tensors.retain(|tensor, _| tensor != "pos_embed");
+            file.set("blocks.0.attn.relative_position_bias_table", &[rows, 2], &vec![0.5; 2 * rows]);
+        });
+        assert_error!(error, Error::Config { .. }, weights.path, "relative_position_bias_table", "a distance");
     }
 }
 

@@ -11,8 +11,8 @@ use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
 use melo_reference::Reference;
 use melo_vit::{
-    Checkpoint, Device, Dropout, Engine, ExplainMethod, Explanation, Plugin, PluginRef, Precision, Segment, SelfTest,
-    Target, VitConfig,
+    Batch, Checkpoint, Device, Dropout, Engine, Error, ExplainMethod, Explanation, FeatureKind, Features, Gradients,
+    Head, LoraConfig, Plugin, PluginRef, Pool, Precision, Segment, SelfTest, Target, VitConfig,
 };
 use std::sync::Arc;
 
@@ -113,6 +113,117 @@ fn embed() {
             let [found, expected] = engines.each_ref().map(embed);
             assert_eq!(found.len(), 3 * config.feature_width());
             assert_reordered(&found, &expected, &format!("{what} at {size}, adapted: {}", adapter.is_some()));
+        }
+    }
+}
+
+#[test]
+fn features() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
+        for (size, adapter) in SIZES.into_iter().zip([None, Some(&adapter), None]) {
+            let batch = images(3, size, 2);
+            for features in all_features(&config) {
+                let of = |engine: &Arc<dyn Engine>| engine.features(&batch, 3, size, adapter, features);
+                let [found, expected] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
+                let shape = features.shape(&config, size);
+                assert_eq!(found.len(), 3 * shape.iter().product::<usize>(), "{what}: {features:?}");
+                assert_reordered(&found, &expected, &format!("{what} at {size}: {features:?}"));
+            }
+        }
+    }
+}
+
+/// Every kind that the network has, of every block, with and without its norm.
+fn all_features(config: &VitConfig) -> Vec<Features> {
+    let kinds = [FeatureKind::Class, FeatureKind::Mean, FeatureKind::Grid, FeatureKind::Pooled];
+    let of_block =
+        |block| kinds.into_iter().flat_map(move |kind| [true, false].map(|norm| Features { kind, block, norm }));
+    (0..config.depth).flat_map(of_block).filter(|features| features.check(config).is_ok()).collect()
+}
+
+/// A block's output is the last one's of a network that ends there; norms and pooling are those of the whole network.
+#[test]
+fn features_of_a_block_are_those_of_a_network_that_ends_there() {
+    for (what, config) in variants() {
+        let whole = tiny::checkpoint(&config, 1);
+        let mut cut = whole.clone();
+        cut.config.depth = 1;
+        cut.weights.blocks.truncate(1);
+        let (size, batch) = (config.image_size, images(3, config.image_size, 2));
+        let [whole, cut] = [whole, cut].map(tiny::engine);
+        for features in all_features(&config).into_iter().filter(|features| features.block == 0) {
+            let of = |engine: &Arc<dyn Engine>| engine.features(&batch, 3, size, None, features).expect("a tiled size");
+            assert_reordered(&of(&whole), &of(&cut), &format!("{what}: {features:?}"));
+        }
+    }
+}
+
+/// The shortest way to what heads read, and the same asked for as features; and one image on several threads.
+#[test]
+fn features_that_heads_read_are_what_embed_gives_and_threads_change_nothing() {
+    for (what, config) in variants() {
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (size, batch) = (config.image_size, images(3, config.image_size, 2));
+        let engines = [(1, 1), (4, 1), (2, 2)]
+            .map(|(threads, group)| tiny::engine_of(checkpoint.clone(), Precision::F32, threads, group));
+        let pooled = Features::pooled(&config);
+        let embedded = engines[0].embed(&batch, 3, size, None).expect("a tiled size");
+        assert_eq!(engines[0].features(&batch, 3, size, None, pooled).expect("a tiled size"), embedded, "{what}");
+        for features in all_features(&config) {
+            for images in [1, 3] {
+                let of = |engine: &Arc<dyn Engine>| engine.features(&batch, images, size, None, features);
+                let [one, four, two] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
+                assert_eq!((&four, &two), (&one, &one), "{what}: {features:?} of {images}");
+            }
+        }
+    }
+}
+
+#[test]
+fn features_that_a_network_does_not_have_are_refused_by_name() {
+    let config = tiny::config();
+    let batch = images(1, config.image_size, 2);
+    for engine in engines(&tiny::checkpoint(&config, 1)) {
+        for (features, words) in [
+            (Features { block: 2, ..Features::pooled(&config) }, "block 2 of a backbone whose blocks are 0 to 1"),
+            (Features { norm: false, ..Features::pooled(&config) }, "what heads read has its norms"),
+        ] {
+            let error = engine.features(&batch, 1, config.image_size, None, features).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+    let config = VitConfig { class_token: false, pool: Pool::Avg, ..config };
+    for engine in engines(&tiny::checkpoint(&config, 1)) {
+        let features = Features::new(FeatureKind::Class, &config);
+        let error = engine.features(&batch, 1, config.image_size, None, features).expect_err("no class token");
+        assert!(matches!(&error, Error::Features(reason) if reason.contains("class token")), "{error}");
+    }
+}
+
+/// A step of a head alone on features is the step on the images, to the last bit.
+#[test]
+fn a_step_of_the_head_on_features_is_the_step_on_the_images() {
+    for (what, config) in variants() {
+        for (threads, group, n) in [(1, 1, 40), (2, 1, 7), (2, 2, 21)] {
+            let engine = tiny::engine_of(tiny::checkpoint(&config, 1), Precision::F32, threads, group);
+            let (size, batch, head) = (config.image_size, images(n, config.image_size, 2), tiny::head(3, &config, 4));
+            let none = tiny::adapter(&LoraConfig::none(), &config, 3);
+            let loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| {
+                d_logits.copy_from_slice(logits);
+                d_logits[image % 3] -= 1.0;
+                f64::from(logits[image % 3])
+            };
+            let input = Batch { source: &batch, images: n, size, loss: &loss, dropout: None };
+            let mut expected = Gradients::zeros(&none, &head, &config, false);
+            let step = engine.step(&input, &none, &head, &mut expected).expect("a step");
+            let features = engine.embed(&batch, n, size, None).expect("features");
+            let mut found = Head::zeros(3, config.feature_width());
+            let of_features = engine.head_step(&features, &loss, &head, &mut found).expect("the processor has one");
+            assert_eq!(of_features, step, "{what}, {n} images");
+            assert_eq!(found, expected.head, "{what}, {n} images");
+            assert_eq!(engine.classify(&features, &head), step.1);
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::tiny;
 use crate::variants::{distance, images, largest, logits, lora, pick, variants};
 use melo_kernels::cross_entropy;
-use melo_vit::{Batch, Gradients, LoraConfig, Precision, Target, VitConfig};
+use melo_vit::{Batch, Checkpoint, Gradients, LoraConfig, Precision, Target, VitConfig};
 
 /// The tiny variants, and blocks of DeiT-Tiny on a small image.
 fn models() -> Vec<(&'static str, VitConfig)> {
@@ -32,6 +32,9 @@ const SPLIT: f32 = 2.0 / 256.0;
 /// What rounding to 127 steps of the largest of a row leaves, in parts of what bfloat16 does: rows whose largest number is three
 /// deviations lose 3 / 127 / √12 of one, where bfloat16 loses 2⁻⁹ or so.
 const INTEGERS: f32 = 4.0;
+
+/// Where the weights are the same, of two factors that are rounded one is left.
+const ROWS: f32 = INTEGERS / std::f32::consts::SQRT_2;
 
 /// Euclidean length.
 fn norm(values: impl Iterator<Item = f32>) -> f32 {
@@ -92,6 +95,49 @@ fn gradients_in_bf16_are_nearly_those_in_f32() {
             difference < tolerance(&config, 2) * SPLIT,
             "{what}: in products of three, gradients differ by {difference}"
         );
+    }
+}
+
+/// A step whose forward pass is in integers against one in f32 through the weights that they stand for: what is left are rows rounded
+/// to integers, and bfloat16 beside them. All layers of these networks are in integers.
+#[test]
+fn a_step_in_integers_is_that_through_the_rounded_weights() {
+    for (what, config) in models() {
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let mut rounded = checkpoint.clone();
+        for block in &mut rounded.weights.blocks {
+            for (layer, input) in [
+                (&mut block.qkv, config.width),
+                (&mut block.proj, config.width),
+                (&mut block.fc1, config.width),
+                (&mut block.fc2, config.mlp_hidden),
+            ] {
+                for row in layer.weight.chunks_exact_mut(input) {
+                    let step = row.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
+                    row.iter_mut().for_each(|x| *x = (*x / step).round_ties_even() * step);
+                }
+            }
+        }
+        let adapter = tiny::adapter(&every_block(&config, &Target::ALL), &config, 3);
+        let head = tiny::head(3, &config, 4);
+        let batch = images(4, config.image_size, 2);
+        let loss = |image: usize, logits: &[f32], d: &mut [f32]| cross_entropy(logits, image % 3, 0.1, &[], 0.25, d);
+        let step = Batch { source: &batch, images: 4, size: batch.size, loss: &loss, dropout: None };
+        let run = |checkpoint: &Checkpoint, precision| {
+            let engine = tiny::engine_of(checkpoint.clone(), precision, 2, 2);
+            assert!(engine.layer_errors().iter().all(|layer| layer.integers), "{what}");
+            let gradients = || {
+                let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
+                engine.step(&step, &adapter, &head, &mut gradients).expect("one step");
+                gradients.tensors().into_iter().flatten().copied().collect::<Vec<f32>>()
+            };
+            let first = gradients();
+            assert_eq!(first, gradients(), "{what} in {precision}: a second step is the first");
+            first
+        };
+        let (expected, found) = (run(&rounded, Precision::F32), run(&checkpoint, Precision::Int8));
+        let difference = norm(expected.iter().zip(&found).map(|(a, b)| a - b)) / norm(expected.iter().copied());
+        assert!(difference < tolerance(&config, 2) * ROWS, "{what}: gradients differ by {difference}");
     }
 }
 

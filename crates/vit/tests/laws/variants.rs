@@ -2,7 +2,8 @@
 
 use crate::tiny;
 use melo_vit::{
-    Activation, Adapter, Engine, Head, ImageBatch, LoraConfig, PluginRef, Pool, PositionFilter, Target, VitConfig,
+    Activation, Adapter, Engine, Head, ImageBatch, LoraConfig, PluginRef, Pool, PositionFilter, Rotary, RotaryGrid,
+    RotaryPairs, Target, VitConfig,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -36,6 +37,66 @@ pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
         ("registers beside positions of the class token", VitConfig { registers: 2, ..plain.clone() }),
         ("swiglu", VitConfig { layer_scale: true, swiglu: true, ..plain.clone() }),
         (
+            "dinov3",
+            VitConfig {
+                layer_scale: true,
+                registers: 2,
+                pos_embed: false,
+                rotary: Some(Rotary::DINOV3),
+                pool: Pool::Token,
+                eps: 1e-5,
+                ..plain.clone()
+            },
+        ),
+        (
+            "rotary positions, mean of tokens, gated",
+            VitConfig {
+                swiglu: true,
+                pos_embed: false,
+                rotary: Some(Rotary::DINOV3),
+                pool: Pool::Avg,
+                ..plain.clone()
+            },
+        ),
+        (
+            "eva-02",
+            VitConfig {
+                swiglu: true,
+                mlp_norm: true,
+                attn_norm: true,
+                rotary: Some(Rotary {
+                    temperature: 10000.0,
+                    grid: RotaryGrid::Numbered(5),
+                    pairs: RotaryPairs::Neighbours,
+                }),
+                pool: Pool::Avg,
+                norm: false,
+                fc_norm: true,
+                ..plain.clone()
+            },
+        ),
+        (
+            "beit",
+            VitConfig {
+                layer_scale: true,
+                pos_embed: false,
+                relative_positions: true,
+                pool: Pool::Avg,
+                norm: false,
+                fc_norm: true,
+                ..plain.clone()
+            },
+        ),
+        (
+            "beit's class token, as hugging face",
+            VitConfig {
+                pos_embed: false,
+                relative_positions: true,
+                position_filter: PositionFilter::Plain,
+                ..plain.clone()
+            },
+        ),
+        (
             "class token and mean",
             VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain.clone() },
         ),
@@ -55,7 +116,27 @@ pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
         ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..plain.clone() }),
         ("attention pooling beside a class token", VitConfig { pool: Pool::Map, norm: false, ..plain.clone() }),
         ("qk_norm", VitConfig { qk_norm: true, ..plain.clone() }),
-        ("qk_norm and a mean", VitConfig { qk_norm: true, class_token: false, pool: Pool::Avg, ..plain }),
+        ("qk_norm and a mean", VitConfig { qk_norm: true, class_token: false, pool: Pool::Avg, ..plain.clone() }),
+        ("qk_norm, then rotary positions", VitConfig { qk_norm: true, rotary: Some(Rotary::DINOV3), ..plain.clone() }),
+        ("qk_norm and relative positions", VitConfig { qk_norm: true, relative_positions: true, ..plain.clone() }),
+        (
+            "rotary positions, registers, no class token",
+            VitConfig {
+                class_token: false,
+                registers: 1,
+                pos_embed: false,
+                rotary: Some(Rotary {
+                    temperature: 10000.0,
+                    grid: RotaryGrid::Numbered(3),
+                    pairs: RotaryPairs::Neighbours,
+                }),
+                layer_scale: true,
+                pool: Pool::Avg,
+                norm: false,
+                fc_norm: true,
+                ..plain
+            },
+        ),
     ]
 }
 

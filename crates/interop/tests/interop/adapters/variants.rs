@@ -2,10 +2,10 @@
 //! `tools/golden/adapters.py --verify`, which runs them in timm and ONNX Runtime.
 
 use super::bench::{assert_close, checkpoint, classes, engine_of, lasting};
-use melo_interop::{OnnxWeights, merge, write_onnx, write_timm};
+use melo_interop::{OnnxWeights, merge, write_hugging_face, write_onnx, write_timm};
 use melo_vit::{
     Activation, Adapter, BackboneInfo, Checkpoint, Engine, Head, ImageBatch, LoraConfig, Plugin, PluginRef, Pool,
-    Storage, Target, TaskCard, TaskKind, VitConfig, Weights, write_tensors,
+    Rotary, RotaryGrid, RotaryPairs, Storage, Target, TaskCard, TaskKind, VitConfig, Weights, write_tensors,
 };
 use std::collections::HashMap;
 
@@ -57,9 +57,46 @@ fn every_architecture_merges() {
                 ..config.clone()
             },
         ),
+        (
+            "rotary_positions",
+            VitConfig {
+                registers: 2,
+                pos_embed: false,
+                rotary: Some(Rotary::DINOV3),
+                layer_scale: true,
+                ..config.clone()
+            },
+        ),
         ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..config.clone() }),
         ("register_positions", VitConfig { registers: 2, register_positions: true, ..config.clone() }),
-        ("qk_norm", VitConfig { qk_norm: true, ..config }),
+        ("qk_norm", VitConfig { qk_norm: true, ..config.clone() }),
+        (
+            "rotary_neighbours_and_norms",
+            VitConfig {
+                rotary: Some(Rotary {
+                    temperature: 10000.0,
+                    grid: RotaryGrid::Numbered(3),
+                    pairs: RotaryPairs::Neighbours,
+                }),
+                swiglu: true,
+                attn_norm: true,
+                mlp_norm: true,
+                ..config.clone()
+            },
+        ),
+        (
+            "rotary_positions_without_a_class_token",
+            VitConfig {
+                class_token: false,
+                pool: Pool::Avg,
+                registers: 1,
+                pos_embed: false,
+                rotary: Some(Rotary::DINOV3),
+                qk_norm: true,
+                ..config.clone()
+            },
+        ),
+        ("relative_positions", VitConfig { pos_embed: false, relative_positions: true, pool: Pool::Avg, ..config }),
     ];
     let batch = ImageBatch { size: 16, data: values(3 * 3 * 16 * 16, 2.0, 99) };
     let mut all = vec![("input".to_owned(), vec![3, 3, 16, 16], batch.data.clone())];
@@ -81,6 +118,17 @@ fn every_architecture_merges() {
         let unmerged = run(&*engine, Some(&plugin.adapter));
         let merged = merge(checkpoint.clone(), &plugin).unwrap();
         assert_close(&run(&*engine_of(merged.clone()), None), &unmerged, name);
+        write_onnx(&folder.join(format!("{name}.onnx")), checkpoint, &plugin, OnnxWeights::Auto).unwrap();
+        all.push((format!("logits.{name}"), vec![3, 3], unmerged));
+        if merged.config.rotary.is_some() || merged.config.relative_positions {
+            for error in [
+                write_timm(&folder.join(name), &merged, &plugin).unwrap_err(),
+                write_hugging_face(&folder.join(name), &merged, &plugin).unwrap_err(),
+            ] {
+                assert!(error.to_string().contains("positions"), "{name}: {error}");
+            }
+            continue;
+        }
         write_timm(&folder.join(name), &merged, &plugin).unwrap();
         let read = Checkpoint::read(&folder.join(name).join("model.safetensors")).unwrap();
         if name == "registers" {
@@ -88,8 +136,6 @@ fn every_architecture_merges() {
         } else {
             assert_eq!(read.config, merged.config, "{name}");
         }
-        write_onnx(&folder.join(format!("{name}.onnx")), checkpoint, &plugin, OnnxWeights::Auto).unwrap();
-        all.push((format!("logits.{name}"), vec![3, 3], unmerged));
     }
     let tensors: Vec<_> = all.iter().map(|(n, s, v)| (n.clone(), s.clone(), v.as_slice())).collect();
     write_tensors(&folder.join("logits.safetensors"), &tensors, HashMap::new(), Storage::F32).unwrap();
