@@ -53,7 +53,7 @@
 //! let features = Features { block: 5, ..Features::new(FeatureKind::Mean, engine.backbone().config()) };
 //! let embedder = Embedder::new(engine, features)?;
 //! for (image, embedded) in ["film.png", "0.png"].iter().zip(embedder.embed(&Inputs::files(["film.png", "0.png"]).images)?) {
-//!     let embedded = embedded?;
+//!     let embedded = embedded.map_err(|error| error.to_string())?;
 //!     println!("{image}: {:?} of {}", embedder.shape(), embedded.digest);
 //!     assert_eq!(embedded.values.len(), embedder.engine().backbone().config().width);
 //! }

@@ -1,7 +1,7 @@
 //! How well label maps overlap: Dice and IoU of areas, HD95 and normalised surface Dice of borders, each equal to MONAI's on
 //! the same maps.
 //!
-//! `compare` measures one image, [`segmentation_metrics`] a test set with intervals by patient.
+//! `compare_segmentations` measures one image, [`segmentation_metrics`] a test set with intervals by patient.
 
 mod compare;
 mod crop;
