@@ -7,6 +7,9 @@ use melo_vit::{Checkpoint, Device, Error, PluginRef, Target, VitConfig};
 
 /// Smaller, slightly larger, and twice as large as [`tiny::config`].
 const SIZES: [usize; 3] = [8, 16, 24];
+/// Variants of which one of 36 patches in another place changes logits by 6e-4 to 1e-3 of the largest.
+const FAINT: [&str; 4] =
+    ["dinov2", "registers beside positions of the class token", "beit", "qk_norm and relative positions"];
 
 #[test]
 fn positions_that_are_equal_everywhere_stay_so_at_any_size() {
@@ -68,7 +71,8 @@ fn positions_tell_patches_apart_at_every_size() {
                 swapped.data.swap(at, at + 4 * size);
             }
             let (a, b) = (logits(&*engine, &batch, None, &head), logits(&*engine, &swapped, None, &head));
-            assert!(distance(&a, &b) > 1e-4 * largest(&a), "{what} at {size}");
+            let share = if FAINT.contains(&what) { 1e-4 } else { 1e-3 };
+            assert!(distance(&a, &b) > share * largest(&a), "{what} at {size}");
         }
     }
 }
