@@ -1,7 +1,7 @@
 """Tiny random models of every family that melo reads, saved as their own libraries save them, with the logits they give.
 
     python tools/golden/families.py            writes crates/interop/tests/golden/families/<case>/ and <case>.safetensors
-    python tools/golden/families.py --table    runs `melo backbone verify` on each and prints the table of docs/interop.md
+    python tools/golden/families.py --table    runs `melo backbone verify` on each and prints the table of docs/interop.md (with --melo, of another binary)
 
 Pinned versions: families-requirements.txt. Seeds are fixed; one CPU thread, f32.
 """
@@ -476,9 +476,8 @@ def generate():
     others_positions()
 
 
-def table():
+def table(melo):
     print("| family and file | blocks × width, details | largest difference of logits, relative |\n|---|---|---|")
-    melo = ROOT / "target/release/melo"
     for folder in sorted(folder for folder in OUT.iterdir() if folder.is_dir()):
         found = subprocess.run(
             [melo, "backbone", "verify", folder, "--against", folder.with_suffix(".safetensors"), "--json"],
@@ -502,4 +501,6 @@ def table():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true")
-    sys.exit(table() if parser.parse_args().table else generate())
+    parser.add_argument("--melo", type=pathlib.Path, default=ROOT / "target/release/melo")
+    arguments = parser.parse_args()
+    sys.exit(table(arguments.melo) if arguments.table else generate())
