@@ -33,6 +33,6 @@ pub use hub::{is_hub_name, locate};
 pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import};
 pub use layout::Layout;
 pub use merge::{merge, write_hugging_face, write_timm};
-pub use names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
+pub use names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
 pub use onnx::{OnnxWeights, write_onnx};
 pub use peft::write_peft;

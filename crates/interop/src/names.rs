@@ -230,7 +230,7 @@ pub static HF_CLIP: Dialect = Dialect {
 };
 
 /// Hugging Face's SigLIP vision tower (SigLIP 2 and MedSigLIP too), alone, inside a whole SigLIP or under a classifier.
-pub(crate) static HF_SIGLIP: Dialect = Dialect {
+pub static HF_SIGLIP: Dialect = Dialect {
     name: "Hugging Face SigLIP",
     prefixes: &["vision_model.", "siglip.vision_model.", ""],
     rules: &[

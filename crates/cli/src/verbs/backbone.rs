@@ -18,9 +18,9 @@ const READS: &str = "Weights are read as they are, by content:\n  \
     Google's .npz, a folder with one of these, or a file of `melo pretrain` and `melo backbone import`.\n\
     Beside them lies their JSON: timm's or Hugging Face's config.json (with preprocessor_config.json or\n\
     processor_config.json). Of several sets of weights in a file the one is taken that timm takes; --weights-key names another.\n\
-    Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), MAE, CLIP and SigLIP vision towers, and the encoders\n\
-    of pathology and radiology that are one of these; names of timm,\n\
-    Hugging Face (before and since transformers 5), OpenAI, open_clip and Facebook.";
+    Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), DINOv3, BEiT, EVA-02, MAE, CLIP and SigLIP vision\n\
+    towers, and the encoders of pathology and radiology that are one of these; names of timm, Hugging Face (before and since\n\
+    transformers 5), OpenAI, open_clip and Facebook.";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {

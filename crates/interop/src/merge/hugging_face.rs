@@ -49,7 +49,6 @@ fn check(config: &VitConfig, preprocess: &Preprocess) -> Result<(), Error> {
     let missing = [
         (config.pool == Pool::Map, "attention pooling"),
         (config.pool != Pool::Token, "a feature that is the mean of the tokens"),
-        (!config.class_token, "no class token"),
         (config.qk_norm, "query and key normalisation"),
         (config.layer_scale, "layer scale"),
         (config.registers > 0, "register tokens"),

@@ -16,15 +16,15 @@ fn read(name: &str, pool: Pool) -> Result<(Checkpoint, Vec<String>), Error> {
 
 /// A copy of a family whose JSON is changed.
 fn changed(name: &str, json: &str, change: impl Fn(&mut serde_json::Value)) -> Error {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(family(name)).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    for entry in fs::read_dir(family(name)).expect("a family").map(|entry| entry.expect("a file")) {
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
     }
     let path = folder.path().join(json);
-    let mut value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut value = serde_json::from_str(&fs::read_to_string(&path).expect("its JSON")).expect("JSON");
     change(&mut value);
-    fs::write(&path, value.to_string()).unwrap();
-    read_checkpoint(folder.path()).unwrap_err()
+    fs::write(&path, value.to_string()).expect("another JSON");
+    read_checkpoint(folder.path()).expect_err("refused")
 }
 
 /// Virchow's authors take class token and mean of the patches side by side, which their file does not say.

@@ -129,6 +129,16 @@ fn every_architecture_merges() {
             }
             continue;
         }
+        let lost = match &merged.config {
+            VitConfig { pool: Pool::Map, .. } => Some("attention pooling"),
+            VitConfig { class_token: false, .. } => Some("mean of the tokens"),
+            VitConfig { qk_norm: true, .. } => Some("query and key normalisation"),
+            _ => None,
+        };
+        if let Some(lost) = lost {
+            let error = write_hugging_face(&folder.join(name), &merged, &plugin).unwrap_err();
+            assert!(error.to_string().contains(lost), "{name}: {error}");
+        }
         write_timm(&folder.join(name), &merged, &plugin).unwrap();
         let read = Checkpoint::read(&folder.join(name).join("model.safetensors")).unwrap();
         if name == "registers" {
