@@ -420,7 +420,13 @@ impl ModelDescription {
 
     /// Refuses weights that are not of the named architecture, where no argument says that they differ from it.
     fn name_agrees_with(&self, config: &VitConfig, args: &Fields<'_>) -> Result<(), Invalid> {
-        let said = |name: &str| args.get(name).is_some();
+        // Norms inside are called otherwise in timm's plain ViT than in its others.
+        let also = |name: &str| match name {
+            "scale_attn_inner" => args.get("scale_attn_norm"),
+            "scale_mlp" => args.get("scale_mlp_norm"),
+            _ => None,
+        };
+        let said = |name: &str| args.get(name).or_else(|| also(name)).is_some();
         let Some(named) = &self.named else {
             // Nothing says what the weights have to be: a bias that is gone looks like one that never was.
             let lacks = [

@@ -78,6 +78,22 @@ fn what_was_not_changed_is_accepted() {
     assert_eq!(read.classifier.unwrap().bias, [0.5, 0.5]);
 }
 
+/// Beside the name of an architecture without them, norms inside are said in either of timm's two ways.
+#[test]
+fn norms_inside_that_an_argument_says_are_no_other_architecture() {
+    let config = VitConfig { attn_norm: true, mlp_norm: true, ..tiny::config() };
+    for names in [["scale_attn_norm", "scale_mlp_norm"], ["scale_attn_inner", "scale_mlp"]] {
+        let weights = Weights::of(&config);
+        let mut json = weights.json.clone();
+        json["architecture"] = json!("vit_tiny_patch16_224");
+        names.into_iter().for_each(|name| json["model_args"][name] = json!(true));
+        weights.describe(&json);
+        assert_eq!(Checkpoint::read(&weights.path).unwrap().config.mlp_norm, config.mlp_norm);
+        let named = weights.refused_after_json(|json| json["architecture"] = json!("vit_tiny_patch16_224"));
+        assert!(named.to_string().contains("scale_attn_inner"), "{named}");
+    }
+}
+
 #[test]
 fn a_plugin_is_no_backbone() {
     let fixture = Fixture::new();
