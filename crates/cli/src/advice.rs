@@ -122,8 +122,20 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
         ("test_acc", "accuracy"),
         ("test_balanced_acc", "balanced accuracy"),
         ("test_f1_macro", "macro F1"),
+        ("test_kappa_quadratic", "quadratic weighted kappa"),
+        ("test_mae", "mean distance in grades"),
     ];
-    let figures: Vec<String> = figures.into_iter().filter_map(figure).collect();
+    let of_numbers = card.classes.iter().filter(|_| !card.kind.has_probabilities()).flat_map(|number| {
+        let figures = [
+            ("mae", format!("mean absolute error of {number}")),
+            ("baseline_mae", "that of one answer to all".to_owned()),
+            ("r2", "R2".to_owned()),
+        ];
+        figures.map(|(figure, title)| (format!("test_{figure}/{number}"), title))
+    });
+    let of_numbers: Vec<_> = of_numbers.collect();
+    let of_numbers = of_numbers.iter().map(|(name, title)| (name.as_str(), title.as_str()));
+    let figures: Vec<String> = figures.into_iter().chain(of_numbers).filter_map(figure).collect();
     let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
     std::iter::once(head).chain(of_figures(&melo::train::test_counts(card), &card.classes)).collect()
 }
@@ -215,6 +227,7 @@ fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
         data::Error::NoPathColumn { .. } => "--path-column NAME names it".to_owned(),
         data::Error::NoLabelColumn { .. } => "--label-column NAME names it".to_owned(),
+        data::Error::GradesWithoutOrder { .. } => "--grades LOWEST,...,HIGHEST names it".to_owned(),
         data::Error::TwoReadings { .. } => "--label-column NAME, or A,B,..., says which".to_owned(),
         data::Error::NotBinary { .. } => {
             "--label-column A,B,... names the columns of findings, others are then kept as metadata".to_owned()

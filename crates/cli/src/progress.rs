@@ -4,13 +4,43 @@ mod study;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::train::{EpochRow, Event};
+use melo::vit::TaskKind;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].
-const EPOCH_HEAD: &str = "epoch  train loss  val loss  val AUC  val ACC  learning rate  images/s";
+fn epoch_head(kind: TaskKind) -> String {
+    let [first, second] = validation(kind).map(|(head, _)| head);
+    format!("epoch  train loss  val loss  {first:>9}  {second:>7}  learning rate  images/s")
+}
+
+/// A figure of the validation split: its head, and where it stands.
+type Figure = (&'static str, fn(&EpochRow) -> Option<f64>);
+
+/// The two that are shown of an epoch.
+fn validation(kind: TaskKind) -> [Figure; 2] {
+    match kind {
+        TaskKind::SingleLabel | TaskKind::MultiLabel => {
+            [("val AUC", |row| row.val_auc_macro), ("val ACC", |row| row.val_acc)]
+        }
+        TaskKind::Ordinal => [("val kappa", |row| row.val_kappa), ("val MAE", |row| row.val_mae)],
+        TaskKind::Regression => [("val R2", |row| row.val_r2), ("val MAE", |row| row.val_mae)],
+    }
+}
+
+/// The same of one epoch in words: `macro AUC 0.9123, ACC 0.8750`.
+pub(crate) fn in_words(kind: TaskKind, row: &EpochRow) -> String {
+    let names = match kind {
+        TaskKind::SingleLabel | TaskKind::MultiLabel => ["macro AUC", "ACC"],
+        TaskKind::Ordinal => ["quadratic weighted kappa", "mean distance in grades"],
+        TaskKind::Regression => ["R2", "mean absolute error"],
+    };
+    let figures = names.iter().zip(validation(kind));
+    let figures = figures.filter_map(|(name, (_, of))| Some(format!("{name} {:.4}", of(row)?)));
+    figures.collect::<Vec<_>>().join(", ")
+}
 /// How often long work says where it stands when nobody watches a bar.
 const PIPED_EVERY: Duration = Duration::from_secs(60);
 
@@ -66,6 +96,7 @@ impl Drop for Counter {
 pub(crate) struct TrainProgress {
     bar: ProgressBar,
     reading: Option<Counter>,
+    kind: TaskKind,
     epochs: usize,
     train_images: usize,
     started: Instant,
@@ -79,6 +110,7 @@ impl TrainProgress {
         TrainProgress {
             bar: bar(0, "train"),
             reading: None,
+            kind: TaskKind::default(),
             epochs,
             train_images: 0,
             started: Instant::now(),
@@ -104,7 +136,8 @@ impl TrainProgress {
                 }
             }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
-            Event::Started { trainable, backbone, images, epochs_done } => {
+            Event::Started { kind, trainable, backbone, images, epochs_done } => {
+                self.kind = kind;
                 self.train_images = images;
                 self.bar.set_length((self.epochs * images) as u64);
                 self.started = Instant::now();
@@ -119,7 +152,7 @@ impl TrainProgress {
                         self.epochs
                     ));
                 }
-                self.line(EPOCH_HEAD.to_owned());
+                self.line(epoch_head(kind));
             }
             Event::Step { epoch, images, loss } => {
                 self.images_done = (epoch - 1) * self.train_images + images;
@@ -139,7 +172,7 @@ impl TrainProgress {
                 self.bar.set_message(message);
             }
             Event::Validating { epoch } => self.bar.set_message(format!("epoch {epoch}/{}  validating", self.epochs)),
-            Event::Epoch(row) => self.line(epoch_line(row)),
+            Event::Epoch(row) => self.line(epoch_line(self.kind, row)),
         }
     }
 
@@ -175,11 +208,12 @@ pub(crate) fn percent(trainable: usize, backbone: usize) -> f64 {
     100.0 * trainable as f64 / backbone as f64
 }
 
-fn epoch_line(row: &EpochRow) -> String {
+fn epoch_line(kind: TaskKind, row: &EpochRow) -> String {
     let mark = if row.best { "  best" } else { "" };
+    let [first, second] = validation(kind).map(|(_, of)| of(row).unwrap_or(f64::NAN));
     format!(
-        "{:>5}  {:>10.4}  {:>8.4}  {:>7.4}  {:>7.4}  {:>13.2e}  {:>8.1}{mark}",
-        row.epoch, row.train_loss, row.val_loss, row.val_auc_macro, row.val_acc, row.learning_rate, row.images_per_s
+        "{:>5}  {:>10.4}  {:>8.4}  {first:>9.4}  {second:>7.4}  {:>13.2e}  {:>8.1}{mark}",
+        row.epoch, row.train_loss, row.val_loss, row.learning_rate, row.images_per_s
     )
 }
 

@@ -104,11 +104,11 @@ impl Manifest {
 
     /// The patients of the rows that are `wanted`, in a random order that does not depend on the order of rows.
     pub(crate) fn patients(&self, wanted: impl Fn(&Row) -> bool, mut random: ChaCha8Rng) -> Vec<Patient> {
-        let classes = self.classes.len();
+        let (classes, strata) = self.strata(&wanted);
         let mut patients: BTreeMap<PatientKey, Patient> = BTreeMap::new();
         for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| wanted(row)) {
             let patient = patients.entry(PatientKey::of(row)).or_insert_with(|| Patient::new(classes));
-            patient.add(index, &row.labels);
+            patient.add(index, &strata[index]);
         }
         // Sorted by key: the order of rows is forgotten before the seed decides.
         let mut patients: Vec<Patient> = patients.into_values().collect();

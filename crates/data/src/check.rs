@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use melo_imaging::Seen;
-use melo_vit::Rendering;
+use melo_vit::{Rendering, TaskKind};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -14,8 +14,8 @@ use crate::appearance::Appearance;
 use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
-use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount};
-use crate::{CheckReport, Manifest, Packed, Problem, Row, Split, Warning};
+use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount, Spread};
+use crate::{CheckReport, Labels, Manifest, Packed, Problem, Row, Split, Warning};
 
 /// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.
 const SMALL_SIDE: usize = 32;
@@ -65,7 +65,7 @@ pub fn examine(
     let report = CheckReport {
         path: manifest.path.clone(),
         classes: manifest.classes.clone(),
-        multi_label: manifest.multi_label,
+        kind: manifest.kind,
         images: manifest.rows.len(),
         patients: match distinct_patients(manifest.rows.iter()) {
             0 => None,
@@ -133,6 +133,7 @@ fn distinct_patients<'a>(rows: impl Iterator<Item = &'a Row>) -> usize {
 
 fn count_splits(manifest: &Manifest) -> Vec<SplitCount> {
     let known = Split::ALL.map(Some).into_iter().chain([None]);
+    let numbers = manifest.kind == TaskKind::Regression;
     let count = known.map(|split| {
         let rows = || manifest.rows.iter().filter(move |row| row.split == split);
         let classes = 0..manifest.classes.len();
@@ -141,11 +142,23 @@ fn count_splits(manifest: &Manifest) -> Vec<SplitCount> {
             split,
             images: rows().count(),
             patients: distinct_patients(rows()),
-            images_of: classes.clone().map(images_of).collect(),
-            images_of_none: rows().filter(|row| !classes.clone().any(|class| row.labels.has(class))).count(),
+            images_of: if numbers { Vec::new() } else { classes.clone().map(images_of).collect() },
+            images_of_none: match manifest.kind {
+                TaskKind::MultiLabel => rows().filter(|row| !classes.clone().any(|c| row.labels.has(c))).count(),
+                _ => 0,
+            },
+            spreads: if numbers { classes.filter_map(|number| spread(rows(), number)).collect() } else { Vec::new() },
         }
     });
     count.filter(|count| count.images > 0).collect()
+}
+
+/// The least, the middle and the largest of a number; none of no image.
+fn spread<'a>(rows: impl Iterator<Item = &'a Row>, number: usize) -> Option<Spread> {
+    let mut values: Vec<f32> = rows.filter_map(|row| row.labels.number(number)).collect();
+    values.sort_by(f32::total_cmp);
+    let (least, most) = (*values.first()?, *values.last()?);
+    Some(Spread { least, median: values[values.len() / 2], most })
 }
 
 fn count_sizes(images: &[Image]) -> Vec<SizeCount> {
@@ -174,13 +187,16 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
             && rows.iter().all(|row| row.labels == first.labels)
         {
             let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
-            let classes = shown.map(|(name, _)| name.clone()).collect();
+            let classes = match &first.labels {
+                Labels::Values(_) => vec![manifest.describe(&first.labels)],
+                _ => shown.map(|(name, _)| name.clone()).collect(),
+            };
             problems.push(Problem::OneClass { split, classes });
         }
     }
     for (row, image) in manifest.rows.iter().zip(images) {
         let (name, line) = (row.name.clone(), row.line);
-        if !row.labels.fits(manifest.classes.len(), manifest.multi_label) {
+        if !row.labels.fits(manifest.classes.len(), manifest.kind) {
             problems.push(Problem::BrokenLabels { name: name.clone(), line });
         }
         if let Err(reason) = &image.looks {
@@ -289,6 +305,9 @@ fn looks(images: &[Image]) -> Vec<Look> {
 }
 
 fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {
+    if manifest.kind == TaskKind::Regression {
+        return Vec::new();
+    }
     let mut absent = Vec::new();
     let mut everywhere = Vec::new();
     let mut single = Vec::new();
@@ -302,7 +321,7 @@ fn rare_classes(manifest: &Manifest, splits: &[SplitCount]) -> Vec<Warning> {
                 // Of a class with one image in all, another warning tells.
                 1 if all_of(class) == 1 => {}
                 1 => single.push(found),
-                images if manifest.multi_label && images == count.images => everywhere.push(found),
+                images if manifest.kind == TaskKind::MultiLabel && images == count.images => everywhere.push(found),
                 _ => {}
             }
         }

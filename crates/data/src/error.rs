@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use melo_vit::TaskKind;
+
 use crate::{PackError, PresetError, Split, Unreadable};
 
 /// What a manifest may look like; ends the errors about its header.
@@ -359,6 +361,42 @@ pub enum Error {
         column: String,
         /// Columns of the CSV.
         found: Vec<String>,
+    },
+    /// A value, of a column of numbers, that is none.
+    #[error("{}, line {line}, column \"{column}\": expected a number, found \"{found}\"", path.display())]
+    NoNumber {
+        /// The CSV.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: String,
+        /// The value.
+        found: String,
+    },
+    /// Labels of another kind than was asked for.
+    #[error("{}: expected {}, found {}", path.display(), asked.in_words(), found.in_words())]
+    OtherKind {
+        /// The manifest.
+        path: PathBuf,
+        /// What was asked for.
+        asked: TaskKind,
+        /// What it has.
+        found: TaskKind,
+    },
+    /// Grades whose order nobody has said.
+    #[error("{}: the order of the grades {} is not known", path.display(), quoted(classes))]
+    GradesWithoutOrder {
+        /// The manifest.
+        path: PathBuf,
+        /// The classes.
+        classes: Vec<String>,
+    },
+    /// Grades were named for labels that are to be something else.
+    #[error("{}: grades are named for labels that are to be no grades", path.display())]
+    GradesOfAnotherKind {
+        /// The manifest.
+        path: PathBuf,
     },
     /// Bins that divide nothing.
     #[error("column \"{found}\": expected a name, or a name and ascending numbers such as \"age:40,60\"")]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use melo_vit::TaskKind;
+
 use crate::alike::{fold_class, fold_id, is_date, is_garbled, is_long_number, is_missing, is_nobody, is_rounded};
 use crate::roles::is_about;
 use crate::{Manifest, Place, Row, Spelling, Warning};
@@ -11,8 +13,9 @@ const NAMED: usize = 5;
 
 /// What is improbable about the classes and patients of `manifest`.
 pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
-    let classes: Vec<Spelling> = manifest
-        .classes
+    let numbers = manifest.kind == TaskKind::Regression;
+    let named = if numbers { &[][..] } else { &manifest.classes };
+    let classes: Vec<Spelling> = named
         .iter()
         .zip(0..)
         .map(|(class, index)| spelling(class, manifest.rows.iter().filter(|row| row.labels.has(index))))
@@ -28,7 +31,7 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
     let those = |all: &[Spelling], which: &dyn Fn(&str) -> bool| -> Vec<Spelling> {
         all.iter().filter(|spelling| which(&spelling.text)).cloned().collect()
     };
-    let single = !manifest.multi_label;
+    let single = manifest.kind.is_one_class();
     let some =
         |found: Vec<Spelling>, warning: fn(Vec<Spelling>) -> Warning| (!found.is_empty()).then(|| warning(found));
     let alone = classes.iter().filter(|class| class.images == 1).cloned().collect();

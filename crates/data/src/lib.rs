@@ -64,6 +64,6 @@ pub use random::shuffled;
 pub use relative::way_between;
 pub use report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Place, Problem, SizeCount, Spelling, SplitCount,
-    Warning,
+    Spread, Warning,
 };
 pub use split::Split;

@@ -1,6 +1,7 @@
 //! Which images there are, and what they show.
 
 mod folder;
+mod kind;
 mod labels;
 mod read;
 mod table;
@@ -8,18 +9,20 @@ mod table;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use melo_vit::Preprocess;
+use melo_vit::{Preprocess, TaskKind};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Packed, Reading, Split};
 
 /// What one image shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     /// Exactly one class: its index into [`Manifest::classes`].
     Single(usize),
     /// Any number of findings: 0 or 1 for each of [`Manifest::classes`].
     Multi(Vec<u8>),
+    /// A finite number for each of [`Manifest::classes`].
+    Values(Vec<f32>),
 }
 
 impl Labels {
@@ -28,20 +31,34 @@ impl Labels {
         match self {
             Labels::Single(label) => *label == class,
             Labels::Multi(findings) => findings.get(class) == Some(&1),
+            Labels::Values(_) => false,
         }
     }
 
-    /// True if it fits `classes` classes of a manifest that is multi-label or not.
-    pub(crate) fn fits(&self, classes: usize, multi_label: bool) -> bool {
+    /// The number at this place, where it is one of numbers.
+    pub fn number(&self, number: usize) -> Option<f32> {
         match self {
-            Labels::Single(label) => !multi_label && *label < classes,
-            Labels::Multi(findings) => multi_label && findings.len() == classes && findings.iter().all(|&f| f < 2),
+            Labels::Values(values) => values.get(number).copied(),
+            _ => None,
+        }
+    }
+
+    /// True if it fits `classes` classes of a manifest of this kind.
+    pub(crate) fn fits(&self, classes: usize, kind: TaskKind) -> bool {
+        match self {
+            Labels::Single(label) => kind.is_one_class() && *label < classes,
+            Labels::Multi(findings) => {
+                kind == TaskKind::MultiLabel && findings.len() == classes && findings.iter().all(|&f| f < 2)
+            }
+            Labels::Values(values) => {
+                kind == TaskKind::Regression && values.len() == classes && values.iter().all(|v| v.is_finite())
+            }
         }
     }
 }
 
 /// One image of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The file, resolved against the manifest.
     pub path: PathBuf,
@@ -67,6 +84,7 @@ pub struct Row {
 /// |---|---|
 /// | `path`, `label` | one class an image; classes are the sorted distinct labels |
 /// | `path`, then one column a finding | multi-label, 0 or 1; classes in order of the columns |
+/// | `path`, `label` or columns that are named | grades or numbers, where [`ReadOptions::kind`](crate::ReadOptions::kind) says so |
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
@@ -76,14 +94,14 @@ pub struct Row {
 /// noted, classes are sorted. A directory that holds `labels.csv` is read by that.
 ///
 /// Or the folder of a pack ([`pack`](crate::pack())): rows and digests are those of the manifest that was packed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// The CSV or directory.
     pub path: PathBuf,
-    /// Names of the classes or findings.
+    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers.
     pub classes: Vec<String>,
-    /// True if an image may show several findings, or none.
-    pub multi_label: bool,
+    /// What is known of each image: one class, a grade, any number of findings, or numbers.
+    pub kind: TaskKind,
     /// The images, in order of the file; sorted in a directory.
     pub rows: Vec<Row>,
     /// How it was read, and what of it should be known.
@@ -94,22 +112,24 @@ impl Manifest {
     /// The same images with labels as indices into `classes`, a plug-in's, in its order.
     ///
     /// # Errors
-    /// [`Error::UnknownClass`] for a label outside `classes`; [`Error::MissingFinding`] if it is multi-label and a
-    /// finding has no column. A single-label manifest need not show every class.
+    /// [`Error::UnknownClass`] for a label outside `classes`; [`Error::MissingFinding`] if a finding, or a number, has no column. A
+    /// manifest of one class an image need not show every class. A sole number that is called `label` may be that of any name.
     pub fn with_classes(&self, classes: &[String]) -> Result<Manifest, Error> {
+        let sole = self.kind == TaskKind::Regression && classes.len() == 1 && self.classes == ["label"];
+        let own = if sole { classes } else { &self.classes };
         let new_index: Vec<Option<usize>> =
-            self.classes.iter().map(|class| classes.iter().position(|new| new == class)).collect();
+            own.iter().map(|class| classes.iter().position(|new| new == class)).collect();
         let unknown = |class: usize, line| Error::UnknownClass {
             path: self.path.clone(),
             line,
             class: self.classes[class].clone(),
             allowed: classes.to_vec(),
         };
-        if self.multi_label {
+        if !self.kind.is_one_class() {
             if let Some(class) = new_index.iter().position(Option::is_none) {
                 return Err(unknown(class, 1));
             }
-            if let Some(class) = classes.iter().find(|class| !self.classes.contains(class)) {
+            if let Some(class) = classes.iter().find(|class| !own.contains(class)) {
                 let (path, found) = (self.path.clone(), self.classes.clone());
                 return Err(Error::MissingFinding { path, class: class.clone(), found });
             }
@@ -118,17 +138,12 @@ impl Manifest {
         for row in &mut rows {
             row.labels = match &row.labels {
                 Labels::Single(label) => Labels::Single(new_index[*label].ok_or_else(|| unknown(*label, row.line))?),
-                Labels::Multi(findings) => {
-                    let mut moved = vec![0; classes.len()];
-                    for (&finding, index) in findings.iter().zip(new_index.iter().flatten()) {
-                        moved[*index] = finding;
-                    }
-                    Labels::Multi(moved)
-                }
+                Labels::Multi(findings) => Labels::Multi(moved(findings, &new_index)),
+                Labels::Values(values) => Labels::Values(moved(values, &new_index)),
             };
         }
         let (path, reading) = (self.path.clone(), self.reading.clone());
-        Ok(Manifest { path, classes: classes.to_vec(), multi_label: self.multi_label, rows, reading })
+        Ok(Manifest { path, classes: classes.to_vec(), kind: self.kind, rows, reading })
     }
 
     /// Refuses a preprocessing that a pack was not made for; anything else takes all.
@@ -154,27 +169,37 @@ impl Manifest {
 
     /// SHA-256, in hexadecimal, of what the manifest says: names, labels, splits and patients, but no pixel.
     ///
-    /// Neither the order of rows nor that of classes changes it. Hashed are, each as a little-endian `u64` length and
-    /// its bytes: `melo-manifest-1`; `single`, or `multi` and the sorted findings; then for each image, sorted by name:
-    /// its name, split, patient (both empty if none), the number of classes that it shows in decimal, and these, sorted.
+    /// Neither the order of rows nor that of classes changes it, but for grades. Hashed are, each as a little-endian `u64` length and
+    /// its bytes: `melo-manifest-1`; `single`, `ordinal` and the grades from the lowest, `multi` and the sorted findings, or `regression`
+    /// and the sorted names of the numbers; then for each image, sorted by name: its name, split, patient (both empty if none), the
+    /// number of classes that it shows in decimal, and these, sorted; of numbers instead each, in that order, as its 4 bytes.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        let mut field = |text: &str| hash_field(&mut hash, text);
+        let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
         field("melo-manifest-1");
         let mut classes: Vec<(&str, usize)> = self.classes.iter().map(String::as_str).zip(0..).collect();
         classes.sort_unstable();
-        if self.multi_label {
-            field("multi");
-            classes.iter().for_each(|(class, _)| field(class));
-        } else {
-            field("single");
+        match self.kind {
+            TaskKind::SingleLabel => field("single"),
+            TaskKind::Ordinal => ["ordinal"].into_iter().chain(self.classes.iter().map(String::as_str)).for_each(field),
+            TaskKind::MultiLabel => {
+                ["multi"].into_iter().chain(classes.iter().map(|(class, _)| *class)).for_each(field)
+            }
+            TaskKind::Regression => {
+                ["regression"].into_iter().chain(classes.iter().map(|(class, _)| *class)).for_each(field);
+            }
         }
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         for row in rows {
+            let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
             field(&row.name);
             field(row.split.map_or("", Split::word));
             field(row.patient_id.as_deref().unwrap_or_default());
+            if let Labels::Values(values) = &row.labels {
+                classes.iter().for_each(|(_, index)| hash_field(&mut hash, &values[*index].to_le_bytes()));
+                continue;
+            }
             let shown: Vec<&str> =
                 classes.iter().filter(|(_, index)| row.labels.has(*index)).map(|(class, _)| *class).collect();
             field(&shown.len().to_string());
@@ -193,13 +218,17 @@ impl Manifest {
         pairs.sort_unstable();
         let mut hash = Sha256::new();
         for text in ["melo-splits-1"].into_iter().chain(pairs.into_iter().flat_map(<[&str; 2]>::from)) {
-            hash_field(&mut hash, text);
+            hash_field(&mut hash, text.as_bytes());
         }
         melo_vit::hex(&hash.finalize())
     }
 
     /// `"melanoma"`, or `"edema", "effusion"`, or `without a finding`.
-    fn describe(&self, labels: &Labels) -> String {
+    pub(crate) fn describe(&self, labels: &Labels) -> String {
+        if let Labels::Values(values) = labels {
+            let named = self.classes.iter().zip(values).map(|(class, value)| format!("{class} {value}"));
+            return named.collect::<Vec<_>>().join(", ");
+        }
         let shown: Vec<String> = self
             .classes
             .iter()
@@ -212,9 +241,16 @@ impl Manifest {
 }
 
 /// A length as a little-endian `u64`, and the bytes.
-fn hash_field(hash: &mut Sha256, text: &str) {
-    hash.update((text.len() as u64).to_le_bytes());
-    hash.update(text.as_bytes());
+fn hash_field(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+/// What stands at each place, at its new one.
+fn moved<T: Copy + Default>(values: &[T], new_index: &[Option<usize>]) -> Vec<T> {
+    let mut moved = vec![T::default(); values.len()];
+    values.iter().zip(new_index.iter().flatten()).for_each(|(&value, &index)| moved[index] = value);
+    moved
 }
 
 /// Makes `Single` labels of class names: the sorted distinct names, and each row's index among them.

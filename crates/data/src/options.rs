@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use melo_vit::TaskKind;
 use serde::{Deserialize, Serialize};
 
 /// What [`Manifest::read_with`](crate::Manifest::read_with) is told. The default tells nothing: columns go by their names.
@@ -21,6 +22,13 @@ pub struct ReadOptions {
     /// Column of the splits, instead of `split`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_column: Option<String>,
+    /// What the labels are, where it is not for the table to say: ordered classes, or numbers. Classes or findings are refused where
+    /// the table has the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TaskKind>,
+    /// The grades from the lowest, where they are no numbers that are in order by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grades: Vec<String>,
     /// Folder in which the images are looked for, before that of the manifest.
     #[serde(skip)]
     pub images: Option<PathBuf>,

@@ -4,6 +4,7 @@ mod text;
 
 use std::path::PathBuf;
 
+use melo_vit::TaskKind;
 use serde::Serialize;
 
 use crate::{Note, Split};
@@ -13,10 +14,10 @@ use crate::{Note, Split};
 pub struct CheckReport {
     /// The CSV or directory.
     pub path: PathBuf,
-    /// Names of the classes or findings.
+    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers.
     pub classes: Vec<String>,
-    /// True if an image may show several findings, or none.
-    pub multi_label: bool,
+    /// What is known of each image.
+    pub kind: TaskKind,
     /// Number of images.
     pub images: usize,
     /// Number of distinct patient ids; `None` if no row has one.
@@ -34,7 +35,7 @@ pub struct CheckReport {
 }
 
 /// One split, counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitCount {
     /// The split; `None` for rows without one.
     pub split: Option<Split>,
@@ -42,10 +43,24 @@ pub struct SplitCount {
     pub images: usize,
     /// Its distinct patient ids.
     pub patients: usize,
-    /// Images that show each class, `[c]`.
+    /// Images that show each class, `[c]`; none of numbers.
     pub images_of: Vec<usize>,
     /// Images that show none, which only multi-label allows.
     pub images_of_none: usize,
+    /// Each number, `[c]`; none of classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spreads: Vec<Spread>,
+}
+
+/// A number in a split.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub least: f32,
+    /// As many images are below as above.
+    pub median: f32,
+    /// The largest.
+    pub most: f32,
 }
 
 /// How many images have one size.

@@ -31,7 +31,7 @@ impl Manifest {
         Ok(Manifest {
             path: self.path.clone(),
             classes: self.classes.clone(),
-            multi_label: self.multi_label,
+            kind: self.kind,
             rows: rows.map(|(_, row)| row.clone()).collect(),
             reading: self.reading.clone(),
         })

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use melo_data::{Labels, Manifest, Row, Split};
+use melo_vit::TaskKind;
 use std::path::{Path, PathBuf};
 
 /// What is known of every image of a list.
@@ -73,9 +74,11 @@ impl Inputs {
     pub fn manifest(manifest: &Manifest, split: Option<Split>) -> Result<Self, Error> {
         let column = |name: &str, integer| Column { name: name.to_owned(), integer };
         let mut columns = vec![column("line", true), column("patient_id", false), column("split", false)];
-        match manifest.multi_label {
-            false => columns.push(column("label", false)),
-            true => columns.extend(manifest.classes.iter().map(|class| column(&format!("label_{class}"), true))),
+        let of_each = |integer| manifest.classes.iter().map(move |class| column(&format!("label_{class}"), integer));
+        match manifest.kind {
+            TaskKind::SingleLabel | TaskKind::Ordinal => columns.push(column("label", false)),
+            TaskKind::MultiLabel => columns.extend(of_each(true)),
+            TaskKind::Regression => columns.extend(of_each(false)),
         }
         let input = |row: &Row| {
             let patient = row.patient_id.clone().unwrap_or_default();
@@ -83,6 +86,7 @@ impl Inputs {
             match &row.labels {
                 Labels::Single(class) => fields.push(manifest.classes[*class].clone()),
                 Labels::Multi(findings) => fields.extend(findings.iter().map(ToString::to_string)),
+                Labels::Values(values) => fields.extend(values.iter().map(ToString::to_string)),
             }
             let packed = row.packed.is_some().then(|| row.clone());
             Input { path: row.path.clone(), name: row.name.clone(), fields, packed }

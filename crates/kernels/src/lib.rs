@@ -57,7 +57,7 @@ pub use gelu::Gelu;
 pub use isa::Isa;
 pub use linear::PackedWeight;
 pub use lines::{Sections, bytes_of_floats};
-pub use loss::{binary_cross_entropy, cross_entropy};
+pub use loss::{binary_cross_entropy, cross_entropy, ranked_probability, smooth_l1};
 pub use lowrank::{LowRankGradient, LowRankUpdate};
 pub use mapped::MappedFile;
 pub use memory::return_large_buffers;

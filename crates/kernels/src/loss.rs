@@ -52,6 +52,52 @@ pub fn binary_cross_entropy(logits: &[f32], labels: &[u8], weights: &[f32], scal
     scale * loss
 }
 
+/// Ranked probability score of one image whose classes are ordered (Epstein, J. Appl. Meteorol. 8, 1969): strictly proper, and the larger
+/// the further away the probability lies.
+///
+/// With `p` the softmax of `logits [c]`, returns `scale · Σ_k (Σ_{j ≤ k} p_j - [label ≤ k])²` over the `c - 1` borders between classes,
+/// and writes its gradient to `d_logits [c]`.
+pub fn ranked_probability(logits: &[f32], label: usize, scale: f64, d_logits: &mut [f32]) -> f64 {
+    let c = logits.len();
+    assert!(label < c && d_logits.len() == c, "ranked probability shapes");
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - top).exp()).collect();
+    let total: f64 = powers.iter().sum();
+    let p = |j: usize| powers[j] / total;
+    // Of the border above each class; none above the last.
+    let (mut loss, mut below, mut errors) = (0.0, 0.0, vec![0.0; c]);
+    for (k, error) in errors.iter_mut().enumerate().take(c - 1) {
+        below += p(k);
+        *error = below - if label <= k { 1.0 } else { 0.0 };
+        loss += *error * *error;
+    }
+    // The slope by p_j is that of all borders above j.
+    let (mut above, mut slopes) = (0.0, vec![0.0; c]);
+    for j in (0..c).rev() {
+        above += 2.0 * errors[j];
+        slopes[j] = above;
+    }
+    let mean: f64 = (0..c).map(|j| p(j) * slopes[j]).sum();
+    d_logits.iter_mut().enumerate().for_each(|(j, d)| *d = (scale * p(j) * (slopes[j] - mean)) as f32);
+    scale * loss
+}
+
+/// Huber's loss of the numbers of one image, summed, as PyTorch's `SmoothL1Loss` with `beta` 1: half the square of an error below 1, and
+/// above the error less a half.
+///
+/// Returns `scale` times that of `outputs [c]` against `targets [c]`, and writes its gradient to `d_outputs [c]`. PyTorch's mean is
+/// `scale = 1 / (n · c)`.
+pub fn smooth_l1(outputs: &[f32], targets: &[f32], scale: f64, d_outputs: &mut [f32]) -> f64 {
+    assert!(outputs.len() == targets.len() && outputs.len() == d_outputs.len(), "smooth L1 shapes");
+    let mut loss = 0.0;
+    for ((output, target), d) in outputs.iter().zip(targets).zip(d_outputs) {
+        let error = f64::from(*output) - f64::from(*target);
+        loss += if error.abs() < 1.0 { 0.5 * error * error } else { error.abs() - 0.5 };
+        *d = (scale * error.clamp(-1.0, 1.0)) as f32;
+    }
+    scale * loss
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,8 +138,31 @@ mod tests {
     }
 
     #[test]
+    fn ranked_probability_gradient_is_its_derivative() {
+        let logits = [0.25, -1.5, 3.0, 0.125];
+        (0..4).for_each(|label| assert_gradient(&logits, |x, d| ranked_probability(x, label, 0.5, d)));
+        // Two classes: twice the half of Brier's score.
+        let loss = ranked_probability(&[0.0, 3.0f32.ln()], 0, 1.0, &mut [0.0; 2]);
+        assert!((loss - 0.5625).abs() < 1e-7, "{loss}");
+    }
+
+    #[test]
+    fn a_probability_further_away_costs_more() {
+        let score = |logits: &[f32]| ranked_probability(logits, 0, 1.0, &mut [0.0; 3]);
+        assert!(score(&[0.0, 0.0, 5.0]) > score(&[0.0, 5.0, 0.0]));
+    }
+
+    #[test]
+    fn smooth_l1_is_pytorchs() {
+        assert_gradient(&[0.25, -1.5, 3.0], |x, d| smooth_l1(x, &[0.5, 0.5, 1.5], 0.5, d));
+        // torch.nn.functional.smooth_l1_loss([0.25, -1.5, 3], [0.5, 0.5, 1.5], reduction="sum")
+        assert!((smooth_l1(&[0.25, -1.5, 3.0], &[0.5, 0.5, 1.5], 1.0, &mut [0.0; 3]) - 2.53125).abs() < 1e-12);
+    }
+
+    #[test]
     fn extreme_logits_stay_finite() {
         let mut d = [0.0; 2];
+        assert!(ranked_probability(&[1e4, -1e4], 1, 1.0, &mut d).is_finite() && d.iter().all(|d| d.is_finite()));
         assert!(cross_entropy(&[1e4, -1e4], 1, 0.0, &[], 1.0, &mut d).is_finite() && d.iter().all(|d| d.is_finite()));
         assert!(binary_cross_entropy(&[1e4, -1e4], &[0, 1], &[], 1.0, &mut d).is_finite());
         assert!(d.iter().all(|d| d.is_finite()));

@@ -30,6 +30,7 @@ mod heat;
 mod lines;
 mod measure;
 mod reliability;
+mod scatter;
 mod series;
 
 pub use axis::{Axis, nice_range};
@@ -39,6 +40,7 @@ pub use forest::{Forest, ForestRow};
 pub use heat::HeatTable;
 pub use lines::{Line, LineChart};
 pub use reliability::{Bin, Reliability};
+pub use scatter::Scatter;
 pub use series::{SERIES, swatch};
 
 /// The style sheet of every chart and heat table, light and dark (on screens alone: print is always light). It holds

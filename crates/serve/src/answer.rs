@@ -13,14 +13,18 @@ pub struct Answer {
     pub task: String,
     /// SHA-256 of the plug-in file that answered.
     pub version: String,
-    /// One class, or many findings.
+    /// What kind of answer it is.
     pub kind: TaskKind,
-    /// Calibrated, in the order of the head.
-    pub probabilities: Probabilities,
+    /// Calibrated, in the order of the head; none of numbers.
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub probabilities: ByName,
+    /// Numbers in their units, in the order of the head; none of classes.
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub values: ByName,
     /// A finding is reported from these on; one a class, multi-label only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
-    /// The most probable class, single-label only.
+    /// The most probable class, or the median grade; none of findings and numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted: Option<String>,
     /// Findings at or above their thresholds, multi-label only.
@@ -49,16 +53,22 @@ pub struct Answer {
     pub decision: Decision,
 }
 
-/// Probabilities `[c]` by class name: an object in the order of the head.
+/// Probabilities or numbers `[c]` by the names of what they are of: an object in the order of the head.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Probabilities {
-    /// Names of the classes.
+pub struct ByName {
+    /// Names of classes or numbers.
     pub classes: Vec<String>,
-    /// Their probabilities.
+    /// Their probabilities, or the numbers; nothing where the task has no such.
     pub values: Vec<f32>,
 }
 
-impl Serialize for Probabilities {
+impl ByName {
+    fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+impl Serialize for ByName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.classes.len()))?;
         for (class, value) in self.classes.iter().zip(&self.values) {
@@ -113,20 +123,27 @@ fn base64_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Resul
 }
 
 impl Answer {
+    /// What the task answers: its probabilities, or its numbers.
+    pub fn outputs(&self) -> &ByName {
+        if self.kind.has_probabilities() { &self.probabilities } else { &self.values }
+    }
+
     /// From the logits `[c]` of one image.
     pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
         let (calibration, decision) = (plugin.calibration(), plugin.decide(&logits));
-        let single = card.kind == TaskKind::SingleLabel;
+        let findings = card.kind == TaskKind::MultiLabel;
+        let by_name = |values: &[f32]| ByName { classes: card.classes.clone(), values: values.to_vec() };
         let name = |class: usize| card.classes[class].clone();
         Answer {
             task: card.task.clone(),
             version: version.digest.clone(),
             kind: card.kind,
-            probabilities: Probabilities { classes: card.classes.clone(), values: decision.probabilities.clone() },
-            thresholds: (!single).then(|| calibration.thresholds.clone()),
-            predicted: single.then(|| name(decision.best())),
-            findings: (!single).then(|| decision.findings.iter().copied().map(name).collect()),
+            probabilities: by_name(&decision.probabilities),
+            values: by_name(&decision.values),
+            thresholds: findings.then(|| calibration.thresholds.clone()),
+            predicted: card.kind.is_one_class().then(|| name(decision.best())),
+            findings: findings.then(|| decision.findings.iter().copied().map(name).collect()),
             backbone: engine.backbone().digest().to_owned(),
             precision: engine.info().precision,
             calibration: calibration.made.clone(),

@@ -32,7 +32,7 @@ pub mod fuzzing {
     pub use crate::http::fuzzing::{form, infer, related};
 }
 
-pub use answer::{Answer, Heatmap, ImageAnswers, Probabilities};
+pub use answer::{Answer, ByName, Heatmap, ImageAnswers};
 pub use audit::{
     Action, Anchor, Audit, Broken, Entry, Head, InvalidAnchor, Kind, Record, Report, Stored, entries, verify,
 };

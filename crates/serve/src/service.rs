@@ -433,7 +433,7 @@ fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &[I
                 plugin_digest: Some(answer.version.clone()),
                 backbone_digest: answer.backbone.clone(),
                 precision: answer.precision.to_string(),
-                output: shortest::value(&answer.probabilities),
+                output: shortest::value(answer.outputs()),
             });
         }
     }

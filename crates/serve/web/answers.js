@@ -1,7 +1,7 @@
 // Answers for an image: a line each, with everything that belongs to it behind the line.
 
 import { cardWhenOpened, drawFigures } from './cards.js';
-import { element, named, part, percent, percentPair, pngOf, show, stamp, urlOf } from './dom.js';
+import { element, named, number, part, percent, percentPair, pngOf, show, stamp, urlOf } from './dom.js';
 import { offerHeat, toggleHeat } from './heat.js';
 import { cardOf } from './requests.js';
 
@@ -47,7 +47,8 @@ export async function take(image, { preview, ...result }) {
 }
 
 export function verdict(answer) {
-  if (answer.kind === 'single_label') return answer.predicted;
+  if (answer.values) return Object.entries(answer.values).map(([name, value]) => `${name} ${number(value)}`).join(', ');
+  if (answer.predicted !== undefined) return answer.predicted;
   if (answer.findings.length === 0) return 'no finding reaches its threshold';
   return `${answer.findings.join(', ')} found`;
 }
@@ -63,13 +64,20 @@ async function answerView(image, answer, open) {
   cardWhenOpened(part(view, 'card'), answer.task, answer.version);
   const card = await cardOf(answer.task, answer.version).catch(() => null);
   drawFigures(part(view, 'figures'), card);
-  drawClasses(view, classesOf(answer, card));
+  // Numbers are told by the verdict, and have no bars.
+  drawClasses(view, answer.values ? [] : classesOf(answer, card));
   return view;
 }
 
 function drawVerdict(view, answer) {
-  const names = answer.findings ?? [answer.predicted];
   const node = part(view, 'verdict');
+  if (answer.values) {
+    const numbers = Object.entries(answer.values);
+    node.dataset.found = 'true';
+    node.replaceChildren(...numbers.flatMap(([name, value], index) => [index ? ', ' : '', named(name), ' ', element('b', {}, number(value))]));
+    return;
+  }
+  const names = answer.findings ?? [answer.predicted];
   node.dataset.found = String(names.length > 0);
   if (names.length === 0) node.textContent = 'No finding reaches its threshold';
   else node.replaceChildren(element('b', {}, ...names.flatMap((name, index) => [index ? ', ' : '', named(name)])));
@@ -93,10 +101,11 @@ function drawFolds(image) {
  * loses its own in JavaScript. Without the card, thresholds cannot be told apart, and findings still can.
  */
 export function classesOf(answer, card) {
-  const names = card ? card.classes : Object.keys(answer.probabilities);
+  const names = card ? card.classes : Object.keys(answer.values ?? answer.probabilities);
   return names.map((name, index) => ({
     name,
-    probability: answer.probabilities[name],
+    probability: answer.probabilities?.[name],
+    value: answer.values?.[name],
     threshold: card && answer.thresholds ? answer.thresholds[index] : undefined,
     found: answer.findings ? answer.findings.includes(name) : answer.predicted === name,
     multi: Boolean(answer.findings),

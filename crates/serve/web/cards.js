@@ -3,9 +3,9 @@
 import { definition, digest, element, percent, plural } from './dom.js';
 import { cardOf } from './requests.js';
 
-const FIGURES = { auc_macro: 'macro AUC', acc: 'accuracy' };
+const FIGURES = { kappa_quadratic: 'quadratic weighted kappa', auc_macro: 'macro AUC', acc: 'accuracy' };
 /** Those of a card's table that are not named by their own words. */
-const OTHER_FIGURES = { balanced_acc: 'balanced accuracy', f1_macro: 'macro F1' };
+const OTHER_FIGURES = { balanced_acc: 'balanced accuracy', f1_macro: 'macro F1', kappa: 'quadratic weighted kappa', kappa_linear: 'linear weighted kappa', mae: 'mean absolute error', r2: 'R²' };
 const SPLITS = { test: 'Test', val: 'Validation' };
 const ofClass = ['auc', 'sensitivity', 'specificity'];
 
@@ -18,6 +18,11 @@ function figure(card, name, digits = 2) {
 }
 
 function headline(card) {
+  if (card.kind === 'regression') {
+    const measured = card.classes.filter(name => card.metrics[`test_mae/${name}`] !== undefined);
+    if (measured.length > 0) return measured.map((name, index) => [`${index ? '' : 'Test '}mean absolute error of ${name}`, figure(card, `test_mae/${name}`)]);
+    return card.metrics.val_mae === undefined ? [] : [['Validation mean absolute error', figure(card, 'val_mae')]];
+  }
   for (const [split, title] of Object.entries(SPLITS)) {
     const known = Object.entries(FIGURES).filter(([name]) => card.metrics[`${split}_${name}`] !== undefined);
     if (known.length === 0) continue;
@@ -163,11 +168,18 @@ function classTable(card) {
   const multi = card.kind === 'multi_label';
   // Images that have it and are called so, that are called so alone, that have it alone, and the rest.
   const cases = card.test?.counts.map(([called, , missed]) => called + missed);
+  if (card.kind === 'regression') return numberTable(card);
   const lines = card.classes.map((one, index) => [
     one,
-    multi ? `from ${percent(card.thresholds[index])}` : 'the most probable',
+    multi ? `from ${percent(card.thresholds[index])}` : { ordinal: 'the median grade' }[card.kind] ?? 'the most probable',
     ...(cases ? [String(cases[index])] : []),
     ...columns.map(name => figure(card, `test_${name}/${one}`, 2) ?? 'unknown'),
   ]);
   return table(['Class', 'Reported', ...(cases ? ['Test images'] : []), ...columns.map(name => names[name])], lines);
+}
+
+function numberTable(card) {
+  const columns = { mae: 'Mean absolute error', baseline_mae: 'Of their mean', bias: 'Bias', r2: 'R²' };
+  const lines = card.classes.map(one => [one, ...Object.keys(columns).map(name => figure(card, `test_${name}/${one}`, 2) ?? 'unknown')]);
+  return table(['Number', ...Object.values(columns)], lines);
 }

@@ -36,7 +36,16 @@ export function write(node, text) {
 }
 
 export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
-export const kindText = task => (task.kind === 'single_label' ? `one of ${plural(task.classes.length, 'class', 'classes')}` : `any of ${plural(task.classes.length, 'finding')}`);
+const KINDS = {
+  single_label: n => `one of ${plural(n, 'class', 'classes')}`,
+  multi_label: n => `any of ${plural(n, 'finding')}`,
+  ordinal: n => `one of ${plural(n, 'grade')}`,
+  regression: n => plural(n, 'number'),
+};
+export const kindText = task => KINDS[task.kind](task.classes.length);
+
+/** A number of a regression, with five digits. */
+export const number = value => String(Number(value.toPrecision(5)));
 
 /** A probability as a percentage that claims no certainty. */
 export function percent(p, digits = 1) {

@@ -2,7 +2,7 @@
 
 import { FEW } from './answers.js';
 import { chosen, onChoice } from './choice.js';
-import { $, announce, element, named, percent, plural, show, write } from './dom.js';
+import { $, announce, element, named, number, percent, plural, show, write } from './dom.js';
 import { WORKING, batch, enqueue, images, mapsAlone, onImages, pump, remove, unasked } from './images.js';
 import { onState, server } from './state.js';
 
@@ -64,6 +64,9 @@ function drawOverview() {
 }
 
 function cell(answer) {
+  if (answer.values) {
+    return Object.entries(answer.values).flatMap(([name, value], index) => [index ? element('br') : '', named(name), ' ', number(value)]);
+  }
   const names = answer.findings ?? [answer.predicted];
   if (names.length === 0) return [element('span', { className: 'soft' }, 'no finding')];
   return names.flatMap((name, index) => [index ? element('br') : '', named(name), ' ', element('small', {}, percent(answer.probabilities[name]))]);

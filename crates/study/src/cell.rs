@@ -7,7 +7,7 @@ use crate::store::CellFolder;
 use melo_data::Manifest;
 use melo_interop::read_backbone;
 use melo_train::{EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
-use melo_vit::{BackboneInfo, Device, Plugin, Preprocess};
+use melo_vit::{BackboneInfo, Device, Plugin, Preprocess, TaskKind};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +74,10 @@ pub(crate) fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Res
 pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
     let task = &plan.tasks[cell.task];
     let mut manifest = Manifest::read_with(&task.labels, &task.reading)?;
+    if manifest.kind == TaskKind::Regression {
+        let reason = format!("task {}: numbers have no AUC to compare methods by", task.name);
+        return Err(Error::Study { path: plan.path.clone(), reason });
+    }
     match cell.fold {
         Some(fold) => manifest = manifest.with_fold(plan.folds, fold, plan.split_seed)?,
         None => {

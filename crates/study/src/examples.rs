@@ -10,7 +10,7 @@ use base64::Engine;
 use melo_data::Manifest;
 use melo_interop::read_backbone;
 use melo_predict::{Drawing, Predictor, Prepared};
-use melo_vit::{BoundPlugin, ExplainMethod, TaskKind};
+use melo_vit::{BoundPlugin, ExplainMethod};
 
 /// Right and wrong images shown, of each.
 const SHOWN: usize = 4;
@@ -61,7 +61,7 @@ fn answers(result: &CellResult, plugin: &BoundPlugin) -> Vec<Answered> {
     let of = |(row, logits): (usize, &[f32])| {
         let decision = plugin.decide(logits);
         let class = decision.best();
-        let said = decision.kind == TaskKind::SingleLabel || decision.findings.contains(&class);
+        let said = decision.kind.is_one_class() || decision.findings.contains(&class);
         let (probability, correct) = (decision.probabilities[class], truth[row * test.classes + class]);
         said.then_some(Answered { row, class, probability, correct })
     };

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::method::{MethodSection, StudyMethod, TrainSection};
 use melo_data::{Augment, ReadOptions};
 use melo_interop::is_hub_name;
-use melo_vit::Precision;
+use melo_vit::{Precision, TaskKind};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -149,6 +149,9 @@ struct TaskSection {
     label_columns: Vec<String>,
     patient_column: Option<String>,
     split_column: Option<String>,
+    kind: Option<TaskKind>,
+    #[serde(default)]
+    grades: Vec<String>,
     meta: Option<PathBuf>,
     #[serde(default)]
     subgroups: Vec<String>,
@@ -235,6 +238,8 @@ impl Plan {
                         label_columns: task.label_columns,
                         patient_column: task.patient_column,
                         split_column: task.split_column,
+                        kind: task.kind,
+                        grades: task.grades,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -302,11 +302,12 @@ mod tests {
             learning_rate: 0.1,
             train_loss: 0.5,
             val_loss: 0.5,
-            val_auc_macro: 0.75,
-            val_acc: 0.5,
+            val_auc_macro: Some(0.75),
+            val_acc: Some(0.5),
             images_per_s: 10.0,
             seconds: 1.5,
             best: true,
+            ..EpochRow::default()
         }))
     }
 

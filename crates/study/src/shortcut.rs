@@ -219,6 +219,7 @@ fn solve(mut a: [[f64; PARAMETERS]; PARAMETERS], mut b: [f64; PARAMETERS]) -> [f
 mod tests {
     use super::*;
     use melo_data::{Labels, Row};
+    use melo_vit::TaskKind;
     use serde::Deserialize;
 
     /// One case of `tests/golden/shortcut.json`, which `tools/golden/shortcut.py` describes.
@@ -253,9 +254,12 @@ mod tests {
             }
         };
         let rows: Vec<Row> = labels.into_iter().enumerate().map(row).collect();
-        let multi_label = matches!(rows[0].labels, Labels::Multi(_));
+        let kind = match rows[0].labels {
+            Labels::Multi(_) => TaskKind::MultiLabel,
+            _ => TaskKind::SingleLabel,
+        };
         let classes = (0..classes).map(|class| format!("class{class}")).collect();
-        Manifest { path: "m.csv".into(), classes, multi_label, rows, reading: melo_data::Reading::default() }
+        Manifest { path: "m.csv".into(), classes, kind, rows, reading: melo_data::Reading::default() }
     }
 
     /// Train, then half as many for test.

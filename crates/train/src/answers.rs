@@ -1,6 +1,7 @@
 //! What a plug-in says of every image of a split, with the truth: all that statistics need.
 
 use crate::error::{Error, InvalidAnswers};
+use crate::examples::numbers;
 use melo_data::{Dataset, Labels};
 use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
@@ -11,16 +12,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
-    /// One class an image, or many.
+    /// What kind of answers they are.
     pub kind: TaskKind,
-    /// Number of classes `c`.
+    /// Number of classes, or of numbers, `c`.
     pub classes: usize,
     /// Names in the manifest, `[n]`.
     pub names: Vec<String>,
     /// Patients, `[n]`; an image without one is its own.
     pub patients: Vec<Option<String>>,
-    /// Class of each image `[n]` (single label), or findings `[n · c]`, 0 or 1.
+    /// Class or grade of each image `[n]`, or findings `[n · c]`, 0 or 1; none of numbers.
     pub labels: Vec<usize>,
+    /// True numbers `[n · c]`; none of classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<f32>,
     /// `[n · c]`, before temperature.
     pub logits: Vec<f32>,
 }
@@ -65,6 +69,7 @@ impl Answers {
         let labels = rows.iter().flat_map(|row| match &row.labels {
             Labels::Single(label) => vec![*label],
             Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
+            Labels::Values(_) => Vec::new(),
         });
         Ok(Answers {
             kind: plugin.card.kind,
@@ -72,6 +77,7 @@ impl Answers {
             names: rows.iter().map(|row| row.name.clone()).collect(),
             patients: rows.iter().map(|row| row.patient_id.clone()).collect(),
             labels: labels.collect(),
+            numbers: numbers(dataset),
             logits,
         })
     }
@@ -82,12 +88,17 @@ impl Answers {
     /// [`InvalidAnswers`].
     pub fn check(&self) -> Result<(), InvalidAnswers> {
         let (n, c) = (self.names.len(), self.classes);
-        let multi_label = self.kind == TaskKind::MultiLabel;
-        let labels = if multi_label { n.checked_mul(c) } else { Some(n) };
-        if n == 0 || c == 0 || self.patients.len() != n || Some(self.labels.len()) != labels {
+        let (all, multi_label) = (n.checked_mul(c), self.kind == TaskKind::MultiLabel);
+        let (labels, numbers) = match self.kind {
+            TaskKind::SingleLabel | TaskKind::Ordinal => (Some(n), Some(0)),
+            TaskKind::MultiLabel => (all, Some(0)),
+            TaskKind::Regression => (Some(0), all),
+        };
+        let fits = Some(self.labels.len()) == labels && Some(self.numbers.len()) == numbers;
+        if n == 0 || c == 0 || self.patients.len() != n || !fits || self.numbers.iter().any(|x| !x.is_finite()) {
             return Err(InvalidAnswers::Lengths);
         }
-        if n.checked_mul(c) != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
+        if all != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
             return Err(InvalidAnswers::Logits { images: n, classes: c });
         }
         let limit = if multi_label { 2 } else { c };
@@ -102,28 +113,30 @@ impl Answers {
         fn pick<T: Clone>(values: &[T], width: usize, rows: &[usize]) -> Vec<T> {
             rows.iter().flat_map(|&row| values[row * width..(row + 1) * width].iter().cloned()).collect()
         }
-        let label_width = if self.kind == TaskKind::MultiLabel { self.classes } else { 1 };
+        let width = |values: usize| values / self.names.len().max(1);
         Answers {
             names: pick(&self.names, 1, rows),
             patients: pick(&self.patients, 1, rows),
-            labels: pick(&self.labels, label_width, rows),
+            labels: pick(&self.labels, width(self.labels.len()), rows),
+            numbers: pick(&self.numbers, width(self.numbers.len()), rows),
             logits: pick(&self.logits, self.classes, rows),
             ..*self
         }
     }
 
-    /// Probabilities `[n · c]` at a temperature: softmax, or a sigmoid each.
+    /// Probabilities `[n · c]` at a temperature: softmax, or a sigmoid each. Numbers are as the head gave them.
     pub fn probabilities(&self, temperature: f32) -> Vec<f32> {
         let mut values: Vec<f32> = self.logits.iter().map(|x| x / temperature).collect();
         values.chunks_exact_mut(self.classes).for_each(|row| self.kind.probabilities(row));
         values
     }
 
-    /// Which image shows which class, `[n · c]`; one-hot for single-label tasks.
+    /// Which image shows which class, `[n · c]`; one-hot where an image has one class, nothing of numbers.
     pub fn truth(&self) -> Vec<bool> {
         match self.kind {
             TaskKind::MultiLabel => self.labels.iter().map(|&label| label == 1).collect(),
-            TaskKind::SingleLabel => {
+            TaskKind::Regression => Vec::new(),
+            TaskKind::SingleLabel | TaskKind::Ordinal => {
                 self.labels.iter().flat_map(|&label| (0..self.classes).map(move |class| class == label)).collect()
             }
         }
@@ -179,6 +192,7 @@ mod tests {
             names: (0..4).map(|i| format!("{i}.png")).collect(),
             patients: patients.to_vec(),
             labels,
+            numbers: Vec::new(),
             logits: vec![0.0, 1.0, 2.0, -1.0, 0.5, 0.5, 3.0, 1.0],
         }
     }

@@ -3,9 +3,10 @@
 
 use crate::answers::{Answers, column};
 use crate::error::Error;
+use crate::errors::of_number;
 use crate::examples::measure;
 use crate::judged::{Judged, mean_share};
-use melo_eval::{ClusteredShare, Counts, Reliability};
+use melo_eval::{Bootstrap, ClusteredShare, Counts, Reliability, Resampled};
 use melo_vit::{Calibration, ReliabilityPoint, TaskCard, TaskKind, TestRecord};
 use std::collections::BTreeMap;
 
@@ -15,6 +16,11 @@ const LEVEL: f64 = 0.95;
 const BINS: usize = 10;
 /// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
 const MIN_CASES: usize = 5;
+
+/// Of figures that have no formula for their interval.
+const BOOTSTRAP: Bootstrap = Bootstrap { replicates: 2000, level: LEVEL, seed: 0 };
+/// Images of a number that a card keeps.
+const PAIRS: usize = 500;
 
 /// A figure with its interval at 95 %.
 pub type Figure = melo_eval::Estimate;
@@ -32,8 +38,10 @@ pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> 
         card.metrics.insert(format!("test_{name}"), value);
         card.metric_intervals.insert(format!("test_{name}"), [low, high]);
     }
-    let metrics = measure(test.kind, &test.probabilities(card.temperature), &test.labels, &card.thresholds)?;
-    card.metrics.insert("test_f1_macro".into(), metrics.f1_macro);
+    if test.kind.has_probabilities() {
+        let metrics = measure(test.kind, &test.probabilities(card.temperature), &test.labels, &card.thresholds)?;
+        card.metrics.insert("test_f1_macro".into(), metrics.f1_macro);
+    }
     card.test = Some(record(&calibration, test)?);
     Ok(())
 }
@@ -44,17 +52,20 @@ pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> 
 /// [`Error::Eval`].
 pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
     let fit = match val.kind {
-        TaskKind::SingleLabel => melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?,
+        TaskKind::Regression => return Ok((1.0, thresholds(val, 1.0))),
+        TaskKind::SingleLabel | TaskKind::Ordinal => {
+            melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?
+        }
         TaskKind::MultiLabel => melo_eval::fit_temperature_multi_label(&val.logits, &val.findings(), val.classes)?,
     };
     let temperature = fit.temperature as f32;
     Ok((temperature, thresholds(val, temperature)))
 }
 
-/// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for
-/// single-label tasks, which need none.
+/// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for tasks of
+/// another kind, which need none.
 pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
-    if val.kind == TaskKind::SingleLabel {
+    if val.kind != TaskKind::MultiLabel {
         return vec![0.5; val.classes];
     }
     let (probabilities, truth) = (val.probabilities(temperature), val.truth());
@@ -68,10 +79,11 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
     (0..val.classes).map(threshold).collect()
 }
 
-/// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images for single-label and
-/// of findings for multi-label tasks), `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and
-/// `specificity/<class>` at the decisions. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
-/// [`melo_eval::ClusteredShare`]). What is undefined is left out.
+/// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images, or of findings),
+/// `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and `specificity/<class>` at the decisions; of grades also
+/// `kappa_quadratic`, `kappa_linear` and `mae`. Of numbers for each `mae/<number>`, `rmse/…`, `bias/…`, `r2/…`, `pearson/…` and `baseline_mae/…`,
+/// the error of their mean as the answer to all. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
+/// [`melo_eval::ClusteredShare`], [`melo_eval::Resampled`]). What is undefined is left out.
 ///
 /// # Errors
 /// [`Error::Eval`].
@@ -81,6 +93,9 @@ pub fn figures(
     answers: &Answers,
 ) -> Result<BTreeMap<String, Figure>, Error> {
     let Calibration { temperature, thresholds, .. } = calibration;
+    if answers.kind == TaskKind::Regression {
+        return figures_of_numbers(classes, answers);
+    }
     measure(answers.kind, &answers.probabilities(*temperature), &answers.labels, thresholds)?;
     let judged = Judged::new(answers, *temperature, thresholds);
     let mut figures = BTreeMap::new();
@@ -94,7 +109,41 @@ pub fn figures(
         put(format!("sensitivity/{name}"), share(judged.sensitivity(class)));
         put(format!("specificity/{name}"), share(judged.specificity(class)));
     }
+    if answers.kind == TaskKind::Ordinal {
+        let called: Vec<usize> = judged.grades();
+        let found = melo_eval::ordinal(&called, &answers.labels, answers.classes, judged.patients(), &BOOTSTRAP)?;
+        put("kappa_quadratic".into(), estimate(found.kappa_quadratic));
+        put("kappa_linear".into(), estimate(found.kappa_linear));
+        put("mae".into(), estimate(Some(found.mae)));
+    }
     Ok(figures)
+}
+
+fn figures_of_numbers(numbers: &[String], answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
+    let (mut figures, patients) = (BTreeMap::new(), answers.clusters());
+    for (number, name) in numbers.iter().enumerate() {
+        let [found, truth] =
+            [&answers.logits, &answers.numbers].map(|values| of_number(values, number, answers.classes));
+        let of = melo_eval::regression(&found, &truth, &patients, None, &BOOTSTRAP)?;
+        let all = [
+            ("mae", Some(of.mae)),
+            ("rmse", Some(of.rmse)),
+            ("bias", Some(of.bias)),
+            ("r2", of.r2),
+            ("pearson", of.pearson),
+            ("baseline_mae", Some(of.baseline.mae)),
+        ];
+        let known = all.into_iter().filter_map(|(figure, value)| Some((format!("{figure}/{name}"), estimate(value)?)));
+        figures.extend(known);
+    }
+    Ok(figures)
+}
+
+/// A figure by draws of patients; one without an interval, where no draw differs from another, is its own.
+fn estimate(figure: Option<Resampled>) -> Option<Figure> {
+    let Resampled { value, interval } = figure?;
+    let (low, high) = interval.unwrap_or((value, value));
+    Some(Figure { value, low, high })
 }
 
 /// What is seen on answers under the calibration of where they come from, for a page to draw.
@@ -102,29 +151,44 @@ pub fn figures(
 /// # Errors
 /// [`Error::Eval`].
 pub fn record(calibration: &Calibration, answers: &Answers) -> Result<TestRecord, Error> {
+    let known = answers.patients.iter().any(Option::is_some);
+    let patients = answers.clusters().into_iter().max().map(|last| last as u64 + 1).filter(|_| known);
+    if answers.kind == TaskKind::Regression {
+        let pairs = (0..answers.classes).map(|number| pairs(answers, number)).collect();
+        let images = answers.names.len() as u64;
+        return Ok(TestRecord { images, patients, pairs, ..TestRecord::default() });
+    }
     let probabilities = answers.probabilities(calibration.temperature);
     let metrics = measure(answers.kind, &probabilities, &answers.labels, &calibration.thresholds)?;
     let reliability = reliability(answers, &probabilities)?;
     let filled = reliability.bins.iter().filter_map(|bin| {
         Some(ReliabilityPoint { count: bin.count, confidence: bin.confidence?, accuracy: bin.accuracy? })
     });
-    let known = answers.patients.iter().any(Option::is_some);
-    let patients = answers.clusters().into_iter().max().map(|last| last as u64 + 1);
     let counts = metrics.counts_per_class.iter();
     Ok(TestRecord {
         images: metrics.n as u64,
-        patients: patients.filter(|_| known),
+        patients,
         counts: counts.map(|of| [of.true_positive, of.false_positive, of.false_negative, of.true_negative]).collect(),
         confusion: metrics.confusion,
         reliability: filled.collect(),
         calibration_error: reliability.ece,
+        pairs: Vec::new(),
     })
+}
+
+/// Truth and answer of at most [`PAIRS`] images, spread over the split.
+fn pairs(answers: &Answers, number: usize) -> Vec<[f32; 2]> {
+    let of = |values: &[f32]| column(values, number, answers.classes);
+    let (truth, found) = (of(&answers.numbers), of(&answers.logits));
+    let (n, kept) = (truth.len(), truth.len().min(PAIRS));
+    (0..kept).map(|place| place * n / kept).map(|row| [truth[row], found[row]]).collect()
 }
 
 /// Whether probabilities `[n · c]` of answers mean what they say.
 pub(crate) fn reliability(answers: &Answers, probabilities: &[f32]) -> Result<Reliability, Error> {
     Ok(match answers.kind {
-        TaskKind::SingleLabel => {
+        TaskKind::Regression => panic!("numbers have no probabilities"),
+        TaskKind::SingleLabel | TaskKind::Ordinal => {
             melo_eval::reliability_single_label(probabilities, &answers.labels, answers.classes, BINS)?
         }
         TaskKind::MultiLabel => {
@@ -161,8 +225,9 @@ mod tests {
             classes: 2,
             names: (0..n).map(|row| format!("{row}.png")).collect(),
             patients: (0..n).map(|row| Some((row / 2).to_string())).collect(),
+            numbers: Vec::new(),
             labels: match kind {
-                TaskKind::SingleLabel => (0..n).map(label).collect(),
+                TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression => (0..n).map(label).collect(),
                 // The second finding is rare: two cases.
                 TaskKind::MultiLabel => (0..n).flat_map(|row| [label(row), usize::from(row < 2)]).collect(),
             },
@@ -234,6 +299,7 @@ mod tests {
             names: (0..labels.len()).map(|row| format!("{row}.png")).collect(),
             patients: vec![None; labels.len()],
             labels: labels.to_vec(),
+            numbers: Vec::new(),
             logits: logits.collect(),
         }
     }

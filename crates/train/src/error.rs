@@ -1,6 +1,7 @@
 //! What can go wrong while training, each cause by name.
 
 use crate::method::Method;
+use melo_vit::TaskKind;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -89,13 +90,15 @@ pub enum Error {
         /// The run folder.
         folder: Option<PathBuf>,
     },
-    /// A manifest of the other kind of task than a plug-in's.
-    #[error("{}: has {}, but the plug-in needs {}", path.display(), columns(*multi_label), columns(!multi_label))]
+    /// A manifest of another kind of task than a plug-in's.
+    #[error("{}: has {}, but the plug-in needs {}", path.display(), columns(*found), columns(*needed))]
     OtherKind {
         /// The manifest.
         path: PathBuf,
-        /// True if the manifest is multi-label.
-        multi_label: bool,
+        /// Its kind.
+        found: TaskKind,
+        /// The plug-in's.
+        needed: TaskKind,
     },
     /// A manifest without all splits that is not the one a plug-in was trained on.
     #[error(
@@ -163,6 +166,11 @@ fn kept(folder: &Option<PathBuf>) -> String {
     folder.as_ref().map_or_else(String::new, |folder| format!("; finished epochs are saved in {}", folder.display()))
 }
 
-fn columns(multi_label: bool) -> &'static str {
-    if multi_label { "a 0/1 column for every finding" } else { "one `label` column" }
+fn columns(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::SingleLabel => "one `label` column",
+        TaskKind::MultiLabel => "a 0/1 column for every finding",
+        TaskKind::Ordinal => "one `label` column of grades",
+        TaskKind::Regression => "a column for every number",
+    }
 }

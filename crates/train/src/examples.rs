@@ -61,15 +61,28 @@ pub(crate) fn class_counts(examples: &dyn Examples, classes: usize) -> Vec<usize
         match examples.labels(index) {
             Labels::Single(label) => counts[*label] += 1,
             Labels::Multi(labels) => counts.iter_mut().zip(labels).for_each(|(n, &l)| *n += usize::from(l)),
+            Labels::Values(_) => {}
         }
     }
     counts
 }
 
-/// Metrics of probabilities `[n, c]` of all examples in order, at the decisions that a card with these thresholds `[c]` makes.
+/// The numbers `[n, c]` of all examples in order; nothing of classes.
+pub(crate) fn numbers(examples: &dyn Examples) -> Vec<f32> {
+    let of = |index| match examples.labels(index) {
+        Labels::Values(values) => values.as_slice(),
+        _ => &[],
+    };
+    (0..examples.len()).flat_map(of).copied().collect()
+}
+
+/// Metrics of probabilities `[n, c]` of classes or findings of all examples in order, at the decisions that a card with these thresholds `[c]` makes.
 ///
 /// # Errors
 /// As `melo_eval`.
+///
+/// # Panics
+/// For a task of numbers, see [`crate::figures`].
 pub fn evaluate(
     examples: &dyn Examples,
     kind: TaskKind,
@@ -80,6 +93,7 @@ pub fn evaluate(
         .flat_map(|index| match examples.labels(index) {
             Labels::Single(label) => vec![*label],
             Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
+            Labels::Values(_) => Vec::new(),
         })
         .collect();
     measure(kind, probabilities, &labels, thresholds)
@@ -98,11 +112,12 @@ pub(crate) fn measure(
 ) -> Result<Metrics, melo_eval::Error> {
     let (c, called) = (thresholds.len(), called(kind, probabilities, thresholds));
     match kind {
-        TaskKind::SingleLabel => {
+        TaskKind::SingleLabel | TaskKind::Ordinal => {
             let predicted: Vec<usize> =
                 called.chunks_exact(c).map(|row| row.iter().position(|&called| called).unwrap_or(0)).collect();
             melo_eval::single_label_decided(probabilities, labels, &predicted, c)
         }
+        TaskKind::Regression => panic!("numbers have no classes"),
         TaskKind::MultiLabel => {
             let findings: Vec<u8> = labels.iter().map(|&label| u8::from(label == 1)).collect();
             melo_eval::multi_label_decided(probabilities, &findings, &called, c)

@@ -6,7 +6,7 @@
 
 use crate::answers::Answers;
 use crate::calibrate::calibrate;
-use crate::config::TrainConfig;
+use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
 use crate::state::EpochRow;
@@ -121,6 +121,10 @@ impl Job {
         manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
         let start = start(device, backbone, &config, &preprocess)?;
         let card = new_card(task, &manifest, preprocess, &start);
+        if card.kind == TaskKind::Regression && config.class_weights != ClassWeights::None {
+            let reason = format!("is {}, but numbers have no classes", config.class_weights);
+            return Err(Error::Setting { setting: "class_weights", reason });
+        }
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
         Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache })
     }
@@ -279,13 +283,12 @@ impl Home {
 
 /// The card of a task before its training: everything but adapter and metrics.
 fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &Start) -> TaskCard {
-    let kind = if manifest.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
     let backbone = match start {
         Start::Frozen(engine) => engine.backbone().reference(),
         // It has a digest when it is finished.
         Start::Trained { checkpoint, .. } => BackboneReference { digest: String::new(), name: checkpoint.name.clone() },
     };
-    let mut card = TaskCard::new(task, kind, manifest.classes.clone(), preprocess, backbone);
+    let mut card = TaskCard::new(task, manifest.kind, manifest.classes.clone(), preprocess, backbone);
     card.provenance.software = crate::SOFTWARE.to_owned();
     card.provenance.data_digest = manifest.digest();
     card.provenance.split_digest = manifest.split_digest();
@@ -294,8 +297,11 @@ fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &S
     card
 }
 
-/// Images of each class in the training split, `[c]`.
+/// Images of each class in the training split, `[c]`; nothing of numbers.
 fn images_of(manifest: &Manifest) -> Vec<u64> {
+    if manifest.kind == TaskKind::Regression {
+        return Vec::new();
+    }
     let mut images_of = vec![0; manifest.classes.len()];
     for row in manifest.split(Split::Train) {
         match &row.labels {
@@ -303,6 +309,7 @@ fn images_of(manifest: &Manifest) -> Vec<u64> {
             Labels::Multi(findings) => {
                 images_of.iter_mut().zip(findings).for_each(|(images, &shown)| *images += u64::from(shown));
             }
+            Labels::Values(_) => {}
         }
     }
     images_of

@@ -1,4 +1,4 @@
-//! Answers held against the truth: what every figure is made of, whichever door asks for it.
+//! Classes and findings that are answered held against the truth: what every figure of them is made of, whichever door asks for it.
 
 use crate::answers::{Answers, column};
 use melo_eval::{ClusteredAuc, ClusteredShare, Metrics};
@@ -14,9 +14,9 @@ pub struct Judged {
     classes: usize,
     /// `[n · c]`
     probabilities: Vec<f32>,
-    /// `[n · c]`, one-hot for single-label tasks.
+    /// `[n · c]`, one-hot where an image has one class.
     truth: Vec<bool>,
-    /// What is called, `[n · c]`; one-hot for single-label tasks.
+    /// What is called, `[n · c]`; one-hot where an image has one class.
     called: Vec<bool>,
     /// Number of each image's patient, `[n]`.
     patients: Vec<usize>,
@@ -24,7 +24,11 @@ pub struct Judged {
 
 impl Judged {
     /// Answers as a card with this temperature and these thresholds `[c]` decides.
+    ///
+    /// # Panics
+    /// For numbers, which are not right or wrong.
     pub fn new(answers: &Answers, temperature: f32, thresholds: &[f32]) -> Self {
+        assert!(answers.kind.has_probabilities(), "numbers are not right or wrong");
         let probabilities = answers.probabilities(temperature);
         let called = called(answers.kind, &probabilities, thresholds);
         let (truth, patients) = (answers.truth(), answers.clusters());
@@ -46,6 +50,12 @@ impl Judged {
         &self.called
     }
 
+    /// The class or grade that is called of each image, `[n]`.
+    pub fn grades(&self) -> Vec<usize> {
+        let one = |row: &[bool]| row.iter().position(|&called| called).unwrap_or(0);
+        self.called.chunks_exact(self.classes).map(one).collect()
+    }
+
     /// Number of each image's patient, `[n]`.
     pub fn patients(&self) -> &[usize] {
         &self.patients
@@ -57,15 +67,14 @@ impl Judged {
     /// As `melo_eval`.
     pub fn metrics(&self) -> Result<Metrics, melo_eval::Error> {
         match self.kind {
-            TaskKind::SingleLabel => {
-                let one = |row: &[bool]| row.iter().position(|&called| called).unwrap_or(0);
-                let labels: Vec<usize> = self.truth.chunks_exact(self.classes).map(one).collect();
-                let predicted: Vec<usize> = self.called.chunks_exact(self.classes).map(one).collect();
-                melo_eval::single_label_decided(&self.probabilities, &labels, &predicted, self.classes)
-            }
             TaskKind::MultiLabel => {
                 let labels: Vec<u8> = self.truth.iter().map(|&shown| u8::from(shown)).collect();
                 melo_eval::multi_label_decided(&self.probabilities, &labels, &self.called, self.classes)
+            }
+            _ => {
+                let one = |row: &[bool]| row.iter().position(|&called| called).unwrap_or(0);
+                let labels: Vec<usize> = self.truth.chunks_exact(self.classes).map(one).collect();
+                melo_eval::single_label_decided(&self.probabilities, &labels, &self.grades(), self.classes)
             }
         }
     }
@@ -91,9 +100,7 @@ impl Judged {
         let right: Vec<bool> = match self.kind {
             TaskKind::MultiLabel => right.collect(),
             // Of a one-hot row all is right, or two values are wrong.
-            TaskKind::SingleLabel => {
-                right.collect::<Vec<_>>().chunks_exact(self.classes).map(|row| row.iter().all(|&r| r)).collect()
-            }
+            _ => right.collect::<Vec<_>>().chunks_exact(self.classes).map(|row| row.iter().all(|&r| r)).collect(),
         };
         let each = right.len() / self.patients.len();
         right.into_iter().enumerate().map(|(at, right)| (share(right), self.patients[at / each])).collect()
@@ -120,8 +127,8 @@ impl Judged {
     /// specificity of each that has both.
     pub fn balanced(&self) -> Vec<Cases> {
         let of = |class: usize| match self.kind {
-            TaskKind::SingleLabel => vec![self.sensitivity(class)],
             TaskKind::MultiLabel => vec![self.sensitivity(class), self.specificity(class)],
+            _ => vec![self.sensitivity(class)],
         };
         let classes = (0..self.classes).map(of).filter(|shares| shares.iter().all(|cases| !cases.is_empty()));
         classes.flatten().collect()
@@ -140,8 +147,8 @@ pub(crate) fn called(kind: TaskKind, probabilities: &[f32], thresholds: &[f32]) 
         let best = decision.best();
         (0..row.len())
             .map(|class| match kind {
-                TaskKind::SingleLabel => class == best,
                 TaskKind::MultiLabel => decision.findings.contains(&class),
+                _ => class == best,
             })
             .collect::<Vec<_>>()
     };

@@ -5,6 +5,7 @@ mod answers;
 mod calibrate;
 mod config;
 mod error;
+mod errors;
 mod examples;
 mod folder;
 mod groups;
@@ -40,11 +41,11 @@ pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use recalibrate::{Reading, has_splits_of, recalibrate};
 pub use schedule::Schedule;
 pub use settings::MethodSettings;
-pub use sheet::{adapter_in_words, calibrations_in_words, card_sheet, kind_in_words, self_test_in_words};
+pub use sheet::{adapter_in_words, calibrations_in_words, card_sheet, self_test_in_words};
 pub use state::EpochRow;
 pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
-pub use unseen::manifest_for;
+pub use unseen::{manifest_for, read_for};
 pub use words::{augmentation_in_words, method_in_words, settings_in_words};
 
 /// Name and version of this software, for cards and reports.

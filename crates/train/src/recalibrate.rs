@@ -3,6 +3,7 @@
 use crate::answers::Answers;
 use crate::calibrate::{fit, reliability};
 use crate::error::Error;
+use crate::errors::mean_errors;
 use crate::examples::measure;
 use crate::job::{data_name, today};
 use melo_data::Manifest;
@@ -19,15 +20,13 @@ pub struct Reading {
     pub calibration: ComputedOn,
     /// Logits are divided by it.
     pub temperature: f32,
-    /// Of findings `[c]`; none for single-label tasks.
+    /// Of findings `[c]`; none for other tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
-    /// Macro AUC; none where it is undefined.
-    pub auc_macro: Option<f64>,
-    /// Expected calibration error, in [0, 1].
-    pub ece: f64,
-    /// Brier score, of findings their mean.
-    pub brier: f64,
+    /// Figures by name: `auc_macro` where it is defined, `ece` (expected calibration error, in [0, 1]), `brier` (of findings their mean);
+    /// of numbers `r2` and `mae`, the means over them.
+    #[serde(flatten)]
+    pub figures: BTreeMap<&'static str, f64>,
 }
 
 impl Reading {
@@ -37,23 +36,34 @@ impl Reading {
     /// [`Error::Eval`].
     pub fn new(computed: ComputedOn, calibration: &Calibration, val: &Answers) -> Result<Self, Error> {
         let Calibration { made, temperature, thresholds, .. } = calibration;
-        let probabilities = val.probabilities(*temperature);
-        let metrics = measure(val.kind, &probabilities, &val.labels, thresholds)?;
+        let figures = match val.kind {
+            TaskKind::Regression => {
+                let (r2, mae) = mean_errors(&val.logits, &val.numbers, val.classes)?;
+                [("r2", r2), ("mae", mae), ("", None)]
+            }
+            _ => {
+                let probabilities = val.probabilities(*temperature);
+                let metrics = measure(val.kind, &probabilities, &val.labels, thresholds)?;
+                let ece = reliability(val, &probabilities)?.ece;
+                [("auc_macro", metrics.auc_macro), ("ece", Some(ece)), ("brier", Some(brier(val, &probabilities)?))]
+            }
+        };
         Ok(Reading {
             computed,
             calibration: made.clone(),
             temperature: *temperature,
             thresholds: (val.kind == TaskKind::MultiLabel).then(|| thresholds.clone()),
-            auc_macro: metrics.auc_macro,
-            ece: reliability(val, &probabilities)?.ece,
-            brier: brier(val, &probabilities)?,
+            figures: figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         })
     }
 }
 
 fn brier(val: &Answers, probabilities: &[f32]) -> Result<f64, Error> {
     Ok(match val.kind {
-        TaskKind::SingleLabel => melo_eval::brier_single_label(probabilities, &val.labels, val.classes)?,
+        TaskKind::SingleLabel | TaskKind::Ordinal => {
+            melo_eval::brier_single_label(probabilities, &val.labels, val.classes)?
+        }
+        TaskKind::Regression => panic!("numbers have no probabilities"),
         TaskKind::MultiLabel => {
             let of_classes = melo_eval::brier_multi_label(probabilities, &val.findings(), val.classes)?;
             of_classes.iter().sum::<f64>() / of_classes.len() as f64
@@ -86,9 +96,7 @@ pub fn recalibrate(
         metrics: BTreeMap::new(),
     };
     let reading = Reading::new(new.made(), &new.calibration(), val)?;
-    let figures =
-        [("val_auc_macro", reading.auc_macro), ("val_ece", Some(reading.ece)), ("val_brier", Some(reading.brier))];
-    new.metrics.extend(figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    new.metrics.extend(reading.figures.into_iter().map(|(name, value)| (format!("val_{name}"), value)));
     Ok(new)
 }
 

@@ -4,22 +4,26 @@ use crate::calibrate::test_counts;
 use crate::config::TrainConfig;
 use crate::words::settings_in_words;
 use melo_eval::Collapse;
-use melo_report::chart::{Bin, HeatTable, Reliability};
+use melo_report::chart::{Bin, HeatTable, Reliability, Scatter};
 use melo_report::{Element, Sheet, SheetTable};
 use melo_vit::{INTENDED_USE, PluginInfo, TaskCard, TaskKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Lines of a table of answers.
+const SHOWN_PAIRS: usize = 20;
+
 /// The page of a plug-in, to be rendered as HTML or Markdown.
 pub fn card_sheet(info: &PluginInfo) -> Sheet {
     let card = &info.card;
-    let kind = kind_in_words(card.kind);
+    let kind = card.kind.in_words();
     Sheet {
         title: card.task.clone(),
         lead: format!("A plug-in for the backbone {}: {kind}. {INTENDED_USE}", card.backbone.name),
         tables: [
             Some(overall(card)),
-            Some(classes(card)),
+            Some(if card.kind == TaskKind::Regression { numbers(card) } else { classes(card) }),
+            scatter(card),
             confusion(card),
             reliability(card),
             Some(usage(info)),
@@ -29,14 +33,6 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
         .into_iter()
         .flatten()
         .collect(),
-    }
-}
-
-/// How many answers an image has, in words.
-pub fn kind_in_words(kind: TaskKind) -> &'static str {
-    match kind {
-        TaskKind::SingleLabel => "one class an image",
-        TaskKind::MultiLabel => "any number of findings an image",
     }
 }
 
@@ -89,8 +85,13 @@ fn overall(card: &TaskCard) -> SheetTable {
         ("Test accuracy", "test_acc"),
         ("Test balanced accuracy", "test_balanced_acc"),
         ("Test macro F1", "test_f1_macro"),
+        ("Test quadratic weighted kappa", "test_kappa_quadratic"),
+        ("Test mean distance in grades", "test_mae"),
+        ("Validation R²", "val_r2"),
+        ("Validation quadratic weighted kappa", "val_kappa"),
         ("Validation macro AUC", "val_auc_macro"),
         ("Validation accuracy", "val_acc"),
+        ("Validation mean absolute error", "val_mae"),
     ];
     let known = rows.into_iter().filter(|(_, name)| card.metrics.contains_key(*name));
     let split = card.test.as_ref().map(|test| {
@@ -99,7 +100,7 @@ fn overall(card: &TaskCard) -> SheetTable {
         vec!["Test split".to_owned(), format!("{} images{patients}", test.images)]
     });
     let figures = known.map(|(title, name)| vec![title.to_owned(), figure(card, name)]);
-    let intervals = "Intervals are by patient: DeLong's in logits of an AUC, Wilson's of a share.";
+    let intervals = "Intervals are by patient: DeLong's in logits of an AUC, Wilson's of a share, by draws of patients of anything else.";
     SheetTable {
         title: "How good it is",
         alerts: alerts(card),
@@ -126,8 +127,8 @@ fn classes(card: &TaskCard) -> SheetTable {
     let tested: Vec<u64> = test_counts(card).iter().map(melo_eval::Counts::positives).collect();
     let row = |(class, name): (usize, &String)| {
         let decided = match card.kind {
-            TaskKind::SingleLabel => "the most probable".to_owned(),
             TaskKind::MultiLabel => format!("from {:.3}", card.thresholds[class]),
+            kind => decided_in_words(kind).to_owned(),
         };
         let count = |counts: &[u64]| counts.get(class).map(|count| grouped(*count));
         let figures =
@@ -143,6 +144,59 @@ fn classes(card: &TaskCard) -> SheetTable {
         rows: card.classes.iter().enumerate().map(row).collect(),
         ..SheetTable::default()
     }
+}
+
+/// What of a head is reported, where no threshold says it.
+fn decided_in_words(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::SingleLabel => "the most probable",
+        TaskKind::MultiLabel => "from its threshold",
+        TaskKind::Ordinal => "the median grade",
+        TaskKind::Regression => "as it is",
+    }
+}
+
+/// Numbers against the truth.
+fn numbers(card: &TaskCard) -> SheetTable {
+    let columns = ["mae", "baseline_mae", "rmse", "bias", "r2", "pearson"];
+    let row = |name: &String| {
+        let figures = columns.map(|figured| figure(card, &format!("test_{figured}/{name}")));
+        std::iter::once(name.clone()).chain(figures).collect()
+    };
+    SheetTable {
+        title: "Numbers, on the test split",
+        head: heads(&["Number", "Mean absolute error", "Of their mean", "Root mean square", "Bias", "R²", "Correlation"]),
+        rows: card.classes.iter().map(row).collect(),
+        note: "Errors are in the unit of the number; bias is above 0 where answers are too high. Of their mean: the error of one answer to \
+               all images, the mean of the split."
+            .to_owned(),
+        ..SheetTable::default()
+    }
+}
+
+/// The first number of the test split against the truth.
+fn scatter(card: &TaskCard) -> Option<SheetTable> {
+    let pairs = card.test.as_ref()?.pairs.first()?;
+    let name = card.classes.first()?;
+    let points = pairs.iter().map(|&[truth, answer]| (f64::from(truth), f64::from(answer)));
+    let chart = Scatter {
+        title: format!("{name} against the truth"),
+        description: format!("{} images", pairs.len()),
+        width: 300.0,
+        height: 300.0,
+        series: 0,
+        truth: format!("true {name}"),
+        answer: format!("answered {name}"),
+        points: points.collect(),
+    };
+    Some(SheetTable {
+        title: "Answers against the truth",
+        head: heads(&["True", "Answered"]),
+        rows: pairs.iter().take(SHOWN_PAIRS).map(|pair| pair.iter().map(f32::to_string).collect()).collect(),
+        drawn: chart.draw().map(|chart| Element::new("div").class("chart").child(chart)),
+        note: format!("{} test images; on the line an answer is right.", pairs.len()),
+        ..SheetTable::default()
+    })
 }
 
 /// Images by true and predicted class.
@@ -171,7 +225,7 @@ fn confusion(card: &TaskCard) -> Option<SheetTable> {
 
 /// Whether probabilities mean what they say.
 fn reliability(card: &TaskCard) -> Option<SheetTable> {
-    let test = card.test.as_ref()?;
+    let test = card.test.as_ref().filter(|_| card.kind.has_probabilities())?;
     let bins = test.reliability.iter();
     let bins = bins.map(|bin| Bin { count: bin.count, confidence: bin.confidence, accuracy: bin.accuracy });
     let note = format!(
@@ -221,7 +275,7 @@ fn calibrations(card: &TaskCard) -> Option<SheetTable> {
         return None;
     }
     let decided = |thresholds: &[f32]| match card.kind {
-        TaskKind::SingleLabel => "the most probable".to_owned(),
+        kind @ (TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression) => decided_in_words(kind).to_owned(),
         TaskKind::MultiLabel => {
             let of_class = card.classes.iter().zip(thresholds).map(|(class, from)| format!("{class} from {from:.3}"));
             of_class.collect::<Vec<_>>().join(", ")
@@ -369,6 +423,7 @@ mod tests {
             confusion: Some(vec![vec![0, 17], vec![0, 53]]),
             reliability: vec![melo_vit::ReliabilityPoint { count: 70, confidence: 0.8, accuracy: 53.0 / 70.0 }],
             calibration_error: 0.04,
+            pairs: Vec::new(),
         });
         info.card.check().unwrap();
         info

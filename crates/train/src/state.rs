@@ -13,7 +13,7 @@ use std::path::Path;
 const METADATA_KEY: &str = "melo.state";
 
 /// One line of the per-epoch table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Epoch, from 1.
     pub epoch: usize,
@@ -23,16 +23,46 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// Mean loss over validation images.
     pub val_loss: f64,
-    /// Macro AUC on the validation split.
-    pub val_auc_macro: f64,
-    /// Accuracy on the validation split.
-    pub val_acc: f64,
+    /// Macro AUC on the validation split; none of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_auc_macro: Option<f64>,
+    /// Accuracy on the validation split; none of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_acc: Option<f64>,
+    /// Quadratic weighted kappa on the validation split, 0 where it is undefined; of grades alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_kappa: Option<f64>,
+    /// Coefficient of determination on the validation split, the mean over the numbers; of numbers alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_r2: Option<f64>,
+    /// Mean absolute error on the validation split, in grades, or the mean over the numbers in their units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_mae: Option<f64>,
     /// Training images a second, validation included.
     pub images_per_s: f64,
     /// Wall time, seconds.
     pub seconds: f64,
     /// True when it is the best epoch so far.
     pub best: bool,
+}
+
+impl EpochRow {
+    /// Figures of the validation split that there are, by name; the first decides which epoch is the best.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let all = [
+            ("val_r2", self.val_r2),
+            ("val_kappa", self.val_kappa),
+            ("val_auc_macro", self.val_auc_macro),
+            ("val_acc", self.val_acc),
+            ("val_mae", self.val_mae),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// What decides which epoch is the best, the higher the better.
+    pub fn score(&self) -> f64 {
+        self.figures().first().map_or(f64::NEG_INFINITY, |(_, value)| *value)
+    }
 }
 
 /// What a state says besides its tensors.

@@ -4,8 +4,9 @@ use crate::answers::Answers;
 use crate::calibrate::{Figure, figures};
 use crate::error::Error;
 use melo_data::Columns;
-use melo_vit::BoundPlugin;
+use melo_vit::{BoundPlugin, TaskKind};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What a plug-in is worth on the images that have one value in one column.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,11 +17,12 @@ pub struct SubgroupFigure {
     pub value: String,
     /// Images of the group.
     pub images: usize,
-    /// Macro AUC; none where the group holds one class only.
-    pub auc_macro: Option<Figure>,
+    /// `auc_macro`, none where the group holds one class only; of grades `kappa_quadratic` too, and of numbers `mae/<number>`.
+    #[serde(flatten)]
+    pub figures: BTreeMap<String, Option<Figure>>,
 }
 
-/// The macro AUC of each group of images, by column and value.
+/// The figures of each group of images, by column and value.
 ///
 /// # Errors
 /// [`Error::Eval`]; [`Error::Images`] if the table lists none of the images.
@@ -29,11 +31,17 @@ pub fn subgroup_figures(
     answers: &Answers,
     columns: &Columns,
 ) -> Result<Vec<SubgroupFigure>, Error> {
+    let classes = &plugin.card.classes;
+    let names: Vec<String> = match plugin.card.kind {
+        TaskKind::SingleLabel | TaskKind::MultiLabel => vec!["auc_macro".to_owned()],
+        TaskKind::Ordinal => vec!["auc_macro".to_owned(), "kappa_quadratic".to_owned()],
+        TaskKind::Regression => classes.iter().map(|number| format!("mae/{number}")).collect(),
+    };
     let groups = columns.groups(answers.names.iter().map(String::as_str)).map_err(Error::Images)?;
     let measured = groups.into_iter().map(|group| {
-        let figures = figures(&plugin.card.classes, plugin.calibration(), &answers.of_rows(&group.rows))?;
-        let auc_macro = figures.get("auc_macro").copied();
-        Ok(SubgroupFigure { column: group.column, value: group.value, images: group.rows.len(), auc_macro })
+        let found = figures(classes, plugin.calibration(), &answers.of_rows(&group.rows))?;
+        let figures = names.iter().map(|name| (name.clone(), found.get(name).copied())).collect();
+        Ok(SubgroupFigure { column: group.column, value: group.value, images: group.rows.len(), figures })
     });
     measured.collect()
 }

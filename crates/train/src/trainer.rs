@@ -3,7 +3,8 @@
 use crate::adamw::{AdamW, AdamWStep, TensorStep};
 use crate::config::TrainConfig;
 use crate::error::Error;
-use crate::examples::{Examples, class_counts, evaluate};
+use crate::errors::{agreement, mean_errors};
+use crate::examples::{Examples, class_counts, evaluate, numbers};
 use crate::folder::RunFolder;
 use crate::method::Method;
 use crate::model::{Model, Start};
@@ -12,7 +13,7 @@ use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::{Assigned, Augment, EpochAugment};
-use melo_vit::{Batch, Checkpoint, Dropout, Gradients, Plugin, TaskCard};
+use melo_vit::{Batch, Checkpoint, Dropout, Gradients, Plugin, TaskCard, TaskKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ pub enum Event<'a> {
     NoTestFigures(&'a Error),
     /// Before the first epoch.
     Started {
+        /// What kind of answers is trained.
+        kind: TaskKind,
         /// Trained values.
         trainable: usize,
         /// Values of the backbone.
@@ -143,7 +146,7 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     let trainable = run.model.parameters();
     let (images, epochs_done) = (run.train.len(), run.record.history.len());
-    observer(Event::Started { trainable, backbone, images, epochs_done });
+    observer(Event::Started { kind: run.card.kind, trainable, backbone, images, epochs_done });
     if !run.is_finished() && run.is_probe() {
         run.compute_probe(folder, stop, observer)?;
     }
@@ -177,6 +180,13 @@ fn check_splits(task: &Task<'_>) -> Result<(), Error> {
         let wrong = |reason: &str| Err(Error::Data { split, reason: reason.to_owned() });
         if examples.is_empty() {
             return wrong("has no image");
+        }
+        if task.card.kind == TaskKind::Regression {
+            let first = examples.labels(0);
+            match (0..examples.len()).all(|index| examples.labels(index) == first) {
+                true => return wrong("every image has the same numbers, so there is nothing to tell apart"),
+                false => continue,
+            }
         }
         let counts = class_counts(examples, task.card.classes.len());
         if !counts.iter().any(|&count| count > 0 && count < examples.len()) {
@@ -303,25 +313,22 @@ impl<'a> Run<'a> {
             observer(Event::Step { epoch, images, loss: loss / images as f64 });
         }
         observer(Event::Validating { epoch });
-        let (val_loss, metrics) = self.validate()?;
-        let val_auc_macro = metrics.auc_macro.expect("the validation split holds a class and its opposite");
-        let better = |best: &EpochRow| {
-            val_auc_macro > best.val_auc_macro || (val_auc_macro == best.val_auc_macro && val_loss < best.val_loss)
-        };
-        let best = self.record.best().is_none_or(better);
+        let (val_loss, answers) = self.validate()?;
         let seconds = started.elapsed().as_secs_f64();
-        let row = EpochRow {
+        let mut row = EpochRow {
             epoch,
             learning_rate,
             train_loss: loss / images as f64,
             val_loss,
-            val_auc_macro,
-            val_acc: metrics.acc,
             images_per_s: images as f64 / seconds,
             seconds,
-            best,
+            ..self.judge(&answers)?
         };
-        if best {
+        let better = |best: &EpochRow| {
+            row.score() > best.score() || (row.score() == best.score() && row.val_loss < best.val_loss)
+        };
+        row.best = self.record.best().is_none_or(better);
+        if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }
         self.record.history.push(row.clone());
@@ -400,8 +407,8 @@ impl<'a> Run<'a> {
         (probability > 0.0).then_some(Dropout { probability, seed, step: self.optimizer.steps })
     }
 
-    /// Mean loss and metrics on the validation split.
-    fn validate(&self) -> Result<(f64, melo_eval::Metrics), Error> {
+    /// Mean loss and answers `[n, c]` on the validation split.
+    fn validate(&self) -> Result<(f64, Vec<f32>), Error> {
         let val = self.val;
         let classes = self.card.classes.len();
         let order: Vec<usize> = (0..val.len()).collect();
@@ -415,9 +422,28 @@ impl<'a> Run<'a> {
         let mut loss = 0.0;
         for (index, logits) in logits.chunks_exact_mut(classes).enumerate() {
             loss += self.objective.loss(val.labels(index), logits, scale, &mut d_logits);
-            self.objective.kind().probabilities(logits);
+            self.objective.answer(logits);
         }
-        Ok((loss, evaluate(val, self.objective.kind(), &logits, &self.card.thresholds)?))
+        Ok((loss, logits))
+    }
+
+    /// The figures of answers `[n, c]` on the validation split, and nothing else of a row.
+    fn judge(&self, answers: &[f32]) -> Result<EpochRow, Error> {
+        let mut row = EpochRow::default();
+        let kind = self.objective.kind();
+        if kind == TaskKind::Regression {
+            let truth = numbers(self.val);
+            (row.val_r2, row.val_mae) = mean_errors(answers, &truth, self.card.classes.len())?;
+            return Ok(row);
+        }
+        let metrics = evaluate(self.val, kind, answers, &self.card.thresholds)?;
+        row.val_auc_macro = Some(metrics.auc_macro.expect("the validation split holds a class and its opposite"));
+        row.val_acc = Some(metrics.acc);
+        if let (TaskKind::Ordinal, Some(confusion)) = (kind, &metrics.confusion) {
+            let (kappa, mae) = agreement(confusion)?;
+            (row.val_kappa, row.val_mae) = (Some(kappa.unwrap_or(0.0)), Some(mae));
+        }
+        Ok(row)
     }
 
     fn save(&mut self, folder: &RunFolder) -> Result<(), Error> {
@@ -447,7 +473,7 @@ impl<'a> Run<'a> {
 
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
-        let (adapter, head) = (self.model.adapter.clone(), self.model.head.clone());
+        let (adapter, head) = (self.model.adapter.clone(), self.objective.in_units(self.model.head.clone()));
         Plugin { card: self.card(), adapter, head, digest: String::new() }
     }
 
@@ -462,8 +488,7 @@ impl<'a> Run<'a> {
         card.provenance.settings = to_json(self.config);
         if let Some(best) = self.record.best() {
             card.metrics.insert("best_epoch".into(), best.epoch as f64);
-            card.metrics.insert("val_auc_macro".into(), best.val_auc_macro);
-            card.metrics.insert("val_acc".into(), best.val_acc);
+            card.metrics.extend(best.figures().into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
         card
     }
@@ -478,7 +503,7 @@ impl<'a> Run<'a> {
             card.backbone.digest = checkpoint.digest();
         }
         Ok(Outcome {
-            plugin: Plugin { card, adapter, head, digest: String::new() },
+            plugin: Plugin { card, adapter, head: self.objective.in_units(head), digest: String::new() },
             checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,

@@ -1,8 +1,9 @@
 //! Which images of a manifest a plug-in has not seen.
 
 use crate::error::Error;
-use melo_data::{Assigned, DEFAULT_FRACTIONS, Manifest};
+use melo_data::{Assigned, DEFAULT_FRACTIONS, Manifest, ReadOptions};
 use melo_vit::{TaskCard, TaskKind};
+use std::path::Path;
 
 /// The manifest with the splits that the plug-in's training saw, and the classes in its order.
 ///
@@ -12,12 +13,35 @@ use melo_vit::{TaskCard, TaskKind};
 /// # Errors
 /// [`Error::OtherKind`], [`Error::UnknownSplits`]; [`Error::Images`] for classes that the plug-in has not.
 pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest, Assigned), Error> {
-    if manifest.multi_label != (card.kind == TaskKind::MultiLabel) {
-        return Err(Error::OtherKind { path: manifest.path, multi_label: manifest.multi_label });
+    if manifest.kind == TaskKind::SingleLabel && card.kind == TaskKind::Ordinal {
+        manifest = Manifest { kind: TaskKind::Ordinal, ..manifest.with_classes(&card.classes)? };
+    }
+    if manifest.kind != card.kind {
+        return Err(Error::OtherKind { path: manifest.path, found: manifest.kind, needed: card.kind });
     }
     let assigned = manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
     if assigned != Assigned::Nothing && manifest.digest() != card.provenance.data_digest {
         return Err(Error::UnknownSplits { path: manifest.path, task: card.task.clone() });
     }
     Ok((manifest.with_classes(&card.classes)?, assigned))
+}
+
+/// The manifest at `path` read as what a plug-in answers, see [`manifest_for`]: numbers are looked for where `options` says, else in columns
+/// that are called as the plug-in's, else in `label`.
+///
+/// # Errors
+/// As [`Manifest::read_with`].
+pub fn read_for(card: &TaskCard, path: &Path, options: &ReadOptions) -> Result<Manifest, Error> {
+    if card.kind != TaskKind::Regression {
+        return Ok(Manifest::read_with(path, options)?);
+    }
+    let numbers = ReadOptions { kind: Some(TaskKind::Regression), ..options.clone() };
+    let named = ReadOptions { label_columns: card.classes.clone(), ..numbers.clone() };
+    if !options.label_columns.is_empty() {
+        return Ok(Manifest::read_with(path, &numbers)?);
+    }
+    match Manifest::read_with(path, &named) {
+        Err(melo_data::Error::NoColumn { .. }) if card.classes.len() == 1 => Ok(Manifest::read_with(path, &numbers)?),
+        read => Ok(read?),
+    }
 }

@@ -101,9 +101,8 @@ fn run(
     (outcome, train_images.loaded.into_inner() + val.loaded.into_inner())
 }
 
-fn losses(outcome: &Outcome) -> Vec<[u64; 4]> {
-    let row =
-        |row: &melo_train::EpochRow| [row.train_loss, row.val_loss, row.val_auc_macro, row.val_acc].map(f64::to_bits);
+fn losses(outcome: &Outcome) -> Vec<[Option<f64>; 4]> {
+    let row = |row: &melo_train::EpochRow| [Some(row.train_loss), Some(row.val_loss), row.val_auc_macro, row.val_acc];
     outcome.history.iter().map(row).collect()
 }
 

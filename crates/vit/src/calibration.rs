@@ -57,8 +57,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Logits `[c]` of one image to probabilities, in place: divided by the temperature, then softmax (single label) or a
-    /// sigmoid each (multi-label).
+    /// Logits `[c]` of one image to probabilities, in place: divided by the temperature, then softmax (one class) or a sigmoid each
+    /// (findings). Numbers stay as they are: a regression's temperature is 1.
     pub(crate) fn probabilities(&self, kind: TaskKind, logits: &mut [f32]) {
         logits.iter_mut().for_each(|x| *x /= self.temperature);
         kind.probabilities(logits);

@@ -78,9 +78,9 @@ pub struct TaskCard {
     pub format: u32,
     /// Name of the task.
     pub task: String,
-    /// One class an image, or many.
+    /// What kind of answer it has.
     pub kind: TaskKind,
-    /// Class names, in the order of the head's rows.
+    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers, in the order of the head's rows.
     pub classes: Vec<String>,
     /// From pixels to input.
     pub preprocess: Preprocess,
@@ -115,7 +115,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 5;
+    pub const FORMAT: u32 = 6;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -127,7 +127,7 @@ impl TaskCard {
         preprocess: Preprocess,
         backbone: BackboneReference,
     ) -> Self {
-        TaskCard {
+        let card = TaskCard {
             format: TaskCard::FORMAT_WRITTEN,
             task,
             kind,
@@ -144,12 +144,17 @@ impl TaskCard {
             self_test: None,
             calibrations: Vec::new(),
             provenance: Provenance::default(),
-        }
+        };
+        TaskCard { format: card.format_written(), ..card }
     }
 
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
-        if self.calibrations.is_empty() { TaskCard::FORMAT_WRITTEN } else { TaskCard::FORMAT }
+        match (self.kind, self.calibrations.is_empty()) {
+            (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
+            (_, false) => 5,
+            (_, true) => TaskCard::FORMAT_WRITTEN,
+        }
     }
 
     /// Checks what the card says against itself.
@@ -168,10 +173,14 @@ impl TaskCard {
         if let Some(field) = self.field_of_a_later_format() {
             return wrong(field, format!("format {} has no field `{field}`", self.format));
         }
-        if classes < 2 && self.kind == TaskKind::SingleLabel || classes == 0 || names.len() != classes {
+        if classes < 2 && self.kind.is_one_class() || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
+        let scaled = |temperature: f32| self.kind == TaskKind::Regression && temperature != 1.0;
+        if scaled(self.temperature) || self.calibrations.iter().any(|known| scaled(known.temperature)) {
+            return wrong("temperature", "temperature: numbers have none, expected 1".to_owned());
+        }
         if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
             return wrong("metrics", format!("metric `{name}` is {value}, which JSON cannot hold"));
         }
@@ -211,6 +220,8 @@ impl TaskCard {
             (4, "provenance.data", !self.provenance.data.is_empty()),
             (4, "provenance.date", !self.provenance.date.is_empty()),
             (5, "calibrations", !self.calibrations.is_empty()),
+            (6, "kind: ordinal", self.kind == TaskKind::Ordinal),
+            (6, "kind: regression", self.kind == TaskKind::Regression),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

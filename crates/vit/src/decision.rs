@@ -1,44 +1,59 @@
-//! From probabilities to an answer.
+//! From what a head gives to an answer.
 
 use crate::task_kind::TaskKind;
 
 /// What a task says of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// One class, or any number of findings.
+    /// What kind of answer it is.
     pub kind: TaskKind,
-    /// Calibrated, `[c]`, in the order of the head.
+    /// Calibrated, `[c]`, in the order of the head; none of numbers.
     pub probabilities: Vec<f32>,
-    /// Classes by probability, the most probable first; of equal ones the first in the order of the head.
+    /// Numbers in their units, `[c]`, in the order of the head; none of classes.
+    pub values: Vec<f32>,
+    /// Classes by probability, the most probable first; of equal ones the first in the order of the head. Outputs in their order.
     pub ranking: Vec<usize>,
-    /// Findings whose probability reaches their threshold, in the order of the head; none for single-label tasks.
+    /// Findings whose probability reaches their threshold, in the order of the head; none but for multi-label tasks.
     pub findings: Vec<usize>,
 }
 
 impl Decision {
-    /// From probabilities `[c]` and thresholds `[c]`, which only findings are held to.
-    pub fn new(kind: TaskKind, probabilities: Vec<f32>, thresholds: &[f32]) -> Self {
-        let mut ranking: Vec<usize> = (0..probabilities.len()).collect();
-        ranking.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let reached = |&class: &usize| probabilities[class] >= thresholds[class];
+    /// From probabilities `[c]`, of a regression from its numbers, and thresholds `[c]`, which only findings are held to.
+    pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
+        let mut ranking: Vec<usize> = (0..outputs.len()).collect();
+        if !kind.has_probabilities() {
+            return Decision { kind, probabilities: Vec::new(), values: outputs, ranking, findings: Vec::new() };
+        }
+        ranking.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
+        let reached = |&class: &usize| outputs[class] >= thresholds[class];
         let findings = match kind {
-            TaskKind::SingleLabel => Vec::new(),
-            TaskKind::MultiLabel => (0..probabilities.len()).filter(reached).collect(),
+            TaskKind::MultiLabel => (0..outputs.len()).filter(reached).collect(),
+            _ => Vec::new(),
         };
-        Decision { kind, probabilities, ranking, findings }
+        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings }
     }
 
-    /// The most probable class; the answer of a single-label task.
+    /// The answer of a task of one class: the most probable class; of ordered ones the median, the first that half of the probability
+    /// does not lie above. Of findings the most probable, of numbers the first.
     pub fn best(&self) -> usize {
-        self.ranking[0]
+        if self.kind != TaskKind::Ordinal {
+            return self.ranking[0];
+        }
+        let mut below = 0.0;
+        let reaches = |p: &f32| {
+            below += f64::from(*p);
+            below >= 0.5
+        };
+        // Rounded probabilities of the last may end below one.
+        self.probabilities.iter().position(reaches).unwrap_or(self.probabilities.len() - 1)
     }
 
-    /// The classes that a heat map explains, the most probable first: every finding, or the most probable class where there
-    /// is none.
+    /// The classes that a heat map explains, the most probable first: every finding, or the answer where there is none; of numbers all.
     pub fn explained(&self) -> Vec<usize> {
-        match self.findings.is_empty() {
-            true => vec![self.best()],
-            false => self.ranking.iter().copied().filter(|class| self.findings.contains(class)).collect(),
+        match self.kind {
+            TaskKind::Regression => self.ranking.clone(),
+            _ if self.findings.is_empty() => vec![self.best()],
+            _ => self.ranking.iter().copied().filter(|class| self.findings.contains(class)).collect(),
         }
     }
 }
@@ -63,5 +78,22 @@ mod tests {
         let none = Decision::new(TaskKind::MultiLabel, vec![0.3, 0.4], &[0.5; 2]);
         assert!(none.findings.is_empty());
         assert_eq!(none.explained(), [1]);
+    }
+
+    #[test]
+    fn a_grade_is_the_median_and_not_the_most_probable() {
+        let grade = |p: &[f32]| Decision::new(TaskKind::Ordinal, p.to_vec(), &[0.5; 3]).best();
+        assert_eq!(grade(&[0.4, 0.3, 0.3]), 1);
+        assert_eq!(grade(&[0.5, 0.0, 0.5]), 0);
+        assert_eq!(grade(&[0.1, 0.2, 0.2]), 2, "whatever rounding leaves");
+        let decision = Decision::new(TaskKind::Ordinal, vec![0.4, 0.3, 0.3], &[0.5; 3]);
+        assert_eq!((decision.ranking[0], decision.explained()), (0, vec![1]));
+    }
+
+    #[test]
+    fn numbers_are_their_own_answer() {
+        let decision = Decision::new(TaskKind::Regression, vec![63.5, -2.0], &[0.5; 2]);
+        assert_eq!((decision.values.as_slice(), decision.explained()), ([63.5, -2.0].as_slice(), vec![0, 1]));
+        assert!(decision.probabilities.is_empty() && decision.findings.is_empty());
     }
 }

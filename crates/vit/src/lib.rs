@@ -72,7 +72,8 @@ pub use image::{ImageBatch, ImageError, ImageSource};
 pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{
-    MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, return_large_buffers,
+    MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, ranked_probability,
+    return_large_buffers, smooth_l1,
 };
 pub use model_description::ModelDescription;
 pub use packed_cache::{PackedCache, Unkept};

@@ -5,21 +5,24 @@ use crate::task_kind::TaskKind;
 use serde::{Deserialize, Serialize};
 
 /// Counts of the test split at the card's decisions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestRecord {
     /// Images.
     pub images: u64,
     /// Patients; none where the manifest names none.
     pub patients: Option<u64>,
-    /// Of each class `[c]`: images that have it and are called so, that are called so alone, that have it alone, and the rest.
+    /// Of each class `[c]`, none of numbers: images that have it and are called so, that are called so alone, that have it alone, and the rest.
     pub counts: Vec<[u64; 4]>,
-    /// Images by `[true class][predicted class]`, `[c, c]`; none for multi-label tasks.
+    /// Images by `[true class][predicted class]`, `[c, c]`; none for multi-label tasks and numbers.
     pub confusion: Option<Vec<Vec<u64>>>,
     /// Bins of confidence that hold something, ascending.
     pub reliability: Vec<ReliabilityPoint>,
-    /// Expected calibration error, in [0, 1].
+    /// Expected calibration error, in [0, 1]; 0 of numbers.
     pub calibration_error: f64,
+    /// Of each number `[c]`, `[truth, answer]` of at most 500 images, spread over the split; none of classes. Since format 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<Vec<[f32; 2]>>,
 }
 
 /// A bin of a reliability diagram: of the most probable class, or of every finding.
@@ -42,10 +45,23 @@ impl TestRecord {
     pub(crate) fn check(&self, kind: TaskKind, classes: usize) -> Result<(), Invalid> {
         let wrong = |reason: String| Err(Invalid::new("test", format!("test: {reason}")));
         let sum = |counts: &[u64]| counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
+        let numbers = kind == TaskKind::Regression;
+        if self.pairs.len() != if numbers { classes } else { 0 } {
+            return wrong(format!("pairs of {} outputs are not those of {classes}", self.pairs.len()));
+        }
+        if self.pairs.iter().flatten().flatten().any(|value| !value.is_finite()) {
+            return wrong("pairs hold a number that is not finite".to_owned());
+        }
+        if numbers {
+            return match self.counts.is_empty() && self.confusion.is_none() && self.reliability.is_empty() {
+                true => Ok(()),
+                false => wrong("counts, confusion and reliability belong to classes".to_owned()),
+            };
+        }
         if self.counts.len() != classes || self.counts.iter().any(|counts| sum(counts) != Some(self.images)) {
             return wrong(format!("counts are not those of {} images and {classes} classes", self.images));
         }
-        if self.confusion.is_some() != (kind == TaskKind::SingleLabel) {
+        if self.confusion.is_some() != kind.is_one_class() {
             return wrong("a confusion matrix belongs to tasks of one class an image, and to all of them".to_owned());
         }
         if let Some(confusion) = &self.confusion {

@@ -4,6 +4,7 @@
 use super::{counting, duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::study::{Cell, CellResult, Plan, StudyEvent};
+use melo::train::EpochRow;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -68,7 +69,10 @@ impl StudyProgress {
                     let name = plan.cell_name(&cell);
                     line.set_message(format!(
                         "{name}  epoch {}  loss {:.4}  val AUC {:.4}  {:.1} images/s",
-                        row.epoch, row.train_loss, row.val_auc_macro, row.images_per_s
+                        row.epoch,
+                        row.train_loss,
+                        auc(&row),
+                        row.images_per_s
                     ));
                 }
             }
@@ -76,7 +80,7 @@ impl StudyProgress {
                 self.done += 1;
                 self.end(plan, &cell);
                 self.say(self.line(plan, &cell, &result));
-                let best = result.history.iter().rev().find(|row| row.best).map_or(0.0, |row| row.val_auc_macro);
+                let best = result.history.iter().rev().find(|row| row.best).map_or(0.0, auc);
                 self.found.entry((cell.task, cell.method)).or_default().push(best);
                 self.fill(plan, cell.task);
             }
@@ -97,7 +101,7 @@ impl StudyProgress {
             self.done,
             self.cells,
             plan.cell_name(cell),
-            best.val_auc_macro,
+            auc(best),
             best.epoch,
             result.history.len(),
             result.history.iter().map(|row| row.images_per_s).sum::<f64>() / result.history.len() as f64,
@@ -151,4 +155,9 @@ fn shortened(name: &str, width: usize) -> String {
         true => name.chars().take(width - 1).chain(['…']).collect(),
         false => name.to_owned(),
     }
+}
+
+/// Studies are of tasks that have one.
+fn auc(row: &EpochRow) -> f64 {
+    row.val_auc_macro.unwrap_or(f64::NAN)
 }

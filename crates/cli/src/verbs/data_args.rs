@@ -2,6 +2,7 @@
 
 use crate::{Failure, advice, note};
 use melo::data::{Manifest, ReadOptions, Warning};
+use melo::vit::{TaskCard, TaskKind};
 use std::path::{Path, PathBuf};
 
 /// Names of columns, and how doubts are taken.
@@ -23,8 +24,23 @@ pub(crate) struct DataArgs {
     /// Column of the splits [default: split]
     #[arg(long, value_name = "NAME")]
     split_column: Option<String>,
+    /// What the labels are, where the data do not say it: `ordinal` for grades, `regression` for numbers (an age, a score)
+    #[arg(long, value_enum, value_name = "KIND")]
+    kind: Option<KindArg>,
+    /// The grades from the lowest: none,mild,severe [default: by their numbers]
+    #[arg(long, value_name = "GRADE,…", value_delimiter = ',')]
+    grades: Vec<String>,
     #[command(flatten)]
     strict: StrictArgs,
+}
+
+/// Kinds of labels that data do not tell apart by themselves.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum KindArg {
+    /// One of ordered classes
+    Ordinal,
+    /// Numbers
+    Regression,
 }
 
 /// How doubts are taken.
@@ -44,6 +60,11 @@ impl DataArgs {
             label_columns: self.label_columns.clone(),
             patient_column: self.patient_column.clone(),
             split_column: self.split_column.clone(),
+            kind: self.kind.map(|kind| match kind {
+                KindArg::Ordinal => TaskKind::Ordinal,
+                KindArg::Regression => TaskKind::Regression,
+            }),
+            grades: self.grades.clone(),
             images: self.images.clone(),
         }
     }
@@ -56,6 +77,13 @@ impl DataArgs {
     /// The manifest at `path`; what was decided and what is improbable is said, and refused with --strict.
     pub(crate) fn manifest(&self, path: &Path) -> Result<Manifest, Failure> {
         let manifest = self.read(path)?;
+        self.strict.tell(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// As [`DataArgs::manifest`], read as what a plug-in answers.
+    pub(crate) fn manifest_for(&self, card: &TaskCard, path: &Path) -> Result<Manifest, Failure> {
+        let manifest = melo::train::read_for(card, path, &self.options())?;
         self.strict.tell(&manifest)?;
         Ok(manifest)
     }

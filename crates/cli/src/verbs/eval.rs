@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
-use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
+use melo::vit::{BoundPlugin, Decision, Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Split to measure on
     #[arg(long, value_enum, default_value_t = SplitArg::Test)]
     split: SplitArg,
-    /// Write every image's probabilities to this CSV
+    /// Write every image's probabilities, or numbers, to this CSV
     #[arg(long, value_name = "CSV")]
     predictions: Option<PathBuf>,
     /// Also measure each value of this column, or each bin of a numeric one: `sex`, `age:40,60`; may be repeated
@@ -86,30 +86,72 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let probabilities = answers.probabilities(calibration.temperature);
     let figures = melo::train::figures(&plugin.card.classes, calibration, &answers)?;
     let groups = subgroups(args, &manifest, &plugin, &answers)?;
-    let metrics = melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &calibration.thresholds)?;
     if let Some(path) = &args.predictions {
         write_predictions(path, &plugin.card, &dataset, &probabilities)?;
     }
+    let metrics = match plugin.card.kind.has_probabilities() {
+        true => Some(melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &calibration.thresholds)?),
+        false => None,
+    };
+    let classes = &plugin.card.classes;
     if args.json {
-        let mut object = summary(&plugin, &*engine, split, &metrics)?;
+        let mut object = summary(&plugin, &*engine, split, metrics.as_ref())?;
         object["intervals"] = intervals(&figures);
-        object["collapse"] = collapse(&metrics, &plugin.card.classes);
-        object["few_cases"] = few_cases(&metrics, &plugin.card.classes);
+        match &metrics {
+            Some(metrics) => {
+                object["collapse"] = collapse(metrics, classes);
+                object["few_cases"] = few_cases(metrics, classes);
+            }
+            None => object["n"] = json!(dataset.len()),
+        }
+        let further = figures.iter().filter(|(name, _)| metrics.is_none() || OF_GRADES.contains(&name.as_str()));
+        further.for_each(|(name, figure)| object[name] = json!(figure.value));
         if !args.subgroup.is_empty() {
             object["subgroups"] = serde_json::to_value(&groups)?;
         }
         return say_json(&object);
     }
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
-    say(melo::eval::table(&metrics, &plugin.card.classes).trim_end());
-    for (name, title) in [("auc_macro", "macro AUC"), ("acc", "accuracy"), ("balanced_acc", "balanced accuracy")] {
-        if let Some(Figure { value, low, high }) = figures.get(name) {
+    match &metrics {
+        Some(metrics) => say(melo::eval::table(metrics, classes).trim_end()),
+        None => say(format!("{} images", dataset.len())),
+    }
+    for (name, Figure { value, low, high }) in &figures {
+        if let Some(title) = title(name, plugin.card.kind) {
             say(format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"));
         }
     }
     groups.iter().map(describe).for_each(say);
-    advice::of_figures(&metrics.counts_per_class, &plugin.card.classes).into_iter().for_each(say);
+    if let Some(metrics) = &metrics {
+        advice::of_figures(&metrics.counts_per_class, classes).into_iter().for_each(say);
+    }
     Ok(())
+}
+
+/// Figures that grades have beside those of classes.
+const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
+
+/// What a figure is called where it is printed; none where a table has it.
+fn title(name: &str, kind: TaskKind) -> Option<String> {
+    let known = [
+        ("auc_macro", "macro AUC"),
+        ("acc", "accuracy"),
+        ("balanced_acc", "balanced accuracy"),
+        ("kappa_quadratic", "quadratic weighted kappa"),
+        ("kappa_linear", "linear weighted kappa"),
+        ("mae", "mean absolute error"),
+        ("rmse", "root mean square error"),
+        ("bias", "bias"),
+        ("r2", "R2"),
+        ("pearson", "correlation"),
+        ("baseline_mae", "mean absolute error of one answer to all"),
+    ];
+    let called = |figure: &str| known.iter().find(|(known, _)| *known == figure).map(|(_, title)| *title);
+    match (name.split_once('/'), kind) {
+        (None, _) => called(name).map(str::to_owned),
+        (Some((figure, number)), TaskKind::Regression) => Some(format!("{number}: {}", called(figure)?)),
+        (Some(_), _) => None,
+    }
 }
 
 /// The groups of the columns that were asked for, by column and value.
@@ -136,12 +178,16 @@ fn subgroups(
 
 /// A subgroup in a line.
 fn describe(group: &SubgroupFigure) -> String {
-    let SubgroupFigure { column, value, images, auc_macro } = group;
-    let auc = match auc_macro {
-        Some(Figure { value, low, high }) => format!("macro AUC {value:.4}, 95 % interval {low:.4} to {high:.4}"),
-        None => "macro AUC undefined: one class only".to_owned(),
+    let SubgroupFigure { column, value, images, figures } = group;
+    let figure = |(name, figure): (&String, &Option<Figure>)| {
+        let title = title(name, TaskKind::Regression).unwrap_or_default();
+        match figure {
+            Some(Figure { value, low, high }) => format!("{title} {value:.4}, 95 % interval {low:.4} to {high:.4}"),
+            None => format!("{title} undefined: one class only"),
+        }
     };
-    format!("{column} {value}: {images} images, {auc}")
+    let figures: Vec<String> = figures.iter().map(figure).collect();
+    format!("{column} {value}: {images} images, {}", figures.join("; "))
 }
 
 /// `{"auc_macro": [low, high], ...}`
@@ -166,7 +212,7 @@ fn few_cases(metrics: &Metrics, classes: &[String]) -> Value {
 
 /// The manifest with the splits that training saw and the classes in the plug-in's order.
 pub(crate) fn read_manifest(reading: &DataArgs, data: &Path, card: &TaskCard) -> Result<Manifest, Failure> {
-    let (manifest, assigned) = manifest_for(card, reading.manifest(data)?)?;
+    let (manifest, assigned) = manifest_for(card, reading.manifest_for(card, data)?)?;
     if assigned != Assigned::Nothing {
         note(assigned);
     }
@@ -187,7 +233,12 @@ pub(crate) fn open_split(
     Ok(sets.swap_remove(0))
 }
 
-fn summary(plugin: &BoundPlugin, engine: &dyn Engine, split: Split, metrics: &Metrics) -> Result<Value, Failure> {
+fn summary(
+    plugin: &BoundPlugin,
+    engine: &dyn Engine,
+    split: Split,
+    metrics: Option<&Metrics>,
+) -> Result<Value, Failure> {
     let mut object = Map::new();
     object.insert("task".into(), json!(plugin.card.task));
     object.insert("split".into(), json!(split.word()));
@@ -214,16 +265,27 @@ fn write_predictions(path: &Path, card: &TaskCard, dataset: &Dataset, probabilit
     let mut table = csv::Writer::from_writer(Vec::new());
     let mut head = vec!["path".to_owned()];
     match card.kind {
-        TaskKind::SingleLabel => head.push("label".to_owned()),
-        TaskKind::MultiLabel => head.extend(card.classes.iter().map(|class| format!("label_{class}"))),
+        TaskKind::SingleLabel | TaskKind::Ordinal => head.push("label".to_owned()),
+        TaskKind::MultiLabel | TaskKind::Regression => {
+            head.extend(card.classes.iter().map(|class| format!("label_{class}")));
+        }
     }
-    head.extend(card.classes.iter().map(|class| format!("p_{class}")));
+    if card.kind == TaskKind::Ordinal {
+        head.push("predicted".to_owned());
+    }
+    let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
+    head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
     table.write_record(&head)?;
     for (row, values) in dataset.rows().iter().zip(probabilities.chunks_exact(card.classes.len())) {
         let mut record = vec![row.name.clone()];
         match &row.labels {
             Labels::Single(label) => record.push(card.classes[*label].clone()),
             Labels::Multi(labels) => record.extend(labels.iter().map(ToString::to_string)),
+            Labels::Values(values) => record.extend(values.iter().map(ToString::to_string)),
+        }
+        if card.kind == TaskKind::Ordinal {
+            let grade = Decision::new(card.kind, values.to_vec(), &card.thresholds).best();
+            record.push(card.classes[grade].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
         table.write_record(&record)?;

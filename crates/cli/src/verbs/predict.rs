@@ -132,7 +132,10 @@ struct Fields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<usize>,
     task: &'a str,
-    probabilities: Probabilities<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<ByName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<ByName<'a>>,
     top: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted: Option<&'a str>,
@@ -146,13 +149,13 @@ struct Fields<'a> {
     calibration: &'a ComputedOn,
 }
 
-/// An object of class names and probabilities, in the order of the head.
-struct Probabilities<'a> {
+/// An object of names and probabilities or numbers, in the order of the head.
+struct ByName<'a> {
     classes: &'a [String],
     values: &'a [f32],
 }
 
-impl Serialize for Probabilities<'_> {
+impl Serialize for ByName<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.classes.iter().zip(self.values))
     }
@@ -168,17 +171,18 @@ impl<'a> Fields<'a> {
     ) -> Self {
         let Prediction { plugin, decision, .. } = prediction;
         let card = &plugin.card;
-        let single = card.kind == TaskKind::SingleLabel;
+        let by_name = |values: &'a [f32]| Some(ByName { classes: &card.classes, values });
         let EngineInfo { precision, .. } = predictor.engine().info();
         Fields {
             image,
             frame: place.map(|place| place.number),
             frames: place.map(|place| place.count),
             task: &card.task,
-            probabilities: Probabilities { classes: &card.classes, values: &decision.probabilities },
-            top: decision.ranking.iter().copied().take(TOP).collect(),
-            predicted: single.then(|| card.classes[decision.best()].as_str()),
-            findings: (!single).then(|| findings(card, decision)),
+            probabilities: by_name(&decision.probabilities).filter(|_| card.kind.has_probabilities()),
+            values: by_name(&decision.values).filter(|_| !card.kind.has_probabilities()),
+            top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
+            predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
+            findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
             heatmaps,
             plugin_digest: Some(plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: predictor.engine().backbone().digest(),
@@ -203,11 +207,17 @@ fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>) ->
 /// Task, findings and the most probable classes.
 pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
     let named = |&class: &usize| format!("{} {:.3}", card.classes[class], decision.probabilities[class]);
-    let best: Vec<String> = decision.ranking.iter().take(TOP).map(named).collect();
+    let best = || decision.ranking.iter().take(TOP).map(named).collect::<Vec<String>>().join(", ");
     let said = match card.kind {
+        TaskKind::Regression => {
+            let numbers: Vec<String> =
+                card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
+            return format!("{}: {}", card.task, numbers.join(", "));
+        }
+        TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
         TaskKind::SingleLabel => String::new(),
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };
-    format!("{}: {said}{}", card.task, best.join(", "))
+    format!("{}: {said}{}", card.task, best())
 }

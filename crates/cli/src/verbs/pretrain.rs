@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         "{}: {} parameters, names {:.1} % of {} formulas right (epoch {}), {}",
         args.out.display(),
         outcome.backbone,
-        100.0 * best.val_acc,
+        100.0 * best.val_acc.unwrap_or(f64::NAN),
         args.classes,
         best.epoch,
         duration(seconds)

@@ -7,7 +7,7 @@ mod screen;
 pub(crate) use args::{Args, CropArg};
 
 use super::task::{check_output, list_unreadable, remark};
-use crate::progress::{TrainProgress, duration, grouped, percent};
+use crate::progress::{TrainProgress, duration, grouped, in_words, percent};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
 use melo::train::{
@@ -154,15 +154,13 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
     let percent = percent(*trainable, *total);
     let peak_rss_bytes = machine::peak_rss_bytes();
     if args.json {
-        return say_json(&json!({
+        let mut object = json!({
             "plugin": args.out.to_string_lossy(),
             "method": args.method(),
             "backbone": args.backbone_out().as_deref().unwrap_or(&args.backbone.path).to_string_lossy(),
             "task": plugin.card.task,
             "best_epoch": best.epoch,
             "epochs": history.len(),
-            "val_auc_macro": best.val_auc_macro,
-            "val_acc": best.val_acc,
             "trainable_parameters": trainable,
             "trainable_percent": percent,
             "plugin_bytes": bytes,
@@ -171,18 +169,19 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
             "precision": engine.info().precision,
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
-        }));
+        });
+        best.figures().into_iter().for_each(|(name, value)| object[name] = value.into());
+        return say_json(&object);
     }
     let memory = peak_rss_bytes
         .map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", grouped((bytes >> 20) as usize)));
     say(format!(
-        "{}: best epoch {} of {}, validation macro AUC {:.4}, ACC {:.4}\n\
+        "{}: best epoch {} of {}, validation {}\n\
          {} trainable parameters ({percent:.3} %), {} bytes, {}{memory}",
         args.out.display(),
         best.epoch,
         history.len(),
-        best.val_auc_macro,
-        best.val_acc,
+        in_words(plugin.card.kind, best),
         grouped(*trainable),
         grouped(bytes),
         duration(seconds),

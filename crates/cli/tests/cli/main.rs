@@ -11,6 +11,7 @@ mod embed;
 #[path = "../../../serve/tests/serve/common/form.rs"]
 mod form;
 mod intended_use;
+mod kinds;
 mod main_job;
 mod methods;
 mod one_answer;

@@ -532,7 +532,7 @@ fn without_a_plugin_the_backbones_own_classifier_answers() {
 fn data_check_prints_one_object() {
     let report = run(melo().args(["data", "check", "--json"]).arg(&TRAINED.smear_data)).json();
     assert_eq!(report["images"], 48);
-    assert_eq!(report["multi_label"], false);
+    assert_eq!(report["kind"], "single_label");
     assert_eq!(report["splits"][0]["split"], "train");
     assert_eq!(report["problems"], serde_json::json!([]));
 }

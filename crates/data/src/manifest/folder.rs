@@ -5,6 +5,7 @@ use std::fs::DirEntry;
 use std::path::Path;
 
 use melo_imaging::is_image_file;
+use melo_vit::TaskKind;
 
 use super::{Labels, Manifest, Row, index_classes};
 use crate::{Error, Note, Reading, Split};
@@ -37,7 +38,7 @@ pub(super) fn read(root: &Path) -> Result<Manifest, Error> {
         let of = rows.len() + found.left_out.len();
         reading.notes.push(Note::LeftOut { files: found.left_out, of });
     }
-    Ok(Manifest { path: root.into(), classes, multi_label: false, rows, reading })
+    Ok(Manifest { path: root.into(), classes, kind: TaskKind::SingleLabel, rows, reading })
 }
 
 /// Each folder of `root` with the split that its name means; `None` for all if they are classes.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use csv::StringRecord;
+use melo_vit::TaskKind;
 
 use super::{Labels, index_classes};
 use crate::csv_file::CsvFile;
@@ -34,7 +35,7 @@ const UNCLEAR: [&str; 9] = ["-1", "2", "x", "?", "nan", "na", "n/a", "uncertain"
 /// Labels of each row, and what they are called.
 pub(super) struct Labelled {
     pub(super) classes: Vec<String>,
-    pub(super) multi_label: bool,
+    pub(super) kind: TaskKind,
     pub(super) labels: Vec<Labels>,
     /// Columns of neither labels nor a role.
     pub(super) metadata: Vec<usize>,
@@ -49,6 +50,7 @@ enum Source {
     List(usize),
     /// 0 or 1 a finding.
     Findings(Vec<usize>),
+    Numbers(Vec<usize>),
 }
 
 pub(super) fn read(
@@ -61,7 +63,13 @@ pub(super) fn read(
     warnings: &mut Vec<Warning>,
 ) -> Result<Labelled, Error> {
     let others = roles.others(file);
+    let asked = || options.label_columns.iter().map(|name| asked_for(path, file, name)).collect::<Result<Vec<_>, _>>();
     let source = match (roles.label, options.label_columns.as_slice()) {
+        (Some(label), _) if options.kind == Some(TaskKind::Regression) => Source::Numbers(vec![label]),
+        (None, []) if options.kind == Some(TaskKind::Regression) => {
+            return Err(Error::NoLabelColumn { path: path.into(), header: file.names().join(",") });
+        }
+        (None, _) if options.kind == Some(TaskKind::Regression) => Source::Numbers(asked()?),
         (Some(label), _) => {
             let listing = rows.iter().filter(|(_, row)| row[label].contains(BAR)).count();
             if listing > 0 {
@@ -71,30 +79,29 @@ pub(super) fn read(
         }
         (None, []) => guessed(path, file, roles, &others, rows, notes)?,
         (None, [one]) => listed_or_class(asked_for(path, file, one)?, rows),
-        (None, several) => {
-            Source::Findings(several.iter().map(|name| asked_for(path, file, name)).collect::<Result<_, _>>()?)
-        }
+        (None, _) => Source::Findings(asked()?),
     };
     let taken: Vec<usize> = match &source {
         Source::Class(column) | Source::List(column) => vec![*column],
-        Source::Findings(columns) => columns.clone(),
+        Source::Findings(columns) | Source::Numbers(columns) => columns.clone(),
     };
     let metadata: Vec<usize> = others.into_iter().filter(|column| !taken.contains(column)).collect();
-    let (classes, multi_label, labels) = match source {
+    let (classes, kind, labels) = match source {
         Source::Class(column) => {
             let name = |(line, row): &(usize, StringRecord)| match &row[column] {
                 "" => Err(Error::EmptyLabel { path: path.into(), line: *line }),
                 name => Ok(name.to_owned()),
             };
             let (classes, labels) = index_classes(rows.iter().map(name).collect::<Result<_, _>>()?);
-            (classes, false, labels)
+            (classes, TaskKind::SingleLabel, labels)
         }
+        Source::Numbers(columns) => numbers(path, file, &columns, rows)?,
         Source::List(column) => lists(path, &file.header[column], column, rows, notes)?,
         Source::Findings(columns) => {
             findings(path, &file.header, &columns, rows, !options.label_columns.is_empty(), notes)?
         }
     };
-    Ok(Labelled { classes, multi_label, labels, metadata })
+    Ok(Labelled { classes, kind, labels, metadata })
 }
 
 /// The columns of labels by their names and values, where none is called `label` and none was asked for.
@@ -151,7 +158,7 @@ fn lists(
     column: usize,
     rows: &Rows,
     notes: &mut Vec<Note>,
-) -> Result<(Vec<String>, bool, Vec<Labels>), Error> {
+) -> Result<(Vec<String>, TaskKind, Vec<Labels>), Error> {
     let mut shown: Vec<BTreeSet<&str>> = Vec::with_capacity(rows.len());
     for (line, row) in rows {
         if row[column].is_empty() {
@@ -165,7 +172,7 @@ fn lists(
     let labels = labels.map(Labels::Multi).collect();
     let classes: Vec<String> = findings.iter().map(|finding| (*finding).to_owned()).collect();
     notes.push(Note::Lists { column: name.to_owned(), findings: classes.clone() });
-    Ok((classes, true, labels))
+    Ok((classes, TaskKind::MultiLabel, labels))
 }
 
 /// A column a finding; classes where each image shows exactly one, and they were asked for or are written as fractions.
@@ -176,7 +183,7 @@ fn findings(
     rows: &Rows,
     asked: bool,
     notes: &mut Vec<Note>,
-) -> Result<(Vec<String>, bool, Vec<Labels>), Error> {
+) -> Result<(Vec<String>, TaskKind, Vec<Labels>), Error> {
     let mut labels = Vec::with_capacity(rows.len());
     for (line, row) in rows {
         let value = |&column: &usize| {
@@ -198,7 +205,7 @@ fn findings(
     }
     let exactly_one = labels.iter().all(|shown| shown.iter().filter(|&&flag| flag == 1).count() == 1);
     if columns.len() < 2 || rows.is_empty() || !exactly_one {
-        return Ok((names, true, labels.into_iter().map(Labels::Multi).collect()));
+        return Ok((names, TaskKind::MultiLabel, labels.into_iter().map(Labels::Multi).collect()));
     }
     let fractions = rows.iter().all(|(_, row)| columns.iter().all(|&column| row[column].contains(['.', ','])));
     let as_classes = asked || fractions;
@@ -206,11 +213,36 @@ fn findings(
     let never = names.iter().enumerate().filter(never).map(|(_, name)| name.clone()).collect();
     notes.push(Note::ExactlyOne { columns: names.clone(), never, as_classes });
     if !as_classes {
-        return Ok((names, true, labels.into_iter().map(Labels::Multi).collect()));
+        return Ok((names, TaskKind::MultiLabel, labels.into_iter().map(Labels::Multi).collect()));
     }
     let shown = |flags: &Vec<u8>| names[flags.iter().position(|&flag| flag == 1).unwrap_or(0)].clone();
     let (classes, labels) = index_classes(labels.iter().map(shown).collect());
-    Ok((classes, false, labels))
+    Ok((classes, TaskKind::SingleLabel, labels))
+}
+
+/// A column a number.
+fn numbers(
+    path: &Path,
+    file: &CsvFile,
+    columns: &[usize],
+    rows: &Rows,
+) -> Result<(Vec<String>, TaskKind, Vec<Labels>), Error> {
+    let mut labels = Vec::with_capacity(rows.len());
+    for (line, row) in rows {
+        let value = |&column: &usize| {
+            let found = &row[column];
+            let written = if file.decimal_comma { found.replacen(',', ".", 1) } else { found.to_owned() };
+            written.trim().parse().ok().filter(|value: &f32| value.is_finite()).ok_or_else(|| Error::NoNumber {
+                path: path.into(),
+                line: *line,
+                column: file.header[column].to_owned(),
+                found: found.to_owned(),
+            })
+        };
+        labels.push(Labels::Values(columns.iter().map(value).collect::<Result<_, _>>()?));
+    }
+    let names = columns.iter().map(|&column| file.header[column].to_owned()).collect();
+    Ok((names, TaskKind::Regression, labels))
 }
 
 /// 0 or 1, also written as a fraction (`1.0`, `1,0`) or as a word.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Manifest, folder, table};
+use super::{Manifest, folder, kind, table};
 use crate::improbable::improbable;
 use crate::pack::{self, PackSource};
 use crate::{Error, Note, PackError, ReadOptions};
@@ -44,6 +44,7 @@ impl Manifest {
             let found = manifest.describe(&first.labels);
             return Err(Error::OneClass { path: manifest.path, found });
         }
+        kind::take(&mut manifest, options)?;
         let improbable = improbable(&manifest);
         manifest.reading.warnings.extend(improbable);
         Ok(manifest)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
+use melo_vit::TaskKind;
 
 use super::labels::{self, Labelled};
 use super::{Labels, Manifest, Row};
@@ -22,7 +23,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Manifest, Error
     let mut notes = std::mem::take(&mut file.notes);
     notes.extend(found);
     let mut warnings = Vec::new();
-    let Labelled { classes, multi_label, labels, metadata } =
+    let Labelled { classes, kind, labels, metadata } =
         labels::read(path, &file, &roles, &records, options, &mut notes, &mut warnings)?;
     if !metadata.is_empty() {
         let names = metadata.iter().map(|&column| file.header[column].to_owned()).collect();
@@ -45,7 +46,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Manifest, Error
     let mut manifest = Manifest {
         path: path.into(),
         classes,
-        multi_label,
+        kind,
         rows: Vec::new(),
         reading: Reading { options: options.clone(), notes, warnings },
     };
@@ -92,7 +93,7 @@ fn merged(manifest: &mut Manifest, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
             Some("in another split".to_owned())
         } else if first.patient_id != row.patient_id {
             Some("of another patient".to_owned())
-        } else if first.labels != row.labels && !manifest.multi_label {
+        } else if first.labels != row.labels && manifest.kind != TaskKind::MultiLabel {
             Some(format!("labelled {}, here {}", manifest.describe(&first.labels), manifest.describe(&row.labels)))
         } else {
             None

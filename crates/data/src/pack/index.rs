@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use melo_vit::{MappedFile, write_atomically};
+use melo_vit::{MappedFile, TaskKind, write_atomically};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::layout::Layout;
 use super::{PackError, VERSION};
-use crate::{Error, ReadOptions, Split};
+use crate::{Error, Labels, ReadOptions, Split};
 
 /// Name of the index.
 pub(super) const FILE: &str = "pack.index";
@@ -27,6 +27,9 @@ pub(super) struct Index {
     /// Names of its images begin in it, not beside it.
     pub(super) source_is_folder: bool,
     pub(super) multi_label: bool,
+    /// What `multi_label` does not say: grades or numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<TaskKind>,
     pub(super) classes: Vec<String>,
     /// How the manifest was read.
     #[serde(default, skip_serializing_if = "ReadOptions::is_silent")]
@@ -54,13 +57,31 @@ pub(super) struct RowRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) patient_id: Option<String>,
     pub(super) line: usize,
-    /// Indices of the classes that it shows.
+    /// Indices of the classes that it shows; none of numbers.
     pub(super) shows: Vec<usize>,
+    /// Its numbers, one for each of the classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) values: Vec<f32>,
     /// Its image: `images_per_shard · shard + place`.
     pub(super) image: usize,
 }
 
+impl RowRecord {
+    /// What it shows of `classes` classes.
+    pub(super) fn labels(&self, classes: usize, kind: TaskKind) -> Labels {
+        match (kind, self.shows.first()) {
+            (TaskKind::Regression, _) => Labels::Values(self.values.clone()),
+            (TaskKind::SingleLabel | TaskKind::Ordinal, Some(&class)) => Labels::Single(class),
+            _ => Labels::Multi((0..classes).map(|class| u8::from(self.shows.contains(&class))).collect()),
+        }
+    }
+}
+
 impl Index {
+    pub(super) fn kind(&self) -> TaskKind {
+        self.kind.unwrap_or(if self.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel })
+    }
+
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join(FILE);
         let refuse = |reason: String| PackError::Index { path: path.clone(), reason };
@@ -108,7 +129,7 @@ impl Index {
 
     /// Numbers that belong together but do not fit.
     fn check(&self) -> Result<(), String> {
-        let Index { layout, classes, shards, rows, multi_label, .. } = self;
+        let (Index { layout, classes, shards, rows, .. }, kind) = (self, self.kind());
         layout.preprocess.check().map_err(|error| error.reason)?;
         if layout.depth != 8 {
             return Err(format!("expected 8 bits a sample, found {}", layout.depth));
@@ -125,14 +146,15 @@ impl Index {
         }
         let mut taken =
             vec![false; layout.images.min(rows.len().saturating_add(layout.images_per_shard * shards.len()))];
-        for RowRecord { name, shows, image, .. } in rows {
+        for row @ RowRecord { name, image, .. } in rows {
             match taken.get_mut(*image) {
                 Some(taken) if !*taken => *taken = true,
                 _ => return Err(format!("\"{name}\": image {image} is outside, or another row's")),
             }
-            let within = shows.iter().all(|&class| class < classes.len());
-            if !within || (!multi_label && shows.len() != 1) {
-                return Err(format!("\"{name}\": labels {shows:?} do not fit {} classes", classes.len()));
+            let within = row.shows.iter().all(|&class| class < classes.len());
+            let ambiguous = kind.is_one_class() && row.shows.len() != 1;
+            if !within || ambiguous || !row.labels(classes.len(), kind).fits(classes.len(), kind) {
+                return Err(format!("\"{name}\": labels {:?} do not fit {} classes", row.shows, classes.len()));
             }
         }
         Ok(())

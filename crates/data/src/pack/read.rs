@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::index::{self, Index, RowRecord};
 use super::open::{Pack, Packed};
 use super::{PackError, shard_file};
-use crate::{Labels, Manifest, ReadOptions, Reading, Row};
+use crate::{Manifest, ReadOptions, Reading, Row};
 
 /// True if `folder` is a pack, finished or not.
 pub(crate) fn is_pack(folder: &Path) -> bool {
@@ -46,24 +46,22 @@ impl PackSource {
     /// The manifest, its images those in `folder`.
     pub(crate) fn manifest(self, folder: &Path) -> Manifest {
         let Self { path: source, index } = self;
-        let Index { layout, source_is_folder, multi_label, classes, shards, rows, reading, .. } = index;
+        let kind = index.kind();
+        let Index { layout, source_is_folder, classes, shards, rows, reading, .. } = index;
         let root = if source_is_folder { source.as_path() } else { source.parent().unwrap_or(folder) };
         let checksums = shards.into_iter().map(|shard| shard.sha256).collect();
         let pack = Arc::new(Pack::new(folder.into(), layout, checksums));
         let row = |row: RowRecord| Row {
             path: root.join(&row.name),
+            labels: row.labels(classes.len(), kind),
             name: row.name,
             split: row.split,
-            labels: match (multi_label, row.shows.first()) {
-                (false, Some(&class)) => Labels::Single(class),
-                _ => Labels::Multi((0..classes.len()).map(|class| u8::from(row.shows.contains(&class))).collect()),
-            },
             patient_id: row.patient_id,
             line: row.line,
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),
         };
         let rows = rows.into_iter().map(row).collect();
         let reading = Reading { options: reading, ..Reading::default() };
-        Manifest { path: folder.into(), classes, multi_label, rows, reading }
+        Manifest { path: folder.into(), classes, kind, rows, reading }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use melo_imaging::Pixels;
-use melo_vit::{Preprocess, write_atomically};
+use melo_vit::{Preprocess, TaskKind, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -177,7 +177,12 @@ fn finish(
             line: row.line,
             shows: match &row.labels {
                 Labels::Single(class) => vec![*class],
+                Labels::Values(_) => Vec::new(),
                 Labels::Multi(_) => (0..manifest.classes.len()).filter(|&class| row.labels.has(class)).collect(),
+            },
+            values: match &row.labels {
+                Labels::Values(values) => values.clone(),
+                _ => Vec::new(),
             },
         })
     };
@@ -188,7 +193,8 @@ fn finish(
         layout: layout.clone(),
         source: if source_is_folder { way_between(folder, &manifest.path) } else { format!("{way}{file}") },
         source_is_folder,
-        multi_label: manifest.multi_label,
+        multi_label: manifest.kind == TaskKind::MultiLabel,
+        kind: Some(manifest.kind).filter(|kind| matches!(kind, TaskKind::Ordinal | TaskKind::Regression)),
         classes: manifest.classes.clone(),
         reading: manifest.reading.options.clone(),
         shards: (shards.iter().zip(0..))

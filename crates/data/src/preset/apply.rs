@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use melo_vit::TaskKind;
+
 use super::arrays;
 use super::labels::{Judge, Judged};
 use super::pattern::{Fields, Image, Pattern};
@@ -15,7 +17,7 @@ use crate::manifest::index_classes;
 use crate::{Error, Labels, Manifest, Reading, Row, Split};
 
 /// A manifest made by a [`Preset`](super::Preset), and what was found on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
     /// Images with labels; names relative to the folder. May be of a single class, or empty: see the report.
     pub manifest: Manifest,
@@ -221,8 +223,8 @@ impl Joined {
                 classes
             }
         };
-        let (multi_label, reading) = (judge.findings().is_some(), Reading::default());
-        Manifest { path: folder.into(), classes, multi_label, rows, reading }
+        let kind = if judge.findings().is_some() { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
+        Manifest { path: folder.into(), classes, kind, rows, reading: Reading::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use melo_vit::{folder_of, write_atomically};
+use melo_vit::{TaskKind, folder_of, write_atomically};
 
 use super::{Applied, PresetError};
 use crate::relative::way_between;
@@ -32,7 +32,7 @@ impl Applied {
         let patients = manifest.rows.iter().any(|row| row.patient_id.is_some());
         let mut header = vec!["path"];
         header.extend(splits.then_some("split"));
-        if manifest.multi_label {
+        if manifest.kind == TaskKind::MultiLabel {
             header.extend(manifest.classes.iter().map(String::as_str));
         } else {
             header.push("label");
@@ -47,6 +47,7 @@ impl Applied {
             match &row.labels {
                 Labels::Single(class) => record.push(&manifest.classes[*class]),
                 Labels::Multi(findings) => record.extend(findings.iter().map(|&f| if f == 1 { "1" } else { "0" })),
+                Labels::Values(_) => unreachable!("presets have classes or findings"),
             }
             record.extend(patients.then(|| row.patient_id.as_deref().unwrap_or_default()));
             write_record(&mut lines, &record);

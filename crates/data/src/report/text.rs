@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use melo_vit::TaskKind;
+
 use crate::Split;
 use crate::report::{
     CheckReport, ClassInSplit, DuplicateFile, NearPair, PatientAcross, Problem, Spelling, SplitCount, Warning,
@@ -28,10 +30,11 @@ impl Display for CheckReport {
             Some(patients) => count(patients, "patient"),
             None => "no patient ids".to_owned(),
         };
-        let classes = if self.multi_label {
-            format!("{} (multi-label)", count(self.classes.len(), "finding"))
-        } else {
-            count(self.classes.len(), "class")
+        let classes = match self.kind {
+            TaskKind::SingleLabel => count(self.classes.len(), "class"),
+            TaskKind::MultiLabel => format!("{} (multi-label)", count(self.classes.len(), "finding")),
+            TaskKind::Ordinal => format!("{} (from the lowest)", count(self.classes.len(), "grade")),
+            TaskKind::Regression => count(self.classes.len(), "number"),
         };
         let head = format!("{}: {}, {patients}, {classes}", self.path.display(), count(self.images, "image"));
         wrap(f, "", &head)?;
@@ -67,10 +70,11 @@ impl CheckReport {
             numbers.push(numbers.iter().sum());
             lines.push((shortened(name), numbers));
         };
-        for (class, name) in self.classes.iter().enumerate().take(MOST_CLASSES) {
+        let counted = if self.kind == TaskKind::Regression { &[][..] } else { &self.classes };
+        for (class, name) in counted.iter().enumerate().take(MOST_CLASSES) {
             add(name, &|count| count.images_of[class]);
         }
-        if self.multi_label {
+        if self.kind == TaskKind::MultiLabel {
             add("(no finding)", &|count| count.images_of_none);
         }
         add("(all images)", &|count| count.images);
@@ -81,16 +85,32 @@ impl CheckReport {
         headings.chain(["total"]).try_for_each(|heading| write!(f, "{heading:>CELL$}"))?;
         f.write_str("\n")?;
         for (index, (name, numbers)) in lines.iter().enumerate() {
-            if index == MOST_CLASSES && self.classes.len() > MOST_CLASSES {
+            if index == MOST_CLASSES && counted.len() > MOST_CLASSES {
                 writeln!(f, "  and {} more", self.classes.len() - MOST_CLASSES)?;
             }
             write_line(f, name, width, numbers)?;
         }
+        self.write_spreads(f)?;
         // Not the sum: a patient may be in several splits.
         self.patients.map_or(Ok(()), |patients| {
             let numbers: Vec<usize> = self.splits.iter().map(|count| count.patients).chain([patients]).collect();
             write_line(f, "(patients)", width, &numbers)
         })
+    }
+
+    /// `age train: 18 to 91, median 54`, a line a number and split.
+    fn write_spreads(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (number, name) in self.classes.iter().enumerate() {
+            for (count, spread) in self.splits.iter().filter_map(|count| Some((count, count.spreads.get(number)?))) {
+                let (split, name) = (count.split.map_or("no split", Split::word), printable(name));
+                wrap(
+                    f,
+                    "  ",
+                    &format!("{name} {split}: {} to {}, median {}", spread.least, spread.most, spread.median),
+                )?;
+            }
+        }
+        Ok(())
     }
 
     fn write_sizes(&self, f: &mut Formatter<'_>) -> fmt::Result {

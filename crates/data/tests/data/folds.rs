@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use melo_data::{Error, Labels, Manifest, Split};
+use melo_vit::TaskKind;
 
 use crate::manifest::assert_refused;
 use crate::split::{assert_no_patient_crosses, manifest, multi_label, row, single_label, splits};
@@ -96,7 +97,7 @@ fn refuses_folds_that_patients_cannot_fill() {
     let few = |patients: usize| {
         let rows =
             (0..12).map(|index| row(format!("{index}"), Some(index % patients), Labels::Single(index % 2), None));
-        manifest(2, false, rows.collect())
+        manifest(2, TaskKind::SingleLabel, rows.collect())
     };
     for k in [0, 1, 5] {
         assert_refused!(few(4).folds(k, 0), Error::Folds { patients: 4, .. }, "2 to 4 folds", &k.to_string());

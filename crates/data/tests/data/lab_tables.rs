@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use melo_data::{Error, Labels, Manifest, Note, ReadOptions, Split, columns};
+use melo_vit::TaskKind;
 use tempfile::TempDir;
 
 use crate::folder;
@@ -34,7 +35,7 @@ fn read_with(folder: &TempDir, options: ReadOptions) -> Result<Manifest, Error> 
 fn classes(manifest: &Manifest) -> Vec<&str> {
     let class = |labels: &Labels| match labels {
         Labels::Single(class) => manifest.classes[*class].as_str(),
-        Labels::Multi(_) => panic!("multi-label"),
+        Labels::Multi(_) | Labels::Values(_) => panic!("no classes"),
     };
     manifest.rows.iter().map(|row| class(&row.labels)).collect()
 }
@@ -151,7 +152,7 @@ fn columns_by_other_names() {
         label_columns: vec!["Befund".into()],
         patient_column: Some("PatNr".into()),
         split_column: Some("Set".into()),
-        images: None,
+        ..ReadOptions::default()
     };
     let manifest = read_with(&folder, options.clone()).unwrap();
     assert_eq!(classes(&manifest), ["x", "y"]);
@@ -221,7 +222,7 @@ fn images_of_two_files_or_of_no_folder_are_refused() {
 fn columns_of_0_and_1_that_exclude_each_other() {
     let csv = "path,A,B,C\na,1,0,0\nb,0,1,0\nc,0,0,1\n";
     let manifest = read(csv).unwrap();
-    assert!(manifest.multi_label);
+    assert_eq!(manifest.kind, TaskKind::MultiLabel);
     assert!(manifest.reading.notes.iter().any(|note| matches!(note, Note::ExactlyOne { as_classes: false, .. })));
     let folder = with("t.csv", csv, &[]);
     let asked = ReadOptions { label_columns: ["A", "B", "C"].map(String::from).to_vec(), ..ReadOptions::default() };

@@ -8,6 +8,7 @@ mod dataset;
 mod folder;
 mod folds;
 mod improbable;
+mod kinds;
 mod lab_tables;
 mod manifest;
 mod near;

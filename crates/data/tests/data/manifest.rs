@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use melo_data::{Error, Labels, Manifest, Split};
+use melo_vit::TaskKind;
 
 use crate::folder;
 
@@ -36,7 +37,7 @@ pub(crate) use assert_refused;
 fn single_label() {
     let manifest = read("path,split,label,patient_id\nb.png,train,nevus,p1\na.png,TEST,melanoma,\n").unwrap();
     assert_eq!(manifest.classes, ["melanoma", "nevus"]);
-    assert!(!manifest.multi_label);
+    assert_eq!(manifest.kind, TaskKind::SingleLabel);
     assert_eq!(labels(&manifest), [Labels::Single(1), Labels::Single(0)]);
     let row = &manifest.rows[0];
     assert_eq!(row.path, manifest.path.parent().unwrap().join("b.png"));
@@ -50,7 +51,7 @@ fn multi_label_keeps_the_order_of_columns() {
     let manifest =
         read("path,split,edema,atelectasis,patient_id\na,val,0,1,1\nb,Validation,0,0,1\nc,valid,1,1,2\n").unwrap();
     assert_eq!(manifest.classes, ["edema", "atelectasis"]);
-    assert!(manifest.multi_label);
+    assert_eq!(manifest.kind, TaskKind::MultiLabel);
     assert_eq!(labels(&manifest), [vec![0, 1], vec![0, 0], vec![1, 1]].map(Labels::Multi));
     assert_eq!(manifest.split(Split::Val).len(), 3);
 }
@@ -59,7 +60,7 @@ fn multi_label_keeps_the_order_of_columns() {
 fn one_finding_is_a_task() {
     let manifest = read("path,pneumonia\na,0\nb,1\n").unwrap();
     assert_eq!(manifest.classes, ["pneumonia"]);
-    assert!(manifest.multi_label && !manifest.has_splits());
+    assert!(manifest.kind == TaskKind::MultiLabel && !manifest.has_splits());
 }
 
 #[test]

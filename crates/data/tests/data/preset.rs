@@ -44,6 +44,7 @@ fn rows(applied: &Applied, folder: &TempDir) -> Vec<String> {
                 let shown = manifest.classes.iter().zip(findings).filter(|(_, shown)| **shown == 1);
                 shown.map(|(finding, _)| finding.as_str()).collect::<Vec<_>>().join("+")
             }
+            Labels::Values(_) => panic!("no presets"),
         };
         let split = row.split.map_or("-", Split::word);
         format!("{} {split} {labels} {}", row.name, row.patient_id.as_deref().unwrap_or("-"))

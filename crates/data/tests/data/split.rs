@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use melo_data::{Assigned, DEFAULT_FRACTIONS, Error, Labels, Manifest, Row, Split};
+use melo_vit::TaskKind;
 
 use crate::manifest::assert_refused;
 
@@ -18,7 +19,7 @@ pub(crate) fn single_label() -> Manifest {
         let class = [0, 0, 0, 0, 0, 0, 1, 1, 1, 2][patient % 10];
         row(format!("{index}.png"), Some(patient), Labels::Single(class), None)
     });
-    manifest(3, false, rows.collect())
+    manifest(3, TaskKind::SingleLabel, rows.collect())
 }
 
 /// 500 images without patient, three findings of 40, 12 and 4 %.
@@ -28,12 +29,12 @@ pub(crate) fn multi_label() -> Manifest {
         let findings = vec![draw(37, 40), draw(61, 12), draw(83, 4)];
         row(format!("{index}.png"), None, Labels::Multi(findings), None)
     });
-    manifest(3, true, rows.collect())
+    manifest(3, TaskKind::MultiLabel, rows.collect())
 }
 
-pub(crate) fn manifest(classes: usize, multi_label: bool, rows: Vec<Row>) -> Manifest {
+pub(crate) fn manifest(classes: usize, kind: TaskKind, rows: Vec<Row>) -> Manifest {
     let classes = (0..classes).map(|class| format!("class{class}")).collect();
-    Manifest { path: "m.csv".into(), classes, multi_label, rows, reading: melo_data::Reading::default() }
+    Manifest { path: "m.csv".into(), classes, kind, rows, reading: melo_data::Reading::default() }
 }
 
 pub(crate) fn splits(manifest: &Manifest) -> BTreeMap<String, Split> {
@@ -117,7 +118,7 @@ fn a_class_of_three_patients_is_in_every_split() {
         let class = usize::from(patient % 20 == 0);
         row(format!("{patient}.png"), Some(patient), Labels::Single(class), None)
     });
-    let mut manifest = manifest(2, false, rows.collect());
+    let mut manifest = manifest(2, TaskKind::SingleLabel, rows.collect());
     manifest.assign_splits(3, DEFAULT_FRACTIONS).unwrap();
     for split in Split::ALL {
         assert_eq!(manifest.split(split).iter().filter(|row| row.labels.has(1)).count(), 1, "{split}");
@@ -131,7 +132,7 @@ fn patients_with_many_images_are_spread_too() {
         let patient = if index < 360 { index / 9 } else { index };
         row(format!("{index}.png"), Some(patient), Labels::Single(index % 2), None)
     });
-    let mut manifest = manifest(2, false, rows.collect());
+    let mut manifest = manifest(2, TaskKind::SingleLabel, rows.collect());
     manifest.assign_splits(0, DEFAULT_FRACTIONS).unwrap();
     for (split, expected) in Split::ALL.into_iter().zip([28, 6, 6]) {
         let many = manifest

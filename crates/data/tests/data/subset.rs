@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use melo_data::{DEFAULT_FRACTIONS, Error, Labels, Manifest, Split};
+use melo_vit::TaskKind;
 
 use crate::manifest::assert_refused;
 use crate::split::{manifest, multi_label, row, single_label};
@@ -62,7 +63,11 @@ fn every_class_keeps_its_share_and_at_least_one_patient() {
                 let kept = patients(&subset, Some(class)).len() as f64;
                 assert!(kept >= 1.0, "class {class} at {fraction}");
                 // One patient of rounding a stratum; multi-label classes get some from rarer strata, at random.
-                let most = if whole.multi_label { 2.0 + 3.0 * (fraction * (1.0 - fraction) * all).sqrt() } else { 1.5 };
+                let most = if whole.kind == TaskKind::MultiLabel {
+                    2.0 + 3.0 * (fraction * (1.0 - fraction) * all).sqrt()
+                } else {
+                    1.5
+                };
                 assert!((kept - fraction * all).abs() <= most, "class {class} at {fraction}: {kept} of {all}");
             }
         }
@@ -75,9 +80,9 @@ fn a_rare_class_is_kept_and_row_order_does_not_matter() {
         .map(|index| row(format!("{index}"), Some(index), Labels::Single(usize::from(index == 77)), Some(Split::Train)))
         .collect();
     rows.push(row("v".into(), Some(100), Labels::Single(1), Some(Split::Val)));
-    let forward = manifest(2, false, rows.clone());
+    let forward = manifest(2, TaskKind::SingleLabel, rows.clone());
     rows.reverse();
-    let backward = manifest(2, false, rows);
+    let backward = manifest(2, TaskKind::SingleLabel, rows);
     for seed in 0..5 {
         let subset = forward.subset_train(0.02, seed).unwrap();
         assert_eq!(patients(&subset, Some(1)), BTreeSet::from(["p77".to_owned()]));

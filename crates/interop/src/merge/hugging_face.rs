@@ -118,7 +118,8 @@ fn description(merged: &Checkpoint, plugin: &Plugin) -> Value {
         "id2label": labels,
         "label2id": indices,
         "problem_type": match card.kind {
-            TaskKind::SingleLabel => "single_label_classification",
+            TaskKind::SingleLabel | TaskKind::Ordinal => "single_label_classification",
+            TaskKind::Regression => "regression",
             TaskKind::MultiLabel => "multi_label_classification",
         },
         "dtype": "float32",

@@ -92,11 +92,14 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
     g.floats("head.weight", &[plugin.head.classes(), vit.feature_width()], &plugin.head.weight);
     g.floats("head.bias", &[plugin.head.classes()], &plugin.head.bias);
     g.output("Gemm", &[&feature, "head.weight", "head.bias"], "logits", &[("transB", 1.into())]);
+    let (operation, settings) = match plugin.card.kind {
+        // Its numbers are the logits.
+        TaskKind::Regression => return g,
+        TaskKind::SingleLabel | TaskKind::Ordinal => ("Softmax", &[("axis", (-1).into())][..]),
+        TaskKind::MultiLabel => ("Sigmoid", &[][..]),
+    };
     let calibrated = g.scaled("logits", "temperature", "Div", crate::merge::of_others(&plugin.card).temperature);
-    match plugin.card.kind {
-        TaskKind::SingleLabel => g.output("Softmax", &[&calibrated], "probabilities", &[("axis", (-1).into())]),
-        TaskKind::MultiLabel => g.output("Sigmoid", &[&calibrated], "probabilities", &[]),
-    }
+    g.output(operation, &[&calibrated], "probabilities", settings);
     g
 }
 

@@ -54,6 +54,6 @@ pub struct Record {
     pub backbone_digest: String,
     /// Numbers that it was computed in.
     pub precision: String,
-    /// Probabilities by class; null of changes.
+    /// Probabilities by class, or numbers by name; null of changes.
     pub output: serde_json::Value,
 }

@@ -6,7 +6,7 @@ use super::results::{self, Source};
 use super::route::Routes;
 use super::spool::examine;
 use super::{implicit, scp, storage};
-use crate::answer::{Answer, Probabilities};
+use crate::answer::{Answer, ByName};
 use crate::registry::Version;
 use melo_vit::{BackboneReference, CropMode, Decision, Interpolation, Precision, Preprocess, TaskCard, TaskKind};
 use std::sync::{Arc, LazyLock};
@@ -69,7 +69,8 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         task: card.task.clone(),
         version: digest.clone(),
         kind: card.kind,
-        probabilities: Probabilities { classes, values: vec![0.75, 0.25] },
+        probabilities: ByName { classes, values: vec![0.75, 0.25] },
+        values: ByName { classes: Vec::new(), values: Vec::new() },
         thresholds: Some(card.own_calibration().thresholds),
         predicted: None,
         findings: Some(vec!["effusion".to_owned()]),

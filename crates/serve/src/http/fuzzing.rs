@@ -4,6 +4,7 @@ use super::{kserve, predict, stow};
 use axum::body::Body;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
+use melo_vit::TaskKind;
 use std::sync::LazyLock;
 use tokio::runtime::Runtime;
 
@@ -50,7 +51,7 @@ pub fn related(content_type: &[u8], body: &[u8]) {
 /// If an input has other elements than its shape says.
 pub fn infer(json_length: Option<u32>, body: &[u8]) {
     let length = json_length.map(|length| (kserve::wire::HEADER_LENGTH, HeaderValue::from(length)));
-    let Ok(request) = kserve::wire::read(&HeaderMap::from_iter(length), body) else { return };
+    let Ok(request) = kserve::wire::read(&HeaderMap::from_iter(length), body, TaskKind::MultiLabel) else { return };
     for input in request.inputs {
         let count = input.shape.iter().product::<usize>();
         let found = match input.is("FP32") {

@@ -117,7 +117,7 @@ impl<'a> ArmCells<'a> {
                 .iter()
                 .filter_map(|(_, _, scores)| Some(scores.judged.auc_macro(None)?.value()))
                 .collect(),
-            val_auc: mean(self.cells.iter().map(|(_, result, _)| best(result).val_auc_macro)),
+            val_auc: mean(self.cells.iter().map(|(_, result, _)| best(result).val_auc_macro.unwrap_or(f64::NAN))),
             per_class,
             subgroups: subgroups.collect(),
             calibration: calibration(&self.cells.iter().map(|(_, result, _)| *result).collect::<Vec<_>>())?,
@@ -196,7 +196,7 @@ impl<'a> ArmCells<'a> {
                     epoch: epoch + 1,
                     train_loss: mean(rows.iter().map(|row| row.train_loss)),
                     val_loss: mean(rows.iter().map(|row| row.val_loss)),
-                    val_auc: mean(rows.iter().map(|row| row.val_auc_macro)),
+                    val_auc: mean(rows.iter().map(|row| row.val_auc_macro.unwrap_or(f64::NAN))),
                     cells: rows.len(),
                 }
             })

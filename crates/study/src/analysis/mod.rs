@@ -24,6 +24,7 @@ use crate::subgroup::{Group, subgroups};
 use arm::ArmCells;
 use draws::TaskDraws;
 use melo_train::Answers;
+use melo_vit::TaskKind;
 use samples::ArmSamples;
 use std::collections::BTreeMap;
 
@@ -92,7 +93,7 @@ fn analyse_task(study: &Study, task: usize, cells: &[&(Cell, CellResult)]) -> Re
     let manifest = &data.manifest;
     let mut results = TaskResults {
         name: plan.tasks[task].name.clone(),
-        multi_label: manifest.multi_label,
+        multi_label: manifest.kind == TaskKind::MultiLabel,
         classes: manifest.classes.clone(),
         audit: audit(manifest, &|_, _| ()),
         arms: Vec::new(),

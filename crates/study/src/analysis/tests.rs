@@ -26,6 +26,7 @@ fn answers(strength: f32, seed: u64) -> Answers {
         names: (0..n).map(|row| format!("{row:03}.png")).collect(),
         patients: (0..n).map(|row| Some(format!("p{}", row / 2))).collect(),
         labels,
+        numbers: Vec::new(),
         logits,
     }
 }
@@ -36,11 +37,12 @@ fn result(strength: f32, seed: u64) -> CellResult {
         learning_rate: 1e-3,
         train_loss: 0.5,
         val_loss: 0.5,
-        val_auc_macro: 0.8,
-        val_acc: 0.7,
+        val_auc_macro: Some(0.8),
+        val_acc: Some(0.7),
         images_per_s: 10.0,
         seconds: 2.0,
         best,
+        ..EpochRow::default()
     };
     let preprocess = Preprocess::base(32);
     CellResult {
@@ -155,7 +157,8 @@ fn of_kind(kind: TaskKind) -> CellResult {
         let logits =
             answers.logits.chunks_exact(2).enumerate().flat_map(|(row, x)| [x[0], x[1], 0.3 * (row % 5) as f32 - 1.0]);
         let labels = match kind {
-            TaskKind::SingleLabel => (0..n).map(|row| row / 2 % 3).collect(),
+            TaskKind::SingleLabel | TaskKind::Ordinal => (0..n).map(|row| row / 2 % 3).collect(),
+            TaskKind::Regression => unreachable!("studies are of classes and findings"),
             TaskKind::MultiLabel => {
                 (0..n).flat_map(|row| [row / 2 % 2, usize::from(row % 3 == 0), usize::from(row == 9)]).collect()
             }
@@ -175,7 +178,7 @@ fn of_kind(kind: TaskKind) -> CellResult {
 fn a_study_of_one_cell_gives_the_figures_of_eval_and_card() {
     let plan = plan(SMALL).unwrap();
     let cell = plan.cells()[0];
-    for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
+    for kind in [TaskKind::SingleLabel, TaskKind::Ordinal, TaskKind::MultiLabel] {
         let result = of_kind(kind);
         let expected = melo_train::figures(&result.classes, &card(&result).own_calibration(), &result.test).unwrap();
         let (arms, ..) = arms(&plan, 0, &[&(cell, result)], &[]).unwrap();

@@ -1,7 +1,7 @@
 //! Plug-ins in words for a terminal.
 
 use crate::{advice, note};
-use melo::train::{adapter_in_words, calibrations_in_words, kind_in_words, self_test_in_words};
+use melo::train::{adapter_in_words, calibrations_in_words, self_test_in_words};
 use melo::vit::{PluginInfo, TaskCard};
 
 /// What a user should know of a result, a line each.
@@ -12,7 +12,7 @@ pub(super) fn say_notes(notes: &[String]) {
 /// A plug-in in a few lines.
 pub(super) fn describe(info: &PluginInfo) -> String {
     let TaskCard { task, kind, classes, preprocess, backbone, metrics, provenance, .. } = &info.card;
-    let kind = kind_in_words(*kind);
+    let kind = kind.in_words();
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
     let measured: String = advice::of_test(&info.card).iter().map(|line| format!("\n{line}")).collect();

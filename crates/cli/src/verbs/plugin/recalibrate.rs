@@ -146,16 +146,23 @@ fn answer(engine: &dyn Engine, plugin: &Plugin, val: &Dataset) -> Result<Answers
 /// Before and after, a line each.
 fn table(card: &TaskCard, images: usize, readings: &[Reading]) -> String {
     let mut lines = vec![format!("{}, validation split of {images} images", card.task)];
-    lines.push("computed in    calibrated in  temperature  macro AUC  calibration error  Brier score".to_owned());
+    let heads: &[(&str, &str)] = match card.kind.has_probabilities() {
+        true => &[("auc_macro", "macro AUC"), ("ece", "calibration error"), ("brier", "Brier score")],
+        false => &[("r2", "R2"), ("mae", "mean absolute error")],
+    };
+    let titles: Vec<String> = heads.iter().map(|(_, title)| format!("  {title:<9}")).collect();
+    lines.push(format!("computed in    calibrated in  temperature{}", titles.concat()));
     for reading in readings {
-        let auc = reading.auc_macro.map_or("undefined".to_owned(), |auc| format!("{auc:.4}"));
+        let figure = |(name, title): &(&str, &str)| {
+            let figure = reading.figures.get(name).map_or("undefined".to_owned(), |figure| format!("{figure:.4}"));
+            format!("  {figure:<width$}", width = title.len().max(9))
+        };
         lines.push(format!(
-            "{:<13}  {:<13}  {:<11.4}  {auc:<9}  {:<17.4}  {:.4}",
+            "{:<13}  {:<13}  {:<11.4}{}",
             reading.computed.to_string(),
             reading.calibration.to_string(),
             reading.temperature,
-            reading.ece,
-            reading.brier
+            heads.iter().map(figure).collect::<String>().trim_end()
         ));
     }
     for (class, name) in card.classes.iter().enumerate() {

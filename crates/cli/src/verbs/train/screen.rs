@@ -3,7 +3,7 @@
 use super::Args;
 use crate::advice;
 use crate::progress::grouped;
-use melo::data::{Labels, Manifest, Row, Split};
+use melo::data::{Manifest, Row, Split};
 use melo::train::{Finished, ReadyJob, settings_in_words};
 use melo::vit::{LoraConfig, TaskKind};
 use std::collections::HashSet;
@@ -14,10 +14,7 @@ const LISTED: usize = 12;
 /// What is trained on what, in lines.
 pub(super) fn beginning(ready: &ReadyJob) -> String {
     let (card, manifest, vit, engine) = (ready.card(), ready.manifest(), ready.vit(), ready.engine_info());
-    let kind = match card.kind {
-        TaskKind::SingleLabel => "one class an image",
-        TaskKind::MultiLabel => "any number of findings an image",
-    };
+    let kind = card.kind.in_words();
     let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.split(split).len())));
     let threads = if engine.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", engine.threads) };
     let backbone = format!(
@@ -27,7 +24,11 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
     let mut rows = vec![
         ("task", format!("{}, {kind}", card.task)),
         ("images", format!("{}: {}", patients(manifest), splits.join(", "))),
-        ("classes", classes(manifest)),
+        match card.kind {
+            TaskKind::Ordinal => ("grades", classes(manifest)),
+            TaskKind::Regression => ("numbers", manifest.classes.join(", ")),
+            _ => ("classes", classes(manifest)),
+        },
         ("backbone", backbone),
     ];
     let settings = settings_in_words(ready.config());
@@ -62,13 +63,7 @@ fn patients(manifest: &Manifest) -> String {
 
 /// Every class with its images in training, validation and test.
 fn classes(manifest: &Manifest) -> String {
-    let count = |rows: &[&Row], class: usize| {
-        let has = |row: &&&Row| match &row.labels {
-            Labels::Single(label) => *label == class,
-            Labels::Multi(_) => row.labels.has(class),
-        };
-        grouped(rows.iter().filter(has).count())
-    };
+    let count = |rows: &[&Row], class: usize| grouped(rows.iter().filter(|row| row.labels.has(class)).count());
     let splits = Split::ALL.map(|split| manifest.split(split));
     let each = manifest.classes.iter().enumerate().take(LISTED).map(|(class, name)| {
         let counts = splits.each_ref().map(|rows| count(rows, class));

@@ -5,7 +5,7 @@ use super::content::Code;
 use super::elements::{put, sequence};
 use super::source::Source;
 use super::{letters, report};
-use crate::answer::Answer;
+use crate::answer::{Answer, ByName};
 use crate::dicom::config::ResultKind;
 use dicom_core::VR;
 use dicom_core::value::PrimitiveValue;
@@ -84,11 +84,16 @@ fn enlarged(pixels: Pixels) -> Pixels {
 /// The answer in a line.
 fn summary(answer: &Answer) -> String {
     let named = |class: usize| {
-        let (name, value) = (&answer.probabilities.classes[class], answer.probabilities.values[class]);
+        let ByName { classes, values } = answer.outputs();
+        let (name, value) = (&classes[class], values[class]);
         format!("{name} {value:.2}")
     };
     let said = match answer.kind {
-        TaskKind::SingleLabel => named(answer.decision.best()),
+        TaskKind::SingleLabel | TaskKind::Ordinal => named(answer.decision.best()),
+        TaskKind::Regression => {
+            let numbers: Vec<String> = (0..answer.values.values.len()).take(NAMED).map(named).collect();
+            numbers.join(", ")
+        }
         TaskKind::MultiLabel => {
             let found: Vec<String> = answer.decision.findings.iter().copied().take(NAMED).map(named).collect();
             if found.is_empty() { "no finding".to_owned() } else { found.join(", ") }

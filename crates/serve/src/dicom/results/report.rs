@@ -88,7 +88,7 @@ fn library(source: &Source, answer: &Answer) -> Item {
     Item::container(&Code::dcm("111028", "Image Library"), None).with(Relation::Contains, group)
 }
 
-/// TID 1501: all probabilities of a task.
+/// TID 1501: all probabilities, or all numbers, of a task.
 fn group(source: &Source, answer: &Answer) -> Item {
     let concept = |code: &str, meaning: &str| Code::dcm(code, meaning);
     let tracking = uid::derived(&[&source.instance, &answer.version, "tracking"]);
@@ -105,6 +105,9 @@ fn group(source: &Source, answer: &Answer) -> Item {
     group = group.with(Relation::Contains, image);
     for (index, (class, &value)) in answer.probabilities.classes.iter().zip(&answer.probabilities.values).enumerate() {
         group = group.with(Relation::Contains, probability(source, answer, index, class, value));
+    }
+    for (name, &value) in answer.values.classes.iter().zip(&answer.values.values) {
+        group = group.with(Relation::Contains, Item::number(&class_code(source, name), value));
     }
     if answer.kind == TaskKind::MultiLabel {
         for (index, class) in answer.probabilities.classes.iter().enumerate() {

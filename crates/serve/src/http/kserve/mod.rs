@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wire::{Infer, OUTPUTS, Output, Tensor};
+use wire::{Infer, Output, Tensor, outputs_of};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
 const IMAGE: &str = "image";
@@ -83,7 +83,7 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
         "platform": "melo",
         "inputs": [tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))],
-        "outputs": OUTPUTS.map(|name| tensor(name, "FP32", json!([-1, card.classes.len()]))),
+        "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", json!([-1, card.classes.len()]))),
         "parameters": { "classes": card.classes },
     })))
 }
@@ -106,24 +106,25 @@ async fn infer(
     body: Bytes,
 ) -> Result<Response, Refused> {
     let version = path.find(&app)?;
-    let Infer { id, mut inputs, outputs } = wire::read(&headers, &body)?;
+    let Infer { id, mut inputs, outputs } = wire::read(&headers, &body, version.card.kind)?;
     if inputs.len() != 1 {
         let message = format!("expected one input, `{IMAGE}` or `{PIXELS}`, found {}", inputs.len());
         return Err(Refusal::BadRequest(message).into());
     }
-    if let Some(output) = outputs.iter().find(|output| !OUTPUTS.contains(&output.name.as_str())) {
-        return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {OUTPUTS:?}", output.name)).into());
+    let known = outputs_of(version.card.kind);
+    if let Some(output) = outputs.iter().find(|output| !known.contains(&output.name.as_str())) {
+        return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {known:?}", output.name)).into());
     }
     let caller = Caller { who: identity.name, via: "kserve", request_id };
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
-    let probabilities: Vec<f32> = flat(&|answer| &answer.probabilities.values);
+    let answered: Vec<f32> = flat(&|answer| &answer.outputs().values);
     let logits: Vec<f32> = flat(&|answer| &answer.logits);
     let shape = [answers.len(), version.card.classes.len()];
     let given: Vec<(Output, &[f32])> = outputs
         .into_iter()
         .map(|output| {
-            let values = if output.name == OUTPUTS[0] { &probabilities } else { &logits };
+            let values = if output.name == known[0] { &answered } else { &logits };
             (output, values.as_slice())
         })
         .collect();

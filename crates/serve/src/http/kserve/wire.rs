@@ -9,15 +9,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use elements::{Elements, FILES};
+use melo_vit::TaskKind;
 use serde::Deserialize;
 use serde_json::json;
 
 /// Length of the JSON before binary data.
 pub(in crate::http) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-/// What an answer may hold, the first by default.
-pub(super) const OUTPUTS: [&str; 2] = ["probabilities", "logits"];
 /// Sides of a shape.
 const SIDES: usize = 8;
+
+/// What an answer of this kind may hold, the first by default.
+pub(super) fn outputs_of(kind: TaskKind) -> [&'static str; 2] {
+    [if kind.has_probabilities() { "probabilities" } else { "values" }, "logits"]
+}
 
 /// A request that was read.
 pub(in crate::http) struct Infer {
@@ -86,7 +90,7 @@ fn bad(message: impl Into<String>) -> Refusal {
     Refusal::BadRequest(message.into())
 }
 
-pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, Refusal> {
+pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8], kind: TaskKind) -> Result<Infer, Refusal> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(bad("compressed bodies are not taken"));
     }
@@ -127,7 +131,7 @@ pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Infer, R
         .map(|output| Output { binary: output.parameters.binary_data.unwrap_or(all), name: output.name })
         .collect();
     if outputs.is_empty() {
-        outputs.push(Output { name: OUTPUTS[0].to_owned(), binary: all });
+        outputs.push(Output { name: outputs_of(kind)[0].to_owned(), binary: all });
     }
     Ok(Infer { id: raw.id, inputs, outputs })
 }
