@@ -457,7 +457,6 @@ ARCHITECTURES = [
             "vit_pwee_patch16_reg1_gap_256",
             "vit_dpwee_patch16_reg1_gap_256",
             "vit_little_patch16_reg1_gap_256",
-            "eva02_tiny_patch14_224",
         )
     ),
     *(
@@ -475,16 +474,25 @@ ARCHITECTURES = [
             "vit_base_patch16_clip_quickgelu_224",
             "vit_relpos_small_patch16_224",
             "vit_base_patch16_siglip_224",
+            "vit_base_patch16_siglip_gap_224",
             "vit_base_patch16_rpn_224",
             "vit_srelpos_small_patch16_224",
             "beit_base_patch16_224",
+            "beitv2_base_patch16_224",
+            "beit3_base_patch16_224",
+            "vit_small_patch16_dinov3",
+            "vit_small_plus_patch16_dinov3",
+            "vit_base_patch16_rope_224",
             "vit_base_mci_224",
             "vit_small_patch8_224",
             "flexivit_small",
             "vit_betwixt_patch16_reg1_gap_256",
         )
     ),
-    *(named(name, 28, depth=1) for name in ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2")),
+    *(
+        named(name, 28, depth=1)
+        for name in ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224")
+    ),
     *(named(name, depth=1, num_heads=2) for name in ("vit_base_patch16_gap_224", "vit_small_patch16_224", "test_vit")),
 ]
 

@@ -61,6 +61,11 @@ CONFIGS: dict[str, dict] = {
     "clip_vision_model": TOWER | MLP | dict(projection_dim=CLASSES),
     "clip": dict(vision_config=TOWER | MLP, text_config=dict(vocab_size=16, hidden_size=16, num_hidden_layers=1))
     | LABELS,
+    "siglip": dict(
+        vision_config=TOWER | MLP, text_config=dict(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    )
+    | LABELS,
+    "beit": TOWER | MLP | LABELS,
 }
 # The classes that classify with them; the others are found by AutoModelForImageClassification.
 CLASSIFIERS = {"vit_mae": ViTForImageClassification, "clip_vision_model": CLIPVisionModelWithProjection}
@@ -161,6 +166,9 @@ MEANT: dict[str, str] = {
     "attn_layer": "the class by its name",
     "dtype": "where the model is built",
     "image_processor_type": "the class by its older name",
+    "use_mask_token": "only a pre-training masks",
+    "pool_scales": "only a segmentation pools",
+    "add_fpn": "only a segmentation has it",
 }
 PLAIN: dict[str, list] = {
     "embed_layer": ["PatchEmbed"],
@@ -175,6 +183,9 @@ PLAIN: dict[str, list] = {
     "architectures": [["ViTModel"], ["NoSuchModel"]],
     "image_size": [[SIZE, SIZE]],
     "patch_size": [[PATCH, PATCH]],
+    "use_mask_token": [True],
+    "pool_scales": [1, "other"],
+    "add_fpn": [True],
 }
 # What else a refusal may name.
 RELATED: dict[str, tuple[str, ...]] = {
@@ -239,6 +250,8 @@ PROCESSORS: dict[str, dict] = {
     "DeiT": PROCESSOR | CROP | {"image_processor_type": "DeiTImageProcessor"},
     "Bit": PROCESSOR | SHORTEST | {"image_processor_type": "BitImageProcessor"},
     "CLIP": PROCESSOR | SHORTEST | {"image_processor_type": "CLIPImageProcessor"},
+    "Siglip": PROCESSOR | {"image_processor_type": "SiglipImageProcessor"},
+    "Beit": PROCESSOR | {"image_processor_type": "BeitImageProcessor"},
 }
 SIDES: list = [
     SIZE,
@@ -307,8 +320,10 @@ def of_model(model: torch.nn.Module, pixels: list[torch.Tensor]) -> Right:
             output = model(x, **more)
         return softmax(output.image_embeds if hasattr(output, "image_embeds") else output[0])
 
+    # SigLIP adds all its positions to the only patch of an image, and does not say so.
+    always = {"interpolate_pos_encoding": True} if model.config.model_type == "siglip" else {}
     try:
-        return Right([logits(x) for x in pixels])
+        return Right([logits(x, **always) for x in pixels])
     except ValueError as error:
         if "doesn't match model" not in str(error):
             raise

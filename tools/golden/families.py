@@ -1,7 +1,7 @@
 """Tiny random models of every family that melo reads, saved as their own libraries save them, with the logits they give.
 
     python tools/golden/families.py            writes crates/interop/tests/golden/families/<case>/ and <case>.safetensors
-    python tools/golden/families.py --table    runs `melo backbone verify` on each and prints the table of docs/interop.md
+    python tools/golden/families.py --table    runs `melo backbone verify` on each and prints the table of docs/interop.md (with --melo, of another binary)
 
 Pinned versions: families-requirements.txt. Seeds are fixed; one CPU thread, f32.
 """
@@ -53,8 +53,9 @@ def images(size, seed):
     return torch.randn(N, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def finish(folder, pixels, logits):
-    save_file({"pixels": pixels.contiguous(), "logits": logits.detach().contiguous()}, OUT / f"{folder.name}.safetensors")
+def finish(folder, pixels, logits, **others):
+    tensors = {"pixels": pixels, "logits": logits.detach()} | others
+    save_file({k: v.contiguous() for k, v in tensors.items()}, OUT / f"{folder.name}.safetensors")
 
 
 def fresh(name):
@@ -70,13 +71,21 @@ def hf_processor(folder, **fields):
     (folder / "preprocessor_config.json").write_text(json.dumps(spec))
 
 
-def hf(name, model, seed, size=16, sharded=False, form="safetensors", rename=None, **call):
+def answers(model, pixels, **call):
+    """Logits of a classifier, else what a model's own users take as its feature."""
+    out = model(pixel_values=pixels, **call)
+    for name in ("logits", "image_embeds", "pooler_output"):
+        if getattr(out, name, None) is not None:
+            return getattr(out, name)
+    return out.last_hidden_state[:, 0]
+
+
+def hf(name, model, seed, size=16, sharded=False, form="safetensors", tower=None, processor=None, **call):
     folder = fresh(name)
     model = randomize(model, seed)
     pixels = images(size, seed)
     with torch.no_grad():
-        logits = model(pixel_values=pixels, **call)
-    logits = getattr(logits, "logits", None) if hasattr(logits, "logits") else logits.image_embeds
+        logits = answers(getattr(model, tower) if tower else model, pixels, **call)
     if form == "bin":
         model.config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
@@ -86,9 +95,9 @@ def hf(name, model, seed, size=16, sharded=False, form="safetensors", rename=Non
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     else:
         model.save_pretrained(folder, max_shard_size="30KB" if sharded else "5GB")
-    kinds = {"dinov3_vit": "DINOv3ViTImageProcessorFast", "beit": "BeitImageProcessor"}
-    kind = kinds.get(model.config.model_type)
-    hf_processor(folder, size={"height": 16, "width": 16}, **(dict(image_processor_type=kind) if kind else {}))
+    kind = {"dinov3_vit": "DINOv3ViTImageProcessorFast", "beit": "BeitImageProcessor"}.get(model.config.model_type)
+    usual = dict(size={"height": 16, "width": 16}) | (dict(image_processor_type=kind) if kind else {})
+    hf_processor(folder, **(processor or usual))
     finish(folder, pixels, logits)
 
 
@@ -225,6 +234,63 @@ def dino_v2_of_facebook(name, seed):
         finish(folder, pixels, model(pixels))
 
 
+def encoder(name, seed, architecture, model_args, statistics, form="pytorch_model.bin", wrap=lambda state: state, pool=None, **make):
+    """An encoder as its authors publish it: the JSON of their repository with the sizes of a tiny model, and what they pass besides."""
+    folder = fresh(name)
+    sizes = dict(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=0)
+    model = randomize(VisionTransformer(**(sizes | model_args | make)), seed)
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    if form.endswith(".safetensors"):
+        save_file(state, folder / form)
+    else:
+        torch.save(wrap(state), folder / form)
+    mean, std = statistics
+    cfg = dict(
+        tag=name, custom_load=False, input_size=[3, 16, 16], fixed_input_size=True, interpolation="bicubic", crop_pct=1.0,
+        crop_mode="center", mean=mean, std=std, num_classes=0, pool_size=None, first_conv="patch_embed.proj", classifier="head",
+    )
+    spec = dict(architecture=architecture, num_classes=0, num_features=24, global_pool=model_args.get("global_pool", "token"))
+    (folder / "config.json").write_text(json.dumps(spec | dict(model_args=sizes | model_args, pretrained_cfg=cfg)))
+    pixels = images(16, seed)
+    with torch.no_grad():
+        tokens = model.forward_features(pixels)
+        prefix = model.num_prefix_tokens
+        both = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1)
+        finish(folder, pixels, model.forward_head(tokens) if model.global_pool else tokens[:, 0], tokenavg=both)
+
+
+def mae_of_facebook(state, decoder=8):
+    """A checkpoint of MAE's pre-training, as RETFound's is: decoder, optimizer, scaler and arguments beside the encoder."""
+    rest = {
+        "mask_token": torch.zeros(1, 1, decoder), "decoder_pos_embed": torch.zeros(1, 17, decoder),
+        "decoder_embed.weight": torch.zeros(decoder, 24), "decoder_embed.bias": torch.zeros(decoder),
+        "decoder_blocks.0.norm1.weight": torch.zeros(decoder), "decoder_norm.weight": torch.zeros(decoder),
+        "decoder_pred.weight": torch.zeros(48, decoder), "decoder_pred.bias": torch.zeros(48),
+    }
+    optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    arguments = argparse.Namespace(model="mae_vit_large_patch16", mask_ratio=0.75, norm_pix_loss=True)
+    return {"model": state | rest, "optimizer": optimizer, "epoch": 799, "scaler": {"scale": 65536.0}, "args": arguments}
+
+
+def open_clip_of_timm(name, seed):
+    """BiomedCLIP's layout: a trunk of timm's, a projection, another text tower, and open_clip's own JSON."""
+    folder = fresh(name)
+    # A name says the heads of its own width alone: timm's smallest.
+    model = randomize(VisionTransformer(img_size=16, patch_size=4, embed_dim=64, depth=1, num_heads=2, mlp_ratio=0.5, num_classes=0), seed)
+    state = {f"visual.trunk.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    state |= {"visual.head.proj.weight": torch.ones(8, 64), "logit_scale": torch.ones(())}
+    state |= {"text.transformer.embeddings.word_embeddings.weight": torch.ones(4, 8), "text.proj.0.weight": torch.ones(8, 8)}
+    torch.save(state, folder / "open_clip_pytorch_model.bin")
+    vision = dict(timm_model_name="test_vit", timm_model_pretrained=False, timm_pool="", timm_proj="linear", image_size=16)
+    text = dict(hf_model_name="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", hf_proj_type="mlp", hf_pooler_type="cls_last_hidden_state_pooler", context_length=256)
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    spec = dict(model_cfg=dict(embed_dim=512, vision_cfg=vision, text_cfg=text), preprocess_cfg=dict(mean=mean, std=std))
+    (folder / "open_clip_config.json").write_text(json.dumps(spec))
+    pixels = images(16, seed)
+    with torch.no_grad():
+        finish(folder, pixels, model(pixels))
+
+
 # What timm's named models of these families have beside their sizes.
 DINOV3 = dict(
     qkv_bias=False, init_values=1e-5, rope_type="dinov3", rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True,
@@ -277,6 +343,59 @@ def dino_v3_of_facebook(name, seed, **arguments):
     pixels = images(16, seed)
     with torch.no_grad():
         finish(folder, pixels, model(pixels))
+
+
+def pooling():
+    """Other pooling than the class token's."""
+    gap = dict(class_token=False, global_pool="avg", fc_norm=False)
+    of_timm("timm-gap", 50, **gap, described=gap)
+    of_timm("timm-gap-reg4", 51, **gap, reg_tokens=4, no_embed_class=True, init_values=1e-5, described=gap)
+    siglip = dict(class_token=False, global_pool="map", act_layer="gelu_tanh")
+    of_timm("timm-siglip", 52, **siglip, described=siglip)
+    of_timm("timm-siglip-at-24px", 53, size=24, **siglip, described=siglip)
+    of_timm("timm-qk-norm", 54, qk_norm=True, described=dict(qk_norm=True))
+    tower = dict(**HF, intermediate_size=48)
+    text = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=50, max_position_embeddings=4)
+    whole = dict(vision_config=tower, text_config=text | dict(bos_token_id=1, eos_token_id=2), num_labels=CLASSES)
+    half = dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    processor = dict(image_processor_type="SiglipImageProcessor", size={"height": 16, "width": 16}, **half)
+    hf("hf-siglip-vision", T.SiglipVisionModel(T.SiglipVisionConfig(**tower)), 55, processor=processor)
+    hf("hf-siglip", T.SiglipModel(T.SiglipConfig(**whole)), 56, tower="vision_model", processor=processor)
+    hf("hf-siglip-classifier", T.SiglipForImageClassification(T.SiglipConfig(**whole)), 57, processor=processor)
+    hf(
+        "hf-siglip-at-24px", T.SiglipVisionModel(T.SiglipVisionConfig(**tower)), 58, size=24, processor=processor,
+        interpolate_pos_encoding=True,
+    )  # fmt: skip
+
+
+def encoders():
+    """What pathology, radiology and ophthalmology ask for; each reuses a family."""
+    imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    swiglu = dict(mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU)
+    uni = dict(init_values=1e-5, dynamic_img_size=True)
+    encoder("uni", 60, "vit_large_patch16_224", uni, imagenet)
+    uni2 = uni | dict(mlp_ratio=2.66667 * 2, no_embed_class=True, reg_tokens=8)
+    encoder("uni2-h", 61, "vit_giant_patch14_224", uni2, imagenet, **swiglu)
+    virchow = dict(init_values=1e-5, mlp_ratio=5.3375, global_pool="", dynamic_img_size=True)
+    encoder("virchow", 62, "vit_huge_patch14_224", virchow, imagenet, **swiglu)
+    encoder("virchow2", 63, "vit_huge_patch14_224", virchow | dict(reg_tokens=4), imagenet, form="model.safetensors", **swiglu)
+    optimus = dict(init_values=1e-5, dynamic_img_size=False, mlp_ratio=5.33334)
+    own = ([0.707223, 0.578729, 0.703617], [0.211883, 0.230117, 0.177517])
+    giant = dict(reg_tokens=4, no_embed_class=True, **swiglu)
+    encoder("h-optimus", 64, "vit_giant_patch14_reg4_dinov2", optimus, own, **giant)
+    gigapath = dict(in_chans=3, init_values=1e-5, mlp_ratio=5.33334)
+    encoder("gigapath-tile", 65, "vit_giant_patch14_dinov2", gigapath, imagenet, **swiglu)
+    encoder("retfound", 66, "vit_large_patch16_224", {}, imagenet, form="RETFound_cfp_weights.pth", wrap=mae_of_facebook)
+    mean = dict(global_pool="avg", fc_norm=True)
+    tuned = dict(form="checkpoint-best.pth", wrap=lambda state: {"model": state, "epoch": 3, "args": argparse.Namespace(nb_classes=2)})
+    encoder("retfound-tuned", 67, "vit_large_patch16_224", mean, imagenet, **tuned)
+    crop = dict(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, image_processor_type="BitImageProcessor")
+    grey = dict(image_mean=[0.5307] * 3, image_std=[0.2583] * 3)
+    hf("rad-dino", T.Dinov2Model(T.Dinov2Config(**HF, mlp_ratio=2)), 68, processor=crop | grey)
+    vit = T.ViTConfig(**HF, intermediate_size=48)
+    hf("phikon", T.ViTModel(vit, add_pooling_layer=False), 69, processor=dict(size={"height": 16, "width": 16}, image_processor_type="ViTImageProcessor"))
+    hf("phikon-v2", T.Dinov2Model(T.Dinov2Config(**HF, mlp_ratio=2)), 70, processor=crop)
+    open_clip_of_timm("biomedclip", 71)
 
 
 def others_positions():
@@ -352,12 +471,13 @@ def generate():
     google("google-npz", 40)
     open_clip("open-clip", 41)
     dino_v2_of_facebook("facebook-dinov2-giant", 42)
+    pooling()
+    encoders()
     others_positions()
 
 
-def table():
+def table(melo):
     print("| family and file | blocks × width, details | largest difference of logits, relative |\n|---|---|---|")
-    melo = ROOT / "target/release/melo"
     for folder in sorted(folder for folder in OUT.iterdir() if folder.is_dir()):
         found = subprocess.run(
             [melo, "backbone", "verify", folder, "--against", folder.with_suffix(".safetensors"), "--json"],
@@ -369,8 +489,9 @@ def table():
         result = json.loads(found.stdout)
         c = result["config"]
         details = [f"{c['depth']} × {c['width']}", c["pool"], c["activation"]]
-        details += [word for word in ("pre_norm", "distilled", "layer_scale", "swiglu") if c.get(word)]
+        details += [word for word in ("pre_norm", "distilled", "layer_scale", "swiglu", "qk_norm") if c.get(word)]
         details += [word for word in ("relative_positions", "attn_norm", "mlp_norm") if c.get(word)]
+        details += ["no class token"] if c.get("class_token") is False else []
         details += ["no pos_embed"] if c.get("pos_embed") is False else []
         details += [f"rotary, {c['rotary']['pairs']}"] if c.get("rotary") else []
         details += [f"{c['registers']} registers"] if c.get("registers") else []
@@ -380,4 +501,6 @@ def table():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true")
-    sys.exit(table() if parser.parse_args().table else generate())
+    parser.add_argument("--melo", type=pathlib.Path, default=ROOT / "target/release/melo")
+    arguments = parser.parse_args()
+    sys.exit(table(arguments.melo) if arguments.table else generate())

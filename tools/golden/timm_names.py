@@ -79,8 +79,12 @@ def row(name: str) -> str:
     special += unlike(model)
     if not (is_there(model, "norm") or is_there(model, "fc_norm")):
         special.append("no last norm")
-    if not getattr(model, "has_class_token", getattr(model, "cls_token", None) is not None):
-        special.append("no class token")
+    norms = [getattr(attention, part, None) for part in ("q_norm", "k_norm")]
+    special += sorted({type(layer).__name__ for layer in norms} - PLAIN - {"Identity", "NoneType", *special})
+    if getattr(model, "attn_pool", None) is not None and type(model.attn_pool).__name__ != "AttentionPoolLatent":
+        special.append(type(model.attn_pool).__name__)
+    if model.patch_embed.img_size[0] % model.patch_embed.patch_size[0]:
+        special.append("an image side that is no multiple of the patch's")
     patch = getattr(model.patch_embed, "proj", None)
     parts = {
         "norm_pre": is_there(model, "norm_pre"),
@@ -90,6 +94,8 @@ def row(name: str) -> str:
         "distilled": getattr(model, "dist_token", None) is not None,
         "patch_bias": getattr(patch, "bias", None) is not None,
         "qkv_bias": has_bias(attention),
+        "no_class_token": not getattr(model, "has_class_token", getattr(model, "cls_token", None) is not None),
+        "qk_norm": is_there(attention, "q_norm"),
         "no_pos_embed": getattr(model, "pos_embed", None) is None,
         "relative": getattr(attention, "relative_position_bias_table", None) is not None,
         "attn_norm": is_there(attention, "norm"),

@@ -67,6 +67,8 @@ class Case:
     positions: str = ""  # of another kind: dinov3, eva02, beit
     lr: float = 0.01
     weight_decay: float = 0.05
+    no_class_token: bool = False
+    qk_norm: bool = False
 
     def metadata(self):
         keys = (
@@ -75,7 +77,8 @@ class Case:
         )
         values = {"case": self.name} | {k: getattr(self, k) for k in keys.split()}
         # Settings that came later are said only where they are used: files without them stay as they are.
-        later = {k: getattr(self, k) for k in "rslora rank_pattern bottleneck bottleneck_blocks positions".split()}
+        later = "rslora rank_pattern bottleneck bottleneck_blocks no_class_token qk_norm positions"
+        later = {k: getattr(self, k) for k in later.split()}
         return {"golden": json.dumps(values | {k: v for k, v in later.items() if v})}
 
     def rank_of(self, block):
@@ -113,6 +116,11 @@ CASES = [
         "bottleneck", depth=2, gelu="quick",
         rank=0, alpha=0.0, targets=(), blocks=(), bottleneck=6, bottleneck_blocks=(0, 1), label_smoothing=0.1,
     ),
+    Case(
+        "map_pool", depth=2, gelu="tanh", pool="map", no_class_token=True,
+        alpha=3.0, targets=("q", "v", "fc1"), blocks=(0, 1), label_smoothing=0.1,
+    ),
+    Case("qk_norm", depth=2, rank=3, alpha=2.0, targets=("q", "k", "v", "o"), blocks=(0, 1), qk_norm=True),
     Case(
         "dinov3", depth=2, d=16, eps=1e-5, pool="token", rank=3, alpha=2.0, targets=("q", "k", "v", "o"), blocks=(0, 1),
         run_size=10, n=3, small_tokens=False, positions="dinov3",
@@ -212,7 +220,10 @@ def build(case, image_size):
     if case.positions:
         return build_with_positions(case, image_size)
     make = VisionTransformerDistilled if case.distilled else VisionTransformer
+    later = {"class_token": False} if case.no_class_token else {}
+    later |= {"qk_norm": True} if case.qk_norm else {}
     model = make(
+        **later,
         img_size=image_size,
         patch_size=case.patch,
         num_classes=case.own_classes,
@@ -472,6 +483,8 @@ def tokens_of(p, golden, x):
         for head in range(heads):
             width = d // heads
             q, k, v = (qkv[..., part * d + head * width :][..., :width] for part in range(3))
+            if golden.get("qk_norm"):
+                q, k = layernorm(b, "attn.q_norm", q, eps), layernorm(b, "attn.k_norm", k, eps)
             if golden.get("positions") in ("dinov3", "eva02"):
                 q, k = (torch.cat([y[:, :front], turned(golden, y[:, front:], side)], dim=1) for y in (q, k))
             scores = q @ k.mT / math.sqrt(width)
@@ -495,12 +508,28 @@ def tokens_of(p, golden, x):
             z = z + narrow @ b["adapter.up.weight"].T + b["adapter.up.bias"]
     if golden["pool"] == "avg":
         return layernorm(p, "fc_norm", z[:, front:].mean(1), eps)
+    if golden["pool"] == "map":
+        return pooled_by_attention(p, golden, layernorm(p, "norm", z, eps)[:, front:])
     return layernorm(p, "norm", z, eps)
+
+
+def pooled_by_attention(p, golden, x):
+    """x [n, p, d] to [n, d]: one query reads the patches of every head, then an MLP beside a residual branch."""
+    d, width = golden["d"], golden["d"] // golden["heads"]
+    query = p["attn_pool.latent"][0, 0] @ p["attn_pool.q.weight"].T + p["attn_pool.q.bias"]
+    kv = x @ p["attn_pool.kv.weight"].T + p["attn_pool.kv.bias"]
+    read = []
+    for first in range(0, d, width):
+        scores = kv[..., first : first + width] @ query[first : first + width] / math.sqrt(width)
+        read.append((torch.softmax(scores, -1)[..., None] * kv[..., d + first : d + first + width]).sum(1))
+    y = torch.cat(read, -1) @ p["attn_pool.proj.weight"].T + p["attn_pool.proj.bias"]
+    hidden = layernorm(p, "attn_pool.norm", y, golden["eps"]) @ p["attn_pool.mlp.fc1.weight"].T + p["attn_pool.mlp.fc1.bias"]
+    return y + gelu(golden["gelu"], hidden) @ p["attn_pool.mlp.fc2.weight"].T + p["attn_pool.mlp.fc2.bias"]
 
 
 def feature_of(p, golden, x):
     tokens = tokens_of(p, golden, x)
-    if golden["pool"] == "avg":
+    if golden["pool"] in ("avg", "map"):
         return tokens
     return torch.cat([tokens[:, 0], tokens[:, 1]], dim=1) if golden["distilled"] else tokens[:, 0]
 

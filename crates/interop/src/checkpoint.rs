@@ -5,11 +5,15 @@ use crate::hub::{WEIGHTS, locate};
 use crate::huggingface::{ModelConfig, read_json};
 use crate::names::{Dialect, OPEN_CLIP, TIMM};
 use crate::npz::{NpzFile, transpose};
+use crate::open_clip;
 use crate::renamed::{Classifier, Renamed};
 use crate::sharded::Sharded;
 use crate::torch_file::TorchFile;
 use crate::unwrapped::Unwrapped;
-use melo_vit::{Backbone, Checkpoint, Error, Head, Invalid, ModelDescription, TensorFile, TensorSource, VitConfig};
+use melo_vit::{
+    Backbone, Checkpoint, Description, Error, Head, Invalid, ModelDescription, Pool, TensorFile, TensorSource,
+    VitConfig,
+};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,9 @@ pub struct ReadSettings {
     pub weights_key: Option<String>,
     /// The pixel statistics of timm-named or OpenAI-named weights that nothing describes.
     pub statistics: Option<Statistics>,
+    /// What heads are to read of the tokens, in place of what the weights' description says: the authors of some encoders take another
+    /// feature than their own file gives.
+    pub pool: Option<Pool>,
 }
 
 /// A checkpoint, and what was decided while it was read.
@@ -66,7 +73,8 @@ pub fn read_checkpoint_with(path: &Path, settings: &ReadSettings) -> Result<Read
         }
         described = Some(json!({ "pretrained_cfg": statistics.pretrained_cfg() }));
     }
-    let mut reader = Reader { key: settings.weights_key.as_deref(), described, notes: Vec::new() };
+    let pool = settings.pool;
+    let mut reader = Reader { key: settings.weights_key.as_deref(), pool, described, notes: Vec::new() };
     let checkpoint = reader.read(&weights)?;
     Ok(ReadCheckpoint { checkpoint, notes: reader.notes })
 }
@@ -74,6 +82,8 @@ pub fn read_checkpoint_with(path: &Path, settings: &ReadSettings) -> Result<Read
 /// What a file is read with, and what is found to be said of it.
 struct Reader<'a> {
     key: Option<&'a str>,
+    /// A feature in place of the described one.
+    pool: Option<Pool>,
     /// A description in place of the file beside the weights.
     described: Option<Value>,
     notes: Vec<String>,
@@ -105,6 +115,7 @@ impl Reader<'_> {
                 match metadata.contains_key("melo.backbone") || metadata.contains_key("melo.card") {
                     true => {
                         self.refuse_key(weights)?;
+                        self.refuse_pool(weights)?;
                         Checkpoint::read(weights)
                     }
                     false => self.read_named(&file),
@@ -118,6 +129,17 @@ impl Reader<'_> {
         let Some(key) = self.key else { return Ok(()) };
         let reason = format!("no weights under `{key}`");
         Err(Error::WeightsKey { path: path.to_owned(), reason, found: Vec::new() })
+    }
+
+    /// Refuses another feature for a file that says itself which one it is of.
+    fn refuse_pool(&self, path: &Path) -> Result<(), Error> {
+        match self.pool {
+            None => Ok(()),
+            Some(_) => {
+                let reason = "says itself what heads read of it, and no other feature can be taken";
+                Err(Error::Config { path: path.to_owned(), reason: reason.to_owned() })
+            }
+        }
     }
 
     /// The set of weights under the key that was named, or under the one that counts first.
@@ -166,11 +188,17 @@ impl Reader<'_> {
                 let reason = format!("`{field}` says {classes}, and the weights' classifier has {rows} rows");
                 return Err(wrong(Invalid::new("json", reason)));
             }
-            let description = model.describe(&sidecar, &renamed.shapes()?, classifies)?;
+            let mut description = model.describe(&sidecar, &renamed.shapes()?, classifies)?;
+            let mut head = self.read_classifier(&classifier, &source, &description.config)?;
+            if self.repool(&sidecar, &mut description)? {
+                head = None;
+            }
             if !description.config.norm {
                 renamed.forget("norm");
             }
-            let mut head = self.read_classifier(&classifier, &source, &description.config)?;
+            if description.config.pool != Pool::Map {
+                renamed.forget("attn_pool");
+            }
             if let Some(problem) = model.other_problem().filter(|_| head.is_some()) {
                 self.notes
                     .push(format!("its classifier is left out: `problem_type` is `{problem}`, no choice of one class"));
@@ -181,7 +209,8 @@ impl Reader<'_> {
         let is_open_clip = |name: &String| name == "class_embedding" || name.ends_with(".class_embedding");
         let dialect = if source.shapes()?.keys().any(is_open_clip) { &OPEN_CLIP } else { &TIMM };
         let source = self.unwrap(source, dialect)?;
-        let (renamed, classifier) = Renamed::new(&source, dialect)?;
+        let (mut renamed, classifier) = Renamed::new(&source, dialect)?;
+        let json = open_clip::description(json).map_err(wrong)?;
         let model = ModelDescription::new(json).map_err(wrong)?;
         let shapes = source.shapes()?;
         let periods = shapes.iter().find(|(name, _)| dialect.strip(name) == "rope_embed.periods");
@@ -193,8 +222,14 @@ impl Reader<'_> {
         let rows = classifier.head.get("head.weight").filter(|(name, _)| !name.ends_with("proj"));
         let rows = rows.and_then(|(_, shape)| shape.first().copied());
         model.fits_classifier(!classifier.head.is_empty(), rows).map_err(wrong)?;
-        let description = model.describe(path, &sidecar, &renamed.shapes()?)?;
-        let head = self.read_classifier(&classifier, &source, &description.config)?;
+        let mut description = model.describe(path, &sidecar, &renamed.shapes()?)?;
+        let mut head = self.read_classifier(&classifier, &source, &description.config)?;
+        if self.repool(&sidecar, &mut description)? {
+            head = None;
+            if description.config.pool != Pool::Map {
+                renamed.forget("attn_pool");
+            }
+        }
         Ok(Checkpoint { classifier: head, ..Checkpoint::from_tensors(&renamed, description)? })
     }
 
@@ -210,6 +245,17 @@ impl Reader<'_> {
             self.notes.push(format!("{count} tensors whose names do not begin with `{prefix}` are left aside: {some}"));
         }
         Ok(tensors)
+    }
+
+    /// Puts the feature that was asked for in place of the described one; true where that is another, which no classifier here reads.
+    fn repool(&mut self, described: &Path, description: &mut Description) -> Result<bool, Error> {
+        let config = &mut description.config;
+        let Some(pool) = self.pool.filter(|pool| *pool != config.pool) else { return Ok(false) };
+        config.pool = pool;
+        let wrong = |error: Invalid| Error::Config { path: described.to_owned(), reason: error.named() };
+        config.check().map_err(wrong)?;
+        self.notes.push("another feature is taken than the description says: its classifier is left out".to_owned());
+        Ok(true)
     }
 
     fn read_classifier(
@@ -233,6 +279,7 @@ impl Reader<'_> {
     /// Google's archives describe nothing; all of them were trained on pixels in [-1, 1], and timm evaluates them as here.
     fn read_npz(&mut self, path: &Path) -> Result<Checkpoint, Error> {
         self.refuse_key(path)?;
+        self.refuse_pool(path)?;
         let file = NpzFile::open(path)?;
         let (json_path, mut json) = match (self.described.take(), sidecar(path)) {
             (Some(json), _) => (path.to_owned(), json),

@@ -12,8 +12,13 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Names of weights in a model's folder or repository, the best first.
-pub(crate) const WEIGHTS: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin"];
+pub(crate) const WEIGHTS: [&str; 5] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+];
 /// The JSON files that describe them.
 const DESCRIPTIONS: [&str; 4] =
     ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"];
@@ -77,7 +82,7 @@ fn is_set(variable: &str) -> bool {
 /// The snapshot's folder, when weights with all their shards and a description are in it.
 fn cached(repo: &CacheRepo) -> Option<PathBuf> {
     let weights = WEIGHTS.iter().find_map(|name| repo.get(name))?;
-    repo.get(DESCRIPTIONS[0])?;
+    repo.get("config.json").or_else(|| repo.get("open_clip_config.json"))?;
     let whole = shards_of(&weights).ok()?.iter().all(|shard| repo.get(shard).is_some());
     whole.then(|| melo_vit::folder_of(&weights).to_owned())
 }

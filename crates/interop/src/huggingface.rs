@@ -2,7 +2,7 @@
 //!
 //! Meanings and defaults as in transformers 5.24. Every field is read, known to change no feature, or refused by its name.
 
-use crate::names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_VIT};
+use crate::names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP, HF_VIT};
 use crate::processor;
 use melo_vit::{Activation, Description, Error, Fields, Invalid, Pool, PositionFilter, Rotary, VitConfig, parse_json};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Fields that are read.
-const READ: [&str; 33] = [
+const READ: [&str; 34] = [
     "model_type",
     "_name_or_path",
     "name_or_path",
@@ -33,6 +33,7 @@ const READ: [&str; 33] = [
     "is_decoder",
     "is_encoder_decoder",
     "pruned_heads",
+    "vision_use_head",
     "rope_theta",
     "query_bias",
     "key_bias",
@@ -180,6 +181,7 @@ enum Model {
     Dinov3,
     Beit,
     Clip,
+    Siglip,
 }
 
 /// Sizes that the classes of transformers assume where a `config.json` leaves them out.
@@ -200,6 +202,7 @@ impl Model {
             "dinov3_vit" => Model::Dinov3,
             "beit" | "data2vec-vision" => Model::Beit,
             "clip" | "clip_vision_model" => Model::Clip,
+            "siglip" | "siglip_vision_model" => Model::Siglip,
             _ => return None,
         })
     }
@@ -213,6 +216,7 @@ impl Model {
             Model::Dinov3 => (16, 1e-5, "gelu", 0),
             Model::Beit => (16, 1e-12, "gelu", 0),
             Model::Clip => (32, 1e-5, "quick_gelu", 0),
+            Model::Siglip => (16, 1e-6, "gelu_pytorch_tanh", 0),
         };
         Defaults { patch, eps, activation, registers }
     }
@@ -249,13 +253,13 @@ impl ModelConfig {
         let model_type = fields.text("model_type")?.unwrap_or_default().to_owned();
         let model = Model::of(&model_type).ok_or_else(|| {
             let known = "vit, deit, vit_mae, vit_msn, dinov2, dinov2_with_registers, dinov3_vit, beit, data2vec-vision, clip, \
-                         clip_vision_model";
+                         clip_vision_model, siglip, siglip_vision_model";
             Invalid::new("model_type", format!("model_type `{model_type}` is not supported ({known})"))
         })?;
         check_fields(fields)?;
-        // A whole CLIP: the tower's own settings, of which the older name counts.
+        // A whole CLIP or SigLIP: the tower's own settings, of which the older name counts.
         let tower = fields.get("vision_config_dict").or(fields.get("vision_config"));
-        let mut tower = tower.filter(|_| model_type == "clip").cloned();
+        let mut tower = tower.filter(|_| matches!(&model_type[..], "clip" | "siglip")).cloned();
         if let Some(tower) = &mut tower {
             check_fields(Fields::of("vision_config.", tower)?)?;
             let own = |name: &str| fields.get(name).cloned().unwrap_or_default();
@@ -275,6 +279,7 @@ impl ModelConfig {
             Model::Dinov3 => &HF_DINOV3,
             Model::Beit => &HF_BEIT,
             Model::Clip => &HF_CLIP,
+            Model::Siglip => &HF_SIGLIP,
         }
     }
 
@@ -326,7 +331,8 @@ impl ModelConfig {
 
     fn vit(&self, shapes: &BTreeMap<String, Vec<usize>>, classifies: bool) -> Result<VitConfig, Invalid> {
         let fields = Fields::of("", &self.json)?;
-        let (clip, dinov2) = (self.model == Model::Clip, self.model.is_dinov2());
+        let (clip, siglip) = (self.model == Model::Clip, self.model == Model::Siglip);
+        let dinov2 = self.model.is_dinov2();
         let (defaults, base) = (self.model.defaults(), VitConfig::base());
         let (dinov3, beit) = (self.model == Model::Dinov3, self.model == Model::Beit);
         // `DINOv3ViTConfig` leaves a small model's sizes out, the others a base model's.
@@ -390,13 +396,16 @@ impl ModelConfig {
             image_size: fields.side("image_size")?.unwrap_or(base.image_size),
             eps: fields.number("layer_norm_eps")?.unwrap_or(defaults.eps) as f32,
             activation,
-            // What the classifiers of transformers read of these two.
-            pool: match (classifies, dinov2, clip) {
+            // What the classifiers of transformers read of these.
+            pool: match (classifies, dinov2, clip || siglip) {
                 (true, true, _) => Pool::TokenAvg,
                 (true, _, true) => Pool::Avg,
+                _ if siglip && fields.truth("vision_use_head")?.unwrap_or(true) => Pool::Map,
+                _ if siglip => Pool::Avg,
                 _ if beit_mean => Pool::Avg,
                 _ => Pool::Token,
             },
+            class_token: !siglip,
             pre_norm: clip,
             norm: !(clip && classifies || beit_mean),
             fc_norm: beit_mean,

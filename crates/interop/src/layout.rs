@@ -1,6 +1,6 @@
 //! Which module of others' models is which target of a plug-in, in both directions.
 
-use crate::names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
+use crate::names::{Dialect, HF_BEIT, HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP, HF_VIT, OPEN_CLIP, Part, Place, TIMM};
 use melo_vit::{Pool, Target, VitConfig};
 
 /// How modules and tensors are named in what is written.
@@ -57,7 +57,7 @@ impl Site {
 }
 
 /// The dialects that adapters are named in, beside timm's own.
-static DIALECTS: [&Dialect; 7] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &OPEN_CLIP, &HF_DINOV3, &HF_BEIT, &TIMM];
+static DIALECTS: [&Dialect; 8] = [&HF_VIT, &HF_DINOV2, &HF_CLIP, &HF_SIGLIP, &OPEN_CLIP, &HF_DINOV3, &HF_BEIT, &TIMM];
 
 /// Block and site of a module by its path in any known model; `None` for one that no target stands for.
 pub(crate) fn site_of(module: &str) -> Option<(usize, Site)> {
@@ -131,10 +131,12 @@ impl Layout {
 /// same feature.
 fn hugging_face_dialect(vit: &VitConfig) -> Option<&'static Dialect> {
     // DINOv3 has no classifier there, and BEiT's is another's.
-    if vit.rotary.is_some() || vit.relative_positions || !vit.pos_embed || vit.attn_norm || vit.mlp_norm {
+    let other_positions = vit.rotary.is_some() || vit.relative_positions || !vit.pos_embed;
+    if other_positions || vit.attn_norm || vit.mlp_norm || vit.qk_norm || vit.register_positions {
         return None;
     }
     match (vit.layer_scale, vit.pre_norm, vit.pool) {
+        (false, false, Pool::Avg) if !vit.class_token && vit.norm && vit.registers == 0 => Some(&HF_SIGLIP),
         (true, false, Pool::TokenAvg) => Some(&HF_DINOV2),
         (false, true, Pool::Avg) if !vit.norm && !vit.fc_norm => Some(&HF_CLIP),
         (false, false, Pool::Token) if vit.registers == 0 => Some(&HF_VIT),

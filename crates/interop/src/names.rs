@@ -229,6 +229,37 @@ pub static HF_CLIP: Dialect = Dialect {
     lacking: &[],
 };
 
+/// Hugging Face's SigLIP vision tower (SigLIP 2 and MedSigLIP too), alone, inside a whole SigLIP or under a classifier.
+pub static HF_SIGLIP: Dialect = Dialect {
+    name: "Hugging Face SigLIP",
+    prefixes: &["vision_model.", "siglip.vision_model.", ""],
+    rules: &[
+        ("pos_embed", Whole, &["embeddings.position_embedding.weight"]),
+        ("patch_embed.proj", Whole, &["embeddings.patch_embedding"]),
+        ("blocks.*.norm1", Whole, &["encoder.layers.*.layer_norm1"]),
+        ("blocks.*.attn.qkv", Q, &["encoder.layers.*.self_attn.q_proj"]),
+        ("blocks.*.attn.qkv", K, &["encoder.layers.*.self_attn.k_proj"]),
+        ("blocks.*.attn.qkv", V, &["encoder.layers.*.self_attn.v_proj"]),
+        ("blocks.*.attn.proj", Whole, &["encoder.layers.*.self_attn.out_proj"]),
+        ("blocks.*.norm2", Whole, &["encoder.layers.*.layer_norm2"]),
+        ("blocks.*.mlp.fc1", Whole, &["encoder.layers.*.mlp.fc1"]),
+        ("blocks.*.mlp.fc2", Whole, &["encoder.layers.*.mlp.fc2"]),
+        ("norm", Whole, &["post_layernorm"]),
+        ("attn_pool.latent", Whole, &["head.probe"]),
+        // PyTorch holds the projections of query, key and value together: `Renamed` takes them apart.
+        ("attn_pool.qkv.weight", Whole, &["head.attention.in_proj_weight"]),
+        ("attn_pool.qkv.bias", Whole, &["head.attention.in_proj_bias"]),
+        ("attn_pool.proj", Whole, &["head.attention.out_proj"]),
+        ("attn_pool.norm", Whole, &["head.layernorm"]),
+        ("attn_pool.mlp.fc1", Whole, &["head.mlp.fc1"]),
+        ("attn_pool.mlp.fc2", Whole, &["head.mlp.fc2"]),
+        ("head", Whole, &["classifier"]),
+    ],
+    ignored: &["text_model.", "logit_scale", "logit_bias", "embeddings.position_ids"],
+    timm: false,
+    lacking: &[],
+};
+
 /// OpenAI's own CLIP files and open_clip's: the vision tower is `visual`.
 pub static OPEN_CLIP: Dialect = Dialect {
     name: "OpenAI CLIP",
@@ -440,11 +471,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_at_the_same_place() {
-        for dialect in [&HF_VIT, &HF_DINOV2, &HF_DINOV3, &HF_BEIT, &HF_CLIP, &OPEN_CLIP, &TIMM] {
+        for dialect in [&HF_VIT, &HF_DINOV2, &HF_DINOV3, &HF_BEIT, &HF_CLIP, &HF_SIGLIP, &OPEN_CLIP, &TIMM] {
             for (timm, part, _) in dialect.rules {
-                let parameter = ["_token", "pos_embed", "gamma", "qkv.weight", "qkv.bias", "head.weight", "table"]
-                    .iter()
-                    .any(|end| timm.ends_with(end));
+                let parameter =
+                    ["_token", "pos_embed", "latent", "gamma", "qkv.weight", "qkv.bias", "head.weight", "table"]
+                        .iter()
+                        .any(|end| timm.ends_with(end));
                 let name = fill(timm, timm.contains('*').then_some(7)) + if parameter { "" } else { ".weight" };
                 let place = Place { name, part: *part };
                 let written = dialect.name_of(&place).unwrap_or_else(|| panic!("{}: {place:?}", dialect.name));

@@ -61,7 +61,7 @@ const CLASSES: [Class; 7] = [
     Class { name: "DeiT", center_crop: true, square: true },
     Class { name: "Bit", center_crop: true, square: false },
     Class { name: "CLIP", center_crop: true, square: false },
-    Class { name: "Siglip", center_crop: false, square: true },
+    Class { name: "Siglip", center_crop: false, square: false },
     Class { name: "DINOv3ViT", center_crop: false, square: true },
     Class { name: "Beit", center_crop: false, square: true },
 ];
@@ -186,6 +186,7 @@ fn class(fields: &Fields<'_>, model_type: &str) -> Result<&'static Class, Invali
             "clip" | "clip_vision_model" => "CLIP",
             "dinov3_vit" => "DINOv3ViT",
             "beit" | "data2vec-vision" => "Beit",
+            "siglip" | "siglip_vision_model" => "Siglip",
             _ => "ViT",
         },
     };
@@ -309,6 +310,7 @@ mod tests {
             (json!({ "size": { "height": 16, "width": 24 } }), "16 × 24"),
             (json!({ "size": { "shortest_edge": 16, "longest_edge": 32 } }), "size"),
             (json!({ "size": 16, "default_to_square": false }), "size"),
+            (json!({ "size": 16, "image_processor_type": "SiglipImageProcessor" }), "size"),
             (json!({ "resample": 0 }), "resample"),
             (json!({ "do_pad": true }), "do_pad"),
             (json!({ "do_resize": false }), "do_resize"),

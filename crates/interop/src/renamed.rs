@@ -3,6 +3,7 @@
 use crate::names::{Dialect, Lacking, Part, Place};
 use melo_vit::{Error, TensorSource};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// The tensors of `inner` under timm's names, without the classifier.
@@ -11,11 +12,14 @@ pub(crate) struct Renamed<'a> {
     tensors: BTreeMap<String, Tensor>,
 }
 
+#[derive(Clone)]
 struct Tensor {
     /// Shape in timm's checkpoints.
     shape: Vec<usize>,
     /// Names and shapes of the parts, in order; a part without a name is zeros.
     parts: Vec<(String, Vec<usize>)>,
+    /// Which of their rows it is, where not all.
+    rows: Option<Range<usize>>,
     /// What all of it is multiplied by, and what is added to it then.
     mask: Option<(String, Vec<usize>)>,
     more: Option<(String, Vec<usize>)>,
@@ -75,7 +79,20 @@ impl<'a> Renamed<'a> {
             let shape = stacked(inner.path(), dialect, &timm, &parts)?;
             let parts = parts.into_iter().map(|(_, name, shape)| (name, shape)).collect();
             let mask = masks.remove(&timm);
-            tensors.insert(timm, Tensor { shape, parts, mask, more: None });
+            tensors.insert(timm, Tensor { shape, parts, rows: None, mask, more: None });
+        }
+        for kind in ["weight", "bias"] {
+            if let Some(fused) = tensors.remove(&format!("attn_pool.qkv.{kind}")) {
+                let d = fused.shape.first().map_or(0, |rows| rows / 3);
+                for (layer, rows) in [("q", 0..d), ("kv", d..3 * d)] {
+                    let mut shape = fused.shape.clone();
+                    if let Some(first) = shape.first_mut() {
+                        *first = rows.len();
+                    }
+                    let share = Tensor { shape, rows: Some(rows), ..fused.clone() };
+                    tensors.insert(format!("attn_pool.{layer}.{kind}"), share);
+                }
+            }
         }
         if let Some((name, _)) = masks.into_values().next() {
             let hint = "the bias that it belongs to is missing".to_owned();
@@ -87,9 +104,10 @@ impl<'a> Renamed<'a> {
         Ok((Renamed { inner, tensors }, Classifier { head }))
     }
 
-    /// Leaves out a module that the feature does not depend on.
+    /// Leaves out a module, with all that is in it, that the feature does not depend on.
     pub(crate) fn forget(&mut self, module: &str) {
-        self.tensors.retain(|name, _| name.rsplit_once('.').is_none_or(|(found, _)| found != module));
+        let is_in = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+        self.tensors.retain(|name, _| !is_in(name));
     }
 }
 
@@ -105,6 +123,7 @@ fn share_table(tensors: &mut BTreeMap<String, Tensor>, (name, shape): &(String, 
         let table = tensors.entry(own).or_insert_with(|| Tensor {
             shape: shape.clone(),
             parts: vec![(String::new(), shape.clone())],
+            rows: None,
             mask: None,
             more: None,
         });
@@ -189,6 +208,10 @@ impl TensorSource for Renamed<'_> {
                 false => self.inner.read(name, shape)?,
             };
             if values.is_empty() { values = part } else { values.extend(part) }
+        }
+        if let Some(rows) = &tensor.rows {
+            let width = expected.iter().product::<usize>() / rows.len().max(1);
+            values = values[rows.start * width..rows.end * width].to_vec();
         }
         let beside = |(name, found): &(String, Vec<usize>)| {
             if found != expected {

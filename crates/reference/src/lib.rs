@@ -163,10 +163,16 @@ impl Engine for ReferenceEngine {
             let entry = |i: usize, j: usize| (0..tokens).map(|k| of_block(i, k) * relevance[k][j]).sum();
             relevance = (0..tokens).map(|i| (0..tokens).map(|j| entry(i, j)).collect()).collect();
         }
-        if method == ExplainMethod::Gradient {
+        let read_by_pool = (config.pool == Pool::Map)
+            .then(|| network.pool_relevance(&pass, (method == ExplainMethod::Gradient).then_some(&d_logits[..])));
+        if method == ExplainMethod::Gradient && read_by_pool.is_none() {
             relevance.iter_mut().enumerate().for_each(|(i, row)| row[i] -= 1.0);
         }
-        let read = |j: usize| (0..tokens).map(|i| share(config, tokens, i) * relevance[i][j]).sum::<f64>() as f32;
+        let share = |i: usize| match &read_by_pool {
+            Some(read) => i.checked_sub(config.prefix_tokens()).map_or(0.0, |patch| read[patch]),
+            None => share(config, tokens, i),
+        };
+        let read = |j: usize| (0..tokens).map(|i| share(i) * relevance[i][j]).sum::<f64>() as f32;
         let mut prefix: Vec<f32> = (0..tokens).map(read).collect();
         let values = prefix.split_off(config.prefix_tokens());
         Ok(Explanation { grid: size / config.patch, values, prefix, logits: rounded(&pass.logits) })
@@ -231,5 +237,6 @@ fn share(config: &VitConfig, tokens: usize, token: usize) -> f64 {
         Pool::Token => of_class,
         Pool::Avg => of_patches,
         Pool::TokenAvg => (of_class + of_patches) / 2.0,
+        Pool::Map => 0.0,
     }
 }

@@ -102,7 +102,7 @@ impl Network {
     fn logits_again(&self, name: &str, pass: &Pass) -> Row {
         let first = match name.split('.').collect::<Vec<_>>()[..] {
             ["blocks", block, ..] => Some(block.parse().expect("a block's number")),
-            ["head" | "norm" | "fc_norm", ..] => Some(self.config.depth),
+            ["head" | "norm" | "fc_norm" | "attn_pool", ..] => Some(self.config.depth),
             _ => None,
         };
         let mut tokens = first.map_or_else(|| self.embed(&pass.image), |block: usize| pass.residuals[block].clone());
@@ -123,14 +123,23 @@ impl Network {
         let patches: Vec<Row> = (0..(side / p).pow(2)).map(patch).collect();
         let class = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
         let mut tokens: Vec<Row> = class.chain(self.linear("patch_embed.proj", &patches)).collect();
-        let class = 1 + usize::from(self.config.distilled);
+        let class = self.config.class_tokens();
         let first = if self.config.pos_embed_prefix { 0 } else { class };
-        let positions = self.parameters.get("pos_embed").into_iter().flat_map(|rows| rows.chunks_exact(d));
-        for (x, position) in tokens[first..].iter_mut().zip(positions) {
-            add(x, position);
-        }
+        let positions = |tokens: &mut Vec<Row>| {
+            let positions = self.parameters.get("pos_embed").into_iter().flat_map(|rows| rows.chunks_exact(d));
+            for (x, position) in tokens[first..].iter_mut().zip(positions) {
+                add(x, position);
+            }
+        };
         let registers = self.parameters.get("reg_token").into_iter().flat_map(|rows| rows.chunks_exact(d));
-        tokens.splice(class..class, registers.map(<[f64]>::to_vec));
+        let registers = registers.map(<[f64]>::to_vec);
+        if self.config.register_positions {
+            tokens.splice(class..class, registers);
+            positions(&mut tokens);
+        } else {
+            positions(&mut tokens);
+            tokens.splice(class..class, registers);
+        }
         if self.config.pre_norm { self.norm("norm_pre", &tokens) } else { tokens }
     }
 
@@ -177,6 +186,14 @@ impl Network {
         let mut qkv = self.linear(&format!("blocks.{block}.attn.qkv"), &normed);
         for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
             self.adapt(Place { image, block, target }, &normed, &mut qkv, part * d);
+        }
+        for (part, name) in ["q_norm", "k_norm"].into_iter().enumerate().filter(|_| self.config.qk_norm) {
+            for qkv in &mut qkv {
+                for head in qkv[part * d..(part + 1) * d].chunks_exact_mut(width) {
+                    let normed = self.norm(&format!("blocks.{block}.attn.{name}"), &[head.to_vec()]);
+                    head.copy_from_slice(&normed[0]);
+                }
+            }
         }
         self.turn(&mut qkv);
         let bias = self.parameters.get(&format!("blocks.{block}.attn.relative_position_bias_table"));
@@ -226,8 +243,7 @@ impl Network {
         let VitConfig { width: d, heads, patch, image_size, .. } = self.config;
         let (Some(rotary), width) = (self.config.rotary, d / heads) else { return };
         let angles = rotary.angles(image_size / patch, width);
-        let prefix = 1 + usize::from(self.config.distilled) + self.config.registers;
-        for (qkv, angles) in qkv[prefix..].iter_mut().zip(angles.chunks_exact(width / 2)) {
+        for (qkv, angles) in qkv[self.config.prefix_tokens()..].iter_mut().zip(angles.chunks_exact(width / 2)) {
             for head in qkv[..2 * d].chunks_exact_mut(width) {
                 for (i, angle) in angles.iter().enumerate() {
                     let (a, b) = match rotary.pairs {
@@ -246,7 +262,7 @@ impl Network {
     fn features(&self, tokens: &[Row]) -> Row {
         let config = &self.config;
         let tokens = if config.norm { self.norm("norm", tokens) } else { tokens.to_vec() };
-        let class = 1 + usize::from(config.distilled);
+        let class = config.class_tokens();
         let patches = &tokens[class + config.registers..];
         let mean = |i: usize| patches.iter().map(|x| x[i]).sum::<f64>() / patches.len() as f64;
         let mean: Row = (0..config.width).map(mean).collect();
@@ -254,8 +270,55 @@ impl Network {
             Pool::Token => tokens[..class].to_vec(),
             Pool::Avg => vec![mean],
             Pool::TokenAvg => vec![tokens[0].clone(), mean],
+            Pool::Map => vec![self.attention_pool(patches).0],
         };
         if config.fc_norm { self.norm("fc_norm", &pooled).concat() } else { pooled.concat() }
+    }
+
+    /// What attention pooling makes of the patches, `[d]`, and its probabilities `[h, p]`.
+    fn attention_pool(&self, patches: &[Row]) -> (Row, Row) {
+        let (d, width) = (self.config.width, self.config.width / self.config.heads);
+        let latent = [self.parameters["attn_pool.latent"].clone()];
+        let query = self.linear("attn_pool.q", &latent).swap_remove(0);
+        let kv = self.linear("attn_pool.kv", patches);
+        let mut probabilities = Row::new();
+        for head in (0..d).step_by(width) {
+            let score = |kv: &Row| dot(&query[head..head + width], &kv[head..head + width]) / (width as f64).sqrt();
+            let powers: Row = kv.iter().map(|kv| score(kv).exp()).collect();
+            let total: f64 = powers.iter().sum();
+            probabilities.extend(powers.iter().map(|power| power / total));
+        }
+        if let Some(shift) = self.parameters.get(POOL_SHIFT) {
+            add(&mut probabilities, shift);
+        }
+        let mix = |i: usize| -> f64 {
+            let row = &probabilities[i / width * kv.len()..][..kv.len()];
+            row.iter().zip(&kv).map(|(p, kv)| p * kv[d + i]).sum()
+        };
+        let mut y = self.linear("attn_pool.proj", &[(0..d).map(mix).collect()]);
+        let mut hidden = self.linear("attn_pool.mlp.fc1", &self.norm("attn_pool.norm", &y));
+        hidden.iter_mut().flatten().for_each(|h| *h = gelu(self.config.activation, *h));
+        add(&mut y[0], &self.linear("attn_pool.mlp.fc2", &hidden)[0]);
+        (y.swap_remove(0), probabilities)
+    }
+
+    /// How much attention pooling read of each patch: the mean of the heads' probabilities, or, with `d_logits`, of those times the slope
+    /// of `d_logits · logits` by them, positive parts only.
+    pub(crate) fn pool_relevance(&mut self, pass: &Pass, d_logits: Option<&[f64]>) -> Row {
+        let tokens = &pass.residuals[self.config.depth];
+        let tokens = if self.config.norm { self.norm("norm", tokens) } else { tokens.clone() };
+        let patches = tokens.len() - self.config.prefix_tokens();
+        let (_, probabilities) = self.attention_pool(&tokens[self.config.prefix_tokens()..]);
+        let slopes = d_logits.map_or_else(Row::new, |d_logits| {
+            self.parameters.insert(POOL_SHIFT.to_owned(), vec![0.0; probabilities.len()]);
+            let slopes = self.slopes(POOL_SHIFT, pass, d_logits);
+            self.parameters.remove(POOL_SHIFT);
+            slopes
+        });
+        let entry = |at: usize| slopes.get(at).map_or(probabilities[at], |slope| (slope * probabilities[at]).max(0.0));
+        let heads = self.config.heads;
+        let mean = |patch: usize| (0..heads).map(|head| entry(head * patches + patch)).sum::<f64>() / heads as f64;
+        (0..patches).map(mean).collect()
     }
 
     /// `x += gamma · f` where there is such a parameter, else `x += f`.
@@ -328,6 +391,9 @@ impl Network {
         x.iter().map(row).collect()
     }
 }
+
+/// Name of what is added to the attention of pooling, as [`shift`].
+const POOL_SHIFT: &str = "attn_pool.shift";
 
 /// Name of what is added to the attention of a block: a parameter that no file has.
 fn shift(block: usize) -> String {

@@ -17,7 +17,8 @@ pub(crate) fn tensor_steps(shapes: &[(String, Vec<usize>)], config: &TrainConfig
 /// Weight decay applies to matrices, not to biases, norms, tokens or positions.
 fn decays(name: &str, shape: &[usize]) -> bool {
     let is_relative = name.ends_with("relative_position_bias_table");
-    shape.len() > 1 && !is_relative && !matches!(name, "cls_token" | "dist_token" | "pos_embed")
+    let is_token = matches!(name, "cls_token" | "dist_token" | "pos_embed" | "attn_pool.latent");
+    shape.len() > 1 && !is_relative && !is_token
 }
 
 /// `layer_decay^(layers above)`: 1 for the head and the last norm, `layer_decay^(depth - i)` for block `i`, and

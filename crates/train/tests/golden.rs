@@ -48,6 +48,10 @@ struct Header {
     #[serde(default)]
     bottleneck_blocks: Vec<usize>,
     #[serde(default)]
+    no_class_token: bool,
+    #[serde(default)]
+    qk_norm: bool,
+    #[serde(default)]
     positions: String,
     task: String,
     label_smoothing: f64,
@@ -95,6 +99,8 @@ impl Golden {
             fc_norm: has("fc_norm.weight"),
             distilled: header.distilled,
             patch_bias: has("patch_embed.proj.bias"),
+            class_token: !header.no_class_token,
+            qk_norm: header.qk_norm,
             registers: shapes.get("backbone.reg_token").map_or(0, |shape| shape[1]),
             layer_scale: has("blocks.0.ls1.gamma"),
             swiglu: has("blocks.0.mlp.norm.weight"),
@@ -339,6 +345,16 @@ fn clip_with_quick_gelu_and_a_norm_before_the_blocks() {
 fn distilled_with_two_tokens_and_tanh_gelu() {
     check("distilled");
     check_own_classifier("distilled");
+}
+
+#[test]
+fn attention_pooling_without_a_class_token() {
+    check("map_pool");
+}
+
+#[test]
+fn normalised_queries_and_keys() {
+    check("qk_norm");
 }
 
 #[test]

@@ -172,7 +172,8 @@ fn refuse_unknown_tensors(
         Some(name) => {
             let hint = match name.rsplit('.').nth(1) {
                 Some("ls1" | "ls2") => "layer scale must be in every block, on both branches",
-                Some("q_norm" | "k_norm") => "query and key normalisation is not supported",
+                Some("q_norm" | "k_norm") => "query and key normalisation must be in every block",
+                _ if name.starts_with("attn_pool.") => "attention pooling goes with `global_pool` `map`",
                 Some("attn") if name.contains("rel_pos") => {
                     "relative positions, as Segment Anything's, are not supported"
                 }

@@ -1,5 +1,6 @@
 //! The shape of a Vision Transformer, and the tensors that it calls for.
 
+use crate::attention_pool::AttentionPool;
 use crate::error::Error;
 use crate::invalid::Invalid;
 use crate::relative;
@@ -39,6 +40,8 @@ pub enum Pool {
     Avg,
     /// The class token and the mean of the patch tokens, side by side: Hugging Face's DINOv2 classifiers.
     TokenAvg,
+    /// What a learnt query reads of the patch tokens, see [`AttentionPool`](crate::AttentionPool): SigLIP.
+    Map,
 }
 
 /// How position embeddings are interpolated to another image size, both bicubic.
@@ -100,6 +103,15 @@ pub struct VitConfig {
     /// How positions become those of another image size.
     #[serde(default, skip_serializing_if = "is_default")]
     pub position_filter: PositionFilter,
+    /// A class token stands in front of the patches.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub class_token: bool,
+    /// Where `pos_embed` has rows for tokens in front of the patches, registers have theirs too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub register_positions: bool,
+    /// LayerNorm over every head's query and key (`attn.q_norm`, `attn.k_norm`) before they meet.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub qk_norm: bool,
     /// Tokens have a position embedding (`pos_embed`).
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub pos_embed: bool,
@@ -131,9 +143,9 @@ fn is_yes(value: &bool) -> bool {
 }
 
 impl VitConfig {
-    /// Class token, and distillation token where there is one: what heads with token pooling read.
+    /// Class token and distillation token, as far as there are any: what heads with token pooling read.
     pub fn class_tokens(&self) -> usize {
-        1 + usize::from(self.distilled)
+        usize::from(self.class_token) + usize::from(self.distilled)
     }
 
     /// Class, distillation and register tokens: all that stand in front of the patches.
@@ -142,8 +154,12 @@ impl VitConfig {
     }
 
     /// Rows of `pos_embed` in front of those of the patches.
-    pub(crate) fn position_prefix(&self) -> usize {
-        if self.pos_embed && self.pos_embed_prefix { self.class_tokens() } else { 0 }
+    pub fn position_prefix(&self) -> usize {
+        match (self.pos_embed && self.pos_embed_prefix, self.register_positions) {
+            (false, _) => 0,
+            (true, false) => self.class_tokens(),
+            (true, true) => self.prefix_tokens(),
+        }
     }
 
     /// Rows of `pos_embed`.
@@ -154,6 +170,11 @@ impl VitConfig {
     /// Rows of a block's table of relative positions.
     pub(crate) fn relative_rows(&self) -> usize {
         if self.relative_positions { relative::distances(self.image_size / self.patch) } else { 0 }
+    }
+
+    /// Width of an attention head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
     }
 
     /// Rows of `fc1`.
@@ -182,7 +203,7 @@ impl VitConfig {
     pub fn feature_width(&self) -> usize {
         match self.pool {
             Pool::Token => self.width * self.class_tokens(),
-            Pool::Avg => self.width,
+            Pool::Avg | Pool::Map => self.width,
             Pool::TokenAvg => self.width * 2,
         }
     }
@@ -218,7 +239,7 @@ impl VitConfig {
             return wrong("fc_norm", "norm and fc_norm exclude each other".into());
         }
         if let Some(rotary) = self.rotary {
-            rotary.check(width / heads)?;
+            rotary.check(self.head_width())?;
         }
         if self.relative_positions && self.prefix_tokens() != 1 {
             let reason =
@@ -228,6 +249,13 @@ impl VitConfig {
         if self.pool == Pool::TokenAvg && (self.fc_norm || self.distilled) {
             return wrong("pool", "pooling tokenavg goes with neither fc_norm nor a distillation token".into());
         }
+        if !self.class_token && (self.distilled || matches!(self.pool, Pool::Token | Pool::TokenAvg)) {
+            let reason = "a distillation token, and pooling token or tokenavg, go with a class token only";
+            return wrong("class_token", reason.into());
+        }
+        if self.pool == Pool::Map && (self.fc_norm || self.swiglu) {
+            return wrong("pool", "pooling map goes with neither fc_norm nor a SwiGLU".into());
+        }
         Ok(())
     }
 
@@ -236,7 +264,9 @@ impl VitConfig {
         let (d, hidden) = (self.width, self.mlp_hidden);
         let mut shapes = Vec::new();
         let mut add = |name: &str, shape: &[usize]| shapes.push((name.to_owned(), shape.to_vec()));
-        add("cls_token", &[1, 1, d]);
+        if self.class_token {
+            add("cls_token", &[1, 1, d]);
+        }
         if self.distilled {
             add("dist_token", &[1, 1, d]);
         }
@@ -259,6 +289,9 @@ impl VitConfig {
         norm("norm_pre", self.pre_norm);
         norm("norm", self.norm);
         norm("fc_norm", self.fc_norm);
+        if self.pool == Pool::Map {
+            AttentionPool::tensor_shapes(self).iter().for_each(|(name, shape)| add(name, shape));
+        }
         for block in 0..self.depth {
             let mut add = |name: &str, shape: &[usize]| add(&format!("blocks.{block}.{name}"), shape);
             add("norm1.weight", &[d]);
@@ -266,6 +299,10 @@ impl VitConfig {
             add("attn.qkv.weight", &[3 * d, d]);
             if self.qkv_bias {
                 add("attn.qkv.bias", &[3 * d]);
+            }
+            for side in ["q", "k"].into_iter().filter(|_| self.qk_norm) {
+                add(&format!("attn.{side}_norm.weight"), &[self.head_width()]);
+                add(&format!("attn.{side}_norm.bias"), &[self.head_width()]);
             }
             if self.relative_positions {
                 add("attn.relative_position_bias_table", &[self.relative_rows(), self.heads]);

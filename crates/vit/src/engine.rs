@@ -177,7 +177,8 @@ pub trait Engine: Debug + Send + Sync {
     /// The relevance of every patch of `image [3, size, size]`, normalised, to `class` under a plug-in.
     ///
     /// With token pooling it is the row of the class token, or the mean of its row and the distillation token's where the
-    /// head reads both; with mean pooling the mean of the patches' rows; half of each where the head reads both.
+    /// head reads both; with mean pooling the mean of the patches' rows; half of each where the head reads both. With attention
+    /// pooling it is what pooling itself read of each patch, taken through the blocks.
     ///
     /// # Errors
     /// [`Error::ImageSize`], [`Error::Unsupported`].

@@ -9,6 +9,9 @@
 //!
 //! Of the second, `R - I` is given: what attention carried. For the class token's row that changes no patch; in a mean
 //! over patches the `I` would put one constant under everything, far above what differs.
+//!
+//! Attention pooling is one more attention: its `mean_h A`, or `mean_h max(∂logit/∂A · A, 0)`, is the row vector that goes through `R`, and of
+//! the second with its `I`, as attention carried that too.
 
 /// How relevance is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -74,7 +74,7 @@ impl Features {
             return wrong(format!("block {block} of a backbone whose blocks are 0 to {last}"));
         }
         if kind == FeatureKind::Class && config.class_tokens() == 0 {
-            return wrong("the class token of a backbone that has none".into());
+            return wrong("the class token of a backbone that has none: mean, grid and pooled are there".into());
         }
         if kind == FeatureKind::Pooled && !norm {
             return wrong("what heads read has its norms; only class, mean and grid can be without".into());

@@ -3,13 +3,13 @@
 //! An `[m, k] · [k, n]` counts `2 m k n`. Norms, softmax and activations are left out, as everywhere in the field, and so
 //! are low-rank updates and heads, which come to less than a percent.
 
-use crate::config::VitConfig;
+use crate::config::{Pool, VitConfig};
 
 impl VitConfig {
     /// Forward pass of one image of side `size`, pixels.
     pub fn forward_flops(&self, size: usize) -> u64 {
         let blocks: u64 = (0..self.depth).map(|_| self.linear_flops(size) + self.attention_flops(size)).sum();
-        self.embed_flops(size) + blocks
+        self.embed_flops(size) + blocks + self.pool_flops(size)
     }
 
     /// Forward pass and the backward pass down to the adapted projections of block `first`, the weights being frozen.
@@ -22,12 +22,18 @@ impl VitConfig {
         let backward = self.linear_flops(size) + 2 * self.attention_flops(size);
         let blocks = self.depth.saturating_sub(first) as u64;
         let spared = if blocks > 0 { 2 * t * d * 3 * d } else { 0 };
-        self.forward_flops(size) + blocks * backward - spared
+        self.forward_flops(size) + self.pool_flops(size) + blocks * backward - spared
     }
 
     fn embed_flops(&self, size: usize) -> u64 {
         let (patches, d, patch) = ((size / self.patch).pow(2) as u64, self.width as u64, self.patch as u64);
         2 * patches * 3 * patch * patch * d
+    }
+
+    /// Keys and values of attention pooling; what its one query costs besides is far less than a percent.
+    fn pool_flops(&self, size: usize) -> u64 {
+        let (patches, d) = ((size / self.patch).pow(2) as u64, self.width as u64);
+        if self.pool == Pool::Map { 2 * patches * d * 2 * d } else { 0 }
     }
 
     /// `qkv`, `proj`, `fc1`, `fc2` of one block.
@@ -48,7 +54,8 @@ impl VitConfig {
 mod tests {
     use crate::checkpoint::Description;
 
-    /// The DeiT paper (arXiv 2012.12877, table 5) and timm's own table of results give these in GMAC, half of ours.
+    /// The DeiT paper (arXiv 2012.12877, table 5) and timm's own table of results give these in GMAC, half of ours; of SigLIP it is PyTorch's
+    /// `FlopCounterMode`.
     #[test]
     fn forward_passes_are_those_of_the_literature() {
         for (name, gmac) in [
@@ -57,6 +64,7 @@ mod tests {
             ("vit_base_patch16_224", 17.58),
             ("vit_large_patch16_224", 61.60),
             ("vit_huge_patch14_224", 167.40),
+            ("vit_base_patch16_siglip_224", 17.71),
         ] {
             let config = Description::named(name).unwrap().config;
             let ours = config.forward_flops(224) as f64 / 2e9;

@@ -4,6 +4,7 @@
 //! [`BackboneInfo`]) stands apart from what computes with it ([`Engine`]): see [`DeviceSpec::open`] for the way in.
 
 mod adapter;
+mod attention_pool;
 mod backbone;
 mod bottleneck;
 mod bound;
@@ -47,6 +48,7 @@ mod timm_names;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
+pub use attention_pool::AttentionPool;
 pub use backbone::{Backbone, BackboneInfo};
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use bound::BoundPlugin;

@@ -59,7 +59,7 @@ const CFG_FREE: [&str; 28] = [
 ];
 
 /// Arguments that are read.
-const ARGS_READ: [&str; 34] = [
+const ARGS_READ: [&str; 36] = [
     "num_heads",
     "norm_eps",
     "act_layer",
@@ -78,6 +78,8 @@ const ARGS_READ: [&str; 34] = [
     "final_norm",
     "dynamic_img_size",
     "in_chans",
+    "class_token",
+    "qk_norm",
     // Of timm's `Eva` and `Beit`.
     "num_reg_tokens",
     "use_abs_pos_emb",
@@ -292,6 +294,8 @@ impl ModelDescription {
         let said = self.argument("act_layer").and_then(Value::as_str);
         match said.or(self.named.map(|named| named.activation)) {
             None | Some("silu") if swiglu => Ok(Activation::Erf),
+            // Who builds a plain architecture with a gated MLP says so in a program, which no JSON holds.
+            Some(_) if swiglu && said.is_none() => Ok(Activation::Erf),
             Some(other) if swiglu => {
                 let reason = format!("`act_layer` is `{other}`: a gated MLP of it is not supported (silu)");
                 Err(Invalid::new("act_layer", reason))
@@ -308,8 +312,9 @@ impl ModelDescription {
         }
     }
 
-    /// `model_args.global_pool`, else the named architecture's, else what stands beside; `fc_norm` proves a mean.
-    pub(crate) fn pool(&self, fc_norm: bool) -> Result<Pool, Invalid> {
+    /// `model_args.global_pool`, else the named architecture's, else what stands beside; `fc_norm` proves a mean, and so does the lack
+    /// of a class token, where nothing is there to pool otherwise.
+    pub(crate) fn pool(&self, fc_norm: bool, (class_token, attn_pool): (bool, bool)) -> Result<Pool, Invalid> {
         let beside = self.json.get("global_pool").and_then(Value::as_str);
         let own = self.named.map(|named| named.pool);
         let said = match (self.argument("global_pool").and_then(Value::as_str), own) {
@@ -330,13 +335,19 @@ impl ModelDescription {
         };
         match said {
             // Without pooling the class token is what the tokens begin with.
-            Some("token" | "") => Ok(Pool::Token),
-            Some("avg") => Ok(Pool::Avg),
-            Some(other) => {
-                let reason = format!("`global_pool` is `{other}`, which is not supported (token, avg)");
+            Some("token" | "") if class_token => Ok(Pool::Token),
+            Some(said @ ("token" | "")) => {
+                let reason = format!("`global_pool` is `{said}`, but tensor `cls_token` is missing");
                 Err(Invalid::new("global_pool", reason))
             }
-            None if fc_norm => Ok(Pool::Avg),
+            Some("avg") => Ok(Pool::Avg),
+            Some("map") => Ok(Pool::Map),
+            Some(other) => {
+                let reason = format!("`global_pool` is `{other}`, which is not supported (token, avg, map)");
+                Err(Invalid::new("global_pool", reason))
+            }
+            None if attn_pool => Ok(Pool::Map),
+            None if fc_norm || !class_token => Ok(Pool::Avg),
             None => Ok(Pool::Token),
         }
     }
@@ -377,11 +388,16 @@ impl ModelDescription {
         if args.number("mlp_ratio")?.is_some_and(|ratio| rows(ratio) != config.fc1_out()) {
             differs("mlp_ratio", &format!("{} rows of `mlp.fc1`", config.fc1_out()))?;
         }
+        // Without positions, or tokens in front of the patches, it says nothing.
+        let says_embeds = config.pos_embed && config.prefix_tokens() > 0;
+        let embeds = args.truth("no_embed_class")?.filter(|_| says_embeds);
         let parts = [
             ("qkv_bias", args.truth("qkv_bias")?, config.qkv_bias),
             ("pre_norm", args.truth("pre_norm")?, config.pre_norm),
             ("fc_norm", args.truth("fc_norm")?, config.fc_norm),
-            ("no_embed_class", args.truth("no_embed_class")?, !config.pos_embed_prefix),
+            ("class_token", args.truth("class_token")?, config.class_token),
+            ("qk_norm", args.truth("qk_norm")?, config.qk_norm),
+            ("no_embed_class", embeds, !config.pos_embed_prefix),
             ("init_values", args.number("init_values")?.map(|_| true), config.layer_scale),
             ("use_abs_pos_emb", args.truth("use_abs_pos_emb")?, config.pos_embed),
             ("use_rel_pos_bias", args.truth("use_rel_pos_bias")?.filter(|said| *said), config.relative_positions),
@@ -404,12 +420,23 @@ impl ModelDescription {
 
     /// Refuses weights that are not of the named architecture, where no argument says that they differ from it.
     fn name_agrees_with(&self, config: &VitConfig, args: &Fields<'_>) -> Result<(), Invalid> {
-        let said = |name: &str| args.get(name).is_some();
+        // Norms inside are called otherwise in timm's plain ViT than in its others.
+        let also = |name: &str| match name {
+            "scale_attn_inner" => args.get("scale_attn_norm"),
+            "scale_mlp" => args.get("scale_mlp_norm"),
+            _ => None,
+        };
+        let said = |name: &str| args.get(name).or_else(|| also(name)).is_some();
         let Some(named) = &self.named else {
             // Nothing says what the weights have to be: a bias that is gone looks like one that never was.
             let lacks = [
                 ("qkv_bias", !config.qkv_bias && !said("qkv_bias"), "`blocks.*.attn.qkv.bias` is missing"),
                 ("patch_bias", !config.patch_bias && !config.pre_norm, "`patch_embed.proj.bias` is missing"),
+                (
+                    "class_token",
+                    !config.class_token && config.pool != Pool::Map && !said("class_token"),
+                    "`cls_token` is missing",
+                ),
             ];
             return match lacks.into_iter().find(|(_, lacks, _)| *lacks) {
                 Some((field, _, reason)) => Err(Invalid::new(field, format!("tensor {reason}"))),
@@ -418,10 +445,14 @@ impl ModelDescription {
         };
         let registers = (named.registers != config.registers && !said("reg_tokens") && !said("num_reg_tokens"))
             .then(|| ("reg_tokens", named.registers.to_string(), config.registers.to_string()));
+        let says_embeds = config.pos_embed && config.prefix_tokens() > 0;
+        let embeds = if says_embeds { named.has("no_embed_class") } else { !config.pos_embed_prefix };
         let parts = [
             ("pre_norm", named.has("norm_pre"), config.pre_norm),
             ("init_values", named.has("ls"), config.layer_scale),
-            ("no_embed_class", named.has("no_embed_class"), !config.pos_embed_prefix),
+            ("class_token", !named.has("no_class_token"), config.class_token),
+            ("qk_norm", named.has("qk_norm"), config.qk_norm),
+            ("no_embed_class", embeds, !config.pos_embed_prefix),
             ("qkv_bias", named.has("qkv_bias"), config.qkv_bias),
             ("patch_bias", named.has("patch_bias") && !said("pre_norm"), config.patch_bias && !said("pre_norm")),
             ("distilled", named.has("distilled"), config.distilled),
@@ -552,7 +583,6 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
     let unsupported = "this is not supported";
     let off = [
         ("pool_include_prefix", "the mean over class and register tokens too is not supported"),
-        ("qk_norm", "query and key normalisation is not supported"),
         ("use_post_norm", "norms after the branches of a block are not supported"),
         ("attn_only_layer_scale", unsupported),
         ("gated_attn", unsupported),
@@ -560,11 +590,7 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
     for (name, reason) in off {
         args.only(name, &json!(false), reason)?;
     }
-    for (name, reason) in [
-        ("class_token", "ViTs without a class token are not supported"),
-        ("final_norm", "ViTs without a last norm are not supported"),
-        ("proj_bias", unsupported),
-    ] {
+    for (name, reason) in [("final_norm", "ViTs without a last norm are not supported"), ("proj_bias", unsupported)] {
         args.only(name, &json!(true), reason)?;
     }
     args.only("pos_embed", &json!("learn"), "only learnt positions are supported")?;
@@ -582,7 +608,6 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
     args.number("norm_eps")?;
     let checked = [
         "pool_include_prefix",
-        "qk_norm",
         "scale_attn_norm",
         "scale_mlp_norm",
         "use_post_norm",
@@ -592,7 +617,6 @@ fn check_arguments(args: Fields<'_>) -> Result<(), Invalid> {
         "attn_type",
         "rope_grid_offset",
         "rope_grid_indexing",
-        "class_token",
         "proj_bias",
         "pos_embed",
         "embed_layer",

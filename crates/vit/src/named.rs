@@ -58,6 +58,9 @@ impl VitConfig {
             layer_scale: false,
             swiglu: false,
             position_filter: PositionFilter::Antialiased,
+            class_token: true,
+            register_positions: false,
+            qk_norm: false,
             pos_embed: true,
             rotary: None,
             relative_positions: false,
@@ -92,7 +95,8 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
     let said = json!({ "architecture": named.name, "pretrained_cfg": named.pretrained_cfg() });
     let model = ModelDescription::new(said)?;
     let swiglu = named.activation == "silu";
-    let fc_norm = named.has("fc_norm");
+    let (fc_norm, class_token) = (named.has("fc_norm"), !named.has("no_class_token"));
+    let pos_embed = !named.has("no_pos_embed");
     let config = VitConfig {
         depth: named.depth,
         width: named.width,
@@ -102,19 +106,22 @@ fn of_timm(named: &Named) -> Result<Description, Invalid> {
         image_size: named.image_size,
         eps: named.eps,
         activation: model.activation(swiglu)?,
-        pool: model.pool(fc_norm)?,
+        pool: model.pool(fc_norm, (class_token, named.pool == "map"))?,
         pre_norm: named.has("norm_pre"),
         norm: !fc_norm,
         fc_norm,
         distilled: named.has("distilled"),
-        pos_embed_prefix: !named.has("no_embed_class"),
+        pos_embed_prefix: !(pos_embed && named.has("no_embed_class")) || !class_token && named.registers == 0,
         patch_bias: named.has("patch_bias"),
         qkv_bias: named.has("qkv_bias"),
         registers: named.registers,
         layer_scale: named.has("ls"),
         swiglu,
         position_filter: PositionFilter::Antialiased,
-        pos_embed: !named.has("no_pos_embed"),
+        class_token,
+        register_positions: pos_embed && named.registers > 0 && !named.has("no_embed_class"),
+        qk_norm: named.has("qk_norm"),
+        pos_embed,
         rotary: named.rotary(),
         relative_positions: named.has("relative"),
         attn_norm: named.has("attn_norm"),
@@ -246,7 +253,7 @@ mod tests {
         for (name, part) in [
             ("resnet50", "a model of timm's resnet"),
             ("vit_small_patch16_18x2_224", "ParallelThingsBlock"),
-            ("vit_base_patch16_siglip_224", "no class token"),
+            ("aimv2_large_patch14_224", "RmsNorm"),
         ] {
             let error = Description::named(name).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(part), "{error}");

@@ -26,10 +26,6 @@ impl VitConfig {
             let reason = format!("`patch_size`: patches of {patch} × {patch_x} pixels are not supported");
             return wrong("patch_embed.proj.weight", reason);
         }
-        if !shapes.contains_key("cls_token") {
-            let reason = "tensor `cls_token` is missing: ViTs without a class token (`class_token`) are not supported";
-            return wrong("cls_token", reason.into());
-        }
         let depth = (0..).take_while(|i| shapes.contains_key(&format!("blocks.{i}.attn.qkv.weight"))).count();
         let &[fc1_out, _] = shape("blocks.0.mlp.fc1.weight")?.as_slice() else {
             return wrong("blocks.0.mlp.fc1.weight", "`blocks.0.mlp.fc1.weight` is not a matrix".into());
@@ -43,7 +39,8 @@ impl VitConfig {
             return wrong("blocks.0.mlp.fc1.weight", reason);
         }
         let distilled = shapes.contains_key("dist_token");
-        let prefix = 1 + usize::from(distilled);
+        let class_token = shapes.contains_key("cls_token");
+        let prefix = usize::from(class_token) + usize::from(distilled);
         let registers = shapes.get("reg_token").map_or(0, |shape| shape.iter().product::<usize>() / width);
         let relative = shapes.get("blocks.0.attn.relative_position_bias_table");
         let side_of_relative = || {
@@ -72,15 +69,17 @@ impl VitConfig {
             }
         };
         let side = |count: usize| Some(count.isqrt()).filter(|side| side * side == count && *side > 0);
-        let (grid, pos_embed_prefix) = match (side(positions.saturating_sub(prefix)), side(positions)) {
-            (Some(grid), _) => (grid, true),
-            (None, Some(grid)) => (grid, false),
-            _ if side(positions.saturating_sub(prefix + registers)).is_some() => {
-                let reason = "`pos_embed` has positions for register tokens (`reg_tokens`), which are not supported";
-                return wrong("pos_embed", reason.into());
-            }
-            _ => {
-                let reason = format!("`pos_embed` has {positions} positions, which is no square grid (`img_size`)");
+        // Positions of the patches alone, after those of class tokens, or after those of registers too.
+        let grids = [0, prefix, prefix + registers].map(|front| side(positions.saturating_sub(front)));
+        let (grid, pos_embed_prefix, register_positions) = match grids {
+            [Some(grid), ..] if prefix == 0 => (grid, registers == 0 || !has_pos_embed, false),
+            [_, Some(grid), _] => (grid, true, false),
+            [Some(grid), ..] => (grid, false, false),
+            [.., Some(grid)] => (grid, true, true),
+            [None, None, None] => {
+                let lacks = if class_token { "" } else { "tensor `cls_token` is missing, and " };
+                let reason =
+                    format!("{lacks}`pos_embed` has {positions} positions, which is no square grid (`img_size`)");
                 return wrong("pos_embed", reason);
             }
         };
@@ -99,7 +98,7 @@ impl VitConfig {
             image_size: grid * patch,
             eps: described.eps(pre_norm),
             activation: described.activation(swiglu)?,
-            pool: described.pool(fc_norm)?,
+            pool: described.pool(fc_norm, (class_token, shapes.contains_key("attn_pool.latent")))?,
             pre_norm,
             norm,
             fc_norm,
@@ -111,6 +110,9 @@ impl VitConfig {
             layer_scale: shapes.contains_key("blocks.0.ls1.gamma"),
             swiglu,
             position_filter: PositionFilter::Antialiased,
+            class_token,
+            register_positions,
+            qk_norm: shapes.contains_key("blocks.0.attn.q_norm.weight"),
             pos_embed: has_pos_embed,
             rotary: described.rotary()?,
             relative_positions: relative.is_some(),

@@ -19,8 +19,8 @@ pub(crate) struct Named {
     pub(crate) pool: &'static str,
     pub(crate) registers: usize,
     /// Which of its parts a model has: `norm_pre`, `fc_norm`, `ls`, `no_embed_class`, `distilled`, `patch_bias`, `qkv_bias`,
-    /// `no_pos_embed`, `relative`, `attn_norm`, `mlp_norm`; and `rope:` with temperature, `centered` or the side of the grid, `halves` or
-    /// `neighbours`.
+    /// `qk_norm`, `relative`, `attn_norm`, `mlp_norm`; or `no_class_token`, `no_pos_embed`; and `rope:` with temperature, `centered` or the
+    /// side of the grid, `halves` or `neighbours`.
     parts: &'static str,
     /// Side of a patch, pixels.
     pub(crate) patch: usize,

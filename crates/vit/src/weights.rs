@@ -1,6 +1,7 @@
 //! The parameters of a backbone, named as the graph reads: with matrices in whatever form an engine wants them.
 
-use crate::config::VitConfig;
+use crate::attention_pool::AttentionPool;
+use crate::config::{Pool, VitConfig};
 use crate::{positions, relative};
 use std::fmt;
 
@@ -29,6 +30,8 @@ pub struct Block<W = Vec<f32>> {
     pub norm1: Norm,
     /// Fused projection, `[3d, d]`.
     pub qkv: Linear<W>,
+    /// LayerNorms of a head's query and key, `[d / h]` each.
+    pub qk_norm: Option<[Norm; 2]>,
     /// Bias of relative positions, `[distances, h]` or empty.
     pub relative: Vec<f32>,
     /// LayerNorm over what attention gives.
@@ -94,23 +97,23 @@ impl<W> Block<W> {
     /// The same block with its matrices, in the order of [`Layer::ALL`], in another form.
     pub(crate) fn map<V>(self, mut form: impl FnMut(Layer, W) -> V) -> Block<V> {
         let mut linear = |layer, Linear { weight, bias }| Linear { weight: form(layer, weight), bias };
-        let Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } = self;
+        let Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } = self;
         let (qkv, proj) = (linear(Layer::Qkv, qkv), linear(Layer::Proj, proj));
         let (fc1, fc2) = (linear(Layer::Fc1, fc1), linear(Layer::Fc2, fc2));
-        Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 }
+        Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 }
     }
 }
 
 /// All parameters of a backbone, or the gradients of them.
 #[derive(Clone, Debug)]
 pub struct Weights<W = Vec<f32>> {
-    /// Class token, `[d]`.
+    /// Class token, `[d]` or empty.
     pub cls_token: Vec<f32>,
     /// Distillation token, `[d]` or empty.
     pub dist_token: Vec<f32>,
     /// Register tokens, `[registers, d]` or empty.
     pub reg_token: Vec<f32>,
-    /// Position embedding, `[prefix + grid², d]` or empty; registers have none.
+    /// Position embedding, `[prefix + grid², d]` or empty; registers mostly have none.
     pub pos_embed: Vec<f32>,
     /// Patch projection, `[d, 3·p·p]`.
     pub patch_embed: Linear<W>,
@@ -120,22 +123,24 @@ pub struct Weights<W = Vec<f32>> {
     pub norm: Option<Norm>,
     /// LayerNorm of the pooled feature.
     pub fc_norm: Option<Norm>,
+    /// What reads the feature of the tokens, with pooling `map`.
+    pub attn_pool: Option<AttentionPool<W>>,
     /// The blocks.
     pub blocks: Vec<Block<W>>,
 }
 
 impl Linear {
-    fn zeros(out: usize, input: usize, bias: bool) -> Self {
+    pub(crate) fn zeros(out: usize, input: usize, bias: bool) -> Self {
         Linear { weight: vec![0.0; out * input], bias: vec![0.0; if bias { out } else { 0 }] }
     }
 
-    fn by_ref(&self) -> Linear<&[f32]> {
+    pub(crate) fn by_ref(&self) -> Linear<&[f32]> {
         Linear { weight: &self.weight, bias: self.bias.clone() }
     }
 }
 
 impl Norm {
-    fn zeros(d: usize) -> Self {
+    pub(crate) fn zeros(d: usize) -> Self {
         Norm { gamma: vec![0.0; d], beta: vec![0.0; d] }
     }
 }
@@ -147,7 +152,7 @@ impl Weights {
         let norm = |present: bool| present.then(|| Norm::zeros(d));
         let scale = || vec![0.0; if config.layer_scale { d } else { 0 }];
         Weights {
-            cls_token: vec![0.0; d],
+            cls_token: vec![0.0; if config.class_token { d } else { 0 }],
             dist_token: vec![0.0; if config.distilled { d } else { 0 }],
             reg_token: vec![0.0; config.registers * d],
             pos_embed: vec![0.0; config.position_rows() * d],
@@ -155,10 +160,12 @@ impl Weights {
             norm_pre: norm(config.pre_norm),
             norm: norm(config.norm),
             fc_norm: norm(config.fc_norm),
+            attn_pool: (config.pool == Pool::Map).then(|| AttentionPool::zeros(config)),
             blocks: (0..config.depth)
                 .map(|_| Block {
                     norm1: Norm::zeros(d),
                     qkv: Linear::zeros(3 * d, d, config.qkv_bias),
+                    qk_norm: config.qk_norm.then(|| [(); 2].map(|()| Norm::zeros(config.head_width()))),
                     relative: vec![0.0; config.relative_rows() * config.heads],
                     attn_norm: config.attn_norm.then(|| Norm::zeros(d)),
                     proj: Linear::zeros(d, d, true),
@@ -180,8 +187,13 @@ impl Weights {
         for norm in [&self.norm_pre, &self.norm, &self.fc_norm].into_iter().flatten() {
             all.extend([&norm.gamma, &norm.beta]);
         }
-        for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in &self.blocks {
-            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias, relative]);
+        all.extend(self.attn_pool.iter().flat_map(AttentionPool::tensors));
+        for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in
+            &self.blocks
+        {
+            all.extend([&norm1.gamma, &norm1.beta, &qkv.weight, &qkv.bias]);
+            all.extend(qk_norm.iter().flatten().flat_map(|norm| [&norm.gamma, &norm.beta]));
+            all.push(relative);
             all.extend(attn_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
             all.extend([&proj.weight, &proj.bias, ls1, &norm2.gamma, &norm2.beta, &fc1.weight, &fc1.bias]);
             all.extend(mlp_norm.iter().flat_map(|norm| [&norm.gamma, &norm.beta]));
@@ -198,8 +210,13 @@ impl Weights {
         for norm in [&mut self.norm_pre, &mut self.norm, &mut self.fc_norm].into_iter().flatten() {
             all.extend([&mut norm.gamma, &mut norm.beta]);
         }
-        for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in &mut self.blocks {
-            all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias, relative]);
+        all.extend(self.attn_pool.iter_mut().flat_map(AttentionPool::tensors_mut));
+        for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in
+            &mut self.blocks
+        {
+            all.extend([&mut norm1.gamma, &mut norm1.beta, &mut qkv.weight, &mut qkv.bias]);
+            all.extend(qk_norm.iter_mut().flatten().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
+            all.push(relative);
             all.extend(attn_norm.iter_mut().flat_map(|norm| [&mut norm.gamma, &mut norm.beta]));
             all.extend([&mut proj.weight, &mut proj.bias, ls1, &mut norm2.gamma, &mut norm2.beta]);
             all.extend([&mut fc1.weight, &mut fc1.bias]);
@@ -216,6 +233,7 @@ impl Weights {
             Block {
                 norm1: block.norm1.clone(),
                 qkv: block.qkv.by_ref(),
+                qk_norm: block.qk_norm.clone(),
                 relative: block.relative.clone(),
                 attn_norm: block.attn_norm.clone(),
                 proj: block.proj.by_ref(),
@@ -236,6 +254,7 @@ impl Weights {
             norm_pre: self.norm_pre.clone(),
             norm: self.norm.clone(),
             fc_norm: self.fc_norm.clone(),
+            attn_pool: self.attn_pool.as_ref().map(AttentionPool::by_ref),
             blocks: self.blocks.iter().map(block).collect(),
         }
     }

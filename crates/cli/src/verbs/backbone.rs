@@ -6,8 +6,8 @@ use crate::{Failure, machine, say, say_json};
 use clap::ValueEnum;
 use melo::interop::{ReadSettings, Statistics};
 use melo::vit::{
-    BackboneInfo, Engine, Head, ImageBatch, Layer, LayerError, PluginRef, Precision, Preprocess, Storage, TensorFile,
-    VitConfig,
+    BackboneInfo, Engine, Head, ImageBatch, Layer, LayerError, PluginRef, Pool, Precision, Preprocess, Storage,
+    TensorFile, VitConfig,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,9 @@ const READS: &str = "Weights are read as they are, by content:\n  \
     Google's .npz, a folder with one of these, or a file of `melo pretrain` and `melo backbone import`.\n\
     Beside them lies their JSON: timm's or Hugging Face's config.json (with preprocessor_config.json or\n\
     processor_config.json). Of several sets of weights in a file the one is taken that timm takes; --weights-key names another.\n\
-    Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), MAE, CLIP vision towers; names of timm,\n\
-    Hugging Face (before and since transformers 5), OpenAI, open_clip and Facebook.";
+    Families: ViT, DeiT (distilled too), DINO, DINOv2 (registers, giant), DINOv3, BEiT, EVA-02, MAE, CLIP and SigLIP vision\n\
+    towers, and the encoders of pathology and radiology that are one of these; names of timm, Hugging Face (before and since\n\
+    transformers 5), OpenAI, open_clip and Facebook.";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
@@ -36,7 +37,8 @@ pub(crate) enum Verb {
     #[command(after_help = format!("{READS}\n\nExamples:\n  \
         melo backbone import facebook/dinov2-small/ --out dinov2_small.safetensors\n  \
         melo backbone import mae_pretrain_vit_base.pth --statistics imagenet --out mae_base.safetensors\n  \
-        melo backbone import checkpoint.pth --weights-key student --out student.safetensors\n\n\
+        melo backbone import checkpoint.pth --weights-key student --out student.safetensors\n  \
+        melo backbone import paige-ai/Virchow2/ --pool tokenavg --out virchow2.safetensors\n\n\
         The digest, and so the plug-ins that belong to it, is that of the original unless --f16 rounds it."))]
     Import {
         /// Weights, or their folder
@@ -50,6 +52,9 @@ pub(crate) enum Verb {
         /// Which of several sets of weights in the file: a key such as state_dict_ema or teacher, or what its names begin with
         #[arg(long, value_name = "KEY")]
         weights_key: Option<String>,
+        /// What heads are to read, where the weights' authors take another feature than their file says: Virchow's tokenavg
+        #[arg(long, value_enum)]
+        pool: Option<PoolArg>,
         /// Store 16-bit floats: half the bytes, another digest
         #[arg(long)]
         f16: bool,
@@ -103,6 +108,27 @@ impl From<StatisticsArg> for Statistics {
     }
 }
 
+/// What heads read of the tokens.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PoolArg {
+    /// The class token
+    Token,
+    /// The mean of the patch tokens
+    Avg,
+    /// Both side by side
+    Tokenavg,
+}
+
+impl From<PoolArg> for Pool {
+    fn from(pool: PoolArg) -> Pool {
+        match pool {
+            PoolArg::Token => Pool::Token,
+            PoolArg::Avg => Pool::Avg,
+            PoolArg::Tokenavg => Pool::TokenAvg,
+        }
+    }
+}
+
 /// The object of `--json`; the contract is `docs/json.md`.
 #[derive(Serialize)]
 struct Fields<'a> {
@@ -138,8 +164,12 @@ impl<'a> Fields<'a> {
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Info { backbone, json } => info(backbone, *json),
-        Verb::Import { weights, out, statistics, weights_key, f16, json } => {
-            let settings = ReadSettings { statistics: statistics.map(Into::into), weights_key: weights_key.clone() };
+        Verb::Import { weights, out, statistics, weights_key, pool, f16, json } => {
+            let settings = ReadSettings {
+                statistics: statistics.map(Into::into),
+                weights_key: weights_key.clone(),
+                pool: pool.map(Into::into),
+            };
             let checkpoint = machine::read_checkpoint(weights, &settings)?;
             checkpoint.write(out, if *f16 { Storage::F16 } else { Storage::F32 })?;
             info(out, *json)
@@ -197,6 +227,8 @@ fn details(config: &VitConfig) -> String {
         (config.distilled, ", distillation token"),
         (config.registers > 0, registers.as_str()),
         (config.layer_scale, ", layer scale"),
+        (config.qk_norm, ", query and key norms"),
+        (!config.class_token, ", no class token"),
         (!config.pos_embed, ", no position embedding"),
         (config.rotary.is_some(), ", rotary positions"),
         (config.relative_positions, ", relative positions"),

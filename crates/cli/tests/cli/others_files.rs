@@ -1,6 +1,7 @@
 //! Backbones of others and DICOM through the real binary: info, verify, import; headers as a manifest, a frame and a window.
 
-use crate::workplace::{Workplace, bytes, melo, run};
+use crate::workplace::{Workplace, bytes, melo, run, train};
+use melo::synthetic::Phantom;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,35 @@ fn a_backbone_is_told_verified_and_imported() {
     import(&["--statistics", "imagenet"]).refused(1, &["dino.pth", "num_heads"]);
     run(melo().args(["backbone", "import", "--statistics", "imagenet"]).arg(&folder).arg("--out").arg(&own))
         .refused(1, &["config.json", "leave --statistics away"]);
+}
+
+/// Of a backbone with attention pooling: trained as any other, heat maps, features; it has no class token.
+#[test]
+fn a_backbone_without_a_class_token_is_trained_explained_and_embedded() {
+    let new = Workplace::new();
+    let (backbone, plugin, maps) = (family("timm-siglip"), new.at("fundus.safetensors"), new.at("maps"));
+    let data = new.phantoms(Phantom::Fundus, 16, [10, 5, 5]);
+    let text = run(melo().args(["backbone", "info"]).arg(&backbone)).good();
+    assert!(text.contains("pooling Map, no class token"), "{text}");
+    run(train(&backbone, &data, &plugin).args(["--epochs", "2"])).good();
+    let mut seen = Vec::new();
+    for method in ["gradient", "rollout"] {
+        let mut command = melo();
+        command.arg("predict").arg("--backbone").arg(&backbone).arg("--plugin").arg(&plugin).arg("--json");
+        command.args(["--heatmap-method", method]).arg("--heatmap").arg(&maps).arg(new.at("fundus/test_0.png"));
+        let line = run(&mut command).json();
+        seen.push(bytes(Path::new(line["heatmaps"][0]["path"].as_str().expect("a path"))));
+    }
+    assert!(seen[0] != seen[1], "two methods, one map");
+    let out = new.at("features.safetensors");
+    let embed = |what: &str| {
+        let mut command = melo();
+        command.arg("embed").arg("--backbone").arg(&backbone).arg("--out").arg(&out).args(["--what", what]);
+        run(command.arg(new.at("fundus/test_0.png")))
+    };
+    embed("pooled").good();
+    embed("grid").good();
+    embed("class").refused(2, &["the class token of a backbone that has none"]);
 }
 
 /// An explicit little-endian data set of two frames of 4 × 4 grey values, the second brighter, and its header.
@@ -121,4 +151,17 @@ fn dicom_headers_become_a_manifest_and_frames_are_images() {
     assert_eq!(probabilities(answer("study/1.dcm")), first);
     run(melo().arg("predict").arg("--backbone").arg(&backbone).arg(new.at("study/1.dcm#frame=3")))
         .refused(1, &["1.dcm", "frame 3"]);
+}
+
+#[test]
+fn another_feature_is_imported_where_it_is_asked_for() {
+    let new = Workplace::new();
+    let (own, again) = (new.at("own.safetensors"), new.at("again.safetensors"));
+    let import = |pool: &str, weights: &Path, out: &Path| {
+        run(melo().args(["backbone", "import", "--json", "--pool", pool]).arg(weights).arg("--out").arg(out))
+    };
+    assert_eq!(import("tokenavg", &family("virchow2"), &own).json()["config"]["pool"], "tokenavg");
+    import("avg", &own, &again).refused(1, &["own.safetensors", "no other feature"]);
+    import("token", &family("timm-gap"), &again).refused(1, &["config.json", "class_token"]);
+    assert!(!again.exists());
 }

@@ -47,7 +47,9 @@ fn unwritable(what: &str) -> Error {
 /// What Hugging Face's ViT and DeiT have, and others do not.
 fn check(config: &VitConfig, preprocess: &Preprocess) -> Result<(), Error> {
     let missing = [
+        (config.pool == Pool::Map, "attention pooling"),
         (config.pool != Pool::Token, "a feature that is the mean of the tokens"),
+        (config.qk_norm, "query and key normalisation"),
         (config.layer_scale, "layer scale"),
         (config.registers > 0, "register tokens"),
         (config.swiglu, "a SwiGLU"),

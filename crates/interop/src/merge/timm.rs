@@ -76,7 +76,8 @@ pub(super) fn other_positions(config: &VitConfig) -> Option<&'static str> {
 /// Beside registers, timm's class token has no position of its own: added to the token, it is the same.
 fn without_class_position(merged: &Checkpoint) -> Checkpoint {
     let mut merged = merged.clone();
-    if merged.config.registers > 0 && merged.config.pos_embed_prefix && !merged.config.distilled {
+    let VitConfig { registers, pos_embed_prefix, register_positions, distilled, class_token, .. } = merged.config;
+    if registers > 0 && pos_embed_prefix && !register_positions && !distilled && class_token {
         let patches = merged.weights.pos_embed.split_off(merged.config.width);
         let position = std::mem::replace(&mut merged.weights.pos_embed, patches);
         merged.weights.cls_token.iter_mut().zip(position).for_each(|(token, position)| *token += position);
@@ -138,6 +139,7 @@ fn pool(config: &VitConfig) -> &'static str {
     match config.pool {
         Pool::Token => "token",
         Pool::Avg | Pool::TokenAvg => "avg",
+        Pool::Map => "map",
     }
 }
 
@@ -179,6 +181,12 @@ fn model_args(config: &VitConfig) -> Map<String, Value> {
     say("no_embed_class", json!(!config.pos_embed_prefix));
     say("global_pool", json!(pool(config)));
     say("fc_norm", json!(config.fc_norm));
+    if !config.class_token {
+        say("class_token", json!(false));
+    }
+    if config.qk_norm {
+        say("qk_norm", json!(true));
+    }
     if config.layer_scale {
         // What it starts at in a training; the checkpoint has it as it is.
         say("init_values", json!(1e-5));

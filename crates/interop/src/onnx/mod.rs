@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::merge::merge;
 use graph::Graph;
 use melo_vit::{
-    Activation, Checkpoint, Plugin, Pool, RotaryPairs, TaskKind, VitConfig, relative_index, write_atomically,
+    Activation, AttentionPool, Block, Checkpoint, Plugin, Pool, RotaryPairs, TaskKind, VitConfig, relative_index,
+    write_atomically,
 };
 use std::path::Path;
 
@@ -65,7 +66,7 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
         let name = |part: &str| format!("blocks.{index}.{part}");
         let normed = g.layernorm(&x, &name("norm1"), &block.norm1, vit.eps);
         let qkv = g.linear(&normed, &name("attn.qkv"), &block.qkv, d);
-        let mixed = attention(&mut g, &name("attn"), &qkv, (vit, &block.relative));
+        let mixed = attention(&mut g, &name("attn"), &qkv, block, vit);
         let mixed = match &block.attn_norm {
             Some(norm) => g.layernorm(&mixed, &name("attn.norm"), norm, vit.eps),
             None => mixed,
@@ -119,20 +120,17 @@ fn embed(g: &mut Graph, merged: &Checkpoint, (d, patch, size): (usize, usize, us
     let x = g.node("Transpose", &[&x], "patch_embed.tokens", &[("perm", [0, 2, 1][..].into())]);
     let prefix = vit.prefix_tokens();
     let mut tokens = [w.cls_token.as_slice(), &w.dist_token, &w.reg_token].concat();
-    let positions = if vit.pos_embed && vit.pos_embed_prefix {
-        // Registers have no positions.
-        let (of_tokens, of_patches) = w.pos_embed.split_at(vit.class_tokens() * d);
-        tokens.iter_mut().zip(of_tokens).for_each(|(token, position)| *token += position);
-        of_patches
-    } else {
-        &w.pos_embed[..]
-    };
+    let (of_tokens, positions) = w.pos_embed.split_at(vit.position_prefix() * d);
+    tokens.iter_mut().zip(of_tokens).for_each(|(token, position)| *token += position);
     let x = if vit.pos_embed {
         g.floats("pos_embed", &[1, grid, d], positions);
         g.node("Add", &[&x, "pos_embed"], "patch_embed.positions", &[])
     } else {
         x
     };
+    if prefix == 0 {
+        return x;
+    }
     g.floats("prefix_tokens", &[1, prefix, d], &tokens);
     // [n, 1, 1]: the batch is not known before it runs.
     let shape = g.node("Shape", &["pixels"], "images.shape", &[("start", 0.into()), ("end", 1.into())]);
@@ -180,8 +178,8 @@ fn turned(g: &mut Graph, x: &str, name: &str) -> String {
     g.node("Add", &[&own, &other], &at("turned"), &[])
 }
 
-/// `softmax(q kᵀ / √(d/h) + bias) v`, heads side by side; `relative` is the table of the bias, or empty.
-fn attention(g: &mut Graph, name: &str, qkv: &str, (vit, relative): (&VitConfig, &[f32])) -> String {
+/// `softmax(q kᵀ / √(d/h) + bias) v`, heads side by side.
+fn attention(g: &mut Graph, name: &str, qkv: &str, block: &Block, vit: &VitConfig) -> String {
     let (h, width) = (vit.heads as i64, (vit.width / vit.heads) as i64);
     let at = |part: &str| format!("{name}.{part}");
     let x = g.reshape(qkv, &at("heads"), &[0, 0, 3, h, width]);
@@ -189,6 +187,12 @@ fn attention(g: &mut Graph, name: &str, qkv: &str, (vit, relative): (&VitConfig,
     let q = g.pick(&x, &at("q"), 0, 0);
     let k = g.pick(&x, &at("k"), 1, 0);
     let v = g.pick(&x, &at("v"), 2, 0);
+    let (q, k) = match &block.qk_norm {
+        Some([q_norm, k_norm]) => {
+            (g.layernorm(&q, &at("q_norm"), q_norm, vit.eps), g.layernorm(&k, &at("k_norm"), k_norm, vit.eps))
+        }
+        None => (q, k),
+    };
     let (q, k) = match vit.rotary {
         Some(_) => (turned(g, &q, &at("q")), turned(g, &k, &at("k"))),
         None => (q, k),
@@ -199,7 +203,7 @@ fn attention(g: &mut Graph, name: &str, qkv: &str, (vit, relative): (&VitConfig,
     let scores = if vit.relative_positions {
         let index = relative_index(vit.image_size / vit.patch);
         let tokens = 1 + (vit.image_size / vit.patch).pow(2);
-        let of_head = |head: usize| index.iter().map(move |&row| relative[row as usize * vit.heads + head]);
+        let of_head = |head: usize| index.iter().map(move |&row| block.relative[row as usize * vit.heads + head]);
         let bias: Vec<f32> = (0..vit.heads).flat_map(of_head).collect();
         g.floats(&at("bias"), &[vit.heads, tokens, tokens], &bias);
         g.node("Add", &[&scores, &at("bias")], &at("biased"), &[])
@@ -254,6 +258,32 @@ fn swiglu(g: &mut Graph, name: &str, x: &str, hidden: i64) -> String {
     g.node("Mul", &[&gate, &up], &at("product"), &[])
 }
 
+/// What attention pooling makes of the patches, `[n, d]`.
+fn attention_pool(g: &mut Graph, pool: &AttentionPool, patches: &str, vit: &VitConfig) -> String {
+    let (d, h, width) = (vit.width, vit.heads as i64, vit.head_width() as i64);
+    let at = |part: &str| format!("attn_pool.{part}");
+    g.floats(&at("latent"), &[1, 1, d], &pool.latent);
+    let q = g.linear(&at("latent"), &at("q"), &pool.q, d);
+    let q = g.reshape(&q, &at("q.heads"), &[1, 1, h, width]);
+    let q = g.node("Transpose", &[&q], &at("q.order"), &[("perm", [0, 2, 1, 3][..].into())]);
+    let q = g.scaled(&q, &at("scale"), "Mul", (1.0 / (width as f64).sqrt()) as f32);
+    let kv = g.linear(patches, &at("kv"), &pool.kv, d);
+    let kv = g.reshape(&kv, &at("kv.heads"), &[0, 0, 2, h, width]);
+    let kv = g.node("Transpose", &[&kv], &at("kv.order"), &[("perm", [2, 0, 3, 1, 4][..].into())]);
+    let (k, v) = (g.pick(&kv, &at("k"), 0, 0), g.pick(&kv, &at("v"), 1, 0));
+    let k = g.node("Transpose", &[&k], &at("k.t"), &[("perm", [0, 1, 3, 2][..].into())]);
+    let scores = g.node("MatMul", &[&q, &k], &at("scores"), &[]);
+    let scores = g.node("Softmax", &[&scores], &at("softmax"), &[("axis", (-1).into())]);
+    let x = g.node("MatMul", &[&scores, &v], &at("mix"), &[]);
+    let x = g.reshape(&x, &at("mix.flatten"), &[0, d as i64]);
+    let y = g.linear(&x, &at("proj"), &pool.proj, d);
+    let normed = g.layernorm(&y, &at("norm"), &pool.norm, vit.eps);
+    let hidden = g.linear(&normed, &at("mlp.fc1"), &pool.fc1, d);
+    let hidden = gelu(g, &at("mlp.act"), &hidden, vit.activation);
+    let out = g.linear(&hidden, &at("mlp.fc2"), &pool.fc2, vit.mlp_hidden);
+    g.node("Add", &[&y, &out], "feature", &[])
+}
+
 /// The feature that the classifier reads, `[n, feature width]`.
 fn pool(g: &mut Graph, merged: &Checkpoint, x: &str) -> String {
     let (vit, w) = (&merged.config, &merged.weights);
@@ -261,14 +291,19 @@ fn pool(g: &mut Graph, merged: &Checkpoint, x: &str) -> String {
         Some(norm) => g.layernorm(x, "norm", norm, vit.eps),
         None => x.to_owned(),
     };
+    let patches = |g: &mut Graph| g.slice(&x, "pool.patches", 1, (vit.prefix_tokens() as i64, i64::MAX));
+    if let Some(pool) = &w.attn_pool {
+        let patches = patches(g);
+        return attention_pool(g, pool, &patches, vit);
+    }
     let mean = |g: &mut Graph| {
-        let patches = g.slice(&x, "pool.patches", 1, (vit.prefix_tokens() as i64, i64::MAX));
+        let patches = patches(g);
         g.node("ReduceMean", &[&patches], "pool.mean", &[("axes", [1][..].into()), ("keepdims", 1.into())])
     };
     let tokens = |g: &mut Graph| g.slice(&x, "pool.tokens", 1, (0, vit.class_tokens() as i64));
     let pooled = match vit.pool {
         Pool::Token => tokens(g),
-        Pool::Avg => mean(g),
+        Pool::Avg | Pool::Map => mean(g),
         Pool::TokenAvg => {
             let (token, mean) = (tokens(g), mean(g));
             g.node("Concat", &[&token, &mean], "pool.both", &[("axis", 1.into())])

@@ -3,4 +3,5 @@
 mod adapters;
 mod families;
 mod hostile;
+mod pooling;
 mod wrapped;

@@ -127,7 +127,7 @@ impl Packed {
     ) {
         let d = self.config.width;
         let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
-        let Buffers { x, pooled, backward, .. } = buffers;
+        let Buffers { x, pooled, backward, attn_pool: tape, scores, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, d_features, d_pooled, .. } = backward;
         match self.pooled_norm() {
             Some(norm) => {
@@ -148,12 +148,21 @@ impl Packed {
             }
             return;
         }
-        let share = 1.0 / (shape.tokens - prefix) as f32;
-        for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(self.config.feature_width())) {
-            let (d_token, d_mean) = d_pooled.split_at(d_pooled.len() - d);
-            d_x[..d_token.len()].copy_from_slice(d_token);
-            for d_token in d_x[prefix * d..].chunks_exact_mut(d) {
-                d_token.iter_mut().zip(d_mean).for_each(|(d, mean)| *d = share * mean);
+        if let Some(pool) = &self.weights.attn_pool {
+            let gradient = weights.as_deref_mut().and_then(|w| w.attn_pool.as_mut());
+            self.attention_pool_backward(pool, shape, d_pooled, (tape, scores), gradient);
+            let patches = shape.tokens - prefix;
+            for (d_x, d_patches) in images.zip(tape.patches.chunks_exact(patches * d)) {
+                d_x[prefix * d..].copy_from_slice(d_patches);
+            }
+        } else {
+            let share = 1.0 / (shape.tokens - prefix) as f32;
+            for (d_x, d_pooled) in images.zip(d_pooled.chunks_exact(self.config.feature_width())) {
+                let (d_token, d_mean) = d_pooled.split_at(d_pooled.len() - d);
+                d_x[..d_token.len()].copy_from_slice(d_token);
+                for d_token in d_x[prefix * d..].chunks_exact_mut(d) {
+                    d_token.iter_mut().zip(d_mean).for_each(|(d, mean)| *d = share * mean);
+                }
             }
         }
         if let Some(norm) = &self.weights.norm {
@@ -191,6 +200,8 @@ impl Packed {
             }
         }
         self.rotate(shape, 0, ALL, d_qkv, true);
+        let gradient = training.gradients.weights.as_mut().and_then(|w| w.blocks[index].qk_norm.as_mut());
+        self.norm_qk_backward(index, &tape.qk, d_qkv, gradient);
         if tokens < t {
             resize(d_x, shape.rows() * d);
             for image in (0..shape.images).rev() {
@@ -335,7 +346,7 @@ impl Packed {
         }
     }
 
-    fn linear_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Linear>, out: usize) {
+    pub(crate) fn linear_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Linear>, out: usize) {
         if let Some(Linear { weight, bias }) = gradient {
             self.kernels.linear_backward_weight(x, d_y, weight, bias, out);
         }
@@ -350,7 +361,7 @@ impl Packed {
         self.norm_weights_backward(x, d_y, gradient);
     }
 
-    fn norm_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Norm>) {
+    pub(crate) fn norm_weights_backward(&self, x: &[f32], d_y: &[f32], gradient: Option<&mut Norm>) {
         if let Some(Norm { gamma, beta }) = gradient {
             self.kernels.layernorm_backward_affine(x, self.config.eps, d_y, gamma, beta);
         }
@@ -374,8 +385,9 @@ impl Packed {
         for d_x in d_x.chunks_exact(shape.tokens * d) {
             add(class_positions, d_x);
             add(positions, &d_x[prefix * d..]);
-            add(&mut gradient.cls_token, &d_x[..d]);
-            add(&mut gradient.dist_token, &d_x[d..class * d]);
+            let own = gradient.cls_token.len();
+            add(&mut gradient.cls_token, &d_x[..own]);
+            add(&mut gradient.dist_token, &d_x[own..class * d]);
             add(&mut gradient.reg_token, &d_x[class * d..prefix * d]);
             d_normed.extend_from_slice(&d_x[prefix * d..]);
         }

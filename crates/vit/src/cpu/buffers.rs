@@ -33,12 +33,33 @@ pub(crate) struct BlockTape {
     pub(crate) o: Vec<f32>,
     /// Residual stream between attention and MLP, `[m, d]`; kept in training only.
     pub(crate) x_mid: Vec<f32>,
+    /// Queries and keys before their norms, `[m, 2d]`; where they have norms, in training only.
+    pub(crate) qk: Vec<f32>,
     /// `fc1`'s output before GELU, `[m, hidden]`.
     pub(crate) h: Vec<f32>,
     /// The attention branch before its layer scale, `[m, d]`; computed by itself only where there is one.
     pub(crate) a: Vec<f32>,
     /// The MLP branch before its layer scale, `[m, d]`; computed by itself only where there is one or a bottleneck reads it.
     pub(crate) f: Vec<f32>,
+}
+
+/// What attention pooling computed of a group's patches, `p` an image; its backward pass reads all of it.
+#[derive(Debug, Default)]
+pub(crate) struct PoolTape {
+    /// Normalised patches, `[images · p, d]`, and their keys and values, `[images · p, 2d]`.
+    pub(crate) patches: Vec<f32>,
+    pub(crate) kv: Vec<f32>,
+    /// The same in one place, `[images · p, 3d]`: the one query in an image's first row.
+    pub(crate) qkv: Vec<f32>,
+    /// What attention gave, and its projection, `[images, d]`.
+    pub(crate) o: Vec<f32>,
+    pub(crate) y: Vec<f32>,
+    /// The MLP's input, `[images, d]`, and its hidden layer before and after GELU, `[images, hidden]`.
+    pub(crate) normed: Vec<f32>,
+    pub(crate) h: Vec<f32>,
+    pub(crate) g: Vec<f32>,
+    /// Gradient of `o`, `[images, d]`; of the backward pass.
+    pub(crate) d_o: Vec<f32>,
 }
 
 /// Buffers of one worker, grown once and used again for every group.
@@ -68,6 +89,8 @@ pub(crate) struct Buffers {
     /// Pooled rows before and after the last norm, and features `[images, feature width]`.
     pub(crate) pooled: Vec<f32>,
     pub(crate) features: Vec<f32>,
+    /// What attention pooling computed.
+    pub(crate) attn_pool: PoolTape,
     /// One tape a taped block, or a single one used by every block in turn.
     pub(crate) tape: Vec<BlockTape>,
     pub(crate) backward: BackwardBuffers,

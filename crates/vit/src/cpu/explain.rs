@@ -49,7 +49,7 @@ impl Packed {
     /// `r Â_L … Â_1` of the forward pass in `buffers`; the rows of `Â` sum to 1 because those of `A` and `I` do.
     fn rollout(&self, shape: GroupShape<'_>, buffers: &Buffers) -> Vec<f32> {
         let t = shape.tokens;
-        let mut relevance = self.read_tokens(t);
+        let mut relevance = self.read_tokens(shape, buffers, ExplainMethod::Rollout);
         let (mut row, mut p, mut joint) = (Vec::new(), vec![0.0; t * t], vec![0.0; t * t]);
         for (block, tape) in buffers.tape.iter().enumerate().rev() {
             joint.fill(0.0);
@@ -78,7 +78,7 @@ impl Packed {
         d_logits[class] = 1.0;
         self.head_backward(shape, head, &d_logits, buffers, &mut gradients.head);
         self.pool_backward(shape, buffers, None);
-        let mut row = self.read_tokens(t);
+        let mut row = self.read_tokens(shape, buffers, ExplainMethod::Gradient);
         let read = row.clone();
         let mut relevance = vec![0.0; t];
         let (mut p, mut d_p, mut joint) = (vec![0.0; t * t], vec![0.0; t * t], vec![0.0; t * t]);
@@ -99,11 +99,13 @@ impl Packed {
             self.descend(&row, &joint, (1.0, 1.0), &mut relevance);
             row.iter_mut().zip(&read).zip(&relevance).for_each(|((row, read), moved)| *row = read + moved);
         }
-        relevance
+        // What pooling read was carried by attention too.
+        if self.config.pool == Pool::Map { row } else { relevance }
     }
 
-    /// The row vector `[t]` that takes the mean of the rows that the head reads.
-    fn read_tokens(&self, tokens: usize) -> Vec<f32> {
+    /// The row vector `[t]` that takes the mean of the rows that the head reads; with attention pooling, what that read of each.
+    fn read_tokens(&self, shape: GroupShape<'_>, buffers: &Buffers, method: ExplainMethod) -> Vec<f32> {
+        let tokens = shape.tokens;
         let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let share = |token: usize| match self.config.pool {
             Pool::Token if token < class => 1.0 / class as f32,
@@ -112,6 +114,10 @@ impl Packed {
             Pool::TokenAvg if token >= prefix => 0.5 / (tokens - prefix) as f32,
             _ => 0.0,
         };
+        if self.config.pool == Pool::Map {
+            let of_prefix = std::iter::repeat_n(0.0, prefix);
+            return of_prefix.chain(self.pool_relevance(shape, &buffers.attn_pool, method)).collect();
+        }
         (0..tokens).map(share).collect()
     }
 

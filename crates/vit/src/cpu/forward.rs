@@ -59,8 +59,9 @@ impl Packed {
         let (class_positions, positions) = shape.positions.embed.split_at(self.config.position_prefix() * d);
         for (x, projected) in buffers.x.chunks_exact_mut(shape.tokens * d).zip(buffers.normed.chunks_exact(patches * d))
         {
-            x[..d].copy_from_slice(&self.weights.cls_token);
-            x[d..class * d].copy_from_slice(&self.weights.dist_token);
+            let (cls_token, dist_token) = (&self.weights.cls_token, &self.weights.dist_token);
+            x[..cls_token.len()].copy_from_slice(cls_token);
+            x[cls_token.len()..class * d].copy_from_slice(dist_token);
             x[class * d..prefix * d].copy_from_slice(&self.weights.reg_token);
             x[prefix * d..].copy_from_slice(projected);
             x.iter_mut().zip(class_positions).for_each(|(x, p)| *x += p);
@@ -101,6 +102,7 @@ impl Packed {
         if !in_parts {
             resize(&mut tape.qkv, shape.rows() * 3 * self.config.width);
             self.project(last, shape, segments, KEYS_AND_VALUES, buffers, &mut tape.qkv);
+            self.norm_qk(last, KEYS_AND_VALUES, &mut tape.qkv, tape_from.map(|_| &mut tape.qk));
             self.rotate(shape, 0, KEYS_AND_VALUES, &mut tape.qkv, false);
         }
         let tokens = self.class_tokens_of_last_block(shape, segments, tape_from.is_some(), buffers, &mut tape);
@@ -159,6 +161,10 @@ impl Packed {
         buffers.x.truncate(of_class.rows() * d);
         resize(&mut tape.h, of_class.rows() * 3 * d);
         self.project(last, of_class, segments, QUERIES, buffers, &mut tape.h);
+        if keep {
+            self.keep_queries(shape, class, &tape.h, &mut tape.qk);
+        }
+        self.norm_qk(last, QUERIES, &mut tape.h, None);
         resize(&mut tape.o, of_class.rows() * d);
         let images = tape.qkv.chunks_exact_mut(t * 3 * d).zip(tape.h.chunks_exact(class * 3 * d));
         for ((qkv, queries), o) in images.zip(tape.o.chunks_exact_mut(class * d)) {
@@ -187,6 +193,7 @@ impl Packed {
             tape.x.clone_from(&buffers.x);
         }
         self.project(index, shape, segments, ALL, buffers, &mut qkv);
+        self.norm_qk(index, ALL, &mut qkv, keep.then_some(&mut tape.qk));
         self.rotate(shape, 0, ALL, &mut qkv, false);
         resize(&mut tape.o, shape.rows() * d);
         for (qkv, o) in qkv.chunks_exact(t * 3 * d).zip(tape.o.chunks_exact_mut(t * d)) {
@@ -319,7 +326,7 @@ impl Packed {
     pub(crate) fn pool(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
         let d = self.config.width;
         let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
-        let Buffers { x, pooled, features, normed, .. } = buffers;
+        let Buffers { x, pooled, features, normed, attn_pool: tape, scores, .. } = buffers;
         if self.config.pool == Pool::Token {
             pooled.clear();
             pooled.extend(x.chunks_exact(shape.tokens * d).flat_map(|x| &x[..class * d]));
@@ -331,6 +338,10 @@ impl Packed {
                 }
                 None => x,
             };
+            if let Some(pool) = &self.weights.attn_pool {
+                self.attention_pool(pool, shape, tokens, (tape, scores), features);
+                return;
+            }
             let width = self.config.feature_width();
             resize(pooled, shape.images * width);
             pooled.fill(0.0);
@@ -353,7 +364,7 @@ impl Packed {
     pub(crate) fn pooled_norm(&self) -> Option<&Norm> {
         match self.config.pool {
             Pool::Token => self.weights.norm.as_ref().or(self.weights.fc_norm.as_ref()),
-            Pool::Avg | Pool::TokenAvg => self.weights.fc_norm.as_ref(),
+            Pool::Avg | Pool::TokenAvg | Pool::Map => self.weights.fc_norm.as_ref(),
         }
     }
 

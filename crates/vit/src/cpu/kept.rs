@@ -7,9 +7,10 @@
 //! The header has a CRC-32 of every section. Numbers are little-endian, in the layout of one precision on one instruction set.
 
 use super::packed::Packed;
+use crate::attention_pool::AttentionPool;
 use crate::backbone::BackboneInfo;
 use crate::checkpoint::Description;
-use crate::config::VitConfig;
+use crate::config::{Pool, VitConfig};
 use crate::engine::LayerError;
 use crate::head::Head;
 use crate::weights::{Block, Layer, Linear, Norm, Weights};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"melopack";
 /// Changes whenever the same version of another program would pack other bytes or leave other layers out of integers.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Bytes before the header.
 const PREFIX: usize = 16;
 
@@ -148,13 +149,19 @@ fn sections(weights: &Weights<PackedWeight>) -> Vec<&[u8]> {
     fn linear(Linear { weight, bias }: &Linear<PackedWeight>) -> impl Iterator<Item = &[u8]> {
         weight.sections().into_iter().chain([bytes_of_floats(bias)])
     }
-    let Weights { cls_token, dist_token, reg_token, pos_embed, patch_embed, norm_pre, norm: last, fc_norm, blocks } =
-        weights;
+    let Weights { cls_token, dist_token, reg_token, pos_embed, patch_embed, .. } = weights;
+    let Weights { norm_pre, norm: last, fc_norm, attn_pool, blocks, .. } = weights;
     let mut all: Vec<&[u8]> = [cls_token, dist_token, reg_token, pos_embed].map(|x| bytes_of_floats(x)).into();
     all.extend(linear(patch_embed));
     [norm_pre, last, fc_norm].into_iter().for_each(|x| all.extend(norm(x.as_ref())));
-    for Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in blocks {
+    if let Some(AttentionPool { latent, q, kv, proj, norm: inner, fc1, fc2 }) = attn_pool {
+        all.push(bytes_of_floats(latent));
+        [q, kv, proj, fc1, fc2].into_iter().for_each(|x| all.extend(linear(x)));
+        all.extend(norm(Some(inner)));
+    }
+    for Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 } in blocks {
         [norm1, norm2].into_iter().for_each(|x| all.extend(norm(Some(x))));
+        qk_norm.iter().flatten().for_each(|x| all.extend(norm(Some(x))));
         [attn_norm, mlp_norm].into_iter().for_each(|x| all.extend(norm(x.as_ref())));
         [qkv, proj, fc1, fc2].into_iter().for_each(|x| all.extend(linear(x)));
         all.extend([relative, ls1, ls2].map(|x| bytes_of_floats(x)));
@@ -173,13 +180,15 @@ impl Reader {
         let grid = config.image_size.checked_div(config.patch)?;
         let positions = grid.checked_mul(grid)?.checked_add(config.position_prefix())?;
         let positions = if config.pos_embed { positions } else { 0 };
+        let class = if config.class_token { d } else { 0 };
         let tokens =
-            [d, if config.distilled { d } else { 0 }, config.registers.checked_mul(d)?, positions.checked_mul(d)?];
+            [class, if config.distilled { d } else { 0 }, config.registers.checked_mul(d)?, positions.checked_mul(d)?];
         let [cls_token, dist_token, reg_token, pos_embed] = tokens.map(|count| self.from.floats(count));
         let pixels = config.patch.checked_mul(config.patch)?.checked_mul(3)?;
         let patch_embed = self.linear(false, (d, pixels), config.patch_bias)?;
         let mut norm = |present: bool| if present { self.norm(d).map(Some) } else { Some(None) };
         let (norm_pre, last, fc_norm) = (norm(config.pre_norm)?, norm(config.norm)?, norm(config.fc_norm)?);
+        let attn_pool = if config.pool == Pool::Map { Some(self.attention_pool(config)?) } else { None };
         let blocks = integers.as_chunks::<4>().0.iter();
         Some(Weights {
             cls_token: cls_token?,
@@ -190,6 +199,7 @@ impl Reader {
             norm_pre,
             norm: last,
             fc_norm,
+            attn_pool,
             blocks: blocks.map(|integers| self.block(config, *integers)).collect::<Option<_>>()?,
         })
     }
@@ -199,13 +209,24 @@ impl Reader {
         let scale = if config.layer_scale { d } else { 0 };
         let of = |reader: &mut Self, layer: Layer, int8, bias| reader.linear(int8, layer.features(config), bias);
         let (norm1, norm2) = (self.norm(d)?, self.norm(d)?);
+        let head = config.head_width();
+        let qk_norm = if config.qk_norm { Some([self.norm(head)?, self.norm(head)?]) } else { None };
         let attn_norm = if config.attn_norm { Some(self.norm(d)?) } else { None };
         let mlp_norm = if config.mlp_norm { Some(self.norm(config.mlp_hidden)?) } else { None };
         let (qkv, proj) = (of(self, Layer::Qkv, qkv, config.qkv_bias)?, of(self, Layer::Proj, proj, true)?);
         let (fc1, fc2) = (of(self, Layer::Fc1, fc1, true)?, of(self, Layer::Fc2, fc2, true)?);
         let relative = self.from.floats(config.relative_rows().checked_mul(config.heads)?)?;
         let (ls1, ls2) = (self.from.floats(scale)?, self.from.floats(scale)?);
-        Some(Block { norm1, qkv, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 })
+        Some(Block { norm1, qkv, qk_norm, relative, attn_norm, proj, ls1, norm2, fc1, mlp_norm, fc2, ls2 })
+    }
+
+    fn attention_pool(&mut self, config: &VitConfig) -> Option<AttentionPool<PackedWeight>> {
+        let (d, hidden) = (config.width, config.mlp_hidden);
+        let latent = self.from.floats(d)?;
+        let mut linear = |out, input| self.linear(false, (out, input), true);
+        let (q, kv, proj) = (linear(d, d)?, linear(2 * d, d)?, linear(d, d)?);
+        let (fc1, fc2) = (linear(hidden, d)?, linear(d, hidden)?);
+        Some(AttentionPool { latent, q, kv, proj, norm: self.norm(d)?, fc1, fc2 })
     }
 
     fn norm(&mut self, d: usize) -> Option<Norm> {

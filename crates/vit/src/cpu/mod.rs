@@ -1,5 +1,6 @@
 //! The engine of this machine's processor: weights packed once, images walked in groups whose activations stay in the cache.
 
+mod attention_pool;
 mod backward;
 mod buffers;
 mod explain;
@@ -11,6 +12,7 @@ mod packed;
 mod parts;
 mod peak;
 mod positions;
+mod qk_norm;
 mod shared;
 mod walk;
 

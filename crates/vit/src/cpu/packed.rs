@@ -35,6 +35,9 @@ impl Packed {
             norm_pre: weights.norm_pre,
             norm: weights.norm,
             fc_norm: weights.fc_norm,
+            attn_pool: weights
+                .attn_pool
+                .map(|pool| pool.map(config, |weight, (out, input)| kernels.pack(weight.into(), out, input))),
             blocks: Vec::new(),
         };
         let mut packed = Packed { config: config.clone(), weights: without_blocks, kernels };

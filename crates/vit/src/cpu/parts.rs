@@ -46,6 +46,7 @@ impl Packed {
             parts.par_iter_mut().zip(projections).enumerate().for_each(|(number, (part, qkv))| {
                 let shape = of_part(part);
                 self.project(block, shape, segments, columns.clone(), part, qkv);
+                self.norm_qk(block, columns.clone(), qkv, None);
                 self.rotate(shape, number * rows, columns.clone(), qkv, false);
             });
         };

@@ -33,7 +33,7 @@ impl Packed {
         let table = |table: &Vec<f32>| relative::resample(table, config, size);
         Positions {
             embed: positions::resample(&self.weights.pos_embed, config, size),
-            rotation: config.rotary.map(|rotary| rotary.rotation(side, config.width / config.heads)),
+            rotation: config.rotary.map(|rotary| rotary.rotation(side, config.head_width())),
             relative: config.relative_positions.then(|| Relative {
                 index: relative::relative_index(side),
                 tables: self.weights.blocks.iter().map(|block| table(&block.relative)).collect(),

@@ -78,6 +78,22 @@ fn what_was_not_changed_is_accepted() {
     assert_eq!(read.classifier.unwrap().bias, [0.5, 0.5]);
 }
 
+/// Beside the name of an architecture without them, norms inside are said in either of timm's two ways.
+#[test]
+fn norms_inside_that_an_argument_says_are_no_other_architecture() {
+    let config = VitConfig { attn_norm: true, mlp_norm: true, ..tiny::config() };
+    for names in [["scale_attn_norm", "scale_mlp_norm"], ["scale_attn_inner", "scale_mlp"]] {
+        let weights = Weights::of(&config);
+        let mut json = weights.json.clone();
+        json["architecture"] = json!("vit_tiny_patch16_224");
+        names.into_iter().for_each(|name| json["model_args"][name] = json!(true));
+        weights.describe(&json);
+        assert_eq!(Checkpoint::read(&weights.path).unwrap().config.mlp_norm, config.mlp_norm);
+        let named = weights.refused_after_json(|json| json["architecture"] = json!("vit_tiny_patch16_224"));
+        assert!(named.to_string().contains("scale_attn_inner"), "{named}");
+    }
+}
+
 #[test]
 fn a_plugin_is_no_backbone() {
     let fixture = Fixture::new();
@@ -146,7 +162,8 @@ fn preprocessing_that_is_not_supported_is_named() {
 fn an_architecture_that_is_not_supported_is_named() {
     let changes = [
         ("act_layer", json!("relu"), "relu"),
-        ("global_pool", json!("map"), "map"),
+        ("global_pool", json!("prr"), "prr"),
+        ("global_pool", json!("max"), "max"),
         ("num_heads", json!(3), "num_heads"),
         ("norm_eps", json!(-1.0), "eps"),
     ];
@@ -162,7 +179,6 @@ fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
     let changes = [
         ("num_heads", json!(null)),
         ("pool_include_prefix", json!(true)),
-        ("qk_norm", json!(true)),
         ("use_post_norm", json!(true)),
         ("gated_attn", json!(true)),
         ("attn_only_layer_scale", json!(true)),
@@ -171,7 +187,6 @@ fn an_argument_that_changes_what_is_computed_is_refused_by_its_name() {
         ("rope_grid_indexing", json!("xy")),
         ("rope_grid_offset", json!(0.5)),
         ("proj_bias", json!(false)),
-        ("class_token", json!(false)),
         ("final_norm", json!(false)),
         ("pos_embed", json!("none")),
         ("in_chans", json!(1)),
@@ -207,6 +222,8 @@ fn arguments_that_say_another_shape_than_the_weights_are_refused() {
         ("fc_norm", json!(true)),
         ("no_embed_class", json!(true)),
         ("init_values", json!(1e-5)),
+        ("class_token", json!(false)),
+        ("qk_norm", json!(true)),
         ("scale_attn_norm", json!(true)),
         ("scale_mlp_norm", json!(true)),
         ("scale_attn_inner", json!(true)),
@@ -226,10 +243,10 @@ fn weights_of_another_architecture_than_the_named_one_are_refused() {
     for (architecture, words) in [
         ("vit_base_patch16_clip_224", "pre_norm"),
         ("vit_small_patch14_dinov2", "init_values"),
+        ("vit_base_patch16_gap_224", "class_token"),
         ("vit_base_patch16_rope_mixed_224", "RotaryEmbeddingMixed"),
         ("eva02_enormous_patch14_clip_224", "EvaBlockPostNorm"),
         ("vit_base_patch16_sapiens2", "AttentionRope"),
-        ("vit_base_patch16_gap_224", "no class token"),
     ] {
         let weights = Weights::new();
         let error = weights.refused_after_json(|json| json["architecture"] = json!(architecture));
@@ -311,7 +328,7 @@ fn a_tensor_that_would_be_ignored_is_refused_with_a_hint() {
     let cases = [
         ("blocks.1.ls1.gamma", "layer scale"),
         ("blocks.1.ls2.gamma", "layer scale"),
-        ("blocks.0.attn.q_norm.weight", "query and key normalisation"),
+        ("blocks.1.attn.q_norm.weight", "query and key normalisation"),
         ("blocks.0.attn.rel_pos_h", "Segment Anything"),
         ("blocks.2.norm1.weight", "plain ViT"),
         ("decoder.weight", "plain ViT"),

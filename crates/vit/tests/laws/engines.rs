@@ -11,8 +11,8 @@ use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
 use melo_reference::Reference;
 use melo_vit::{
-    Batch, Checkpoint, Device, Dropout, Engine, ExplainMethod, Explanation, FeatureKind, Features, Gradients, Head,
-    LoraConfig, Plugin, PluginRef, Precision, Segment, SelfTest, Target, VitConfig,
+    Batch, Checkpoint, Device, Dropout, Engine, Error, ExplainMethod, Explanation, FeatureKind, Features, Gradients,
+    Head, LoraConfig, Plugin, PluginRef, Pool, Precision, Segment, SelfTest, Target, VitConfig,
 };
 use std::sync::Arc;
 
@@ -194,6 +194,12 @@ fn features_that_a_network_does_not_have_are_refused_by_name() {
             let error = engine.features(&batch, 1, config.image_size, None, features).expect_err(words).to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+    let config = VitConfig { class_token: false, pool: Pool::Avg, ..config };
+    for engine in engines(&tiny::checkpoint(&config, 1)) {
+        let features = Features::new(FeatureKind::Class, &config);
+        let error = engine.features(&batch, 1, config.image_size, None, features).expect_err("no class token");
+        assert!(matches!(&error, Error::Features(reason) if reason.contains("class token")), "{error}");
     }
 }
 

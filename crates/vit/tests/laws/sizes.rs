@@ -7,13 +7,16 @@ use melo_vit::{Checkpoint, Device, Error, PluginRef, Target, VitConfig};
 
 /// Smaller, slightly larger, and twice as large as [`tiny::config`].
 const SIZES: [usize; 3] = [8, 16, 24];
+/// Variants of which one of 36 patches in another place changes logits by 6e-4 to 1e-3 of the largest.
+const FAINT: [&str; 4] =
+    ["dinov2", "registers beside positions of the class token", "beit", "qk_norm and relative positions"];
 
 #[test]
 fn positions_that_are_equal_everywhere_stay_so_at_any_size() {
     for (what, config) in variants().into_iter().filter(|(_, config)| config.pos_embed) {
         let mut checkpoint = tiny::checkpoint(&config, 1);
         let d = config.width;
-        let prefix = if config.pos_embed_prefix { config.class_tokens() } else { 0 };
+        let prefix = config.position_prefix();
         let position = checkpoint.weights.pos_embed[prefix * d..(prefix + 1) * d].to_vec();
         let spread = |checkpoint: &mut Checkpoint, patches: usize| {
             checkpoint.weights.pos_embed.truncate(prefix * d);
@@ -44,8 +47,7 @@ fn resizing_positions_beforehand_is_the_same() {
         for size in SIZES {
             let mut resized = checkpoint.clone();
             resized.weights.resize_positions(&mut resized.config, size);
-            let class = if config.pos_embed_prefix { 0 } else { config.class_tokens() };
-            let missing = (class + config.registers) * config.width;
+            let missing = (config.prefix_tokens() - config.position_prefix()) * config.width;
             let rows = if config.pos_embed { resized.config.tokens(size) * config.width - missing } else { 0 };
             assert_eq!(resized.weights.pos_embed.len(), rows);
             let batch = images(3, size, 4);
@@ -69,7 +71,8 @@ fn positions_tell_patches_apart_at_every_size() {
                 swapped.data.swap(at, at + 4 * size);
             }
             let (a, b) = (logits(&*engine, &batch, None, &head), logits(&*engine, &swapped, None, &head));
-            assert!(distance(&a, &b) > 1e-4 * largest(&a), "{what} at {size}");
+            let share = if FAINT.contains(&what) { 1e-4 } else { 1e-3 };
+            assert!(distance(&a, &b) > share * largest(&a), "{what} at {size}");
         }
     }
 }

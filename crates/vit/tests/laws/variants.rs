@@ -98,7 +98,47 @@ pub(crate) fn variants() -> Vec<(&'static str, VitConfig)> {
         ),
         (
             "class token and mean",
-            VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain },
+            VitConfig { pool: Pool::TokenAvg, registers: 1, position_filter: PositionFilter::Plain, ..plain.clone() },
+        ),
+        ("no class token", VitConfig { class_token: false, pool: Pool::Avg, ..plain.clone() }),
+        (
+            "no class token, registers",
+            VitConfig {
+                class_token: false,
+                registers: 2,
+                pos_embed_prefix: false,
+                layer_scale: true,
+                pool: Pool::Avg,
+                ..plain.clone()
+            },
+        ),
+        ("registers with positions", VitConfig { registers: 2, register_positions: true, ..plain.clone() }),
+        ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..plain.clone() }),
+        ("attention pooling beside a class token", VitConfig { pool: Pool::Map, norm: false, ..plain.clone() }),
+        ("qk_norm", VitConfig { qk_norm: true, ..plain.clone() }),
+        ("qk_norm and a mean", VitConfig { qk_norm: true, class_token: false, pool: Pool::Avg, ..plain.clone() }),
+        ("qk_norm, then rotary positions", VitConfig { qk_norm: true, rotary: Some(Rotary::DINOV3), ..plain.clone() }),
+        (
+            "qk_norm and relative positions",
+            VitConfig { qk_norm: true, pos_embed: false, relative_positions: true, ..plain.clone() },
+        ),
+        (
+            "rotary positions, registers, no class token",
+            VitConfig {
+                class_token: false,
+                registers: 1,
+                pos_embed: false,
+                rotary: Some(Rotary {
+                    temperature: 10000.0,
+                    grid: RotaryGrid::Numbered(3),
+                    pairs: RotaryPairs::Neighbours,
+                }),
+                layer_scale: true,
+                pool: Pool::Avg,
+                norm: false,
+                fc_norm: true,
+                ..plain
+            },
         ),
     ]
 }
@@ -129,6 +169,20 @@ pub(crate) fn patterned(lora: LoraConfig, block: usize, rank: usize) -> LoraConf
 pub(crate) fn logits(engine: &dyn Engine, batch: &ImageBatch, adapter: Option<&Adapter>, head: &Head) -> Vec<f32> {
     let plugin = PluginRef { adapter, head };
     engine.logits(batch, batch.len(), batch.size, plugin).expect("images of this size are tiled")
+}
+
+/// Names of the tensors of gradients, in their order.
+pub(crate) fn gradient_names(adapter: &Adapter, classes: usize, config: &VitConfig, all_weights: bool) -> Vec<String> {
+    let head = Head::tensor_shapes(classes, config.feature_width());
+    let weights = if all_weights { config.tensor_shapes() } else { Vec::new() };
+    let shapes = adapter.tensor_shapes(config).into_iter().chain(head).chain(weights);
+    shapes.map(|(name, _)| name).collect()
+}
+
+/// Whether a parameter changes no logit: without rotations the bias of the keys' norm adds the same, `q · bias`, to all scores of a query,
+/// which softmax does not see. Its slopes are roundings.
+pub(crate) fn is_unseen(name: &str, config: &VitConfig) -> bool {
+    name.ends_with("attn.k_norm.bias") && config.rotary.is_none()
 }
 
 /// Largest magnitude.

@@ -47,6 +47,17 @@ fn every_architecture_merges() {
         ("swiglu", VitConfig { layer_scale: true, swiglu: true, ..config.clone() }),
         ("token_then_norm", VitConfig { norm: false, fc_norm: true, ..config.clone() }),
         (
+            "gap",
+            VitConfig {
+                class_token: false,
+                pool: Pool::Avg,
+                registers: 2,
+                pos_embed_prefix: false,
+                layer_scale: true,
+                ..config.clone()
+            },
+        ),
+        (
             "rotary_positions",
             VitConfig {
                 registers: 2,
@@ -56,6 +67,9 @@ fn every_architecture_merges() {
                 ..config.clone()
             },
         ),
+        ("siglip", VitConfig { class_token: false, pool: Pool::Map, activation: Activation::Tanh, ..config.clone() }),
+        ("register_positions", VitConfig { registers: 2, register_positions: true, ..config.clone() }),
+        ("qk_norm", VitConfig { qk_norm: true, ..config.clone() }),
         (
             "rotary_neighbours_and_norms",
             VitConfig {
@@ -67,6 +81,18 @@ fn every_architecture_merges() {
                 swiglu: true,
                 attn_norm: true,
                 mlp_norm: true,
+                ..config.clone()
+            },
+        ),
+        (
+            "rotary_positions_without_a_class_token",
+            VitConfig {
+                class_token: false,
+                pool: Pool::Avg,
+                registers: 1,
+                pos_embed: false,
+                rotary: Some(Rotary::DINOV3),
+                qk_norm: true,
                 ..config.clone()
             },
         ),
@@ -102,6 +128,16 @@ fn every_architecture_merges() {
                 assert!(error.to_string().contains("positions"), "{name}: {error}");
             }
             continue;
+        }
+        let lost = match &merged.config {
+            VitConfig { pool: Pool::Map, .. } => Some("attention pooling"),
+            VitConfig { class_token: false, .. } => Some("mean of the tokens"),
+            VitConfig { qk_norm: true, .. } => Some("query and key normalisation"),
+            _ => None,
+        };
+        if let Some(lost) = lost {
+            let error = write_hugging_face(&folder.join(name), &merged, &plugin).unwrap_err();
+            assert!(error.to_string().contains(lost), "{name}: {error}");
         }
         write_timm(&folder.join(name), &merged, &plugin).unwrap();
         let read = Checkpoint::read(&folder.join(name).join("model.safetensors")).unwrap();
