@@ -116,13 +116,10 @@ def volumes(folder):
             expected[:, :, 4] = labels[:, :, 4]
             check("written NIfTI has the labels in their slice", np.array_equal(np.asarray(back.dataobj), expected))
             reads(folder / "mask.nii.gz", shown.T)
+        # nibabel leaves numbers as they are where a slope is set: 5 times 0.2 is nearly 1.
         scaled = nibabel.Nifti1Image(labels.astype(np.int16) * 5, affine)
         scaled.header.set_slope_inter(0.2, 0)
         path = folder / "scaled.nii.gz"
-        # As it is stored: nibabel divides by the slope when it writes.
-        scaled = nibabel.Nifti1Image(labels.astype(np.float64), affine)
-        scaled.header.set_data_dtype(np.int16)
-        scaled.header.set_slope_inter(0.2, 0)
         scaled.to_filename(path)
         reads(path, shown.T)
 
@@ -173,8 +170,8 @@ def written_segmentation(folder, kind):
     check("the series is its own", plain.SeriesInstanceUID != image.SeriesInstanceUID)
     segmentation = highdicom.seg.segread(folder / "mask.dcm")
     check("highdicom counts the segments", segmentation.number_of_segments == 3)
-    check("highdicom finds the algorithm", segmentation.get_segment_description(1).algorithm_name == "polyps")
-    check("highdicom finds the code", segmentation.get_segment_description(1).segmented_property_type == codes.SCT.Polyp)
+    check("highdicom finds the algorithm", segmentation.get_segment_description(1).SegmentAlgorithmName == "polyps")
+    check("highdicom finds the code", segmentation.get_segment_description(1).segmented_property_type.value == "41329004")
     check("highdicom finds the names", segmentation.get_segment_numbers(segment_label="polyp") == [1])
     pixels = segmentation.get_pixels_by_source_instance([image.SOPInstanceUID], combine_segments=True)
     check("highdicom's combined segments are the labels", np.array_equal(pixels[0], labels))

@@ -307,6 +307,7 @@ fn functional_groups(object: &mut InMemDicomObject, image: &Referenced, frame: u
             if image.frames > 1 {
                 put(&mut source, tags::REFERENCED_FRAME_NUMBER, VR::IS, (frame + 1).to_string());
             }
+            put(&mut source, tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES");
             let purpose = code("121322", "DCM", "Source image for image processing operation");
             sequence(&mut source, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, vec![purpose]);
             let derivation = item(|item| {

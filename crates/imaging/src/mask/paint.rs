@@ -73,8 +73,8 @@ pub fn mask_overlay_within(
     let fitted = spec.map(|spec| fitted_size(pixels.width, pixels.height, spec));
     let columns = seen(width, fitted.map(|(width, _)| width));
     let rows = seen(height, fitted.map(|(_, height)| height));
-    for y in 0..height {
-        for x in 0..width {
+    for (y, &row_seen) in rows.iter().enumerate() {
+        for (x, &column_seen) in columns.iter().enumerate() {
             let pixel = &mut shown.rgb[(y * width + x) * 3..][..3];
             let mut paint = |colour: [u8; 3], share: f32| {
                 for (under, over) in pixel.iter_mut().zip(colour) {
@@ -82,7 +82,7 @@ pub fn mask_overlay_within(
                     *under = (from + (to - from) * share).round() as u8;
                 }
             };
-            if !(rows[y] && columns[x]) {
+            if !(row_seen && column_seen) {
                 paint([0; 3], 1.0 - UNSEEN);
             }
             let class = label(x, y);

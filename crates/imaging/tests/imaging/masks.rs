@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::common::dicom::{EXPLICIT, Elements, IMPLICIT, Image, JPEG, Writing};
 use melo_imaging::{
-    Error, IGNORE, MASK_COLOURS, Mask, MaskReading, Pixels, decode_mask, encode_mask_png, encode_png, mask_overlay,
-    prepare, prepare_mask, read, read_mask, restore, write_mask_png,
+    Error, IGNORE, MASK_COLOURS, Mask, MaskReading, MaskVolume, Pixels, Segment, SegmentationAbout, decode_mask,
+    encode_mask_dicom, encode_mask_png, encode_png, mask_overlay, prepare, prepare_mask, read, read_mask, restore,
+    write_mask_png,
 };
 use melo_vit::rendering::{Frame, Plane, Slice};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
@@ -438,4 +439,76 @@ fn an_overlay_outlines_fills_and_darkens() {
     assert_eq!(at(12, 10), [100; 3], "rest");
     assert_eq!(at(2, 10), [50; 3], "unseen");
     assert_eq!(at(39, 0), [50; 3], "unseen");
+}
+
+#[test]
+fn a_written_volume_reads_back_in_its_space() {
+    for (plane, index) in [(Plane::Axial, 1), (Plane::Coronal, 2), (Plane::Sagittal, 0)] {
+        let rendering = Rendering { plane, slice: Slice::Index(index), ..Rendering::default() };
+        let source = gz(&nifti([40, 30, 20], 3.0, plane == Plane::Coronal, &[0.0; 24_000]));
+        let shown = melo_imaging::decode_with(&source, Path::new("image"), &rendering).expect("an image");
+        let mask = mask(shown.width, shown.height, 4);
+        let mut volume = MaskVolume::like(&source, Path::new("image")).expect("a volume");
+        volume.put(&mask, &rendering).expect("of its size");
+        let file = volume.encode().expect("in memory");
+        let read = |rendering: Rendering| {
+            decode_mask(&file, Path::new("mask"), &MaskReading { rendering, ..any() }).expect("a mask")
+        };
+        assert_eq!(read(rendering.clone()), mask, "{plane}");
+        let other = Rendering { slice: Slice::Index(index + 1), ..rendering.clone() };
+        assert!(read(other.clone()).labels.iter().all(|&label| label == 0), "another slice is background");
+        assert!(matches!(volume.put(&self::mask(3, 3, 2), &rendering), Err(Error::MaskSize { .. })));
+        let beyond = Rendering { slice: Slice::Index(99), ..other };
+        assert!(matches!(volume.put(&mask, &beyond), Err(Error::NoSuchImage { .. })));
+    }
+    let mask = mask(31, 17, 3);
+    let mut volume = MaskVolume::of_image(31, 17).expect("a volume");
+    volume.put(&mask, &Rendering::default()).expect("of its size");
+    assert_eq!(labels_of(&volume.encode().expect("in memory"), &any()), mask.labels);
+    assert!(MaskVolume::of_image(40_000, 400).is_err(), "sides of NIfTI are of 16 bits");
+    assert!(MaskVolume::like(b"no volume", Path::new("x")).is_err());
+}
+
+#[test]
+fn a_written_segmentation_reads_back_with_its_patient() {
+    let image = |pixels: bool| {
+        let identity = Elements::new(Writing::Explicit)
+            .text(0x0008_0016, "UI", "1.2.840.10008.5.1.4.1.1.2")
+            .text(0x0008_0018, "UI", "1.2.3.4")
+            .text(0x0020_000d, "UI", "1.2.3")
+            .text(0x0020_000e, "UI", "1.2.3.9");
+        let identity = if pixels { identity } else { Elements::new(Writing::Explicit) };
+        let image = Image::grey(37, 43, 8).elements(Writing::Explicit);
+        identity.raw(&image.bytes).value(0x7fe0_0010, "OW", &[0; 37 * 43]).file(EXPLICIT)
+    };
+    let about = SegmentationAbout {
+        segments: ["polyp", "vessel"].map(|label| Segment { label: label.to_owned(), codes: None }).to_vec(),
+        instance_uid: "2.25.1".to_owned(),
+        series_uid: "2.25.2".to_owned(),
+        series_description: "masks".to_owned(),
+        algorithm: "polyps".to_owned(),
+        model_name: "melo".to_owned(),
+        serial_number: "1".to_owned(),
+        software_versions: "1".to_owned(),
+        date: "20260101".to_owned(),
+        time: "120000".to_owned(),
+    };
+    let mut mask = mask(37, 43, 3);
+    let file = encode_mask_dicom(&mask, &image(true), Path::new("image"), 0, &about).expect("a segmentation");
+    assert_eq!(labels_of(&file, &any()), mask.labels);
+    assert_eq!(labels_of(&file, &MaskReading { instance: Some("1.2.3.4".to_owned()), ..any() }), mask.labels);
+    let wanted = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"];
+    let header = melo_imaging::dicom::header(&file, Path::new("mask"), &wanted).expect("a header");
+    assert_eq!(header.iter().flatten().collect::<Vec<_>>(), ["patient 7", "1.2.3", "2.25.2", "SEG"]);
+    // What is ignored is of no segment.
+    mask.labels[0] = IGNORE;
+    let file = encode_mask_dicom(&mask, &image(true), Path::new("image"), 0, &about).expect("a segmentation");
+    assert_eq!(labels_of(&file, &any())[0], 0);
+    let error = encode_mask_dicom(&mask, &image(false), Path::new("image"), 0, &about).unwrap_err();
+    assert!(error.to_string().contains("SOPClassUID is missing"), "{error}");
+    let other = self::mask(43, 37, 3);
+    let error = encode_mask_dicom(&other, &image(true), Path::new("image"), 0, &about).unwrap_err();
+    assert!(matches!(error, Error::MaskSize { .. }), "{error}");
+    let error = encode_mask_dicom(&mask, &image(true), Path::new("image"), 1, &about).unwrap_err();
+    assert!(error.to_string().contains("there is no frame 2"), "{error}");
 }
