@@ -21,6 +21,9 @@ pub struct ReadOptions {
     /// Column of the splits, instead of `split`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_column: Option<String>,
+    /// Column of the masks, instead of one with a usual name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask_column: Option<String>,
     /// Folder in which the images are looked for, before that of the manifest.
     #[serde(skip)]
     pub images: Option<PathBuf>,

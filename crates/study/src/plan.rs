@@ -235,6 +235,7 @@ impl Plan {
                         label_columns: task.label_columns,
                         patient_column: task.patient_column,
                         split_column: task.split_column,
+                        mask_column: None,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

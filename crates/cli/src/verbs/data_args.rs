@@ -44,6 +44,7 @@ impl DataArgs {
             label_columns: self.label_columns.clone(),
             patient_column: self.patient_column.clone(),
             split_column: self.split_column.clone(),
+            mask_column: None,
             images: self.images.clone(),
         }
     }

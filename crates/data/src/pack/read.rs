@@ -58,6 +58,7 @@ impl PackSource {
                 (false, Some(&class)) => Labels::Single(class),
                 _ => Labels::Multi((0..classes.len()).map(|class| u8::from(row.shows.contains(&class))).collect()),
             },
+            mask: None,
             patient_id: row.patient_id,
             line: row.line,
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),

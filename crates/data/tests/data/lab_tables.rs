@@ -151,6 +151,7 @@ fn columns_by_other_names() {
         label_columns: vec!["Befund".into()],
         patient_column: Some("PatNr".into()),
         split_column: Some("Set".into()),
+        mask_column: None,
         images: None,
     };
     let manifest = read_with(&folder, options.clone()).unwrap();

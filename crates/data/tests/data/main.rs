@@ -10,6 +10,7 @@ mod folds;
 mod improbable;
 mod lab_tables;
 mod manifest;
+mod masks;
 mod near;
 mod pack;
 mod preset;
