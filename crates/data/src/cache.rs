@@ -26,11 +26,13 @@ struct Held {
     /// One map for each way of fitting: a few at most.
     by_fit: Vec<(Fit, HashMap<PathBuf, Arc<Pixels>>)>,
     /// The same of masks, by the image that each was held to.
-    masks: Vec<((Fit, MaskReading), HashMap<PathBuf, Arc<Mask>>)>,
+    masks: Vec<(MaskFit, HashMap<PathBuf, Arc<Mask>>)>,
 }
 
 /// The part of [`Preprocess`] that [`melo_imaging::read_fit`] depends on.
 type Fit = (usize, CropMode, Interpolation, Rendering);
+/// What a fitted mask depends on.
+type MaskFit = (Fit, MaskReading);
 
 impl Cache {
     /// Memory for decoded images where nobody asks for another.
@@ -76,7 +78,7 @@ impl Cache {
         let Some(mask_file) = &row.mask else { return Err(Error::NoMask { name: row.name.clone() }) };
         let path = row.path.as_path();
         let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation, spec.rendering.clone());
-        let key = (fit.clone(), reading.clone());
+        let key: MaskFit = (fit.clone(), reading.clone());
         let held = {
             let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
             held.masks.iter().find(|(known, _)| *known == key).and_then(|(_, masks)| masks.get(path)).cloned()
@@ -101,7 +103,7 @@ impl Cache {
         Ok((pixels, (width, height)))
     }
 
-    fn insert_mask(&self, path: &Path, key: (Fit, MaskReading), mask: &Arc<Mask>) {
+    fn insert_mask(&self, path: &Path, key: MaskFit, mask: &Arc<Mask>) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let bytes = held.bytes + mask.labels.len();
         if bytes > self.limit_bytes {
