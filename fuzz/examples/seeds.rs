@@ -51,7 +51,10 @@ fn each(folder: &Path, mut work: impl FnMut(&str, &str, &[u8])) {
 
 fn main() {
     each(&golden("imaging", ""), |name, extension, bytes| match extension {
-        "png" | "tif" | "bmp" | "webp" | "gif" | "jp2" => seed("image", name, &[], bytes),
+        "png" | "tif" | "bmp" | "webp" | "gif" | "jp2" => {
+            seed("image", name, &[], bytes);
+            seed("mask", name, &[0], bytes);
+        }
         "jpg" => {
             seed("image", name, &[], bytes);
             seed("jpeg", name, &[], &bytes[3..]);

@@ -9,7 +9,7 @@
 //! in the fitted image, read bilinearly, coordinates clamped to the edge. With `F = 1`, `angle = 0`, `scale = 1` that is
 //! the centre crop itself, bit for bit.
 
-use melo_imaging::{Padded, Pixels};
+use melo_imaging::{IGNORE, Mask, Padded, PaddedMask, Pixels};
 use melo_vit::Preprocess;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,12 @@ impl Augment {
         change.tone(&mut square);
         square
     }
+
+    /// The labels, `[size, size]`, of what [`apply`](Augment::apply) makes of the image for (`seed`, `epoch`, `row`): moved as its
+    /// pixels are, by nearest neighbour; [`IGNORE`] outside of the image.
+    pub(crate) fn apply_mask(&self, fitted: &Mask, spec: &Preprocess, seed: u64, epoch: u64, row: usize) -> Vec<u8> {
+        self.draw(seed, epoch, row).resample_mask(&PaddedMask::new(fitted, spec), spec.size)
+    }
 }
 
 /// One draw of an [`Augment`].
@@ -135,21 +141,44 @@ struct Change {
 impl Change {
     /// The `size` × `size` crop of `padded`, flipped, turned, scaled and shifted.
     fn resample(&self, padded: &Padded, size: usize) -> Pixels {
+        let mut rgb = vec![0; size * size * 3];
+        let mut out = rgb.chunks_exact_mut(3);
+        self.places([padded.left, padded.top], size, |x, y| {
+            if let Some(out) = out.next() {
+                out.copy_from_slice(&sample(&padded.pixels, x, y));
+            }
+        });
+        Pixels { width: size, height: size, rgb }
+    }
+
+    /// The same of labels.
+    fn resample_mask(&self, padded: &PaddedMask, size: usize) -> Vec<u8> {
+        let Mask { width, height, labels } = &*padded.mask;
+        let mut out = Vec::with_capacity(size * size);
+        self.places([padded.left, padded.top], size, |x, y| {
+            let (x, y) = ((x + 0.5).floor(), (y + 0.5).floor());
+            let inside = x >= 0.0 && y >= 0.0 && x < *width as f32 && y < *height as f32;
+            out.push(if inside { labels[y as usize * width + x as usize] } else { IGNORE });
+        });
+        out
+    }
+
+    /// Where each pixel of the `size` × `size` crop lies, row by row, in pixels from the centre of the padded image's first; the crop
+    /// begins at `left`, `top`.
+    fn places(&self, [left, top]: [usize; 2], size: usize, mut place: impl FnMut(f32, f32)) {
         let half = size as f32 / 2.0;
         let [shift_x, shift_y] = self.shift.map(|shift| shift * half);
-        let center = [padded.left as f32 + half + shift_x - 0.5, padded.top as f32 + half + shift_y - 0.5];
+        let center = [left as f32 + half + shift_x - 0.5, top as f32 + half + shift_y - 0.5];
         let (sin, cos) = self.angle.sin_cos();
         let [flip_u, flip_v] = self.flips.map(|flip| flip * self.scale);
-        let mut rgb = vec![0; size * size * 3];
-        for (y, out) in rgb.chunks_exact_mut(size * 3).enumerate() {
+        for y in 0..size {
             let v = flip_v * (y as f32 + 0.5 - half);
             let (row_x, row_y) = (center[0] - sin * v, center[1] + cos * v);
-            for (x, out) in out.chunks_exact_mut(3).enumerate() {
+            for x in 0..size {
                 let u = flip_u * (x as f32 + 0.5 - half);
-                out.copy_from_slice(&sample(&padded.pixels, row_x + cos * u, row_y + sin * u));
+                place(row_x + cos * u, row_y + sin * u);
             }
         }
-        Pixels { width: size, height: size, rgb }
     }
 
     /// Brightness, then contrast: `contrast · (brightness · value - mean) + mean`, where `mean` is that of all samples
@@ -235,6 +264,74 @@ mod tests {
                     assert!(found == expected, "{width} x {height} to {size}, {mode:?}");
                     assert_eq!(square, Augment::none().apply(&fitted, &spec, 1, 2, 3));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_change_is_the_centre_crop_of_the_mask() {
+        for (width, height) in [(33, 33), (40, 33), (35, 47), (6, 50), (51, 5), (3, 4)] {
+            for mode in [CropMode::Center, CropMode::Squash, CropMode::Border] {
+                let spec = spec(33, mode);
+                let mask = Mask { width, height, labels: (0..width * height).map(|at| (at % 5) as u8).collect() };
+                let fitted = melo_imaging::fit_mask(&mask, &spec);
+                let found = Augment::none().apply_mask(&fitted, &spec, 1, 2, 3);
+                assert_eq!(found, melo_imaging::prepare_mask(&mask, &spec), "{width} x {height}, {mode:?}");
+            }
+        }
+    }
+
+    /// What an image becomes is pinned: another value here means that a resumed training run differs.
+    #[test]
+    fn the_same_draw_changes_an_image_into_the_same_bytes() {
+        let augment = Augment { vertical_flip: true, rotate_degrees: 45.0, crop_scale: 0.3, ..Augment::default() };
+        let checksums = [CropMode::Center, CropMode::Squash, CropMode::Border].map(|mode| {
+            let (fitted, spec) = (pixels(40, 51), spec(48, mode));
+            let squares = (0..20).flat_map(|row| augment.apply(&fitted, &spec, 7, 8, row).rgb);
+            squares.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        });
+        assert_eq!(checksums, [8_933_929_765_858_987_618, 8_933_929_765_858_987_618, 5_761_622_667_330_111_259]);
+    }
+
+    #[test]
+    fn an_image_that_is_painted_from_its_mask_stays_so() {
+        let augment = Augment {
+            vertical_flip: true,
+            rotate_degrees: 180.0,
+            crop_scale: 0.2,
+            brightness: 0.0,
+            contrast: 0.0,
+            ..Augment::default()
+        };
+        for mode in [CropMode::Center, CropMode::Squash, CropMode::Border] {
+            for (width, height) in [(64, 64), (90, 70), (40, 61)] {
+                let spec = spec(64, mode);
+                let labels = (0..width * height).map(|at| ((at % width / 9 + at / width / 7) % 3) as u8).collect();
+                let mask = Mask { width, height, labels };
+                // A channel a class: the nearest pixel has at least a quarter of the weight.
+                let paint =
+                    |&label: &u8| -> [u8; 3] { std::array::from_fn(|c| u8::from(c == usize::from(label)) * 255) };
+                let rgb = mask.labels.iter().flat_map(paint).collect();
+                let fitted = Pixels { width, height, rgb };
+                let mut ignored = 0;
+                for row in 0..40 {
+                    let square = augment.apply(&fitted, &spec, 3, 4, row);
+                    let labels = augment.apply_mask(&mask, &spec, 3, 4, row);
+                    for (label, pixel) in labels.iter().zip(square.rgb.chunks_exact(3)) {
+                        match *label {
+                            IGNORE => ignored += 1,
+                            label => assert!(pixel[usize::from(label)] >= 63, "{label} is {pixel:?} in row {row}"),
+                        }
+                    }
+                    if let Some(pure) = labels
+                        .iter()
+                        .zip(square.rgb.chunks_exact(3))
+                        .position(|(label, pixel)| *label != IGNORE && pixel.contains(&255) && *pixel != paint(label))
+                    {
+                        panic!("row {row}: a pixel of one class is labelled otherwise at {pure}");
+                    }
+                }
+                assert!(ignored > 0 || mode == CropMode::Center, "turned images have corners outside");
             }
         }
     }

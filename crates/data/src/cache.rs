@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use melo_imaging::{Pixels, Tally};
+use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
 
-use crate::{Error, Row};
+use crate::{Error, Row, masks};
 
-/// Decoded and fitted images, as 8-bit RGB, up to a limit of bytes; shared by the splits and by threads.
+/// Decoded and fitted images, as 8-bit RGB, and their masks, up to a limit of bytes; shared by the splits and by threads.
 ///
 /// An image stays once it is in. When the limit is reached, further images are decoded each time they are asked for:
 /// every epoch asks for all of them, so throwing one out to keep another would gain nothing.
@@ -25,10 +25,14 @@ struct Held {
     bytes: usize,
     /// One map for each way of fitting: a few at most.
     by_fit: Vec<(Fit, HashMap<PathBuf, Arc<Pixels>>)>,
+    /// The same of masks, by the image that each was held to.
+    masks: Vec<(MaskFit, HashMap<PathBuf, Arc<Mask>>)>,
 }
 
 /// The part of [`Preprocess`] that [`melo_imaging::read_fit`] depends on.
 type Fit = (usize, CropMode, Interpolation, Rendering);
+/// What a fitted mask depends on.
+type MaskFit = (Fit, MaskReading);
 
 impl Cache {
     /// Memory for decoded images where nobody asks for another.
@@ -61,11 +65,57 @@ impl Cache {
         if let Some(pixels) = self.find(path, &fit) {
             return Ok(pixels);
         }
-        let (pixels, seen) = melo_imaging::read_fit_seen(path, spec)?;
+        self.read(path, fit, spec).map(|(pixels, _)| pixels)
+    }
+
+    /// The image and its mask, both fitted; the mask must be of the image's size.
+    pub(crate) fn fitted_with_mask(
+        &self,
+        row: &Row,
+        spec: &Preprocess,
+        reading: &MaskReading,
+    ) -> Result<(Arc<Pixels>, Arc<Mask>), Error> {
+        let Some(mask_file) = &row.mask else { return Err(Error::NoMask { name: row.name.clone() }) };
+        let path = row.path.as_path();
+        let fit: Fit = (spec.resize_side(), spec.crop_mode, spec.interpolation, spec.rendering.clone());
+        let key: MaskFit = (fit.clone(), reading.clone());
+        let held = {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.masks.iter().find(|(known, _)| *known == key).and_then(|(_, masks)| masks.get(path)).cloned()
+        };
+        if let Some(mask) = held {
+            return Ok((self.fitted(row, spec)?, mask));
+        }
+        let (pixels, (width, height)) = self.read(path, fit, spec)?;
+        let mask = masks::read(&mask_file.path, path, reading)?;
+        mask.check_size(&mask_file.path, width, height)?;
+        let mask = Arc::new(melo_imaging::fit_mask(&mask, spec));
+        self.insert_mask(path, key, &mask);
+        Ok((pixels, mask))
+    }
+
+    /// The image from its file, and the size that it has there.
+    fn read(&self, path: &Path, fit: Fit, spec: &Preprocess) -> Result<(Arc<Pixels>, (usize, usize)), Error> {
+        let Fitted { pixels, seen, width, height } = melo_imaging::read_fit_sized(path, spec)?;
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(path, &seen);
         let pixels = Arc::new(pixels);
         self.insert(path, fit, &pixels);
-        Ok(pixels)
+        Ok((pixels, (width, height)))
+    }
+
+    fn insert_mask(&self, path: &Path, key: MaskFit, mask: &Arc<Mask>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let bytes = held.bytes + mask.labels.len();
+        if bytes > self.limit_bytes {
+            return;
+        }
+        let index = held.masks.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            held.masks.push((key, HashMap::new()));
+            held.masks.len() - 1
+        });
+        if held.masks[index].1.insert(path.into(), Arc::clone(mask)).is_none() {
+            held.bytes = bytes;
+        }
     }
 
     fn find(&self, path: &Path, fit: &Fit) -> Option<Arc<Pixels>> {

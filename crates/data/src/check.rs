@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use melo_imaging::Seen;
+use melo_imaging::{MaskReading, Seen};
 use melo_vit::{Rendering, TaskKind};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
 use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount, Spread};
-use crate::{CheckReport, Labels, Manifest, Packed, Problem, Row, Split, Warning};
+use crate::{CheckReport, Error, Labels, Manifest, MaskFile, Packed, Problem, Row, Split, Warning, masks};
 
 /// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.
 const SMALL_SIDE: usize = 32;
@@ -28,11 +28,13 @@ struct Image {
     digest: Option<FileDigest>,
     looks: Result<(Appearance, Option<Fingerprint>), String>,
     seen: Seen,
+    /// What is wrong with its mask, or the digest of one that shows more than one class.
+    mask: Result<Option<FileDigest>, String>,
 }
 
 impl Image {
     fn broken(digest: Option<FileDigest>, reason: String) -> Self {
-        Image { digest, looks: Err(reason), seen: Seen::default() }
+        Image { digest, looks: Err(reason), seen: Seen::default(), mask: Ok(None) }
     }
 
     fn size(&self) -> Option<(usize, usize)> {
@@ -55,7 +57,10 @@ pub fn examine(
 ) -> (CheckReport, Vec<Option<Appearance>>) {
     let done = AtomicUsize::new(0);
     let open = |row: &Row| {
-        let image = open(row);
+        let mut image = open(row);
+        if let Some(mask) = &row.mask {
+            image.mask = open_mask(mask, row, image.size());
+        }
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, manifest.rows.len());
         image
     };
@@ -92,13 +97,29 @@ fn open(row: &Row) -> Image {
             match melo_imaging::decode_seen(&bytes, &row.path, &Rendering::default()) {
                 Ok((pixels, seen)) => {
                     let looks = (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels));
-                    Image { digest, looks: Ok(looks), seen }
+                    Image { digest, looks: Ok(looks), seen, mask: Ok(None) }
                 }
                 // The path is said once, by whoever prints the row's name.
                 Err(error) => Image::broken(digest, error.without_name().to_string()),
             }
         }
     }
+}
+
+/// The mask of any classes, and of its image's size if that is known.
+fn open_mask(mask: &MaskFile, row: &Row, size: Option<(usize, usize)>) -> Result<Option<FileDigest>, String> {
+    let reason = |error: Error| match error {
+        Error::Image(error) => error.without_name().to_string(),
+        error => error.to_string(),
+    };
+    let found = masks::read(&mask.path, &row.path, &MaskReading::default()).map_err(reason)?;
+    if let Some((width, height)) = size {
+        found.check_size(&mask.path, width, height).map_err(|error| error.without_name().to_string())?;
+    }
+    // Empty masks are alike, and tell nothing.
+    let varied = found.labels.iter().any(|&label| label != found.labels[0]);
+    let size = [found.width as u64, found.height as u64].map(u64::to_le_bytes).concat();
+    Ok(varied.then(|| Sha256::new().chain_update(size).chain_update(&found.labels).finalize().into()))
 }
 
 /// An image as it was packed: equal pixels, not equal files, are duplicates here.
@@ -113,6 +134,7 @@ fn open_packed(packed: &Packed) -> Image {
                 digest: Some(digest.finalize().into()),
                 looks: Ok((Appearance::of(&pixels, bytes as u64), Fingerprint::of(&pixels))),
                 seen: Seen::default(),
+                mask: Ok(None),
             }
         }
     }
@@ -184,6 +206,7 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
     for split in [Split::Train, Split::Val] {
         let rows = manifest.split(split);
         if let Some(first) = rows.first()
+            && !manifest.classes.is_empty()
             && rows.iter().all(|row| row.labels == first.labels)
         {
             let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
@@ -200,7 +223,10 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
             problems.push(Problem::BrokenLabels { name: name.clone(), line });
         }
         if let Err(reason) = &image.looks {
-            problems.push(Problem::Unreadable { name, line, reason: reason.clone() });
+            problems.push(Problem::Unreadable { name: name.clone(), line, reason: reason.clone() });
+        }
+        if let (Err(reason), Some(mask)) = (&image.mask, &row.mask) {
+            problems.push(Problem::Mask { name, line, mask: mask.name.clone(), reason: reason.clone() });
         }
     }
     problems
@@ -213,6 +239,7 @@ fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
         warnings.push(Warning::PatientsAcrossSplits { patients });
     }
     warnings.extend(duplicates(manifest, images));
+    warnings.extend(masks_across_splits(manifest, images));
     warnings.extend(near_duplicates(manifest, &looks(images)));
     if !manifest.has_splits() {
         warnings.push(Warning::Unassigned);
@@ -289,6 +316,22 @@ fn duplicates(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Masks of equal pixels in more than one split.
+fn masks_across_splits(manifest: &Manifest, images: &[Image]) -> Option<Warning> {
+    let mut rows_of: HashMap<FileDigest, Vec<&Row>> = HashMap::new();
+    for (row, image) in manifest.rows.iter().zip(images) {
+        if let Ok(Some(digest)) = image.mask {
+            rows_of.entry(digest).or_default().push(row);
+        }
+    }
+    let across = |rows: &Vec<&Row>| rows.iter().any(|row| row.split != rows[0].split);
+    let mut groups: Vec<Vec<&Row>> = rows_of.into_values().filter(across).collect();
+    groups.sort_by_key(|rows| (rows[0].line, &rows[0].name));
+    let file = |row: &&Row| DuplicateFile { name: row.name.clone(), line: row.line, split: row.split };
+    let groups: Vec<Vec<DuplicateFile>> = groups.iter().map(|rows| rows.iter().map(file).collect()).collect();
+    (!groups.is_empty()).then_some(Warning::MasksAcrossSplits { groups })
 }
 
 /// Numbers files by their bytes; those that cannot be read have no fingerprint either.

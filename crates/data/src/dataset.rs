@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use melo_imaging::{MaskReading, PaddedMask};
 use melo_vit::{ImageError, ImageSource, Preprocess};
 use rayon::prelude::*;
 
@@ -14,6 +15,8 @@ pub struct Dataset {
     rows: Vec<Row>,
     spec: Preprocess,
     cache: Arc<Cache>,
+    /// How masks are read, if they are.
+    masks: Option<Arc<MaskReading>>,
 }
 
 /// A row whose image cannot be used.
@@ -51,6 +54,34 @@ pub fn open_splits(
     cache: &Arc<Cache>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Dataset>, Error> {
+    open(manifest, splits, spec, cache, None, progress)
+}
+
+/// [`open_splits`] of images and their masks, each of which is read as `masks` says, on the slice, frame or page that `spec` takes of
+/// the image.
+///
+/// # Errors
+/// Those of [`open_splits`]; [`Error::Unreadable`] tells images without a mask and masks that cannot be read, of another size than their
+/// image or with a value that is no class, too.
+pub fn open_splits_with_masks(
+    manifest: &Manifest,
+    splits: &[Split],
+    spec: &Preprocess,
+    cache: &Arc<Cache>,
+    masks: &MaskReading,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Dataset>, Error> {
+    open(manifest, splits, spec, cache, Some(masks), progress)
+}
+
+fn open(
+    manifest: &Manifest,
+    splits: &[Split],
+    spec: &Preprocess,
+    cache: &Arc<Cache>,
+    masks: Option<&MaskReading>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Dataset>, Error> {
     manifest.check_preprocess(spec)?;
     let path = || manifest.path.clone();
     let rows: Vec<Vec<Row>> =
@@ -60,6 +91,10 @@ pub fn open_splits(
     }
     let datasets: Vec<Dataset> =
         rows.into_iter().map(|rows| Dataset::new(rows, spec.clone(), Arc::clone(cache))).collect();
+    let datasets: Vec<Dataset> = match masks {
+        Some(masks) => datasets.into_iter().map(|dataset| dataset.with_masks(masks)).collect(),
+        None => datasets,
+    };
     let images = datasets.iter().map(Dataset::len).sum();
     let (mut broken, mut read) = (Vec::new(), 0);
     for dataset in &datasets {
@@ -76,7 +111,13 @@ pub fn open_splits(
 impl Dataset {
     /// `rows`, usually of one [`Split`](crate::Split), prepared by `spec`; nothing is read yet.
     pub fn new(rows: Vec<Row>, spec: Preprocess, cache: Arc<Cache>) -> Self {
-        Self { rows, spec, cache }
+        Self { rows, spec, cache, masks: None }
+    }
+
+    /// The same with masks, read as `reading` says, of the slice, frame or page that is taken of the image.
+    pub fn with_masks(self, reading: &MaskReading) -> Self {
+        let reading = MaskReading { rendering: self.spec.rendering.clone(), ..reading.clone() };
+        Self { masks: Some(Arc::new(reading)), ..self }
     }
 
     /// Number of images.
@@ -113,7 +154,10 @@ impl Dataset {
     pub fn preload(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Unreadable> {
         let done = AtomicUsize::new(0);
         let decode = |(row, image): (usize, &Row)| {
-            let error = self.cache.fitted(image, &self.spec).err();
+            let error = match &self.masks {
+                None => self.cache.fitted(image, &self.spec).err(),
+                Some(masks) => self.cache.fitted_with_mask(image, &self.spec, masks).err(),
+            };
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.rows.len());
             error.map(|error| Unreadable { row, line: image.line, error })
         };
@@ -146,6 +190,29 @@ impl EpochView<'_> {
     }
 }
 
+impl EpochView<'_> {
+    /// Writes the labels of row `order[index]` to `out`, `[size, size]`: those of the pixels that [`load`](ImageSource::load) gives,
+    /// [`IGNORE`](melo_imaging::IGNORE) outside of the image and where the mask says so.
+    ///
+    /// # Errors
+    /// An [`Error`], which names the file; [`Error::NoMask`] where the row has no mask.
+    ///
+    /// # Panics
+    /// If `index` or the row is out of range, `out` of another length, or the data set [has no masks](Dataset::with_masks).
+    pub fn load_mask(&self, index: usize, out: &mut [u8]) -> Result<(), Error> {
+        let Dataset { rows, spec, cache, masks } = self.dataset;
+        let masks = masks.as_ref().expect("a data set with masks");
+        let row = self.order[index];
+        let (_, fitted) = cache.fitted_with_mask(&rows[row], spec, masks)?;
+        let labels = match self.augment {
+            None => PaddedMask::new(&fitted, spec).crop(spec.size),
+            Some(EpochAugment { augment, seed, epoch }) => augment.apply_mask(&fitted, spec, seed, epoch, row),
+        };
+        out.copy_from_slice(&labels);
+        Ok(())
+    }
+}
+
 impl ImageSource for EpochView<'_> {
     /// Writes row `order[index]` to `out`, `[3, size, size]`.
     ///
@@ -155,7 +222,7 @@ impl ImageSource for EpochView<'_> {
     /// # Panics
     /// If `index` or the row is out of range, or `out` of another length.
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        let Dataset { rows, spec, cache } = self.dataset;
+        let Dataset { rows, spec, cache, .. } = self.dataset;
         let row = self.order[index];
         let fitted = cache.fitted(&rows[row], spec)?;
         match self.augment {

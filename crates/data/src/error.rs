@@ -210,6 +210,20 @@ pub enum Error {
         /// The value.
         found: String,
     },
+    /// A row without a mask, of a manifest without labels.
+    #[error("{}, line {line}: expected the name of a mask, found nothing", path.display())]
+    EmptyMask {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// An image that has no mask, of a split that is to be segmented.
+    #[error("{name}: the manifest names no mask")]
+    NoMask {
+        /// The image, as the manifest writes it.
+        name: String,
+    },
     /// All images have the same labels, so there is nothing to learn.
     #[error("{}: expected at least two classes, every image is {found}", path.display())]
     OneClass {

@@ -1,6 +1,7 @@
 //! Text of a manifest that is probably not meant as it stands.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use melo_vit::TaskKind;
 
@@ -28,6 +29,16 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
     }
     let patients: Vec<Spelling> = rows_of.into_iter().map(|(id, rows)| spelling(id, rows.into_iter())).collect();
 
+    let mut images_of: BTreeMap<&Path, Vec<&Row>> = BTreeMap::new();
+    for row in &manifest.rows {
+        if let Some(mask) = &row.mask {
+            images_of.entry(&mask.path).or_default().push(row);
+        }
+    }
+    let shared = images_of.into_values().filter(|rows| rows.len() > 1);
+    let name = |rows: &[&Row]| rows[0].mask.as_ref().map(|mask| mask.name.clone()).unwrap_or_default();
+    let shared = shared.map(|rows| spelling(&name(&rows), rows.into_iter())).collect();
+
     let those = |all: &[Spelling], which: &dyn Fn(&str) -> bool| -> Vec<Spelling> {
         all.iter().filter(|spelling| which(&spelling.text)).cloned().collect()
     };
@@ -46,6 +57,7 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
         some(those(&classes, &about), |columns| Warning::MetadataAsFinding { columns }),
         some(those(&classes, &|name| single && is_date(name)), |classes| Warning::DatesAsClasses { classes }),
         some(those(&classes, &|name| single && is_long_number(name)), |classes| Warning::NumbersAsClasses { classes }),
+        some(shared, |masks| Warning::MaskOfSeveral { masks }),
         some(alone, |classes| Warning::SingleImage { classes }),
         groups(&patients, fold_id, |groups| Warning::PatientsAlike { groups }),
         some(nobody(&patients), |patients| Warning::NobodyAsPatient { patients }),

@@ -9,7 +9,7 @@
 //! columns            a CSV beside it       -> what each image's columns say, for subgroups
 //! check              every file, decoded   -> CheckReport: problems and warnings
 //! pack               every file, resized -> a few large files, read as a manifest
-//! Dataset            rows of one split     -> [3, size, size] inputs, cached, augmented
+//! Dataset            rows of one split     -> [3, size, size] inputs, and [size, size] labels of masks, cached, augmented
 //! ```
 //!
 //! Whatever is random here is a function of a seed given by the caller, never of a thread or a clock, so that
@@ -29,6 +29,7 @@ mod fingerprint;
 mod folds;
 mod improbable;
 mod manifest;
+mod masks;
 mod near;
 mod note;
 mod options;
@@ -50,9 +51,9 @@ pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
 pub use columns::{Columns, ImageGroup, columns, columns_with};
-pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
+pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits, open_splits_with_masks};
 pub use error::Error;
-pub use manifest::{Labels, Manifest, Row};
+pub use manifest::{Labels, Manifest, MaskFile, Row};
 pub use note::Note;
 pub use options::{ReadOptions, Reading};
 pub use pack::{LeftUnread, Pack, PackError, PackOptions, PackReport, Packed, pack};

@@ -68,12 +68,23 @@ pub struct Row {
     pub split: Option<Split>,
     /// What it shows.
     pub labels: Labels,
+    /// Its mask, if the manifest has a column of masks and a name there.
+    pub mask: Option<MaskFile>,
     /// Whose it is; `None` makes the image its own patient.
     pub patient_id: Option<String>,
     /// Line in the CSV, from 1; 0 in a directory.
     pub line: usize,
     /// Its pixels, if the manifest is a pack: the file at `path` is then not opened, and need not be there.
     pub packed: Option<Packed>,
+}
+
+/// The mask of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskFile {
+    /// The file, resolved as the image is.
+    pub path: PathBuf,
+    /// The file as the manifest writes it.
+    pub name: String,
 }
 
 /// A list of labelled images.
@@ -86,6 +97,7 @@ pub struct Row {
 /// | `path`, then one column a finding | multi-label, 0 or 1; classes in order of the columns |
 /// | `path`, `label` or columns that are named | grades or numbers, where [`ReadOptions::kind`](crate::ReadOptions::kind) says so |
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
+/// | `mask` (optional) | a file of class indices, one a pixel of the image; a table that has it needs no label |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
 /// Other columns are metadata, for [`columns`](crate::columns()). `docs/manifests.md` says what else is read, and as what.
@@ -98,7 +110,8 @@ pub struct Row {
 pub struct Manifest {
     /// The CSV or directory.
     pub path: PathBuf,
-    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers.
+    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers; none where masks are all that images are
+    /// labelled with.
     pub classes: Vec<String>,
     /// What is known of each image: one class, a grade, any number of findings, or numbers.
     pub kind: TaskKind,
@@ -157,6 +170,11 @@ impl Manifest {
         }
     }
 
+    /// True if any image has a mask.
+    pub fn has_masks(&self) -> bool {
+        self.rows.iter().any(|row| row.mask.is_some())
+    }
+
     /// True if any image has been given a split.
     pub fn has_splits(&self) -> bool {
         self.rows.iter().any(|row| row.split.is_some())
@@ -173,6 +191,8 @@ impl Manifest {
     /// its bytes: `melo-manifest-1`; `single`, `ordinal` and the grades from the lowest, `multi` and the sorted findings, or `regression`
     /// and the sorted names of the numbers; then for each image, sorted by name: its name, split, patient (both empty if none), the
     /// number of classes that it shows in decimal, and these, sorted; of numbers instead each, in that order, as its 4 bytes.
+    /// Where any image has a mask, `melo-masks-1` comes behind all that, and then, in the same order, each image's name and the name
+    /// of its mask (empty if none); their pixels are in [`mask_digest`](Self::mask_digest).
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
@@ -191,7 +211,7 @@ impl Manifest {
         }
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
-        for row in rows {
+        for row in &rows {
             let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
             field(&row.name);
             field(row.split.map_or("", Split::word));
@@ -205,7 +225,42 @@ impl Manifest {
             field(&shown.len().to_string());
             shown.iter().for_each(|class| field(class));
         }
+        if self.has_masks() {
+            let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
+            field("melo-masks-1");
+            for row in rows {
+                field(&row.name);
+                field(row.mask.as_ref().map_or("", |mask| &mask.name));
+            }
+        }
         melo_vit::hex(&hash.finalize())
+    }
+
+    /// SHA-256, in hexadecimal, of the bytes of all masks; `None` where there is no mask.
+    ///
+    /// Hashed are, for each image, sorted by name: its name and its mask's bytes, each behind its length as a little-endian `u64`; none
+    /// for an image without a mask.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for the first mask that cannot be read.
+    pub fn mask_digest(&self) -> Result<Option<String>, Error> {
+        if !self.has_masks() {
+            return Ok(None);
+        }
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut hash = Sha256::new();
+        for row in rows {
+            let bytes = match &row.mask {
+                Some(mask) => std::fs::read(melo_imaging::file_of(&mask.path))
+                    .map_err(|source| Error::Read { path: mask.path.clone(), source })?,
+                None => Vec::new(),
+            };
+            hash_field(&mut hash, row.name.as_bytes());
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        Ok(Some(melo_vit::hex(&hash.finalize())))
     }
 
     /// SHA-256, in hexadecimal, of which image is in which split, whatever the labels, patients and order of rows.

@@ -29,6 +29,9 @@ pub struct ReadOptions {
     /// The grades from the lowest, where they are no numbers that are in order by themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub grades: Vec<String>,
+    /// Column of the masks, instead of one with a usual name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask_column: Option<String>,
     /// Folder in which the images are looked for, before that of the manifest.
     #[serde(skip)]
     pub images: Option<PathBuf>,

@@ -88,6 +88,17 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// A mask is missing, cannot be read, or is of another size than its image.
+    Mask {
+        /// The image, as the manifest writes it.
+        name: String,
+        /// Its line.
+        line: usize,
+        /// The mask, as the manifest writes it.
+        mask: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The labels of a row do not fit the classes: the manifest was not made by [`Manifest::read`](crate::Manifest::read).
     BrokenLabels {
         /// The image.
@@ -123,6 +134,16 @@ pub enum Warning {
     DuplicatesAcrossSplits {
         /// Groups of equal files.
         groups: Vec<Vec<DuplicateFile>>,
+    },
+    /// Masks of more than one class that are equal pixel by pixel, of images in more than one split.
+    MasksAcrossSplits {
+        /// Groups of images whose masks are equal.
+        groups: Vec<Vec<DuplicateFile>>,
+    },
+    /// One file that is the mask of several images.
+    MaskOfSeveral {
+        /// The masks, with the images that they belong to.
+        masks: Vec<Spelling>,
     },
     /// Files with the same bytes and different labels.
     DuplicatesDisagree {

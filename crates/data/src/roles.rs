@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use csv::StringRecord;
+use melo_imaging::has_image_extension;
 
 use crate::csv_file::CsvFile;
 use crate::{Error, Note, ReadOptions, Split, Warning};
@@ -79,6 +80,31 @@ const PATIENTS: [&str; 22] = [
 ];
 /// The same of splits: suggested where the values are splits.
 const SPLITS: [&str; 9] = ["splits", "set", "subset", "partition", "fold", "phase", "dataset", "usage", "mode"];
+/// Names of the column of masks, without regard to case and signs, the likelier before: taken where the values are names of files.
+const MASKS: [&str; 20] = [
+    "mask",
+    "maskpath",
+    "maskfile",
+    "maskfilename",
+    "maskname",
+    "masks",
+    "segmentation",
+    "segmentationpath",
+    "segmentationfile",
+    "segmentationmask",
+    "segmentationfilename",
+    "seg",
+    "segpath",
+    "segfile",
+    "segmask",
+    "labelmap",
+    "labelmask",
+    "gtmask",
+    "annotationmask",
+    "roimask",
+];
+/// Endings of masks beside those of images.
+const MASK_ENDINGS: [&str; 4] = [".nii", ".nii.gz", ".npy", ".npz"];
 /// Words in the names of columns that say something about the patient or the picture, not what it shows.
 const ABOUT: [&str; 44] = [
     "sex",
@@ -135,6 +161,8 @@ pub(crate) struct Roles {
     pub(crate) image: usize,
     pub(crate) split: Option<usize>,
     pub(crate) patient: Option<usize>,
+    /// The column of masks.
+    pub(crate) mask: Option<usize>,
     /// The column that is called `label`, if no other was asked for.
     pub(crate) label: Option<usize>,
     /// A column without a name that is passed over.
@@ -173,6 +201,13 @@ impl Roles {
         };
         let split = named(&options.split_column, "split")?;
         let patient = named(&options.patient_column, "patient_id")?;
+        let mask = match &options.mask_column {
+            Some(asked) => Some(asked_for(path, file, asked)?),
+            None => mask_like(file, &[Some(image), split, patient, label]),
+        };
+        if let Some(mask) = mask.filter(|&mask| options.mask_column.is_none() && file.header[mask] != *"mask") {
+            notes.push(Note::Column { role: "mask".to_owned(), column: file.header[mask].to_owned() });
+        }
         let mut unnamed = None;
         if let Some(index) = file.header.iter().position(str::is_empty) {
             let other = file.header.iter().skip(index + 1).position(str::is_empty);
@@ -183,7 +218,7 @@ impl Roles {
             notes.extend(counts.then_some(Note::LineNumbers));
             unnamed = Some(index);
         }
-        Ok((Self { image, split, patient, label, unnamed }, notes))
+        Ok((Self { image, split, patient, mask, label, unnamed }, notes))
     }
 
     /// The column of images: the one that was asked for, `path`, or one with a name that is known.
@@ -206,7 +241,7 @@ impl Roles {
 
     /// The columns that have no role yet.
     pub(crate) fn others(&self, file: &CsvFile) -> Vec<usize> {
-        let taken = [Some(self.image), self.split, self.patient, self.label, self.unnamed];
+        let taken = [Some(self.image), self.split, self.patient, self.mask, self.label, self.unnamed];
         (0..file.header.len()).filter(|index| !taken.contains(&Some(*index))).collect()
     }
 
@@ -234,6 +269,19 @@ impl Roles {
         }
         warnings
     }
+}
+
+/// The column of masks by its name, if all its values are names of files or nothing.
+fn mask_like(file: &CsvFile, taken: &[Option<usize>]) -> Option<usize> {
+    let named = |name: &str| file.header.iter().position(|found| bare(found) == name);
+    let free = MASKS.iter().find_map(|name| named(name)).filter(|&column| !taken.contains(&Some(column)))?;
+    let is_file = |value: &str| {
+        let file = value.split('#').next().unwrap_or(value);
+        let end = file.rsplit(['/', '\\']).next().unwrap_or(file).to_ascii_lowercase();
+        has_image_extension(Path::new(&end)) || MASK_ENDINGS.iter().any(|known| end.ends_with(known))
+    };
+    let is_mask = |value: &str| value.is_empty() || is_file(value);
+    (file.all(free, is_mask) && !file.all(free, str::is_empty)).then_some(free)
 }
 
 /// The first column that has one of these names, the likelier before.

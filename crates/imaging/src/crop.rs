@@ -26,9 +26,7 @@ impl<'a> Padded<'a> {
     /// If `fitted` has no pixel.
     pub fn new(fitted: &'a Pixels, spec: &Preprocess) -> Self {
         fitted.check();
-        let (width, height) = (fitted.width.max(spec.size), fitted.height.max(spec.size));
-        let (left, pad_left) = center(fitted.width, spec.size, spec.crop_offset);
-        let (top, pad_top) = center(fitted.height, spec.size, spec.crop_offset);
+        let Padding { width, height, left, top, before, above } = Padding::of(fitted.width, fitted.height, spec);
         if (width, height) == (fitted.width, fitted.height) {
             return Self { pixels: Cow::Borrowed(fitted), left, top };
         }
@@ -38,10 +36,34 @@ impl<'a> Padded<'a> {
         };
         let mut rgb = fill.repeat(width * height);
         for (row, from) in fitted.rgb.chunks_exact(fitted.width * 3).enumerate() {
-            let to = ((pad_top + row) * width + pad_left) * 3;
+            let to = ((above + row) * width + before) * 3;
             rgb[to..to + from.len()].copy_from_slice(from);
         }
         Self { pixels: Cow::Owned(Pixels { width, height, rgb }), left, top }
+    }
+}
+
+/// How an image of some size is padded, and where the centre crop begins in it then.
+pub(crate) struct Padding {
+    /// Columns once padded.
+    pub(crate) width: usize,
+    /// Rows once padded.
+    pub(crate) height: usize,
+    /// First column of the crop.
+    pub(crate) left: usize,
+    /// First row of the crop.
+    pub(crate) top: usize,
+    /// Columns of padding to the left.
+    pub(crate) before: usize,
+    /// Rows of padding above.
+    pub(crate) above: usize,
+}
+
+impl Padding {
+    pub(crate) fn of(width: usize, height: usize, spec: &Preprocess) -> Self {
+        let (left, before) = center(width, spec.size, spec.crop_offset);
+        let (top, above) = center(height, spec.size, spec.crop_offset);
+        Self { width: width.max(spec.size), height: height.max(spec.size), left, top, before, above }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::source::Source;
 use crate::{Error, Pixels, appearance, dicom, gif, jpeg, jpeg2000, nifti, numpy, png, tiff};
 
 /// Most bytes that a decoder may hold: 200 million pixels of 16-bit RGBA, and room to work.
-const MAX_BYTES: u64 = 2 << 30;
+pub(crate) const MAX_BYTES: u64 = 2 << 30;
 
 /// Reads an image file: PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, DICOM, NIfTI-1, `.npy` or `.npz`, told apart by
 /// content, never by extension. Files of several images give what the default [`Rendering`] names.

@@ -116,6 +116,64 @@ pub enum Error {
         /// Rows claimed.
         height: u64,
     },
+    /// A mask's file holds a value that is no class.
+    #[error(
+        "{}value {value} at column {column}, row {row} (0 the first) is no class: expected {expected}; the file holds {found}",
+        at(path)
+    )]
+    MaskValue {
+        /// The mask.
+        path: PathBuf,
+        /// The first such value, row by row.
+        value: f64,
+        /// Its column, 0 the first.
+        column: usize,
+        /// Its row, 0 the first.
+        row: usize,
+        /// Values that are taken, in words.
+        expected: String,
+        /// Values of the file, the least few.
+        found: String,
+    },
+    /// A mask of colours.
+    #[error(
+        "{}a {format} mask of colours, red {}, green {}, blue {} at column {column}, row {row} (0 the first): expected \
+         one number a pixel, grey or the index of a palette",
+        at(path), colour[0], colour[1], colour[2]
+    )]
+    MaskColour {
+        /// The mask.
+        path: PathBuf,
+        /// As in [`Error::Damaged`].
+        format: &'static str,
+        /// Red, green and blue of the first pixel of unequal ones.
+        colour: [f64; 3],
+        /// Its column, 0 the first.
+        column: usize,
+        /// Its row, 0 the first.
+        row: usize,
+    },
+    /// A mask in a format whose compression may change values.
+    #[error(
+        "{}a mask as {format}, whose compression changes values: PNG, TIFF, NIfTI, DICOM and NumPy keep them",
+        at(path)
+    )]
+    LossyMask {
+        /// The mask.
+        path: PathBuf,
+        /// The format.
+        format: &'static str,
+    },
+    /// A mask of another size than its image's.
+    #[error("{}the mask is {} x {}, its image {} x {}", at(path), mask.0, mask.1, image.0, image.1)]
+    MaskSize {
+        /// The mask.
+        path: PathBuf,
+        /// Columns and rows of the mask.
+        mask: (usize, usize),
+        /// Columns and rows of the image, as it is read.
+        image: (usize, usize),
+    },
     /// The file could not be written.
     #[error("{}cannot be written: {source}", at(path))]
     Write {
@@ -141,6 +199,10 @@ impl Error {
             | Self::NoPixels { path, .. }
             | Self::TooLarge { path, .. }
             | Self::TooLong { path, .. }
+            | Self::MaskValue { path, .. }
+            | Self::MaskColour { path, .. }
+            | Self::LossyMask { path, .. }
+            | Self::MaskSize { path, .. }
             | Self::Write { path, .. } => path.clear(),
         }
         self

@@ -41,17 +41,45 @@ pub fn read_fit(path: &Path, spec: &Preprocess) -> Result<Pixels, Error> {
 ///
 /// [`read_with`]: crate::read_with
 pub fn read_fit_seen(path: &Path, spec: &Preprocess) -> Result<(Pixels, Seen), Error> {
+    read_fit_sized(path, spec).map(|Fitted { pixels, seen, .. }| (pixels, seen))
+}
+
+/// What [`read_fit_sized`] gives.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// The image, resized.
+    pub pixels: Pixels,
+    /// What was seen of it.
+    pub seen: Seen,
+    /// Its columns before it was resized.
+    pub width: usize,
+    /// Its rows before it was resized.
+    pub height: usize,
+}
+
+/// [`read_fit_seen`], and the size that the image had.
+///
+/// # Errors
+/// Those of [`read_with`].
+///
+/// # Panics
+/// Where [`fit`] does.
+///
+/// [`read_with`]: crate::read_with
+pub fn read_fit_sized(path: &Path, spec: &Preprocess) -> Result<Fitted, Error> {
     // Whatever is odd about a file is said by `read_seen`.
     let Some(grey) = read_grey(path) else {
         let (pixels, seen) = read_seen(path, &spec.rendering)?;
-        return Ok((fit(&pixels, spec), seen));
+        let (width, height) = (pixels.width, pixels.height);
+        return Ok(Fitted { pixels: fit(&pixels, spec), seen, width, height });
     };
+    let whole = (grey.width, grey.height);
     let (width, height) = fitted_size(grey.width, grey.height, spec);
     let Samples { samples, .. } = resize_samples::<1>(grey, width, height, spec.interpolation);
     let mut rgb = vec![0; samples.len() * 3];
     rgb.chunks_exact_mut(3).zip(&*samples).for_each(|(pixel, &sample)| pixel.fill(sample));
     let seen = Seen { window_unused: spec.rendering.window != Window::Auto, ..Seen::default() };
-    Ok((Pixels { width, height, rgb }, seen))
+    Ok(Fitted { pixels: Pixels { width, height, rgb }, seen, width: whole.0, height: whole.1 })
 }
 
 /// One channel of a grey PNG of 8 bits; `None` for any other file, and for one that is odd in any way.

@@ -97,18 +97,26 @@ type Place = Option<(usize, usize, f32)>;
 
 /// The places of `shown` rows or columns, of which preprocessing makes `fitted` and takes the centre `size`.
 fn places(shown: usize, fitted: usize, spec: &Preprocess, grid: usize) -> Vec<Place> {
-    let size = spec.size;
-    let (cut, padding) = center(fitted, size, spec.crop_offset);
-    let place = |index: usize| {
-        let input = (index as f64 + 0.5) / shown as f64 * fitted as f64 - cut as f64 + padding as f64;
-        let cell = input / size as f64 * grid as f64 - 0.5;
+    let place = |input: f64| {
+        let cell = input / spec.size as f64 * grid as f64 - 0.5;
         let inside = cell.clamp(0.0, (grid - 1) as f64);
         let first = inside.floor() as usize;
         let fraction = inside - first as f64;
         let eased = (fraction * fraction * (3.0 - 2.0 * fraction)) as f32;
-        (0.0..size as f64).contains(&input).then(|| (first, (first + 1).min(grid - 1), eased))
+        (first, (first + 1).min(grid - 1), eased)
     };
-    (0..shown).map(place).collect()
+    inputs(shown, fitted, spec).map(|input| input.map(place)).collect()
+}
+
+/// Where the centres of `shown` rows or columns lie in the network's input, in its pixels from its edge, where preprocessing
+/// makes `fitted` of them and takes the centre `spec.size`; none outside.
+pub(crate) fn inputs(shown: usize, fitted: usize, spec: &Preprocess) -> impl Iterator<Item = Option<f64>> {
+    let size = spec.size as f64;
+    let (cut, padding) = center(fitted, spec.size, spec.crop_offset);
+    (0..shown).map(move |index| {
+        let input = (index as f64 + 0.5) / shown as f64 * fitted as f64 - cut as f64 + padding as f64;
+        (0.0..size).contains(&input).then_some(input)
+    })
 }
 
 /// Divided by the largest; 0 where that means nothing.

@@ -11,6 +11,11 @@
 //! prepare           fit, then crop_normalise
 //! images_in         a folder           -> its images, and what is none
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
+//!
+//! read_mask          a file, MaskReading -> Mask                     (one class index a pixel)
+//! prepare_mask       Mask               -> [size, size] u8           (the geometry of prepare, nearest neighbour)
+//! restore            [c, g, g] scores   -> Mask of the image's size  (the same geometry, backwards)
+//! mask_overlay       Pixels, Mask       -> Pixels
 //! ```
 //!
 //! The numbers are those of timm's `transforms_imagenet_eval` over Pillow, so that weights trained in Python
@@ -23,6 +28,7 @@ mod crop;
 mod decode;
 pub mod dicom;
 mod error;
+mod file;
 mod folder;
 mod gif;
 mod grey;
@@ -32,6 +38,7 @@ mod jpeg2000;
 mod jpeg_ls;
 mod levels;
 mod limits;
+mod mask;
 mod nifti;
 mod numbers;
 mod numpy;
@@ -48,8 +55,14 @@ pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
 pub use error::Error;
 pub use folder::{FolderFiles, LeftOut, images_in, is_image_file, looks_like_image};
-pub use grey::{read_fit, read_fit_seen};
+pub use grey::{Fitted, read_fit, read_fit_seen, read_fit_sized};
 pub use limits::{MAX_ASPECT, MAX_PIXELS};
+pub use mask::{
+    IGNORE, MASK_COLOURS, Mask, MaskReading, PaddedMask, Restored, Segment, SegmentCode, SegmentationAbout,
+    decode_mask, encode_mask_dicom, encode_mask_png, fit_mask, mask_overlay, mask_overlay_within, prepare_mask,
+    read_mask, restore, write_mask_dicom, write_mask_png,
+};
+pub use nifti::MaskVolume;
 pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};

@@ -3,16 +3,18 @@
 //! A slice is shown as radiologists see it: the patient's right on the left; the front above in axial slices, the head
 //! above in the others, the front on the left in sagittal ones. Which voxel axis that is, the file's affine says.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 use melo_vit::Rendering;
 use melo_vit::rendering::{Plane, Slice};
 
 use crate::levels;
+use crate::mask::{Grid, Mask, Values};
 use crate::numbers::{self, Kind, Numbers};
 use crate::seen::{self, Range, Seen};
 use crate::source::Source;
-use crate::{Error, Pixels};
+use crate::{Error, Pixels, file};
 
 /// Bytes of the header, and of the shortest file before its data.
 const HEADER: usize = 348;
@@ -46,37 +48,44 @@ struct Header {
 
 /// One slice, by the plane and slice of `rendering`, of its frame's volume.
 pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+    let Cut { width, height, values, place, count } = cut(bytes, source, rendering)?;
+    let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
+    let range = Range::of(values.iter().copied());
+    let rgb: Vec<u8> = values.into_iter().flat_map(|value| [levels.level(value); 3]).collect();
+    let flat = range.is_varied() && seen::is_flat(&rgb);
+    let seen = Seen { place: seen::Place::indexed(place, count, "slice"), flat, ..Seen::default() };
+    Ok((Pixels { width, height, rgb }, seen))
+}
+
+/// The numbers of one slice, as [`slice`] shows it.
+pub(crate) fn stored(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Grid, Error> {
+    let Cut { width, height, values, .. } = cut(bytes, source, rendering)?;
+    Ok(Grid { width, height, values: Values::Numbers(values) })
+}
+
+/// A slice's scaled values, and which of how many it is.
+struct Cut {
+    width: usize,
+    height: usize,
+    values: Vec<f64>,
+    place: usize,
+    count: usize,
+}
+
+fn cut(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Cut, Error> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return from_stream(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
     }
     from_stream(&mut &bytes[..], source, rendering)
 }
 
-fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Cut, Error> {
     let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
     let start = numbers::take(stream, HEADER).map_err(cut)?;
     let header = Header::read(&start, source)?;
     let [nx, ny, nz] = header.voxels;
-    // Columns and rows of the picture, and what it cuts across: body axes and whether they run backwards.
-    let ((columns, back), (rows, down), across) = match rendering.plane {
-        Plane::Axial => ((0, true), (1, true), 2),
-        Plane::Coronal => ((0, true), (2, true), 1),
-        Plane::Sagittal => ((1, true), (2, true), 0),
-    };
-    let oriented = |(axis, backwards): (usize, bool), flip: bool| (axis, backwards != flip);
-    let columns = oriented(header.axes[columns], back);
-    let rows = oriented(header.axes[rows], down);
-    let across = header.axes[across].0;
-    let (width, height) = (header.voxels[columns.0], header.voxels[rows.0]);
-    source.check_size(width as u64, height as u64)?;
-    let count = header.voxels[across];
-    let place = rendering.slice.place(count).ok_or_else(|| {
-        let asked = match rendering.slice {
-            Slice::Index(index) => index,
-            Slice::Middle => 0,
-        };
-        source.no_such(format!("there is no {} slice {asked}: the volume has {count}", rendering.plane))
-    })?;
+    let view = View::of(&header, source, rendering)?;
+    let View { width, height, across, place, count, .. } = view;
     let volume = rendering.frame.place(header.volumes);
     let volume = volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", header.volumes)))?;
     let size = header.numbers.size();
@@ -96,20 +105,183 @@ fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> 
             (if across == 0 { place..place + 1 } else { 0..nx }, if across == 1 { place..place + 1 } else { 0..ny });
         for y in ys {
             for x in xs.clone() {
-                let at = [x, y, z];
-                let along = |(axis, backwards): (usize, bool)| {
-                    if backwards { header.voxels[axis] - 1 - at[axis] } else { at[axis] }
-                };
-                values[along(rows) * width + along(columns)] = voxels[y * nx + x] * header.slope + header.intercept;
+                values[view.pixel([x, y, z], &header)] = voxels[y * nx + x] * header.slope + header.intercept;
             }
         }
     }
-    let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
-    let range = Range::of(values.iter().copied());
-    let rgb: Vec<u8> = values.into_iter().flat_map(|value| [levels.level(value); 3]).collect();
-    let flat = range.is_varied() && seen::is_flat(&rgb);
-    let seen = Seen { place: seen::Place::indexed(place, count, "slice"), flat, ..Seen::default() };
-    Ok((Pixels { width, height, rgb }, seen))
+    Ok(Cut { width, height, values, place, count })
+}
+
+/// One slice of a volume as it is shown.
+struct View {
+    width: usize,
+    height: usize,
+    /// The voxel axes that columns and rows run along, and whether backwards.
+    columns: (usize, bool),
+    rows: (usize, bool),
+    /// The voxel axis that the slice is across, which slice of it, and of how many.
+    across: usize,
+    place: usize,
+    count: usize,
+}
+
+impl View {
+    fn of(header: &Header, source: Source, rendering: &Rendering) -> Result<Self, Error> {
+        // Columns and rows of the picture, and what it cuts across: body axes and whether they run backwards.
+        let ((columns, back), (rows, down), across) = match rendering.plane {
+            Plane::Axial => ((0, true), (1, true), 2),
+            Plane::Coronal => ((0, true), (2, true), 1),
+            Plane::Sagittal => ((1, true), (2, true), 0),
+        };
+        let oriented = |(axis, backwards): (usize, bool), flip: bool| (axis, backwards != flip);
+        let columns = oriented(header.axes[columns], back);
+        let rows = oriented(header.axes[rows], down);
+        let across = header.axes[across].0;
+        let (width, height) = (header.voxels[columns.0], header.voxels[rows.0]);
+        source.check_size(width as u64, height as u64)?;
+        let count = header.voxels[across];
+        let place = rendering.slice.place(count).ok_or_else(|| {
+            let asked = match rendering.slice {
+                Slice::Index(index) => index,
+                Slice::Middle => 0,
+            };
+            source.no_such(format!("there is no {} slice {asked}: the volume has {count}", rendering.plane))
+        })?;
+        Ok(Self { width, height, columns, rows, across, place, count })
+    }
+
+    /// Where a voxel of the slice is shown.
+    fn pixel(&self, at: [usize; 3], header: &Header) -> usize {
+        let along = |(axis, backwards): (usize, bool)| {
+            if backwards { header.voxels[axis] - 1 - at[axis] } else { at[axis] }
+        };
+        along(self.rows) * self.width + along(self.columns)
+    }
+}
+
+/// Masks of the slices of a volume, as a NIfTI-1 volume of class indices, uint8, in the same space.
+pub struct MaskVolume {
+    header: Header,
+    /// Of the file that is written.
+    bytes: Vec<u8>,
+    /// x the fastest.
+    labels: Vec<u8>,
+}
+
+/// Most voxels of a volume of masks.
+const MAX_VOXELS: u64 = 1 << 30;
+
+impl MaskVolume {
+    /// Class 0 everywhere, of the size and in the space of a NIfTI file, compressed or not; `name` serves only the errors.
+    ///
+    /// # Errors
+    /// Those of [`decode`](crate::decode()) about the header; [`Error::Unsupported`] for more than 2³⁰ voxels.
+    pub fn like(bytes: &[u8], name: &Path) -> Result<Self, Error> {
+        let source = Source::file(name, "NIfTI");
+        let cut = |error: io::Error| source.damaged(format!("the header is cut short: {error}"));
+        let gz = bytes.starts_with(&[0x1f, 0x8b]);
+        let mut start = if gz {
+            numbers::take(&mut flate2::read::MultiGzDecoder::new(bytes), HEADER).map_err(cut)?
+        } else {
+            numbers::take(&mut &bytes[..], HEADER).map_err(cut)?
+        };
+        let header = Header::read(&start, source)?;
+        let big_endian = header.numbers.big_endian;
+        let mut put = |at: usize, word: i16| {
+            start[at..at + 2].copy_from_slice(&if big_endian { word.to_be_bytes() } else { word.to_le_bytes() });
+        };
+        // Three axes of uint8.
+        [(40, 3), (48, 1), (70, 2), (72, 8)].into_iter().for_each(|(at, word)| put(at, word));
+        let mut put = |at: usize, real: f32| {
+            start[at..at + 4].copy_from_slice(&if big_endian { real.to_be_bytes() } else { real.to_le_bytes() });
+        };
+        // vox_offset, scl_slope and scl_inter; cal_max and cal_min leave the range to viewers.
+        [(108, 352.0), (112, 1.0), (116, 0.0), (124, 0.0), (128, 0.0)].into_iter().for_each(|(at, real)| put(at, real));
+        start[MAGIC].copy_from_slice(b"n+1\0");
+        Self::of_header(header, start, source)
+    }
+
+    /// Of one image without a space: columns run to the left and rows to the back, a millimetre each, as ITK takes an image that
+    /// says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a side of more than 32,767 pixels.
+    pub fn of_image(width: usize, height: usize) -> Result<Self, Error> {
+        let source = Source::file(Path::new(""), "NIfTI");
+        let side = |length: usize| {
+            i16::try_from(length).map_err(|_| source.unsupported(format!("{width} x {height}; sides up to 32767 are")))
+        };
+        let mut start = vec![0; HEADER];
+        start[..4].copy_from_slice(&(HEADER as i32).to_le_bytes());
+        let mut words = vec![(70, 2), (72, 8), (252, 1), (254, 1)];
+        words.extend(
+            [3, side(width)?, side(height)?, 1, 1, 1, 1, 1].into_iter().zip(0..).map(|(word, at)| (40 + 2 * at, word)),
+        );
+        for (at, word) in words {
+            start[at..at + 2].copy_from_slice(&i16::to_le_bytes(word));
+        }
+        let pixdim = (0..8).map(|at| (76 + 4 * at, 1.0));
+        // A half turn about the third axis: quatern_d, and srow.
+        let turn = [(108, 352.0), (112, 1.0), (264, 1.0), (280, -1.0), (300, -1.0), (320, 1.0)];
+        for (at, real) in pixdim.chain(turn) {
+            start[at..at + 4].copy_from_slice(&f32::to_le_bytes(real));
+        }
+        // Millimetres.
+        start[123] = 2;
+        start[MAGIC].copy_from_slice(b"n+1\0");
+        let header = Header::read(&start, source)?;
+        Self::of_header(header, start, source)
+    }
+
+    fn of_header(header: Header, bytes: Vec<u8>, source: Source) -> Result<Self, Error> {
+        let voxels = header.voxels.iter().try_fold(1u64, |all, &length| all.checked_mul(length as u64));
+        let voxels = voxels.filter(|&voxels| voxels <= MAX_VOXELS);
+        let voxels = voxels.ok_or_else(|| source.unsupported(format!("a volume of {:?} voxels", header.voxels)))?;
+        Ok(Self { header, bytes, labels: vec![0; voxels as usize] })
+    }
+
+    /// Lays the mask of the slice that `rendering` takes of the volume.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`] if there is no such slice; [`Error::MaskSize`] if the mask is of another size.
+    pub fn put(&mut self, mask: &Mask, rendering: &Rendering) -> Result<(), Error> {
+        let Self { header, labels, .. } = self;
+        let view = View::of(header, Source::file(Path::new(""), "NIfTI"), rendering)?;
+        mask.check_size(Path::new(""), view.width, view.height)?;
+        let [nx, ny, nz] = header.voxels;
+        let range =
+            |axis: usize, length: usize| if axis == view.across { view.place..view.place + 1 } else { 0..length };
+        for z in range(2, nz) {
+            for y in range(1, ny) {
+                for x in range(0, nx) {
+                    labels[(z * ny + y) * nx + x] = mask.labels[view.pixel([x, y, z], header)];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file, compressed: `.nii.gz`.
+    ///
+    /// # Errors
+    /// None but of memory.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&self.bytes)?;
+        // No extension (nifti1.h).
+        encoder.write_all(&[0; 4])?;
+        encoder.write_all(&self.labels)?;
+        encoder.finish()
+    }
+
+    /// Writes [`encode`](Self::encode): first to a temporary file beside `path`, then renamed.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let written = self.encode().and_then(|bytes| file::replace(path, &bytes));
+        written.map_err(|source| Error::Write { path: path.into(), source })
+    }
 }
 
 impl Header {

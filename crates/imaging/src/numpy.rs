@@ -17,6 +17,7 @@ use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Layout, Plane, Window};
 
 use crate::levels;
+use crate::mask::Grid;
 use crate::numbers::{self, Kind, Numbers};
 use crate::seen::{self, Range, Seen};
 use crate::source::Source;
@@ -39,6 +40,10 @@ pub(crate) fn from_archive(
     place: &Place,
     rendering: &Rendering,
 ) -> Result<(Pixels, Seen), Error> {
+    of_archive(bytes, source, place, rendering)?.rendered(source, rendering)
+}
+
+fn of_archive(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<One, Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| source.damaged(error))?;
     let names = archive.file_names().filter_map(|name| Some(name.ok()?.strip_suffix(".npy")?.to_owned()));
     let mut names: Vec<String> = names.collect();
@@ -59,7 +64,13 @@ pub(crate) fn from_archive(
         return Err(source.no_such(format!("there is no array `{wanted}`; found {}", names.join(", "))));
     }
     let mut member = archive.by_name(&format!("{wanted}.npy")).map_err(|error| source.damaged(error))?;
-    image(&mut member, source, place.index, rendering)
+    one(&mut member, source, place.index, rendering)
+}
+
+/// The numbers of one image of an `.npz` archive or an `.npy` file, which must be one a pixel.
+pub(crate) fn stored(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<Grid, Error> {
+    let one = if bytes.starts_with(melo_npy::MAGIC) { of_array } else { of_archive }(bytes, source, place, rendering)?;
+    Grid::of_channels(one.width, one.height, one.values, one.channels, source)
 }
 
 /// One image of an `.npy` file.
@@ -69,10 +80,14 @@ pub(crate) fn from_array(
     place: &Place,
     rendering: &Rendering,
 ) -> Result<(Pixels, Seen), Error> {
+    of_array(bytes, source, place, rendering)?.rendered(source, rendering)
+}
+
+fn of_array(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<One, Error> {
     if let Some(member) = &place.member {
         return Err(source.no_such(format!("there is no array `{member}`: the file holds one without a name")));
     }
-    image(&mut &bytes[..], source, place.index, rendering)
+    one(&mut &bytes[..], source, place.index, rendering)
 }
 
 /// Kind of numbers and lengths of axes.
@@ -96,12 +111,20 @@ struct Shape {
     channels_first: bool,
 }
 
-fn image(
-    stream: &mut dyn Read,
-    source: Source,
-    index: Option<usize>,
-    rendering: &Rendering,
-) -> Result<(Pixels, Seen), Error> {
+/// One image as numbers, `[height, width, channels]`, alpha dropped.
+struct One {
+    width: usize,
+    height: usize,
+    /// 1 or 3.
+    channels: usize,
+    values: Vec<f64>,
+    numbers: Numbers,
+    /// Truth values.
+    bits: bool,
+    place: Option<seen::Place>,
+}
+
+fn one(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &Rendering) -> Result<One, Error> {
     let array = header(stream, source)?;
     let named = index.is_some() || rendering.frame != Frame::First;
     let shape = shape(&array, source, rendering, named)?;
@@ -139,24 +162,32 @@ fn image(
     if colours != channels {
         values = values.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).copied().collect();
     }
-    let range = Range::of(values.iter().copied());
-    let mut seen = Seen { place: seen::Place::indexed(index, count, "image"), ..Seen::default() };
-    let is_auto = rendering.window == Window::Auto;
-    let levels: Vec<u8> = match array.numbers.kind {
-        Kind::U8 if is_auto && array.bits => values.iter().map(|&value| u8::from(value != 0.0) * 255).collect(),
-        Kind::U8 if is_auto => {
-            // Labels, masks and values of a few bits; dark pictures reach further.
-            seen.range_used = range.share_of(8).filter(|_| values.iter().all(|&value| value < 16.0));
-            values.iter().map(|&value| value as u8).collect()
-        }
-        _ => {
-            let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
-            values.iter().map(|&value| levels.level(value)).collect()
-        }
-    };
-    let rgb = if colours == 3 { levels } else { levels.into_iter().flat_map(|level| [level; 3]).collect() };
-    seen.flat = range.is_varied() && seen::is_flat(&rgb);
-    Ok((Pixels { width, height, rgb }, seen))
+    let place = seen::Place::indexed(index, count, "image");
+    Ok(One { width, height, channels: colours, values, numbers: array.numbers, bits: array.bits, place })
+}
+
+impl One {
+    fn rendered(self, source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+        let Self { width, height, channels, values, numbers, bits, place } = self;
+        let range = Range::of(values.iter().copied());
+        let mut seen = Seen { place, ..Seen::default() };
+        let is_auto = rendering.window == Window::Auto;
+        let levels: Vec<u8> = match numbers.kind {
+            Kind::U8 if is_auto && bits => values.iter().map(|&value| u8::from(value != 0.0) * 255).collect(),
+            Kind::U8 if is_auto => {
+                // Labels, masks and values of a few bits; dark pictures reach further.
+                seen.range_used = range.share_of(8).filter(|_| values.iter().all(|&value| value < 16.0));
+                values.iter().map(|&value| value as u8).collect()
+            }
+            _ => {
+                let levels = levels::of_window(&rendering.window, &values).map_err(|reason| source.no_such(reason))?;
+                values.iter().map(|&value| levels.level(value)).collect()
+            }
+        };
+        let rgb = if channels == 3 { levels } else { levels.into_iter().flat_map(|level| [level; 3]).collect() };
+        seen.flat = range.is_varied() && seen::is_flat(&rgb);
+        Ok((Pixels { width, height, rgb }, seen))
+    }
 }
 
 /// The bytes of an array whose first axis is the fastest, as if its last one were.

@@ -8,7 +8,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use libdeflater::crc32;
 
 use crate::source::Source;
-use crate::{Error, Pixels};
+use crate::{Error, Pixels, file};
 
 /// What a PNG file begins with.
 pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -66,7 +66,8 @@ pub(crate) fn check_palette(bytes: &[u8], source: Source) -> Result<(), Error> {
 /// If `pixels` has no pixel or `pixels.rgb` is not `[height, width, 3]`.
 pub fn write_png(path: &Path, pixels: &Pixels) -> Result<(), Error> {
     pixels.check();
-    write(path, pixels).map_err(|source| Error::Write { path: path.into(), source })
+    let written = encode_png(pixels).and_then(|bytes| file::replace(path, &bytes));
+    written.map_err(|source| Error::Write { path: path.into(), source })
 }
 
 /// An 8-bit RGB PNG in memory.
@@ -84,19 +85,4 @@ pub fn encode_png(pixels: &Pixels) -> io::Result<Vec<u8>> {
         .write_image(&pixels.rgb, side(pixels.width)?, side(pixels.height)?, ExtendedColorType::Rgb8)
         .map_err(io::Error::other)?;
     Ok(bytes.into_inner())
-}
-
-fn write(path: &Path, pixels: &Pixels) -> io::Result<()> {
-    let bytes = encode_png(pixels)?;
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one to report; a leftover that cannot be removed changes nothing about it.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

@@ -240,6 +240,7 @@ impl Plan {
                         split_column: task.split_column,
                         kind: task.kind,
                         grades: task.grades,
+                        mask_column: None,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -248,6 +248,7 @@ mod tests {
                 name,
                 split: Some(split),
                 labels,
+                mask: None,
                 patient_id: None,
                 line: index + 2,
                 packed: None,

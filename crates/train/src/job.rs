@@ -116,6 +116,9 @@ impl Job {
         config.bottleneck.check(info.config())?;
         preprocess.check().map_err(|error| Error::Setting { setting: "preprocess", reason: error.reason })?;
         info.check_size(preprocess.size)?;
+        if manifest.classes.is_empty() {
+            return Err(Error::OnlyMasks { path: manifest.path });
+        }
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));

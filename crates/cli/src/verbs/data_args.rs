@@ -65,6 +65,7 @@ impl DataArgs {
                 KindArg::Regression => TaskKind::Regression,
             }),
             grades: self.grades.clone(),
+            mask_column: None,
             images: self.images.clone(),
         }
     }

@@ -51,6 +51,8 @@ enum Source {
     /// 0 or 1 a finding.
     Findings(Vec<usize>),
     Numbers(Vec<usize>),
+    /// None: images have masks.
+    Masks,
 }
 
 pub(super) fn read(
@@ -77,13 +79,17 @@ pub(super) fn read(
             }
             Source::Class(label)
         }
-        (None, []) => guessed(path, file, roles, &others, rows, notes)?,
+        (None, []) => match guessed(path, file, roles, &others, rows, notes) {
+            Err(Error::NoLabelColumn { .. }) if roles.mask.is_some() => Source::Masks,
+            found => found?,
+        },
         (None, [one]) => listed_or_class(asked_for(path, file, one)?, rows),
         (None, _) => Source::Findings(asked()?),
     };
     let taken: Vec<usize> = match &source {
         Source::Class(column) | Source::List(column) => vec![*column],
         Source::Findings(columns) | Source::Numbers(columns) => columns.clone(),
+        Source::Masks => Vec::new(),
     };
     let metadata: Vec<usize> = others.into_iter().filter(|column| !taken.contains(column)).collect();
     let (classes, kind, labels) = match source {
@@ -99,6 +105,13 @@ pub(super) fn read(
         Source::List(column) => lists(path, &file.header[column], column, rows, notes)?,
         Source::Findings(columns) => {
             findings(path, &file.header, &columns, rows, !options.label_columns.is_empty(), notes)?
+        }
+        Source::Masks => {
+            let has_mask = |row: &StringRecord| roles.mask.is_some_and(|mask| !row[mask].is_empty());
+            if let Some((line, _)) = rows.iter().find(|(_, row)| !has_mask(row)) {
+                return Err(Error::EmptyMask { path: path.into(), line: *line });
+            }
+            (Vec::new(), TaskKind::MultiLabel, vec![Labels::Multi(Vec::new()); rows.len()])
         }
     };
     Ok(Labelled { classes, kind, labels, metadata })

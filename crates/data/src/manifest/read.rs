@@ -40,7 +40,7 @@ impl Manifest {
         let Some(first) = manifest.rows.first() else {
             return Err(Error::NoRows { path: manifest.path });
         };
-        if manifest.rows.iter().all(|row| row.labels == first.labels) {
+        if !manifest.classes.is_empty() && manifest.rows.iter().all(|row| row.labels == first.labels) {
             let found = manifest.describe(&first.labels);
             return Err(Error::OneClass { path: manifest.path, found });
         }

@@ -7,7 +7,7 @@ use csv::StringRecord;
 use melo_vit::TaskKind;
 
 use super::labels::{self, Labelled};
-use super::{Labels, Manifest, Row};
+use super::{Labels, Manifest, MaskFile, Row};
 use crate::csv_file::CsvFile;
 use crate::place::{Finder, same_way};
 use crate::roles::{Roles, has_image_column};
@@ -43,6 +43,12 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Manifest, Error
     let (places, elsewhere) = Finder::new(path, options.images.as_deref()).places(&names)?;
     rows.iter_mut().zip(places).for_each(|(row, place)| row.path = place);
     notes.extend(elsewhere);
+    let masks: Vec<(usize, String)> =
+        rows.iter().filter_map(|row| Some((row.line, row.mask.as_ref()?.name.clone()))).collect();
+    let masks: Vec<(usize, &str)> = masks.iter().map(|(line, name)| (*line, name.as_str())).collect();
+    let (places, elsewhere) = Finder::new(path, options.images.as_deref()).places(&masks)?;
+    rows.iter_mut().filter_map(|row| row.mask.as_mut()).zip(places).for_each(|(mask, place)| mask.path = place);
+    notes.extend(elsewhere);
     let mut manifest = Manifest {
         path: path.into(),
         classes,
@@ -69,10 +75,16 @@ fn row(path: &Path, roles: &Roles, record: &StringRecord, line: usize, labels: L
         name,
         split: split.transpose()?,
         labels,
+        mask: roles.mask.map(|column| record[column].to_owned()).filter(|name| !name.is_empty()).map(unplaced),
         patient_id: roles.patient.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
         line,
         packed: None,
     })
+}
+
+/// A mask that is not looked for yet.
+fn unplaced(name: String) -> MaskFile {
+    MaskFile { path: PathBuf::new(), name }
 }
 
 /// The rows, one an image: lines that repeat one are dropped, findings of several lines added up.
@@ -93,6 +105,8 @@ fn merged(manifest: &mut Manifest, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
             Some("in another split".to_owned())
         } else if first.patient_id != row.patient_id {
             Some("of another patient".to_owned())
+        } else if first.mask.as_ref().map(|mask| &mask.path) != row.mask.as_ref().map(|mask| &mask.path) {
+            Some("with another mask".to_owned())
         } else if first.labels != row.labels && manifest.kind != TaskKind::MultiLabel {
             Some(format!("labelled {}, here {}", manifest.describe(&first.labels), manifest.describe(&row.labels)))
         } else {

@@ -48,6 +48,12 @@ pub enum PackError {
         /// How they should be.
         asked: String,
     },
+    /// The manifest has masks, which packs do not hold.
+    #[error("{}: its images have masks, which a pack does not hold", manifest.display())]
+    Masks {
+        /// The manifest.
+        manifest: PathBuf,
+    },
     /// Unfinished shards of another manifest or preprocessing.
     #[error("{}: holds shards of another manifest or preprocessing", path.display())]
     OtherShards {

@@ -56,6 +56,7 @@ impl PackSource {
             labels: row.labels(classes.len(), kind),
             name: row.name,
             split: row.split,
+            mask: None,
             patient_id: row.patient_id,
             line: row.line,
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),

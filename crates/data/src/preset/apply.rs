@@ -213,7 +213,16 @@ impl Joined {
                 }
                 Judged::LeftOut(_) | Judged::Unknown(_) => unreachable!("such images are not added"),
             };
-            rows.push(Row { path: folder.join(&name), name, split, labels, patient_id, line: 0, packed: None });
+            rows.push(Row {
+                path: folder.join(&name),
+                name,
+                split,
+                labels,
+                mask: None,
+                patient_id,
+                line: 0,
+                packed: None,
+            });
         }
         let classes = match judge.findings() {
             Some(findings) => findings.to_vec(),

@@ -148,6 +148,7 @@ impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Unreadable { name, line, reason } => write!(f, "{}: {reason}", place(name, *line)),
+            Problem::Mask { name, line, mask, reason } => write!(f, "{}: mask {mask}: {reason}", place(name, *line)),
             Problem::BrokenLabels { name, line } => write!(f, "{}: labels do not fit the classes", place(name, *line)),
             Problem::EmptySplit { split } => write!(f, "no image is in {split}"),
             Problem::OneClass { split, classes } => {
@@ -176,6 +177,18 @@ impl Display for Warning {
             Warning::DuplicatesAcrossSplits { groups } => {
                 let number = count(groups.len(), "image");
                 write!(f, "{number} in more than one split, byte for byte: {}", examples(groups, |files| group(files)))
+            }
+            Warning::MasksAcrossSplits { groups } => {
+                let number = count(groups.len(), "mask");
+                let shown = examples(groups, |files| group(files));
+                write!(
+                    f,
+                    "{number} in more than one split, pixel by pixel, so results on val and test are too good: {shown}"
+                )
+            }
+            Warning::MaskOfSeveral { masks } => {
+                let number = count(masks.len(), "file");
+                write!(f, "{number} given as the mask of several images: {}", examples(masks, spelling))
             }
             Warning::DuplicatesDisagree { groups } => {
                 let number = count(groups.len(), "image");

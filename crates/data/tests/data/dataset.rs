@@ -38,6 +38,7 @@ fn rows(folder: &TempDir) -> Vec<Row> {
             name,
             split: None,
             labels: Labels::Single(index % 2),
+            mask: None,
             patient_id: None,
             line: index + 2,
             packed: None,

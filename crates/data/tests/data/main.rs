@@ -11,6 +11,7 @@ mod improbable;
 mod kinds;
 mod lab_tables;
 mod manifest;
+mod masks;
 mod near;
 mod pack;
 mod preset;

@@ -95,6 +95,11 @@ impl Canvas {
         Self { content }
     }
 
+    /// Samples as they are stored, the first `channels` of a pixel.
+    pub(super) fn of_values(page: &Page, channels: usize) -> Self {
+        Self { content: Content::Values { values: vec![0.0; page.width * page.height * channels], channels } }
+    }
+
     /// Lays the planes of a chunk where it belongs.
     pub(super) fn put(
         &mut self,
@@ -136,6 +141,14 @@ impl Canvas {
             }
         }
         Ok(())
+    }
+
+    /// What [`of_values`](Canvas::of_values) was filled with; nothing of colours.
+    pub(super) fn values(self) -> Vec<f64> {
+        match self.content {
+            Content::Values { values, .. } => values,
+            Content::Rgb(_) => Vec::new(),
+        }
     }
 
     pub(super) fn finish(self, page: &Page, source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {

@@ -20,6 +20,7 @@ use melo_vit::Rendering;
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 
+use crate::mask::Grid;
 use crate::numbers::{Kind, Numbers};
 use crate::seen::{Place, Seen};
 use crate::source::Source;
@@ -58,6 +59,35 @@ struct Page {
 
 /// The page that `rendering` names.
 pub(crate) fn decode(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+    let (page, place) = page(bytes, source, rendering)?;
+    let (Pixels { width, height, rgb }, seen) = page.render(bytes, source, rendering)?;
+    let (width, height, rgb) = turned(width, height, rgb, 3, page.orientation);
+    Ok((Pixels { width, height, rgb }, Seen { place, ..seen }))
+}
+
+/// The samples of the page that `rendering` names as they are stored: indices of a palette, grey, or three equal channels.
+pub(crate) fn stored(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Grid, Error> {
+    let (page, _) = page(bytes, source, rendering)?;
+    if page.compression == 7 {
+        return Err(Error::LossyMask { path: source.name.into(), format: "TIFF of JPEG" });
+    }
+    let channels = match page.colour {
+        colour::Colour::Grey { .. } | colour::Colour::Palette(_) => 1,
+        colour::Colour::Rgb { .. } => 3,
+        _ => return Err(source.unsupported("a mask of CMYK or YCbCr colours; grey and palettes are")),
+    };
+    let mut values = page.filled(colour::Canvas::of_values(&page, channels), bytes, source)?.values();
+    // Where the least value is white, Pillow turns unsigned numbers round.
+    if matches!(page.colour, colour::Colour::Grey { inverted: true }) && page.wide.is_none() {
+        let most = f64::from(u32::MAX >> (32 - page.bits));
+        values.iter_mut().for_each(|value| *value = most - *value);
+    }
+    let (width, height, values) = turned(page.width, page.height, values, channels, page.orientation);
+    Grid::of_channels(width, height, values, channels, source)
+}
+
+/// The page that `rendering` names, and its place.
+fn page(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Page, Option<Place>), Error> {
     let broken = |error: tiff::TiffError| match error {
         tiff::TiffError::UnsupportedError(error) => source.unsupported(error),
         error => source.damaged(error),
@@ -71,9 +101,7 @@ pub(crate) fn decode(bytes: &[u8], source: Source, rendering: &Rendering) -> Res
     let asked = || source.no_such(format!("the file has {pages} pages: there is no page {}", rendering.frame));
     let place = rendering.frame.place(pages).ok_or_else(asked)?;
     decoder.seek_to_image(place).map_err(broken)?;
-    let page = Page::read(&mut decoder, source)?;
-    let (pixels, seen) = page.render(bytes, source, rendering)?;
-    Ok((turned(pixels, page.orientation), Seen { place: Place::of(place, pages, "page"), ..seen }))
+    Ok((Page::read(&mut decoder, source)?, Place::of(place, pages, "page")))
 }
 
 impl Page {
@@ -183,13 +211,17 @@ impl Page {
     }
 
     fn render(&self, bytes: &[u8], source: Source, rendering: &Rendering) -> Result<(Pixels, Seen), Error> {
+        self.filled(colour::Canvas::new(self), bytes, source)?.finish(self, source, rendering)
+    }
+
+    /// `canvas` with every chunk laid on it.
+    fn filled(&self, mut canvas: colour::Canvas, bytes: &[u8], source: Source) -> Result<colour::Canvas, Error> {
         let (across, down) = self.grid();
         let planes = if self.planar { self.samples } else { 1 };
         if self.chunks.len() < across * down * planes {
             let reason = format!("{} strips or tiles of {}", self.chunks.len(), across * down * planes);
             return Err(source.damaged(reason));
         }
-        let mut canvas = colour::Canvas::new(self);
         for (row, column) in (0..down).flat_map(|row| (0..across).map(move |column| (row, column))) {
             let mut planes_of = Vec::new();
             for plane in 0..planes {
@@ -200,13 +232,19 @@ impl Page {
             }
             canvas.put(self, planes_of, (column, row), source)?;
         }
-        canvas.finish(self, source, rendering)
+        Ok(canvas)
     }
 }
 
-/// The image as it is meant to be seen (TIFF 6.0, Orientation): EXIF counts the same way.
-fn turned(pixels: Pixels, orientation: u16) -> Pixels {
-    let Pixels { width, height, rgb } = pixels;
+/// The samples `[height, width, channels]` as they are meant to be seen (TIFF 6.0, Orientation), and the sides then: EXIF
+/// counts the same way.
+fn turned<T: Copy>(
+    width: usize,
+    height: usize,
+    samples: Vec<T>,
+    channels: usize,
+    orientation: u16,
+) -> (usize, usize, Vec<T>) {
     // By orientation: whether rows and columns are exchanged, then the source column and row run backwards.
     let (exchanged, back, up) = match orientation {
         2 => (false, true, false),
@@ -216,17 +254,17 @@ fn turned(pixels: Pixels, orientation: u16) -> Pixels {
         6 => (true, false, true),
         7 => (true, true, true),
         8 => (true, true, false),
-        _ => return Pixels { width, height, rgb },
+        _ => return (width, height, samples),
     };
     let (new_width, new_height) = if exchanged { (height, width) } else { (width, height) };
-    let mut out = Vec::with_capacity(rgb.len());
+    let mut out = Vec::with_capacity(samples.len());
     for y in 0..new_height {
         for x in 0..new_width {
             let (column, row) = if exchanged { (y, x) } else { (x, y) };
             let column = if back { width - 1 - column } else { column };
             let row = if up { height - 1 - row } else { row };
-            out.extend_from_slice(&rgb[(row * width + column) * 3..][..3]);
+            out.extend_from_slice(&samples[(row * width + column) * channels..][..channels]);
         }
     }
-    Pixels { width: new_width, height: new_height, rgb: out }
+    (new_width, new_height, out)
 }

@@ -8,6 +8,7 @@ mod folders;
 mod golden;
 mod heatmap;
 mod hostile;
+mod masks;
 mod read_fit;
 mod shared_dicom;
 mod volumes;
