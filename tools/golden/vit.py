@@ -118,7 +118,7 @@ CASES = [
     ),
     Case(
         "map_pool", depth=2, gelu="tanh", pool="map", no_class_token=True,
-        alpha=3.0, targets=("q", "v", "fc1"), blocks=(0, 1), label_smoothing=0.1,
+        alpha=3.0, targets=("q", "v", "fc1"), blocks=(0, 1), label_smoothing=0.1, n=3, small_tokens=False,
     ),
     Case("qk_norm", depth=2, rank=3, alpha=2.0, targets=("q", "k", "v", "o"), blocks=(0, 1), qk_norm=True),
     Case(
