@@ -13,7 +13,7 @@
 //! job.config.epochs = 2;
 //! let finished = job.run(&mut |event| {
 //!     if let Event::Epoch(row) = event {
-//!         println!("epoch {}: validation AUC {:.3}", row.epoch, row.val_auc_macro);
+//!         println!("epoch {}: validation AUC {:.3}", row.epoch, row.score());
 //!     }
 //! })?;
 //! finished.save("fundus.safetensors".as_ref())?;
