@@ -104,18 +104,8 @@ impl Cache {
     }
 
     fn insert_mask(&self, path: &Path, key: MaskFit, mask: &Arc<Mask>) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let bytes = held.bytes + mask.labels.len();
-        if bytes > self.limit_bytes {
-            return;
-        }
-        let index = held.masks.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
-            held.masks.push((key, HashMap::new()));
-            held.masks.len() - 1
-        });
-        if held.masks[index].1.insert(path.into(), Arc::clone(mask)).is_none() {
-            held.bytes = bytes;
-        }
+        let Held { bytes, masks, .. } = &mut *self.held.write().unwrap_or_else(PoisonError::into_inner);
+        keep(masks, key, path, mask, (bytes, mask.labels.len(), self.limit_bytes));
     }
 
     fn find(&self, path: &Path, fit: &Fit) -> Option<Arc<Pixels>> {
@@ -124,18 +114,28 @@ impl Cache {
     }
 
     fn insert(&self, path: &Path, fit: Fit, pixels: &Arc<Pixels>) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let bytes = held.bytes + pixels.rgb.len();
-        if bytes > self.limit_bytes {
-            return;
-        }
-        let index = held.by_fit.iter().position(|(known, _)| *known == fit).unwrap_or_else(|| {
-            held.by_fit.push((fit, HashMap::new()));
-            held.by_fit.len() - 1
-        });
-        if held.by_fit[index].1.insert(path.into(), Arc::clone(pixels)).is_none() {
-            held.bytes = bytes;
-        }
+        let Held { bytes, by_fit, .. } = &mut *self.held.write().unwrap_or_else(PoisonError::into_inner);
+        keep(by_fit, fit, path, pixels, (bytes, pixels.rgb.len(), self.limit_bytes));
+    }
+}
+
+/// Holds a value of `size` bytes under a key and a path, unless `bytes`, of all that is held, would pass the limit.
+fn keep<K: PartialEq, V>(
+    all: &mut Vec<(K, HashMap<PathBuf, Arc<V>>)>,
+    key: K,
+    path: &Path,
+    value: &Arc<V>,
+    (bytes, size, limit): (&mut usize, usize, usize),
+) {
+    if *bytes + size > limit {
+        return;
+    }
+    let index = all.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        all.push((key, HashMap::new()));
+        all.len() - 1
+    });
+    if all[index].1.insert(path.into(), Arc::clone(value)).is_none() {
+        *bytes += size;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Labelled images to train or validate on, whether read from files or drawn on the fly.
 
-use crate::judged::called;
+use crate::judged::{called, of_one_hot};
 use melo_data::{Dataset, EpochAugment, Labels};
 use melo_eval::Metrics;
 use melo_vit::{ImageSource, TaskKind};
@@ -113,9 +113,7 @@ pub(crate) fn measure(
     let (c, called) = (thresholds.len(), called(kind, probabilities, thresholds));
     match kind {
         TaskKind::SingleLabel | TaskKind::Ordinal => {
-            let predicted: Vec<usize> =
-                called.chunks_exact(c).map(|row| row.iter().position(|&called| called).unwrap_or(0)).collect();
-            melo_eval::single_label_decided(probabilities, labels, &predicted, c)
+            melo_eval::single_label_decided(probabilities, labels, &of_one_hot(&called, c), c)
         }
         TaskKind::Regression => panic!("numbers have no classes"),
         TaskKind::MultiLabel => {

@@ -52,8 +52,7 @@ impl Judged {
 
     /// The class or grade that is called of each image, `[n]`.
     pub fn grades(&self) -> Vec<usize> {
-        let one = |row: &[bool]| row.iter().position(|&called| called).unwrap_or(0);
-        self.called.chunks_exact(self.classes).map(one).collect()
+        of_one_hot(&self.called, self.classes)
     }
 
     /// Number of each image's patient, `[n]`.
@@ -72,8 +71,7 @@ impl Judged {
                 melo_eval::multi_label_decided(&self.probabilities, &labels, &self.called, self.classes)
             }
             _ => {
-                let one = |row: &[bool]| row.iter().position(|&called| called).unwrap_or(0);
-                let labels: Vec<usize> = self.truth.chunks_exact(self.classes).map(one).collect();
+                let labels = of_one_hot(&self.truth, self.classes);
                 melo_eval::single_label_decided(&self.probabilities, &labels, &self.grades(), self.classes)
             }
         }
@@ -153,6 +151,11 @@ pub(crate) fn called(kind: TaskKind, probabilities: &[f32], thresholds: &[f32]) 
             .collect::<Vec<_>>()
     };
     probabilities.chunks_exact(thresholds.len()).flat_map(row).collect()
+}
+
+/// The class of each row of `flags [n, c]`.
+pub(crate) fn of_one_hot(flags: &[bool], classes: usize) -> Vec<usize> {
+    flags.chunks_exact(classes).map(|row| row.iter().position(|&flag| flag).unwrap_or(0)).collect()
 }
 
 fn kept<T: Copy>(values: &[T], rows: &[bool]) -> Vec<T> {

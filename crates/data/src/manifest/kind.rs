@@ -1,5 +1,7 @@
 //! What the labels are, where whoever reads a manifest says it.
 
+use std::borrow::Cow;
+
 use melo_vit::TaskKind;
 
 use super::{Labels, Manifest};
@@ -43,15 +45,15 @@ const BINS: usize = 5;
 impl Manifest {
     /// What splits are balanced by, and how many of them there are: the classes, or bins of the first number with as many images each,
     /// of the rows that are `wanted`.
-    pub(crate) fn strata(&self, wanted: impl Fn(&super::Row) -> bool) -> (usize, Vec<Labels>) {
+    pub(crate) fn strata(&self, wanted: impl Fn(&super::Row) -> bool) -> (usize, Vec<Cow<'_, Labels>>) {
         let first = |labels: &Labels| labels.number(0).unwrap_or(0.0);
         if self.kind != TaskKind::Regression {
-            return (self.classes.len(), self.rows.iter().map(|row| row.labels.clone()).collect());
+            return (self.classes.len(), self.rows.iter().map(|row| Cow::Borrowed(&row.labels)).collect());
         }
         let mut sorted: Vec<f32> = self.rows.iter().filter(|row| wanted(row)).map(|row| first(&row.labels)).collect();
         sorted.sort_by(f32::total_cmp);
         let bounds: Vec<f32> = (1..BINS).filter_map(|bin| sorted.get(bin * sorted.len() / BINS).copied()).collect();
         let bin = |value: f32| bounds.iter().filter(|&&bound| value >= bound).count();
-        (BINS, self.rows.iter().map(|row| Labels::Single(bin(first(&row.labels)))).collect())
+        (BINS, self.rows.iter().map(|row| Cow::Owned(Labels::Single(bin(first(&row.labels))))).collect())
     }
 }
