@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use melo::eval::{Collapse, Counts};
-use melo::vit::TaskCard;
+use melo::vit::{TaskCard, TaskKind};
 use melo::{data, embed, interop, predict, serve, study, train, vit};
 use std::error::Error;
 use std::path::Path;
@@ -124,8 +124,10 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
         ("test_f1_macro", "macro F1"),
         ("test_kappa_quadratic", "quadratic weighted kappa"),
         ("test_mae", "mean distance in grades"),
+        ("test_dice", "mean Dice"),
+        ("test_iou", "mean intersection over union"),
     ];
-    let of_numbers = card.classes.iter().filter(|_| !card.kind.has_probabilities()).flat_map(|number| {
+    let of_numbers = card.classes.iter().filter(|_| card.kind == TaskKind::Regression).flat_map(|number| {
         let figures = [
             ("mae", format!("mean absolute error of {number}")),
             ("baseline_mae", "that of one answer to all".to_owned()),

@@ -12,30 +12,32 @@ pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].
 fn epoch_head(kind: TaskKind) -> String {
-    let [first, second] = validation(kind).map(|(head, _)| head);
-    format!("epoch  train loss  val loss  {first:>9}  {second:>7}  learning rate  images/s")
+    let figures = validation(kind).into_iter().map(|(head, _)| format!("  {head:>9}")).collect::<String>();
+    format!("epoch  train loss  val loss{figures}  learning rate  images/s")
 }
 
 /// A figure of the validation split: its head, and where it stands.
 type Figure = (&'static str, fn(&EpochRow) -> Option<f64>);
 
-/// The two that are shown of an epoch.
-fn validation(kind: TaskKind) -> [Figure; 2] {
+/// Those that are shown of an epoch.
+fn validation(kind: TaskKind) -> Vec<Figure> {
     match kind {
         TaskKind::SingleLabel | TaskKind::MultiLabel => {
-            [("val AUC", |row| row.val_auc_macro), ("val ACC", |row| row.val_acc)]
+            vec![("val AUC", |row| row.val_auc_macro), ("val ACC", |row| row.val_acc)]
         }
-        TaskKind::Ordinal => [("val kappa", |row| row.val_kappa), ("val MAE", |row| row.val_mae)],
-        TaskKind::Regression => [("val R2", |row| row.val_r2), ("val MAE", |row| row.val_mae)],
+        TaskKind::Ordinal => vec![("val kappa", |row| row.val_kappa), ("val MAE", |row| row.val_mae)],
+        TaskKind::Regression => vec![("val R2", |row| row.val_r2), ("val MAE", |row| row.val_mae)],
+        TaskKind::Segmentation => vec![("val Dice", |row| row.val_dice)],
     }
 }
 
 /// The same of one epoch in words: `macro AUC 0.9123, ACC 0.8750`.
 pub(crate) fn in_words(kind: TaskKind, row: &EpochRow) -> String {
-    let names = match kind {
-        TaskKind::SingleLabel | TaskKind::MultiLabel => ["macro AUC", "ACC"],
-        TaskKind::Ordinal => ["quadratic weighted kappa", "mean distance in grades"],
-        TaskKind::Regression => ["R2", "mean absolute error"],
+    let names: &[&str] = match kind {
+        TaskKind::SingleLabel | TaskKind::MultiLabel => &["macro AUC", "ACC"],
+        TaskKind::Ordinal => &["quadratic weighted kappa", "mean distance in grades"],
+        TaskKind::Regression => &["R2", "mean absolute error"],
+        TaskKind::Segmentation => &["mean Dice"],
     };
     let figures = names.iter().zip(validation(kind));
     let figures = figures.filter_map(|(name, (_, of))| Some(format!("{name} {:.4}", of(row)?)));
@@ -210,9 +212,10 @@ pub(crate) fn percent(trainable: usize, backbone: usize) -> f64 {
 
 fn epoch_line(kind: TaskKind, row: &EpochRow) -> String {
     let mark = if row.best { "  best" } else { "" };
-    let [first, second] = validation(kind).map(|(_, of)| of(row).unwrap_or(f64::NAN));
+    let figures = validation(kind).into_iter().map(|(_, of)| format!("  {:>9.4}", of(row).unwrap_or(f64::NAN)));
+    let figures: String = figures.collect();
     format!(
-        "{:>5}  {:>10.4}  {:>8.4}  {first:>9.4}  {second:>7.4}  {:>13.2e}  {:>8.1}{mark}",
+        "{:>5}  {:>10.4}  {:>8.4}{figures}  {:>13.2e}  {:>8.1}{mark}",
         row.epoch, row.train_loss, row.val_loss, row.learning_rate, row.images_per_s
     )
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use melo_imaging::{MaskReading, PaddedMask};
+use melo_imaging::{Mask, MaskReading, PaddedMask};
 use melo_vit::{ImageError, ImageSource, Preprocess};
 use rayon::prelude::*;
 
-use crate::{Augment, Cache, Error, Labels, Manifest, Row, Split};
+use crate::{Augment, Cache, Error, Labels, Manifest, Row, Split, masks};
 
 /// The rows of one split, and how they become network input.
 #[derive(Clone, Debug)]
@@ -42,44 +42,17 @@ pub struct EpochAugment<'a> {
 }
 
 /// Splits of a manifest as data sets, every image decoded once. `progress(done, of)` is called from several threads, once an
-/// image.
+/// image. Where the manifest [says how](crate::Reading::masks), they come with their masks, on the slice, frame or page that `spec` takes
+/// of the image.
 ///
 /// # Errors
-/// [`Error::EmptySplit`]; [`Error::Unreadable`] with *all* images that cannot be read; a pack that was made for another
-/// preprocessing.
+/// [`Error::EmptySplit`]; [`Error::Unreadable`] with *all* images that cannot be read, have no mask, or one that cannot be read, is of
+/// another size than its image or has a value that is no class; a pack that was made for another preprocessing.
 pub fn open_splits(
     manifest: &Manifest,
     splits: &[Split],
     spec: &Preprocess,
     cache: &Arc<Cache>,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Vec<Dataset>, Error> {
-    open(manifest, splits, spec, cache, None, progress)
-}
-
-/// [`open_splits`] of images and their masks, each of which is read as `masks` says, on the slice, frame or page that `spec` takes of
-/// the image.
-///
-/// # Errors
-/// Those of [`open_splits`]; [`Error::Unreadable`] tells images without a mask and masks that cannot be read, of another size than their
-/// image or with a value that is no class, too.
-pub fn open_splits_with_masks(
-    manifest: &Manifest,
-    splits: &[Split],
-    spec: &Preprocess,
-    cache: &Arc<Cache>,
-    masks: &MaskReading,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Vec<Dataset>, Error> {
-    open(manifest, splits, spec, cache, Some(masks), progress)
-}
-
-fn open(
-    manifest: &Manifest,
-    splits: &[Split],
-    spec: &Preprocess,
-    cache: &Arc<Cache>,
-    masks: Option<&MaskReading>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Dataset>, Error> {
     manifest.check_preprocess(spec)?;
@@ -91,7 +64,7 @@ fn open(
     }
     let datasets: Vec<Dataset> =
         rows.into_iter().map(|rows| Dataset::new(rows, spec.clone(), Arc::clone(cache))).collect();
-    let datasets: Vec<Dataset> = match masks {
+    let datasets: Vec<Dataset> = match &manifest.reading.masks {
         Some(masks) => datasets.into_iter().map(|dataset| dataset.with_masks(masks)).collect(),
         None => datasets,
     };
@@ -141,6 +114,24 @@ impl Dataset {
     /// If there is no such row.
     pub fn labels(&self, row: usize) -> &Labels {
         &self.rows[row].labels
+    }
+
+    /// The whole mask of row `row`, as its file has it.
+    ///
+    /// # Errors
+    /// An [`Error`], which names the file; [`Error::NoMask`] where the row has no mask.
+    ///
+    /// # Panics
+    /// If there is no such row, or the data set [has no masks](Dataset::with_masks).
+    pub fn mask(&self, row: usize) -> Result<Mask, Error> {
+        let row = &self.rows[row];
+        let Some(mask) = &row.mask else { return Err(Error::NoMask { name: row.name.clone() }) };
+        masks::read(&mask.path, &row.path, self.masks.as_ref().expect("a data set with masks"))
+    }
+
+    /// True if it reads masks.
+    pub fn has_masks(&self) -> bool {
+        self.masks.is_some()
     }
 
     /// How images become input.

@@ -218,6 +218,24 @@ pub enum Error {
         /// The line.
         line: usize,
     },
+    /// Masks are asked for, and no column names them.
+    #[error("{}: expected a column of masks, found {header}", path.display())]
+    NoMaskColumn {
+        /// The manifest.
+        path: PathBuf,
+        /// Its columns.
+        header: String,
+    },
+    /// The values in masks do not say which classes there are.
+    #[error("{}: the masks hold the values {}: {reason}", path.display(), numbers(found))]
+    MaskClasses {
+        /// The manifest.
+        path: PathBuf,
+        /// All values, without the ignored one.
+        found: Vec<u8>,
+        /// What is unclear.
+        reason: String,
+    },
     /// An image that has no mask, of a split that is to be segmented.
     #[error("{name}: the manifest names no mask")]
     NoMask {
@@ -468,8 +486,12 @@ fn at(line: usize) -> String {
 }
 
 /// `"a", "b"`.
-fn quoted(names: &[String]) -> String {
+pub(crate) fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn numbers(values: &[u8]) -> String {
+    values.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn words(splits: &[Split]) -> String {

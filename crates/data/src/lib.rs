@@ -51,7 +51,7 @@ pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
 pub use columns::{Columns, ImageGroup, columns, columns_with};
-pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits, open_splits_with_masks};
+pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
 pub use manifest::{Labels, Manifest, MaskFile, Row};
 pub use note::Note;

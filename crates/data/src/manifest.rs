@@ -48,7 +48,8 @@ impl Labels {
         match self {
             Labels::Single(label) => kind.is_one_class() && *label < classes,
             Labels::Multi(findings) => {
-                kind == TaskKind::MultiLabel && findings.len() == classes && findings.iter().all(|&f| f < 2)
+                let several = matches!(kind, TaskKind::MultiLabel | TaskKind::Segmentation);
+                several && findings.len() == classes && findings.iter().all(|&f| f < 2)
             }
             Labels::Values(values) => {
                 kind == TaskKind::Regression && values.len() == classes && values.iter().all(|v| v.is_finite())
@@ -111,9 +112,9 @@ pub struct Manifest {
     /// The CSV or directory.
     pub path: PathBuf,
     /// Names of the classes, of the grades from the lowest, of the findings or of the numbers; none where masks are all that images are
-    /// labelled with.
+    /// labelled with and [`Manifest::with_mask_classes`] has not seen them.
     pub classes: Vec<String>,
-    /// What is known of each image: one class, a grade, any number of findings, or numbers.
+    /// What is known of each image: one class, a grade, any number of findings, numbers, or a mask.
     pub kind: TaskKind,
     /// The images, in order of the file; sorted in a directory.
     pub rows: Vec<Row>,
@@ -188,9 +189,10 @@ impl Manifest {
     /// SHA-256, in hexadecimal, of what the manifest says: names, labels, splits and patients, but no pixel.
     ///
     /// Neither the order of rows nor that of classes changes it, but for grades. Hashed are, each as a little-endian `u64` length and
-    /// its bytes: `melo-manifest-1`; `single`, `ordinal` and the grades from the lowest, `multi` and the sorted findings, or `regression`
-    /// and the sorted names of the numbers; then for each image, sorted by name: its name, split, patient (both empty if none), the
-    /// number of classes that it shows in decimal, and these, sorted; of numbers instead each, in that order, as its 4 bytes.
+    /// its bytes: `melo-manifest-1`; `single`, `ordinal` and the grades from the lowest, `multi` and the sorted findings, `regression`
+    /// and the sorted names of the numbers, or `segmentation`; then for each image, sorted by name: its name, split, patient (both empty if none), the
+    /// number of classes that it shows in decimal, and these, sorted; of numbers instead each, in that order, as its 4 bytes; of
+    /// masks no more than the patient.
     /// Where any image has a mask, `melo-masks-1` comes behind all that, and then, in the same order, each image's name and the name
     /// of its mask (empty if none); their pixels are in [`mask_digest`](Self::mask_digest).
     pub fn digest(&self) -> String {
@@ -205,6 +207,7 @@ impl Manifest {
             TaskKind::MultiLabel => {
                 ["multi"].into_iter().chain(classes.iter().map(|(class, _)| *class)).for_each(field)
             }
+            TaskKind::Segmentation => field("segmentation"),
             TaskKind::Regression => {
                 ["regression"].into_iter().chain(classes.iter().map(|(class, _)| *class)).for_each(field);
             }
@@ -218,6 +221,9 @@ impl Manifest {
             field(row.patient_id.as_deref().unwrap_or_default());
             if let Labels::Values(values) = &row.labels {
                 classes.iter().for_each(|(_, index)| hash_field(&mut hash, &values[*index].to_le_bytes()));
+                continue;
+            }
+            if self.kind == TaskKind::Segmentation {
                 continue;
             }
             let shown: Vec<&str> =

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use melo_imaging::MaskReading;
 use melo_vit::TaskKind;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,8 @@ pub struct ReadOptions {
     /// Column of the splits, instead of `split`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_column: Option<String>,
-    /// What the labels are, where it is not for the table to say: ordered classes, or numbers. Classes or findings are refused where
-    /// the table has the other.
+    /// What the labels are, where it is not for the table to say: ordered classes, numbers, or masks beside labels. Classes or
+    /// findings are refused where the table has the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<TaskKind>,
     /// The grades from the lowest, where they are no numbers that are in order by themselves.
@@ -32,6 +33,12 @@ pub struct ReadOptions {
     /// Column of the masks, instead of one with a usual name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_column: Option<String>,
+    /// Names of the classes of masks, the background first, instead of numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mask_classes: Vec<String>,
+    /// The values in masks that are the classes, in their order, instead of their numbers: 0, 128, 255.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mask_values: Vec<i64>,
     /// Folder in which the images are looked for, before that of the manifest.
     #[serde(skip)]
     pub images: Option<PathBuf>,
@@ -45,7 +52,7 @@ impl ReadOptions {
 }
 
 /// How a manifest was read, and what of it should be known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// What it was told.
     pub options: ReadOptions,
@@ -53,4 +60,6 @@ pub struct Reading {
     pub notes: Vec<crate::Note>,
     /// What is improbable as it stands.
     pub warnings: Vec<crate::Warning>,
+    /// How masks are read, where [`Manifest::with_mask_classes`](crate::Manifest::with_mask_classes) has seen them.
+    pub masks: Option<MaskReading>,
 }

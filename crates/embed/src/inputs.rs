@@ -78,6 +78,7 @@ impl Inputs {
         match manifest.kind {
             TaskKind::SingleLabel | TaskKind::Ordinal => columns.push(column("label", false)),
             TaskKind::MultiLabel => columns.extend(of_each(true)),
+            TaskKind::Segmentation => {}
             TaskKind::Regression => columns.extend(of_each(false)),
         }
         let input = |row: &Row| {

@@ -98,7 +98,7 @@ pub(crate) fn read_head(
     });
     match others {
         Some(other) => Err(unexpected(file.path(), other, format!("it does not belong to `{name}`"))),
-        None => Ok(Some(Head { weight, bias })),
+        None => Ok(Some(Head { weight, bias, decoder: None })),
     }
 }
 
@@ -132,7 +132,7 @@ pub fn write_authors(
     if format == AuthorsFormat::Melo && head.bias.iter().any(|&bias| bias != 0.0) {
         return Err(Error::AuthorsBias);
     }
-    let (d, rank, width, classes) = (vit.width, lora.rank, vit.feature_width(), head.classes());
+    let (d, rank, width, classes) = (vit.width, lora.rank, vit.feature_width(), head.rows());
     let pairs =
         plugin.adapter.blocks.iter().flat_map(|block| TARGETS.iter().filter_map(|&t| block[t as usize].as_ref()));
     let mut tensors = Vec::new();

@@ -386,7 +386,7 @@ impl Classifier {
             if transposed {
                 weight = transpose(&weight, width, classes);
             }
-            Ok(Some(Head { weight, bias }))
+            Ok(Some(Head { weight, bias, decoder: None }))
         };
         let Some(head) = read("head")? else {
             return match self.head.get("head.bias") {
@@ -402,7 +402,7 @@ impl Classifier {
         }
         let (dist, share) = match read("head_dist")? {
             Some(dist) => (dist, 0.5),
-            None => (Head::zeros(head.classes(), config.width), 1.0),
+            None => (Head::zeros(head.rows(), config.width), 1.0),
         };
         Ok(Some(Head::side_by_side(&head, &dist, share)))
     }

@@ -34,17 +34,17 @@ pub(crate) fn read(
         let name = format!("{prefix}{path}");
         let classes = shapes[&format!("{name}.weight")].first().copied().unwrap_or(0);
         let weight = file.read(&format!("{name}.weight"), &[classes, width])?;
-        Ok(Head { weight, bias: file.read(&format!("{name}.bias"), &[classes])? })
+        Ok(Head { weight, bias: file.read(&format!("{name}.bias"), &[classes])?, decoder: None })
     });
     let heads: Vec<Head> = heads.collect::<Result<_, Error>>()?;
     match heads.as_slice() {
         [head] => Ok(Some(head.clone())),
-        [cls, dist] if two_classifiers(vit) && cls.classes() == dist.classes() => Ok(Some(join(cls, dist, vit.width))),
+        [cls, dist] if two_classifiers(vit) && cls.rows() == dist.rows() => Ok(Some(join(cls, dist, vit.width))),
         _ => Err(Error::File(melo_vit::Error::Shape {
             path: file.path().to_owned(),
             name: format!("{prefix}{}.weight", paths[1]),
-            expected: vec![heads[0].classes(), vit.feature_width() - vit.width],
-            found: vec![heads[1].classes(), vit.width],
+            expected: vec![heads[0].rows(), vit.feature_width() - vit.width],
+            found: vec![heads[1].rows(), vit.width],
         })),
     }
 }
@@ -68,13 +68,14 @@ fn join(cls: &Head, dist: &Head, d: usize) -> Head {
     Head {
         weight: rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| 0.5 * w).collect(),
         bias: cls.bias.iter().zip(&dist.bias).map(|(a, b)| 0.5 * (a + b)).collect(),
+        decoder: None,
     }
 }
 
 /// A classifier as the tensors of a layout: name without `prefix`, shape, values. Doubling is exact.
 pub(crate) fn tensors(head: &Head, layout: Layout, vit: &VitConfig) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let paths = layout.classifiers(vit);
-    let (classes, d) = (head.classes(), vit.width);
+    let (classes, d) = (head.rows(), vit.width);
     let width = vit.feature_width() / paths.len();
     let named = paths.iter().enumerate().flat_map(|(index, path)| {
         let share = |row: &[f32]| row[index * d..index * d + width].to_vec();

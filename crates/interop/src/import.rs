@@ -175,8 +175,8 @@ fn read_card(path: &Path, backbone: &BackboneInfo) -> Result<TaskCard, Error> {
 
 /// A card that does not contradict what else was said.
 fn agree(path: &Path, card: TaskCard, settings: &ImportSettings<'_>, head: &Head) -> Result<TaskCard, Error> {
-    if card.classes.len() != head.classes() {
-        return Err(Error::Classes { path: path.to_owned(), expected: head.classes(), found: card.classes.len() });
+    if card.classes.len() != head.rows() {
+        return Err(Error::Classes { path: path.to_owned(), expected: head.rows(), found: card.classes.len() });
     }
     if settings.classes.is_some_and(|classes| classes != card.classes) {
         let what = format!("other classes are named than in the card, which has {}", card.classes.join(", "));
@@ -198,10 +198,10 @@ fn new_card(
 ) -> Result<TaskCard, Error> {
     let unsaid = |setting, what: String| Error::Unsaid { path: path.to_owned(), setting, what };
     let task = settings.task.ok_or_else(|| unsaid("task", "no card says the task's name".to_owned()))?;
-    let unnamed = || format!("no card names the {} classes, in the order of the classifier's rows", head.classes());
+    let unnamed = || format!("no card names the {} classes, in the order of the classifier's rows", head.rows());
     let classes = settings.classes.ok_or_else(|| unsaid("classes", unnamed()))?;
-    if classes.len() != head.classes() {
-        return Err(Error::Classes { path: path.to_owned(), expected: head.classes(), found: classes.len() });
+    if classes.len() != head.rows() {
+        return Err(Error::Classes { path: path.to_owned(), expected: head.rows(), found: classes.len() });
     }
     let kind = if settings.multi_label { TaskKind::MultiLabel } else { TaskKind::SingleLabel };
     let card =

@@ -33,6 +33,7 @@ mod math;
 mod memory;
 mod norm;
 mod peak;
+mod pixel_loss;
 mod precision;
 #[cfg(target_arch = "x86_64")]
 mod prefetch;
@@ -62,6 +63,7 @@ pub use lowrank::{LowRankGradient, LowRankUpdate};
 pub use mapped::MappedFile;
 pub use memory::return_large_buffers;
 pub use peak::multiply_adds;
+pub use pixel_loss::cross_entropy_and_dice;
 pub use precision::{Precision, UnknownPrecision};
 pub use resample::{Taps, WEIGHT_BITS};
 pub use resize::{resample_columns, resample_rows};

@@ -12,9 +12,11 @@ mod heatmap;
 mod input;
 mod predictor;
 mod prepared;
+mod segmentation;
 
 pub use error::Error;
 pub use heatmap::{Drawing, Drawn};
 pub use input::Input;
-pub use predictor::{Logits, Prediction, Predictor};
+pub use predictor::{Logits, Prediction, Predictor, mask_of};
 pub use prepared::{Prepared, prepare_files};
+pub use segmentation::segmentation_about;

@@ -3,11 +3,13 @@
 use crate::error::Error;
 use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
-use melo_vit::{BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment};
+use melo_imaging::{Restored, restore};
+use melo_vit::{BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment, planes};
+use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`.
+/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`, or of one that gives masks scores `[m, m, c]`.
 pub type Logits = Vec<Vec<Vec<f32>>>;
 
 /// What a plug-in says of an image.
@@ -15,10 +17,30 @@ pub type Logits = Vec<Vec<Vec<f32>>>;
 pub struct Prediction {
     /// Who says it.
     pub plugin: Arc<BoundPlugin>,
-    /// Before calibration, `[c]`.
+    /// Before calibration, `[c]`; of a mask the scores of each pixel, `[m, m, c]`.
     pub logits: Vec<f32>,
-    /// Probabilities, class or findings.
+    /// Probabilities, class or findings; of a mask the share of each class.
     pub decision: Decision,
+}
+
+impl Prediction {
+    /// The mask of the image of `width` × `height` pixels that was asked about; none of other tasks.
+    ///
+    /// # Panics
+    /// If a side is zero.
+    pub fn mask(&self, width: usize, height: usize) -> Option<Restored> {
+        mask_of(&self.plugin, &self.logits, width, height)
+    }
+}
+
+/// The mask that scores `[m, m, c]` of a plug-in come to on the image that they are of; none of one that gives no masks.
+///
+/// # Panics
+/// If a side is zero, or the scores are another plug-in's.
+pub fn mask_of(plugin: &Plugin, scores: &[f32], width: usize, height: usize) -> Option<Restored> {
+    let (decoder, spec) = (plugin.head.decoder.as_ref()?, &plugin.card.preprocess);
+    let (classes, side) = (decoder.classes(), decoder.side(spec.size));
+    Some(restore(&planes(scores, classes), classes, side, width, height, spec))
 }
 
 /// An engine that is asked about images, by any number of plug-ins at a time.
@@ -118,14 +140,24 @@ impl Predictor {
             let found = self.engine.forward(&source, size, &segments)?;
             for (segment, of_plugins) in segments.iter().zip(found) {
                 for (of_plugin, plugin) in of_plugins.into_iter().zip(&segment.plugins) {
-                    let of_images = of_plugin.chunks_exact(plugin.head.classes());
+                    let of_images = of_plugin.chunks_exact(plugin.head.outputs(self.engine.backbone().config(), size));
                     segment.images.clone().zip(of_images).for_each(|(image, found)| {
                         logits[members[image]].push(found.to_vec());
                     });
                 }
             }
         }
+        inputs.par_iter().zip(&mut logits).for_each(|(input, logits)| decode(input, logits));
         Ok(logits)
+    }
+}
+
+/// What heads gave of patches to the scores of pixels, of the plug-ins of an input that give masks.
+fn decode(input: &Input, logits: &mut [Vec<f32>]) {
+    for (plugin, logits) in input.plugins.iter().zip(logits) {
+        if let Some(decoder) = &plugin.head.decoder {
+            *logits = decoder.scores(logits, &input.pixels, input.size);
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Prepared {
     pub inputs: Vec<Arc<[f32]>>,
     /// The decoded image as each task's window renders it, in the same order; empty where they were not kept.
     pub pixels: Vec<Arc<Pixels>>,
+    /// Width and height of the decoded image, in the same order.
+    pub sides: Vec<(usize, usize)>,
     /// What the decoder saw under each task's rendering, in the same order.
     pub seen: Vec<Seen>,
 }
@@ -51,7 +53,7 @@ impl Prepared {
         mut decode: impl FnMut(&Rendering) -> Result<(Pixels, Seen), E>,
     ) -> Result<Self, E> {
         let mut rendered: Vec<(&Rendering, Arc<Pixels>, Seen)> = Vec::new();
-        let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new(), seen: Vec::new() };
+        let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new(), sides: Vec::new(), seen: Vec::new() };
         for (index, &spec) in specs.iter().enumerate() {
             // Nearly always all tasks want the same pixels.
             let known = rendered.iter().position(|(rendering, ..)| **rendering == spec.rendering);
@@ -65,6 +67,7 @@ impl Prepared {
             };
             let (_, pixels, seen) = &rendered[place];
             prepared.seen.push(seen.clone());
+            prepared.sides.push((pixels.width, pixels.height));
             let input = match specs[..index].iter().position(|&earlier| earlier == spec) {
                 Some(equal) => Arc::clone(&prepared.inputs[equal]),
                 None => prepare(pixels, spec).into(),

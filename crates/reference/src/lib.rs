@@ -8,8 +8,8 @@
 mod network;
 
 use melo_vit::{
-    Adapter, Backbone, BackboneInfo, Batch, Device, Engine, EngineInfo, Error, ExplainMethod, Explanation, Features,
-    Gradients, Head, ImageSource, Peak, PluginRef, Pool, Precision, Segment, VitConfig, Weights,
+    Adapter, Backbone, BackboneInfo, Batch, Decoder, Device, Engine, EngineInfo, Error, ExplainMethod, Explanation,
+    Features, Gradients, Head, ImageSource, Peak, PluginRef, Pool, Precision, Segment, VitConfig, Weights,
 };
 use network::{Network, Pass, Row};
 use std::sync::Arc;
@@ -121,7 +121,9 @@ impl Engine for ReferenceEngine {
             all_logits.extend(logits);
             passes.push((pass, d_logits.into_iter().map(f64::from).collect()));
         }
-        for (name, gradient) in names(config, adapter, head).into_iter().zip(gradients.tensors_mut()) {
+        let named = names(config, adapter, head).into_iter().zip(gradients.tensors_mut());
+        // What a decoder holds is not the network's.
+        for (name, gradient) in named.filter(|(name, _)| !name.starts_with(Decoder::PREFIX)) {
             add_slopes(gradient, &mut network, &name, &passes);
         }
         Ok((loss, all_logits))
@@ -135,9 +137,10 @@ impl Engine for ReferenceEngine {
         class: usize,
         method: ExplainMethod,
     ) -> Result<Explanation, Error> {
+        plugin.head.check_explained(self.info().engine)?;
         let mut network = self.network(size, plugin)?;
         assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
-        let mut d_logits = vec![0.0; plugin.head.classes()];
+        let mut d_logits = vec![0.0; plugin.head.rows()];
         d_logits[class] = 1.0;
         let config = self.backbone.config();
         let pass = network.pass(0, image.to_vec());
@@ -214,8 +217,7 @@ impl Engine for ReferenceEngine {
 
 /// Names of adapter, head and backbone tensors, in the order of [`Gradients::tensors`].
 fn names(config: &VitConfig, adapter: &Adapter, head: &Head) -> Vec<String> {
-    let head = Head::tensor_shapes(head.classes(), config.feature_width());
-    let shapes = adapter.tensor_shapes(config).into_iter().chain(head).chain(config.tensor_shapes());
+    let shapes = adapter.tensor_shapes(config).into_iter().chain(head.shapes()).chain(config.tensor_shapes());
     shapes.map(|(name, _)| name).collect()
 }
 

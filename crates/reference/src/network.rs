@@ -1,8 +1,8 @@
 //! A Vision Transformer in f64, as the papers write it (arXiv 2010.11929, equations 1 to 4), and the slopes of its logits.
 
 use melo_vit::{
-    Activation, Dropout, FeatureKind, Features, Head, LoraConfig, PluginRef, Pool, RotaryPairs, Target, VitConfig,
-    Weights, relative_index,
+    Activation, Dropout, FeatureKind, Features, LoraConfig, PluginRef, Pool, RotaryPairs, Target, VitConfig, Weights,
+    relative_index,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +18,8 @@ const STEP: f64 = 1e-5;
 pub(crate) struct Network {
     config: VitConfig,
     lora: LoraConfig,
+    /// The blocks whose patch tokens the head reads; none where it reads the pooled feature.
+    read: Option<Vec<usize>>,
     parameters: BTreeMap<String, Row>,
     /// Dropout on low-rank updates.
     pub(crate) dropout: Option<Dropout>,
@@ -31,8 +33,9 @@ pub(crate) struct Pass {
     image: Vec<f32>,
     /// The residual stream before every block, and after the last.
     residuals: Vec<Vec<Row>>,
-    /// What the head reads.
+    /// The pooled feature.
     pub(crate) features: Row,
+    /// What the head gives, see [`melo_vit::Head::outputs`].
     pub(crate) logits: Row,
 }
 
@@ -47,8 +50,7 @@ struct Place {
 impl Network {
     /// A network for images of the side that `config` says.
     pub(crate) fn new(config: VitConfig, weights: &Weights, PluginRef { adapter, head }: PluginRef<'_>) -> Self {
-        let shapes =
-            config.tensor_shapes().into_iter().chain(Head::tensor_shapes(head.classes(), config.feature_width()));
+        let shapes = config.tensor_shapes().into_iter().chain(head.shapes());
         let shapes = shapes.chain(adapter.map_or_else(Vec::new, |adapter| adapter.tensor_shapes(&config)));
         let adapted = adapter.map_or_else(Vec::new, |adapter| adapter.tensors());
         let values = weights.tensors().into_iter().chain(head.tensors()).chain(adapted);
@@ -57,7 +59,8 @@ impl Network {
             (name, values.iter().map(|&x| f64::from(x)).collect())
         });
         let lora = adapter.map_or_else(LoraConfig::none, |adapter| adapter.config.clone());
-        Network { parameters: parameters.collect(), config, lora, dropout: None }
+        let read = head.blocks().map(<[usize]>::to_vec);
+        Network { parameters: parameters.collect(), config, lora, read, dropout: None }
     }
 
     /// The forward pass of one image `[3, s, s]`, `index` of its batch.
@@ -66,8 +69,7 @@ impl Network {
         for block in 0..self.config.depth {
             residuals.push(self.block(index, block, residuals[block].clone()));
         }
-        let features = self.features(&residuals[self.config.depth]);
-        let logits = self.linear("head", std::slice::from_ref(&features)).swap_remove(0);
+        let (features, logits) = (self.features(&residuals[self.config.depth]), self.outputs(&residuals));
         Pass { index, image, residuals, features, logits }
     }
 
@@ -105,11 +107,30 @@ impl Network {
             ["head" | "norm" | "fc_norm" | "attn_pool", ..] => Some(self.config.depth),
             _ => None,
         };
-        let mut tokens = first.map_or_else(|| self.embed(&pass.image), |block: usize| pass.residuals[block].clone());
+        let mut residuals = match first {
+            Some(block) => pass.residuals[..block + 1].to_vec(),
+            None => vec![self.embed(&pass.image)],
+        };
         for block in first.unwrap_or(0)..self.config.depth {
-            tokens = self.block(pass.index, block, tokens);
+            residuals.push(self.block(pass.index, block, residuals[block].clone()));
         }
-        self.linear("head", &[self.features(&tokens)]).swap_remove(0)
+        self.outputs(&residuals)
+    }
+
+    /// What the head gives of the residual stream before every block and after the last.
+    fn outputs(&self, residuals: &[Vec<Row>]) -> Row {
+        let Some(blocks) = &self.read else {
+            return self.linear("head", &[self.features(&residuals[self.config.depth])]).swap_remove(0);
+        };
+        let norm = ["norm", "fc_norm"].into_iter().zip([self.config.norm, self.config.fc_norm]);
+        let norm = norm.filter(|(_, present)| *present).map(|(name, _)| name).next();
+        let mut read = vec![Row::new(); residuals[0].len() - self.config.prefix_tokens()];
+        for block in blocks {
+            let patches = &residuals[block + 1][self.config.prefix_tokens()..];
+            let patches = norm.map_or_else(|| patches.to_vec(), |norm| self.norm(norm, patches));
+            read.iter_mut().zip(patches).for_each(|(read, patch)| read.extend(patch));
+        }
+        self.linear("head", &read).concat()
     }
 
     /// Patches projected, positions added, class tokens and registers in front.

@@ -34,7 +34,7 @@ fn at(cells: &[&CellResult], temperature: impl Fn(&CellResult) -> f32) -> Result
     let probabilities: Vec<f32> = cells.iter().flat_map(|cell| cell.test.probabilities(temperature(cell))).collect();
     let labels: Vec<usize> = cells.iter().flat_map(|cell| cell.test.labels.iter().copied()).collect();
     Ok(match first.kind {
-        TaskKind::Regression => unreachable!("studies are of classes and findings"),
+        TaskKind::Regression | TaskKind::Segmentation => unreachable!("studies are of classes and findings"),
         TaskKind::SingleLabel | TaskKind::Ordinal => (
             melo_eval::reliability_single_label(&probabilities, &labels, first.classes, BINS)?,
             melo_eval::brier_single_label(&probabilities, &labels, first.classes)?,

@@ -74,8 +74,9 @@ pub(crate) fn settings(plan: &Plan, cell: &Cell, backbone: &BackboneInfo) -> Res
 pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
     let task = &plan.tasks[cell.task];
     let mut manifest = Manifest::read_with(&task.labels, &task.reading)?;
-    if manifest.kind == TaskKind::Regression {
-        let reason = format!("task {}: numbers have no AUC to compare methods by", task.name);
+    if !manifest.kind.has_probabilities() {
+        let what = if manifest.kind == TaskKind::Segmentation { "masks" } else { "numbers" };
+        let reason = format!("task {}: {what} have no AUC to compare methods by", task.name);
         return Err(Error::Study { path: plan.path.clone(), reason });
     }
     match cell.fold {

@@ -241,6 +241,8 @@ impl Plan {
                         kind: task.kind,
                         grades: task.grades,
                         mask_column: None,
+                        mask_classes: Vec::new(),
+                        mask_values: Vec::new(),
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, InvalidAnswers};
 use crate::examples::numbers;
+use crate::mask_answers::MaskAnswers;
 use melo_data::{Dataset, Labels};
+use melo_eval::SegmentedClass;
 use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +24,14 @@ pub struct Answers {
     pub patients: Vec<Option<String>>,
     /// Class or grade of each image `[n]`, or findings `[n · c]`, 0 or 1; none of numbers.
     pub labels: Vec<usize>,
-    /// True numbers `[n · c]`; none of classes.
+    /// True numbers `[n · c]`, of masks the share of each class in the pixels; none of classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<f32>,
-    /// `[n · c]`, before temperature.
+    /// `[n · c]`, before temperature; of masks the share of each class in the pixels.
     pub logits: Vec<f32>,
+    /// How well each class of each image was found, `[n · c]`; of masks alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<SegmentedClass>,
 }
 
 /// Images that are counted as they are asked for.
@@ -64,9 +69,16 @@ impl Answers {
     ) -> Result<Self, Error> {
         let order: Vec<usize> = (0..dataset.len()).collect();
         let source = Observed { source: &dataset.epoch(&order, None), loaded: AtomicUsize::new(0), begun };
-        let logits = engine.logits(&source, dataset.len(), dataset.spec().size, plugin.into())?;
+        let MaskAnswers { truth, found, classes: masks } = match &plugin.head.decoder {
+            Some(decoder) => MaskAnswers::of(engine, (plugin, decoder), dataset, &source)?,
+            None => MaskAnswers {
+                truth: numbers(dataset),
+                found: engine.logits(&source, dataset.len(), dataset.spec().size, plugin.into())?,
+                classes: Vec::new(),
+            },
+        };
         let rows = dataset.rows();
-        let labels = rows.iter().flat_map(|row| match &row.labels {
+        let labels = rows.iter().filter(|_| masks.is_empty()).flat_map(|row| match &row.labels {
             Labels::Single(label) => vec![*label],
             Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
             Labels::Values(_) => Vec::new(),
@@ -77,8 +89,9 @@ impl Answers {
             names: rows.iter().map(|row| row.name.clone()).collect(),
             patients: rows.iter().map(|row| row.patient_id.clone()).collect(),
             labels: labels.collect(),
-            numbers: numbers(dataset),
-            logits,
+            numbers: truth,
+            logits: found,
+            masks,
         })
     }
 
@@ -92,9 +105,11 @@ impl Answers {
         let (labels, numbers) = match self.kind {
             TaskKind::SingleLabel | TaskKind::Ordinal => (Some(n), Some(0)),
             TaskKind::MultiLabel => (all, Some(0)),
-            TaskKind::Regression => (Some(0), all),
+            TaskKind::Regression | TaskKind::Segmentation => (Some(0), all),
         };
-        let fits = Some(self.labels.len()) == labels && Some(self.numbers.len()) == numbers;
+        let masks = if self.kind == TaskKind::Segmentation { all } else { Some(0) };
+        let fits =
+            Some(self.labels.len()) == labels && Some(self.numbers.len()) == numbers && Some(self.masks.len()) == masks;
         if n == 0 || c == 0 || self.patients.len() != n || !fits || self.numbers.iter().any(|x| !x.is_finite()) {
             return Err(InvalidAnswers::Lengths);
         }
@@ -120,6 +135,7 @@ impl Answers {
             labels: pick(&self.labels, width(self.labels.len()), rows),
             numbers: pick(&self.numbers, width(self.numbers.len()), rows),
             logits: pick(&self.logits, self.classes, rows),
+            masks: pick(&self.masks, width(self.masks.len()), rows),
             ..*self
         }
     }
@@ -131,11 +147,12 @@ impl Answers {
         values
     }
 
-    /// Which image shows which class, `[n · c]`; one-hot where an image has one class, nothing of numbers.
+    /// Which image shows which class, `[n · c]`, also in one pixel; one-hot where an image has one class, nothing of numbers.
     pub fn truth(&self) -> Vec<bool> {
         match self.kind {
             TaskKind::MultiLabel => self.labels.iter().map(|&label| label == 1).collect(),
             TaskKind::Regression => Vec::new(),
+            TaskKind::Segmentation => self.masks.iter().map(SegmentedClass::present).collect(),
             TaskKind::SingleLabel | TaskKind::Ordinal => {
                 self.labels.iter().flat_map(|&label| (0..self.classes).map(move |class| class == label)).collect()
             }
@@ -194,6 +211,7 @@ mod tests {
             labels,
             numbers: Vec::new(),
             logits: vec![0.0, 1.0, 2.0, -1.0, 0.5, 0.5, 3.0, 1.0],
+            masks: Vec::new(),
         }
     }
 

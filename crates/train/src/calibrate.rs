@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::errors::of_number;
 use crate::examples::measure;
 use crate::judged::{Judged, mean_share};
-use melo_eval::{Bootstrap, ClusteredShare, Counts, Reliability, Resampled};
+use crate::mask_answers::settings;
+use melo_eval::{Bootstrap, ClusteredShare, Counts, Reliability, Resampled, SegmentationFigures, SegmentedClass};
 use melo_vit::{Calibration, ReliabilityPoint, TaskCard, TaskKind, TestRecord};
 use std::collections::BTreeMap;
 
@@ -52,7 +53,7 @@ pub fn calibrate(card: &mut TaskCard, val: &Answers, test: Option<&Answers>) -> 
 /// [`Error::Eval`].
 pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
     let fit = match val.kind {
-        TaskKind::Regression => return Ok((1.0, thresholds(val, 1.0))),
+        TaskKind::Regression | TaskKind::Segmentation => return Ok((1.0, thresholds(val, 1.0))),
         TaskKind::SingleLabel | TaskKind::Ordinal => {
             melo_eval::fit_temperature_single_label(&val.logits, &val.labels, val.classes)?
         }
@@ -82,7 +83,8 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
 /// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images, or of findings),
 /// `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and `specificity/<class>` at the decisions; of grades also
 /// `kappa_quadratic`, `kappa_linear` and `mae`. Of numbers for each `mae/<number>`, `rmse/…`, `bias/…`, `r2/…`, `pearson/…` and `baseline_mae/…`,
-/// the error of their mean as the answer to all. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
+/// the error of their mean as the answer to all. Of masks `dice`, `iou`, `hd95` and `surface_dice` (distances in pixels, a tolerance of
+/// one), the means over the classes after the first, and each of these by `…/<class>` ([`melo_eval::segmentation_metrics`]). Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
 /// [`melo_eval::ClusteredShare`], [`melo_eval::Resampled`]). What is undefined is left out.
 ///
 /// # Errors
@@ -93,8 +95,10 @@ pub fn figures(
     answers: &Answers,
 ) -> Result<BTreeMap<String, Figure>, Error> {
     let Calibration { temperature, thresholds, .. } = calibration;
-    if answers.kind == TaskKind::Regression {
-        return figures_of_numbers(classes, answers);
+    match answers.kind {
+        TaskKind::Regression => return figures_of_numbers(classes, answers),
+        TaskKind::Segmentation => return figures_of_masks(classes, answers),
+        _ => {}
     }
     measure(answers.kind, &answers.probabilities(*temperature), &answers.labels, thresholds)?;
     let judged = Judged::new(answers, *temperature, thresholds);
@@ -139,6 +143,20 @@ fn figures_of_numbers(numbers: &[String], answers: &Answers) -> Result<BTreeMap<
     Ok(figures)
 }
 
+pub(crate) fn figures_of_masks(classes: &[String], answers: &Answers) -> Result<BTreeMap<String, Figure>, Error> {
+    let images: Vec<Vec<SegmentedClass>> = answers.masks.chunks_exact(answers.classes).map(<[_]>::to_vec).collect();
+    let found = melo_eval::segmentation_metrics(&images, &answers.clusters(), &settings(answers.classes), &BOOTSTRAP)?;
+    let mut figures = BTreeMap::new();
+    let mut put = |of: SegmentationFigures, class: &str| {
+        let all = [("dice", of.dice), ("iou", of.iou), ("hd95", of.hd95), ("surface_dice", of.surface_dice)];
+        figures.extend(all.into_iter().filter_map(|(name, value)| Some((format!("{name}{class}"), estimate(value)?))));
+    };
+    put(found.mean, "");
+    let foreground = classes.iter().zip(found.per_class).skip(1);
+    foreground.for_each(|(class, found)| put(found.mean, &format!("/{class}")));
+    Ok(figures)
+}
+
 /// A figure by draws of patients; one without an interval, where no draw differs from another, is its own.
 fn estimate(figure: Option<Resampled>) -> Option<Figure> {
     let Resampled { value, interval } = figure?;
@@ -153,6 +171,9 @@ fn estimate(figure: Option<Resampled>) -> Option<Figure> {
 pub fn record(calibration: &Calibration, answers: &Answers) -> Result<TestRecord, Error> {
     let known = answers.patients.iter().any(Option::is_some);
     let patients = answers.clusters().into_iter().max().map(|last| last as u64 + 1).filter(|_| known);
+    if answers.kind == TaskKind::Segmentation {
+        return Ok(TestRecord { images: answers.names.len() as u64, patients, ..TestRecord::default() });
+    }
     if answers.kind == TaskKind::Regression {
         let pairs = (0..answers.classes).map(|number| pairs(answers, number)).collect();
         let images = answers.names.len() as u64;
@@ -187,7 +208,7 @@ fn pairs(answers: &Answers, number: usize) -> Vec<[f32; 2]> {
 /// Whether probabilities `[n · c]` of answers mean what they say.
 pub(crate) fn reliability(answers: &Answers, probabilities: &[f32]) -> Result<Reliability, Error> {
     Ok(match answers.kind {
-        TaskKind::Regression => panic!("numbers have no probabilities"),
+        TaskKind::Regression | TaskKind::Segmentation => panic!("numbers and masks have no probabilities"),
         TaskKind::SingleLabel | TaskKind::Ordinal => {
             melo_eval::reliability_single_label(probabilities, &answers.labels, answers.classes, BINS)?
         }
@@ -226,8 +247,11 @@ mod tests {
             names: (0..n).map(|row| format!("{row}.png")).collect(),
             patients: (0..n).map(|row| Some((row / 2).to_string())).collect(),
             numbers: Vec::new(),
+            masks: Vec::new(),
             labels: match kind {
-                TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression => (0..n).map(label).collect(),
+                TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression | TaskKind::Segmentation => {
+                    (0..n).map(label).collect()
+                }
                 // The second finding is rare: two cases.
                 TaskKind::MultiLabel => (0..n).flat_map(|row| [label(row), usize::from(row < 2)]).collect(),
             },
@@ -300,6 +324,7 @@ mod tests {
             patients: vec![None; labels.len()],
             labels: labels.to_vec(),
             numbers: Vec::new(),
+            masks: Vec::new(),
             logits: logits.collect(),
         }
     }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{BottleneckConfig, LoraConfig, Precision, Target};
+use melo_vit::{BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -61,6 +61,36 @@ impl fmt::Display for ClassWeights {
     }
 }
 
+/// What makes masks of patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskHead {
+    /// Cells of a quarter of a patch from four blocks, and two convolutions over them and the image.
+    #[default]
+    Upsampling,
+    /// A score a class and patch from the last block, as DINOv2's linear evaluation.
+    Linear,
+}
+
+impl MaskHead {
+    /// Its form on a network.
+    pub fn decoder(self, vit: &VitConfig, classes: usize) -> DecoderConfig {
+        match self {
+            MaskHead::Upsampling => DecoderConfig::upsampling(vit),
+            MaskHead::Linear => DecoderConfig::linear(vit, classes),
+        }
+    }
+}
+
+impl fmt::Display for MaskHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MaskHead::Upsampling => "upsampling",
+            MaskHead::Linear => "linear",
+        })
+    }
+}
+
 /// Settings of a run. Everything that influences the result is here, and resuming with anything changed is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +126,9 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     /// Weights of classes in the loss.
     pub class_weights: ClassWeights,
+    /// What makes masks of patches; unused for other tasks.
+    #[serde(default)]
+    pub mask_head: MaskHead,
     /// Epochs without a better validation AUC before the run ends; 0 never ends early.
     pub patience: usize,
     /// Numbers in the backbone's matrix products; what is trained stays f32.
@@ -138,6 +171,7 @@ impl TrainConfig {
             clip_norm: defaults::CLIP_NORM,
             label_smoothing: defaults::LABEL_SMOOTHING,
             class_weights: ClassWeights::None,
+            mask_head: MaskHead::Upsampling,
             patience: defaults::PATIENCE,
             precision: Precision::F32,
             augment: Augment::default(),

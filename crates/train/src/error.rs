@@ -100,12 +100,6 @@ pub enum Error {
         /// The plug-in's.
         needed: TaskKind,
     },
-    /// A manifest whose images have masks and nothing else.
-    #[error("{}: its images have masks, but no labels, and there is no head for masks", path.display())]
-    OnlyMasks {
-        /// The manifest.
-        path: PathBuf,
-    },
     /// A manifest without all splits that is not the one a plug-in was trained on.
     #[error(
         "{}: has not all splits, and is not the data that {task} was trained on, so which images are new to it cannot be \
@@ -177,6 +171,7 @@ fn columns(kind: TaskKind) -> &'static str {
         TaskKind::SingleLabel => "one `label` column",
         TaskKind::MultiLabel => "a 0/1 column for every finding",
         TaskKind::Ordinal => "one `label` column of grades",
+        TaskKind::Segmentation => "masks",
         TaskKind::Regression => "a column for every number",
     }
 }

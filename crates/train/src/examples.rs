@@ -3,7 +3,7 @@
 use crate::judged::{called, of_one_hot};
 use melo_data::{Dataset, EpochAugment, Labels};
 use melo_eval::Metrics;
-use melo_vit::{ImageSource, TaskKind};
+use melo_vit::{ImageError, ImageSource, TaskKind};
 
 /// Labelled images by index.
 pub trait Examples: Sync {
@@ -30,6 +30,21 @@ pub trait Examples: Sync {
     ///
     /// What is given may depend on index, seed and epoch, and on nothing else.
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a>;
+
+    /// Writes the classes of the pixels of image `index` of what [`Examples::epoch`] gives to `out`, `[size, size]`; 255 where none
+    /// counts.
+    ///
+    /// # Errors
+    /// Whatever kept the mask from being read; of examples without masks, always.
+    fn mask(
+        &self,
+        _order: &[usize],
+        _augment: Option<EpochAugment<'_>>,
+        _index: usize,
+        _out: &mut [u8],
+    ) -> Result<(), ImageError> {
+        Err("these examples have no masks".into())
+    }
 }
 
 impl Examples for Dataset {
@@ -51,6 +66,16 @@ impl Examples for Dataset {
 
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a> {
         Box::new(self.epoch(order, augment))
+    }
+
+    fn mask(
+        &self,
+        order: &[usize],
+        augment: Option<EpochAugment<'_>>,
+        index: usize,
+        out: &mut [u8],
+    ) -> Result<(), ImageError> {
+        Ok(self.epoch(order, augment).load_mask(index, out)?)
     }
 }
 
@@ -82,7 +107,7 @@ pub(crate) fn numbers(examples: &dyn Examples) -> Vec<f32> {
 /// As `melo_eval`.
 ///
 /// # Panics
-/// For a task of numbers, see [`crate::figures`].
+/// For a task of numbers or masks, see [`crate::figures`].
 pub fn evaluate(
     examples: &dyn Examples,
     kind: TaskKind,
@@ -115,7 +140,7 @@ pub(crate) fn measure(
         TaskKind::SingleLabel | TaskKind::Ordinal => {
             melo_eval::single_label_decided(probabilities, labels, &of_one_hot(&called, c), c)
         }
-        TaskKind::Regression => panic!("numbers have no classes"),
+        TaskKind::Regression | TaskKind::Segmentation => panic!("numbers and masks have no class of an image"),
         TaskKind::MultiLabel => {
             let findings: Vec<u8> = labels.iter().map(|&label| u8::from(label == 1)).collect();
             melo_eval::multi_label_decided(probabilities, &findings, &called, c)

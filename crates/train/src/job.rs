@@ -116,16 +116,18 @@ impl Job {
         config.bottleneck.check(info.config())?;
         preprocess.check().map_err(|error| Error::Setting { setting: "preprocess", reason: error.reason })?;
         info.check_size(preprocess.size)?;
-        if manifest.classes.is_empty() {
-            return Err(Error::OnlyMasks { path: manifest.path });
+        if manifest.kind == TaskKind::Segmentation {
+            manifest = manifest.with_mask_classes()?;
         }
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
         let start = start(device, backbone, &config, &preprocess)?;
-        let card = new_card(task, &manifest, preprocess, &start);
-        if card.kind == TaskKind::Regression && config.class_weights != ClassWeights::None {
-            let reason = format!("is {}, but numbers have no classes", config.class_weights);
+        let card = new_card(task, &manifest, preprocess, &start, &config)?;
+        if !card.kind.has_probabilities() && config.class_weights != ClassWeights::None {
+            let what =
+                if card.kind == TaskKind::Segmentation { "pixels are not weighted" } else { "numbers have no classes" };
+            let reason = format!("is {}, but {what}", config.class_weights);
             return Err(Error::Setting { setting: "class_weights", reason });
         }
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
@@ -197,7 +199,8 @@ impl ReadyJob {
             Some(test_set) => test_set,
             None => {
                 let rows: Vec<Row> = manifest.split(Split::Test).into_iter().cloned().collect();
-                Dataset::new(rows, card.preprocess.clone(), Arc::new(Cache::new(0)))
+                let dataset = Dataset::new(rows, card.preprocess.clone(), Arc::new(Cache::new(0)));
+                manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
             }
         };
         let home = Home::of(&start);
@@ -285,7 +288,13 @@ impl Home {
 }
 
 /// The card of a task before its training: everything but adapter and metrics.
-fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &Start) -> TaskCard {
+fn new_card(
+    task: String,
+    manifest: &Manifest,
+    preprocess: Preprocess,
+    start: &Start,
+    config: &TrainConfig,
+) -> Result<TaskCard, Error> {
     let backbone = match start {
         Start::Frozen(engine) => engine.backbone().reference(),
         // It has a digest when it is finished.
@@ -297,7 +306,12 @@ fn new_card(task: String, manifest: &Manifest, preprocess: Preprocess, start: &S
     card.provenance.split_digest = manifest.split_digest();
     card.provenance.data = data_name(&manifest.path);
     card.provenance.train_images_of = images_of(manifest);
-    card
+    if card.kind == TaskKind::Segmentation {
+        card.decoder = Some(config.mask_head.decoder(start.config(), card.classes.len()));
+        card.provenance.mask_digest = manifest.mask_digest()?.unwrap_or_default();
+    }
+    card.format = card.format_written();
+    Ok(card)
 }
 
 /// Images of each class in the training split, `[c]`; nothing of numbers.

@@ -4,7 +4,9 @@ use crate::adamw::TensorStep;
 use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::groups::tensor_steps;
-use melo_vit::{Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, VitConfig};
+use melo_vit::{
+    Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, TaskCard, VitConfig,
+};
 use std::sync::Arc;
 
 /// The backbone a run starts from.
@@ -31,13 +33,17 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(start: Start, config: &TrainConfig, classes: usize) -> Result<Self, Error> {
+    pub(crate) fn new(start: Start, config: &TrainConfig, card: &TaskCard) -> Result<Self, Error> {
         let vit = start.config();
         config.lora.check(vit)?;
         config.bottleneck.check(vit)?;
         let bottlenecks = Bottlenecks::init(&config.bottleneck, vit, config.seed);
         let adapter = Adapter { bottlenecks, ..Adapter::init(&config.lora, vit, config.seed) };
-        let head = Head::zeros(classes, vit.feature_width());
+        let classes = card.classes.len();
+        let head = match &card.decoder {
+            Some(decoder) => Head::dense(decoder, classes, vit, config.seed),
+            None => Head::zeros(classes, vit.feature_width()),
+        };
         let (engine, checkpoint) = match start {
             Start::Frozen(engine) => (engine, None),
             Start::Trained { device, mut checkpoint } => {
@@ -78,7 +84,7 @@ impl Model {
     /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of `Gradients::tensors`.
     pub(crate) fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = self.adapter.tensor_shapes(self.vit());
-        shapes.extend(Head::tensor_shapes(self.head.classes(), self.vit().feature_width()));
+        shapes.extend(self.head.shapes());
         if self.checkpoint.is_some() {
             shapes.extend(self.vit().tensor_shapes());
         }

@@ -46,8 +46,11 @@ impl Objective {
         Objective { kind, classes, smoothing, weights, scales }
     }
 
-    /// What the sum over these images is divided by to be PyTorch's mean.
+    /// What the sum over these images is divided by to be PyTorch's mean; of masks their number.
     pub(crate) fn normaliser<'a>(&self, labels: impl Iterator<Item = &'a Labels>) -> f64 {
+        if self.kind == TaskKind::Segmentation {
+            return labels.count() as f64;
+        }
         labels
             .map(|labels| match labels {
                 Labels::Single(label) => self.weights.get(*label).map_or(1.0, |&w| f64::from(w)),
@@ -86,7 +89,7 @@ impl Objective {
 
     /// The head as it goes into a plug-in: one of numbers gives them in their units.
     pub(crate) fn in_units(&self, mut head: Head) -> Head {
-        let width = head.weight.len() / self.classes;
+        let width = head.width();
         for ((row, bias), of) in head.weight.chunks_exact_mut(width).zip(&mut head.bias).zip(&self.scales) {
             row.iter_mut().for_each(|w| *w *= of.deviation);
             *bias = *bias * of.deviation + of.mean;

@@ -1,7 +1,7 @@
 //! Temperature and thresholds of a finished plug-in fitted again, on another engine or in another precision.
 
 use crate::answers::Answers;
-use crate::calibrate::{fit, reliability};
+use crate::calibrate::{figures_of_masks, fit, reliability};
 use crate::error::Error;
 use crate::errors::mean_errors;
 use crate::examples::measure;
@@ -24,7 +24,7 @@ pub struct Reading {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
     /// Figures by name: `auc_macro` where it is defined, `ece` (expected calibration error, in [0, 1]), `brier` (of findings their mean);
-    /// of numbers `r2` and `mae`, the means over them.
+    /// of numbers `r2` and `mae`, the means over them; of masks `dice`.
     #[serde(flatten)]
     pub figures: BTreeMap<&'static str, f64>,
 }
@@ -40,6 +40,9 @@ impl Reading {
             TaskKind::Regression => {
                 let (r2, mae) = mean_errors(&val.logits, &val.numbers, val.classes)?;
                 [("r2", r2), ("mae", mae), ("", None)]
+            }
+            TaskKind::Segmentation => {
+                [("dice", figures_of_masks(&[], val)?.get("dice").map(|dice| dice.value)), ("", None), ("", None)]
             }
             _ => {
                 let probabilities = val.probabilities(*temperature);
@@ -63,7 +66,7 @@ fn brier(val: &Answers, probabilities: &[f32]) -> Result<f64, Error> {
         TaskKind::SingleLabel | TaskKind::Ordinal => {
             melo_eval::brier_single_label(probabilities, &val.labels, val.classes)?
         }
-        TaskKind::Regression => panic!("numbers have no probabilities"),
+        TaskKind::Regression | TaskKind::Segmentation => panic!("numbers and masks have no probabilities"),
         TaskKind::MultiLabel => {
             let of_classes = melo_eval::brier_multi_label(probabilities, &val.findings(), val.classes)?;
             of_classes.iter().sum::<f64>() / of_classes.len() as f64

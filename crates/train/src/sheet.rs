@@ -22,7 +22,11 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
         lead: format!("A plug-in for the backbone {}: {kind}. {INTENDED_USE}", card.backbone.name),
         tables: [
             Some(overall(card)),
-            Some(if card.kind == TaskKind::Regression { numbers(card) } else { classes(card) }),
+            Some(match card.kind {
+                TaskKind::Regression => numbers(card),
+                TaskKind::Segmentation => masks(card),
+                _ => classes(card),
+            }),
             scatter(card),
             confusion(card),
             reliability(card),
@@ -87,6 +91,9 @@ fn overall(card: &TaskCard) -> SheetTable {
         ("Test macro F1", "test_f1_macro"),
         ("Test quadratic weighted kappa", "test_kappa_quadratic"),
         ("Test mean distance in grades", "test_mae"),
+        ("Test mean Dice", "test_dice"),
+        ("Test mean intersection over union", "test_iou"),
+        ("Validation mean Dice", "val_dice"),
         ("Validation R²", "val_r2"),
         ("Validation quadratic weighted kappa", "val_kappa"),
         ("Validation macro AUC", "val_auc_macro"),
@@ -153,6 +160,33 @@ fn decided_in_words(kind: TaskKind) -> &'static str {
         TaskKind::MultiLabel => "from its threshold",
         TaskKind::Ordinal => "the median grade",
         TaskKind::Regression => "as it is",
+        TaskKind::Segmentation => "the highest score of each pixel",
+    }
+}
+
+/// Classes of masks against the truth.
+fn masks(card: &TaskCard) -> SheetTable {
+    let columns = ["dice", "iou", "hd95", "surface_dice"];
+    let trained = &card.provenance.train_images_of;
+    let row = |(class, name): (usize, &String)| {
+        let figures = columns.map(|figured| figure(card, &format!("test_{figured}/{name}")));
+        let images = trained.get(class).map_or_else(String::new, |images| grouped(*images));
+        [name.clone(), images].into_iter().chain(figures).collect()
+    };
+    SheetTable {
+        title: "Classes, on the test split",
+        head: heads(&[
+            "Class",
+            "Training images",
+            "Dice",
+            "Intersection over union",
+            "95 % Hausdorff distance",
+            "Surface Dice",
+        ]),
+        rows: card.classes.iter().enumerate().skip(1).map(row).collect(),
+        note: "Means over the images that have the class; distances in pixels of the image, surfaces within one pixel."
+            .to_owned(),
+        ..SheetTable::default()
     }
 }
 
@@ -275,11 +309,11 @@ fn calibrations(card: &TaskCard) -> Option<SheetTable> {
         return None;
     }
     let decided = |thresholds: &[f32]| match card.kind {
-        kind @ (TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression) => decided_in_words(kind).to_owned(),
         TaskKind::MultiLabel => {
             let of_class = card.classes.iter().zip(thresholds).map(|(class, from)| format!("{class} from {from:.3}"));
             of_class.collect::<Vec<_>>().join(", ")
         }
+        kind => decided_in_words(kind).to_owned(),
     };
     let figures = |metrics: &BTreeMap<String, f64>| {
         ["val_auc_macro", "val_ece", "val_brier"]
@@ -324,7 +358,7 @@ fn provenance(card: &TaskCard) -> SheetTable {
         ("Training images".to_owned(), grouped(provenance.train_images as u64)),
         ("Best epoch".to_owned(), best),
     ];
-    rows.extend(settings(&provenance.settings));
+    rows.extend(settings(&provenance.settings, card.kind));
     rows.extend([
         ("Numbers in training".to_owned(), provenance.precision.to_string()),
         ("Seed".to_owned(), provenance.seed.to_string()),
@@ -336,9 +370,9 @@ fn provenance(card: &TaskCard) -> SheetTable {
 }
 
 /// The settings of a training in words; those of other software by their names.
-fn settings(settings: &Value) -> Vec<(String, String)> {
+fn settings(settings: &Value, kind: TaskKind) -> Vec<(String, String)> {
     if let Ok(config) = serde_json::from_value::<TrainConfig>(settings.clone()) {
-        return settings_in_words(&config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        return settings_in_words(&config, kind).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     }
     let Value::Object(settings) = settings else { return Vec::new() };
     settings.iter().map(|(name, value)| (name.replace('_', " "), in_words(value))).collect()

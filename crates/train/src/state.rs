@@ -38,6 +38,10 @@ pub struct EpochRow {
     /// Mean absolute error on the validation split, in grades, or the mean over the numbers in their units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_mae: Option<f64>,
+    /// Mean Dice coefficient on the validation split, at the network's resolution, of the classes after the first; 0 where none is there;
+    /// of masks alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_dice: Option<f64>,
     /// Training images a second, validation included.
     pub images_per_s: f64,
     /// Wall time, seconds.
@@ -50,6 +54,7 @@ impl EpochRow {
     /// Figures of the validation split that there are, by name; the first decides which epoch is the best.
     pub fn figures(&self) -> Vec<(&'static str, f64)> {
         let all = [
+            ("val_dice", self.val_dice),
             ("val_r2", self.val_r2),
             ("val_kappa", self.val_kappa),
             ("val_auc_macro", self.val_auc_macro),

@@ -17,7 +17,7 @@ pub struct SubgroupFigure {
     pub value: String,
     /// Images of the group.
     pub images: usize,
-    /// `auc_macro`, none where the group holds one class only; of grades `kappa_quadratic` too, and of numbers `mae/<number>`.
+    /// `auc_macro`, none where the group holds one class only; of grades `kappa_quadratic` too, of numbers `mae/<number>`, of masks `dice`.
     #[serde(flatten)]
     pub figures: BTreeMap<String, Option<Figure>>,
 }
@@ -35,6 +35,7 @@ pub fn subgroup_figures(
     let names: Vec<String> = match plugin.card.kind {
         TaskKind::SingleLabel | TaskKind::MultiLabel => vec!["auc_macro".to_owned()],
         TaskKind::Ordinal => vec!["auc_macro".to_owned(), "kappa_quadratic".to_owned()],
+        TaskKind::Segmentation => vec!["dice".to_owned()],
         TaskKind::Regression => classes.iter().map(|number| format!("mae/{number}")).collect(),
     };
     let groups = columns.groups(answers.names.iter().map(String::as_str)).map_err(Error::Images)?;

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::{Examples, class_counts, evaluate, numbers};
 use crate::folder::RunFolder;
+use crate::mask_loss::{MaskLoss, Overlap, mean_dice};
 use crate::method::Method;
 use crate::model::{Model, Start};
 use crate::objective::Objective;
@@ -13,9 +14,13 @@ use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::{Assigned, Augment, EpochAugment};
-use melo_vit::{Batch, Checkpoint, Dropout, Gradients, Plugin, TaskCard, TaskKind};
+use melo_vit::{Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind};
+use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// Images whose masks are judged at a time.
+const MASK_CHUNK: usize = 32;
 
 /// One task to be trained.
 pub struct Task<'a> {
@@ -188,6 +193,9 @@ fn check_splits(task: &Task<'_>) -> Result<(), Error> {
                 false => continue,
             }
         }
+        if task.card.kind == TaskKind::Segmentation {
+            continue;
+        }
         let counts = class_counts(examples, task.card.classes.len());
         if !counts.iter().any(|&count| count > 0 && count < examples.len()) {
             return wrong("every image has the same label, so there is nothing to tell apart");
@@ -220,7 +228,7 @@ impl<'a> Run<'a> {
         let classes = card.classes.len();
         let record = Record {
             config: config.clone(),
-            data_digest: card.provenance.data_digest.clone(),
+            data_digest: [&*card.provenance.data_digest, &*card.provenance.mask_digest].concat(),
             backbone: start.digest(),
             classes: card.classes.clone(),
             threads: config.method.trains_backbone().then(|| start.engine_info().threads),
@@ -228,7 +236,7 @@ impl<'a> Run<'a> {
             steps: 0,
             history: Vec::new(),
         };
-        let model = Model::new(start, config, classes)?;
+        let model = Model::new(start, config, &card)?;
         Ok(Run {
             config,
             best: model.tensors().into_iter().cloned().collect(),
@@ -313,7 +321,13 @@ impl<'a> Run<'a> {
             observer(Event::Step { epoch, images, loss: loss / images as f64 });
         }
         observer(Event::Validating { epoch });
-        let (val_loss, answers) = self.validate()?;
+        let (val_loss, judged) = match &self.model.head.decoder {
+            Some(decoder) => self.judge_masks(decoder)?,
+            None => {
+                let (loss, answers) = self.validate()?;
+                (loss, self.judge(&answers)?)
+            }
+        };
         let seconds = started.elapsed().as_secs_f64();
         let mut row = EpochRow {
             epoch,
@@ -322,7 +336,7 @@ impl<'a> Run<'a> {
             val_loss,
             images_per_s: images as f64 / seconds,
             seconds,
-            ..self.judge(&answers)?
+            ..judged
         };
         let better = |best: &EpochRow| {
             row.score() > best.score() || (row.score() == best.score() && row.val_loss < best.val_loss)
@@ -340,6 +354,7 @@ impl<'a> Run<'a> {
         let nothing = |_: usize, _: &[f32], _: &mut [f32]| 0.0;
         let Model { head, .. } = &self.model;
         self.config.method == Method::Linear
+            && head.blocks().is_none()
             && self.config.augment == Augment::none()
             && self.train.is_fixed()
             && self.val.is_fixed()
@@ -372,8 +387,11 @@ impl<'a> Run<'a> {
         let source = train.epoch(batch, Some(augment));
         let scale = 1.0 / self.objective.normaliser(batch.iter().map(|&index| train.labels(index)));
         let objective = &self.objective;
-        let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| {
-            objective.loss(train.labels(batch[image]), logits, scale, d_logits)
+        let decoder = self.model.head.decoder.as_ref();
+        let masks = decoder.map(|decoder| MaskLoss::new(decoder, train, &*source, batch, Some(augment)));
+        let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| match &masks {
+            Some(masks) => masks.step(image, logits, scale, d_logits),
+            None => objective.loss(train.labels(batch[image]), logits, scale, d_logits),
         };
         let input = Batch {
             source: &*source,
@@ -394,6 +412,9 @@ impl<'a> Run<'a> {
             Some(step) => step,
             None => engine.step(&input, adapter, head, &mut self.gradients)?,
         };
+        if let Some(masks) = masks {
+            masks.finish(&mut self.gradients.head)?;
+        }
         clip(&mut self.gradients, self.config.clip_norm);
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
         self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
@@ -425,6 +446,29 @@ impl<'a> Run<'a> {
             self.objective.answer(logits);
         }
         Ok((loss, logits))
+    }
+
+    /// Mean loss and figures of masks on the validation split, a chunk of images at a time: what a head gives of patches is large.
+    fn judge_masks(&self, decoder: &Decoder) -> Result<(f64, EpochRow), Error> {
+        let val = self.val;
+        let order: Vec<usize> = (0..val.len()).collect();
+        let each = self.model.head.outputs(self.model.vit(), val.size());
+        let (mut loss, mut overlaps) = (0.0, Vec::with_capacity(val.len()));
+        for order in order.chunks(MASK_CHUNK) {
+            let source = val.epoch(order, None);
+            let tokens = self.model.engine().logits(&*source, order.len(), val.size(), self.model.plugin())?;
+            let judge = MaskLoss::new(decoder, val, &*source, order, None);
+            let images: Vec<&[f32]> = tokens.chunks_exact(each).collect();
+            let judged: Vec<(f64, Vec<Overlap>)> = images
+                .into_par_iter()
+                .enumerate()
+                .map(|(image, tokens)| judge.judge(image, tokens))
+                .collect::<Result<_, _>>()?;
+            loss += judged.iter().map(|(loss, _)| loss).sum::<f64>();
+            overlaps.extend(judged.into_iter().map(|(_, overlaps)| overlaps));
+        }
+        let val_dice = Some(mean_dice(&overlaps).unwrap_or(0.0));
+        Ok((loss / val.len() as f64, EpochRow { val_dice, ..EpochRow::default() }))
     }
 
     /// The figures of answers `[n, c]` on the validation split, and nothing else of a row.

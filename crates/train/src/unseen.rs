@@ -16,6 +16,9 @@ pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest
     if manifest.kind == TaskKind::SingleLabel && card.kind == TaskKind::Ordinal {
         manifest = Manifest { kind: TaskKind::Ordinal, ..manifest.with_classes(&card.classes)? };
     }
+    if manifest.kind == TaskKind::Segmentation && manifest.classes.is_empty() {
+        manifest.classes.clone_from(&card.classes);
+    }
     if manifest.kind != card.kind {
         return Err(Error::OtherKind { path: manifest.path, found: manifest.kind, needed: card.kind });
     }
@@ -23,7 +26,8 @@ pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest
     if assigned != Assigned::Nothing && manifest.digest() != card.provenance.data_digest {
         return Err(Error::UnknownSplits { path: manifest.path, task: card.task.clone() });
     }
-    Ok((manifest.with_classes(&card.classes)?, assigned))
+    let manifest = manifest.with_classes(&card.classes)?;
+    Ok((if card.kind == TaskKind::Segmentation { manifest.with_mask_classes()? } else { manifest }, assigned))
 }
 
 /// The manifest at `path` read as what a plug-in answers, see [`manifest_for`]: numbers are looked for where `options` says, else in columns
@@ -32,8 +36,13 @@ pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest
 /// # Errors
 /// As [`Manifest::read_with`].
 pub fn read_for(card: &TaskCard, path: &Path, options: &ReadOptions) -> Result<Manifest, Error> {
-    if card.kind != TaskKind::Regression {
-        return Ok(Manifest::read_with(path, options)?);
+    match card.kind {
+        TaskKind::Segmentation => {
+            let masks = ReadOptions { kind: Some(TaskKind::Segmentation), ..options.clone() };
+            return Ok(Manifest::read_with(path, &masks)?);
+        }
+        TaskKind::Regression => {}
+        _ => return Ok(Manifest::read_with(path, options)?),
     }
     let numbers = ReadOptions { kind: Some(TaskKind::Regression), ..options.clone() };
     let named = ReadOptions { label_columns: card.classes.clone(), ..numbers.clone() };

@@ -3,10 +3,13 @@
 use crate::config::{ClassWeights, TrainConfig};
 use crate::method::Method;
 use melo_data::Augment;
+use melo_vit::TaskKind;
 
-/// Settings of a training, name and value in words; what is off is left out, but for class weights and augmentation, whose
-/// absence matters.
-pub fn settings_in_words(config: &TrainConfig) -> Vec<(&'static str, String)> {
+/// Settings of a training of a task of this kind, name and value in words; what is off or no matter of it is left out, but for class
+/// weights and augmentation, whose absence matters.
+pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static str, String)> {
+    let masks = kind == TaskKind::Segmentation;
+    let head = if masks { "a head for masks" } else { "a classifier" };
     let positive = |value: f64, words: String| (value > 0.0).then_some(words);
     let epochs = match config.patience {
         0 => config.epochs.to_string(),
@@ -20,7 +23,8 @@ pub fn settings_in_words(config: &TrainConfig) -> Vec<(&'static str, String)> {
         warmup.unwrap_or_default()
     );
     let rows = [
-        ("Method", Some(method_in_words(config.method).to_owned())),
+        ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
+        ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Epochs", Some(epochs)),
         ("Batch", Some(plural(config.batch_size as f64, "image"))),
         ("Learning rate", Some(rate)),
@@ -29,8 +33,11 @@ pub fn settings_in_words(config: &TrainConfig) -> Vec<(&'static str, String)> {
         ("Decay of the rate by layer", (config.layer_decay != 1.0).then(|| config.layer_decay.to_string())),
         ("Weight decay", positive(config.weight_decay, format!("{} of matrices (AdamW)", config.weight_decay))),
         ("Gradient", positive(config.clip_norm, format!("clipped to a norm of {}", config.clip_norm))),
-        ("Label smoothing", positive(config.label_smoothing, config.label_smoothing.to_string())),
-        ("Class weights", Some(class_weights(config.class_weights).to_owned())),
+        (
+            "Label smoothing",
+            positive(config.label_smoothing, config.label_smoothing.to_string()).filter(|_| kind.is_one_class()),
+        ),
+        ("Class weights", kind.has_probabilities().then(|| class_weights(config.class_weights).to_owned())),
         ("Augmentation", Some(augmentation_in_words(&config.augment))),
     ];
     rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -85,7 +92,7 @@ mod tests {
     #[test]
     fn settings_are_words() {
         let config = TrainConfig { patience: 5, epochs: 20, ..TrainConfig::new(2) };
-        let words = settings_in_words(&config);
+        let words = settings_in_words(&config, TaskKind::SingleLabel);
         let of = |name: &str| words.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         assert_eq!(of("Epochs"), Some("20 at the most, ended after 5 without a better validation figure"));
         assert_eq!(of("LoRA+"), None);

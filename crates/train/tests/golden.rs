@@ -170,7 +170,7 @@ impl Golden {
         (adapter, head): (&Adapter, &Head),
         all_weights: bool,
     ) -> (f64, Vec<f32>, Gradients) {
-        let (n, classes) = (self.images.len(), self.head.classes());
+        let (n, classes) = (self.images.len(), self.head.rows());
         let loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| match &self.truth {
             Truth::Single(labels) => {
                 let scale = 1.0 / n as f64;
@@ -306,9 +306,14 @@ fn check_own_classifier(case: &str) {
     let classes = golden.shapes["own_logits"][1];
     let d = golden.header.d;
     let read = |name: &str, shape: &[usize]| golden.file.read(&format!("backbone.{name}"), shape).unwrap();
-    let mut head = Head { weight: read("head.weight", &[classes, d]), bias: read("head.bias", &[classes]) };
+    let mut head =
+        Head { weight: read("head.weight", &[classes, d]), bias: read("head.bias", &[classes]), decoder: None };
     if golden.header.distilled {
-        let dist = Head { weight: read("head_dist.weight", &[classes, d]), bias: read("head_dist.bias", &[classes]) };
+        let dist = Head {
+            weight: read("head_dist.weight", &[classes, d]),
+            bias: read("head_dist.bias", &[classes]),
+            decoder: None,
+        };
         let rows = head.weight.chunks_exact(d).zip(dist.weight.chunks_exact(d));
         head.weight = rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| w / 2.0).collect();
         head.bias = head.bias.iter().zip(&dist.bias).map(|(a, b)| (a + b) / 2.0).collect();
@@ -409,7 +414,7 @@ fn check_explanations(case: &str) {
     let shapes = file.shapes().unwrap();
     let engine = engine(golden.checkpoint.clone(), Precision::F32);
     let backbone = engine.backbone();
-    let (n, c, size) = (golden.images.len(), golden.head.classes(), golden.images.size);
+    let (n, c, size) = (golden.images.len(), golden.head.rows(), golden.images.size);
     let (t, prefix) = (backbone.config().tokens(size), backbone.config().prefix_tokens());
     let classes = (0..c).map(|class| class.to_string()).collect();
     let card =

@@ -17,6 +17,7 @@ fn answers(kind: TaskKind) -> Answers {
             .flat_map(|row| if multi { vec![label(row), 1 - label(row)] } else { vec![label(row)] })
             .collect(),
         numbers: Vec::new(),
+        masks: Vec::new(),
         logits: (0..60).flat_map(|row| [if multi { score(row) } else { -score(row) }, 0.0]).collect(),
     }
 }

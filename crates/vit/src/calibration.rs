@@ -2,6 +2,7 @@
 
 use crate::card::TaskCard;
 use crate::decision::Decision;
+use crate::decoder::shares;
 use crate::engine::EngineInfo;
 use crate::invalid::Invalid;
 use crate::self_test::SelfTest;
@@ -64,8 +65,11 @@ impl Calibration {
         kind.probabilities(logits);
     }
 
-    /// What logits `[c]` of one image come to.
+    /// What logits `[c]` of one image come to, or scores `[m, m, c]` of its pixels: their classes' shares.
     pub(crate) fn decide(&self, kind: TaskKind, logits: &[f32]) -> Decision {
+        if kind == TaskKind::Segmentation {
+            return Decision::new(kind, shares(logits, self.thresholds.len()), &self.thresholds);
+        }
         assert_eq!(logits.len(), self.thresholds.len(), "logits of another task");
         let mut probabilities = logits.to_vec();
         self.probabilities(kind, &mut probabilities);
@@ -157,7 +161,7 @@ impl TaskCard {
         for (place, known) in self.calibrations.iter().enumerate() {
             let whole = format!("calibrations[{place}]: ");
             check_fit(known.temperature, &known.thresholds, self.classes.len())
-                .and_then(|()| known.self_test.check(self.classes.len()))
+                .and_then(|()| known.self_test.check(self.kind, self.classes.len()))
                 .map_err(|error| error.within(&whole))?;
             let wrong = |reason: String| Err(Invalid::new("calibrations", format!("{whole}{reason}")));
             if let Some((name, value)) = known.metrics.iter().find(|(_, value)| !value.is_finite()) {

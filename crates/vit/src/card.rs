@@ -3,6 +3,7 @@
 use crate::adapter::LoraConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
+use crate::decoder::DecoderConfig;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
@@ -11,6 +12,9 @@ use crate::test_record::TestRecord;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Classes of a mask at most: labels are bytes, and 255 is no class.
+const MASK_CLASSES: usize = 255;
 
 /// The backbone that a plug-in was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +36,9 @@ pub struct Provenance {
     pub seed: u64,
     /// SHA-256 of the manifest's names, labels and splits.
     pub data_digest: String,
+    /// SHA-256 of the masks' bytes; empty of other tasks. Since format 7.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mask_digest: String,
     /// SHA-256 of which images are in which split; empty where it was not taken.
     #[serde(default)]
     pub split_digest: String,
@@ -59,6 +66,7 @@ impl Default for Provenance {
             software: String::new(),
             seed: 0,
             data_digest: String::new(),
+            mask_digest: String::new(),
             split_digest: String::new(),
             train_images: 0,
             train_images_of: Vec::new(),
@@ -80,8 +88,12 @@ pub struct TaskCard {
     pub task: String,
     /// What kind of answer it has.
     pub kind: TaskKind,
-    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers, in the order of the head's rows.
+    /// Names of the classes, of the grades from the lowest, of the findings or of the numbers, in the order of the head's rows; of masks
+    /// with the background first, in the order of their scores.
     pub classes: Vec<String>,
+    /// What makes masks of patches; none of other tasks. Since format 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<DecoderConfig>,
     /// From pixels to input.
     pub preprocess: Preprocess,
     /// Settings of the low-rank updates.
@@ -115,7 +127,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 6;
+    pub const FORMAT: u32 = 7;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -133,6 +145,7 @@ impl TaskCard {
             kind,
             thresholds: vec![0.5; classes.len()],
             classes,
+            decoder: None,
             preprocess,
             lora: LoraConfig::none(),
             bottleneck: BottleneckConfig::none(),
@@ -151,6 +164,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            (TaskKind::Segmentation, _) => 7,
             (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
@@ -173,13 +187,20 @@ impl TaskCard {
         if let Some(field) = self.field_of_a_later_format() {
             return wrong(field, format!("format {} has no field `{field}`", self.format));
         }
-        if classes < 2 && self.kind.is_one_class() || classes == 0 || names.len() != classes {
+        let masks = self.kind == TaskKind::Segmentation;
+        if classes < 2 && (self.kind.is_one_class() || masks) || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
         }
+        if masks && classes > MASK_CLASSES {
+            return wrong("classes", format!("{classes} classes, expected at most {MASK_CLASSES} of a mask"));
+        }
+        if self.decoder.is_some() != masks {
+            return wrong("decoder", "a decoder belongs to tasks of masks, and to all of them".to_owned());
+        }
         check_fit(self.temperature, &self.thresholds, classes)?;
-        let scaled = |temperature: f32| self.kind == TaskKind::Regression && temperature != 1.0;
+        let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
         if scaled(self.temperature) || self.calibrations.iter().any(|known| scaled(known.temperature)) {
-            return wrong("temperature", "temperature: numbers have none, expected 1".to_owned());
+            return wrong("temperature", "temperature: numbers and masks have none, expected 1".to_owned());
         }
         if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
             return wrong("metrics", format!("metric `{name}` is {value}, which JSON cannot hold"));
@@ -198,7 +219,7 @@ impl TaskCard {
             test.check(self.kind, classes)?;
         }
         if let Some(self_test) = &self.self_test {
-            self_test.check(classes)?;
+            self_test.check(self.kind, classes)?;
         }
         self.check_calibrations()?;
         self.preprocess.check()
@@ -222,6 +243,9 @@ impl TaskCard {
             (5, "calibrations", !self.calibrations.is_empty()),
             (6, "kind: ordinal", self.kind == TaskKind::Ordinal),
             (6, "kind: regression", self.kind == TaskKind::Regression),
+            (7, "kind: segmentation", self.kind == TaskKind::Segmentation),
+            (7, "decoder", self.decoder.is_some()),
+            (7, "provenance.mask_digest", !self.provenance.mask_digest.is_empty()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -203,6 +203,7 @@ fn read_classifier(
         Ok(Head {
             weight: source.read(&format!("{name}.weight"), &[classes, width])?,
             bias: source.read(&format!("{name}.bias"), &[classes])?,
+            decoder: None,
         })
     };
     let head = read("head")?;

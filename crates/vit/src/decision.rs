@@ -9,7 +9,8 @@ pub struct Decision {
     pub kind: TaskKind,
     /// Calibrated, `[c]`, in the order of the head; none of numbers.
     pub probabilities: Vec<f32>,
-    /// Numbers in their units, `[c]`, in the order of the head; none of classes.
+    /// Numbers in their units, `[c]`, in the order of the head; of a mask the share of each class in the pixels that the network saw; none
+    /// of classes of an image.
     pub values: Vec<f32>,
     /// Classes by probability, the most probable first; of equal ones the first in the order of the head. Outputs in their order.
     pub ranking: Vec<usize>,
@@ -18,7 +19,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// From probabilities `[c]`, of a regression from its numbers, and thresholds `[c]`, which only findings are held to.
+    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -48,10 +49,12 @@ impl Decision {
         self.probabilities.iter().position(reaches).unwrap_or(self.probabilities.len() - 1)
     }
 
-    /// The classes that a heat map explains, the most probable first: every finding, or the answer where there is none; of numbers all.
+    /// The classes that a heat map explains, the most probable first: every finding, or the answer where there is none; of numbers all,
+    /// of a mask, which is a map itself, none.
     pub fn explained(&self) -> Vec<usize> {
         match self.kind {
             TaskKind::Regression => self.ranking.clone(),
+            TaskKind::Segmentation => Vec::new(),
             _ if self.findings.is_empty() => vec![self.best()],
             _ => self.ranking.iter().copied().filter(|class| self.findings.contains(class)).collect(),
         }

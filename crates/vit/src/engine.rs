@@ -237,7 +237,7 @@ pub trait Engine: Debug + Send + Sync {
             (products.sum::<f64>() + f64::from(head.bias[class])) as f32
         };
         let rows = features.chunks_exact(width);
-        rows.flat_map(|row| (0..head.classes()).map(move |class| logit(row, class))).collect()
+        rows.flat_map(|row| (0..head.rows()).map(move |class| logit(row, class))).collect()
     }
 
     /// [`Engine::step`] of a head alone, without dropout, on features `[n, feature width]` that [`Engine::embed`] gave: adds to

@@ -21,7 +21,7 @@ impl Gradients {
     pub fn zeros(adapter: &Adapter, head: &Head, vit: &VitConfig, all_weights: bool) -> Self {
         Gradients {
             adapter: adapter.zeros_like(vit),
-            head: Head::zeros(head.classes(), vit.feature_width()),
+            head: head.zeros_like(),
             weights: all_weights.then(|| Weights::zeros(vit)),
         }
     }

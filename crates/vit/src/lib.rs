@@ -14,6 +14,7 @@ mod checkpoint;
 mod config;
 mod cpu;
 mod decision;
+mod decoder;
 mod device_spec;
 mod digest;
 mod dropout;
@@ -58,6 +59,7 @@ pub use checkpoint::{Checkpoint, Description};
 pub use config::{Activation, Pool, PositionFilter, VitConfig};
 pub use cpu::{Cpu, set_threads};
 pub use decision::Decision;
+pub use decoder::{Decoder, DecoderConfig, DecoderTape, classes_of, enlarge, enlarge_backward, planes};
 pub use device_spec::DeviceSpec;
 pub use digest::hex;
 pub use dropout::Dropout;
@@ -72,8 +74,8 @@ pub use image::{ImageBatch, ImageError, ImageSource};
 pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{
-    MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, ranked_probability,
-    return_large_buffers, smooth_l1,
+    MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, cross_entropy_and_dice,
+    ranked_probability, return_large_buffers, smooth_l1,
 };
 pub use model_description::ModelDescription;
 pub use packed_cache::{PackedCache, Unkept};

@@ -101,10 +101,13 @@ impl Plugin {
         card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
-        require(file, &Head::tensor_shapes(card.classes.len(), backbone.config().feature_width()))?;
+        if let Some(decoder) = &card.decoder {
+            decoder.check(backbone.config(), card.classes.len()).map_err(|error| wrong(error.to_string()))?;
+        }
+        let mut head = Head::of_card(&card, backbone.config());
+        require(file, &head.shapes())?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
-        let mut head = Head::zeros(card.classes.len(), backbone.config().feature_width());
         let shapes = tensor_shapes(&adapter, &head, backbone.config());
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
@@ -117,7 +120,7 @@ impl Plugin {
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
     pub fn own_classifier(backbone: &BackboneInfo) -> Option<Self> {
         let head = backbone.classifier()?.clone();
-        let classes = (0..head.classes()).map(|class| class.to_string()).collect();
+        let classes = (0..head.rows()).map(|class| class.to_string()).collect();
         let preprocess = backbone.preprocess().clone();
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
@@ -168,7 +171,7 @@ fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
 
 fn tensor_shapes(adapter: &Adapter, head: &Head, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
     let mut shapes = adapter.tensor_shapes(vit);
-    shapes.extend(Head::tensor_shapes(head.classes(), vit.feature_width()));
+    shapes.extend(head.shapes());
     shapes
 }
 

@@ -9,15 +9,18 @@ use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
 use melo_kernels::Precision;
 
-/// Logits of each image, `[c]`.
+/// Logits of each image, see [`SelfTest::logits`].
 type Logits = [Vec<f32>; IMAGES];
 
 /// What a plug-in, or a part of it, gives on the images of the test.
 fn logits(engine: &dyn Engine, size: usize, plugin: PluginRef<'_>) -> Result<Logits, Error> {
     let images = SelfTest::images(size);
     let all = engine.logits(&images, IMAGES, images.size, plugin)?;
-    let (first, second) = all.split_at(plugin.head.classes());
-    Ok([first.to_vec(), second.to_vec()])
+    let (first, second) = all.split_at(all.len() / IMAGES);
+    let Some(decoder) = &plugin.head.decoder else { return Ok([first.to_vec(), second.to_vec()]) };
+    let (first_image, second_image) = images.data.split_at(images.data.len() / IMAGES);
+    let of = |tokens, image| SelfTest::quarters(&decoder.scores(tokens, image, size), decoder.side(size));
+    Ok([of(first, first_image), of(second, second_image)])
 }
 
 impl SelfTest {
@@ -90,14 +93,14 @@ fn compare(
     (expected, found): (&Logits, &Logits),
     tolerance: f32,
 ) -> Result<(), Error> {
-    let classes = card.classes.len();
+    let (classes, each) = (card.classes.len(), expected[0].len().max(1));
     let pairs = expected.iter().flatten().zip(found.iter().flatten()).enumerate();
     let difference = |(expected, found): (&f32, &f32)| (expected - found).abs();
     let worst = pairs.max_by(|(_, a), (_, b)| difference(*a).total_cmp(&difference(*b)));
     let Some((at, (&expected, &found))) = worst else { return Ok(()) };
     let difference = difference((&expected, &found));
     if difference > tolerance || difference.is_nan() {
-        let (task, image, class) = (card.task.clone(), at / classes, card.classes[at % classes].clone());
+        let (task, image, class) = (card.task.clone(), at / each, card.classes[at % classes].clone());
         return Err(Error::SelfTestDiffers { task, part, image, class, expected, found, tolerance });
     }
     Ok(())

@@ -5,11 +5,14 @@
 
 use crate::image::ImageBatch;
 use crate::invalid::Invalid;
+use crate::task_kind::TaskKind;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Images of the test.
 pub(crate) const IMAGES: usize = 2;
+/// Parts of a map of scores.
+const QUARTERS: usize = 4;
 /// Side of the squares of one value, pixels: two or more a patch, so that patches are not flat.
 const SQUARE: usize = 8;
 
@@ -22,7 +25,8 @@ pub struct SelfTest {
     pub engine: String,
     /// Numbers that they were computed in.
     pub precision: Precision,
-    /// Logits of each image, `[c]`, as the head gives them: before the temperature.
+    /// Logits of each image, `[c]`, as the head gives them: before the temperature. Of a mask the mean score of each class in each
+    /// quarter of the map, `[4, c]`: top left, top right, bottom left, bottom right.
     pub logits: [Vec<f32>; IMAGES],
     /// The same without the adapter: the bare backbone under the same head.
     pub bare_logits: [Vec<f32>; IMAGES],
@@ -54,14 +58,29 @@ impl SelfTest {
         ImageBatch { size, data }
     }
 
+    /// The mean score of each class in each quarter of a map `[m, m, c]`, `[4, c]`, summed in f64.
+    pub(crate) fn quarters(scores: &[f32], side: usize) -> Vec<f32> {
+        let classes = scores.len() / (side * side);
+        let (mut sums, mut pixels) = (vec![0.0; QUARTERS * classes], [0usize; QUARTERS]);
+        for (at, scores) in scores.chunks_exact(classes).enumerate() {
+            let quarter = 2 * usize::from(at / side >= side / 2) + usize::from(at % side >= side / 2);
+            pixels[quarter] += 1;
+            let sums = sums[quarter * classes..].iter_mut();
+            sums.zip(scores).for_each(|(sum, score)| *sum += f64::from(*score));
+        }
+        let counts = pixels.iter().flat_map(|&count| std::iter::repeat_n(count.max(1), classes));
+        sums.iter().zip(counts).map(|(sum, count)| (sum / count as f64) as f32).collect()
+    }
+
     /// Checks what it says against the number of classes.
     ///
     /// # Errors
     /// [`Invalid`] for the logits.
-    pub(crate) fn check(&self, classes: usize) -> Result<(), Invalid> {
+    pub(crate) fn check(&self, kind: TaskKind, classes: usize) -> Result<(), Invalid> {
+        let numbers = if kind == TaskKind::Segmentation { QUARTERS * classes } else { classes };
         for (field, images) in [("logits", &self.logits), ("bare_logits", &self.bare_logits)] {
-            if images.iter().any(|logits| logits.len() != classes || logits.iter().any(|x| !x.is_finite())) {
-                let reason = format!("self_test: {field} are not {IMAGES} times {classes} finite numbers");
+            if images.iter().any(|logits| logits.len() != numbers || logits.iter().any(|x| !x.is_finite())) {
+                let reason = format!("self_test: {field} are not {IMAGES} times {numbers} finite numbers");
                 return Err(Invalid::new(field, reason));
             }
         }

@@ -1,4 +1,4 @@
-//! What a head answers: one class an image, a grade, any number of findings, or numbers.
+//! What a head answers: one class an image, a grade, any number of findings, numbers, or a class of every pixel.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub enum TaskKind {
     Ordinal,
     /// Numbers, an output each: as the head gives them.
     Regression,
+    /// A class of every pixel, the background first: softmax of its scores. Its numbers are the classes' shares of the pixels.
+    Segmentation,
 }
 
 impl TaskKind {
@@ -30,15 +32,16 @@ impl TaskKind {
             TaskKind::MultiLabel => "any number of findings an image",
             TaskKind::Ordinal => "one grade an image",
             TaskKind::Regression => "numbers of an image",
+            TaskKind::Segmentation => "a mask of an image",
         }
     }
 
-    /// True where outputs have probabilities.
+    /// True where an image has probabilities.
     pub fn has_probabilities(self) -> bool {
-        self != TaskKind::Regression
+        !matches!(self, TaskKind::Regression | TaskKind::Segmentation)
     }
 
-    /// Softmax or sigmoids of logits `[c]` of one image, in place, f64 inside; numbers stay as they are.
+    /// Softmax or sigmoids of logits `[c]` of one image, in place, f64 inside; numbers and shares stay as they are.
     pub fn probabilities(self, logits: &mut [f32]) {
         match self {
             TaskKind::SingleLabel | TaskKind::Ordinal => {
@@ -49,7 +52,7 @@ impl TaskKind {
             TaskKind::MultiLabel => {
                 logits.iter_mut().for_each(|x| *x = (1.0 / (1.0 + f64::from(-*x).exp())) as f32);
             }
-            TaskKind::Regression => {}
+            TaskKind::Regression | TaskKind::Segmentation => {}
         }
     }
 }

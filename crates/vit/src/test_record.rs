@@ -12,13 +12,13 @@ pub struct TestRecord {
     pub images: u64,
     /// Patients; none where the manifest names none.
     pub patients: Option<u64>,
-    /// Of each class `[c]`, none of numbers: images that have it and are called so, that are called so alone, that have it alone, and the rest.
+    /// Of each class `[c]`, none of numbers and masks: images that have it and are called so, that are called so alone, that have it alone, and the rest.
     pub counts: Vec<[u64; 4]>,
-    /// Images by `[true class][predicted class]`, `[c, c]`; none for multi-label tasks and numbers.
+    /// Images by `[true class][predicted class]`, `[c, c]`; none for multi-label tasks, numbers and masks.
     pub confusion: Option<Vec<Vec<u64>>>,
     /// Bins of confidence that hold something, ascending.
     pub reliability: Vec<ReliabilityPoint>,
-    /// Expected calibration error, in [0, 1]; 0 of numbers.
+    /// Expected calibration error, in [0, 1]; 0 of numbers and masks.
     pub calibration_error: f64,
     /// Of each number `[c]`, `[truth, answer]` of at most 500 images, spread over the split; none of classes. Since format 6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ impl TestRecord {
         if self.pairs.iter().flatten().flatten().any(|value| !value.is_finite()) {
             return wrong("pairs hold a number that is not finite".to_owned());
         }
-        if numbers {
+        if !kind.has_probabilities() {
             return match self.counts.is_empty() && self.confusion.is_none() && self.reliability.is_empty() {
                 true => Ok(()),
                 false => wrong("counts, confusion and reliability belong to classes".to_owned()),

@@ -153,7 +153,7 @@ impl<'a> Fields<'a> {
             parameters: backbone.config().parameters(),
             config: backbone.config(),
             preprocess: backbone.preprocess(),
-            classifier_classes: backbone.classifier().map(Head::classes),
+            classifier_classes: backbone.classifier().map(Head::rows),
             backbone_digest: backbone.digest(),
             isa: machine::device(None).info().device,
             relative_difference: None,
@@ -190,7 +190,7 @@ fn info(path: &Path, json: bool) -> Result<(), Failure> {
         return say_json(&Fields::of(path, backbone));
     }
     let (config, preprocess) = (backbone.config(), backbone.preprocess());
-    let classes = backbone.classifier().map(Head::classes);
+    let classes = backbone.classifier().map(Head::rows);
     say(format!(
         "name        {}\n\
          shape       {} blocks, width {}, {} heads, MLP {}, patches of {} px\n\
@@ -338,8 +338,8 @@ fn difference(engine: &dyn Engine, file: &Path) -> Result<f32, Failure> {
         Some(head) => head.clone(),
         None => identity(backbone.config().feature_width()),
     };
-    if (rows, size, classes) != (n, width, head.classes()) {
-        let found = head.classes();
+    if (rows, size, classes) != (n, width, head.rows()) {
+        let found = head.rows();
         return Err(wrong(format!(
             "[{n}, 3, {size}, {width}] and [{rows}, {classes}], but the checkpoint gives {found} values"
         )));

@@ -24,12 +24,23 @@ pub(crate) struct DataArgs {
     /// Column of the splits [default: split]
     #[arg(long, value_name = "NAME")]
     split_column: Option<String>,
-    /// What the labels are, where the data do not say it: `ordinal` for grades, `regression` for numbers (an age, a score)
+    /// What the labels are, where the data do not say it: `ordinal` for grades, `regression` for numbers (an age, a score),
+    /// `segmentation` for masks beside labels
     #[arg(long, value_enum, value_name = "KIND")]
     kind: Option<KindArg>,
     /// The grades from the lowest: none,mild,severe [default: by their numbers]
     #[arg(long, value_name = "GRADE,…", value_delimiter = ',')]
     grades: Vec<String>,
+    /// Column of the masks: files of class indices, one a pixel (PNG, TIFF, NIfTI, DICOM SEG, .npy) [default: mask, or one called
+    /// mask_path, segmentation, …]
+    #[arg(long, value_name = "NAME")]
+    mask_column: Option<String>,
+    /// Names of the classes of masks, the background first: background,polyp [default: background and numbers]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    mask_classes: Vec<String>,
+    /// The values in masks that are the classes, in their order: 0,128,255 [default: 0, 1, …; or 0 and 255]
+    #[arg(long, value_name = "VALUE,…", value_delimiter = ',')]
+    mask_values: Vec<i64>,
     #[command(flatten)]
     strict: StrictArgs,
 }
@@ -41,6 +52,8 @@ enum KindArg {
     Ordinal,
     /// Numbers
     Regression,
+    /// Masks
+    Segmentation,
 }
 
 /// How doubts are taken.
@@ -63,9 +76,12 @@ impl DataArgs {
             kind: self.kind.map(|kind| match kind {
                 KindArg::Ordinal => TaskKind::Ordinal,
                 KindArg::Regression => TaskKind::Regression,
+                KindArg::Segmentation => TaskKind::Segmentation,
             }),
             grades: self.grades.clone(),
-            mask_column: None,
+            mask_column: self.mask_column.clone(),
+            mask_classes: self.mask_classes.clone(),
+            mask_values: self.mask_values.clone(),
             images: self.images.clone(),
         }
     }

@@ -7,7 +7,7 @@ use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, advice, note, say, say_json};
 use clap::ValueEnum;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
-use melo::eval::{Collapse, FEW_CASES, Metrics};
+use melo::eval::{Collapse, FEW_CASES, Metrics, SegmentedClass};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
 use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let figures = melo::train::figures(&plugin.card.classes, calibration, &answers)?;
     let groups = subgroups(args, &manifest, &plugin, &answers)?;
     if let Some(path) = &args.predictions {
-        write_predictions(path, &plugin, &dataset, &answers.logits, &probabilities)?;
+        write_predictions(path, &plugin, &dataset, &answers, &probabilities)?;
     }
     let metrics = match plugin.card.kind.has_probabilities() {
         true => Some(melo::train::evaluate(&dataset, plugin.card.kind, &probabilities, &calibration.thresholds)?),
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
 
 /// Figures that are printed with their intervals, in order, and what they are called.
-const TITLES: [(&str, &str); 11] = [
+const TITLES: [(&str, &str); 15] = [
     ("auc_macro", "macro AUC"),
     ("acc", "accuracy"),
     ("balanced_acc", "balanced accuracy"),
@@ -146,12 +146,17 @@ const TITLES: [(&str, &str); 11] = [
     ("bias", "bias"),
     ("r2", "R2"),
     ("pearson", "correlation"),
+    ("dice", "Dice"),
+    ("iou", "intersection over union"),
+    ("hd95", "95 % Hausdorff distance in pixels"),
+    ("surface_dice", "surface Dice within one pixel"),
 ];
 
 /// What a figure is called, one of a number with it.
 fn title(name: &str) -> String {
     let called = |figure: &str| TITLES.iter().find(|(known, _)| *known == figure).map_or("", |(_, title)| title);
     match name.split_once('/') {
+        None if matches!(name, "dice" | "iou" | "hd95" | "surface_dice") => format!("mean {}", called(name)),
         None => called(name).to_owned(),
         Some((figure, number)) => format!("{number}: {}", called(figure)),
     }
@@ -264,19 +269,44 @@ fn summary(
     Ok(Value::Object(object))
 }
 
+/// How well each class of each image was found; empty where a figure is undefined.
+fn write_masks_table(path: &Path, card: &TaskCard, answers: &Answers) -> Result<(), Failure> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let classes = || card.classes.iter().skip(1);
+    let figures = ["dice", "iou", "hd95", "surface_dice", "share", "true_share"];
+    let named = classes().flat_map(|class| figures.map(|figure| format!("{figure}_{class}")));
+    table.write_record(std::iter::once("path".to_owned()).chain(named))?;
+    let c = card.classes.len();
+    for (image, name) in answers.names.iter().enumerate() {
+        let of_class = |class: usize| {
+            let (at, said) =
+                (image * c + class, |value: Option<f64>| value.map_or_else(String::new, |v| v.to_string()));
+            let SegmentedClass { dice, iou, hd95, surface_dice, .. } = answers.masks[at];
+            let shares = [answers.logits[at], answers.numbers[at]].map(|share| share.to_string());
+            [dice, iou, hd95, surface_dice].map(said).into_iter().chain(shares)
+        };
+        table.write_record(std::iter::once(name.clone()).chain((1..c).flat_map(of_class)))?;
+    }
+    let bytes = table.into_inner().map_err(|error| Failure::Message(error.to_string()))?;
+    Ok(melo::vit::write_atomically(path, &bytes)?)
+}
+
 fn write_predictions(
     path: &Path,
     plugin: &BoundPlugin,
     dataset: &Dataset,
-    logits: &[f32],
+    answers: &Answers,
     probabilities: &[f32],
 ) -> Result<(), Failure> {
-    let card = &plugin.card;
+    let (card, logits) = (&plugin.card, &answers.logits);
+    if card.kind == TaskKind::Segmentation {
+        return write_masks_table(path, card, answers);
+    }
     let mut table = csv::Writer::from_writer(Vec::new());
     let mut head = vec!["path".to_owned()];
     match card.kind {
         TaskKind::SingleLabel | TaskKind::Ordinal => head.push("label".to_owned()),
-        TaskKind::MultiLabel | TaskKind::Regression => {
+        _ => {
             head.extend(card.classes.iter().map(|class| format!("label_{class}")));
         }
     }

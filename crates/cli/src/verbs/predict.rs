@@ -1,6 +1,8 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
 mod heatmaps;
+mod masks;
+mod names;
 
 use super::images::{Frames, expand, named};
 use super::task::{PrecisionArg, remark};
@@ -8,6 +10,7 @@ use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, note, say, say_json};
 use heatmaps::{Heatmap, Heatmaps};
+use masks::{MaskFile, Masks};
 use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
@@ -27,7 +30,8 @@ const TOP: usize = 5;
     melo predict --backbone vit.safetensors --plugin wbc.safetensors smear.png\n  \
     melo predict --backbone vit.safetensors --plugin cxr.safetensors --plugin tb.safetensors films/ --json\n  \
     melo predict --backbone deit_tiny_patch16_224.safetensors photo.jpg        (its own 1000 classes)\n  \
-    melo predict --backbone vit.safetensors --plugin oct.safetensors scans/ --heatmap maps/\n\n\
+    melo predict --backbone vit.safetensors --plugin oct.safetensors scans/ --heatmap maps/\n  \
+    melo predict --backbone vit.safetensors --plugin polyp.safetensors frames/ --masks masks/\n\n\
     A heat map shows which parts of an image an answer rests on, not where a disease is. Colours run from none over \
     blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
@@ -51,6 +55,8 @@ pub(crate) struct Args {
     layout: Option<Layout>,
     #[command(flatten)]
     heatmaps: heatmaps::HeatmapArgs,
+    #[command(flatten)]
+    masks: masks::MaskArgs,
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
@@ -61,13 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugins = load_plugins(args, &predictor)?;
     let images = named(expand(&args.images, args.heatmaps.folder.as_deref())?, args.frame, args.layout);
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
+    let mut masks = Masks::open(&args.masks, &plugins, &images)?;
+    let keep_pixels = heatmaps.is_some() || masks.is_some();
     let mut broken = 0;
     let mut tally = Tally::default();
     let mut progress = Counter::new(images.len(), "predict");
     for (index, chunk) in images.chunks(CHUNK).enumerate() {
         progress.set(index * CHUNK);
         let mut good: Vec<(&Path, Prepared)> = Vec::new();
-        for (path, prepared) in chunk.iter().zip(prepare_files(chunk, &plugins, heatmaps.is_some())) {
+        for (path, prepared) in chunk.iter().zip(prepare_files(chunk, &plugins, keep_pixels)) {
             match prepared {
                 Ok(prepared) => {
                     prepared.seen.iter().take(1).for_each(|seen| tally.add(path, seen));
@@ -89,11 +97,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         progress.print(|| -> Result<(), Failure> {
             for ((path, prepared), predictions) in good.iter().zip(&predictions) {
                 let place = prepared.seen.first().and_then(|seen| seen.place);
-                for (prediction, drawn) in predictions.iter().zip(drawn.by_ref()) {
+                for (task, (prediction, drawn)) in predictions.iter().zip(drawn.by_ref()).enumerate() {
+                    let written = match &mut masks {
+                        Some(masks) => masks.write(&predictor, (path, prepared, task), prediction)?,
+                        None => Vec::new(),
+                    };
                     if args.json {
-                        say_json(&Fields::new(path, place, prediction, drawn.as_deref(), &predictor))?;
+                        let fields = Fields::new(path, place, prediction, drawn.as_deref(), &predictor);
+                        say_json(&Fields { masks: &written, ..fields })?;
                     } else {
-                        say(lines(path, prediction, drawn.as_deref()));
+                        say(lines(path, prediction, drawn.as_deref(), &written));
                     }
                 }
             }
@@ -143,6 +156,8 @@ struct Fields<'a> {
     findings: Option<Vec<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     heatmaps: Option<&'a [Heatmap]>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    masks: &'a [MaskFile],
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
     precision: Precision,
@@ -184,6 +199,7 @@ impl<'a> Fields<'a> {
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
             heatmaps,
+            masks: &[],
             plugin_digest: Some(plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: predictor.engine().backbone().digest(),
             precision,
@@ -197,11 +213,13 @@ fn findings<'a>(card: &'a TaskCard, decision: &Decision) -> Vec<&'a str> {
     decision.findings.iter().map(|&class| card.classes[class].as_str()).collect()
 }
 
-/// The answer, and below it where its heat maps are.
-fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>) -> String {
+/// The answer, and below it where its heat maps and masks are.
+fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>, masks: &[MaskFile]) -> String {
     let line = format!("{}  {}", image.display(), summary(&prediction.plugin.card, &prediction.decision));
     let heatmaps = heatmaps.into_iter().flatten();
-    heatmaps.fold(line, |lines, Heatmap { class, path }| format!("{lines}\n    {class}: {}", path.display()))
+    let lines =
+        heatmaps.fold(line, |lines, Heatmap { class, path }| format!("{lines}\n    {class}: {}", path.display()));
+    masks.iter().fold(lines, |lines, mask| format!("{lines}\n    {}", mask.path.display()))
 }
 
 /// Task, findings and the most probable classes.
@@ -213,6 +231,11 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
             let numbers: Vec<String> =
                 card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
             return format!("{}: {}", card.task, numbers.join(", "));
+        }
+        TaskKind::Segmentation => {
+            let shares = card.classes.iter().zip(&decision.values).skip(1);
+            let shares: Vec<String> = shares.map(|(name, share)| format!("{name} {:.2} %", 100.0 * share)).collect();
+            return format!("{}: {} of the image", card.task, shares.join(", "));
         }
         TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
         TaskKind::SingleLabel => String::new(),

@@ -67,6 +67,10 @@ pub(super) fn read(
     let others = roles.others(file);
     let asked = || options.label_columns.iter().map(|name| asked_for(path, file, name)).collect::<Result<Vec<_>, _>>();
     let source = match (roles.label, options.label_columns.as_slice()) {
+        _ if options.kind == Some(TaskKind::Segmentation) => match roles.mask {
+            Some(_) => Source::Masks,
+            None => return Err(Error::NoMaskColumn { path: path.into(), header: file.names().join(",") }),
+        },
         (Some(label), _) if options.kind == Some(TaskKind::Regression) => Source::Numbers(vec![label]),
         (None, []) if options.kind == Some(TaskKind::Regression) => {
             return Err(Error::NoLabelColumn { path: path.into(), header: file.names().join(",") });
@@ -111,7 +115,7 @@ pub(super) fn read(
             if let Some((line, _)) = rows.iter().find(|(_, row)| !has_mask(row)) {
                 return Err(Error::EmptyMask { path: path.into(), line: *line });
             }
-            (Vec::new(), TaskKind::MultiLabel, vec![Labels::Multi(Vec::new()); rows.len()])
+            (options.mask_classes.clone(), TaskKind::Segmentation, vec![Labels::Multi(Vec::new()); rows.len()])
         }
     };
     Ok(Labelled { classes, kind, labels, metadata })

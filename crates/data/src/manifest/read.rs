@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use melo_vit::TaskKind;
+
 use super::{Manifest, folder, kind, table};
 use crate::improbable::improbable;
 use crate::pack::{self, PackSource};
@@ -40,7 +42,8 @@ impl Manifest {
         let Some(first) = manifest.rows.first() else {
             return Err(Error::NoRows { path: manifest.path });
         };
-        if !manifest.classes.is_empty() && manifest.rows.iter().all(|row| row.labels == first.labels) {
+        let masks = manifest.kind == TaskKind::Segmentation;
+        if !masks && manifest.rows.iter().all(|row| row.labels == first.labels) {
             let found = manifest.describe(&first.labels);
             return Err(Error::OneClass { path: manifest.path, found });
         }

@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Manifest, Error
         classes,
         kind,
         rows: Vec::new(),
-        reading: Reading { options: options.clone(), notes, warnings },
+        reading: Reading { options: options.clone(), notes, warnings, masks: None },
     };
     manifest.rows = merged(&mut manifest, rows)?;
     Ok(manifest)

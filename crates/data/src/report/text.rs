@@ -35,6 +35,7 @@ impl Display for CheckReport {
             TaskKind::MultiLabel => format!("{} (multi-label)", count(self.classes.len(), "finding")),
             TaskKind::Ordinal => format!("{} (from the lowest)", count(self.classes.len(), "grade")),
             TaskKind::Regression => count(self.classes.len(), "number"),
+            TaskKind::Segmentation => "masks".to_owned(),
         };
         let head = format!("{}: {}, {patients}, {classes}", self.path.display(), count(self.images, "image"));
         wrap(f, "", &head)?;

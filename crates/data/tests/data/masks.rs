@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use melo_data::{
     Augment, Cache, Dataset, EpochAugment, Error, Labels, Manifest, Note, PackError, PackOptions, Problem, ReadOptions,
-    Split, Warning, check, open_splits_with_masks, pack,
+    Split, Warning, check, open_splits, pack,
 };
 use melo_imaging::{IGNORE, Mask, MaskReading, Pixels, write_mask_png, write_png};
-use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess};
+use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess, TaskKind};
 use tempfile::TempDir;
 
 use crate::{folder, write_image};
@@ -48,6 +48,12 @@ fn made(csv: &str) -> TempDir {
 
 fn read(folder: &TempDir) -> Manifest {
     Manifest::read(&folder.path().join("m.csv")).unwrap()
+}
+
+/// The manifest whose masks are read as of so many classes.
+fn with_masks(mut manifest: Manifest, classes: usize) -> Manifest {
+    manifest.reading.masks = Some(MaskReading::of_classes(classes));
+    manifest
 }
 
 const GOOD: &str = "path,mask,split\n1.png,masks/1.png,train\n2.png,masks/2.png,train\n3.png,masks/3.png,val\n4.png,masks/4.png,test\n";
@@ -143,8 +149,8 @@ fn masks_that_are_missing_or_wrong_are_all_told() {
     assert!(found[2].2.contains("colours"), "{}", found[2].2);
 
     let cache = Arc::new(Cache::new(1 << 24));
-    let reading = MaskReading::of_classes(2);
-    let opened = open_splits_with_masks(&read(&folder), &Split::ALL, &spec(), &cache, &reading, &|_, _| ());
+    let manifest = with_masks(read(&folder), 2);
+    let opened = open_splits(&manifest, &Split::ALL, &spec(), &cache, &|_, _| ());
     let Err(Error::Unreadable { broken, images: 4, .. }) = opened else { panic!("{opened:?}") };
     assert_eq!(broken.iter().map(|broken| broken.line).collect::<Vec<_>>(), [2, 3, 5]);
     assert!(broken[0].error.to_string().contains("masks"), "{}", broken[0].error);
@@ -155,8 +161,7 @@ fn a_value_that_is_no_class_is_told_with_its_file() {
     let folder = made(GOOD);
     let opened = |classes| {
         let cache = Arc::new(Cache::new(0));
-        let reading = MaskReading::of_classes(classes);
-        open_splits_with_masks(&read(&folder), &[Split::Train], &spec(), &cache, &reading, &|_, _| ())
+        open_splits(&with_masks(read(&folder), classes), &[Split::Train], &spec(), &cache, &|_, _| ())
     };
     assert!(opened(2).is_ok());
     let Err(Error::Unreadable { broken, .. }) = opened(1) else { panic!("refused") };
@@ -249,4 +254,73 @@ fn an_image_without_a_mask_is_told_where_masks_are_needed() {
     let broken = data.preload(&|_, _| ());
     assert_eq!(broken.len(), 1);
     assert!(matches!(&broken[0].error, Error::NoMask { name } if name == "2.png"), "{}", broken[0].error);
+}
+
+/// [`GOOD`] with masks of these values, one a file, in a pixel each.
+fn of_values(values: [u8; 4], options: &ReadOptions) -> Result<Manifest, Error> {
+    let folder = made(GOOD);
+    for (number, value) in values.into_iter().enumerate() {
+        let mut labels = vec![0; 40 * 36];
+        labels[7] = value;
+        let mask = Mask { width: 40, height: 36, labels };
+        write_mask_png(&folder.path().join(format!("masks/{}.png", number + 1)), &mask).unwrap();
+    }
+    Manifest::read_with(&folder.path().join("m.csv"), options)?.with_mask_classes()
+}
+
+#[test]
+fn classes_of_masks_are_their_values() {
+    let none = ReadOptions::default();
+    let manifest = of_values([1, 2, 0, 255], &none).unwrap();
+    assert_eq!(
+        (manifest.kind, manifest.classes.as_slice()),
+        (TaskKind::Segmentation, ["background", "1", "2"].map(str::to_owned).as_slice())
+    );
+    let shown: Vec<&Labels> = manifest.rows.iter().map(|row| &row.labels).collect();
+    let findings = |findings: [u8; 3]| Labels::Multi(findings.to_vec());
+    assert_eq!(shown, [&findings([1, 1, 0]), &findings([1, 0, 1]), &findings([1, 0, 0]), &findings([1, 0, 0])]);
+    assert_eq!(manifest.reading.masks, Some(MaskReading::of_classes(3)));
+    let white = of_values([255, 255, 0, 0], &none).unwrap();
+    assert_eq!(white.classes, ["background", "foreground"]);
+    assert_eq!(white.rows[0].labels, Labels::Multi(vec![1, 1]));
+    assert_eq!(white.reading.masks.unwrap().values, [(255, 1)].into());
+}
+
+#[test]
+fn classes_of_masks_are_named_and_valued_as_asked() {
+    let named = |names: &[&str], values: &[i64]| ReadOptions {
+        mask_classes: names.iter().map(|name| (*name).to_owned()).collect(),
+        mask_values: values.to_vec(),
+        ..ReadOptions::default()
+    };
+    // A class that no mask shows is one all the same.
+    assert_eq!(of_values([1, 1, 0, 0], &named(&["rest", "polyp", "tool"], &[])).unwrap().classes.len(), 3);
+    let valued = of_values([128, 255, 0, 0], &named(&[], &[0, 128, 255])).unwrap();
+    assert_eq!(valued.rows[1].labels, Labels::Multi(vec![1, 0, 1]));
+    assert_eq!(valued.reading.masks.unwrap().values, [(0, 0), (128, 1), (255, 2)].into());
+    for (values, options, said) in [
+        (
+            [1, 2, 0, 0],
+            named(&["rest", "polyp"], &[]),
+            "hold the values 0, 1, 2: expected the 2 classes \"rest\", \"polyp\"",
+        ),
+        ([128, 0, 0, 0], named(&[], &[]), "expected every number from 0 on"),
+        ([0, 0, 0, 0], named(&[], &[]), "expected the background and at least one more class"),
+        ([3, 0, 0, 0], named(&[], &[0, 1]), "value 3 at column 7"),
+    ] {
+        let error = of_values(values, &options).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn masks_beside_labels_are_taken_where_they_are_asked_for() {
+    let folder = made("path,mask,label\n1.png,masks/1.png,a\n2.png,masks/2.png,b\n");
+    let asked = ReadOptions { kind: Some(TaskKind::Segmentation), ..ReadOptions::default() };
+    let path = folder.path().join("m.csv");
+    let manifest = Manifest::read_with(&path, &asked).unwrap().with_mask_classes().unwrap();
+    assert_eq!(manifest.classes, ["background", "foreground"]);
+    std::fs::write(&path, "path,label\n1.png,a\n2.png,b\n").unwrap();
+    let error = Manifest::read_with(&path, &asked).unwrap_err();
+    assert!(matches!(error, Error::NoMaskColumn { .. }), "{error}");
 }

@@ -21,6 +21,7 @@ mod segmentation;
 mod series;
 mod syntax;
 pub(crate) mod tag;
+pub mod uid;
 
 use std::borrow::Cow;
 use std::path::Path;

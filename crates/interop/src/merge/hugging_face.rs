@@ -120,6 +120,7 @@ fn description(merged: &Checkpoint, plugin: &Plugin) -> Value {
         "problem_type": match card.kind {
             TaskKind::SingleLabel | TaskKind::Ordinal => "single_label_classification",
             TaskKind::Regression => "regression",
+            TaskKind::Segmentation => unreachable!("plug-ins that give masks are not merged"),
             TaskKind::MultiLabel => "multi_label_classification",
         },
         "dtype": "float32",

@@ -13,11 +13,15 @@ use melo_vit::{Calibration, Checkpoint, ComputedOn, Plugin, Precision, Target, T
 /// resized to the plug-in's image size, as running it there does.
 ///
 /// # Errors
-/// [`Error::Unwritable`] for bottlenecks, which no weight of the backbone can hold.
+/// [`Error::Unwritable`] for bottlenecks, which no weight of the backbone can hold, and for a head that gives masks.
 pub fn merge(checkpoint: Checkpoint, plugin: &Plugin) -> Result<Checkpoint, Error> {
     let mut merged = checkpoint;
     if plugin.adapter.bottlenecks.first_block().is_some() {
         let what = "bottlenecks: they are layers of their own, not a change of its weights".to_owned();
+        return Err(Error::Unwritable { format: "a plain checkpoint", what });
+    }
+    if plugin.head.decoder.is_some() {
+        let what = "a head that gives masks, only a classifier".to_owned();
         return Err(Error::Unwritable { format: "a plain checkpoint", what });
     }
     let vit = merged.config.clone();

@@ -89,12 +89,13 @@ fn build(merged: &Checkpoint, plugin: &Plugin) -> Graph {
         x = g.node("Add", &[&x, &out], &name("add2"), &[]);
     }
     let feature = pool(&mut g, merged, &x);
-    g.floats("head.weight", &[plugin.head.classes(), vit.feature_width()], &plugin.head.weight);
-    g.floats("head.bias", &[plugin.head.classes()], &plugin.head.bias);
+    g.floats("head.weight", &[plugin.head.rows(), vit.feature_width()], &plugin.head.weight);
+    g.floats("head.bias", &[plugin.head.rows()], &plugin.head.bias);
     g.output("Gemm", &[&feature, "head.weight", "head.bias"], "logits", &[("transB", 1.into())]);
     let (operation, settings) = match plugin.card.kind {
         // Its numbers are the logits.
         TaskKind::Regression => return g,
+        TaskKind::Segmentation => unreachable!("plug-ins that give masks are not written"),
         TaskKind::SingleLabel | TaskKind::Ordinal => ("Softmax", &[("axis", (-1).into())][..]),
         TaskKind::MultiLabel => ("Sigmoid", &[][..]),
     };

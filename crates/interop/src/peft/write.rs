@@ -25,6 +25,9 @@ pub fn write_peft(path: &Path, plugin: &Plugin, vit: &VitConfig, layout: Layout)
     if plugin.adapter.bottlenecks.first_block().is_some() {
         return refuse("bottlenecks, only low-rank updates");
     }
+    if plugin.head.decoder.is_some() {
+        return refuse("a head that gives masks, only a classifier");
+    }
     let lora = &plugin.adapter.config;
     if lora.rank == 0 {
         return refuse("a plug-in without low-rank updates (a linear probe)");

@@ -40,7 +40,7 @@ fn every_family_gives_the_logits_of_its_own_library() {
         let head = backbone.classifier().cloned().unwrap_or_else(|| {
             assert_eq!(classes, width, "{name}: features where there is no classifier");
             let identity = (0..width * width).map(|i| if i / width == i % width { 1.0 } else { 0.0 }).collect();
-            Head { weight: identity, bias: vec![0.0; width] }
+            Head { weight: identity, bias: vec![0.0; width], decoder: None }
         });
         let bare = PluginRef { adapter: None, head: &head };
         let found = engine.logits(&batch, pixels[0], pixels[3], bare).unwrap();

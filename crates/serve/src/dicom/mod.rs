@@ -21,7 +21,6 @@ mod scu;
 pub(crate) mod spool;
 mod storage;
 mod stow;
-mod uid;
 mod worker;
 
 pub use config::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};

@@ -3,7 +3,7 @@
 use super::command::{Command, ECHO, STORE, status};
 use super::config::DicomConfig;
 use super::spool::{Receipt, Rejected, Spool};
-use super::{storage, uid};
+use super::storage;
 use crate::error::Error;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;
@@ -13,6 +13,7 @@ use dicom_ul::pdu::{
     PresentationContextResultReason, UserIdentity,
 };
 use dicom_ul::{Pdu, ServerAssociation, ServerAssociationOptions};
+use melo_imaging::dicom::uid;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -332,7 +332,7 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Seen, String> {
     let mut values = found.into_iter().map(Option::unwrap_or_default).zip(WANTED);
     let mut next = || {
         let (value, name) = values.next().unwrap_or_default();
-        match super::uid::is_valid(&value) {
+        match melo_imaging::dicom::uid::is_valid(&value) {
             true => Ok(value),
             false if value.is_empty() => Err(format!("{name} is missing")),
             false => Err(format!("{name} is no unique identifier")),

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::plan::Cell;
 use crate::run::Study;
 use melo_train::{augmentation_in_words, settings_in_words};
+use melo_vit::TaskKind;
 
 /// What every method shares under one name, and what differs method by method; learning rates stand with the methods. The
 /// augmentation differs by task.
@@ -14,7 +15,8 @@ pub(super) fn settings(study: &Study) -> Result<Vec<(String, String)>, Error> {
         let cell = Cell { task: 0, backbone: 0, method, data_fraction: 1.0, fold: None, seed: plan.seeds[0] };
         let (preprocess, config) = crate::cell::settings(plan, &cell, &study.backbones[0])?;
         let size = preprocess.size;
-        let words = settings_in_words(&config).into_iter().map(|(name, value)| (name.to_owned(), value));
+        let words =
+            settings_in_words(&config, TaskKind::SingleLabel).into_iter().map(|(name, value)| (name.to_owned(), value));
         let words = words.filter(|(name, _)| !matches!(name.as_str(), "Method" | "Augmentation"));
         let more =
             [("Input".to_owned(), format!("{size} × {size} px")), ("Numbers".to_owned(), plan.precision.to_string())];

@@ -27,6 +27,7 @@ fn answers(strength: f32, seed: u64) -> Answers {
         patients: (0..n).map(|row| Some(format!("p{}", row / 2))).collect(),
         labels,
         numbers: Vec::new(),
+        masks: Vec::new(),
         logits,
     }
 }
@@ -158,7 +159,7 @@ fn of_kind(kind: TaskKind) -> CellResult {
             answers.logits.chunks_exact(2).enumerate().flat_map(|(row, x)| [x[0], x[1], 0.3 * (row % 5) as f32 - 1.0]);
         let labels = match kind {
             TaskKind::SingleLabel | TaskKind::Ordinal => (0..n).map(|row| row / 2 % 3).collect(),
-            TaskKind::Regression => unreachable!("studies are of classes and findings"),
+            TaskKind::Regression | TaskKind::Segmentation => unreachable!("studies are of classes and findings"),
             TaskKind::MultiLabel => {
                 (0..n).flat_map(|row| [row / 2 % 2, usize::from(row % 3 == 0), usize::from(row == 9)]).collect()
             }

@@ -73,7 +73,7 @@ impl Packed {
     }
 
     /// Adds the gradients of one group, whose forward pass lies in `buffers` and of which the last block gave so many tokens of an
-    /// image, for `d_logits [images, c]`.
+    /// image, for `d_logits [images, outputs]`.
     pub(crate) fn backward(
         &self,
         (shape, tokens): (GroupShape<'_>, usize),
@@ -82,13 +82,25 @@ impl Packed {
         buffers: &mut Buffers,
         gradients: &mut Gradients,
     ) {
-        self.head_backward(shape, head, d_logits, buffers, &mut gradients.head);
+        let dense = head.blocks().is_some();
+        match dense {
+            true => self.read_backward(head, d_logits, buffers, &mut gradients.head),
+            false => self.head_backward(shape, head, d_logits, buffers, &mut gradients.head),
+        }
         let all_weights = gradients.weights.is_some();
         let Some(first) = tape_start(adapter, all_weights) else {
             return;
         };
-        self.pool_backward(GroupShape { tokens, ..shape }, buffers, gradients.weights.as_mut());
+        match dense {
+            true => {
+                let d_x = &mut buffers.backward.d_x;
+                resize(d_x, shape.rows() * self.config.width);
+                d_x.fill(0.0);
+            }
+            false => self.pool_backward(GroupShape { tokens, ..shape }, buffers, gradients.weights.as_mut()),
+        }
         for block in (first..self.config.depth).rev() {
+            self.add_read_gradient(block, shape, head, buffers, gradients.weights.as_mut());
             let tape = std::mem::take(&mut buffers.tape[block - first]);
             let needs_input = all_weights || block > first;
             let tokens = if block == self.config.depth - 1 { tokens } else { shape.tokens };
@@ -109,7 +121,7 @@ impl Packed {
         buffers: &mut Buffers,
         gradient: &mut Head,
     ) {
-        let (n, c, width) = (shape.images, head.classes(), self.config.feature_width());
+        let (n, c, width) = (shape.images, head.rows(), self.config.feature_width());
         let d_features = &mut buffers.backward.d_features;
         resize(d_features, n * width);
         let k = self.kernels.in_f32();

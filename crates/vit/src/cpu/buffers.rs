@@ -1,5 +1,6 @@
 //! What one group of images needs while it is computed: its shape, its segments, and buffers that are used again.
 
+use super::dense::PatchTape;
 use super::positions::Positions;
 use crate::adapter::Adapter;
 use crate::bottleneck::BottleneckScratch;
@@ -91,6 +92,8 @@ pub(crate) struct Buffers {
     pub(crate) features: Vec<f32>,
     /// What attention pooling computed.
     pub(crate) attn_pool: PoolTape,
+    /// What the head of each segment reads of patches.
+    pub(crate) patch_tapes: Vec<PatchTape>,
     /// One tape a taped block, or a single one used by every block in turn.
     pub(crate) tape: Vec<BlockTape>,
     pub(crate) backward: BackwardBuffers,

@@ -27,7 +27,7 @@ impl Packed {
     ) -> Explanation {
         let PluginRef { adapter, head } = plugin;
         assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
-        assert!(class < head.classes(), "class {class} of {}", head.classes());
+        assert!(class < head.rows(), "class {class} of {}", head.rows());
         let positions = self.positions(size);
         let tokens = self.config.tokens(size);
         let shape = GroupShape { images: 1, size, tokens, positions: &positions, dropout: None, parts: 1 };
@@ -36,7 +36,7 @@ impl Packed {
         self.embed(shape, &mut buffers);
         self.whole_blocks(shape, &[segment], 0..self.config.depth, Some(0), &mut buffers);
         self.pool(shape, &mut buffers);
-        let mut logits = vec![0.0; head.classes()];
+        let mut logits = vec![0.0; head.rows()];
         self.logits(segment, &buffers.features, &mut logits);
         let mut values = match method {
             ExplainMethod::Rollout => self.rollout(shape, &buffers),
@@ -74,7 +74,7 @@ impl Packed {
         let t = shape.tokens;
         let adapter = adapter.map_or_else(|| Cow::Owned(Adapter::none(&self.config)), Cow::Borrowed);
         let mut gradients = Gradients::zeros(&adapter, head, &self.config, false);
-        let mut d_logits = vec![0.0; head.classes()];
+        let mut d_logits = vec![0.0; head.rows()];
         d_logits[class] = 1.0;
         self.head_backward(shape, head, &d_logits, buffers, &mut gradients.head);
         self.pool_backward(shape, buffers, None);

@@ -72,7 +72,7 @@ impl Packed {
 
     /// As [`crate::Engine::classify`], image by image as [`Packed::forward`] does.
     pub(crate) fn classify(&self, features: &[f32], head: &Head) -> Vec<f32> {
-        let (width, classes) = (self.config.feature_width(), head.classes());
+        let (width, classes) = (self.config.feature_width(), head.rows());
         let mut logits = vec![0.0; features.len() / width * classes];
         for (features, logits) in features.chunks_exact(width).zip(logits.chunks_exact_mut(classes)) {
             self.kernels.classify(features, &head.weight, &head.bias, logits);
@@ -89,7 +89,7 @@ impl Packed {
         gradient: &mut Head,
         workspace: &Workspace,
     ) -> (f64, Vec<f32>) {
-        let (width, classes) = (self.config.feature_width(), head.classes());
+        let (width, classes) = (self.config.feature_width(), head.rows());
         let images = features.len() / width;
         let groups = images.div_ceil(workspace.group);
         let lanes = groups.min(LANES);

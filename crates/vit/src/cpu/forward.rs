@@ -85,7 +85,7 @@ impl Packed {
         buffers: &mut Buffers,
     ) -> usize {
         let last = self.config.depth - 1;
-        let class_alone = blocks.contains(&last) && self.reads_class_tokens_alone(shape);
+        let class_alone = blocks.contains(&last) && self.reads_class_tokens_alone(shape, segments);
         let whole = blocks.start..if class_alone { last } else { blocks.end };
         let in_parts = shape.parts > 1 && shape.images == 1 && tape_from.is_none();
         if in_parts {
@@ -134,10 +134,11 @@ impl Packed {
 
     /// True where nothing reads what the last block makes of other tokens than the class token and its like. Dropout draws masks of
     /// whole images.
-    fn reads_class_tokens_alone(&self, shape: GroupShape<'_>) -> bool {
+    fn reads_class_tokens_alone(&self, shape: GroupShape<'_>, segments: &[GroupSegment<'_>]) -> bool {
         self.config.pool == Pool::Token
             && self.config.width.is_multiple_of(PackedWeight::PANEL)
             && shape.dropout.is_none()
+            && segments.iter().all(|segment| segment.head.blocks().is_none())
     }
 
     /// The last block for class tokens alone, whose queries go to the keys and values of all tokens, in its tape.

@@ -115,7 +115,7 @@ pub(super) fn read(
         None => None,
         Some(classes) => {
             let weight = reader.from.floats(classes.checked_mul(config.feature_width())?)?;
-            Some(Head { weight, bias: reader.from.floats(classes)? })
+            Some(Head { weight, bias: reader.from.floats(classes)?, decoder: None })
         }
     };
     if checksums(&reader.from.finish()?) != header.checksums {

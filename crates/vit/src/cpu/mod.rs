@@ -3,6 +3,7 @@
 mod attention_pool;
 mod backward;
 mod buffers;
+mod dense;
 mod explain;
 mod features;
 mod forward;
@@ -178,6 +179,7 @@ impl Engine for CpuEngine {
         class: usize,
         method: ExplainMethod,
     ) -> Result<Explanation, Error> {
+        plugin.head.check_explained(self.info().engine)?;
         self.backbone.check_size(size)?;
         self.shared.pool.install(|| Ok(self.packed.explain(image, size, plugin, class, method)))
     }

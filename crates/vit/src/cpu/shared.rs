@@ -22,7 +22,7 @@ type Trunk = BTreeMap<usize, Vec<f32>>;
 struct Pair<'a> {
     image: usize,
     plugin: PluginRef<'a>,
-    /// The first adapted block; the backbone's depth where none is.
+    /// The first block that it adapts or whose patch tokens its head reads; the backbone's depth where none is.
     departs: usize,
     /// Number of the plug-in among all that are asked for.
     number: usize,
@@ -105,7 +105,9 @@ impl Packed {
         all.map(|(image, plugin)| {
             let next = numbers.len();
             let number = *numbers.entry((plugin.adapter.map(from_ref), from_ref(plugin.head))).or_insert(next);
-            let departs = plugin.adapter.and_then(|adapter| adapter.first_block()).unwrap_or(self.config.depth);
+            let adapted = plugin.adapter.and_then(|adapter| adapter.first_block());
+            let read = plugin.head.blocks().and_then(|blocks| blocks.first().copied());
+            let departs = adapted.into_iter().chain(read).min().unwrap_or(self.config.depth);
             Pair { image, plugin, departs, number }
         })
         .collect()
@@ -152,15 +154,14 @@ impl Packed {
             segments.push(GroupSegment { start, end: start + pairs.len(), adapter, head });
         }
         if !ends {
-            let tokens = self.blocks(shape, &segments, departs..self.config.depth, None, buffers);
-            self.pool(GroupShape { tokens, ..shape }, buffers);
+            self.read(shape, &segments, departs, None, buffers);
         }
-        let logits = |segment: GroupSegment<'_>| {
-            let mut logits = vec![0.0; (segment.end - segment.start) * segment.head.classes()];
-            self.logits(segment, &buffers.features, &mut logits);
-            logits.chunks_exact(segment.head.classes()).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        let of_images = |(number, segment): (usize, GroupSegment<'_>)| {
+            let outputs = self.outputs(shape, number, segment, buffers);
+            let each = segment.head.outputs(&self.config, shape.size);
+            outputs.chunks_exact(each).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
-        segments.into_iter().flat_map(logits).collect()
+        segments.into_iter().enumerate().flat_map(of_images).collect()
     }
 }
 

@@ -75,14 +75,8 @@ impl Packed {
                 let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
-                    Ok(segments
-                        .iter()
-                        .map(|segment| {
-                            let mut logits = vec![0.0; (segment.end - segment.start) * segment.head.classes()];
-                            self.logits(*segment, &buffers.features, &mut logits);
-                            logits
-                        })
-                        .collect())
+                    let numbered = segments.iter().enumerate();
+                    Ok(numbered.map(|(number, segment)| self.outputs(shape, number, *segment, buffers)).collect())
                 })
             })
             .collect::<Result<_, Error>>()?;
@@ -163,11 +157,10 @@ impl Packed {
                     workspace.with_buffers(|buffers| -> Result<(), Error> {
                         let tokens =
                             self.group_forward(batch.source, range.clone(), shape, &[segment], tape_from, buffers)?;
-                        let classes = head.classes();
-                        let mut logits = vec![0.0; range.len() * classes];
+                        let outputs = head.outputs(&self.config, batch.size);
+                        let logits = self.outputs(shape, 0, segment, buffers);
                         let mut d_logits = vec![0.0; logits.len()];
-                        self.logits(segment, &buffers.features, &mut logits);
-                        let rows = logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes));
+                        let rows = logits.chunks_exact(outputs).zip(d_logits.chunks_exact_mut(outputs));
                         for (image, (logits, d_logits)) in range.clone().zip(rows) {
                             result.0 += (batch.loss)(image, logits, d_logits);
                         }
@@ -201,7 +194,7 @@ impl Packed {
         GroupShape { images, size, tokens: self.config.tokens(size), positions, dropout: None, parts: 1 }
     }
 
-    /// Loads the images of a group and leaves their features in `buffers`; returns the tokens of an image that the last block gave.
+    /// Loads the images of a group and leaves what heads read in `buffers`; returns the tokens of an image that the last block gave.
     fn group_forward(
         &self,
         source: &dyn ImageSource,
@@ -212,9 +205,7 @@ impl Packed {
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
         self.embed_group(source, range, shape, buffers)?;
-        let tokens = self.blocks(shape, segments, 0..self.config.depth, tape_from, buffers);
-        self.pool(GroupShape { tokens, ..shape }, buffers);
-        Ok(tokens)
+        Ok(self.read(shape, segments, 0, tape_from, buffers))
     }
 
     /// Loads the images of a group, as many as its shape says, and leaves their residual stream in `buffers`.

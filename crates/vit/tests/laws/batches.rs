@@ -76,7 +76,7 @@ fn a_mixed_batch_equals_one_by_one() {
                 assert_eq!(mixed.len(), segments.len());
                 let expected = expected.iter().cycle();
                 for ((Segment { images, plugins }, found), expected) in segments.iter().zip(&mixed).zip(expected) {
-                    let classes = plugins[0].head.classes();
+                    let classes = plugins[0].head.rows();
                     assert_eq!((found.len(), found[0].len()), (1, images.len() * classes));
                     // Held to the size of all of the plug-in's logits: a single one may be near zero.
                     let mut whole = expected.clone();
@@ -170,7 +170,7 @@ fn grouping_does_not_change_gradients() {
                 let (found, loss, logits) = run(group);
                 assert!((loss - expected_loss).abs() < 1e-5, "{what}, group {group}");
                 assert_reordered(&logits, &expected_logits, what);
-                let names = gradient_names(&adapter, 3, &config, all_weights);
+                let names = gradient_names(&adapter, &tiny::head(3, &config, 3), &config, all_weights);
                 for (name, (found, expected)) in names.iter().zip(found.tensors().into_iter().zip(expected.tensors())) {
                     if is_unseen(name, &config) {
                         assert!(largest(found).max(largest(expected)) < 1e-6, "{what}, group {group}, `{name}`");

@@ -2,6 +2,7 @@
 
 mod batches;
 mod calibrations;
+mod dense;
 mod engines;
 mod explanations;
 mod files;

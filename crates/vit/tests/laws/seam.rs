@@ -151,7 +151,7 @@ fn many_threads_may_ask_at_once() {
     for precision in Precision::ALL {
         let engine = tiny::engine_of(tiny::checkpoint(&tiny::config(), 1), precision, 2, 2);
         let plugins = plugins(engine.backbone());
-        let several: Vec<&Plugin> = plugins.iter().filter(|plugin| plugin.head.classes() > 1).collect();
+        let several: Vec<&Plugin> = plugins.iter().filter(|plugin| plugin.head.rows() > 1).collect();
         let expected: Vec<Answers> = several.iter().map(|plugin| answers(&*engine, plugin)).collect();
         std::thread::scope(|scope| {
             for (at, (plugin, expected)) in several.iter().zip(&expected).enumerate() {

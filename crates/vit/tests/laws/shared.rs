@@ -47,7 +47,7 @@ fn many_tasks_on_an_image_equal_one_by_one() {
                 assert_eq!(found.len(), numbers.len());
                 for (found, &number) in found.iter().zip(numbers) {
                     // Held to the size of all of the plug-in's logits: a single one may be near zero.
-                    let classes = plugins[number].head.classes();
+                    let classes = plugins[number].head.rows();
                     let mut whole = expected[number].clone();
                     whole[images.start * classes..images.end * classes].copy_from_slice(found);
                     assert_reordered(&whole, &expected[number], &format!("{what}: group {group}, images {images:?}"));

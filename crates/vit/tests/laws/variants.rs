@@ -172,10 +172,9 @@ pub(crate) fn logits(engine: &dyn Engine, batch: &ImageBatch, adapter: Option<&A
 }
 
 /// Names of the tensors of gradients, in their order.
-pub(crate) fn gradient_names(adapter: &Adapter, classes: usize, config: &VitConfig, all_weights: bool) -> Vec<String> {
-    let head = Head::tensor_shapes(classes, config.feature_width());
+pub(crate) fn gradient_names(adapter: &Adapter, head: &Head, config: &VitConfig, all_weights: bool) -> Vec<String> {
     let weights = if all_weights { config.tensor_shapes() } else { Vec::new() };
-    let shapes = adapter.tensor_shapes(config).into_iter().chain(head).chain(weights);
+    let shapes = adapter.tensor_shapes(config).into_iter().chain(head.shapes()).chain(weights);
     shapes.map(|(name, _)| name).collect()
 }
 

@@ -8,7 +8,7 @@ use crate::verbs::task::{CACHE_MIB, PrecisionArg, check_output};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::{Cache, Dataset, Split};
 use melo::train::{Answers, Reading, has_splits_of, recalibrate};
-use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard};
+use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -146,9 +146,10 @@ fn answer(engine: &dyn Engine, plugin: &Plugin, val: &Dataset) -> Result<Answers
 /// Before and after, a line each.
 fn table(card: &TaskCard, images: usize, readings: &[Reading]) -> String {
     let mut lines = vec![format!("{}, validation split of {images} images", card.task)];
-    let heads: &[(&str, &str)] = match card.kind.has_probabilities() {
-        true => &[("auc_macro", "macro AUC"), ("ece", "calibration error"), ("brier", "Brier score")],
-        false => &[("r2", "R2"), ("mae", "mean absolute error")],
+    let heads: &[(&str, &str)] = match card.kind {
+        TaskKind::Regression => &[("r2", "R2"), ("mae", "mean absolute error")],
+        TaskKind::Segmentation => &[("dice", "mean Dice")],
+        _ => &[("auc_macro", "macro AUC"), ("ece", "calibration error"), ("brier", "Brier score")],
     };
     let titles: Vec<String> = heads.iter().map(|(_, title)| format!("  {title:<9}")).collect();
     lines.push(format!("computed in    calibrated in  temperature{}", titles.concat()));

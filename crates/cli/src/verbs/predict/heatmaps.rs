@@ -1,20 +1,16 @@
 //! Heat maps beside the answers: where the plug-in looked, one PNG for an image, a task and a class.
 
+use super::names::Names;
 use crate::Failure;
 use clap::ValueEnum;
 use melo::predict::{Drawing, Prediction, Predictor, Prepared};
-use melo::vit::{BoundPlugin, Decision, ExplainMethod, TaskCard, folder_of};
+use melo::vit::{BoundPlugin, Decision, ExplainMethod, TaskCard, TaskKind};
 use serde::Serialize;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Share of the colour at the hottest place: enough to stand out, little enough to see the tissue below.
 const OPACITY: f32 = 0.6;
-/// Bytes of a file name that the image's name and each of the others may take; all together stay below 255, which is
-/// the most that common file systems allow.
-const STEM_BYTES: usize = 100;
-const NAME_BYTES: usize = 50;
 /// Class names listed in a message.
 const LISTED: usize = 20;
 
@@ -56,13 +52,11 @@ pub(super) struct Heatmap {
     pub(super) path: PathBuf,
 }
 
-/// Where heat maps go, and the names that are taken there.
+/// Where heat maps go.
 pub(super) struct Heatmaps<'a> {
-    folder: &'a Path,
+    names: Names<'a>,
     method: ExplainMethod,
     class: Option<&'a str>,
-    /// In lower case: some file systems do not tell cases apart.
-    taken: HashSet<String>,
 }
 
 impl<'a> Heatmaps<'a> {
@@ -79,16 +73,7 @@ impl<'a> Heatmaps<'a> {
         if let Some(class) = class {
             check_class(class, plugins)?;
         }
-        let refused = |reason: String| format!("--heatmap {}: {reason}", folder.display());
-        if folder.exists() && !folder.is_dir() {
-            return Err(Failure::Usage(refused("is a file, expected a folder".to_owned())));
-        }
-        std::fs::create_dir_all(folder).map_err(|error| Failure::Message(refused(error.to_string())))?;
-        // An image that is read may lie there under the name of another one's heat map.
-        let here = folder.canonicalize().map_err(|error| Failure::Message(refused(error.to_string())))?;
-        let inside = images.iter().filter(|image| folder_of(image).canonicalize().is_ok_and(|folder| folder == here));
-        let taken = inside.filter_map(|image| Some(image.file_name()?.to_string_lossy().to_lowercase())).collect();
-        Ok(Some(Heatmaps { folder, method: args.method.into(), class, taken }))
+        Ok(Some(Heatmaps { names: Names::open("--heatmap", folder, images)?, method: args.method.into(), class }))
     }
 
     /// Writes the heat maps of all predictions and says where they are, prediction by prediction.
@@ -120,6 +105,7 @@ impl<'a> Heatmaps<'a> {
     /// The classes of a prediction that are explained.
     fn wanted(&self, card: &TaskCard, decision: &Decision) -> Vec<usize> {
         match self.class {
+            _ if card.kind == TaskKind::Segmentation => Vec::new(),
             Some(name) => card.classes.iter().position(|class| class == name).into_iter().collect(),
             None => decision.explained(),
         }
@@ -127,34 +113,12 @@ impl<'a> Heatmaps<'a> {
 
     /// The files of an image's heat maps for one task.
     fn name_all(&mut self, image: &Path, card: &TaskCard, classes: &[usize]) -> Vec<Heatmap> {
-        let named = |&class: &usize| {
-            let path = self.folder.join(self.name(image, &card.task, &card.classes[class]));
+        let mut named = |&class: &usize| {
+            let path = self.names.file(image, &[&card.task, &card.classes[class]], "png");
             Heatmap { class: card.classes[class].clone(), path }
         };
-        classes.iter().map(named).collect()
+        classes.iter().map(&mut named).collect()
     }
-
-    /// A file name that is not taken: names from cards and images are reduced to letters, digits, `-`, `_` and `.`.
-    fn name(&mut self, image: &Path, task: &str, class: &str) -> String {
-        let stem = image.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let parts = [plain(&stem, STEM_BYTES), plain(task, NAME_BYTES), plain(class, NAME_BYTES)];
-        let base = parts.join(".");
-        let numbered = |n: usize| if n == 1 { format!("{base}.png") } else { format!("{base}.{n}.png") };
-        let free = |name: &String| self.taken.insert(name.to_lowercase());
-        (1..).map(numbered).find(free).expect("numbers do not end")
-    }
-}
-
-/// A name as part of a file name of at most `bytes` bytes: it never begins with a dot and never leads elsewhere.
-fn plain(name: &str, bytes: usize) -> String {
-    let allowed = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    let mut plain: String = name.chars().map(allowed).collect();
-    if plain.is_empty() || plain.starts_with('.') {
-        plain.insert(0, '_');
-    }
-    let end = (0..=bytes.min(plain.len())).rev().find(|&end| plain.is_char_boundary(end));
-    plain.truncate(end.unwrap_or(0));
-    plain
 }
 
 fn check_class(class: &str, plugins: &[Arc<BoundPlugin>]) -> Result<(), Failure> {

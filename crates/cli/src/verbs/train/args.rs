@@ -7,7 +7,7 @@ use crate::verbs::data_args::DataArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
-use melo::train::{ClassWeights, Method, TrainConfig, defaults};
+use melo::train::{ClassWeights, MaskHead, Method, TrainConfig, defaults};
 use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
@@ -99,9 +99,20 @@ struct OptimiserArgs {
     /// Weights of classes in the loss
     #[arg(long, value_enum, default_value_t = WeightsArg::None)]
     class_weights: WeightsArg,
-    /// Stop after this many epochs without a better validation AUC; 0 never
+    /// What makes masks of patches, of a task of masks
+    #[arg(long, value_enum, default_value_t = MaskHeadArg::Upsampling)]
+    mask_head: MaskHeadArg,
+    /// Stop after this many epochs without a better validation figure; 0 never
     #[arg(long, default_value_t = defaults::PATIENCE)]
     patience: usize,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MaskHeadArg {
+    /// Cells of a quarter of a patch from four blocks, and two convolutions over them and the image
+    Upsampling,
+    /// A score a class and patch, from the last block alone
+    Linear,
 }
 
 #[derive(clap::Args)]
@@ -204,6 +215,10 @@ impl Args {
             class_weights: match optimiser.class_weights {
                 WeightsArg::None => ClassWeights::None,
                 WeightsArg::Balanced => ClassWeights::Balanced,
+            },
+            mask_head: match optimiser.mask_head {
+                MaskHeadArg::Upsampling => MaskHead::Upsampling,
+                MaskHeadArg::Linear => MaskHead::Linear,
             },
             patience: optimiser.patience,
             augment: self.images.augment(),

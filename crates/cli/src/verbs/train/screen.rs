@@ -31,7 +31,7 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
         },
         ("backbone", backbone),
     ];
-    let settings = settings_in_words(ready.config());
+    let settings = settings_in_words(ready.config(), card.kind);
     rows.extend(settings.iter().map(|(name, value)| (*name, value.clone())));
     if let Some((_, method)) = rows.iter_mut().find(|(name, _)| *name == "Method") {
         method.push_str(&updates(&ready.config().lora));

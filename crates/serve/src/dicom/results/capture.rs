@@ -90,7 +90,7 @@ fn summary(answer: &Answer) -> String {
     };
     let said = match answer.kind {
         TaskKind::SingleLabel | TaskKind::Ordinal => named(answer.decision.best()),
-        TaskKind::Regression => {
+        TaskKind::Regression | TaskKind::Segmentation => {
             let numbers: Vec<String> = (0..answer.values.values.len()).take(NAMED).map(named).collect();
             numbers.join(", ")
         }

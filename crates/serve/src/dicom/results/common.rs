@@ -6,10 +6,10 @@ use super::source::Source;
 use crate::answer::Answer;
 use crate::clock;
 use crate::dicom::config::ResultKind;
-use crate::dicom::uid;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use melo_imaging::dicom::uid;
 use std::time::Duration;
 
 /// The maker's name in equipment modules.

@@ -6,10 +6,10 @@ use super::elements::{put, sequence};
 use super::source::Source;
 use crate::answer::Answer;
 use crate::dicom::config::ResultKind;
-use crate::dicom::uid;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
+use melo_imaging::dicom::uid;
 use melo_vit::{INTENDED_USE, TaskKind};
 use std::time::Duration;
 

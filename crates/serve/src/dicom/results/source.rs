@@ -1,11 +1,11 @@
 //! What of the image goes into its results: patient and study as they stand there, and what it is referred to by.
 
 use super::elements::{put, sequence};
-use crate::dicom::uid;
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use melo_imaging::dicom::uid;
 use std::path::Path;
 
 /// Attributes of the patient and general study modules (PS3.3, C.7.1.1 and C.7.2.1), with true where a result has them

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 /// `2.25.` and the first 128 bits of SHA-256 over the parts (PS3.5, section B.2), with the version and variant of a
 /// name-based UUID (RFC 9562, version 8).
-pub(super) fn derived(parts: &[&str]) -> String {
+pub fn derived(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
@@ -19,7 +19,7 @@ pub(super) fn derived(parts: &[&str]) -> String {
 }
 
 /// True for digits and dots, 1 to 64 (PS3.5, section 9.1); leading zeros are let pass, as writers do.
-pub(crate) fn is_valid(uid: &str) -> bool {
+pub fn is_valid(uid: &str) -> bool {
     (1..=64).contains(&uid.len())
         && uid.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
