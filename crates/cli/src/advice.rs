@@ -229,6 +229,11 @@ fn of_data(error: &(dyn Error + 'static)) -> Option<String> {
         data::Error::Unreadable { .. } => "mend or remove them; `melo data check` lists all".to_owned(),
         data::Error::NoPathColumn { .. } => "--path-column NAME names it".to_owned(),
         data::Error::NoLabelColumn { .. } => "--label-column NAME names it".to_owned(),
+        data::Error::NoMaskColumn { .. } => "--mask-column NAME names it".to_owned(),
+        data::Error::MaskClasses { .. } => {
+            "--mask-values V,V,... lists the values that are classes, --mask-classes NAME,NAME,... names them"
+                .to_owned()
+        }
         data::Error::GradesWithoutOrder { .. } => "--grades LOWEST,...,HIGHEST names it".to_owned(),
         data::Error::TwoReadings { .. } => "--label-column NAME, or A,B,..., says which".to_owned(),
         data::Error::NotBinary { .. } => {

@@ -1,6 +1,7 @@
 //! What the server says of an image; part of the contract in `docs/serve.md`.
 
 use crate::registry::Version;
+use melo_imaging::Mask;
 use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, Precision, TaskKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -18,7 +19,7 @@ pub struct Answer {
     /// Calibrated, in the order of the head; none of numbers.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub probabilities: ByName,
-    /// Numbers in their units, in the order of the head; none of classes.
+    /// Numbers in their units, in the order of the head; of a mask the share of each class in what the network saw; none of classes.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub values: ByName,
     /// A finding is reported from these on; one a class, multi-label only.
@@ -42,10 +43,13 @@ pub struct Answer {
     /// Where it looked, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heatmap: Option<Heatmap>,
+    /// The mask, of a task that gives one, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<MaskImage>,
     /// The plug-in's version, for who needs its card.
     #[serde(skip)]
     pub of: Arc<Version>,
-    /// Before calibration, `[c]`.
+    /// Before calibration, `[c]`; of a mask scores `[m, m, c]`.
     #[serde(skip)]
     pub logits: Vec<f32>,
     /// What they come to.
@@ -92,6 +96,24 @@ pub struct Heatmap {
     pub png: Vec<u8>,
 }
 
+/// A class for every pixel of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct MaskImage {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Class indices with a palette: a PNG of the image's size, in base64.
+    #[serde(serialize_with = "base64_text")]
+    pub png: Vec<u8>,
+    /// The classes in their colours over the image: a PNG of the preview's size, in base64.
+    #[serde(serialize_with = "base64_text")]
+    pub overlay: Vec<u8>,
+    /// What both show.
+    #[serde(skip)]
+    pub mask: Mask,
+}
+
 /// Bytes as base64.
 pub(crate) fn base64_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     use base64::Engine;
@@ -128,7 +150,7 @@ impl Answer {
         if self.kind.has_probabilities() { &self.probabilities } else { &self.values }
     }
 
-    /// From the logits `[c]` of one image.
+    /// From the logits `[c]` of one image, or the scores `[m, m, c]` of its pixels.
     pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
         let (calibration, decision) = (plugin.calibration(), plugin.decide(&logits));
@@ -149,6 +171,7 @@ impl Answer {
             calibration: calibration.made.clone(),
             frame: None,
             heatmap: None,
+            mask: None,
             of: Arc::clone(version),
             logits,
             decision,

@@ -5,7 +5,7 @@
 //!   -> batch -> calibrated probabilities -> audit -> answers
 //! ```
 
-use crate::answer::{Answer, Heatmap, ImageAnswers};
+use crate::answer::{Answer, Heatmap, ImageAnswers, MaskImage};
 use crate::audit::{Action, Audit, Record};
 use crate::batch::{BatchQueue, Permit};
 use crate::error::Refusal;
@@ -25,6 +25,8 @@ use tokio::sync::Semaphore;
 /// Longest side of previews and heat maps, px.
 const SHOWN_SIDE: usize = 1024;
 /// Heat maps as the server draws them.
+/// Share of the colour of a class in a mask over its image.
+const MASK_OPACITY: f32 = 0.4;
 const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
 
 /// What one request may ask for.
@@ -71,6 +73,8 @@ pub struct Request {
     pub tasks: Vec<String>,
     /// Explain each answer's leading class.
     pub heatmap: bool,
+    /// Give the masks of tasks that have them.
+    pub masks: bool,
     /// Give the decoded image back.
     pub preview: bool,
     /// Of images with several frames this one, whatever the tasks' cards say.
@@ -292,7 +296,7 @@ impl Service {
         mut answers: Vec<ImageAnswers>,
     ) -> Result<Vec<ImageAnswers>, Refusal> {
         let (service, tasks) = (Arc::clone(self), tasks.clone());
-        let (heatmap, preview) = (request.heatmap, request.preview);
+        let Request { heatmap, masks, preview, .. } = *request;
         let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
         blocking(move || {
             for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers) {
@@ -300,9 +304,12 @@ impl Service {
                     let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
                     answers.preview = Some(encode_png(&shown).map_err(broken)?);
                 }
+                for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| masks) {
+                    answer.mask = mask_of_answer(image, task, &tasks[task].1, answer).map_err(broken)?;
+                }
                 for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| heatmap) {
                     let (version, plugin) = &tasks[task];
-                    let class = answer.decision.explained()[0];
+                    let Some(&class) = answer.decision.explained().first() else { continue };
                     let drawn = service.batches.predictor().explain(image, task, plugin, class, DRAWING);
                     let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
                     answer.heatmap = Some(Heatmap {
@@ -380,7 +387,7 @@ type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
 
 impl Request {
     fn keeps_pixels(&self) -> bool {
-        self.heatmap || self.preview
+        self.heatmap || self.masks || self.preview
     }
 }
 
@@ -438,6 +445,21 @@ fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &[I
         }
     }
     records
+}
+
+/// The mask of an answer, where its task gives one, of an image whose pixels were kept.
+fn mask_of_answer(
+    image: &Prepared,
+    task: usize,
+    plugin: &BoundPlugin,
+    answer: &Answer,
+) -> std::io::Result<Option<MaskImage>> {
+    let (pixels, (width, height)) = (&image.pixels[task], image.sides[task]);
+    let Some(restored) = melo_predict::mask_of(plugin, &answer.logits, width, height) else { return Ok(None) };
+    let spec = Some(&plugin.card.preprocess);
+    let overlay = melo_imaging::mask_overlay_within(pixels, &restored.mask, MASK_OPACITY, spec, SHOWN_SIDE);
+    let png = melo_imaging::encode_mask_png(&restored.mask)?;
+    Ok(Some(MaskImage { width, height, png, overlay: encode_png(&overlay)?, mask: restored.mask }))
 }
 
 /// SHA-256 of an input tensor's little-endian bytes.

@@ -46,8 +46,14 @@ export async function take(image, { preview, ...result }) {
   drawRemarks(image);
 }
 
+/** Numbers by name; of a mask the shares of its classes, the background left out. */
+function numbersOf(answer) {
+  const mask = answer.kind === 'segmentation';
+  return Object.entries(answer.values).slice(mask ? 1 : 0).map(([name, value]) => [name, mask ? percent(value) : number(value)]);
+}
+
 export function verdict(answer) {
-  if (answer.values) return Object.entries(answer.values).map(([name, value]) => `${name} ${number(value)}`).join(', ');
+  if (answer.values) return numbersOf(answer).map(([name, value]) => `${name} ${value}`).join(', ');
   if (answer.predicted !== undefined) return answer.predicted;
   if (answer.findings.length === 0) return 'no finding reaches its threshold';
   return `${answer.findings.join(', ')} found`;
@@ -72,9 +78,8 @@ async function answerView(image, answer, open) {
 function drawVerdict(view, answer) {
   const node = part(view, 'verdict');
   if (answer.values) {
-    const numbers = Object.entries(answer.values);
     node.dataset.found = 'true';
-    node.replaceChildren(...numbers.flatMap(([name, value], index) => [index ? ', ' : '', named(name), ' ', element('b', {}, number(value))]));
+    node.replaceChildren(...numbersOf(answer).flatMap(([name, value], index) => [index ? ', ' : '', named(name), ' ', element('b', {}, value)]));
     return;
   }
   const names = answer.findings ?? [answer.predicted];

@@ -36,21 +36,29 @@ async function showHeat(image) {
   if (!answer || image.heats.has(task)) return;
   try {
     await heatOf(image, answer, image.gone.signal);
-    announce(`The heat map of ${task} is shown`);
+    announce(`The ${mapOf(image, task)} of ${task} is shown`);
   } catch (error) {
-    if (chosenTask(image) === task) image.heatTrouble = `No heat map: ${error.message}`;
+    if (chosenTask(image) === task) image.heatTrouble = `No ${mapOf(image, task)}: ${error.message}`;
   }
   drawHeat(image);
 }
 
-/** Asks for the heat map of an answer, once: of the version that gave it, on the frame that it looked at. */
+/** What lies over an image for a task. */
+const mapOf = (image, task) => (answersOf(image).find(answer => answer.task === task)?.kind === 'segmentation' ? 'mask' : 'heat map');
+
+/** Asks for the heat map or the mask of an answer, once: of the version that gave it, on the frame that it looked at. */
 export function heatOf(image, answer, signal) {
   const { heats, heatsAsked } = image;
   if (heats.has(answer.task)) return Promise.resolve();
   if (!heatsAsked.has(answer.task)) {
-    const what = { heatmap: true, frame: image.frame };
+    const mask = answer.kind === 'segmentation';
+    const what = { [mask ? 'masks' : 'heatmap']: true, frame: image.frame };
     const ask = () => predict(image.file, [`${answer.task}@${answer.version}`], what, signal, () => {});
     const asked = patiently(ask, signal).then(result => {
+      if (mask) {
+        heats.set(answer.task, { url: urlOf(image, pngOf(result.answers[0].mask.overlay)), mask });
+        return;
+      }
       const { png, ...heatmap } = result.answers[0].heatmap;
       answer.heatmap = heatmap;
       heats.set(answer.task, { url: urlOf(image, pngOf(png)), of: heatmap.class });
@@ -68,15 +76,16 @@ export function drawHeat(image) {
   const heat = part(view, 'heat');
   const opacity = Number(part(view, 'opacity').value);
   show(heat, Boolean(found));
-  for (const name of ['opacity-field', 'legend']) show(part(view, name), Boolean(found));
+  show(part(view, 'opacity-field'), Boolean(found));
+  show(part(view, 'legend'), Boolean(found) && !found.mask);
   if (found) {
     heat.src = found.url;
-    heat.alt = `Heat map of ${task}: where ${found.of} was seen`;
+    heat.alt = found.mask ? `Mask of ${task}` : `Heat map of ${task}: where ${found.of} was seen`;
   }
   heat.style.opacity = String(opacity / 100);
   write(part(view, 'opacity-value'), `${opacity}\u202f%`);
   show(part(view, 'heat-note'), Boolean(task));
-  write(part(view, 'heat-note'), found ? `Where ${found.of} was seen` : waiting ? `Computing the heat map of ${task}` : image.heatTrouble || '');
+  write(part(view, 'heat-note'), found ? (found.mask ? 'Each class in its colour, with its outline' : `Where ${found.of} was seen`) : waiting ? `Computing the ${mapOf(image, task)} of ${task}` : image.heatTrouble || '');
   part(view, 'stage').setAttribute('aria-busy', String(waiting));
   show(part(view, 'back'), Boolean(task) && image.cameFrom === task);
   write(part(view, 'back'), `Back to ${task}`);
@@ -84,7 +93,7 @@ export function drawHeat(image) {
     const on = answer.dataset.task === task;
     const button = part(answer, 'heatmap');
     button.dataset.on = String(on);
-    write(button, on ? 'Hide heat map' : 'Show heat map');
+    write(button, `${on ? 'Hide' : 'Show'} ${mapOf(image, answer.dataset.task)}`);
     button.setAttribute('aria-label', `${button.textContent} of ${answer.dataset.task}`);
   }
 }

@@ -117,7 +117,7 @@ impl Model {
 
     /// How the optimizer steps each tensor.
     pub(crate) fn tensor_steps(&self, config: &TrainConfig) -> Vec<TensorStep> {
-        tensor_steps(&self.tensor_shapes(), config, self.vit().depth)
+        tensor_steps(&self.tensor_shapes(), config, self.vit().depth, self.head.decoder.is_some())
     }
 
     /// Number of trained values.

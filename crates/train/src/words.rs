@@ -1,6 +1,7 @@
 //! Settings of a training as people say them, for cards and reports.
 
 use crate::config::{ClassWeights, TrainConfig};
+use crate::groups::MASK_HEAD_RATE;
 use crate::method::Method;
 use melo_data::Augment;
 use melo_vit::TaskKind;
@@ -22,6 +23,7 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
         config.min_learning_rate,
         warmup.unwrap_or_default()
     );
+    let rate = if masks { format!("{rate}; that of the head {MASK_HEAD_RATE} times as high") } else { rate };
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
         ("Mask head", masks.then(|| config.mask_head.to_string())),

@@ -140,11 +140,6 @@ fn kinds_that_contradict_the_data_are_refused_by_name() {
     let numbers = ["--kind", "regression", "--label-column", "age"];
     let balanced = [&numbers[..], &["--class-weights", "balanced"]].concat();
     run(train(&backbone, &data, &out).args(balanced)).refused(2, &["class", "numbers have no classes"]);
-    write_png(&place.at("mask.png"), &Pixels { width: SIDE, height: SIDE, rgb: vec![0; 3 * SIDE * SIDE] })
-        .expect("the mask can be written");
-    let masks = "path,split,mask\ntest_0.png,train,mask.png\ntest_1.png,val,mask.png\n";
-    let masks = place.write("masks.csv", masks);
-    run(train(&backbone, &masks, &out).args(["--epochs", "1"])).refused(1, &["masks.csv", "masks, but no labels"]);
     let (_, plugin) = trained(&place, &data, "age", &[&numbers[..], &["--epochs", "1"]].concat()[..4]);
     let classes = place.write("classes.csv", "path,split,label\ntest_0.png,test,low\ntest_1.png,test,high\n");
     run(on(&place, &["eval"], &plugin).arg("--data").arg(classes)).refused(1, &["classes.csv", "expected a number"]);

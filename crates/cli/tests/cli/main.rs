@@ -13,6 +13,7 @@ mod form;
 mod intended_use;
 mod kinds;
 mod main_job;
+mod masks;
 mod methods;
 mod one_answer;
 mod others_files;

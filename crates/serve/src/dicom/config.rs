@@ -130,8 +130,10 @@ pub struct DestinationConfig {
 pub enum ResultKind {
     /// A structured report.
     Report,
-    /// A secondary capture with the heat map.
+    /// A secondary capture with the heat map, or the mask.
     Capture,
+    /// A segmentation, of tasks that give masks.
+    Segmentation,
 }
 
 impl ResultKind {
@@ -140,12 +142,13 @@ impl ResultKind {
         match self {
             ResultKind::Report => "report",
             ResultKind::Capture => "capture",
+            ResultKind::Segmentation => "segmentation",
         }
     }
 }
 
 fn all_kinds() -> Vec<ResultKind> {
-    vec![ResultKind::Report, ResultKind::Capture]
+    vec![ResultKind::Report, ResultKind::Capture, ResultKind::Segmentation]
 }
 
 impl DicomConfig {

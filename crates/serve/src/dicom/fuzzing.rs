@@ -40,7 +40,7 @@ pub fn data_set(bytes: &[u8]) {
     file.extend_from_slice(data_set);
     let _ = ROUTES.tasks(&file);
     let (Ok(seen), Ok(source)) = (examine(&file), Source::read(&file)) else { return };
-    for result in results::of(&source, &ANSWER, Duration::ZERO).expect("a result") {
+    for result in results::of((&source, &file), &ANSWER, Duration::ZERO).expect("a result") {
         let (_, data_set) = implicit::split(&result.file).expect("a file");
         assert!(implicit::from_explicit(data_set).is_some());
         let read = examine(&result.file).expect("an object");
@@ -79,6 +79,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         calibration: card.own_calibration().made,
         frame: None,
         heatmap: None,
+        mask: None,
         of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new() }),
         logits: vec![1.0, -1.0],
         decision: Decision::new(TaskKind::MultiLabel, vec![0.75, 0.25], &[0.5; 2]),

@@ -68,8 +68,8 @@ impl Outbox {
     }
 
     /// True where some destination gets heat maps.
-    pub(super) fn wants_captures(&self) -> bool {
-        self.destinations.iter().any(|destination| destination.config.results.contains(&ResultKind::Capture))
+    pub(super) fn wants(&self, kind: ResultKind) -> bool {
+        self.destinations.iter().any(|destination| destination.config.results.contains(&kind))
     }
 
     /// Stores a result for every destination that gets its kind. Repeated, it replaces itself.

@@ -27,6 +27,7 @@ pub(super) fn send(address: &str, title: &str, calling: &str, paths: Vec<PathBuf
         .called_ae_title(title)
         .with_presentation_context(uids::COMPREHENSIVE_SR_STORAGE, SYNTAXES.to_vec())
         .with_presentation_context(uids::SECONDARY_CAPTURE_IMAGE_STORAGE, SYNTAXES.to_vec())
+        .with_presentation_context(uids::SEGMENTATION_STORAGE, SYNTAXES.to_vec())
         .connection_timeout(TIMEOUT)
         .read_timeout(TIMEOUT)
         .write_timeout(TIMEOUT);

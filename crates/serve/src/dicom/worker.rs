@@ -6,6 +6,7 @@
 //!
 //! A process that ends anywhere in between leaves the object, and the next one repeats it with the same identifiers.
 
+use super::config::ResultKind;
 use super::outbox::Outbox;
 use super::results::{self, Source};
 use super::route::Routes;
@@ -86,11 +87,16 @@ impl Worker {
         };
         let source = Source::read(&bytes).map_err(Trouble::Refused)?;
         let tasks = self.routes.tasks(&bytes).map_err(Trouble::Refused)?;
-        let image = Image { name: source.instance.clone(), bytes, sop_instance_uid: Some(source.instance.clone()) };
+        let image = Image {
+            name: source.instance.clone(),
+            bytes: Arc::clone(&bytes),
+            sop_instance_uid: Some(source.instance.clone()),
+        };
         let request = Request {
             images: vec![image],
             tasks,
-            heatmap: self.outbox.wants_captures(),
+            heatmap: self.outbox.wants(ResultKind::Capture),
+            masks: self.outbox.wants(ResultKind::Capture) || self.outbox.wants(ResultKind::Segmentation),
             preview: false,
             frame: None,
             caller: Caller {
@@ -101,7 +107,7 @@ impl Worker {
         };
         let answers = self.runtime.block_on(self.service.predict(request)).map_err(trouble)?;
         for answer in answers.iter().flat_map(|image| &image.answers) {
-            let made = results::of(&source, answer, origin.received).map_err(Trouble::Doubtful)?;
+            let made = results::of((&source, &bytes), answer, origin.received).map_err(Trouble::Doubtful)?;
             for result in made {
                 self.outbox.put(name, &result).map_err(|error| Trouble::Later(error.to_string()))?;
             }

@@ -21,7 +21,7 @@ const TASKS: usize = 4096;
 /// Longest name of an image that is given back.
 const NAME_CHARS: usize = 200;
 
-/// Fields: `image` (any number), `tasks` (names, `name@version`, `all`; by commas or repeated), `heatmap` and `preview`
+/// Fields: `image` (any number), `tasks` (names, `name@version`, `all`; by commas or repeated), `heatmap`, `masks` and `preview`
 /// (`true` or `false`), `frame` (`first`, `middle`, or a number).
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
@@ -33,8 +33,8 @@ pub(super) async fn predict(
     let read = tokio::time::timeout(limit, read(form, app.service.limits.images));
     let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
     let caller = Caller { who: identity.name, via: "http", request_id };
-    let Form { images, tasks, heatmap, preview, frame } = form;
-    let images = app.service.predict(Request { images, tasks, heatmap, preview, frame, caller }).await?;
+    let Form { images, tasks, heatmap, masks, preview, frame } = form;
+    let images = app.service.predict(Request { images, tasks, heatmap, masks, preview, frame, caller }).await?;
     Ok(json(Answered { images }))
 }
 
@@ -49,6 +49,7 @@ pub(super) struct Form {
     pub(super) images: Vec<Image>,
     tasks: Vec<String>,
     heatmap: bool,
+    masks: bool,
     preview: bool,
     frame: Option<Frame>,
 }
@@ -76,12 +77,13 @@ pub(super) async fn read(mut multipart: Multipart, most: usize) -> Result<Form, 
                 }
             }
             Some("heatmap") => form.heatmap = flag("heatmap", field).await?,
+            Some("masks") => form.masks = flag("masks", field).await?,
             Some("preview") => form.preview = flag("preview", field).await?,
             Some("frame") => form.frame = frame(field).await?,
             other => {
                 let name: String = other.unwrap_or_default().chars().take(NAME_CHARS).collect();
                 return Err(Refusal::BadRequest(format!(
-                    "field `{}` is not known, expected image, tasks, heatmap, preview or frame",
+                    "field `{}` is not known, expected image, tasks, heatmap, masks, preview or frame",
                     name.escape_debug()
                 )));
             }

@@ -56,6 +56,14 @@ impl DecoderConfig {
         DecoderConfig { blocks: vec![vit.depth.saturating_sub(1)], cells: 1, channels: classes, hidden: 0, stride: 1 }
     }
 
+    /// Side `m` of the map of scores of an image of side `size`, of a network with patches of side `patch`, pixels.
+    pub fn side(&self, patch: usize, size: usize) -> usize {
+        match self.hidden {
+            0 => size / patch * self.cells,
+            _ => size / self.stride,
+        }
+    }
+
     /// Rows of the head.
     pub fn rows(&self) -> usize {
         self.cells * self.cells * self.channels
@@ -184,10 +192,7 @@ impl Decoder {
 
     /// Side `m` of the map of scores of an image of this side.
     pub fn side(&self, size: usize) -> usize {
-        match self.layers {
-            None => size / self.patch * self.config.cells,
-            Some(_) => size / self.config.stride,
-        }
+        self.config.side(self.patch, size)
     }
 
     /// Scores `[m, m, c]` of an image `[3, size, size]`, as it went into the network, of what the head gave of it, `tokens [p, rows]`.

@@ -1,8 +1,8 @@
 //! Backbones and plug-ins small enough for a test, random at a scale at which every part of them matters.
 
 use melo_vit::{
-    Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, DecoderConfig, Device, Engine,
-    Head, LoraConfig, Plugin, Precision, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
+    Adapter, BackboneInfo, BottleneckConfig, Bottlenecks, Checkpoint, Cpu, CropMode, Device, Engine, Head, LoraConfig,
+    Plugin, Precision, Preprocess, TaskCard, TaskKind, VitConfig, Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,15 +75,6 @@ pub(crate) fn with_bottlenecks(
 pub(crate) fn head(classes: usize, vit: &VitConfig, seed: u64) -> Head {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut head = Head::zeros(classes, vit.feature_width());
-    head.tensors_mut().into_iter().for_each(|values| *values = random(values.len(), 0.5, &mut rng));
-    head
-}
-
-/// A head on the patch tokens of these blocks, of `rows` random rows.
-pub(crate) fn dense_head(blocks: &[usize], rows: usize, vit: &VitConfig, seed: u64) -> Head {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let config = DecoderConfig { blocks: blocks.to_vec(), cells: 1, channels: rows, hidden: 0, stride: 1 };
-    let mut head = Head::dense(&config, rows, vit, seed);
     head.tensors_mut().into_iter().for_each(|values| *values = random(values.len(), 0.5, &mut rng));
     head
 }

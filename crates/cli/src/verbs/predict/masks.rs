@@ -18,7 +18,7 @@ const OPACITY: f32 = 0.4;
 #[derive(clap::Args)]
 pub(crate) struct MaskArgs {
     /// Write the masks of tasks that give them into this folder, as IMAGE.TASK.png and IMAGE.TASK.overlay.png
-    #[arg(long = "masks", value_name = "DIR")]
+    #[arg(id = "masks", long = "masks", value_name = "DIR")]
     pub(super) folder: Option<PathBuf>,
     /// Forms of the masks; DICOM segmentations are of DICOM images alone
     #[arg(
@@ -27,7 +27,7 @@ pub(crate) struct MaskArgs {
         value_name = "FORM,…",
         value_delimiter = ',',
         default_value = "png,overlay",
-        requires = "folder"
+        requires = "masks"
     )]
     formats: Vec<Format>,
 }

@@ -1,4 +1,4 @@
-//! The secondary capture: the image with its heat map, as any viewer shows it (PS3.3, section A.8.1).
+//! The secondary capture: the image with its heat map or mask, as any viewer shows it (PS3.3, section A.8.1).
 
 use super::common::common;
 use super::content::Code;
@@ -21,15 +21,24 @@ const WIDTH: usize = 320;
 /// Findings that are named in the text.
 const NAMED: usize = 6;
 
-/// None where the answer has no heat map.
+/// None where the answer has no heat map and no mask.
 ///
 /// # Errors
 /// A sentence: our own PNG could not be read, which is a defect.
 pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Result<Option<InMemDicomObject>, String> {
-    let Some(heatmap) = &answer.heatmap else { return Ok(None) };
-    let drawn = melo_imaging::decode(&heatmap.png, Path::new("heat map")).map_err(|error| error.to_string())?;
+    let (what, of, png, colour) = match (&answer.heatmap, &answer.mask) {
+        (Some(heatmap), _) => {
+            let colour = format!("Colour: where {} was seen.", heatmap.class);
+            ("Heat map", format!(" for {}", heatmap.class), &heatmap.png, colour)
+        }
+        (None, Some(mask)) => {
+            ("Mask", String::new(), &mask.overlay, "Colour: each class, with its outline.".to_owned())
+        }
+        (None, None) => return Ok(None),
+    };
+    let drawn = melo_imaging::decode(png, Path::new("a picture of ours")).map_err(|error| error.to_string())?;
     let drawn = enlarged(drawn);
-    let lines = [INTENDED_USE.to_owned(), summary(answer), format!("Colour: where {} was seen.", heatmap.class)];
+    let lines = [INTENDED_USE.to_owned(), summary(answer), colour];
     let mut pixels = letters::below(&drawn, &lines);
     // Values of OB have an even length.
     if pixels.rgb.len() % 2 == 1 {
@@ -38,11 +47,16 @@ pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Res
     let mut object = common(source, answer, ResultKind::Capture, uids::SECONDARY_CAPTURE_IMAGE_STORAGE, received);
     put(&mut object, tags::MODALITY, VR::CS, "OT");
     put(&mut object, tags::SERIES_NUMBER, VR::IS, "9902");
-    put(&mut object, tags::SERIES_DESCRIPTION, VR::LO, source.text(&format!("melo {} heat map", answer.task), 64));
+    put(
+        &mut object,
+        tags::SERIES_DESCRIPTION,
+        VR::LO,
+        source.text(&format!("melo {} {}", answer.task, what.to_lowercase()), 64),
+    );
     put(&mut object, tags::CONVERSION_TYPE, VR::CS, "WSD");
     put(&mut object, tags::IMAGE_TYPE, VR::CS, dicom_core::dicom_value!(Strs, ["DERIVED", "SECONDARY"]));
     put(&mut object, tags::PATIENT_ORIENTATION, VR::CS, PrimitiveValue::Empty);
-    let derivation = format!("Heat map of {} for {}, plug-in {}", answer.task, heatmap.class, &answer.version);
+    let derivation = format!("{what} of {}{of}, plug-in {}", answer.task, &answer.version);
     put(&mut object, tags::DERIVATION_DESCRIPTION, VR::ST, source.text(&derivation, 1024));
     put(&mut object, tags::IMAGE_COMMENTS, VR::LT, source.text(&format!("{INTENDED_USE} {}", summary(answer)), 1024));
     let mut reference = source.reference(report::frame(source, answer));

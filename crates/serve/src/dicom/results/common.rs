@@ -22,7 +22,7 @@ pub(super) fn instance(source: &Source, answer: &Answer, kind: ResultKind) -> St
 }
 
 /// Results of one plug-in for one study are one series of each kind.
-fn series(source: &Source, answer: &Answer, kind: ResultKind) -> String {
+pub(super) fn series(source: &Source, answer: &Answer, kind: ResultKind) -> String {
     uid::derived(&[&source.study, &answer.version, "series", kind.word()])
 }
 

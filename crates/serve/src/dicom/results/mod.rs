@@ -1,4 +1,5 @@
-//! What receivers get for an image: a structured report and a secondary capture for every plug-in that answered.
+//! What receivers get for an image: a structured report and a secondary capture for every plug-in that answered, and a segmentation for
+//! every one that gave a mask.
 
 mod capture;
 mod common;
@@ -6,6 +7,7 @@ mod content;
 mod elements;
 mod letters;
 mod report;
+mod segmentation;
 mod source;
 
 pub(super) use source::Source;
@@ -26,14 +28,19 @@ pub(super) struct ResultObject {
     pub(super) file: Vec<u8>,
 }
 
-/// All results of one answer.
+/// All results of one answer to an image, whose file is `bytes`.
 ///
 /// # Errors
 /// A sentence: the object could not be written, which is a defect.
-pub(super) fn of(source: &Source, answer: &Answer, received: Duration) -> Result<Vec<ResultObject>, String> {
+pub(super) fn of(
+    (source, bytes): (&Source, &[u8]),
+    answer: &Answer,
+    received: Duration,
+) -> Result<Vec<ResultObject>, String> {
     let report = report::build(source, answer, received);
     let capture = capture::build(source, answer, received)?;
-    [(ResultKind::Report, Some(report)), (ResultKind::Capture, capture)]
+    let mask = segmentation::build((source, bytes), answer, received)?;
+    let mut results: Vec<ResultObject> = [(ResultKind::Report, Some(report)), (ResultKind::Capture, capture)]
         .into_iter()
         .filter_map(|(kind, object)| Some((kind, object?)))
         .map(|(kind, object)| {
@@ -46,5 +53,7 @@ pub(super) fn of(source: &Source, answer: &Answer, received: Duration) -> Result
             object.write_all(&mut file).map_err(|error| error.to_string())?;
             Ok(ResultObject { kind, instance, file })
         })
-        .collect()
+        .collect::<Result<_, String>>()?;
+    results.extend(mask);
+    Ok(results)
 }

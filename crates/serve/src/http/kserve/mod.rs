@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wire::{Infer, Output, Tensor, outputs_of};
+use wire::{Infer, Output, SCORES, Tensor, outputs_of};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
 const IMAGE: &str = "image";
@@ -83,7 +83,7 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
         "platform": "melo",
         "inputs": [tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))],
-        "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", json!([-1, card.classes.len()]))),
+        "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", shape(&app, &version, -1, name))),
         "parameters": { "classes": card.classes },
     })))
 }
@@ -120,15 +120,27 @@ async fn infer(
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
     let answered: Vec<f32> = flat(&|answer| &answer.outputs().values);
     let logits: Vec<f32> = flat(&|answer| &answer.logits);
-    let shape = [answers.len(), version.card.classes.len()];
-    let given: Vec<(Output, &[f32])> = outputs
+    let given: Vec<(Output, Value, &[f32])> = outputs
         .into_iter()
         .map(|output| {
             let values = if output.name == known[0] { &answered } else { &logits };
-            (output, values.as_slice())
+            let shape = shape(&app, &version, answers.len() as i64, &output.name);
+            (output, shape, values.as_slice())
         })
         .collect();
-    Ok(wire::write((&version.card.task, &version.digest), id, shape, &given))
+    Ok(wire::write((&version.card.task, &version.digest), id, &given))
+}
+
+/// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`.
+fn shape(app: &App, version: &Version, images: i64, output: &str) -> Value {
+    let card = &version.card;
+    match &card.decoder {
+        Some(decoder) if output == SCORES => {
+            let side = decoder.side(app.service.engine().backbone().config().patch, card.preprocess.size);
+            json!([images, side, side, card.classes.len()])
+        }
+        _ => json!([images, card.classes.len()]),
+    }
 }
 
 async fn answers(
@@ -146,7 +158,7 @@ async fn answers(
         };
         let images = files.into_iter().enumerate().map(image).collect();
         let tasks = vec![format!("{}@{}", version.card.task, version.digest)];
-        let request = Request { images, tasks, heatmap: false, preview: false, frame: None, caller };
+        let request = Request { images, tasks, heatmap: false, masks: false, preview: false, frame: None, caller };
         let answers = app.service.predict(request).await?;
         return Ok(answers.into_iter().flat_map(|image| image.answers).collect());
     }

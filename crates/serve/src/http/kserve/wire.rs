@@ -11,16 +11,23 @@ use base64::Engine;
 use elements::{Elements, FILES};
 use melo_vit::TaskKind;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Length of the JSON before binary data.
 pub(in crate::http) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// Sides of a shape.
 const SIDES: usize = 8;
 
+/// Of every pixel of a mask.
+pub(super) const SCORES: &str = "scores";
+
 /// What an answer of this kind may hold, the first by default.
 pub(super) fn outputs_of(kind: TaskKind) -> [&'static str; 2] {
-    [if kind.has_probabilities() { "probabilities" } else { "values" }, "logits"]
+    match kind {
+        TaskKind::Segmentation => ["values", SCORES],
+        TaskKind::Regression => ["values", "logits"],
+        _ => ["probabilities", "logits"],
+    }
 }
 
 /// A request that was read.
@@ -216,12 +223,11 @@ impl Tensor {
 pub(in crate::http) fn write(
     (model, version): (&str, &str),
     id: Option<String>,
-    shape: [usize; 2],
-    outputs: &[(Output, &[f32])],
+    outputs: &[(Output, Value, &[f32])],
 ) -> Response {
     let mut binary = Vec::new();
     let mut described = Vec::new();
-    for (output, values) in outputs {
+    for (output, shape, values) in outputs {
         let mut one = json!({ "name": output.name, "datatype": "FP32", "shape": shape });
         if output.binary {
             one["parameters"] = json!({ "binary_data_size": size_of_val(*values) });
