@@ -41,8 +41,9 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// Most numbers of a token and most cells a side: what a card may ask for.
-    const MOST: usize = 4096;
+    /// Most numbers of a patch, and most numbers of a pixel between layers: what a card may ask for.
+    const MOST_ROWS: usize = 4096;
+    const MOST_CHANNELS: usize = 256;
 
     /// The one that is trained where nothing is asked for: four blocks spread over the depth, cells of a quarter of a patch.
     pub fn upsampling(vit: &VitConfig) -> Self {
@@ -80,18 +81,22 @@ impl DecoderConfig {
         if blocks.is_empty() || !blocks.is_sorted_by(|a, b| a < b) || blocks.last().is_some_and(|&b| b >= vit.depth) {
             return wrong("blocks", format!("{blocks:?}, expected ascending numbers from 0 to {}", vit.depth - 1));
         }
-        let sides = [("cells", *cells, vit.patch), ("channels", *channels, Self::MOST), ("stride", *stride, vit.patch)];
+        let sides = [
+            ("cells", *cells, vit.patch),
+            ("channels", *channels, Self::MOST_CHANNELS),
+            ("stride", *stride, vit.patch),
+        ];
         if let Some((field, found, most)) = sides.into_iter().find(|(_, found, most)| !(1..=*most).contains(found)) {
             return wrong(field, format!("{found}, expected 1 to {most}"));
         }
-        if *hidden > Self::MOST {
-            return wrong("hidden", format!("{hidden}, expected at most {}", Self::MOST));
+        if *hidden > Self::MOST_CHANNELS {
+            return wrong("hidden", format!("{hidden}, expected at most {}", Self::MOST_CHANNELS));
         }
         if *hidden == 0 && *channels != classes {
             return wrong("channels", format!("{channels}, expected the {classes} classes, whose scores they are"));
         }
-        if self.rows() > Self::MOST {
-            return wrong("cells", format!("{} numbers a patch, expected at most {}", self.rows(), Self::MOST));
+        if self.rows() > Self::MOST_ROWS {
+            return wrong("cells", format!("{} numbers a patch, expected at most {}", self.rows(), Self::MOST_ROWS));
         }
         if !vit.patch.is_multiple_of(*stride) {
             return wrong("stride", format!("{stride} does not divide patches of {} pixels", vit.patch));
