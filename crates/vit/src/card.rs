@@ -1,6 +1,7 @@
 //! The card of a plug-in: everything needed to use it rightly, and to refuse to use it wrongly.
 
 use crate::adapter::LoraConfig;
+use crate::bag::BagConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
 use crate::invalid::Invalid;
@@ -89,6 +90,9 @@ pub struct TaskCard {
     /// Settings of the bottlenecks.
     #[serde(default)]
     pub bottleneck: BottleneckConfig,
+    /// What pools the images of a bag, where it answers for bags; none where it answers for single images. Since format 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag: Option<BagConfig>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -115,7 +119,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 6;
+    pub const FORMAT: u32 = 7;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -136,6 +140,7 @@ impl TaskCard {
             preprocess,
             lora: LoraConfig::none(),
             bottleneck: BottleneckConfig::none(),
+            bag: None,
             backbone,
             temperature: 1.0,
             metrics: BTreeMap::new(),
@@ -151,6 +156,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.bag.is_some() => 7,
             (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
@@ -175,6 +181,9 @@ impl TaskCard {
         }
         if classes < 2 && self.kind.is_one_class() || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
+        }
+        if let Some(bag) = &self.bag {
+            bag.check()?;
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
         let scaled = |temperature: f32| self.kind == TaskKind::Regression && temperature != 1.0;
@@ -222,6 +231,7 @@ impl TaskCard {
             (5, "calibrations", !self.calibrations.is_empty()),
             (6, "kind: ordinal", self.kind == TaskKind::Ordinal),
             (6, "kind: regression", self.kind == TaskKind::Regression),
+            (7, "bag", self.bag.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -1,9 +1,12 @@
 //! Self-tests taken and run: what ties a plug-in, a backbone and an engine together.
 
+use crate::adapter::Adapter;
+use crate::bag::BagHead;
 use crate::calibration::ComputedOn;
 use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
+use crate::image::ImageBatch;
 use crate::plugin::Plugin;
 use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
@@ -12,11 +15,20 @@ use melo_kernels::Precision;
 /// Logits of each image, `[c]`.
 type Logits = [Vec<f32>; IMAGES];
 
-/// What a plug-in, or a part of it, gives on the images of the test.
-fn logits(engine: &dyn Engine, size: usize, plugin: PluginRef<'_>) -> Result<Logits, Error> {
-    let images = SelfTest::images(size);
-    let all = engine.logits(&images, IMAGES, images.size, plugin)?;
-    let (first, second) = all.split_at(plugin.head.classes());
+/// What a plug-in, with its adapter or without, gives on the images of the test; one that answers for bags on both as one bag, and on the
+/// second as a bag of its own.
+fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Result<Logits, Error> {
+    let (images, head) = (SelfTest::images(plugin.card.preprocess.size), &plugin.head);
+    let all = match &plugin.bag {
+        None => engine.logits(&images, IMAGES, images.size, PluginRef { adapter, head })?,
+        Some(bag) => {
+            let len = images.data.len() / IMAGES;
+            let again = images.data[len..].iter().copied();
+            let bags = ImageBatch { size: images.size, data: images.data.iter().copied().chain(again).collect() };
+            engine.bag_logits(&bags, &[IMAGES, 1], bags.size, adapter, (bag, head))?.logits
+        }
+    };
+    let (first, second) = all.split_at(head.classes());
     Ok([first.to_vec(), second.to_vec()])
 }
 
@@ -26,14 +38,12 @@ impl SelfTest {
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn take(engine: &dyn Engine, plugin: &Plugin) -> Result<Self, Error> {
-        let size = plugin.card.preprocess.size;
         let EngineInfo { engine: kind, precision, .. } = engine.info();
-        let adapted = PluginRef::from(plugin);
         Ok(SelfTest {
             engine: kind.to_owned(),
             precision,
-            logits: logits(engine, size, adapted)?,
-            bare_logits: logits(engine, size, PluginRef { adapter: None, ..adapted })?,
+            logits: logits(engine, plugin, Some(&plugin.adapter))?,
+            bare_logits: logits(engine, plugin, None)?,
         })
     }
 
@@ -43,7 +53,7 @@ impl SelfTest {
     /// # Errors
     /// [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub(crate) fn check_answers(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
-        let found = logits(engine, plugin.card.preprocess.size, plugin.into())?;
+        let found = logits(engine, plugin, Some(&plugin.adapter))?;
         let tolerance = self.tolerance(&ComputedOn::from(&engine.info()));
         compare(&plugin.card, "with", (&self.logits, &found), tolerance)
     }
@@ -133,6 +143,7 @@ impl Plugin {
     /// [`Error::ImageSize`].
     pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
         let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
+        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
         tensors.flatten().for_each(|x| *x = storage.round(*x));
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         Ok(())
