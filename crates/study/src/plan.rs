@@ -241,6 +241,8 @@ impl Plan {
                         kind: task.kind,
                         grades: task.grades,
                         mask_column: None,
+                        bag_column: None,
+                        bag_plane: None,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -100,6 +100,20 @@ pub enum Error {
         /// The plug-in's.
         needed: TaskKind,
     },
+    /// A pooling was asked for, or a plug-in answers for bags, and images are in none.
+    #[error("{}: its images are in no bags: expected a column of bags, or volumes", path.display())]
+    NoBags {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// Images are in bags, and the plug-in answers for single ones.
+    #[error("{}: its images are in bags, but task `{task}` answers for single images", path.display())]
+    InBags {
+        /// The manifest.
+        path: PathBuf,
+        /// The task.
+        task: String,
+    },
     /// A manifest whose images have masks and nothing else.
     #[error("{}: its images have masks, but no labels, and there is no head for masks", path.display())]
     OnlyMasks {

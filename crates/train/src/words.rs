@@ -3,6 +3,7 @@
 use crate::config::{ClassWeights, TrainConfig};
 use crate::method::Method;
 use melo_data::Augment;
+use melo_vit::{BagConfig, BagPooling};
 
 /// Settings of a training, name and value in words; what is off is left out, but for class weights and augmentation, whose
 /// absence matters.
@@ -21,8 +22,9 @@ pub fn settings_in_words(config: &TrainConfig) -> Vec<(&'static str, String)> {
     );
     let rows = [
         ("Method", Some(method_in_words(config.method).to_owned())),
+        ("Pooling", config.bag.map(bag_in_words)),
         ("Epochs", Some(epochs)),
-        ("Batch", Some(plural(config.batch_size as f64, "image"))),
+        ("Batch", Some(plural(config.batch_size as f64, if config.bag.is_some() { "bag" } else { "image" }))),
         ("Learning rate", Some(rate)),
         ("LoRA+", (config.lora_plus != 1.0).then(|| format!("B learns at {} times the rate of A", config.lora_plus))),
         ("Dropout of low-rank updates", positive(config.lora_dropout, percent(config.lora_dropout))),
@@ -43,6 +45,18 @@ pub fn method_in_words(method: Method) -> &'static str {
         Method::Linear => "a classifier alone (linear probe)",
         Method::Adapter => "bottleneck adapters and a classifier",
         Method::Full => "all weights (full fine-tuning)",
+    }
+}
+
+/// How one answer is made of the images of a bag.
+pub fn bag_in_words(bag: BagConfig) -> String {
+    let BagConfig { pooling, hidden, positions } = bag;
+    match pooling {
+        BagPooling::Mean | BagPooling::Max => format!("{pooling} over the images of a bag"),
+        BagPooling::GatedAttention => {
+            let places = if positions > 0 { ", which knows the places of images" } else { "" };
+            format!("gated attention of width {hidden} over the images of a bag{places}")
+        }
     }
 }
 

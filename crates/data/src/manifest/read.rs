@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Manifest, folder, kind, table};
+use super::{Manifest, bags, folder, kind, table};
 use crate::improbable::improbable;
 use crate::pack::{self, PackSource};
 use crate::{Error, Note, PackError, ReadOptions};
@@ -37,6 +37,7 @@ impl Manifest {
         } else {
             of_folder(path, options)?
         };
+        bags::gather(&mut manifest, options)?;
         let Some(first) = manifest.rows.first() else {
             return Err(Error::NoRows { path: manifest.path });
         };
