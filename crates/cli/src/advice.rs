@@ -146,6 +146,9 @@ fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         train::Error::RunExists { .. } => "--resume continues it, --overwrite starts anew".to_owned(),
         train::Error::NotARun { .. } => "name another folder with --run".to_owned(),
+        train::Error::NoBags { .. } => {
+            "--bag-column NAME names the column, --bag-axis axial cuts volumes into bags of slices".to_owned()
+        }
         train::Error::Diverged { .. } => "try a lower --lr".to_owned(),
         _ => return None,
     })

@@ -123,18 +123,20 @@ pub(crate) fn largest_first(mut patients: Vec<Patient>) -> Vec<Patient> {
     patients
 }
 
-/// Whose a row is: of a patient with an id, or of nobody else, told by its name.
+/// Whose a row is: of a patient with an id, or of nobody else, told by its bag or its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum PatientKey {
     Id(String),
+    Bag(String),
     Row(String),
 }
 
 impl PatientKey {
     pub(crate) fn of(row: &Row) -> Self {
-        match &row.patient_id {
-            Some(id) => PatientKey::Id(id.clone()),
-            None => PatientKey::Row(row.name.clone()),
+        match (&row.patient_id, &row.bag) {
+            (Some(id), _) => PatientKey::Id(id.clone()),
+            (None, Some(bag)) => PatientKey::Bag(bag.name.clone()),
+            (None, None) => PatientKey::Row(row.name.clone()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What training and evaluation read images from.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,6 +8,7 @@ use melo_imaging::{Mask, MaskReading, PaddedMask};
 use melo_vit::{ImageError, ImageSource, Preprocess};
 use rayon::prelude::*;
 
+use crate::bags::Bags;
 use crate::{Augment, Cache, Error, Labels, Manifest, Row, Split, masks};
 
 /// The rows of one split, and how they become network input.
@@ -17,6 +19,8 @@ pub struct Dataset {
     cache: Arc<Cache>,
     /// How masks are read, if they are.
     masks: Option<Arc<MaskReading>>,
+    /// Which rows are one example, if any are.
+    bags: Option<Arc<Bags>>,
 }
 
 /// A row whose image cannot be used.
@@ -30,7 +34,8 @@ pub struct Unreadable {
     pub error: Error,
 }
 
-/// The augmentation of one epoch. What happens to row `i` depends on these and `i` alone.
+/// The augmentation of one epoch. What happens to row `i` depends on these and `i` alone, or the first row of its bag: all images of a bag
+/// are changed alike.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochAugment<'a> {
     /// What is drawn.
@@ -83,8 +88,10 @@ pub fn open_splits(
 
 impl Dataset {
     /// `rows`, usually of one [`Split`](crate::Split), prepared by `spec`; nothing is read yet.
-    pub fn new(rows: Vec<Row>, spec: Preprocess, cache: Arc<Cache>) -> Self {
-        Self { rows, spec, cache, masks: None }
+    /// Rows of a bag come to stand one behind the other, in their order there.
+    pub fn new(mut rows: Vec<Row>, spec: Preprocess, cache: Arc<Cache>) -> Self {
+        let bags = Bags::gather(&mut rows).map(Arc::new);
+        Self { rows, spec, cache, masks: None, bags }
     }
 
     /// The same with masks, read as `reading` says, of the slice, frame or page that is taken of the image.
@@ -106,6 +113,16 @@ impl Dataset {
     /// The rows, in order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// The rows of each bag; `None` where no row is in one, and every row is its own example.
+    pub fn bags(&self) -> Option<&[Range<usize>]> {
+        self.bags.as_ref().map(|bags| &bags.of[..])
+    }
+
+    /// The row whose draw changes a row: its own, or the first of its bag, so that the slices of a volume stay in place.
+    fn drawn(&self, row: usize) -> usize {
+        self.bags.as_ref().map_or(row, |bags| bags.first[row])
     }
 
     /// What row `row` shows.
@@ -191,13 +208,15 @@ impl EpochView<'_> {
     /// # Panics
     /// If `index` or the row is out of range, `out` of another length, or the data set [has no masks](Dataset::with_masks).
     pub fn load_mask(&self, index: usize, out: &mut [u8]) -> Result<(), Error> {
-        let Dataset { rows, spec, cache, masks } = self.dataset;
+        let Dataset { rows, spec, cache, masks, .. } = self.dataset;
         let masks = masks.as_ref().expect("a data set with masks");
         let row = self.order[index];
         let (_, fitted) = cache.fitted_with_mask(&rows[row], spec, masks)?;
         let labels = match self.augment {
             None => PaddedMask::new(&fitted, spec).crop(spec.size),
-            Some(EpochAugment { augment, seed, epoch }) => augment.apply_mask(&fitted, spec, seed, epoch, row),
+            Some(EpochAugment { augment, seed, epoch }) => {
+                augment.apply_mask(&fitted, spec, seed, epoch, self.dataset.drawn(row))
+            }
         };
         out.copy_from_slice(&labels);
         Ok(())
@@ -219,7 +238,8 @@ impl ImageSource for EpochView<'_> {
         match self.augment {
             None => melo_imaging::crop_normalise(&fitted, spec, out),
             Some(EpochAugment { augment, seed, epoch }) => {
-                melo_imaging::normalise(&augment.apply(&fitted, spec, seed, epoch, row), spec, out);
+                let drawn = self.dataset.drawn(row);
+                melo_imaging::normalise(&augment.apply(&fitted, spec, seed, epoch, drawn), spec, out);
             }
         }
         Ok(())

@@ -180,6 +180,40 @@ pub enum Error {
         /// In what the lines differ.
         says: String,
     },
+    /// The bag of an image is empty.
+    #[error("{}, line {line}: expected the name of a bag, found nothing", path.display())]
+    EmptyBag {
+        /// The manifest.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// Images of one bag that contradict each other, or that are none.
+    #[error("{}{}: bag \"{bag}\": {reason}", path.display(), at(*line))]
+    Bag {
+        /// The manifest.
+        path: PathBuf,
+        /// The line; 0 in a directory.
+        line: usize,
+        /// The bag.
+        bag: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// Volumes were to be taken apart, and every file holds one image.
+    #[error("{}: expected volumes, folders of series or files of several frames, every file holds one image", path.display())]
+    NoVolumes {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A volume or folder that cannot be taken apart into the images of a bag.
+    #[error("{}: {reason}", path.display())]
+    NoBag {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// A word in column `split` that names no split.
     #[error("{}, line {line}: expected split train, val or test, found \"{found}\"", path.display())]
     UnknownSplit {

@@ -7,6 +7,7 @@
 //! with_fold          rows, a fold of k     -> that fold as test; every image is tested once
 //! subset_train       rows, a share         -> fewer training patients; val and test as they are
 //! columns            a CSV beside it       -> what each image's columns say, for subgroups
+//! Dataset::bags      rows in bags          -> which of them are one example
 //! check              every file, decoded   -> CheckReport: problems and warnings
 //! pack               every file, resized -> a few large files, read as a manifest
 //! Dataset            rows of one split     -> [3, size, size] inputs, and [size, size] labels of masks, cached, augmented
@@ -19,6 +20,7 @@ mod alike;
 mod appearance;
 mod assign;
 mod augment;
+mod bags;
 mod cache;
 mod check;
 mod columns;
@@ -53,7 +55,7 @@ pub use check::{check, examine};
 pub use columns::{Columns, ImageGroup, columns, columns_with};
 pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
 pub use error::Error;
-pub use manifest::{Labels, Manifest, MaskFile, Row};
+pub use manifest::{InBag, Labels, Manifest, MaskFile, Row, images_of_bag};
 pub use note::Note;
 pub use options::{ReadOptions, Reading};
 pub use pack::{LeftUnread, Pack, PackError, PackOptions, PackReport, Packed, pack};

@@ -1,10 +1,13 @@
 //! Which images there are, and what they show.
 
+mod bags;
 mod folder;
 mod kind;
 mod labels;
 mod read;
 mod table;
+
+pub use bags::images_of_bag;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -71,12 +74,30 @@ pub struct Row {
     pub labels: Labels,
     /// Its mask, if the manifest has a column of masks and a name there.
     pub mask: Option<MaskFile>,
+    /// The bag that it is an image of, if images of the manifest are in bags.
+    pub bag: Option<InBag>,
     /// Whose it is; `None` makes the image its own patient.
     pub patient_id: Option<String>,
     /// Line in the CSV, from 1; 0 in a directory.
     pub line: usize,
     /// Its pixels, if the manifest is a pack: the file at `path` is then not opened, and need not be there.
     pub packed: Option<Packed>,
+}
+
+impl Row {
+    /// True for the first image of a bag, and for every image that is in none: such rows stand for one example each.
+    pub fn is_example(&self) -> bool {
+        self.bag.as_ref().is_none_or(|bag| bag.place == 0)
+    }
+}
+
+/// Which image of which bag a row is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InBag {
+    /// The bag.
+    pub name: String,
+    /// Place of the image among the bag's, 0 the first.
+    pub place: usize,
 }
 
 /// The mask of an image.
@@ -98,6 +119,7 @@ pub struct MaskFile {
 /// | `path`, then one column a finding | multi-label, 0 or 1; classes in order of the columns |
 /// | `path`, `label` or columns that are named | grades or numbers, where [`ReadOptions::kind`](crate::ReadOptions::kind) says so |
 /// | `split` (optional) | `train`, `val`, `valid`, `validation` or `test`, in any case |
+/// | `bag` (optional) | rows of one bag are one example, its images in the order of the rows: the slices of a volume, the films of a study |
 /// | `mask` (optional) | a file of class indices, one a pixel of the image; a table that has it needs no label |
 /// | `patient_id` (optional) | rows of one patient never go to two splits; may be empty |
 ///
@@ -181,6 +203,16 @@ impl Manifest {
         self.rows.iter().any(|row| row.split.is_some())
     }
 
+    /// True if images are in bags, each of which is one example.
+    pub fn has_bags(&self) -> bool {
+        self.rows.iter().any(|row| row.bag.is_some())
+    }
+
+    /// Examples of one split: bags, or images where there are no bags.
+    pub fn examples(&self, split: Split) -> usize {
+        self.rows.iter().filter(|row| row.split == Some(split) && row.is_example()).count()
+    }
+
     /// The images of one split, in order.
     pub fn split(&self, split: Split) -> Vec<&Row> {
         self.rows.iter().filter(|row| row.split == Some(split)).collect()
@@ -194,7 +226,8 @@ impl Manifest {
     /// number of classes that it shows in decimal, and these, sorted; of numbers instead each, in that order, as its 4 bytes; of
     /// masks no more than the patient.
     /// Where any image has a mask, `melo-masks-1` comes behind all that, and then, in the same order, each image's name and the name
-    /// of its mask (empty if none); their pixels are in [`mask_digest`](Self::mask_digest).
+    /// of its mask (empty if none); their pixels are in [`mask_digest`](Self::mask_digest). Where images are in bags, `melo-bags-1` comes
+    /// behind all that, and then, in the same order, each image's name, the name of its bag and its place there in decimal.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
@@ -234,11 +267,12 @@ impl Manifest {
         if self.has_masks() {
             let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
             field("melo-masks-1");
-            for row in rows {
+            for row in &rows {
                 field(&row.name);
                 field(row.mask.as_ref().map_or("", |mask| &mask.name));
             }
         }
+        bags::digest(&rows, &mut |text| hash_field(&mut hash, text.as_bytes()));
         melo_vit::hex(&hash.finalize())
     }
 

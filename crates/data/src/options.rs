@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use melo_imaging::MaskReading;
 use melo_vit::TaskKind;
+use melo_vit::rendering::Plane;
 use serde::{Deserialize, Serialize};
 
 /// What [`Manifest::read_with`](crate::Manifest::read_with) is told. The default tells nothing: columns go by their names.
@@ -39,6 +40,13 @@ pub struct ReadOptions {
     /// The values in masks that are the classes, in their order, instead of their numbers: 0, 128, 255.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mask_values: Vec<i64>,
+    /// Column of the bags: rows of one name are one example. None is looked for but one that is called `bag`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bag_column: Option<String>,
+    /// The plane in which volumes are cut into the images of a bag; without it a volume is one image, its middle slice. Frames, pages,
+    /// images of an array and the files of a folder are then bags, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bag_plane: Option<Plane>,
     /// Folder in which the images are looked for, before that of the manifest.
     #[serde(skip)]
     pub images: Option<PathBuf>,

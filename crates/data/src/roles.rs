@@ -163,6 +163,8 @@ pub(crate) struct Roles {
     pub(crate) patient: Option<usize>,
     /// The column of masks.
     pub(crate) mask: Option<usize>,
+    /// The column of bags.
+    pub(crate) bag: Option<usize>,
     /// The column that is called `label`, if no other was asked for.
     pub(crate) label: Option<usize>,
     /// A column without a name that is passed over.
@@ -201,9 +203,10 @@ impl Roles {
         };
         let split = named(&options.split_column, "split")?;
         let patient = named(&options.patient_column, "patient_id")?;
+        let bag = named(&options.bag_column, "bag")?;
         let mask = match &options.mask_column {
             Some(asked) => Some(asked_for(path, file, asked)?),
-            None => mask_like(file, &[Some(image), split, patient, label]),
+            None => mask_like(file, &[Some(image), split, patient, bag, label]),
         };
         if let Some(mask) = mask.filter(|&mask| options.mask_column.is_none() && file.header[mask] != *"mask") {
             notes.push(Note::Column { role: "mask".to_owned(), column: file.header[mask].to_owned() });
@@ -218,7 +221,7 @@ impl Roles {
             notes.extend(counts.then_some(Note::LineNumbers));
             unnamed = Some(index);
         }
-        Ok((Self { image, split, patient, mask, label, unnamed }, notes))
+        Ok((Self { image, split, patient, mask, bag, label, unnamed }, notes))
     }
 
     /// The column of images: the one that was asked for, `path`, or one with a name that is known.
@@ -236,12 +239,12 @@ impl Roles {
 
     /// The columns without which a line is too short.
     pub(crate) fn needed(&self) -> Vec<usize> {
-        [Some(self.image), self.split, self.label].into_iter().flatten().collect()
+        [Some(self.image), self.split, self.bag, self.label].into_iter().flatten().collect()
     }
 
     /// The columns that have no role yet.
     pub(crate) fn others(&self, file: &CsvFile) -> Vec<usize> {
-        let taken = [Some(self.image), self.split, self.patient, self.mask, self.label, self.unnamed];
+        let taken = [Some(self.image), self.split, self.patient, self.mask, self.bag, self.label, self.unnamed];
         (0..file.header.len()).filter(|index| !taken.contains(&Some(*index))).collect()
     }
 

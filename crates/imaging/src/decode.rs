@@ -84,7 +84,7 @@ pub fn decode_seen(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result<(
     decode_fragment(bytes, name, &reference::split(name).1, rendering)
 }
 
-fn decode_fragment(
+pub(crate) fn decode_fragment(
     bytes: &[u8],
     name: &Path,
     fragment: &Fragment,

@@ -42,6 +42,7 @@ mod mask;
 mod nifti;
 mod numbers;
 mod numpy;
+mod parts;
 mod pixels;
 mod png;
 mod preprocess;
@@ -50,6 +51,7 @@ mod resize;
 mod seen;
 mod source;
 mod tiff;
+mod unpacked;
 
 pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
@@ -63,9 +65,11 @@ pub use mask::{
     read_mask, restore, write_mask_dicom, write_mask_png,
 };
 pub use nifti::MaskVolume;
+pub use parts::parts;
 pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
 pub use preprocess::{crop_normalise, fit, normalise, prepare};
 pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
 pub use seen::{Found, Place, Seen, Tally};
+pub use unpacked::Unpacked;

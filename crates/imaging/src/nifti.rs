@@ -57,6 +57,18 @@ pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Resu
     Ok((Pixels { width, height, rgb }, seen))
 }
 
+/// How many slices a volume has along the plane of `rendering`; of the file its start is enough.
+pub(crate) fn slices(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<usize, Error> {
+    let cut = |error: io::Error| source.damaged(format!("the header is cut short: {error}"));
+    let start = if bytes.starts_with(&[0x1f, 0x8b]) {
+        numbers::take(&mut flate2::read::MultiGzDecoder::new(bytes), HEADER)
+    } else {
+        numbers::take(&mut &bytes[..], HEADER)
+    };
+    let header = Header::read(&start.map_err(cut)?, source)?;
+    Ok(View::of(&header, source, rendering)?.count)
+}
+
 /// The numbers of one slice, as [`slice`] shows it.
 pub(crate) fn stored(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Grid, Error> {
     let Cut { width, height, values, .. } = cut(bytes, source, rendering)?;

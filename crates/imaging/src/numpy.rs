@@ -11,6 +11,7 @@
 //! their least to their largest if none is asked for.
 
 use std::io::{Cursor, Read};
+use std::path::Path;
 
 use melo_npy::Header;
 use melo_vit::Rendering;
@@ -44,6 +45,16 @@ pub(crate) fn from_archive(
 }
 
 fn of_archive(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<One, Error> {
+    in_archive(bytes, source, place, &mut |member| one(member, source, place.index, rendering))
+}
+
+/// What `take` makes of the array that is meant.
+fn in_archive<T>(
+    bytes: &[u8],
+    source: Source,
+    place: &Place,
+    take: &mut dyn FnMut(&mut dyn Read) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| source.damaged(error))?;
     let names = archive.file_names().filter_map(|name| Some(name.ok()?.strip_suffix(".npy")?.to_owned()));
     let mut names: Vec<String> = names.collect();
@@ -64,7 +75,33 @@ fn of_archive(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering
         return Err(source.no_such(format!("there is no array `{wanted}`; found {}", names.join(", "))));
     }
     let mut member = archive.by_name(&format!("{wanted}.npy")).map_err(|error| source.damaged(error))?;
-    one(&mut member, source, place.index, rendering)
+    take(&mut member)
+}
+
+/// What a file holds along the plane that a rendering cuts volumes in.
+pub(crate) enum Held {
+    /// So many images; one where an image is named.
+    Images(usize),
+    /// So many slices of the volume that is named, or of the only one.
+    Slices(usize),
+}
+
+/// What an `.npz` archive or an `.npy` file holds; `name` serves only the errors.
+pub(crate) fn held(bytes: &[u8], name: &Path, place: &Place, rendering: &Rendering) -> Result<Held, Error> {
+    let is_array = bytes.starts_with(melo_npy::MAGIC);
+    let source = Source::file(name, if is_array { "npy" } else { "npz" });
+    let mut of = |stream: &mut dyn Read| {
+        let shape = shape(&header(stream, source)?, source, rendering, place.index.is_some())?;
+        let count = usize::try_from(shape.count).unwrap_or(usize::MAX);
+        match shape.volume {
+            None => Ok(Held::Images(if place.index.is_some() { 1 } else { count })),
+            Some(_) if place.index.is_none() && count != 1 => {
+                Err(source.no_such(format!("the array holds {count} volumes; name one, as file.npz#name:index")))
+            }
+            Some(axes) => Ok(Held::Slices(axes[axis(rendering.plane)])),
+        }
+    };
+    if is_array { of(&mut &bytes[..]) } else { in_archive(bytes, source, place, &mut of) }
 }
 
 /// The numbers of one image of an `.npz` archive or an `.npy` file, which must be one a pixel.

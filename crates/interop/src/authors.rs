@@ -112,6 +112,7 @@ pub fn write_authors(
     vit: &VitConfig,
     format: AuthorsFormat,
 ) -> Result<Vec<String>, Error> {
+    plugin.refuse_bags()?;
     let refuse = |what: String| Err(Error::Unwritable { format: "a file of the paper's authors", what });
     let lora = &plugin.adapter.config;
     if plugin.adapter.bottlenecks.first_block().is_some() {

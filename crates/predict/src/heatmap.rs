@@ -47,6 +47,7 @@ impl Predictor {
         class: usize,
         drawing: Drawing,
     ) -> Result<Drawn, Error> {
+        plugin.refuse_bags()?;
         let pixels = image.pixels.get(task).ok_or(Error::NoPixels)?;
         let spec = &plugin.card.preprocess;
         let explanation =

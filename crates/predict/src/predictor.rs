@@ -114,7 +114,7 @@ impl Predictor {
     /// Logits of inputs, whoever asks: those of one size are one batch, and neighbours with the same plug-ins one segment.
     ///
     /// # Errors
-    /// [`Error::Engine`].
+    /// [`Error::Engine`], also for a plug-in that answers for bags, which [`Predictor::predict_bag`] asks.
     ///
     /// # Panics
     /// If an input is not as long as its size says, or a plug-in is bound to another kind of engine or precision.
@@ -124,6 +124,7 @@ impl Predictor {
             inputs.iter().flat_map(|input| &input.plugins).all(at_home),
             "a plug-in that is bound to another engine"
         );
+        inputs.iter().flat_map(|input| &input.plugins).try_for_each(|plugin| plugin.refuse_bags())?;
         let mut logits: Logits = vec![Vec::new(); inputs.len()];
         let mut sizes: Vec<usize> = inputs.iter().map(|input| input.size).collect();
         sizes.sort_unstable();

@@ -79,6 +79,10 @@ pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
         let reason = format!("task {}: {what} have no AUC to compare methods by", task.name);
         return Err(Error::Study { path: plan.path.clone(), reason });
     }
+    if manifest.has_bags() {
+        let reason = format!("task {}: its images are in bags, which a study does not train on", task.name);
+        return Err(Error::Study { path: plan.path.clone(), reason });
+    }
     match cell.fold {
         Some(fold) => manifest = manifest.with_fold(plan.folds, fold, plan.split_seed)?,
         None => {

@@ -243,6 +243,8 @@ impl Plan {
                         mask_column: None,
                         mask_classes: Vec::new(),
                         mask_values: Vec::new(),
+                        bag_column: None,
+                        bag_plane: None,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -249,6 +249,7 @@ mod tests {
                 split: Some(split),
                 labels,
                 mask: None,
+                bag: None,
                 patient_id: None,
                 line: index + 2,
                 packed: None,

@@ -3,14 +3,14 @@
 use crate::error::{Error, InvalidAnswers};
 use crate::examples::numbers;
 use crate::mask_answers::MaskAnswers;
-use melo_data::{Dataset, Labels};
+use melo_data::{Dataset, Labels, Row};
 use melo_eval::SegmentedClass;
 use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Logits and truth of the images of a split, in the split's order.
+/// Logits and truth of the images of a split, in the split's order; of bags, where images are in bags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
@@ -18,7 +18,7 @@ pub struct Answers {
     pub kind: TaskKind,
     /// Number of classes, or of numbers, `c`.
     pub classes: usize,
-    /// Names in the manifest, `[n]`.
+    /// Names in the manifest, `[n]`, of images or bags.
     pub names: Vec<String>,
     /// Patients, `[n]`; an image without one is its own.
     pub patients: Vec<Option<String>>,
@@ -69,15 +69,21 @@ impl Answers {
     ) -> Result<Self, Error> {
         let order: Vec<usize> = (0..dataset.len()).collect();
         let source = Observed { source: &dataset.epoch(&order, None), loaded: AtomicUsize::new(0), begun };
-        let MaskAnswers { truth, found, classes: masks } = match &plugin.head.decoder {
-            Some(decoder) => MaskAnswers::of(engine, (plugin, decoder), dataset, &source)?,
-            None => MaskAnswers {
-                truth: numbers(dataset),
-                found: engine.logits(&source, dataset.len(), dataset.spec().size, plugin.into())?,
-                classes: Vec::new(),
-            },
+        let (size, rows) = (dataset.spec().size, examples(dataset));
+        let MaskAnswers { truth, found, classes: masks } = match (&plugin.head.decoder, &plugin.bag) {
+            (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, &source)?,
+            (None, None) => {
+                MaskAnswers::none(numbers(dataset), engine.logits(&source, dataset.len(), size, plugin.into())?)
+            }
+            (None, Some(bag)) => {
+                let single = order.iter().map(|_| 1).collect();
+                let lengths: Vec<usize> =
+                    dataset.bags().map_or(single, |bags| bags.iter().map(std::ops::Range::len).collect());
+                let adapter = Some(&plugin.adapter);
+                let logits = engine.bag_logits(&source, &lengths, size, adapter, (bag, &plugin.head))?.logits;
+                MaskAnswers::none(numbers(dataset), logits)
+            }
         };
-        let rows = dataset.rows();
         let labels = rows.iter().filter(|_| masks.is_empty()).flat_map(|row| match &row.labels {
             Labels::Single(label) => vec![*label],
             Labels::Multi(findings) => findings.iter().map(|&finding| usize::from(finding)).collect(),
@@ -86,7 +92,7 @@ impl Answers {
         Ok(Answers {
             kind: plugin.card.kind,
             classes: plugin.card.classes.len(),
-            names: rows.iter().map(|row| row.name.clone()).collect(),
+            names: rows.iter().map(|row| row.bag.as_ref().map_or(&row.name, |bag| &bag.name).clone()).collect(),
             patients: rows.iter().map(|row| row.patient_id.clone()).collect(),
             labels: labels.collect(),
             numbers: truth,
@@ -189,6 +195,14 @@ impl Answers {
         by_count.iter().zip(1..).for_each(|(&class, rank)| rarity[class] = rank);
         let rarest = |row: &[bool]| row.iter().zip(&rarity).filter(|(shown, _)| **shown).map(|(_, &rank)| rank).max();
         truth.chunks_exact(c).map(|row| rarest(row).unwrap_or(0)).collect()
+    }
+}
+
+/// The rows of a data set that stand for an example each: all, or the first of each bag.
+pub fn examples(dataset: &Dataset) -> Vec<&Row> {
+    match dataset.bags() {
+        None => dataset.rows().iter().collect(),
+        Some(bags) => bags.iter().map(|rows| &dataset.rows()[rows.start]).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig};
+use melo_vit::{BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -107,7 +107,7 @@ pub struct TrainConfig {
     pub bottleneck: BottleneckConfig,
     /// Passes over the training split.
     pub epochs: usize,
-    /// Images a step.
+    /// Images a step, or bags.
     pub batch_size: usize,
     /// Highest learning rate.
     pub learning_rate: f64,
@@ -137,6 +137,9 @@ pub struct TrainConfig {
     pub augment: Augment,
     /// Seed of initial values, order and augmentation.
     pub seed: u64,
+    /// What pools the images of a bag; none where images are no bags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag: Option<BagConfig>,
 }
 
 impl Method {
@@ -176,6 +179,7 @@ impl TrainConfig {
             precision: Precision::F32,
             augment: Augment::default(),
             seed: 0,
+            bag: None,
         }
     }
 
@@ -206,6 +210,12 @@ impl TrainConfig {
         if self.precision == Precision::Int8 && self.method.trains_backbone() {
             let reason = format!("is int8, which is for frozen layers, and method {} trains them", self.method);
             return wrong("precision", reason);
+        }
+        if let Some(bag) = &self.bag {
+            bag.check().or_else(|error| wrong("bag", error.reason))?;
+            if self.method.trains_backbone() {
+                return wrong("method", format!("is {}, but bags are answered beside a frozen backbone", self.method));
+            }
         }
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());

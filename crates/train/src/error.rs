@@ -100,6 +100,20 @@ pub enum Error {
         /// The plug-in's.
         needed: TaskKind,
     },
+    /// A pooling was asked for, or a plug-in answers for bags, and images are in none.
+    #[error("{}: its images are in no bags: expected a column of bags, or volumes", path.display())]
+    NoBags {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// Images are in bags, and the plug-in answers for single ones.
+    #[error("{}: its images are in bags, but task `{task}` answers for single images", path.display())]
+    InBags {
+        /// The manifest.
+        path: PathBuf,
+        /// The task.
+        task: String,
+    },
     /// A manifest without all splits that is not the one a plug-in was trained on.
     #[error(
         "{}: has not all splits, and is not the data that {task} was trained on, so which images are new to it cannot be \

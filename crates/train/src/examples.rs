@@ -1,18 +1,23 @@
-//! Labelled images to train or validate on, whether read from files or drawn on the fly.
+//! Labelled images, or bags of them, to train or validate on, whether read from files or drawn on the fly.
 
 use crate::judged::{called, of_one_hot};
 use melo_data::{Dataset, EpochAugment, Labels};
 use melo_eval::Metrics;
 use melo_vit::{ImageError, ImageSource, TaskKind};
 
-/// Labelled images by index.
+/// Labelled images by index; or bags of them, each of which is one example.
 pub trait Examples: Sync {
-    /// Number of images.
+    /// Number of images, or of bags.
     fn len(&self) -> usize;
 
     /// True when there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Number of images of example `index`: 1 where examples are no bags.
+    fn images(&self, _index: usize) -> usize {
+        1
     }
 
     /// Labels of image `index`.
@@ -26,7 +31,8 @@ pub trait Examples: Sync {
         false
     }
 
-    /// Images of one epoch: image `i` of the source is image `order[i]`; without `augment`, as they are.
+    /// Images of one epoch: image `i` of the source is image `order[i]`, of bags all those of `order[0]`, then those of `order[1]`; without
+    /// `augment`, as they are.
     ///
     /// What is given may depend on index, seed and epoch, and on nothing else.
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a>;
@@ -49,11 +55,15 @@ pub trait Examples: Sync {
 
 impl Examples for Dataset {
     fn len(&self) -> usize {
-        self.len()
+        self.bags().map_or(Dataset::len(self), <[_]>::len)
+    }
+
+    fn images(&self, index: usize) -> usize {
+        self.bags().map_or(1, |bags| bags[index].len())
     }
 
     fn labels(&self, index: usize) -> &Labels {
-        self.labels(index)
+        self.labels(self.bags().map_or(index, |bags| bags[index].start))
     }
 
     fn size(&self) -> usize {
@@ -65,7 +75,13 @@ impl Examples for Dataset {
     }
 
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a> {
-        Box::new(self.epoch(order, augment))
+        match self.bags() {
+            None => Box::new(self.epoch(order, augment)),
+            Some(bags) => {
+                let order = order.iter().flat_map(|&bag| bags[bag].clone()).collect();
+                Box::new(BagImages { dataset: self, order, augment })
+            }
+        }
     }
 
     fn mask(
@@ -77,6 +93,24 @@ impl Examples for Dataset {
     ) -> Result<(), ImageError> {
         Ok(self.epoch(order, augment).load_mask(index, out)?)
     }
+}
+
+/// The images of some bags, one behind the other.
+struct BagImages<'a> {
+    dataset: &'a Dataset,
+    order: Vec<usize>,
+    augment: Option<EpochAugment<'a>>,
+}
+
+impl ImageSource for BagImages<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        self.dataset.epoch(&self.order[index..=index], self.augment).load(0, out)
+    }
+}
+
+/// Images of each of these examples.
+pub(crate) fn lengths(examples: &dyn Examples, order: &[usize]) -> Vec<usize> {
+    order.iter().map(|&index| examples.images(index)).collect()
 }
 
 /// Number of images of each class (single label) or with each finding (multi-label), `[c]`.

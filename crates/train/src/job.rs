@@ -14,8 +14,8 @@ use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
 use melo_vit::{
-    Backbone, BackboneReference, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin, Preprocess,
-    Storage, TaskCard, TaskKind, VitConfig, folder_of,
+    Backbone, BackboneReference, BagConfig, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin,
+    Preprocess, Storage, TaskCard, TaskKind, VitConfig, folder_of,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,6 +110,11 @@ impl Job {
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
         let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, cache, .. } = self;
         let config = TrainConfig { precision: device.info().precision, ..self.config };
+        let config = match (config.bag, manifest.has_bags()) {
+            (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
+            (Some(_), false) => return Err(Error::NoBags { path: manifest.path }),
+            _ => config,
+        };
         config.check()?;
         let info = backbone.info();
         config.lora.check(info.config())?;
@@ -121,7 +126,7 @@ impl Job {
         }
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
-        manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
+        manifest.rows.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
         let start = start(device, backbone, &config, &preprocess)?;
         let card = new_card(task, &manifest, preprocess, &start, &config)?;
         if !card.kind.has_probabilities() && config.class_weights != ClassWeights::None {
@@ -170,9 +175,9 @@ impl ReadyJob {
         self.start.config()
     }
 
-    /// Images of the training split.
+    /// Images of the training split, or bags.
     pub fn train_images(&self) -> usize {
-        self.manifest.split(Split::Train).len()
+        self.manifest.examples(Split::Train)
     }
 
     /// Reads the images and trains, or goes on with it.
@@ -256,6 +261,13 @@ fn start(
     Ok(Start::Trained { device, checkpoint: Box::new(checkpoint) })
 }
 
+/// Images by name, those of a bag by their places.
+fn order_of(row: &Row) -> (&str, usize, &str) {
+    let bag = row.bag.as_ref().map(|bag| (bag.name.as_str(), bag.place));
+    let (first, place) = bag.unwrap_or((&row.name, 0));
+    (first, place, &row.name)
+}
+
 /// Where the finished plug-in is at home: on the frozen backbone's engine, or on a device that the fine-tuned one is put on.
 enum Home {
     Engine(Arc<dyn Engine>),
@@ -314,13 +326,13 @@ fn new_card(
     Ok(card)
 }
 
-/// Images of each class in the training split, `[c]`; nothing of numbers.
+/// Images, or bags, of each class in the training split, `[c]`; nothing of numbers.
 fn images_of(manifest: &Manifest) -> Vec<u64> {
     if manifest.kind == TaskKind::Regression {
         return Vec::new();
     }
     let mut images_of = vec![0; manifest.classes.len()];
-    for row in manifest.split(Split::Train) {
+    for row in manifest.split(Split::Train).into_iter().filter(|row| row.is_example()) {
         match &row.labels {
             Labels::Single(class) => images_of[*class] += 1,
             Labels::Multi(findings) => {

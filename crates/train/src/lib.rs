@@ -29,7 +29,7 @@ mod unseen;
 mod words;
 
 pub use adamw::{AdamW, AdamWStep, TensorStep};
-pub use answers::{Answers, column};
+pub use answers::{Answers, column, examples};
 pub use calibrate::{Figure, calibrate, figures, fit, record, test_counts, thresholds};
 pub use config::{ClassWeights, MaskHead, TrainConfig, defaults};
 pub use error::{Error, InvalidAnswers};
@@ -48,7 +48,7 @@ pub use state::EpochRow;
 pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 pub use unseen::{manifest_for, read_for};
-pub use words::{augmentation_in_words, method_in_words, settings_in_words};
+pub use words::{augmentation_in_words, bag_in_words, method_in_words, settings_in_words};
 
 /// Name and version of this software, for cards and reports.
 pub const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));

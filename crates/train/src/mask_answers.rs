@@ -27,6 +27,11 @@ pub(crate) fn settings(classes: usize) -> SegmentationSettings {
 }
 
 impl MaskAnswers {
+    /// Of a task that gives no masks: true numbers, and logits.
+    pub(crate) fn none(truth: Vec<f32>, found: Vec<f32>) -> Self {
+        MaskAnswers { truth, found, classes: Vec::new() }
+    }
+
     /// Of every image of a data set with masks; `source` gives its images as they go into the network.
     pub(crate) fn of(
         engine: &dyn Engine,

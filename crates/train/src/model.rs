@@ -5,7 +5,8 @@ use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::groups::tensor_steps;
 use melo_vit::{
-    Adapter, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, TaskCard, VitConfig,
+    Adapter, BagHead, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, TaskCard,
+    VitConfig,
 };
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     checkpoint: Option<Box<Checkpoint>>,
     pub(crate) adapter: Adapter,
     pub(crate) head: Head,
+    /// What pools bags, where examples are bags.
+    pub(crate) bag: Option<BagHead>,
 }
 
 impl Model {
@@ -44,6 +47,7 @@ impl Model {
             Some(decoder) => Head::dense(decoder, classes, vit, config.seed),
             None => Head::zeros(classes, vit.feature_width()),
         };
+        let bag = config.bag.map(|bag| BagHead::init(bag, vit.feature_width(), config.seed));
         let (engine, checkpoint) = match start {
             Start::Frozen(engine) => (engine, None),
             Start::Trained { device, mut checkpoint } => {
@@ -51,7 +55,7 @@ impl Model {
                 (device.load(Checkpoint::clone(&checkpoint).freeze())?, Some(checkpoint))
             }
         };
-        Ok(Model { engine, checkpoint, adapter, head })
+        Ok(Model { engine, checkpoint, adapter, head, bag })
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -68,8 +72,8 @@ impl Model {
     }
 
     /// The run's result, with the trained weights where there are any.
-    pub(crate) fn into_parts(self) -> (Adapter, Head, Option<Box<Checkpoint>>) {
-        (self.adapter, self.head, self.checkpoint)
+    pub(crate) fn into_parts(self) -> (Adapter, Head, Option<BagHead>, Option<Box<Checkpoint>>) {
+        (self.adapter, self.head, self.bag, self.checkpoint)
     }
 
     /// Adapter and head as passes take them.
@@ -77,14 +81,22 @@ impl Model {
         PluginRef { adapter: Some(&self.adapter), head: &self.head }
     }
 
+    /// Of what pools bags.
+    pub(crate) fn bag_gradient(&self) -> Option<BagHead> {
+        self.bag.as_ref().map(|bag| BagHead::zeros(bag.config, self.vit().feature_width()))
+    }
+
     pub(crate) fn gradients(&self) -> Gradients {
         Gradients::zeros(&self.adapter, &self.head, self.vit(), self.checkpoint.is_some())
     }
 
-    /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of `Gradients::tensors`.
+    /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of the gradients: `Gradients::tensors`, then those
+    /// of what pools bags, which never stand beside a trained backbone.
     pub(crate) fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = self.adapter.tensor_shapes(self.vit());
+        let width = self.vit().feature_width();
         shapes.extend(self.head.shapes());
+        shapes.extend(self.bag.iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, width)));
         if self.checkpoint.is_some() {
             shapes.extend(self.vit().tensor_shapes());
         }
@@ -94,6 +106,7 @@ impl Model {
     pub(crate) fn tensors(&self) -> Vec<&Vec<f32>> {
         let mut all = self.adapter.tensors();
         all.extend(self.head.tensors());
+        all.extend(self.bag.iter().flat_map(BagHead::tensors));
         all.extend(self.checkpoint().iter().flat_map(|checkpoint| checkpoint.weights.tensors()));
         all
     }
@@ -101,6 +114,7 @@ impl Model {
     pub(crate) fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
         let mut all = self.adapter.tensors_mut();
         all.extend(self.head.tensors_mut());
+        all.extend(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
         if let Some(checkpoint) = &mut self.checkpoint {
             all.extend(checkpoint.weights.tensors_mut());
         }

@@ -1,7 +1,7 @@
 //! A head alone on a frozen backbone: what it reads of an image is the same in every epoch, and computed once.
 
 use crate::error::Error;
-use crate::examples::Examples;
+use crate::examples::{Examples, lengths};
 use melo_data::EpochAugment;
 use melo_vit::Engine;
 use std::path::PathBuf;
@@ -10,10 +10,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Images whose features are computed together.
 const CHUNK: usize = 64;
 
-/// Features of every image of a run, `[n, feature width]` of each split.
+/// Features of every image of a run.
 pub(crate) struct ProbeFeatures {
-    pub(crate) train: Vec<f32>,
-    pub(crate) val: Vec<f32>,
+    pub(crate) train: SplitFeatures,
+    pub(crate) val: SplitFeatures,
+}
+
+/// Features of the images of a split, `[images, feature width]`.
+pub(crate) struct SplitFeatures {
+    pub(crate) values: Vec<f32>,
+    width: usize,
+    /// The first image of each example, and the number of images.
+    starts: Vec<usize>,
+}
+
+impl SplitFeatures {
+    /// Of the images of one example, `[images, feature width]`.
+    pub(crate) fn of(&self, example: usize) -> &[f32] {
+        &self.values[self.starts[example] * self.width..self.starts[example + 1] * self.width]
+    }
 }
 
 /// Asks for features of both splits.
@@ -40,15 +55,22 @@ impl ProbeImages<'_> {
     ) -> Result<ProbeFeatures, Error> {
         let all = self.train.len() + self.val.len();
         let mut done = 0;
-        let mut of = |examples: &dyn Examples, augment: Option<EpochAugment<'_>>| -> Result<Vec<f32>, Error> {
+        let mut of = |examples: &dyn Examples, augment: Option<EpochAugment<'_>>| -> Result<SplitFeatures, Error> {
+            let width = engine.backbone().config().feature_width();
             let order: Vec<usize> = (0..examples.len()).collect();
-            let mut features = Vec::with_capacity(order.len() * engine.backbone().config().feature_width());
+            let mut features =
+                SplitFeatures { values: Vec::with_capacity(order.len() * width), width, starts: vec![0] };
             for order in order.chunks(CHUNK) {
                 if stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted { epoch: self.epoch, folder: self.folder.clone() });
                 }
                 let source = examples.epoch(order, augment);
-                features.extend(engine.embed(&*source, order.len(), examples.size(), None)?);
+                let mut images = 0;
+                for length in lengths(examples, order) {
+                    images += length;
+                    features.starts.push(features.values.len() / width + images);
+                }
+                features.values.extend(engine.embed(&*source, images, examples.size(), None)?);
                 done += order.len();
                 progress(done, all);
             }

@@ -40,9 +40,9 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
     }
 }
 
-/// What a plug-in adds to the blocks, in words.
+/// What a plug-in adds to the blocks, and pools bags by, in words.
 pub fn adapter_in_words(card: &TaskCard) -> String {
-    let TaskCard { lora, bottleneck, .. } = card;
+    let TaskCard { lora, bottleneck, bag, .. } = card;
     let mut parts = Vec::new();
     if lora.rank > 0 {
         let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
@@ -55,7 +55,11 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
     if bottleneck.width > 0 {
         parts.push(format!("bottlenecks of width {} after {} blocks", bottleneck.width, bottleneck.blocks.len()));
     }
-    if parts.is_empty() { "none (linear probe)".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() {
+        parts.push("none (linear probe)".to_owned());
+    }
+    parts.extend(bag.map(crate::words::bag_in_words));
+    parts.join("; ")
 }
 
 /// Whether a plug-in can prove itself, in words.

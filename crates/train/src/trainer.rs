@@ -4,7 +4,7 @@ use crate::adamw::{AdamW, AdamWStep, TensorStep};
 use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
-use crate::examples::{Examples, class_counts, evaluate, numbers};
+use crate::examples::{Examples, class_counts, evaluate, lengths, numbers};
 use crate::folder::RunFolder;
 use crate::mask_loss::{MaskLoss, Overlap, mean_dice};
 use crate::method::Method;
@@ -14,7 +14,7 @@ use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::{Assigned, Augment, EpochAugment};
-use melo_vit::{Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind};
+use melo_vit::{BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -218,6 +218,8 @@ struct Run<'a> {
     record: Record,
     objective: Objective,
     gradients: Gradients,
+    /// The same of what pools bags.
+    bag_gradient: Option<BagHead>,
     /// Of every image, where a head alone is trained on images that stay the same.
     probe: Option<ProbeFeatures>,
 }
@@ -244,6 +246,7 @@ impl<'a> Run<'a> {
             record,
             objective: Objective::new(config, card.kind, classes, train),
             gradients: model.gradients(),
+            bag_gradient: model.bag_gradient(),
             tensor_steps: model.tensor_steps(config),
             probe: None,
             model,
@@ -352,13 +355,13 @@ impl<'a> Run<'a> {
     /// True where every epoch sees the same features: a head alone, no augmentation, and an engine that steps it on features.
     fn is_probe(&self) -> bool {
         let nothing = |_: usize, _: &[f32], _: &mut [f32]| 0.0;
-        let Model { head, .. } = &self.model;
+        let Model { head, bag, .. } = &self.model;
         self.config.method == Method::Linear
             && head.blocks().is_none()
             && self.config.augment == Augment::none()
             && self.train.is_fixed()
             && self.val.is_fixed()
-            && self.model.engine().head_step(&[], &nothing, head, &mut head.clone()).is_some()
+            && (bag.is_some() || self.model.engine().head_step(&[], &nothing, head, &mut head.clone()).is_some())
     }
 
     fn compute_probe(
@@ -401,23 +404,41 @@ impl<'a> Run<'a> {
             dropout: self.dropout(),
         };
         self.gradients.clear();
-        let Model { adapter, head, .. } = &self.model;
+        self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut).for_each(|tensor| tensor.fill(0.0));
+        let Model { adapter, head, bag, .. } = &self.model;
         let engine = self.model.engine();
-        let of_features = self.probe.as_ref().and_then(|probe| {
-            let width = self.model.vit().feature_width();
-            let rows = batch.iter().flat_map(|&index| &probe.train[index * width..(index + 1) * width]);
-            engine.head_step(&rows.copied().collect::<Vec<_>>(), &image_loss, head, &mut self.gradients.head)
-        });
-        let (loss, _) = match of_features {
-            Some(step) => step,
-            None => engine.step(&input, adapter, head, &mut self.gradients)?,
+        let known: Option<Vec<f32>> =
+            self.probe.as_ref().map(|probe| batch.iter().flat_map(|&index| probe.train.of(index)).copied().collect());
+        let (loss, _) = match (bag, &mut self.bag_gradient) {
+            (Some(bag), Some(of_bag)) => {
+                let lengths = lengths(train, batch);
+                match known {
+                    Some(features) => {
+                        let into = (of_bag, &mut self.gradients.head);
+                        let step = bag.step(&features, &lengths, &image_loss, head, into);
+                        (step.loss, step.logits)
+                    }
+                    None => {
+                        let Batch { source, size, loss, dropout, .. } = input;
+                        let input = BagBatch { source, lengths: &lengths, size, loss, dropout };
+                        engine.bag_step(&input, adapter, (bag, head), (of_bag, &mut self.gradients))?
+                    }
+                }
+            }
+            _ => match known.and_then(|of| engine.head_step(&of, &image_loss, head, &mut self.gradients.head)) {
+                Some(step) => step,
+                None => engine.step(&input, adapter, head, &mut self.gradients)?,
+            },
         };
         if let Some(masks) = masks {
             masks.finish(&mut self.gradients.head)?;
         }
-        clip(&mut self.gradients, self.config.clip_norm);
+        let mut gradients = self.gradients.tensors_mut();
+        gradients.extend(self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut));
+        clip(&mut gradients, self.config.clip_norm);
+        let gradients: Vec<&Vec<f32>> = gradients.into_iter().map(|tensor| &*tensor).collect();
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
-        self.optimizer.step(self.model.tensors_mut(), &self.gradients.tensors(), &self.tensor_steps, step);
+        self.optimizer.step(self.model.tensors_mut(), &gradients, &self.tensor_steps, step);
         self.model.refresh()?;
         Ok(loss)
     }
@@ -434,9 +455,18 @@ impl<'a> Run<'a> {
         let classes = self.card.classes.len();
         let order: Vec<usize> = (0..val.len()).collect();
         let engine = self.model.engine();
-        let mut logits = match &self.probe {
-            Some(probe) => engine.classify(&probe.val, &self.model.head),
-            None => engine.logits(&*val.epoch(&order, None), val.len(), val.size(), self.model.plugin())?,
+        let Model { adapter, head, bag, .. } = &self.model;
+        let mut logits = match (bag, &self.probe) {
+            (None, Some(probe)) => engine.classify(&probe.val.values, head),
+            (None, None) => engine.logits(&*val.epoch(&order, None), val.len(), val.size(), self.model.plugin())?,
+            (Some(bag), Some(probe)) => {
+                let pooled = order.iter().flat_map(|&index| bag.pool(probe.val.of(index)).features);
+                engine.classify(&pooled.collect::<Vec<_>>(), head)
+            }
+            (Some(bag), None) => {
+                let (source, lengths) = (val.epoch(&order, None), lengths(val, &order));
+                engine.bag_logits(&*source, &lengths, val.size(), Some(adapter), (bag, head))?.logits
+            }
         };
         let scale = 1.0 / self.objective.normaliser(order.iter().map(|&index| val.labels(index)));
         let mut d_logits = vec![0.0; classes];
@@ -517,8 +547,9 @@ impl<'a> Run<'a> {
 
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
-        let (adapter, head) = (self.model.adapter.clone(), self.objective.in_units(self.model.head.clone()));
-        Plugin { card: self.card(), adapter, head, digest: String::new() }
+        let Model { adapter, head, bag, .. } = &self.model;
+        let (adapter, head, bag) = (adapter.clone(), self.objective.in_units(head.clone()), bag.clone());
+        Plugin { card: self.card(), adapter, head, bag, digest: String::new() }
     }
 
     /// The task's card with the settings of this run and the best epoch's metrics.
@@ -526,6 +557,7 @@ impl<'a> Run<'a> {
         let mut card = self.card.clone();
         card.lora = self.config.lora.clone();
         card.bottleneck = self.config.bottleneck.clone();
+        card.bag = self.config.bag;
         card.provenance.seed = self.config.seed;
         card.provenance.precision = self.config.precision;
         card.provenance.train_images = self.train.len();
@@ -542,12 +574,12 @@ impl<'a> Run<'a> {
         self.model.tensors_mut().into_iter().zip(best).for_each(|(tensor, values)| *tensor = values);
         let row = self.record.best().cloned().expect("the first epoch is the best so far");
         let mut card = self.card();
-        let (adapter, head, checkpoint) = self.model.into_parts();
+        let (adapter, head, bag, checkpoint) = self.model.into_parts();
         if let Some(checkpoint) = &checkpoint {
             card.backbone.digest = checkpoint.digest();
         }
         Ok(Outcome {
-            plugin: Plugin { card, adapter, head: self.objective.in_units(head), digest: String::new() },
+            plugin: Plugin { card, adapter, head: self.objective.in_units(head), bag, digest: String::new() },
             checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,
@@ -558,11 +590,11 @@ impl<'a> Run<'a> {
 }
 
 /// Scales the gradient down to an L2 norm of `limit`, as PyTorch's `clip_grad_norm_`; 0 is unlimited.
-fn clip(gradients: &mut Gradients, limit: f64) {
-    let square = |tensor: &Vec<f32>| tensor.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-    let norm = gradients.tensors().into_iter().map(square).sum::<f64>().sqrt();
+fn clip(gradients: &mut [&mut Vec<f32>], limit: f64) {
+    let square = |tensor: &&mut Vec<f32>| tensor.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+    let norm = gradients.iter().map(square).sum::<f64>().sqrt();
     if limit > 0.0 && norm > limit {
         let scale = (limit / (norm + 1e-6)) as f32;
-        gradients.tensors_mut().into_iter().flatten().for_each(|x| *x *= scale);
+        gradients.iter_mut().flat_map(|tensor| tensor.iter_mut()).for_each(|x| *x *= scale);
     }
 }

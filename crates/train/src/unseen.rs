@@ -11,7 +11,7 @@ use std::path::Path;
 /// else without splits is refused.
 ///
 /// # Errors
-/// [`Error::OtherKind`], [`Error::UnknownSplits`]; [`Error::Images`] for classes that the plug-in has not.
+/// [`Error::OtherKind`], [`Error::NoBags`], [`Error::InBags`], [`Error::UnknownSplits`]; [`Error::Images`] for classes that the plug-in has not.
 pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest, Assigned), Error> {
     if manifest.kind == TaskKind::SingleLabel && card.kind == TaskKind::Ordinal {
         manifest = Manifest { kind: TaskKind::Ordinal, ..manifest.with_classes(&card.classes)? };
@@ -22,6 +22,11 @@ pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest
     if manifest.kind != card.kind {
         return Err(Error::OtherKind { path: manifest.path, found: manifest.kind, needed: card.kind });
     }
+    match (card.bag.is_some(), manifest.has_bags()) {
+        (true, false) => return Err(Error::NoBags { path: manifest.path }),
+        (false, true) => return Err(Error::InBags { path: manifest.path, task: card.task.clone() }),
+        _ => {}
+    }
     let assigned = manifest.assign_splits(card.provenance.seed, DEFAULT_FRACTIONS)?;
     if assigned != Assigned::Nothing && manifest.digest() != card.provenance.data_digest {
         return Err(Error::UnknownSplits { path: manifest.path, task: card.task.clone() });
@@ -31,11 +36,24 @@ pub fn manifest_for(card: &TaskCard, mut manifest: Manifest) -> Result<(Manifest
 }
 
 /// The manifest at `path` read as what a plug-in answers, see [`manifest_for`]: numbers are looked for where `options` says, else in columns
-/// that are called as the plug-in's, else in `label`.
+/// that are called as the plug-in's, else in `label`. For a plug-in of bags, volumes that no column puts in bags are cut into their slices.
 ///
 /// # Errors
 /// As [`Manifest::read_with`].
 pub fn read_for(card: &TaskCard, path: &Path, options: &ReadOptions) -> Result<Manifest, Error> {
+    let manifest = read_labels_for(card, path, options)?;
+    if card.bag.is_none() || manifest.has_bags() {
+        return Ok(manifest);
+    }
+    // Volumes that no column puts in bags are bags themselves, cut as in the training.
+    let cut = ReadOptions { bag_plane: Some(card.preprocess.rendering.plane), ..options.clone() };
+    match read_labels_for(card, path, &cut) {
+        Err(Error::Images(melo_data::Error::NoVolumes { .. })) => Ok(manifest),
+        read => read,
+    }
+}
+
+fn read_labels_for(card: &TaskCard, path: &Path, options: &ReadOptions) -> Result<Manifest, Error> {
     match card.kind {
         TaskKind::Segmentation => {
             let masks = ReadOptions { kind: Some(TaskKind::Segmentation), ..options.clone() };

@@ -4,7 +4,7 @@ use crate::config::{ClassWeights, TrainConfig};
 use crate::groups::MASK_HEAD_RATE;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::TaskKind;
+use melo_vit::{BagConfig, BagPooling, TaskKind};
 
 /// Settings of a training of a task of this kind, name and value in words; what is off or no matter of it is left out, but for class
 /// weights and augmentation, whose absence matters.
@@ -27,8 +27,9 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
+        ("Pooling", config.bag.map(bag_in_words)),
         ("Epochs", Some(epochs)),
-        ("Batch", Some(plural(config.batch_size as f64, "image"))),
+        ("Batch", Some(plural(config.batch_size as f64, if config.bag.is_some() { "bag" } else { "image" }))),
         ("Learning rate", Some(rate)),
         ("LoRA+", (config.lora_plus != 1.0).then(|| format!("B learns at {} times the rate of A", config.lora_plus))),
         ("Dropout of low-rank updates", positive(config.lora_dropout, percent(config.lora_dropout))),
@@ -52,6 +53,18 @@ pub fn method_in_words(method: Method) -> &'static str {
         Method::Linear => "a classifier alone (linear probe)",
         Method::Adapter => "bottleneck adapters and a classifier",
         Method::Full => "all weights (full fine-tuning)",
+    }
+}
+
+/// How one answer is made of the images of a bag.
+pub fn bag_in_words(bag: BagConfig) -> String {
+    let BagConfig { pooling, hidden, positions } = bag;
+    match pooling {
+        BagPooling::Mean | BagPooling::Max => format!("{pooling} over the images of a bag"),
+        BagPooling::GatedAttention => {
+            let places = if positions > 0 { ", which knows the places of images" } else { "" };
+            format!("gated attention of width {hidden} over the images of a bag{places}")
+        }
     }
 }
 

@@ -419,7 +419,8 @@ fn check_explanations(case: &str) {
     let classes = (0..c).map(|class| class.to_string()).collect();
     let card =
         TaskCard::new(case.into(), TaskKind::MultiLabel, classes, backbone.preprocess().clone(), backbone.reference());
-    let plugin = Plugin { card, adapter: golden.adapter.clone(), head: golden.head.clone(), digest: String::new() };
+    let plugin =
+        Plugin { card, adapter: golden.adapter.clone(), head: golden.head.clone(), bag: None, digest: String::new() };
     let logits = golden.expected("logits");
     for (method, name, shape) in
         [(ExplainMethod::Rollout, "rollout", vec![n, t]), (ExplainMethod::Gradient, "gradient", vec![n, c, t])]

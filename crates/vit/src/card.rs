@@ -1,6 +1,7 @@
 //! The card of a plug-in: everything needed to use it rightly, and to refuse to use it wrongly.
 
 use crate::adapter::LoraConfig;
+use crate::bag::BagConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
 use crate::decoder::DecoderConfig;
@@ -101,6 +102,9 @@ pub struct TaskCard {
     /// Settings of the bottlenecks.
     #[serde(default)]
     pub bottleneck: BottleneckConfig,
+    /// What pools the images of a bag, where it answers for bags; none where it answers for single images. Since format 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag: Option<BagConfig>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -149,6 +153,7 @@ impl TaskCard {
             preprocess,
             lora: LoraConfig::none(),
             bottleneck: BottleneckConfig::none(),
+            bag: None,
             backbone,
             temperature: 1.0,
             metrics: BTreeMap::new(),
@@ -165,6 +170,7 @@ impl TaskCard {
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
             (TaskKind::Segmentation, _) => 7,
+            _ if self.bag.is_some() => 7,
             (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
@@ -196,6 +202,12 @@ impl TaskCard {
         }
         if self.decoder.is_some() != masks {
             return wrong("decoder", "a decoder belongs to tasks of masks, and to all of them".to_owned());
+        }
+        if masks && self.bag.is_some() {
+            return wrong("bag", "bag: masks are of single images".to_owned());
+        }
+        if let Some(bag) = &self.bag {
+            bag.check()?;
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
@@ -246,6 +258,7 @@ impl TaskCard {
             (7, "kind: segmentation", self.kind == TaskKind::Segmentation),
             (7, "decoder", self.decoder.is_some()),
             (7, "provenance.mask_digest", !self.provenance.mask_digest.is_empty()),
+            (7, "bag", self.bag.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -191,6 +191,12 @@ pub enum Error {
         /// The largest effect found.
         found: f32,
     },
+    /// A plug-in that answers for bags, asked about a single image.
+    #[error("task `{task}` answers for bags of images, which cannot be asked here")]
+    AnswersForBags {
+        /// The task.
+        task: String,
+    },
     /// A plug-in that gives other outputs than when it was finished.
     #[error(
         "task `{task}`: the self-test differs by {} (image {image}, class `{class}`, {part} the adapter): expected {expected}, \

@@ -6,6 +6,7 @@
 mod adapter;
 mod attention_pool;
 mod backbone;
+mod bag;
 mod bottleneck;
 mod bound;
 mod calibration;
@@ -51,6 +52,7 @@ mod weights;
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
 pub use attention_pool::AttentionPool;
 pub use backbone::{Backbone, BackboneInfo};
+pub use bag::{BagBatch, BagConfig, BagHead, BagLogits, BagLoss, BagPart, BagPooling, Pooled};
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use bound::BoundPlugin;
 pub use calibration::{Calibration, ComputedOn, Recalibration};

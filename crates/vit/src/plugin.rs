@@ -2,6 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::backbone::BackboneInfo;
+use crate::bag::BagHead;
 use crate::bottleneck::Bottlenecks;
 use crate::card::TaskCard;
 use crate::config::VitConfig;
@@ -25,6 +26,8 @@ pub struct Plugin {
     pub adapter: Adapter,
     /// Classifier.
     pub head: Head,
+    /// What pools the images of a bag, where it answers for bags.
+    pub bag: Option<BagHead>,
     /// SHA-256 (hex) of the file it was read from; empty for one that was never written.
     pub digest: String,
 }
@@ -43,7 +46,7 @@ pub struct PluginInfo {
 }
 
 impl PluginInfo {
-    /// Trained numbers in the file: adapter and head.
+    /// Trained numbers in the file.
     pub fn parameters(&self) -> usize {
         self.shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
     }
@@ -108,13 +111,15 @@ impl Plugin {
         require(file, &head.shapes())?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
-        let shapes = tensor_shapes(&adapter, &head, backbone.config());
+        let mut bag = card.bag.map(|config| BagHead::zeros(config, backbone.config().feature_width()));
+        let shapes = tensor_shapes(&adapter, &head, bag.as_ref(), backbone.config());
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
         }
-        file.read_all(&shapes, adapter.tensors_mut().into_iter().chain(head.tensors_mut()).collect())?;
-        Ok(Plugin { card, adapter, head, digest: hex(&Sha256::digest(file.bytes())) })
+        let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
+        file.read_all(&shapes, tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut)).collect())?;
+        Ok(Plugin { card, adapter, head, bag, digest: hex(&Sha256::digest(file.bytes())) })
     }
 
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
@@ -125,7 +130,7 @@ impl Plugin {
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
         let adapter = Adapter::none(backbone.config());
-        Some(Plugin { card, adapter, head, digest: String::new() })
+        Some(Plugin { card, adapter, head, bag: None, digest: String::new() })
     }
 
     /// Writes the plug-in atomically, in [`TaskCard::format_written`].
@@ -151,14 +156,30 @@ impl Plugin {
     }
 
     fn named_tensors(&self, vit: &VitConfig) -> Vec<NamedTensor<'_>> {
-        let shapes = tensor_shapes(&self.adapter, &self.head, vit);
-        let values = self.adapter.tensors().into_iter().chain(self.head.tensors());
-        shapes.into_iter().zip(values).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
+        let shapes = tensor_shapes(&self.adapter, &self.head, self.bag.as_ref(), vit);
+        shapes.into_iter().zip(self.tensors()).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
     }
 
-    /// Trained numbers: adapter and head.
+    /// Adapter, head, and what pools bags.
+    fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
+        let parts = self.adapter.tensors().into_iter().chain(self.head.tensors());
+        parts.chain(self.bag.iter().flat_map(BagHead::tensors))
+    }
+
+    /// Trained numbers: adapter, head, and what pools bags.
     pub fn parameters(&self) -> usize {
-        self.adapter.tensors().into_iter().chain(self.head.tensors()).map(Vec::len).sum()
+        self.tensors().map(Vec::len).sum()
+    }
+
+    /// Refuses a plug-in that answers for bags, where only single images can be asked.
+    ///
+    /// # Errors
+    /// [`Error::AnswersForBags`].
+    pub fn refuse_bags(&self) -> Result<(), Error> {
+        match self.bag {
+            Some(_) => Err(Error::AnswersForBags { task: self.card.task.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -169,9 +190,10 @@ fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
     Ok(serde_json::to_string(&card).expect("a card is plain data"))
 }
 
-fn tensor_shapes(adapter: &Adapter, head: &Head, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
+fn tensor_shapes(adapter: &Adapter, head: &Head, bag: Option<&BagHead>, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
     let mut shapes = adapter.tensor_shapes(vit);
     shapes.extend(head.shapes());
+    shapes.extend(bag.into_iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, vit.feature_width())));
     shapes
 }
 

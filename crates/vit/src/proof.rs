@@ -1,9 +1,12 @@
 //! Self-tests taken and run: what ties a plug-in, a backbone and an engine together.
 
+use crate::adapter::Adapter;
+use crate::bag::BagHead;
 use crate::calibration::ComputedOn;
 use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
+use crate::image::ImageBatch;
 use crate::plugin::Plugin;
 use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
@@ -12,15 +15,23 @@ use melo_kernels::Precision;
 /// Logits of each image, see [`SelfTest::logits`].
 type Logits = [Vec<f32>; IMAGES];
 
-/// What a plug-in, or a part of it, gives on the images of the test.
-fn logits(engine: &dyn Engine, size: usize, plugin: PluginRef<'_>) -> Result<Logits, Error> {
-    let images = SelfTest::images(size);
-    let all = engine.logits(&images, IMAGES, images.size, plugin)?;
+/// What a plug-in, with its adapter or without, gives on the images of the test; one that answers for bags on both as one bag, and on the
+/// second as a bag of its own; of one that gives masks the quarters of its maps.
+fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Result<Logits, Error> {
+    let (images, head) = (SelfTest::images(plugin.card.preprocess.size), &plugin.head);
+    let (size, len) = (images.size, images.data.len() / IMAGES);
+    let all = match &plugin.bag {
+        None => engine.logits(&images, IMAGES, size, PluginRef { adapter, head })?,
+        Some(bag) => {
+            let again = images.data[len..].iter().copied();
+            let bags = ImageBatch { size, data: images.data.iter().copied().chain(again).collect() };
+            engine.bag_logits(&bags, &[IMAGES, 1], size, adapter, (bag, head))?.logits
+        }
+    };
     let (first, second) = all.split_at(all.len() / IMAGES);
-    let Some(decoder) = &plugin.head.decoder else { return Ok([first.to_vec(), second.to_vec()]) };
-    let (first_image, second_image) = images.data.split_at(images.data.len() / IMAGES);
+    let Some(decoder) = &head.decoder else { return Ok([first.to_vec(), second.to_vec()]) };
     let of = |tokens, image| SelfTest::quarters(&decoder.scores(tokens, image, size), decoder.side(size));
-    Ok([of(first, first_image), of(second, second_image)])
+    Ok([of(first, &images.data[..len]), of(second, &images.data[len..])])
 }
 
 impl SelfTest {
@@ -29,14 +40,12 @@ impl SelfTest {
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn take(engine: &dyn Engine, plugin: &Plugin) -> Result<Self, Error> {
-        let size = plugin.card.preprocess.size;
         let EngineInfo { engine: kind, precision, .. } = engine.info();
-        let adapted = PluginRef::from(plugin);
         Ok(SelfTest {
             engine: kind.to_owned(),
             precision,
-            logits: logits(engine, size, adapted)?,
-            bare_logits: logits(engine, size, PluginRef { adapter: None, ..adapted })?,
+            logits: logits(engine, plugin, Some(&plugin.adapter))?,
+            bare_logits: logits(engine, plugin, None)?,
         })
     }
 
@@ -46,7 +55,7 @@ impl SelfTest {
     /// # Errors
     /// [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub(crate) fn check_answers(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
-        let found = logits(engine, plugin.card.preprocess.size, plugin.into())?;
+        let found = logits(engine, plugin, Some(&plugin.adapter))?;
         let tolerance = self.tolerance(&ComputedOn::from(&engine.info()));
         compare(&plugin.card, "with", (&self.logits, &found), tolerance)
     }
@@ -136,6 +145,7 @@ impl Plugin {
     /// [`Error::ImageSize`].
     pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
         let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
+        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
         tensors.flatten().for_each(|x| *x = storage.round(*x));
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::{Failure, advice, note};
 use melo::data::{Manifest, ReadOptions, Warning};
+use melo::vit::rendering::Plane;
 use melo::vit::{TaskCard, TaskKind};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,13 @@ pub(crate) struct DataArgs {
     /// Column of the splits [default: split]
     #[arg(long, value_name = "NAME")]
     split_column: Option<String>,
+    /// Column of the bags: rows of one name are one example with one answer [default: bag]
+    #[arg(long, value_name = "NAME")]
+    bag_column: Option<String>,
+    /// Volumes, folders of a series and files of several frames are bags: volumes of their slices along axial (the last axis of most
+    /// NIfTI files), coronal or sagittal
+    #[arg(long, value_name = "PLANE")]
+    bag_axis: Option<Plane>,
     /// What the labels are, where the data do not say it: `ordinal` for grades, `regression` for numbers (an age, a score),
     /// `segmentation` for masks beside labels
     #[arg(long, value_enum, value_name = "KIND")]
@@ -82,6 +90,8 @@ impl DataArgs {
             mask_column: self.mask_column.clone(),
             mask_classes: self.mask_classes.clone(),
             mask_values: self.mask_values.clone(),
+            bag_column: self.bag_column.clone(),
+            bag_plane: self.bag_axis,
             images: self.images.clone(),
         }
     }

@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 object["collapse"] = collapse(metrics, classes);
                 object["few_cases"] = few_cases(metrics, classes);
             }
-            None => object["n"] = json!(dataset.len()),
+            None => object["n"] = json!(answers.names.len()),
         }
         let further = figures.iter().filter(|(name, _)| metrics.is_none() || OF_GRADES.contains(&name.as_str()));
         further.for_each(|(name, figure)| object[name] = json!(figure.value));
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
     match &metrics {
         Some(metrics) => say(melo::eval::table(metrics, classes).trim_end()),
-        None => say(format!("{} images", dataset.len())),
+        None => say(format!("{} {}", answers.names.len(), if plugin.bag.is_some() { "bags" } else { "images" })),
     }
     let numbers = classes.iter().filter(|_| metrics.is_none());
     let of_numbers = numbers.flat_map(|number| TITLES.map(|(name, _)| format!("{name}/{number}")));
@@ -171,6 +171,11 @@ fn subgroups(
 ) -> Result<Vec<SubgroupFigure>, Failure> {
     if args.subgroup.is_empty() {
         return Ok(Vec::new());
+    }
+    if plugin.bag.is_some() {
+        return Err(Failure::Usage(
+            "--subgroup is for single images, and the plug-in answers for bags of them".to_owned(),
+        ));
     }
     let table = args.meta.as_ref().unwrap_or(&manifest.path);
     let columns = columns_with(table, &args.subgroup, &args.reading.options())?;
@@ -317,8 +322,8 @@ fn write_predictions(
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
     table.write_record(&head)?;
     let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
-    for (row, (logits, values)) in dataset.rows().iter().zip(answers) {
-        let mut record = vec![row.name.clone()];
+    for (row, (logits, values)) in melo::train::examples(dataset).into_iter().zip(answers) {
+        let mut record = vec![row.bag.as_ref().map_or(&row.name, |bag| &bag.name).clone()];
         match &row.labels {
             Labels::Single(label) => record.push(card.classes[*label].clone()),
             Labels::Multi(labels) => record.extend(labels.iter().map(ToString::to_string)),

@@ -1,5 +1,6 @@
 //! `melo predict`: any number of plug-ins on any number of images, through one backbone.
 
+mod bags;
 mod heatmaps;
 mod masks;
 mod names;
@@ -34,6 +35,8 @@ const TOP: usize = 5;
     melo predict --backbone vit.safetensors --plugin polyp.safetensors frames/ --masks masks/\n\n\
     A heat map shows which parts of an image an answer rests on, not where a disease is. Colours run from none over \
     blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
+    A plug-in that was trained on bags answers once for each folder, for each volume or file of several frames, and for \
+    all other images together, and names the images that counted most.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -65,6 +68,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = load_plugins(args, &predictor)?;
+    if plugins.iter().any(|plugin| plugin.bag.is_some()) {
+        return bags::run(args, &predictor, &plugins);
+    }
     let images = named(expand(&args.images, args.heatmaps.folder.as_deref())?, args.frame, args.layout);
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;
     let mut masks = Masks::open(&args.masks, &plugins, &images)?;

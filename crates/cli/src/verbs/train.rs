@@ -1,6 +1,7 @@
 //! `melo train`: one task on a backbone, frozen or not.
 
 mod args;
+mod bags;
 mod method;
 mod screen;
 
@@ -25,7 +26,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
     let config = args.config(backbone.info().config().depth)?;
-    let preprocess = args.images.preprocess(backbone.info().preprocess());
+    let mut preprocess = args.images.preprocess(backbone.info().preprocess());
+    // What is asked later cuts volumes as the training did.
+    if let Some(plane) = args.reading.options().bag_plane {
+        preprocess.rendering.plane = plane;
+    }
     let job = Job {
         task: args.task.clone().unwrap_or_else(|| task_name(&args.data)),
         preprocess,

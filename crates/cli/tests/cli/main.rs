@@ -3,6 +3,7 @@
 mod adapters;
 mod arrows;
 mod assets;
+mod bags;
 mod bench;
 mod bench_load;
 mod data_verbs;

@@ -87,7 +87,17 @@ impl Found {
             self.labels.push(class.to_owned());
             let path = root.join(&name);
             let labels = Labels::Single(0);
-            self.rows.push(Row { path, name, split, labels, mask: None, patient_id: None, line: 0, packed: None });
+            self.rows.push(Row {
+                path,
+                name,
+                split,
+                labels,
+                mask: None,
+                bag: None,
+                patient_id: None,
+                line: 0,
+                packed: None,
+            });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use melo_vit::TaskKind;
 
-use super::{Manifest, folder, kind, table};
+use super::{Manifest, bags, folder, kind, table};
 use crate::improbable::improbable;
 use crate::pack::{self, PackSource};
 use crate::{Error, Note, PackError, ReadOptions};
@@ -39,6 +39,7 @@ impl Manifest {
         } else {
             of_folder(path, options)?
         };
+        bags::gather(&mut manifest, options)?;
         let Some(first) = manifest.rows.first() else {
             return Err(Error::NoRows { path: manifest.path });
         };

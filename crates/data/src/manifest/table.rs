@@ -7,7 +7,7 @@ use csv::StringRecord;
 use melo_vit::TaskKind;
 
 use super::labels::{self, Labelled};
-use super::{Labels, Manifest, MaskFile, Row};
+use super::{InBag, Labels, Manifest, MaskFile, Row};
 use crate::csv_file::CsvFile;
 use crate::place::{Finder, same_way};
 use crate::roles::{Roles, has_image_column};
@@ -66,6 +66,10 @@ fn row(path: &Path, roles: &Roles, record: &StringRecord, line: usize, labels: L
     if name.is_empty() {
         return Err(Error::EmptyPath { path: path.into(), line });
     }
+    let bag = roles.bag.map(|column| &record[column]);
+    if bag.is_some_and(str::is_empty) {
+        return Err(Error::EmptyBag { path: path.into(), line });
+    }
     let split = roles.split.map(|column| {
         let word = &record[column];
         Split::from_word(word).ok_or_else(|| Error::UnknownSplit { path: path.into(), line, found: word.to_owned() })
@@ -76,6 +80,7 @@ fn row(path: &Path, roles: &Roles, record: &StringRecord, line: usize, labels: L
         split: split.transpose()?,
         labels,
         mask: roles.mask.map(|column| record[column].to_owned()).filter(|name| !name.is_empty()).map(unplaced),
+        bag: bag.map(|name| InBag { name: name.to_owned(), place: 0 }),
         patient_id: roles.patient.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
         line,
         packed: None,
@@ -105,6 +110,8 @@ fn merged(manifest: &mut Manifest, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
             Some("in another split".to_owned())
         } else if first.patient_id != row.patient_id {
             Some("of another patient".to_owned())
+        } else if first.bag != row.bag {
+            Some("in another bag".to_owned())
         } else if first.mask.as_ref().map(|mask| &mask.path) != row.mask.as_ref().map(|mask| &mask.path) {
             Some("with another mask".to_owned())
         } else if first.labels != row.labels && manifest.kind != TaskKind::MultiLabel {

@@ -54,6 +54,12 @@ pub enum PackError {
         /// The manifest.
         manifest: PathBuf,
     },
+    /// The images of the manifest are in bags, which packs do not know.
+    #[error("{}: its images are in bags, which a pack does not hold", manifest.display())]
+    Bags {
+        /// The manifest.
+        manifest: PathBuf,
+    },
     /// Unfinished shards of another manifest or preprocessing.
     #[error("{}: holds shards of another manifest or preprocessing", path.display())]
     OtherShards {

@@ -57,6 +57,7 @@ impl PackSource {
             name: row.name,
             split: row.split,
             mask: None,
+            bag: None,
             patient_id: row.patient_id,
             line: row.line,
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),

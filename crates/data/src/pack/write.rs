@@ -80,6 +80,9 @@ pub fn pack(
     if manifest.has_masks() {
         return Err(PackError::Masks { manifest: manifest.path.clone() }.into());
     }
+    if manifest.has_bags() {
+        return Err(PackError::Bags { manifest: manifest.path.clone() }.into());
+    }
     let layout = layout(manifest, spec, options.depth)?;
     prepare(folder, &layout, manifest, options.overwrite)?;
     // By name: the order of the manifest's lines is not in its digest, so it must not be in the shards.

@@ -219,6 +219,7 @@ impl Joined {
                 split,
                 labels,
                 mask: None,
+                bag: None,
                 patient_id,
                 line: 0,
                 packed: None,

@@ -39,6 +39,7 @@ fn rows(folder: &TempDir) -> Vec<Row> {
             split: None,
             labels: Labels::Single(index % 2),
             mask: None,
+            bag: None,
             patient_id: None,
             line: index + 2,
             packed: None,

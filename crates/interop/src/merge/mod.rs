@@ -13,8 +13,10 @@ use melo_vit::{Calibration, Checkpoint, ComputedOn, Plugin, Precision, Target, T
 /// resized to the plug-in's image size, as running it there does.
 ///
 /// # Errors
-/// [`Error::Unwritable`] for bottlenecks, which no weight of the backbone can hold, and for a head that gives masks.
+/// [`Error::File`] for a plug-in that answers for bags; [`Error::Unwritable`] for bottlenecks, which no weight of the backbone can hold, and
+/// for a head that gives masks.
 pub fn merge(checkpoint: Checkpoint, plugin: &Plugin) -> Result<Checkpoint, Error> {
+    plugin.refuse_bags()?;
     let mut merged = checkpoint;
     if plugin.adapter.bottlenecks.first_block().is_some() {
         let what = "bottlenecks: they are layers of their own, not a change of its weights".to_owned();

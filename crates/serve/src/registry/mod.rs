@@ -339,7 +339,9 @@ impl Registry {
     fn load(&self, path: &Path) -> Result<BoundPlugin, melo_vit::Error> {
         // Where it is stored is ours and tells the user nothing.
         let file = TensorFile::open_as(path, Path::new(""))?;
-        Plugin::from_file(&file, self.engine.backbone())?.prove(&*self.engine)
+        let plugin = Plugin::from_file(&file, self.engine.backbone())?;
+        plugin.refuse_bags()?;
+        plugin.prove(&*self.engine)
     }
 
     /// Accepts a plug-in's bytes as the newest version of its task, and serves it unless the task is pinned to another.

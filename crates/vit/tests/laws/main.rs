@@ -1,5 +1,6 @@
 //! What must hold whatever the weights are: adapters with `B ≠ 0` and `alpha ≠ r`, `alpha < r` too.
 
+mod bags;
 mod batches;
 mod calibrations;
 mod dense;

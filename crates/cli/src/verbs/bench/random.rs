@@ -81,6 +81,7 @@ impl PluginArgs {
         Ok(Plugin {
             adapter: Adapter::random(&lora, vit, seed),
             head: Head::random(self.classes, vit.feature_width(), seed),
+            bag: None,
             card: TaskCard { lora, provenance, ..card },
             digest: String::new(),
         })

@@ -1,5 +1,6 @@
 //! The flags of `melo train`, and the settings they come to.
 
+use super::bags::BagArgs;
 use super::method::MethodArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --last-k 6 --rank-pattern 11:16 --rslora\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
+    melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
     melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
@@ -64,6 +66,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
+    bags: BagArgs,
+    #[command(flatten)]
     optimiser: OptimiserArgs,
     #[command(flatten)]
     pub(super) images: ImageArgs,
@@ -75,7 +79,7 @@ struct OptimiserArgs {
     /// Passes over the training split
     #[arg(long, default_value_t = defaults::EPOCHS)]
     epochs: usize,
-    /// Images a step; memory does not grow with it
+    /// Images a step, or bags; memory does not grow with it
     #[arg(long, default_value_t = defaults::BATCH_SIZE)]
     batch_size: usize,
     /// Highest learning rate [default: 0.001; full: 0.0001]
@@ -223,6 +227,7 @@ impl Args {
             patience: optimiser.patience,
             augment: self.images.augment(),
             seed: self.seed,
+            bag: self.bags.config()?,
             ..config
         })
     }

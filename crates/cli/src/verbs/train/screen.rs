@@ -15,7 +15,7 @@ const LISTED: usize = 12;
 pub(super) fn beginning(ready: &ReadyJob) -> String {
     let (card, manifest, vit, engine) = (ready.card(), ready.manifest(), ready.vit(), ready.engine_info());
     let kind = card.kind.in_words();
-    let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.split(split).len())));
+    let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.examples(split))));
     let threads = if engine.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", engine.threads) };
     let backbone = format!(
         "{}, {} blocks of width {}, {} px; {} on {}, {threads}",
@@ -23,7 +23,7 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
     );
     let mut rows = vec![
         ("task", format!("{}, {kind}", card.task)),
-        ("images", format!("{}: {}", patients(manifest), splits.join(", "))),
+        (if manifest.has_bags() { "bags" } else { "images" }, format!("{}: {}", patients(manifest), splits.join(", "))),
         match card.kind {
             TaskKind::Ordinal => ("grades", classes(manifest)),
             TaskKind::Regression => ("numbers", manifest.classes.join(", ")),
@@ -54,7 +54,14 @@ fn updates(lora: &LoraConfig) -> String {
 
 fn patients(manifest: &Manifest) -> String {
     let named: HashSet<&str> = manifest.rows.iter().filter_map(|row| row.patient_id.as_deref()).collect();
-    let images = grouped(manifest.rows.len());
+    let images = match manifest.has_bags() {
+        true => format!(
+            "{} with {} images",
+            grouped(Split::ALL.map(|split| manifest.examples(split)).iter().sum()),
+            grouped(manifest.rows.len())
+        ),
+        false => grouped(manifest.rows.len()),
+    };
     match named.len() {
         0 => format!("{images}, each its own patient"),
         patients => format!("{images} of {} patients", grouped(patients)),
@@ -63,7 +70,9 @@ fn patients(manifest: &Manifest) -> String {
 
 /// Every class with its images in training, validation and test.
 fn classes(manifest: &Manifest) -> String {
-    let count = |rows: &[&Row], class: usize| grouped(rows.iter().filter(|row| row.labels.has(class)).count());
+    let count = |rows: &[&Row], class: usize| {
+        grouped(rows.iter().filter(|row| row.is_example() && row.labels.has(class)).count())
+    };
     let splits = Split::ALL.map(|split| manifest.split(split));
     let each = manifest.classes.iter().enumerate().take(LISTED).map(|(class, name)| {
         let counts = splits.each_ref().map(|rows| count(rows, class));

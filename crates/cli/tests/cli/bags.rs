@@ -1,0 +1,224 @@
+//! Bags from a table and from volumes to every answer, and the verbs that answer for single images alone.
+
+use crate::workplace::{Workplace, embedded_backbone, melo, run, train};
+use melo::synthetic::Phantom;
+use melo::vit::PluginInfo;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Side of the slices, px.
+const SIDE: usize = 32;
+/// Slices of a volume.
+const SLICES: usize = 6;
+/// Volumes of train, val and test.
+const VOLUMES: [(&str, usize); 3] = [("train", 32), ("val", 16), ("test", 16)];
+
+/// The slice of volume `index` that shows the finding, where it has one.
+fn finding(index: usize) -> Option<usize> {
+    (index % 2 == 1).then_some(index * 5 % SLICES)
+}
+
+/// One slice: grey noise, and in one of a finding a bright square.
+fn slice(index: usize, k: usize) -> Vec<u8> {
+    let mut state = (index * SLICES + k) as u32 * 2_654_435_761 + 1;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        60 + (state >> 27) as u8
+    };
+    let mut grey: Vec<u8> = (0..SIDE * SIDE).map(|_| noise()).collect();
+    if finding(index) == Some(k) {
+        (8..24).for_each(|y| grey[y * SIDE + 8..y * SIDE + 24].fill(240));
+    }
+    grey
+}
+
+/// A NumPy file of one volume.
+fn npy(slices: &[Vec<u8>]) -> Vec<u8> {
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (1, {}, {SIDE}, {SIDE}), }}", slices.len());
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    let padding = 64 - (11 + header.len()) % 64;
+    bytes.extend(((header.len() + padding + 1) as u16).to_le_bytes());
+    bytes.extend(format!("{header}{}\n", " ".repeat(padding)).bytes());
+    bytes.extend(slices.concat());
+    bytes
+}
+
+/// Volumes whose finding sits in one slice: files of volumes with one table, the same slices as images in bags with another.
+fn volumes(place: &Workplace) -> (PathBuf, PathBuf) {
+    let (mut of_volumes, mut of_slices) =
+        (String::from("path,split,label\n"), String::from("path,study,split,label\n"));
+    let mut index = 0;
+    for (split, count) in VOLUMES {
+        for _ in 0..count {
+            let label = if finding(index).is_some() { "sick" } else { "well" };
+            let slices: Vec<Vec<u8>> = (0..SLICES).map(|k| slice(index, k)).collect();
+            std::fs::write(place.at(format!("v{index}.npy")), npy(&slices)).expect("a volume");
+            of_volumes += &format!("v{index}.npy,{split},{label}\n");
+            for (k, grey) in slices.iter().enumerate() {
+                let rgb = grey.iter().flat_map(|&grey| [grey; 3]).collect();
+                let pixels = melo::imaging::Pixels { width: SIDE, height: SIDE, rgb };
+                let name = format!("s{index}_{k}.png");
+                melo::imaging::write_png(&place.at(&name), &pixels).expect("a slice");
+                of_slices += &format!("{name},study{index},{split},{label}\n");
+            }
+            index += 1;
+        }
+    }
+    (place.write("volumes.csv", of_volumes), place.write("slices.csv", of_slices))
+}
+
+fn trained(place: &Workplace, data: &Path, name: &str, flags: &[&str]) -> (Value, PathBuf) {
+    let out = place.at(format!("{name}.safetensors"));
+    let mut command = train(&place.tiny_backbone("vit", 5, None), data, &out);
+    command.args(["--epochs", "10", "--lr", "0.01", "--batch-size", "8", "--no-augment", "--task", name, "--json"]);
+    (run(command.args(flags)).json(), out)
+}
+
+fn on(place: &Workplace, verb: &[&str], plugin: &Path) -> Command {
+    let mut command = melo();
+    command.args(verb).arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugin").arg(plugin);
+    command
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
+}
+
+#[test]
+fn a_finding_in_one_slice_is_found_and_pointed_at() {
+    let place = Workplace::new();
+    let (of_volumes, of_slices) = volumes(&place);
+    let (report, plugin) = trained(&place, &of_volumes, "ct", &["--bag-axis", "axial"]);
+    assert!(number(&report["val_auc_macro"]) > 0.9, "{report}");
+    let card = PluginInfo::read(&plugin).expect("a plug-in").card;
+    assert_eq!(card.format, 7);
+    let test = card.test.expect("a test split");
+    assert_eq!((test.images, card.provenance.train_images, card.provenance.train_images_of), (16, 32, vec![16, 16]));
+
+    let table = place.at("predictions.csv");
+    let mut measured = on(&place, &["eval"], &plugin);
+    let measured = run(measured.arg("--data").arg(&of_volumes).arg("--json").arg("--predictions").arg(&table)).json();
+    assert_eq!((&measured["n"], &measured["auc_macro"]), (&16.into(), &card.metrics["test_auc_macro"].into()));
+    let table = std::fs::read_to_string(table).expect("the table is written");
+    assert!(table.starts_with("path,label,p_sick,p_well\nv48.npy,well,"), "{table}");
+    assert_eq!(table.lines().count(), 17);
+
+    // The same slices as images of bags are trained and answered alike.
+    let (again, other) = trained(&place, &of_slices, "ct2", &["--bag-column", "study"]);
+    assert!(number(&again["val_auc_macro"]) > 0.9, "{again}");
+    let mut pointed = 0;
+    for index in (48..64).filter(|&index| finding(index).is_some()) {
+        let answer = run(on(&place, &["predict"], &plugin).arg("--json").arg(place.at(format!("v{index}.npy")))).json();
+        assert_eq!(answer["images"].as_array().map(Vec::len), Some(SLICES));
+        let attention: Vec<f64> = answer["attention"].as_array().expect("an array").iter().map(number).collect();
+        assert!((attention.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{answer}");
+        pointed += usize::from(answer["leading"][0] == finding(index).expect("a finding"));
+        let mut files = on(&place, &["predict"], &plugin);
+        files.arg("--json").args((0..SLICES).map(|k| place.at(format!("s{index}_{k}.png"))));
+        assert_eq!(run(&mut files).json()["probabilities"], answer["probabilities"]);
+    }
+    assert!(pointed >= 6, "the right slice leads in {pointed} of 8 volumes");
+    let said = run(on(&place, &["predict"], &other).args((0..SLICES).map(|k| place.at(format!("s49_{k}.png"))))).good();
+    assert!(said.contains("(6 images)\n    0.") && said.contains("s49_"), "{said}");
+}
+
+#[test]
+fn the_mean_and_the_maximum_are_trained_and_come_back() {
+    let place = Workplace::new();
+    let (_, of_slices) = volumes(&place);
+    for pooling in ["mean", "max"] {
+        let flags = ["--bag-column", "study", "--pooling", pooling, "--method", "linear"];
+        let (_, plugin) = trained(&place, &of_slices, pooling, &flags);
+        let card = PluginInfo::read(&plugin).expect("a plug-in").card;
+        assert_eq!(card.bag.expect("bags").pooling.in_words(), pooling);
+        let mut measured = on(&place, &["eval"], &plugin);
+        measured.args(["--bag-column", "study", "--json", "--data"]).arg(&of_slices);
+        assert_eq!(run(&mut measured).json()["auc_macro"], card.metrics["test_auc_macro"]);
+    }
+}
+
+#[test]
+fn what_answers_for_single_images_refuses_bags_by_name() {
+    let place = Workplace::new();
+    let (of_volumes, of_slices) = volumes(&place);
+    let flags = ["--bag-axis", "axial", "--method", "linear", "--epochs", "1"];
+    let (_, plugin) = trained(&place, &of_volumes, "ct", &flags[..4]);
+    let image = place.at("s1_0.png");
+    let refused = |command: &mut Command, status: i32, words: &str| run(command).refused(status, &[words]);
+    let mut maps = on(&place, &["predict"], &plugin);
+    refused(maps.arg("--heatmap").arg(place.at("maps")).arg(&image), 2, "--heatmap is for single images");
+    let mut export = melo();
+    export.args(["plugin", "export"]).arg(&plugin).arg("--backbone").arg(place.at("vit.safetensors"));
+    refused(export.args(["--format", "onnx", "--out"]).arg(place.at("ct.onnx")), 1, "`ct` answers for bags of images");
+    // A table of single images, and a plug-in of single images on bags.
+    refused(on(&place, &["eval"], &plugin).arg("--data").arg(&of_slices), 1, "its images are in no bags");
+    let (_, single) = trained(&place, &of_slices, "single", &["--method", "linear"]);
+    let mut eval = on(&place, &["eval"], &single);
+    refused(eval.args(["--bag-column", "study", "--data"]).arg(&of_slices), 1, "`single` answers for single images");
+    refused(
+        on(&place, &["predict"], &single).arg("--plugin").arg(&plugin).arg(&image),
+        2,
+        "ask them one after the other",
+    );
+    let mut pooled = train(&place.at("vit.safetensors"), &of_slices, &place.at("x.safetensors"));
+    refused(pooled.args(["--pooling", "mean"]), 1, "its images are in no bags");
+    let mut full = train(&place.at("vit.safetensors"), &of_slices, &place.at("x.safetensors"));
+    refused(full.args(["--bag-column", "study", "--method", "full"]), 2, "bags are answered beside a frozen backbone");
+    let mut pack = melo();
+    pack.args(["data", "pack"]).arg(&of_slices).args(["--bag-column", "study", "--out"]).arg(place.at("pack"));
+    refused(pack.arg("--backbone").arg(place.at("vit.safetensors")), 1, "which a pack does not hold");
+}
+
+/// Slices of a generated study, those of a finding, and studies of train, val and test.
+const LONG: (usize, usize, [(&str, usize); 3]) = (16, 2, [("train", 60), ("val", 30), ("test", 50)]);
+
+/// Studies of generated smears, one cell of another kind in two slices of those that are sick: their table, and which slices those are.
+fn studies(place: &Workplace) -> (PathBuf, Vec<Vec<usize>>) {
+    let (slices, few, splits) = LONG;
+    let (mut table, mut shown, mut drawn) = (String::from("path,bag,split,label\n"), Vec::new(), [0; 2]);
+    for (split, count) in splits {
+        for _ in 0..count {
+            let study = shown.len();
+            let sick = study % 2 == 1;
+            let of_finding: Vec<usize> = (0..few).filter(|_| sick).map(|k| (study * 7 + k * 5) % slices).collect();
+            for k in 0..slices {
+                let class = usize::from(of_finding.contains(&k));
+                let name = format!("{study}_{k}.png");
+                place.image(&name, Phantom::BloodSmear, class, drawn[class], 96);
+                drawn[class] += 1;
+                table += &format!("{name},{study},{split},{}\n", if sick { "sick" } else { "well" });
+            }
+            shown.push(of_finding);
+        }
+    }
+    (place.write("studies.csv", table), shown)
+}
+
+#[test]
+fn attention_beats_the_mean_where_a_finding_sits_in_few_slices_and_points_at_them() {
+    let place = Workplace::new();
+    let (data, shown) = studies(&place);
+    let trained = |pooling: &str| {
+        let out = place.at(format!("{pooling}.safetensors"));
+        let mut command = train(&embedded_backbone(), &data, &out);
+        command.args(["--pooling", pooling, "--method", "linear", "--no-augment", "--epochs", "30", "--patience", "0"]);
+        run(command.args(["--lr", "0.005", "--batch-size", "8", "--json"])).json();
+        (PluginInfo::read(&out).expect("a plug-in").card.metrics["test_auc_macro"], out)
+    };
+    let ((attention, plugin), (mean, _)) = (trained("attention"), trained("mean"));
+    let (mut mass, mut sick) = (0.0, 0);
+    for (study, of_finding) in shown.iter().enumerate().skip(90).filter(|(_, of_finding)| !of_finding.is_empty()) {
+        let mut predict = melo();
+        predict.args(["predict", "--json", "--backbone"]).arg(embedded_backbone()).arg("--plugin").arg(&plugin);
+        let answer = run(predict.args((0..LONG.0).map(|k| place.at(format!("{study}_{k}.png"))))).json();
+        mass += of_finding.iter().map(|&k| number(&answer["attention"][k])).sum::<f64>();
+        sick += 1;
+    }
+    let share = mass / f64::from(sick);
+    eprintln!("AUC by attention {attention:.3}, by the mean {mean:.3}; {share:.3} of the attention on the finding");
+    assert!(attention > mean + 0.02, "attention {attention}, mean {mean}");
+    // Two of sixteen slices are an eighth.
+    assert!(share > 0.5, "{share} of the attention");
+}
