@@ -108,7 +108,7 @@ impl Manifest {
         let mut patients: BTreeMap<PatientKey, Patient> = BTreeMap::new();
         for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| wanted(row)) {
             let patient = patients.entry(PatientKey::of(row)).or_insert_with(|| Patient::new(classes));
-            patient.add(index, &strata[index]);
+            patient.add(index, row.is_example().then(|| &*strata[index]));
         }
         // Sorted by key: the order of rows is forgotten before the seed decides.
         let mut patients: Vec<Patient> = patients.into_values().collect();
@@ -144,7 +144,7 @@ impl PatientKey {
 /// Rows that must stay together.
 pub(crate) struct Patient {
     pub(crate) rows: Vec<usize>,
-    /// Rows that show each class; one more for rows without a finding.
+    /// Examples that show each class; one more for those without a finding.
     pub(crate) shown: Vec<usize>,
 }
 
@@ -153,8 +153,10 @@ impl Patient {
         Self { rows: Vec::new(), shown: vec![0; classes + 1] }
     }
 
-    fn add(&mut self, row: usize, labels: &Labels) {
+    /// A row, and the labels of what it stands for: none of a further image of a bag.
+    fn add(&mut self, row: usize, labels: Option<&Labels>) {
         self.rows.push(row);
+        let Some(labels) = labels else { return };
         let nothing = self.shown.len() - 1;
         let mut any = false;
         for class in (0..nothing).filter(|&class| labels.has(class)) {

@@ -23,6 +23,9 @@ use crate::contributions::Contributions;
 use crate::delong::twice_won;
 use crate::distributions::{bisect, normal_two_sided, normal_z};
 
+/// A variance below this is one of roundings: sums of up to a million numbers below 1.
+const ROUNDING: f64 = 1e-24;
+
 /// An AUC, or a mean of AUCs, with what each cluster contributes to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusteredAuc {
@@ -70,11 +73,12 @@ impl ClusteredAuc {
         let in_clusters = kinds
             .each_ref()
             .map(|(.., cases)| cases.iter().map(|(_, cluster)| cluster).collect::<BTreeSet<_>>().len() as f64);
+        let [of_positives, of_negatives] = in_clusters;
+        let flat = Flat { weight: 1.0, auc: value, positives: of_positives, negatives: of_negatives };
+        let flat = Self { value, contributions: Contributions::default(), flat: vec![flat] };
         let varies = kinds.iter().any(|(.., cases)| cases.iter().any(|(won, _)| *won != cases[0].0));
         if !varies || in_clusters.contains(&1.0) {
-            let [positives, negatives] = in_clusters;
-            let flat = vec![Flat { weight: 1.0, auc: value, positives, negatives }];
-            return Some(Self { value, contributions: Contributions::default(), flat });
+            return Some(flat);
         }
         let mut contributions = Contributions::default();
         for ((own, others, cases), clusters) in kinds.iter().zip(in_clusters) {
@@ -82,6 +86,10 @@ impl ClusteredAuc {
             for (won, cluster) in cases {
                 contributions.add(*cluster, factor * (*won as f64 / others - value) / own);
             }
+        }
+        // What varies within clusters may cancel in each of them.
+        if contributions.variance() < ROUNDING {
+            return Some(flat);
         }
         Some(Self { value, contributions, flat: Vec::new() })
     }
@@ -210,6 +218,13 @@ mod tests {
             let other = ClusteredAuc::new(&mirrored, &truth, &clusters).unwrap().estimate(0.95);
             prop_assert!((other.low + high - 1.0).abs() < 1e-9 && (other.high + low - 1.0).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn cases_that_cancel_in_each_cluster_do_not_make_an_interval_of_no_width() {
+        let (scores, truth) = ([3.0, 3.0, 3.0, 4.0, 0.0], [false, true, true, false, false]);
+        let Estimate { value, low, high } = ClusteredAuc::new(&scores, &truth, &[2, 2, 0, 1, 1]).unwrap().estimate(0.95);
+        assert!(value == 0.5 && low < 0.4 && high > 0.6, "{value} [{low}, {high}]");
     }
 
     #[test]

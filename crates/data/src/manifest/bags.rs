@@ -18,7 +18,7 @@ pub(super) fn gather(manifest: &mut Manifest, options: &ReadOptions) -> Result<(
     if let Some(plane) = options.bag_plane.filter(|_| manifest.rows.iter().all(|row| row.packed.is_none())) {
         let mut apart = Vec::with_capacity(manifest.rows.len());
         for row in std::mem::take(&mut manifest.rows) {
-            apart.extend(parts_of(row, plane)?);
+            apart.extend(parts_of(&manifest.path, row, plane)?);
         }
         manifest.rows = apart;
     }
@@ -64,11 +64,16 @@ fn contradiction(manifest: &Manifest, first: &Row, row: &Row) -> Option<String> 
 }
 
 /// A row a part of its file or folder, all in one bag.
-fn parts_of(row: Row, plane: Plane) -> Result<Vec<Row>, Error> {
+fn parts_of(manifest: &Path, row: Row, plane: Plane) -> Result<Vec<Row>, Error> {
     let bag = row.bag.as_ref().map_or_else(|| row.name.clone(), |bag| bag.name.clone());
     // A file that is not there is told with all others when images are read.
     let images = match melo_imaging::file_of(&row.path).exists() {
-        true => images_of_bag(&row.path, plane)?,
+        true => images_of_bag(&row.path, plane).map_err(|error| match error {
+            Error::NoBag { reason, .. } => {
+                Error::Bag { path: manifest.into(), line: row.line, bag: bag.clone(), reason }
+            }
+            other => other,
+        })?,
         false => vec![row.path.clone()],
     };
     let whole = row.path.to_string_lossy().into_owned();

@@ -200,7 +200,10 @@ fn a_folder_of_slices_is_a_bag_in_the_order_of_their_numbers() {
     fs::create_dir(folder.path().join("u")).unwrap();
     let path = table(&folder, "path,label\ns,x\nu,y\n");
     let error = Manifest::read_with(&path, &options).expect_err("an empty bag").to_string();
-    assert!(error.ends_with("u: an empty bag: expected images in the folder, found none"), "{error}");
+    assert!(
+        error.ends_with("m.csv, line 3: bag \"u\": an empty bag: expected images in the folder, found none"),
+        "{error}"
+    );
 }
 
 #[test]

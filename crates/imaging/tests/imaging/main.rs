@@ -9,6 +9,7 @@ mod golden;
 mod heatmap;
 mod hostile;
 mod masks;
+mod parts;
 mod read_fit;
 mod shared_dicom;
 mod volumes;

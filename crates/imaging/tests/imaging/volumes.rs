@@ -11,7 +11,7 @@ use melo_vit::Rendering;
 use melo_vit::rendering::{Frame, Plane, Slice, Window};
 
 /// A NIfTI-1 file of 16-bit numbers.
-struct Volume {
+pub(crate) struct Volume {
     dim: [i16; 8],
     datatype: i16,
     big_endian: bool,
@@ -23,7 +23,7 @@ struct Volume {
 }
 
 impl Volume {
-    fn new(x: i16, y: i16, z: i16) -> Self {
+    pub(crate) fn new(x: i16, y: i16, z: i16) -> Self {
         let affine = [[0.0; 4]; 3];
         Self {
             dim: [3, x, y, z, 1, 1, 1, 1],
@@ -36,7 +36,7 @@ impl Volume {
         }
     }
 
-    fn file(&self, values: &[i16]) -> Vec<u8> {
+    pub(crate) fn file(&self, values: &[i16]) -> Vec<u8> {
         let word = |value: i16| if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         let real = |value: f32| if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         let mut bytes = vec![0; 352];
@@ -68,7 +68,7 @@ impl Volume {
     }
 }
 
-fn gz(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).expect("in memory");
     encoder.finish().expect("in memory")
@@ -199,14 +199,14 @@ fn hostile_volumes() {
 }
 
 /// An `.npy` file.
-fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     text += &" ".repeat((64 - (11 + text.len()) % 64) % 64);
     text.push('\n');
     [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), data].concat()
 }
 
-fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (at, (name, bytes)) in arrays.iter().enumerate() {
         let method = [zip::CompressionMethod::Deflated, zip::CompressionMethod::Stored][at % 2];

@@ -54,8 +54,8 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 7, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 6"]);
+    for format in [0, 8, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 7"]);
     }
 }
 
@@ -125,6 +125,36 @@ fn a_format_cannot_say_what_came_with_a_later_one() {
         };
         assert_card_refused(old, &[&format!("format {format} has no field"), "self_test"]);
     }
+}
+
+#[test]
+fn what_pools_bags_came_with_format_7_and_fits_its_pooling() {
+    let bag = |pooling: &str, hidden: i64, positions: i64| json!({"pooling": pooling, "hidden": hidden, "positions": positions});
+    let in_format = |format: u32, bag: Value| {
+        move |card: &mut Value| {
+            card["format"] = json!(format);
+            card["bag"] = bag.clone();
+        }
+    };
+    assert_card_refused(in_format(6, bag("mean", 0, 0)), &["format 6 has no field", "bag"]);
+    for (wrong, words) in [
+        (bag("gated_attention", 0, 8), "hidden 0, expected 1 to 4096"),
+        (bag("gated_attention", 100_000, 8), "hidden 100000"),
+        (bag("gated_attention", 4, 3), "positions 3, expected an even number"),
+        (bag("mean", 4, 0), "hidden 4, expected 0 of pooling by mean"),
+        (bag("max", 0, 2), "positions 2, expected 0 of pooling by max"),
+        (bag("median", 0, 0), "unknown variant"),
+        (bag("mean", -1, 0), "invalid value"),
+    ] {
+        assert_card_refused(in_format(7, wrong), &[words]);
+    }
+    // Tensors that the card calls for, and the file does not hold.
+    let fixture = Fixture::new();
+    let error = fixture.refused_after_card(in_format(7, bag("gated_attention", 4, 8)));
+    assert!(error.to_string().contains("bag."), "{error}");
+    let fixture = Fixture::new();
+    fixture.change_card(in_format(7, bag("mean", 0, 0)));
+    assert_eq!(PluginInfo::read(&fixture.path).unwrap().card.format, 7);
 }
 
 #[test]
