@@ -51,7 +51,11 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
 fn of_network(error: &vit::Error) -> bool {
     matches!(
         error,
-        vit::Error::Lora(_) | vit::Error::Bottleneck(_) | vit::Error::ImageSize { .. } | vit::Error::Features(_)
+        vit::Error::Lora(_)
+            | vit::Error::Bottleneck(_)
+            | vit::Error::ImageSize { .. }
+            | vit::Error::ImageWork { .. }
+            | vit::Error::Features(_)
     )
 }
 

@@ -65,7 +65,7 @@ pub use mask::{
 pub use nifti::MaskVolume;
 pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
-pub use preprocess::{crop_normalise, fit, normalise, prepare};
+pub use preprocess::{check_fit, crop_normalise, fit, normalise, prepare};
 pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
 pub use seen::{Found, Place, Seen, Tally};

@@ -17,6 +17,7 @@ pub mod defaults;
 mod dicom;
 mod error;
 mod http;
+mod lock;
 mod metrics;
 mod registry;
 mod server;

@@ -94,6 +94,8 @@ impl Application {
         let metrics = Arc::new(Metrics::default());
         let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
         let samples = std::mem::take(&mut config.samples);
+        // A plug-in that takes longer for an image than a request may would let all others time out.
+        config.registry.self_test = (config.limits.timeout / 2).max(Duration::from_secs(1));
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;

@@ -70,6 +70,9 @@ impl Default for Provenance {
     }
 }
 
+/// Most classes of a task: three times ImageNet-21k's.
+pub const MAX_CLASSES: usize = 1 << 16;
+
 /// How to use a plug-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +178,9 @@ impl TaskCard {
         }
         if classes < 2 && self.kind.is_one_class() || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
+        }
+        if classes > MAX_CLASSES {
+            return wrong("classes", format!("{classes} classes, at most {MAX_CLASSES} are answered"));
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
         let scaled = |temperature: f32| self.kind == TaskKind::Regression && temperature != 1.0;

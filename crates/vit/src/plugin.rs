@@ -100,7 +100,8 @@ impl Plugin {
         let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
         card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
-        backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
+        let fits = backbone.check_size(card.preprocess.size);
+        fits.map_err(|error| wrong(format!("task `{}`: {error}", card.task)))?;
         require(file, &Head::tensor_shapes(card.classes.len(), backbone.config().feature_width()))?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };

@@ -8,7 +8,8 @@ mod store;
 mod verify;
 
 use crate::error::Error;
-use std::fs::{File, TryLockError};
+use crate::lock;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,12 +148,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
-    let file = file::private(&beside)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::Io { path: beside, source }),
-    }
+    lock::hold(file::private(&beside)?, &beside, path)
 }
 
 #[cfg(test)]
