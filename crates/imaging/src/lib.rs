@@ -26,6 +26,7 @@ mod cmyk;
 mod codec;
 mod crop;
 mod decode;
+mod decode_memory;
 pub mod dicom;
 mod error;
 mod file;
@@ -53,6 +54,7 @@ mod tiff;
 
 pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
+pub use decode_memory::DecodeMemory;
 pub use error::Error;
 pub use folder::{FolderFiles, LeftOut, images_in, is_image_file, looks_like_image};
 pub use grey::{Fitted, read_fit, read_fit_seen, read_fit_sized};

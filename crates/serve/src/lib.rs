@@ -15,6 +15,7 @@ mod batch;
 mod clock;
 pub mod defaults;
 mod dicom;
+mod disk;
 mod error;
 mod http;
 mod lock;
@@ -40,7 +41,7 @@ pub use audit::{
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{BatchConfig, BatchQueue, Permit};
 pub use clock::rfc3339;
-pub use dicom::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
+pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, Task, Version};

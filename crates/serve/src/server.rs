@@ -3,7 +3,7 @@
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
-use crate::defaults::{BODY_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
+use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -63,7 +63,13 @@ impl Config {
             samples: Vec::new(),
             batches: BatchConfig { max_batch: MAX_BATCH, max_wait: MAX_WAIT, queue: QUEUE },
             registry,
-            limits: Limits { body_bytes: BODY_BYTES, images: MAX_IMAGES, timeout: TIMEOUT, decoders: threads },
+            limits: Limits {
+                body_bytes: BODY_BYTES,
+                images: MAX_IMAGES,
+                timeout: TIMEOUT,
+                decoders: threads,
+                decode_bytes: DECODE_BYTES,
+            },
             trust: Trust::default(),
             dicom: None,
         }

@@ -8,17 +8,19 @@
 use crate::answer::{Answer, Heatmap, ImageAnswers};
 use crate::audit::{Action, Audit, Record};
 use crate::batch::{BatchQueue, Permit};
+use crate::disk;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
-use melo_imaging::{Seen, encode_png};
+use melo_imaging::{DecodeMemory, Seen, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
 use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
 use sha2::{Digest, Sha256};
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -26,6 +28,12 @@ use tokio::sync::Semaphore;
 const SHOWN_SIDE: usize = 1024;
 /// Heat maps as the server draws them.
 const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
+
+/// Less room on the disk of the audit is told before it is used up, bytes.
+const AUDIT_RESERVE: u64 = 64 << 20;
+
+/// How long a server is not ready after a record that could not be written, before it is looked whether its folder can be again.
+const UNRECORDED: Duration = Duration::from_secs(10);
 
 /// What one request may ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +46,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Images that are decoded at a time.
     pub decoders: usize,
+    /// Memory of all decoders, by what headers claim, bytes.
+    pub decode_bytes: u64,
 }
 
 /// An image as it came.
@@ -91,7 +101,10 @@ pub struct Service {
     pub audit: Option<Audit>,
     /// Bounds of a request.
     pub limits: Limits,
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
+    decode_memory: Arc<DecodeMemory>,
+    /// When a record could not be written, if none was written since.
+    unrecorded: Mutex<Option<Instant>>,
 }
 
 impl Service {
@@ -103,8 +116,9 @@ impl Service {
         audit: Option<Audit>,
         limits: Limits,
     ) -> Self {
-        let decoders = Semaphore::new(limits.decoders.max(1));
-        Service { batches, registry, metrics, audit, limits, decoders }
+        let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
+        let decode_memory = DecodeMemory::new(limits.decode_bytes);
+        Service { batches, registry, metrics, audit, limits, decoders, decode_memory, unrecorded: Mutex::new(None) }
     }
 
     /// The engine that all tasks share.
@@ -264,10 +278,15 @@ impl Service {
         let plugins: Vec<Arc<BoundPlugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
         let mut decoded = Vec::new();
         for image in &request.images {
-            let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
+            let turn = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
             let (image, specs, frame) = (image.clone(), Arc::clone(&specs), request.frame);
-            decoded.push(blocking(move || Decoded::new(&image, &specs, frame, keep_pixels)).await?);
-            drop(turn);
+            let memory = Arc::clone(&self.decode_memory);
+            // The work holds its turn, and not its caller, who may go away.
+            let decode = move || {
+                let _turn = turn;
+                memory.within(|| Decoded::new(&image, &specs, frame, keep_pixels))
+            };
+            decoded.push(blocking(decode).await?);
         }
         let mut inputs = Vec::new();
         let mut places = Vec::new();
@@ -350,6 +369,28 @@ impl Service {
         self.append(vec![record]).await
     }
 
+    /// Why nothing can be recorded now. After a failure it is tried whether the folder can be written again.
+    pub(crate) fn audit_trouble(&self) -> Option<String> {
+        let folder = melo_vit::folder_of(self.audit.as_ref()?.path()).to_owned();
+        if let Ok(free) = disk::free(&folder)
+            && free < AUDIT_RESERVE
+        {
+            return Some(format!("the disk of the audit has {} MiB left", free >> 20));
+        }
+        let mut failed = self.unrecorded();
+        let trouble = "the audit could not be written".to_owned();
+        if failed.as_ref()?.elapsed() < UNRECORDED {
+            return Some(trouble);
+        }
+        let tried = tempfile::tempfile_in(&folder).and_then(|mut file| file.write_all(&[0; 4096]));
+        *failed = tried.is_err().then(Instant::now);
+        failed.map(|_| trouble)
+    }
+
+    fn unrecorded(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Nothing is answered that is not in the audit.
     async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
         if self.audit.is_none() {
@@ -357,11 +398,15 @@ impl Service {
         }
         let service = Arc::clone(self);
         blocking(move || match &service.audit {
-            Some(audit) => audit.append(&records).map_err(|error| {
-                // Where the file is concerns nobody outside.
-                tracing::error!(%error, "the audit could not be written");
-                Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
-            }),
+            Some(audit) => {
+                let written = audit.append(&records);
+                *service.unrecorded() = written.is_err().then(Instant::now);
+                written.map_err(|error| {
+                    // Where the file is concerns nobody outside.
+                    tracing::error!(%error, "the audit could not be written");
+                    Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
+                })
+            }
             None => Ok(()),
         })
         .await

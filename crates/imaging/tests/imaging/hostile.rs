@@ -314,3 +314,19 @@ fn a_resize_beyond_what_an_image_may_be_is_refused_before_it_is_made() {
     assert!(error.to_string().contains("long.png"), "{error}");
     check_fit(path, long.width, long.height, &Preprocess { size: 224, crop_mode: CropMode::Center, ..spec }).unwrap();
 }
+
+#[test]
+fn a_jpeg_2000_that_claims_more_than_it_can_hold_is_refused_before_it_is_decoded() {
+    let stream = bytes("grey8.j2k");
+    let at = stream.windows(8).position(|window| window == [0, 0, 0, 37, 0, 0, 0, 21]).expect("the size");
+    for (side, bytes, word) in [(13_800u32, 94_000, "cannot hold"), (9_000, 400_000, "samples are")] {
+        let mut claim = stream.clone();
+        // Image and tile alike, so that there is one tile.
+        claim[at..at + 8].copy_from_slice(&[side.to_be_bytes(); 2].concat());
+        claim[at + 16..at + 24].copy_from_slice(&[side.to_be_bytes(); 2].concat());
+        claim.resize(bytes, 0);
+        let started = std::time::Instant::now();
+        let error = refused(&claim);
+        assert!(error.to_string().contains(word) && started.elapsed().as_millis() < 500, "{error}");
+    }
+}

@@ -84,6 +84,8 @@ impl Worker {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.finish(name),
             Err(error) => return Err(Trouble::Later(error.to_string())),
         };
+        // Results need room, too.
+        self.spool.disk().map_err(|full| Trouble::Later(full.to_string()))?;
         let source = Source::read(&bytes).map_err(Trouble::Refused)?;
         let tasks = self.routes.tasks(&bytes).map_err(Trouble::Refused)?;
         let image = Image { name: source.instance.clone(), bytes, sop_instance_uid: Some(source.instance.clone()) };

@@ -33,6 +33,13 @@ impl App {
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
+
+    /// Why it cannot keep its word now; nothing where it can. Paths concern nobody outside.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let stopping = (!self.is_ready()).then(|| "the server is starting or stopping".to_owned());
+        let inbox = self.inbox.as_ref().and_then(|inbox| inbox.room().err()).map(|full| full.to_string());
+        [stopping, inbox, self.service.audit_trouble()].into_iter().flatten().collect()
+    }
 }
 
 /// A JSON answer.

@@ -29,6 +29,7 @@ pub(crate) use body::Bodies;
 pub(crate) use listen::Listener;
 use listen::Peer;
 use request_id::RequestId;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument;
@@ -122,11 +123,12 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     response
 }
 
-async fn ready(State(app): State<Arc<App>>) -> StatusCode {
-    match app.is_ready() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    }
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    // Not among the threads that block: they may all be at work. Names of tasks are for those who may ask.
+    let (troubles, not_served) = (app.troubles(), app.service.registry.problems().len());
+    let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": troubles.is_empty(), "reasons": troubles, "not_served": not_served });
+    (status, app::json(body)).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
