@@ -20,6 +20,7 @@ use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -102,6 +103,8 @@ pub struct Service {
     /// Bounds of a request.
     pub limits: Limits,
     decoders: Arc<Semaphore>,
+    /// Requests whose heat maps are drawn at a time: half of the threads, so that answers are computed beside them.
+    drawers: Arc<Semaphore>,
     decode_memory: Arc<DecodeMemory>,
     /// When a record could not be written, if none was written since.
     unrecorded: Mutex<Option<Instant>>,
@@ -117,8 +120,19 @@ impl Service {
         limits: Limits,
     ) -> Self {
         let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
+        let drawers = Arc::new(Semaphore::new((limits.decoders / 2).max(1)));
         let decode_memory = DecodeMemory::new(limits.decode_bytes);
-        Service { batches, registry, metrics, audit, limits, decoders, decode_memory, unrecorded: Mutex::new(None) }
+        Service {
+            batches,
+            registry,
+            metrics,
+            audit,
+            limits,
+            decoders,
+            drawers,
+            decode_memory,
+            unrecorded: Mutex::new(None),
+        }
     }
 
     /// The engine that all tasks share.
@@ -171,7 +185,11 @@ impl Service {
             return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
         }
         let chosen = self.chosen(&request.tasks)?;
-        let permit = self.batches.admit(request.images.len() * chosen.len())?;
+        // Heat maps are rows too, and keep theirs until they are drawn.
+        let rows = request.images.len() * chosen.len();
+        let of_maps = if request.heatmap { rows } else { 0 };
+        let mut permit = self.batches.admit(rows + of_maps)?;
+        let of_maps = permit.split(of_maps);
         let tasks = self.plugins(chosen).await?;
         let (decoded, logits) = self.compute(&request, &tasks, permit).await?;
         let mut answers = Vec::new();
@@ -191,7 +209,7 @@ impl Service {
             });
         }
         if request.keeps_pixels() {
-            answers = self.draw(&request, &tasks, decoded, answers).await?;
+            answers = self.draw(&request, &tasks, decoded, answers, of_maps).await?;
         }
         self.remember(&request, &answers).await?;
         let took = started.elapsed();
@@ -302,24 +320,33 @@ impl Service {
         Ok((decoded, places.into_iter().map(of_image).collect()))
     }
 
-    /// Heat maps and previews: one request's at a time on the computing threads.
+    /// Heat maps and previews, in turn. The work holds its turn and its rows, and ends after the map at hand where its caller has
+    /// gone away.
     async fn draw(
         self: &Arc<Self>,
         request: &Request,
         tasks: &Tasks,
         decoded: Vec<Decoded>,
         mut answers: Vec<ImageAnswers>,
+        permit: Permit,
     ) -> Result<Vec<ImageAnswers>, Refusal> {
+        let turn = Arc::clone(&self.drawers).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+        let gone = Gone::default();
+        let is_gone = Arc::clone(&gone.0);
         let (service, tasks) = (Arc::clone(self), tasks.clone());
         let (heatmap, preview) = (request.heatmap, request.preview);
         let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
-        blocking(move || {
+        let drawn = blocking(move || {
+            let _held = (turn, permit);
             for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers) {
                 if preview && let Some(pixels) = image.pixels.first() {
                     let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
                     answers.preview = Some(encode_png(&shown).map_err(broken)?);
                 }
                 for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| heatmap) {
+                    if is_gone.load(Ordering::Relaxed) {
+                        return Err(Refusal::Stopping);
+                    }
                     let (version, plugin) = &tasks[task];
                     let class = answer.decision.explained()[0];
                     let drawn = service.batches.predictor().explain(image, task, plugin, class, DRAWING);
@@ -334,7 +361,9 @@ impl Service {
             }
             Ok(answers)
         })
-        .await
+        .await;
+        drop(gone);
+        drawn
     }
 
     async fn remember(self: &Arc<Self>, request: &Request, answers: &[ImageAnswers]) -> Result<(), Refusal> {
@@ -393,23 +422,24 @@ impl Service {
 
     /// Nothing is answered that is not in the audit.
     async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
-        if self.audit.is_none() {
-            return Ok(());
-        }
-        let service = Arc::clone(self);
-        blocking(move || match &service.audit {
-            Some(audit) => {
-                let written = audit.append(&records);
-                *service.unrecorded() = written.is_err().then(Instant::now);
-                written.map_err(|error| {
-                    // Where the file is concerns nobody outside.
-                    tracing::error!(%error, "the audit could not be written");
-                    Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
-                })
-            }
-            None => Ok(()),
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let written = audit.appended(records).await;
+        *self.unrecorded() = written.is_err().then(Instant::now);
+        written.map_err(|error| {
+            // Where the file is concerns nobody outside.
+            tracing::error!(%error, "the audit could not be written");
+            Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
         })
-        .await
+    }
+}
+
+/// Tells work that nobody waits for it any more.
+#[derive(Default)]
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Threads that decode, read and write beside those that compute. Each keeps memory for the largest image that it met: few of
 /// them keep the server's memory level.
 const SPARE_THREADS: usize = 4;
+/// How long work that nobody waits for is let end.
+const LAST: Duration = Duration::from_millis(200);
 /// Beyond the indices of the quickstart's images.
 const SAMPLE_SEED: u64 = 1 << 40;
 
@@ -108,6 +110,9 @@ struct Settings {
     /// Collector of OpenTelemetry that is told of requests by OTLP over HTTP, such as http://127.0.0.1:4318
     #[arg(long, env = "MELO_SERVE_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Names that a server without keys is asked by beside addresses and localhost, such as a proxy's, by commas
+    #[arg(long, env = "MELO_SERVE_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    allowed_hosts: Option<Vec<String>>,
     /// Listen beyond this machine although anyone there may ask
     #[arg(long, env = "MELO_SERVE_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -156,12 +161,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .max_blocking_threads(threads + SPARE_THREADS)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let served: Result<(), Failure> = runtime.block_on(async {
         let server = Server::start(config, engine).await?;
         announce(&server);
         server.run(stop_signal()).await?;
         Ok(())
-    })
+    });
+    // Threads that decode or draw for nobody are not waited for.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
 /// The file, overlaid by what flags and variables say.
@@ -297,6 +305,7 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
         drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),
         otlp_endpoint: settings.otlp_endpoint.clone(),
+        allowed_hosts: settings.allowed_hosts.clone().unwrap_or_default(),
         insecure: settings.insecure.unwrap_or(false),
     })
 }

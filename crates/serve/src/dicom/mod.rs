@@ -13,6 +13,7 @@ mod delivery;
 mod files;
 pub(crate) mod fuzzing;
 mod implicit;
+mod known;
 mod outbox;
 mod peers;
 mod queue;
@@ -32,6 +33,7 @@ pub(crate) use storage::takes;
 
 use crate::error::Error;
 use crate::service::Service;
+use known::Known;
 use outbox::Outbox;
 use route::Routes;
 use spool::{Bounds, Spool};
@@ -76,8 +78,14 @@ impl Dicom {
             tracing::warn!("no DICOM destination: answers go into the audit only");
         }
         let runtime = tokio::runtime::Handle::current();
-        let worker =
-            Arc::new(Worker { spool: Arc::clone(&spool), routes, outbox: Arc::clone(&outbox), service, runtime });
+        let worker = Arc::new(Worker {
+            spool: Arc::clone(&spool),
+            routes,
+            known: Known::default(),
+            outbox: Arc::clone(&outbox),
+            service,
+            runtime,
+        });
         let listen = config.listen.as_deref();
         let listener = listen.map(|address| scp::Listener::start(address, config, Arc::clone(&spool))).transpose()?;
         let mut dicom = Dicom { spool, outbox, listener, threads: Vec::new() };

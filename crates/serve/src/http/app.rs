@@ -23,6 +23,9 @@ pub(crate) struct App {
     pub(crate) bodies: Arc<Bodies>,
     /// Where requests are told of; none where nobody collects.
     pub(crate) traces: Option<Traces>,
+    /// Names that this machine is asked by beside addresses; none where pages of other sites are no danger: there are keys, or
+    /// another application listens.
+    pub(crate) hosts: Option<Vec<String>>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
     /// Where objects that come by STOW-RS go; none where there is no DICOM network.

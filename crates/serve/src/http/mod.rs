@@ -11,6 +11,7 @@ mod predict;
 mod refusal;
 mod request_id;
 mod samples;
+mod site;
 mod stow;
 mod tasks;
 
@@ -99,9 +100,13 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let limit = app.service.limits.body_bytes;
     let announced = body.size_hint().lower();
     let (body, held) = app.bodies.bound(body);
-    let response = match announced > limit as u64 {
-        true => Refusal::TooLarge(format!("the body has {announced} bytes, at most {limit} are taken")).said(&route),
-        false => next.run(Request::from_parts(parts, body)).instrument(span.clone()).await,
+    let foreign = app.hosts.as_ref().and_then(|hosts| site::check(&parts.uri, &parts.headers, hosts).err());
+    let response = match (foreign, announced > limit as u64) {
+        (Some(refusal), _) => refusal.said(&route),
+        (None, true) => {
+            Refusal::TooLarge(format!("the body has {announced} bytes, at most {limit} are taken")).said(&route)
+        }
+        (None, false) => next.run(Request::from_parts(parts, body)).instrument(span.clone()).await,
     };
     let who = response.extensions().get::<Identity>().map(|identity| identity.name.clone());
     let mut response = match held.refusal() {

@@ -503,3 +503,25 @@ fn what_waits_and_what_is_refused_has_a_size() {
     assert_eq!(store(&mut association, "1.2.3.5", &data_set(&image("1.2.3.5", "DX"))), 0, "and another is taken");
     association.release().expect("a release");
 }
+
+#[test]
+fn two_images_of_one_identifier_have_no_one_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(settings(folder.path(), Some(nobody())));
+    let outgoing = spool(folder.path()).join("outgoing/pacs");
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0);
+    until("four results", || objects(&outgoing).len() == 4);
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0);
+    until("the same again", || objects(&spool(folder.path()).join("incoming")).is_empty());
+    assert!(objects(&spool(folder.path()).join("refused")).is_empty(), "the same image is no other");
+    let mut other = image("1.2.3.4", "DX");
+    let pixels = PrimitiveValue::U8(vec![9_u8; 24 * 20].into());
+    other.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(pixels)));
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
+    assert_eq!(store(&mut association, "1.2.3.4", &data_set(&other)), 0);
+    association.release().expect("a release");
+    let refused = spool(folder.path()).join("refused");
+    until("it is refused", || objects(&refused).len() == 1);
+    let note = std::fs::read_to_string(objects(&refused)[0].with_extension("dcm.json")).expect("a reason");
+    assert!(note.contains("another image with this SOP Instance UID"), "{note}");
+}
