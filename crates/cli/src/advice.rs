@@ -51,7 +51,11 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
 fn of_network(error: &vit::Error) -> bool {
     matches!(
         error,
-        vit::Error::Lora(_) | vit::Error::Bottleneck(_) | vit::Error::ImageSize { .. } | vit::Error::Features(_)
+        vit::Error::Lora(_)
+            | vit::Error::Bottleneck(_)
+            | vit::Error::ImageSize { .. }
+            | vit::Error::ImageWork { .. }
+            | vit::Error::Features(_)
     )
 }
 
@@ -290,6 +294,10 @@ fn of_serve(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         serve::Error::Open { .. } => {
             "give --keys FILE (`melo keys add`) or [oidc], listen on 127.0.0.1, or say --insecure".to_owned()
+        }
+        serve::Error::OpenDicom { .. } => {
+            "name peers (`[[dicom.peer]]` with `ae-title` and `address`), listen on 127.0.0.1, or say --dicom-any-peer"
+                .to_owned()
         }
         _ => return None,
     })

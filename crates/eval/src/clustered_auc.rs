@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn cases_that_cancel_in_each_cluster_do_not_make_an_interval_of_no_width() {
         let (scores, truth) = ([3.0, 3.0, 3.0, 4.0, 0.0], [false, true, true, false, false]);
-        let Estimate { value, low, high } = ClusteredAuc::new(&scores, &truth, &[2, 2, 0, 1, 1]).unwrap().estimate(0.95);
+        let Estimate { value, low, high } =
+            ClusteredAuc::new(&scores, &truth, &[2, 2, 0, 1, 1]).unwrap().estimate(0.95);
         assert!(value == 0.5 && low < 0.4 && high > 0.6, "{value} [{low}, {high}]");
     }
 

@@ -106,6 +106,19 @@ pub enum Error {
         /// Rows claimed.
         height: u64,
     },
+    /// More than [`MAX_PIXELS`] pixels after the resize that a preprocessing asks for; refused before it is made.
+    #[error(
+        "{}expected at most {MAX_PIXELS} pixels after the resize, the preprocessing asks for {width} x {height}",
+        at(path)
+    )]
+    FittedTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Columns after the resize.
+        width: u64,
+        /// Rows after the resize.
+        height: u64,
+    },
     /// One side more than [`MAX_ASPECT`] times the other.
     #[error("{}expected sides within {MAX_ASPECT}:1 of each other, the header says {width} x {height}", at(path))]
     TooLong {
@@ -199,6 +212,7 @@ impl Error {
             | Self::NoPixels { path, .. }
             | Self::TooLarge { path, .. }
             | Self::TooLong { path, .. }
+            | Self::FittedTooLarge { path, .. }
             | Self::MaskValue { path, .. }
             | Self::MaskColour { path, .. }
             | Self::LossyMask { path, .. }

@@ -10,7 +10,7 @@ use melo_vit::Preprocess;
 use melo_vit::rendering::Window;
 
 use crate::png::Chunk;
-use crate::preprocess::fitted_size;
+use crate::preprocess::{check_fit, fitted_size};
 use crate::resize::{Samples, resize_samples};
 use crate::{Error, Pixels, Seen, fit, limits, png, read_seen};
 
@@ -71,9 +71,11 @@ pub fn read_fit_sized(path: &Path, spec: &Preprocess) -> Result<Fitted, Error> {
     let Some(grey) = read_grey(path) else {
         let (pixels, seen) = read_seen(path, &spec.rendering)?;
         let (width, height) = (pixels.width, pixels.height);
+        check_fit(path, width, height, spec)?;
         return Ok(Fitted { pixels: fit(&pixels, spec), seen, width, height });
     };
     let whole = (grey.width, grey.height);
+    check_fit(path, whole.0, whole.1, spec)?;
     let (width, height) = fitted_size(grey.width, grey.height, spec);
     let Samples { samples, .. } = resize_samples::<1>(grey, width, height, spec.interpolation);
     let mut rgb = vec![0; samples.len() * 3];

@@ -17,9 +17,13 @@ use crate::{Error, Pixels};
 /// Most tiles: each has its own buffers, and a few bytes can claim 65,535.
 const MAX_TILES: u64 = 4096;
 
-/// Pixels that a byte may stand for: a black image is a few hundred bytes, so small ones are exempt.
-const MAX_PIXELS_PER_BYTE: u64 = 2048;
-const EXEMPT_PIXELS: u64 = 1 << 22;
+/// Samples that a byte may stand for: eight times what the most lossy images have. A black image is a few hundred bytes, so what is no
+/// larger than a radiograph is exempt.
+const MAX_SAMPLES_PER_BYTE: u64 = 256;
+const EXEMPT_SAMPLES: u64 = 1 << 24;
+
+/// Most samples: the decoder takes 22 bytes and a quarter of a microsecond for each.
+const MAX_SAMPLES: u64 = 1 << 26;
 
 /// Decodes a codestream of a DICOM file, or a JP2 file that holds one.
 pub(crate) fn decode(bytes: &[u8], source: Source) -> Result<Decoded, Error> {
@@ -55,9 +59,15 @@ pub(crate) fn decode_file(bytes: &[u8], source: Source, rendering: &Rendering) -
 
 /// Samples of a number of components that is one of `allowed`, and whether the file says they are luma and chroma.
 fn decode_channels(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(Decoded, bool), Error> {
-    let (columns, rows) = check_header(bytes, source, allowed)?;
-    if columns * rows > EXEMPT_PIXELS.max(bytes.len() as u64 * MAX_PIXELS_PER_BYTE) {
-        return Err(source.damaged(format!("{} bytes cannot hold {columns} x {rows} pixels", bytes.len())));
+    let (columns, rows, components) = check_header(bytes, source, allowed)?;
+    let samples = columns * rows * components;
+    if samples > EXEMPT_SAMPLES.max(bytes.len() as u64 * MAX_SAMPLES_PER_BYTE) {
+        let reason = format!("{} bytes cannot hold {components} components of {columns} x {rows} pixels", bytes.len());
+        return Err(source.damaged(reason));
+    }
+    if samples > MAX_SAMPLES {
+        let found = format!("{columns} x {rows} pixels of {components} components; {MAX_SAMPLES} samples are");
+        return Err(source.unsupported(found));
     }
     // The decoder was written for C's idea of arithmetic; a panic in it is a damaged stream, and it holds no state.
     let image = catch_unwind(AssertUnwindSafe(|| {
@@ -93,8 +103,8 @@ fn codestream(bytes: &[u8]) -> Option<&[u8]> {
     Some(&bytes[start..])
 }
 
-/// Columns and rows; refuses sizes by the image and tile size marker (T.800, A.5.1).
-fn check_header(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(u64, u64), Error> {
+/// Columns, rows and components; refuses sizes by the image and tile size marker (T.800, A.5.1).
+fn check_header(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(u64, u64, u64), Error> {
     let stream = codestream(bytes).ok_or_else(|| source.damaged("no image and tile size marker"))?;
     let (Some(header), Some(&[high, low])) = (stream.get(8..40), stream.get(40..42)) else {
         return Err(source.damaged("the image and tile size marker is cut short"));
@@ -123,7 +133,7 @@ fn check_header(bytes: &[u8], source: Source, allowed: &[usize]) -> Result<(u64,
     if tiles > MAX_TILES {
         return Err(source.unsupported(format!("{tiles} tiles; {MAX_TILES} are")));
     }
-    Ok((x1.saturating_sub(x0), y1.saturating_sub(y0)))
+    Ok((x1.saturating_sub(x0), y1.saturating_sub(y0), components as u64))
 }
 
 /// Whether the coding style says that three components were transformed (T.800, A.6.1).

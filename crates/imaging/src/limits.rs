@@ -1,5 +1,7 @@
 //! How large an image may claim to be, whatever its format.
 
+use crate::decode_memory;
+
 /// Most pixels that an image may claim: 200 million, several times the largest radiograph.
 pub const MAX_PIXELS: u64 = 200_000_000;
 
@@ -18,7 +20,7 @@ pub(crate) enum BadSize {
     TooLong,
 }
 
-/// Refuses a claimed size that is nothing, too much, or too long.
+/// Refuses a claimed size that is nothing, too much, or too long; for one that is none of these the memory is waited for.
 pub(crate) fn check_size(width: u64, height: u64) -> Result<(), BadSize> {
     let (short, long) = (width.min(height), width.max(height));
     if short == 0 {
@@ -28,6 +30,7 @@ pub(crate) fn check_size(width: u64, height: u64) -> Result<(), BadSize> {
     } else if long > MAX_ASPECT.saturating_mul(short) {
         Err(BadSize::TooLong)
     } else {
+        decode_memory::claim(width * height);
         Ok(())
     }
 }

@@ -1,8 +1,11 @@
 //! Executes a [`Preprocess`], as timm 1.0's `transforms_imagenet_eval` does over Pillow.
 
+use std::path::Path;
+
 use melo_vit::{CropMode, Preprocess};
 
-use crate::{Padded, Pixels, resize};
+use crate::limits::MAX_PIXELS;
+use crate::{Error, Padded, Pixels, resize};
 
 /// Resizes as `spec` says: everything up to the centre crop. Deterministic, 8-bit, and worth caching.
 ///
@@ -20,6 +23,20 @@ pub fn fit(pixels: &Pixels, spec: &Preprocess) -> Pixels {
     pixels.check();
     let (width, height) = fitted_size(pixels.width, pixels.height, spec);
     resize(pixels, width, height, spec.interpolation)
+}
+
+/// Refuses what [`fit`] would make of an image where it is more than [`MAX_PIXELS`](crate::MAX_PIXELS): a long image whose short
+/// side is enlarged.
+///
+/// # Errors
+/// [`Error::FittedTooLarge`], naming `path`.
+pub fn check_fit(path: &Path, width: usize, height: usize, spec: &Preprocess) -> Result<(), Error> {
+    let (width, height) = fitted_size(width, height, spec);
+    let (width, height) = (width as u64, height as u64);
+    match width.saturating_mul(height) > MAX_PIXELS {
+        true => Err(Error::FittedTooLarge { path: path.into(), width, height }),
+        false => Ok(()),
+    }
 }
 
 /// Width and height of what [`fit`] makes of an image.

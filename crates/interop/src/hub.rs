@@ -3,7 +3,7 @@
 //! What is in the cache is used as it is, without a question to the hub; `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT` and
 //! `HF_HUB_OFFLINE` have the meaning that they have for `huggingface_hub`. A download that was cut off goes on where it stood.
 
-use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use melo_vit::{Error, MappedFile, hex};
 use serde_json::Value;
@@ -47,8 +47,36 @@ pub fn locate(path: &Path) -> Result<PathBuf, Error> {
     let builder = ApiBuilder::from_env().with_token(token).with_retries(RETRIES);
     let builder =
         builder.with_progress(std::io::stderr().is_terminal()).with_user_agent("melo", env!("CARGO_PKG_VERSION"));
-    let repo = builder.build().map_err(|error| wrong(error.to_string()))?.repo(repo);
-    download(&repo).map_err(wrong)
+    endpoint(&std::env::var("HF_ENDPOINT").unwrap_or_default()).map_err(wrong)?;
+    let api = builder.build().map_err(|error| wrong(error.to_string()))?;
+    download(&Hub { repo: api.repo(repo), api }).map_err(wrong)
+}
+
+/// A model's repository, and who asks for it.
+struct Hub {
+    api: Api,
+    repo: ApiRepo,
+}
+
+/// Unencrypted, what is fetched is anyone's on the way: only on this machine.
+fn endpoint(url: &str) -> Result<(), String> {
+    let Some(rest) = url.strip_prefix("http://") else { return Ok(()) };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let name = host.strip_prefix('[').map_or_else(
+        || host.rsplit_once(':').map_or(host, |(name, _)| name),
+        |rest| rest.split(']').next().unwrap_or_default(),
+    );
+    let local = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match local {
+        true => Ok(()),
+        false => Err(format!("HF_ENDPOINT is {url}: https is expected beyond this machine")),
+    }
+}
+
+/// True for one part of a name that leads nowhere else.
+fn is_part(part: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
 }
 
 /// True for a path that names a model on the hub.
@@ -66,10 +94,7 @@ fn hub_name(path: &Path) -> Option<(&str, &str)> {
         None => return None,
     };
     let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
-    let part = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
-    };
+    let part = is_part;
     let (owner, model) = name.split_once('/')?;
     (part(owner) && part(model) && revision.split('/').all(part)).then_some((name, revision))
 }
@@ -88,8 +113,8 @@ fn cached(repo: &CacheRepo) -> Option<PathBuf> {
 }
 
 /// Downloads weights and descriptions, and holds what the hub keeps by its SHA-256 to it.
-fn download(repo: &ApiRepo) -> Result<PathBuf, String> {
-    let listing = repo.info().map_err(|error| match error.to_string() {
+fn download(hub: &Hub) -> Result<PathBuf, String> {
+    let listing = hub.repo.info().map_err(|error| match error.to_string() {
         text if text.contains("401") || text.contains("403") => {
             format!("{text}: the model is private, gated or not there; accept its terms and set HF_TOKEN")
         }
@@ -100,16 +125,24 @@ fn download(repo: &ApiRepo) -> Result<PathBuf, String> {
     let weights = WEIGHTS.into_iter().find(|name| there(name));
     let weights = weights.ok_or_else(|| format!("holds none of {}", WEIGHTS.join(", ")))?;
     for name in DESCRIPTIONS.into_iter().filter(|name| there(name)) {
-        fetch(repo, name)?;
+        fetch(hub, name)?;
     }
-    let path = fetch(repo, weights)?;
+    let path = fetch(hub, weights)?;
     for shard in shards_of(&path)? {
-        fetch(repo, &shard)?;
+        fetch(hub, &shard)?;
     }
     Ok(melo_vit::folder_of(&path).to_owned())
 }
 
-fn fetch(repo: &ApiRepo, name: &str) -> Result<PathBuf, String> {
+/// What the hub calls a file becomes a file's name here, and is looked at before anything is fetched.
+fn fetch(hub: &Hub, name: &str) -> Result<PathBuf, String> {
+    let Hub { api, repo } = hub;
+    let said = api.metadata(&repo.url(name)).map_err(|error| format!("{name}: {error}"))?;
+    for (what, digest) in [("etag", said.etag()), ("commit", said.commit_hash())] {
+        if !is_part(digest) {
+            return Err(format!("{name}: the hub gives the {what} `{}`, which is no digest", digest.escape_debug()));
+        }
+    }
     let path = repo.get(name).map_err(|error| format!("{name}: {error}"))?;
     let blob = path.canonicalize().map_err(|error| format!("{name}: {error}"))?;
     // Large files are kept under their SHA-256, small ones under git's own digest.
@@ -141,7 +174,12 @@ fn shards_of(weights: &Path) -> Result<Vec<String>, String> {
     let mut shards: Vec<String> = map.values().filter_map(|shard| shard.as_str().map(str::to_owned)).collect();
     shards.sort();
     shards.dedup();
-    Ok(shards)
+    match shards.iter().find(|shard| !is_part(shard)) {
+        Some(shard) => {
+            Err(format!("an index that names the shard `{}`, which is no file beside it", shard.escape_debug()))
+        }
+        None => Ok(shards),
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +201,33 @@ mod tests {
             ["model.safetensors", "owner/name", "hf:name", "hf:../name", "hf:a/..", "hf:a/b/c", "hf:a/b@../x", "hf:a/"]
         {
             assert_eq!(name(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors.index.json");
+        let shards = |shard: &str| {
+            let index = serde_json::json!({ "weight_map": { "a": "model-1.safetensors", "b": shard } });
+            std::fs::write(&path, index.to_string()).unwrap();
+            shards_of(&path)
+        };
+        assert_eq!(shards("model-2.safetensors").unwrap().len(), 2);
+        for name in ["../../.bashrc", "/etc/passwd", "a/../../b", "..", ".hidden", "a\\b", "", "a b"] {
+            let error = shards(name).unwrap_err();
+            assert!(error.contains("no file beside it"), "{error}");
+        }
+        assert!(!is_part("../x") && is_part("d41d8cd98f00b204e9800998ecf8427e"));
+    }
+
+    #[test]
+    fn the_hub_is_asked_unencrypted_on_this_machine_alone() {
+        for url in ["", "https://huggingface.co", "http://localhost:8080/x", "http://127.0.0.1:1", "http://[::1]:1/"] {
+            endpoint(url).unwrap();
+        }
+        for url in ["http://huggingface.co", "http://127.0.0.1.evil.example/", "http://10.0.0.1:80"] {
+            assert!(endpoint(url).unwrap_err().contains("https is expected"), "{url}");
         }
     }
 }

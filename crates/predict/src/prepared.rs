@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::input::Input;
-use melo_imaging::{Pixels, Seen, decode_seen, prepare, read_seen};
+use melo_imaging::{Pixels, Seen, check_fit, decode_seen, prepare, read_seen};
 use melo_vit::{BoundPlugin, Preprocess, Rendering};
 use rayon::prelude::*;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Prepared {
         specs: &[&Preprocess],
         keep_pixels: bool,
     ) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| decode_seen(bytes, name, rendering))
+        Prepared::new(specs, keep_pixels, |rendering| checked(name, specs, decode_seen(bytes, name, rendering)?))
     }
 
     /// From a file.
@@ -40,7 +40,7 @@ impl Prepared {
     /// # Errors
     /// As [`read_seen`].
     pub fn of_file(path: &Path, specs: &[&Preprocess], keep_pixels: bool) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| read_seen(path, rendering))
+        Prepared::new(specs, keep_pixels, |rendering| checked(path, specs, read_seen(path, rendering)?))
     }
 
     /// From whatever gives an image under a rendering; it is asked once for each.
@@ -100,6 +100,16 @@ impl Prepared {
         }
         (inputs, places)
     }
+}
+
+/// A decoded image that can be resized for all tasks.
+fn checked(
+    name: &Path,
+    specs: &[&Preprocess],
+    (pixels, seen): (Pixels, Seen),
+) -> Result<(Pixels, Seen), melo_imaging::Error> {
+    specs.iter().try_for_each(|spec| check_fit(name, pixels.width, pixels.height, spec))?;
+    Ok((pixels, seen))
 }
 
 /// Files prepared for these plug-ins, on all threads; each that cannot be read says why.

@@ -26,3 +26,5 @@ pub const KEEP_VERSIONS: usize = 8;
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long requests that were begun are waited for when the server stops.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// Memory of all image decoders together, by what headers claim, bytes.
+pub const DECODE_BYTES: u64 = 2 << 30;

@@ -54,6 +54,14 @@ pub enum Error {
         /// Where it would listen.
         address: std::net::SocketAddr,
     },
+    /// A storage SCP that anyone could call would listen beyond this machine.
+    #[error(
+        "{address} can be reached from other machines, and no peer of the DICOM network is named: anyone there could send images"
+    )]
+    OpenDicom {
+        /// Where it would listen.
+        address: std::net::SocketAddr,
+    },
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(String),

@@ -3,7 +3,7 @@
 use crate::audit::{Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
-use crate::defaults::{BODY_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
+use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -18,13 +18,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How often the watched folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Time after [`Trust::drain`] for what is not a request.
+const LAST: Duration = Duration::from_secs(1);
 
 /// How often the audit's last hash is put into the log.
 const ANCHOR: Duration = Duration::from_secs(600);
@@ -63,7 +66,13 @@ impl Config {
             samples: Vec::new(),
             batches: BatchConfig { max_batch: MAX_BATCH, max_wait: MAX_WAIT, queue: QUEUE },
             registry,
-            limits: Limits { body_bytes: BODY_BYTES, images: MAX_IMAGES, timeout: TIMEOUT, decoders: threads },
+            limits: Limits {
+                body_bytes: BODY_BYTES,
+                images: MAX_IMAGES,
+                timeout: TIMEOUT,
+                decoders: threads,
+                decode_bytes: DECODE_BYTES,
+            },
             trust: Trust::default(),
             dicom: None,
         }
@@ -94,6 +103,10 @@ impl Application {
         let metrics = Arc::new(Metrics::default());
         let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
         let samples = std::mem::take(&mut config.samples);
+        let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+        let hosts = local.then(|| config.trust.allowed_hosts.clone());
+        // A plug-in that takes longer for an image than a request may would let all others time out.
+        config.registry.self_test = (config.limits.timeout / 2).max(Duration::from_secs(1));
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;
@@ -119,7 +132,8 @@ impl Application {
         let service = Arc::new(service);
         let dicom = dicom.map(|config| Dicom::start(&config, &state, Arc::clone(&service))).transpose()?;
         let inbox = dicom.as_ref().map(|dicom| Arc::clone(&dicom.spool));
-        let app = App { service, access, samples, bodies, traces, ready: true.into(), inbox };
+        let hosts = hosts.filter(|_| access.is_open());
+        let app = App { service, access, hosts, samples, bodies, traces, ready: true.into(), inbox };
         Ok(Application { app: Arc::new(app), folder, dicom })
     }
 
@@ -228,20 +242,34 @@ impl Server {
         self.application.service()
     }
 
-    /// Serves until `stop` resolves, then finishes what was admitted.
+    /// Serves until `stop` resolves, then finishes what was admitted as far as [`Trust::drain`] and a second more go. Work that may
+    /// still run in threads then is nobody's: who started the runtime need not wait for it.
     ///
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
         let Server { mut application, listener, .. } = self;
         let background = application.background();
+        let (dicom, drain) = (application.dicom.take(), listener.drain());
+        let (stopping, stopped) = oneshot::channel();
         let stop = async {
             stop.await;
             background.stop(&application.app);
+            let dicom = dicom.map(|dicom| tokio::task::spawn_blocking(move || dicom.stop()));
+            let _ = stopping.send((Instant::now(), dicom));
         };
         listener.serve(application.router(), stop).await;
-        background.end().await;
-        application.drain().await;
+        let (since, dicom) = stopped.await.unwrap_or_else(|_| (Instant::now(), None));
+        let rest = async {
+            background.end().await;
+            if let Some(dicom) = dicom {
+                let _ = dicom.await;
+            }
+            application.drain().await;
+        };
+        if tokio::time::timeout((drain + LAST).saturating_sub(since.elapsed()), rest).await.is_err() {
+            tracing::warn!("work that was begun is not finished in time and is given up");
+        }
         Ok(())
     }
 }

@@ -8,17 +8,20 @@
 use crate::answer::{Answer, Heatmap, ImageAnswers, MaskImage};
 use crate::audit::{Action, Audit, Record};
 use crate::batch::{BatchQueue, Permit};
+use crate::disk;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
-use melo_imaging::{Seen, encode_png};
+use melo_imaging::{DecodeMemory, Seen, encode_png};
 use melo_predict::{Drawing, Input, Logits, Prepared};
 use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
 use sha2::{Digest, Sha256};
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -28,6 +31,12 @@ const SHOWN_SIDE: usize = 1024;
 /// Share of the colour of a class in a mask over its image.
 const MASK_OPACITY: f32 = 0.4;
 const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
+
+/// Less room on the disk of the audit is told before it is used up, bytes.
+const AUDIT_RESERVE: u64 = 64 << 20;
+
+/// How long a server is not ready after a record that could not be written, before it is looked whether its folder can be again.
+const UNRECORDED: Duration = Duration::from_secs(10);
 
 /// What one request may ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +49,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Images that are decoded at a time.
     pub decoders: usize,
+    /// Memory of all decoders, by what headers claim, bytes.
+    pub decode_bytes: u64,
 }
 
 /// An image as it came.
@@ -95,7 +106,12 @@ pub struct Service {
     pub audit: Option<Audit>,
     /// Bounds of a request.
     pub limits: Limits,
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
+    /// Requests whose heat maps are drawn at a time: half of the threads, so that answers are computed beside them.
+    drawers: Arc<Semaphore>,
+    decode_memory: Arc<DecodeMemory>,
+    /// When a record could not be written, if none was written since.
+    unrecorded: Mutex<Option<Instant>>,
 }
 
 impl Service {
@@ -107,8 +123,20 @@ impl Service {
         audit: Option<Audit>,
         limits: Limits,
     ) -> Self {
-        let decoders = Semaphore::new(limits.decoders.max(1));
-        Service { batches, registry, metrics, audit, limits, decoders }
+        let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
+        let drawers = Arc::new(Semaphore::new((limits.decoders / 2).max(1)));
+        let decode_memory = DecodeMemory::new(limits.decode_bytes);
+        Service {
+            batches,
+            registry,
+            metrics,
+            audit,
+            limits,
+            decoders,
+            drawers,
+            decode_memory,
+            unrecorded: Mutex::new(None),
+        }
     }
 
     /// The engine that all tasks share.
@@ -161,7 +189,11 @@ impl Service {
             return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
         }
         let chosen = self.chosen(&request.tasks)?;
-        let permit = self.batches.admit(request.images.len() * chosen.len())?;
+        // Heat maps are rows too, and keep theirs until they are drawn.
+        let rows = request.images.len() * chosen.len();
+        let of_maps = if request.heatmap { rows } else { 0 };
+        let mut permit = self.batches.admit(rows + of_maps)?;
+        let of_maps = permit.split(of_maps);
         let tasks = self.plugins(chosen).await?;
         let (decoded, logits) = self.compute(&request, &tasks, permit).await?;
         let mut answers = Vec::new();
@@ -181,7 +213,7 @@ impl Service {
             });
         }
         if request.keeps_pixels() {
-            answers = self.draw(&request, &tasks, decoded, answers).await?;
+            answers = self.draw(&request, &tasks, decoded, answers, of_maps).await?;
         }
         self.remember(&request, &answers).await?;
         let took = started.elapsed();
@@ -268,10 +300,15 @@ impl Service {
         let plugins: Vec<Arc<BoundPlugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
         let mut decoded = Vec::new();
         for image in &request.images {
-            let turn = self.decoders.acquire().await.map_err(|_| Refusal::Stopping)?;
+            let turn = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
             let (image, specs, frame) = (image.clone(), Arc::clone(&specs), request.frame);
-            decoded.push(blocking(move || Decoded::new(&image, &specs, frame, keep_pixels)).await?);
-            drop(turn);
+            let memory = Arc::clone(&self.decode_memory);
+            // The work holds its turn, and not its caller, who may go away.
+            let decode = move || {
+                let _turn = turn;
+                memory.within(|| Decoded::new(&image, &specs, frame, keep_pixels))
+            };
+            decoded.push(blocking(decode).await?);
         }
         let mut inputs = Vec::new();
         let mut places = Vec::new();
@@ -287,18 +324,24 @@ impl Service {
         Ok((decoded, places.into_iter().map(of_image).collect()))
     }
 
-    /// Heat maps and previews: one request's at a time on the computing threads.
+    /// Heat maps and previews, in turn. The work holds its turn and its rows, and ends after the map at hand where its caller has
+    /// gone away.
     async fn draw(
         self: &Arc<Self>,
         request: &Request,
         tasks: &Tasks,
         decoded: Vec<Decoded>,
         mut answers: Vec<ImageAnswers>,
+        permit: Permit,
     ) -> Result<Vec<ImageAnswers>, Refusal> {
+        let turn = Arc::clone(&self.drawers).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+        let gone = Gone::default();
+        let is_gone = Arc::clone(&gone.0);
         let (service, tasks) = (Arc::clone(self), tasks.clone());
         let Request { heatmap, masks, preview, .. } = *request;
         let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
-        blocking(move || {
+        let drawn = blocking(move || {
+            let _held = (turn, permit);
             for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers) {
                 if preview && let Some(pixels) = image.pixels.first() {
                     let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
@@ -308,6 +351,9 @@ impl Service {
                     answer.mask = mask_of_answer(image, task, &tasks[task].1, answer).map_err(broken)?;
                 }
                 for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| heatmap) {
+                    if is_gone.load(Ordering::Relaxed) {
+                        return Err(Refusal::Stopping);
+                    }
                     let (version, plugin) = &tasks[task];
                     let Some(&class) = answer.decision.explained().first() else { continue };
                     let drawn = service.batches.predictor().explain(image, task, plugin, class, DRAWING);
@@ -322,7 +368,9 @@ impl Service {
             }
             Ok(answers)
         })
-        .await
+        .await;
+        drop(gone);
+        drawn
     }
 
     async fn remember(self: &Arc<Self>, request: &Request, answers: &[ImageAnswers]) -> Result<(), Refusal> {
@@ -357,21 +405,48 @@ impl Service {
         self.append(vec![record]).await
     }
 
+    /// Why nothing can be recorded now. After a failure it is tried whether the folder can be written again.
+    pub(crate) fn audit_trouble(&self) -> Option<String> {
+        let folder = melo_vit::folder_of(self.audit.as_ref()?.path()).to_owned();
+        if let Ok(free) = disk::free(&folder)
+            && free < AUDIT_RESERVE
+        {
+            return Some(format!("the disk of the audit has {} MiB left", free >> 20));
+        }
+        let mut failed = self.unrecorded();
+        let trouble = "the audit could not be written".to_owned();
+        if failed.as_ref()?.elapsed() < UNRECORDED {
+            return Some(trouble);
+        }
+        let tried = tempfile::tempfile_in(&folder).and_then(|mut file| file.write_all(&[0; 4096]));
+        *failed = tried.is_err().then(Instant::now);
+        failed.map(|_| trouble)
+    }
+
+    fn unrecorded(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Nothing is answered that is not in the audit.
     async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
-        if self.audit.is_none() {
-            return Ok(());
-        }
-        let service = Arc::clone(self);
-        blocking(move || match &service.audit {
-            Some(audit) => audit.append(&records).map_err(|error| {
-                // Where the file is concerns nobody outside.
-                tracing::error!(%error, "the audit could not be written");
-                Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
-            }),
-            None => Ok(()),
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let written = audit.appended(records).await;
+        *self.unrecorded() = written.is_err().then(Instant::now);
+        written.map_err(|error| {
+            // Where the file is concerns nobody outside.
+            tracing::error!(%error, "the audit could not be written");
+            Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
         })
-        .await
+    }
+}
+
+/// Tells work that nobody waits for it any more.
+#[derive(Default)]
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Trust {
     pub drain: Duration,
     /// Collector of OpenTelemetry that is told of requests.
     pub otlp_endpoint: Option<String>,
+    /// Names that a server without keys is asked by beside addresses and `localhost`, such as a proxy's.
+    pub allowed_hosts: Vec<String>,
     /// Lets anyone in from anywhere, if neither keys nor a provider are given.
     pub insecure: bool,
 }
@@ -48,6 +50,7 @@ impl Default for Trust {
             max_connections: MAX_CONNECTIONS,
             drain: DRAIN,
             otlp_endpoint: None,
+            allowed_hosts: Vec::new(),
             insecure: false,
         }
     }

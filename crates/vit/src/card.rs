@@ -79,6 +79,9 @@ impl Default for Provenance {
     }
 }
 
+/// Most classes of a task: three times ImageNet-21k's.
+pub const MAX_CLASSES: usize = 1 << 16;
+
 /// How to use a plug-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +199,9 @@ impl TaskCard {
         let masks = self.kind == TaskKind::Segmentation;
         if classes < 2 && (self.kind.is_one_class() || masks) || classes == 0 || names.len() != classes {
             return wrong("classes", format!("classes {:?} are too few or repeat", self.classes));
+        }
+        if classes > MAX_CLASSES {
+            return wrong("classes", format!("{classes} classes, at most {MAX_CLASSES} are answered"));
         }
         if masks && classes > MASK_CLASSES {
             return wrong("classes", format!("{classes} classes, expected at most {MASK_CLASSES} of a mask"));

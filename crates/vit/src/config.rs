@@ -8,6 +8,13 @@ use crate::rotary::Rotary;
 use melo_kernels::Gelu;
 use serde::{Deserialize, Serialize};
 
+/// Most tokens of an image: 1440 px in patches of 16. Attention takes their square in time, and heat maps in memory.
+pub const MAX_TOKENS: usize = 8192;
+
+/// Most multiplications and additions of one image's pass through all blocks, in thousands of millions: four times a ViT-g/14's at
+/// 518 px.
+pub const MAX_GIGAFLOPS: usize = 16_000;
+
 /// GELU kinds by their names in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -187,14 +194,24 @@ impl VitConfig {
         self.prefix_tokens() + (size / self.patch).pow(2)
     }
 
-    /// Checks that images of side `size` can be tiled by patches.
+    /// Checks that images of side `size` can be tiled by patches, and that a pass is no more than [`MAX_TOKENS`] and
+    /// [`MAX_GIGAFLOPS`]: before anything is allocated by that size, whoever asks for it.
     ///
     /// # Errors
-    /// [`Error::ImageSize`].
+    /// [`Error::ImageSize`], [`Error::ImageWork`].
     pub fn check_size(&self, size: usize) -> Result<(), Error> {
         let patch = self.patch;
         if size == 0 || !size.is_multiple_of(patch) {
             return Err(Error::ImageSize { size, patch });
+        }
+        let refused = |what, asked, most| Err(Error::ImageWork { size, what, asked, most });
+        let tokens = (size / patch).saturating_pow(2).saturating_add(self.prefix_tokens());
+        if tokens > MAX_TOKENS {
+            return refused("tokens", tokens, MAX_TOKENS);
+        }
+        let gigaflops = (self.blocks_flops(size) / 1_000_000_000) as usize;
+        if gigaflops > MAX_GIGAFLOPS {
+            return refused("thousand million operations", gigaflops, MAX_GIGAFLOPS);
         }
         Ok(())
     }

@@ -172,6 +172,18 @@ pub enum Error {
         /// Patch side, pixels.
         patch: usize,
     },
+    /// An input side that is more than one pass may take.
+    #[error("image size {size} asks for {asked} {what}, at most {most} are computed")]
+    ImageWork {
+        /// Side asked for, pixels.
+        size: usize,
+        /// What is counted.
+        what: &'static str,
+        /// How many the size asks for.
+        asked: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A card without the outputs that a self-test compares with.
     #[error("task `{task}`: its card holds no self-test")]
     NoSelfTest {

@@ -8,8 +8,7 @@ use crate::config::{Pool, VitConfig};
 impl VitConfig {
     /// Forward pass of one image of side `size`, pixels.
     pub fn forward_flops(&self, size: usize) -> u64 {
-        let blocks: u64 = (0..self.depth).map(|_| self.linear_flops(size) + self.attention_flops(size)).sum();
-        self.embed_flops(size) + blocks + self.pool_flops(size)
+        self.embed_flops(size) + self.blocks_flops(size) + self.pool_flops(size)
     }
 
     /// Forward pass and the backward pass down to the adapted projections of block `first`, the weights being frozen.
@@ -23,6 +22,11 @@ impl VitConfig {
         let blocks = self.depth.saturating_sub(first) as u64;
         let spared = if blocks > 0 { 2 * t * d * 3 * d } else { 0 };
         self.forward_flops(size) + self.pool_flops(size) + blocks * backward - spared
+    }
+
+    /// All blocks of a forward pass; as much as can be counted where it is more.
+    pub(crate) fn blocks_flops(&self, size: usize) -> u64 {
+        (self.linear_flops(size) + self.attention_flops(size)).saturating_mul(self.depth as u64)
     }
 
     fn embed_flops(&self, size: usize) -> u64 {

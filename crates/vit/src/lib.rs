@@ -56,9 +56,9 @@ pub use bag::{BagBatch, BagConfig, BagHead, BagLogits, BagLoss, BagPart, BagPool
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use bound::BoundPlugin;
 pub use calibration::{Calibration, ComputedOn, Recalibration};
-pub use card::{BackboneReference, Provenance, TaskCard};
+pub use card::{BackboneReference, MAX_CLASSES, Provenance, TaskCard};
 pub use checkpoint::{Checkpoint, Description};
-pub use config::{Activation, Pool, PositionFilter, VitConfig};
+pub use config::{Activation, MAX_GIGAFLOPS, MAX_TOKENS, Pool, PositionFilter, VitConfig};
 pub use cpu::{Cpu, set_threads};
 pub use decision::Decision;
 pub use decoder::{Decoder, DecoderConfig, DecoderTape, classes_of, enlarge, enlarge_backward, planes};

@@ -103,7 +103,8 @@ impl Plugin {
         let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
         card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
-        backbone.check_size(card.preprocess.size).map_err(|error| wrong(error.to_string()))?;
+        let fits = backbone.check_size(card.preprocess.size);
+        fits.map_err(|error| wrong(format!("task `{}`: {error}", card.task)))?;
         if let Some(decoder) = &card.decoder {
             decoder.check(backbone.config(), card.classes.len()).map_err(|error| wrong(error.to_string()))?;
         }

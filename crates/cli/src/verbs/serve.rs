@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Threads that decode, read and write beside those that compute. Each keeps memory for the largest image that it met: few of
 /// them keep the server's memory level.
 const SPARE_THREADS: usize = 4;
+/// How long work that nobody waits for is let end.
+const LAST: Duration = Duration::from_millis(200);
 /// Beyond the indices of the quickstart's images.
 const SAMPLE_SEED: u64 = 1 << 40;
 
@@ -72,6 +74,9 @@ struct Settings {
     /// Size of one request, MiB [default: 256]
     #[arg(long, env = "MELO_SERVE_MAX_BODY_MIB", value_name = "MIB")]
     max_body_mib: Option<usize>,
+    /// Memory of all image decoders together, by what headers claim, MiB; images wait for it [default: 2048]
+    #[arg(long, env = "MELO_SERVE_DECODE_MIB", value_name = "MIB")]
+    decode_mib: Option<u64>,
     /// Time from a request to its answer, s [default: 120]
     #[arg(long, env = "MELO_SERVE_TIMEOUT_S", value_name = "S")]
     timeout_s: Option<u64>,
@@ -105,6 +110,9 @@ struct Settings {
     /// Collector of OpenTelemetry that is told of requests by OTLP over HTTP, such as http://127.0.0.1:4318
     #[arg(long, env = "MELO_SERVE_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Names that a server without keys is asked by beside addresses and localhost, such as a proxy's, by commas
+    #[arg(long, env = "MELO_SERVE_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    allowed_hosts: Option<Vec<String>>,
     /// Listen beyond this machine although anyone there may ask
     #[arg(long, env = "MELO_SERVE_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -118,6 +126,9 @@ struct Settings {
     /// Application entity title of the DICOM network [default: MELO]
     #[arg(long, env = "MELO_SERVE_DICOM_AE_TITLE", value_name = "TITLE")]
     dicom_ae_title: Option<String>,
+    /// Let anyone send DICOM images from other machines, where the settings name no peers
+    #[arg(long, env = "MELO_SERVE_DICOM_ANY_PEER", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    dicom_any_peer: Option<bool>,
     /// Tasks for DICOM images that no route takes, by commas, or `all` [default: such images are refused]
     #[arg(long, env = "MELO_SERVE_DICOM_TASKS", value_name = "NAMES", value_delimiter = ',')]
     dicom_tasks: Option<Vec<String>>,
@@ -150,12 +161,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .max_blocking_threads(threads + SPARE_THREADS)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let served: Result<(), Failure> = runtime.block_on(async {
         let server = Server::start(config, engine).await?;
         announce(&server);
         server.run(stop_signal()).await?;
         Ok(())
-    })
+    });
+    // Threads that decode or draw for nobody are not waited for.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
 /// The file, overlaid by what flags and variables say.
@@ -228,13 +242,14 @@ fn state(settings: &Settings) -> PathBuf {
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
 fn dicom(settings: &Settings) -> Option<DicomConfig> {
-    let Settings { dicom_listen, dicom_ae_title, dicom_tasks, dicom, .. } = settings;
+    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom, .. } = settings;
     if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
         return None;
     }
     let mut dicom = dicom.clone().unwrap_or_default();
     dicom.listen = dicom_listen.clone().or(dicom.listen);
     dicom.ae_title = dicom_ae_title.clone().unwrap_or(dicom.ae_title);
+    dicom.any_peer = dicom_any_peer.unwrap_or(dicom.any_peer);
     dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
     Some(dicom)
 }
@@ -262,6 +277,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
             images: settings.max_images.unwrap_or(defaults::MAX_IMAGES),
             timeout: settings.timeout_s.map_or(defaults::TIMEOUT, Duration::from_secs),
             decoders: threads,
+            decode_bytes: settings.decode_mib.map_or(defaults::DECODE_BYTES, |mib| mib.saturating_mul(MIB as u64)),
         },
         trust: trust(settings)?,
         dicom: dicom(settings),
@@ -289,6 +305,7 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
         drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),
         otlp_endpoint: settings.otlp_endpoint.clone(),
+        allowed_hosts: settings.allowed_hosts.clone().unwrap_or_default(),
         insecure: settings.insecure.unwrap_or(false),
     })
 }

@@ -5,8 +5,11 @@ use super::frame::{Component, Frame, UNKNOWN};
 use super::scan::{Part, decode_scan};
 use super::upsample::Colour;
 use crate::Error;
+use crate::limits::MAX_PIXELS;
 use crate::source::Source;
 
+/// Most pixels that all scans of an image walk over.
+const MAX_SCANNED: u64 = 10 * MAX_PIXELS;
 /// More scans than any encoder writes; each costs a walk over the whole image for a few bytes of file.
 const MAX_SCANS: usize = 200;
 
@@ -54,7 +57,7 @@ impl<'a> Decoder<'a> {
     /// Reads markers until every coefficient is known, or a lossless frame begins.
     pub(super) fn read(&mut self) -> Result<Content<'a>, Error> {
         let mut frame = None;
-        let mut scans = 0;
+        let (mut scans, mut scanned) = (0, 0);
         while let Some((marker, position)) = entropy::next_marker(self.bytes, self.position) {
             self.position = position;
             match marker {
@@ -77,6 +80,13 @@ impl<'a> Decoder<'a> {
                     scans += 1;
                     if scans > MAX_SCANS {
                         return Err(self.source.damaged(format!("expected at most {MAX_SCANS} scans")));
+                    }
+                    scanned += (frame.width * frame.height) as u64;
+                    if scanned > MAX_SCANNED {
+                        let (width, height) = (frame.width, frame.height);
+                        return Err(self
+                            .source
+                            .damaged(format!("{scans} scans of {width} x {height} pixels are too many")));
                     }
                     self.scan(segment, frame)?;
                 }

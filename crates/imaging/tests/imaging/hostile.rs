@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{self, golden, pattern};
-use melo_imaging::{Error, MAX_ASPECT, Pixels, decode, read, write_png};
+use melo_imaging::{Error, MAX_ASPECT, Pixels, check_fit, decode, read, write_png};
+use melo_vit::{CropMode, Preprocess};
 
 fn bytes(name: &str) -> Vec<u8> {
     fs::read(golden(name)).expect("written by tools/golden/pixels.py")
@@ -301,4 +302,31 @@ fn png_into_a_folder_that_is_not_there() {
     let error = write_png(Path::new("no/such/map.png"), &pattern(2, 2)).unwrap_err();
     assert!(matches!(error, Error::Write { .. }));
     assert!(error.to_string().starts_with("no/such/map.png: cannot be written: "), "{error}");
+}
+
+#[test]
+fn a_resize_beyond_what_an_image_may_be_is_refused_before_it_is_made() {
+    let long = Pixels { width: 100, height: 2, rgb: vec![7; 600] };
+    let spec = Preprocess { size: 4096, crop_mode: CropMode::Center, ..Preprocess::base(4096) };
+    let path = Path::new("long.png");
+    let error = check_fit(path, long.width, long.height, &spec).unwrap_err();
+    assert!(matches!(error, Error::FittedTooLarge { width: 204_800, height: 4096, .. }), "{error}");
+    assert!(error.to_string().contains("long.png"), "{error}");
+    check_fit(path, long.width, long.height, &Preprocess { size: 224, crop_mode: CropMode::Center, ..spec }).unwrap();
+}
+
+#[test]
+fn a_jpeg_2000_that_claims_more_than_it_can_hold_is_refused_before_it_is_decoded() {
+    let stream = bytes("grey8.j2k");
+    let at = stream.windows(8).position(|window| window == [0, 0, 0, 37, 0, 0, 0, 21]).expect("the size");
+    for (side, bytes, word) in [(13_800u32, 94_000, "cannot hold"), (9_000, 400_000, "samples are")] {
+        let mut claim = stream.clone();
+        // Image and tile alike, so that there is one tile.
+        claim[at..at + 8].copy_from_slice(&[side.to_be_bytes(); 2].concat());
+        claim[at + 16..at + 24].copy_from_slice(&[side.to_be_bytes(); 2].concat());
+        claim.resize(bytes, 0);
+        let started = std::time::Instant::now();
+        let error = refused(&claim);
+        assert!(error.to_string().contains(word) && started.elapsed().as_millis() < 500, "{error}");
+    }
 }

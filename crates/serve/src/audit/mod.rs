@@ -8,12 +8,14 @@ mod store;
 mod verify;
 
 use crate::error::Error;
-use std::fs::{File, TryLockError};
+use crate::lock;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use store::Store;
+use tokio::sync::oneshot;
 
 pub use chain::{Entry, Head, Stored};
 pub use file::entries;
@@ -39,7 +41,7 @@ pub struct Audit {
 /// Records on their way, and who waits for them.
 struct Job {
     records: Vec<Record>,
-    done: SyncSender<Result<(), String>>,
+    done: oneshot::Sender<Result<(), String>>,
 }
 
 impl Audit {
@@ -76,16 +78,37 @@ impl Audit {
     ///
     /// # Errors
     /// [`Error::Audit`], such as for a full disk.
+    ///
+    /// # Panics
+    /// Within an asynchronous task: there is [`Audit::appended`].
     pub fn append(&self, records: &[Record]) -> Result<(), Error> {
         if records.is_empty() {
             return Ok(());
         }
-        let failed = |reason: String| Error::Audit { path: self.path.clone(), reason };
-        let gone = || failed("its writer has ended".to_owned());
-        let (done, result) = sync_channel(1);
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(Job { records: records.to_vec(), done }).map_err(|_| gone())?;
-        result.recv().map_err(|_| gone())?.map_err(failed)
+        self.written(self.begin(records.to_vec())?.blocking_recv().ok())
+    }
+
+    /// [`Audit::append`], waited for without a thread.
+    ///
+    /// # Errors
+    /// As [`Audit::append`].
+    pub async fn appended(&self, records: Vec<Record>) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.written(self.begin(records)?.await.ok())
+    }
+
+    fn begin(&self, records: Vec<Record>) -> Result<oneshot::Receiver<Result<(), String>>, Error> {
+        let (done, result) = oneshot::channel();
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { records, done }).is_ok());
+        if sent { Ok(result) } else { self.written(None).map(|()| result) }
+    }
+
+    /// What the writer said; nothing where it has ended.
+    fn written(&self, said: Option<Result<(), String>>) -> Result<(), Error> {
+        let said = said.unwrap_or_else(|| Err("its writer has ended".to_owned()));
+        said.map_err(|reason| Error::Audit { path: self.path.clone(), reason })
     }
 }
 
@@ -147,12 +170,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
-    let file = file::private(&beside)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::Io { path: beside, source }),
-    }
+    lock::hold(file::private(&beside)?, &beside, path)
 }
 
 #[cfg(test)]

@@ -134,19 +134,24 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp(metadata.modified().ok(), metadata.len(), inode))
 }
 
+/// The keys of a file that its owner alone may write.
+fn owned(path: &Path) -> Result<KeyFile, Error> {
+    #[cfg(unix)]
+    {
+        let mode = std::fs::metadata(path).map_err(Error::io(path))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+        if mode & 0o022 != 0 {
+            let reason = "others than its owner may write it, and so let themselves in: chmod go-w".to_owned();
+            return Err(Error::Damaged { path: path.to_owned(), reason });
+        }
+    }
+    KeyFile::read(path)
+}
+
 impl Keys {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let stamp = stamp(path);
-        let keys = KeyFile::read(path)?.keys;
-        #[cfg(unix)]
-        {
-            let mode = std::fs::metadata(path).map_err(Error::io(path))?;
-            let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
-            if mode & 0o022 != 0 {
-                let reason = "others than its owner may write it, and so let themselves in: chmod go-w".to_owned();
-                return Err(Error::Damaged { path: path.to_owned(), reason });
-            }
-        }
+        let keys = owned(path)?.keys;
         Ok(Keys { path: path.to_owned(), known: Mutex::new(Known { keys, stamp, looked: Instant::now() }) })
     }
 
@@ -175,7 +180,7 @@ impl Keys {
             return;
         }
         known.stamp = found;
-        match KeyFile::read(&self.path) {
+        match owned(&self.path) {
             Ok(file) => {
                 tracing::info!(keys = file.keys.len(), "the key file has changed");
                 known.keys = file.keys;
@@ -298,5 +303,21 @@ mod tests {
         let (_folder, path, _) = file_with(&[("ris", Scope::Predict, None)]);
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         assert!(matches!(Keys::open(&path), Err(Error::Damaged { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_could_have_added_while_the_server_runs_is_not_taken() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_folder, path, secrets) = file_with(&[("ris", Scope::Predict, None)]);
+        let keys = Keys::open(&path).unwrap();
+        let intruder = NewKey::new("boss", &[Scope::Admin], None).unwrap();
+        let mut file = KeyFile::read(&path).unwrap();
+        file.add(&intruder).unwrap();
+        file.write(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        keys.known.lock().unwrap().looked = Instant::now().checked_sub(LOOK * 2).unwrap();
+        assert!(keys.identify(&intruder.secret).is_err());
+        assert!(keys.identify(&secrets[0]).is_ok(), "the keys from before stay in force");
     }
 }

@@ -51,6 +51,16 @@ impl Drop for Permit {
 }
 
 impl Permit {
+    /// Takes some of its rows into a permit of their own.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub(crate) fn split(&mut self, rows: usize) -> Permit {
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        self.rows -= rows;
+        Permit { queue: Arc::clone(&self.queue), rows }
+    }
+
     /// Hands inputs to the batcher. A caller that drops the receiver is not computed for.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! What the DICOM network is told: the `[dicom]` table of the settings.
 
+use super::peers::{Network, PeerConfig};
 use crate::error::Error;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -20,8 +21,16 @@ pub struct DicomConfig {
     pub ae_title: String,
     /// Titles that may call; empty for any.
     pub calling_ae_titles: Vec<String>,
+    /// Who may call, by title and address; empty for any.
+    pub peer: Vec<PeerConfig>,
+    /// Lets anyone who reaches the port call, where no peers are named.
+    pub any_peer: bool,
     /// Associations at a time; more are rejected as transient.
     pub max_associations: usize,
+    /// Of them, those of one address.
+    pub max_associations_per_address: usize,
+    /// A connection sends its whole association request within this time, or is cut off, s.
+    pub request_timeout_s: u64,
     /// Largest PDU that a peer may send, bytes.
     pub max_pdu: u32,
     /// Largest object, MiB.
@@ -32,9 +41,15 @@ pub struct DicomConfig {
     pub message_timeout_s: u64,
     /// Objects that may wait; more are refused as out of resources.
     pub max_waiting: usize,
+    /// Size of the objects that may wait, MiB. One sender's are half of them, and of `max_waiting`, at most.
+    pub max_waiting_mib: u64,
     /// Refused objects that are kept for looking at; the oldest go.
     pub keep_refused: usize,
-    /// Objects in work at a time.
+    /// Their size, MiB.
+    pub keep_refused_mib: u64,
+    /// Room that is left on the disk, for the audit above all, MiB: objects are refused and results wait before it is used.
+    pub reserve_mib: u64,
+    /// Objects of one sender in work at a time; another sender's have a place beside them.
     pub workers: usize,
     /// Tasks for images that no route takes; none: they are refused.
     pub tasks: Vec<String>,
@@ -56,13 +71,20 @@ impl Default for DicomConfig {
             listen: None,
             ae_title: "MELO".to_owned(),
             calling_ae_titles: Vec::new(),
+            peer: Vec::new(),
+            any_peer: false,
             max_associations: 16,
+            max_associations_per_address: 8,
+            request_timeout_s: 5,
             max_pdu: 131_072,
             max_object_mib: 512,
             idle_timeout_s: 60,
             message_timeout_s: 300,
             max_waiting: 100_000,
+            max_waiting_mib: 65_536,
             keep_refused: 1000,
+            keep_refused_mib: 4096,
+            reserve_mib: 1024,
             workers: 2,
             tasks: Vec::new(),
             route: Vec::new(),
@@ -160,8 +182,18 @@ impl DicomConfig {
         let wrong = |reason: String| Err(Error::Settings(format!("dicom: {reason}")));
         check_title("ae-title", &self.ae_title)?;
         self.calling_ae_titles.iter().try_for_each(|title| check_title("calling-ae-titles", title))?;
+        for peer in &self.peer {
+            check_title("peer.ae-title", &peer.ae_title)?;
+            if Network::read(&peer.address).is_none() {
+                let (title, address) = (&peer.ae_title, peer.address.escape_debug());
+                return wrong(format!("peer `{title}`: `{address}` is no address and no network, such as 10.1.2.0/24"));
+            }
+        }
         let counts = [
             ("max-associations", self.max_associations),
+            ("max-associations-per-address", self.max_associations_per_address),
+            ("request-timeout-s", self.request_timeout_s as usize),
+            ("max-waiting-mib", self.max_waiting_mib as usize),
             ("max-waiting", self.max_waiting),
             ("workers", self.workers),
             ("max-object-mib", self.max_object_mib as usize),
@@ -243,11 +275,11 @@ mod tests {
                     None if default.parse::<u64>().is_ok() => {
                         settings += &format!("{} = {default}\n", key.trim_matches('`'));
                     }
-                    None => assert!(["–", "none", "any"].contains(&default), "{row}"),
+                    None => assert!(["–", "none", "any", "no"].contains(&default), "{row}"),
                 }
             }
         }
-        assert_eq!(settings.lines().count(), 12, "{settings}");
+        assert_eq!(settings.lines().count(), 17, "{settings}");
         assert_eq!(toml::from_str::<DicomConfig>(&settings).expect("keys that are known"), DicomConfig::default());
     }
 }

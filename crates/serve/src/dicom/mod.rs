@@ -13,7 +13,10 @@ mod delivery;
 mod files;
 pub(crate) mod fuzzing;
 mod implicit;
+mod known;
 mod outbox;
+mod peers;
+mod queue;
 mod results;
 mod route;
 mod scp;
@@ -24,10 +27,12 @@ mod stow;
 mod worker;
 
 pub use config::{DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
+pub use peers::PeerConfig;
 pub(crate) use storage::takes;
 
 use crate::error::Error;
 use crate::service::Service;
+use known::Known;
 use outbox::Outbox;
 use route::Routes;
 use spool::{Bounds, Spool};
@@ -36,6 +41,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use worker::Worker;
+
+const MIB: u64 = 1 << 20;
 
 /// A running DICOM network.
 pub(crate) struct Dicom {
@@ -49,16 +56,20 @@ impl Dicom {
     /// Opens the spool under `state`, takes up what waits in it, and listens. Called within the runtime that answers.
     ///
     /// # Errors
-    /// [`Error::Settings`], [`Error::Io`], [`Error::Listen`].
+    /// [`Error::Settings`], [`Error::Io`], [`Error::Listen`], [`Error::OpenDicom`].
     pub(crate) fn start(config: &DicomConfig, state: &Path, service: Arc<Service>) -> Result<Self, Error> {
         config.check()?;
         let routes = Routes::new(config)?;
         let folder = state.join("spool");
         files::create_folder(&folder).map_err(Error::io(&folder))?;
         let bounds = Bounds {
-            object_bytes: config.max_object_mib << 20,
+            object_bytes: config.max_object_mib.saturating_mul(MIB),
             waiting: config.max_waiting,
+            waiting_bytes: config.max_waiting_mib.saturating_mul(MIB),
             refused: config.keep_refused,
+            refused_bytes: config.keep_refused_mib.saturating_mul(MIB),
+            reserve: config.reserve_mib.saturating_mul(MIB),
+            of_sender: config.workers,
         };
         let spool = Arc::new(Spool::open(&folder, bounds)?);
         let outbox = Arc::new(Outbox::open(&folder, config)?);
@@ -66,12 +77,19 @@ impl Dicom {
             tracing::warn!("no DICOM destination: answers go into the audit only");
         }
         let runtime = tokio::runtime::Handle::current();
-        let worker =
-            Arc::new(Worker { spool: Arc::clone(&spool), routes, outbox: Arc::clone(&outbox), service, runtime });
+        let worker = Arc::new(Worker {
+            spool: Arc::clone(&spool),
+            routes,
+            known: Known::default(),
+            outbox: Arc::clone(&outbox),
+            service,
+            runtime,
+        });
         let listen = config.listen.as_deref();
         let listener = listen.map(|address| scp::Listener::start(address, config, Arc::clone(&spool))).transpose()?;
         let mut dicom = Dicom { spool, outbox, listener, threads: Vec::new() };
-        for index in 0..config.workers {
+        // One more than a sender may use: another's objects never wait behind all of its.
+        for index in 0..=config.workers {
             let worker = Arc::clone(&worker);
             dicom.spawn(format!("melo-dicom-work-{index}"), move || worker.run())?;
         }

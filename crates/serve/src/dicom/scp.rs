@@ -2,6 +2,7 @@
 
 use super::command::{Command, ECHO, STORE, status};
 use super::config::DicomConfig;
+use super::peers::PeerConfig;
 use super::spool::{Receipt, Rejected, Spool};
 use super::storage;
 use crate::error::Error;
@@ -14,15 +15,21 @@ use dicom_ul::pdu::{
 };
 use dicom_ul::{Pdu, ServerAssociation, ServerAssociationOptions};
 use melo_imaging::dicom::uid;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often new connections and slow peers are looked for.
 const LOOK: Duration = Duration::from_millis(20);
+/// Connections that have sent nothing yet, all and of one address; older ones give way to a new one.
+const SILENT: usize = 64;
+const SILENT_OF_ADDRESS: usize = 16;
+/// Unknown addresses that the log names.
+const NAMED: usize = 256;
 /// Longest command set.
 const COMMAND_BYTES: usize = 1 << 16;
 /// A-ASSOCIATE-RJ: transient, by the presentation service, local limit exceeded (PS3.8, table 9-21).
@@ -37,14 +44,22 @@ pub(super) struct Listener {
 
 impl Listener {
     /// # Errors
-    /// [`Error::Listen`].
+    /// [`Error::Listen`], [`Error::OpenDicom`].
     pub(super) fn start(address: &str, config: &DicomConfig, spool: Arc<Spool>) -> Result<Self, Error> {
         let listen = |source| Error::Listen { address: address.to_owned(), source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        if !address.ip().to_canonical().is_loopback() && config.peer.is_empty() && !config.any_peer {
+            return Err(Error::OpenDicom { address });
+        }
         let stop = Arc::new(AtomicBool::new(false));
-        let scp = Scp { config: Arc::new(config.clone()), spool, stop: Arc::clone(&stop) };
+        let places = Arc::new(Places {
+            most: config.max_associations,
+            most_of_address: config.max_associations_per_address,
+            taken: Mutex::default(),
+        });
+        let scp = Scp { config: Arc::new(config.clone()), places, spool, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("melo-dicom".into());
         let thread = thread.spawn(move || scp.listen(&listener)).map_err(listen)?;
         Ok(Listener { address, stop, thread })
@@ -59,32 +74,90 @@ impl Listener {
 
 struct Scp {
     config: Arc<DicomConfig>,
+    places: Arc<Places>,
     spool: Arc<Spool>,
     stop: Arc<AtomicBool>,
 }
 
-/// An association as the listening thread sees it.
+/// A connection as the listening thread sees it.
 struct Watched {
     stream: TcpStream,
-    /// When its last message ended.
-    beat: Arc<Mutex<Instant>>,
+    address: IpAddr,
+    begun: Instant,
+    stage: Arc<Stage>,
     thread: JoinHandle<()>,
+}
+
+/// How far a connection has come.
+#[derive(Default)]
+struct Stage {
+    /// It has a place: it has begun to send its request.
+    has_place: AtomicBool,
+    /// When the last message of its association ended; none before the association.
+    beat: Mutex<Option<Instant>>,
+}
+
+impl Stage {
+    fn beat(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Places for associations, all and of each address.
+struct Places {
+    most: usize,
+    most_of_address: usize,
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One of them; it is given back when it goes away.
+struct Place<'a>(&'a Places, IpAddr);
+
+impl Places {
+    fn take(&self, address: IpAddr) -> Option<Place<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let of_address = taken.entry(address).or_insert(0);
+        if all >= self.most || *of_address >= self.most_of_address {
+            taken.retain(|_, count| *count > 0);
+            return None;
+        }
+        *of_address += 1;
+        Some(Place(self, address))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.entry(self.1).and_modify(|count| *count -= 1);
+        taken.retain(|_, count| *count > 0);
+    }
 }
 
 /// Time for messages in progress when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Scp {
+    /// Never waits for a peer: a connection has a thread from its first moment, and silent ones give way to newer.
     fn listen(self, listener: &TcpListener) {
         let mut open: Vec<Watched> = Vec::new();
+        let mut unknown = BTreeSet::new();
         while !self.stop.load(Ordering::Relaxed) {
             self.watch(&mut open, Duration::from_secs(self.config.message_timeout_s));
             match listener.accept() {
-                Ok((stream, _)) if open.len() >= self.config.max_associations => reject(stream),
-                Ok((stream, peer)) => match self.serve(stream, peer) {
-                    Ok(watched) => open.push(watched),
-                    Err(error) => tracing::warn!(%error, "an association could not be begun"),
-                },
+                Ok((_, peer)) if !self.is_known(peer.ip()) => {
+                    if unknown.len() < NAMED && unknown.insert(peer.ip()) {
+                        tracing::warn!(address = %peer.ip(), "a DICOM connection of no known peer is not taken");
+                    }
+                }
+                Ok((stream, peer)) => {
+                    make_room(&mut open, peer.ip());
+                    match self.serve(stream, peer) {
+                        Ok(watched) => open.push(watched),
+                        Err(error) => tracing::warn!(%error, "an association could not be begun"),
+                    }
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(LOOK),
                 Err(error) => {
                     tracing::warn!(%error, "a DICOM connection could not be accepted");
@@ -101,12 +174,17 @@ impl Scp {
         open.into_iter().for_each(|watched| drop(watched.thread.join()));
     }
 
-    /// Forgets those that ended, and cuts those whose message takes too long.
+    fn is_known(&self, address: IpAddr) -> bool {
+        self.config.peer.is_empty() || self.config.peer.iter().any(|peer| peer.calls_from(address))
+    }
+
+    /// Forgets those that ended, and cuts those whose request or message takes too long.
     fn watch(&self, open: &mut Vec<Watched>, most: Duration) {
         open.retain(|watched| !watched.thread.is_finished());
+        let request = Duration::from_secs(self.config.request_timeout_s).min(most);
         for watched in open {
-            let beat = *watched.beat.lock().unwrap_or_else(PoisonError::into_inner);
-            if beat.elapsed() >= most {
+            let beat = *watched.stage.beat();
+            if beat.map_or(watched.begun.elapsed() >= request, |beat| beat.elapsed() >= most) {
                 let _ = watched.stream.shutdown(Shutdown::Both);
             }
         }
@@ -116,25 +194,46 @@ impl Scp {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         let watched = stream.try_clone()?;
-        let beat = Arc::new(Mutex::new(Instant::now()));
-        let (config, spool) = (Arc::clone(&self.config), Arc::clone(&self.spool));
-        let (stop, beats) = (Arc::clone(&self.stop), Arc::clone(&beat));
+        let stage = Arc::new(Stage::default());
+        let (config, spool, places) = (Arc::clone(&self.config), Arc::clone(&self.spool), Arc::clone(&self.places));
+        let (stop, shared) = (Arc::clone(&self.stop), Arc::clone(&stage));
         let thread = std::thread::Builder::new().name("melo-association".into()).spawn(move || {
-            let session = Session { config: &config, spool: &spool, stop: &stop, beat: &beats };
+            // Who says nothing has no place.
+            if !stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
+                return;
+            }
+            let Some(_place) = places.take(peer.ip()) else { return reject(stream) };
+            shared.has_place.store(true, Ordering::Relaxed);
+            let session = Session { config: &config, spool: &spool, stop: &stop, stage: &shared, peer: peer.ip() };
             match session.run(stream) {
                 Ok(stored) if stored > 0 => tracing::info!(%peer, stored, "association"),
                 Ok(_) => {}
                 Err(error) => tracing::info!(%peer, reason = %error, "association ended early"),
             }
         })?;
-        Ok(Watched { stream: watched, beat, thread })
+        Ok(Watched { stream: watched, address: peer.ip(), begun: Instant::now(), stage, thread })
+    }
+}
+
+/// Cuts the oldest silent connection where there are too many, of this address first.
+fn make_room(open: &mut [Watched], address: IpAddr) {
+    let mut silent: Vec<&Watched> =
+        open.iter().filter(|watched| !watched.stage.has_place.load(Ordering::Relaxed)).collect();
+    silent.sort_by_key(|watched| watched.begun);
+    let of_address: Vec<&&Watched> = silent.iter().filter(|watched| watched.address == address).collect();
+    let oldest = match (of_address.len() >= SILENT_OF_ADDRESS, silent.len() >= SILENT) {
+        (true, _) => of_address.first().copied(),
+        (false, true) => silent.first(),
+        _ => None,
+    };
+    if let Some(oldest) = oldest {
+        let _ = oldest.stream.shutdown(Shutdown::Both);
     }
 }
 
 /// Tells one peer too many to come again later.
 fn reject(mut stream: TcpStream) {
-    let short = Some(Duration::from_millis(100));
-    let _ = stream.set_nonblocking(false);
+    let short = Some(Duration::from_millis(500));
     let _ = stream.set_write_timeout(short).and_then(|()| stream.set_read_timeout(short));
     // A connection that is closed with something unread is reset, and the rejection with it.
     let mut request = [0; 1 << 14];
@@ -144,7 +243,7 @@ fn reject(mut stream: TcpStream) {
 }
 
 /// Who may begin an association.
-struct Allowed<'a>(&'a DicomConfig);
+struct Allowed<'a>(&'a DicomConfig, IpAddr);
 
 impl AccessControl for Allowed<'_> {
     fn check_access(
@@ -157,8 +256,10 @@ impl AccessControl for Allowed<'_> {
         if called != this {
             return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
         }
-        let titles = &self.0.calling_ae_titles;
-        match titles.is_empty() || titles.iter().any(|title| title == calling) {
+        let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, address) = self;
+        let is_titled = titles.is_empty() || titles.iter().any(|title| title == calling);
+        let is_peer = |peer: &PeerConfig| peer.ae_title == calling && peer.calls_from(*address);
+        match is_titled && (peers.is_empty() || peers.iter().any(is_peer)) {
             true => Ok(()),
             false => Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
         }
@@ -169,7 +270,8 @@ struct Session<'a> {
     config: &'a DicomConfig,
     spool: &'a Spool,
     stop: &'a AtomicBool,
-    beat: &'a Mutex<Instant>,
+    stage: &'a Stage,
+    peer: IpAddr,
 }
 
 /// A message on its way in.
@@ -190,7 +292,7 @@ impl<'a> Session<'a> {
     fn run(&self, stream: TcpStream) -> Result<u64, Box<Broken>> {
         let idle = Duration::from_secs(self.config.idle_timeout_s);
         let mut options = ServerAssociationOptions::new()
-            .ae_access_control(Allowed(self.config))
+            .ae_access_control(Allowed(self.config, self.peer))
             .ae_title(self.config.ae_title.as_str())
             .max_pdu_length(self.config.max_pdu)
             .strict(true)
@@ -204,6 +306,7 @@ impl<'a> Session<'a> {
             options = options.with_transfer_syntax(syntax);
         }
         let mut association = options.establish(stream)?;
+        *self.stage.beat() = Some(Instant::now());
         let mut message = Message::default();
         let mut stored = 0;
         loop {
@@ -218,7 +321,7 @@ impl<'a> Session<'a> {
                             stored += u64::from(answer.field & 0xff == STORE && answer.status == status::SUCCESS);
                             association.send(&command_pdu(message.context, &answer))?;
                             message = Message::default();
-                            *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                            *self.stage.beat() = Some(Instant::now());
                         }
                     }
                     if self.stop.load(Ordering::Relaxed) && message.bytes.is_empty() {

@@ -10,8 +10,9 @@
 //! hand is tried again.
 
 use super::files;
+use super::queue::Queue;
+use crate::disk;
 use crate::error::Error;
-use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const LOOK: Duration = Duration::from_secs(2);
 /// An object that was in work when the process ended so often is refused: it may be what ends it.
 const TRIES: u64 = 5;
+/// Bytes of an object after which room is looked for again.
+const STRIDE: u64 = 1 << 20;
 /// Longest name of a sender that is kept.
 const WHO_BYTES: usize = 48;
 
@@ -30,7 +33,13 @@ const WHO_BYTES: usize = 48;
 pub(super) struct Bounds {
     pub(super) object_bytes: u64,
     pub(super) waiting: usize,
+    pub(super) waiting_bytes: u64,
     pub(super) refused: usize,
+    pub(super) refused_bytes: u64,
+    /// Bytes that are left free on the disk.
+    pub(super) reserve: u64,
+    /// Objects of one sender in work at a time.
+    pub(super) of_sender: usize,
 }
 
 /// Who sent an object, how, and when.
@@ -74,6 +83,8 @@ pub(crate) struct Spool {
     tries: PathBuf,
     bounds: Bounds,
     counter: AtomicU64,
+    /// Bytes of objects on their way in.
+    receiving: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
     /// One object at a time is read back, so that memory does not grow with the number of peers.
@@ -82,8 +93,7 @@ pub(crate) struct Spool {
 
 #[derive(Default)]
 struct State {
-    waiting: BTreeSet<String>,
-    working: BTreeSet<String>,
+    queue: Queue,
     stopped: bool,
 }
 
@@ -96,6 +106,7 @@ impl Spool {
             tries: folder.join("tries"),
             bounds,
             counter: AtomicU64::new(0),
+            receiving: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
             examining: Mutex::new(()),
@@ -112,43 +123,73 @@ impl Spool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Objects that are waiting or in work.
-    pub(super) fn len(&self) -> usize {
-        let state = self.state();
-        state.waiting.len() + state.working.len()
-    }
-
     /// Takes names up that others have put into the folder.
     fn look(&self) -> io::Result<()> {
-        let names = files::objects(&self.incoming)?;
-        let mut state = self.state();
-        for name in names {
-            if !state.working.contains(&name) {
-                state.waiting.insert(name);
+        for name in files::objects(&self.incoming)? {
+            // One that went meanwhile is none.
+            let Ok(found) = std::fs::metadata(self.path(&name)) else { continue };
+            let mut state = self.state();
+            if !state.queue.knows(&name) {
+                state.queue.wait(name, found.len());
             }
         }
         Ok(())
     }
 
+    /// Whether there is room for one object more, whoever sends it.
+    ///
+    /// # Errors
+    /// [`Rejected::Full`].
+    pub(crate) fn room(&self) -> Result<(), Rejected> {
+        let (count, bytes) = {
+            let state = self.state();
+            (state.queue.len(), state.queue.bytes())
+        };
+        if count >= self.bounds.waiting {
+            return Err(Rejected::Full(format!("{} objects are waiting", self.bounds.waiting)));
+        }
+        if bytes + self.receiving.load(Ordering::Relaxed) >= self.bounds.waiting_bytes {
+            return Err(Rejected::Full(format!("{} MiB of objects are waiting", self.bounds.waiting_bytes >> 20)));
+        }
+        self.disk()
+    }
+
+    /// Whether the disk has more than is reserved.
+    ///
+    /// # Errors
+    /// [`Rejected::Full`].
+    pub(super) fn disk(&self) -> Result<(), Rejected> {
+        match disk::free(&self.incoming) {
+            Ok(free) if free < self.bounds.reserve => {
+                let (free, reserve) = (free >> 20, self.bounds.reserve >> 20);
+                Err(Rejected::Full(format!("the disk of the spool has {free} MiB left, and {reserve} are reserved")))
+            }
+            // A folder that is gone is seen when something is written.
+            _ => Ok(()),
+        }
+    }
+
     /// Begins to receive an object.
     pub(crate) fn begin(&self, who: &str, via: &'static str) -> Result<Receipt<'_>, Rejected> {
-        if self.len() >= self.bounds.waiting {
-            return Err(Rejected::Full(format!("{} objects are waiting", self.bounds.waiting)));
+        self.room()?;
+        let (count, bytes) = self.state().queue.of(&escaped(who));
+        if count >= self.bounds.waiting.div_ceil(2) || bytes >= self.bounds.waiting_bytes.div_ceil(2) {
+            return Err(Rejected::Full(format!("{count} objects of this sender are waiting, {} MiB", bytes >> 20)));
         }
         let file = tempfile::Builder::new().prefix(files::UNFINISHED).tempfile_in(&self.incoming).map_err(full)?;
         let left = self.bounds.object_bytes;
-        Ok(Receipt { spool: self, file: BufWriter::with_capacity(1 << 18, file), left, who: who.to_owned(), via })
+        let file = BufWriter::with_capacity(1 << 18, file);
+        Ok(Receipt { spool: self, file: Some(file), left, written: 0, who: who.to_owned(), via })
     }
 
-    /// The oldest object that nobody works on; none when the server stops.
+    /// The next object that nobody works on, senders in turn; none when the server stops.
     pub(super) fn take(&self) -> Option<String> {
         let mut state = self.state();
         loop {
             if state.stopped {
                 return None;
             }
-            if let Some(name) = state.waiting.pop_first() {
-                state.working.insert(name.clone());
+            if let Some(name) = state.queue.take(self.bounds.of_sender) {
                 return Some(name);
             }
             let (back, wait) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
@@ -204,13 +245,16 @@ impl Spool {
 
     /// Puts an object back: it is taken up again at once, or by the next process.
     pub(super) fn put_back(&self, name: &str) {
-        self.leave(name);
-        self.state().waiting.insert(name.to_owned());
+        let _ = files::remove(&self.tries.join(name));
+        self.state().queue.put_back(name);
+        self.changed.notify_one();
     }
 
     fn leave(&self, name: &str) {
         let _ = files::remove(&self.tries.join(name));
-        self.state().working.remove(name);
+        self.state().queue.end(name);
+        // Its sender may have another that waited for this one.
+        self.changed.notify_one();
     }
 
     /// Puts an object aside, with the reason beside it; the oldest of too many go.
@@ -220,10 +264,20 @@ impl Spool {
         files::write(&note, &text)?;
         files::rename(&self.path(name), &self.refused.join(name))?;
         self.leave(name);
-        let kept = files::objects(&self.refused)?;
-        for oldest in &kept[..kept.len().saturating_sub(self.bounds.refused)] {
-            files::remove(&self.refused.join(oldest))?;
-            files::remove(&self.refused.join(format!("{oldest}.json")))?;
+        self.thin_out()
+    }
+
+    /// The newest refused objects are kept, as far as their number and size go.
+    fn thin_out(&self) -> io::Result<()> {
+        let (mut count, mut bytes) = (0, 0);
+        for name in files::objects(&self.refused)?.into_iter().rev() {
+            let path = self.refused.join(&name);
+            count += 1;
+            bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
+            if count > self.bounds.refused || bytes > self.bounds.refused_bytes {
+                files::remove(&path)?;
+                files::remove(&self.refused.join(format!("{name}.json")))?;
+            }
         }
         Ok(())
     }
@@ -231,15 +285,20 @@ impl Spool {
     fn name(&self, who: &str, via: &str) -> String {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let count = self.counter.fetch_add(1, Ordering::Relaxed) % 10_000;
-        let mut plain = String::new();
-        for byte in who.bytes().take(WHO_BYTES) {
-            match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' => plain.push(byte.into()),
-                _ => plain.push_str(&format!("%{byte:02x}")),
-            }
-        }
-        format!("{time:020}-{count:04}-{via}-{plain}.dcm")
+        format!("{time:020}-{count:04}-{via}-{}.dcm", escaped(who))
     }
+}
+
+/// A sender as part of a name.
+fn escaped(who: &str) -> String {
+    let mut plain = String::new();
+    for byte in who.bytes().take(WHO_BYTES) {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' => plain.push(byte.into()),
+            _ => plain.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    plain
 }
 
 /// What an object's name says; a file that was put there by hand came from nobody, when it was last written.
@@ -280,26 +339,42 @@ fn plain(text: &str) -> Option<String> {
 /// An object on its way in. Dropped without [`Receipt::accept`], it leaves nothing.
 pub(crate) struct Receipt<'a> {
     spool: &'a Spool,
-    file: BufWriter<tempfile::NamedTempFile>,
+    /// Until it is accepted.
+    file: Option<BufWriter<tempfile::NamedTempFile>>,
     left: u64,
+    written: u64,
     who: String,
     via: &'static str,
+}
+
+impl Drop for Receipt<'_> {
+    fn drop(&mut self) {
+        self.spool.receiving.fetch_sub(self.written, Ordering::Relaxed);
+    }
 }
 
 impl Receipt<'_> {
     /// Adds bytes of the part-10 file.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
-        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+        let length = bytes.len() as u64;
+        self.left = self.left.checked_sub(length).ok_or_else(|| {
             Rejected::Full(format!("an object is at most {} MiB", self.spool.bounds.object_bytes >> 20))
         })?;
-        self.file.write_all(bytes).map_err(full)
+        // Objects grow while others do.
+        if self.written / STRIDE != (self.written + length) / STRIDE {
+            self.spool.room()?;
+        }
+        self.written += length;
+        self.spool.receiving.fetch_add(length, Ordering::Relaxed);
+        self.file.as_mut().map_or(Ok(()), |file| file.write_all(bytes).map_err(full))
     }
 
     /// Looks whether it is what was announced, and makes it outlive the process and the power. Only then may the sender
     /// be told.
     pub(crate) fn accept(mut self, announced: impl FnOnce(&Seen) -> Result<(), Rejected>) -> Result<Seen, Rejected> {
-        self.file.flush().map_err(full)?;
-        let file = self.file.into_inner().map_err(|error| full(error.into_error()))?;
+        let Some(mut file) = self.file.take() else { return Err(Rejected::Full("nothing was received".to_owned())) };
+        file.flush().map_err(full)?;
+        let file = file.into_inner().map_err(|error| full(error.into_error()))?;
         let seen = {
             let _turn = self.spool.examining.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes = std::fs::read(file.path()).map_err(full)?;
@@ -314,7 +389,7 @@ impl Receipt<'_> {
             let _ = files::remove(&path);
             return Err(full(error));
         }
-        self.spool.state().waiting.insert(name);
+        self.spool.state().queue.wait(name, self.written);
         self.spool.changed.notify_one();
         Ok(seen)
     }

@@ -7,6 +7,7 @@
 //! A process that ends anywhere in between leaves the object, and the next one repeats it with the same identifiers.
 
 use super::config::ResultKind;
+use super::known::Known;
 use super::outbox::Outbox;
 use super::results::{self, Source};
 use super::route::Routes;
@@ -27,6 +28,7 @@ const TRIES: u32 = 3;
 pub(super) struct Worker {
     pub(super) spool: Arc<Spool>,
     pub(super) routes: Routes,
+    pub(super) known: Known,
     pub(super) outbox: Arc<Outbox>,
     pub(super) service: Arc<Service>,
     pub(super) runtime: tokio::runtime::Handle,
@@ -85,7 +87,10 @@ impl Worker {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.finish(name),
             Err(error) => return Err(Trouble::Later(error.to_string())),
         };
+        // Results need room, too.
+        self.spool.disk().map_err(|full| Trouble::Later(full.to_string()))?;
         let source = Source::read(&bytes).map_err(Trouble::Refused)?;
+        self.known.check(&source.instance, source.digest).map_err(Trouble::Refused)?;
         let tasks = self.routes.tasks(&bytes).map_err(Trouble::Refused)?;
         let image = Image {
             name: source.instance.clone(),
@@ -112,6 +117,7 @@ impl Worker {
                 self.outbox.put(name, &result).map_err(|error| Trouble::Later(error.to_string()))?;
             }
         }
+        self.known.answered(&source.instance, source.digest);
         self.finish(name)?;
         let tasks = answers.iter().map(|image| image.answers.len()).sum::<usize>();
         tracing::info!(sop_instance = source.instance, tasks, "object answered");
@@ -124,7 +130,8 @@ impl Worker {
 
     /// Puts an object aside; where even that fails it stays, for the next process.
     fn refuse(&self, name: &str, origin: &Origin, reason: &str) {
-        tracing::warn!(object = name, reason, "object refused");
+        // The reason may quote the object, and so a patient: it stands in the note beside it alone.
+        tracing::warn!(object = name, "object refused: the note beside it says why");
         let note = json!({
             "reason": reason,
             "from": origin.who,

@@ -23,6 +23,9 @@ pub(crate) struct App {
     pub(crate) bodies: Arc<Bodies>,
     /// Where requests are told of; none where nobody collects.
     pub(crate) traces: Option<Traces>,
+    /// Names that this machine is asked by beside addresses; none where pages of other sites are no danger: there are keys, or
+    /// another application listens.
+    pub(crate) hosts: Option<Vec<String>>,
     /// False until the plug-ins of the start were read, and again while the server stops.
     pub(crate) ready: AtomicBool,
     /// Where objects that come by STOW-RS go; none where there is no DICOM network.
@@ -32,6 +35,13 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Why it cannot keep its word now; nothing where it can. Paths concern nobody outside.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let stopping = (!self.is_ready()).then(|| "the server is starting or stopping".to_owned());
+        let inbox = self.inbox.as_ref().and_then(|inbox| inbox.room().err()).map(|full| full.to_string());
+        [stopping, inbox, self.service.audit_trouble()].into_iter().flatten().collect()
     }
 }
 

@@ -11,6 +11,7 @@ mod predict;
 mod refusal;
 mod request_id;
 mod samples;
+mod site;
 mod stow;
 mod tasks;
 
@@ -29,6 +30,7 @@ pub(crate) use body::Bodies;
 pub(crate) use listen::Listener;
 use listen::Peer;
 use request_id::RequestId;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument;
@@ -98,9 +100,13 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let limit = app.service.limits.body_bytes;
     let announced = body.size_hint().lower();
     let (body, held) = app.bodies.bound(body);
-    let response = match announced > limit as u64 {
-        true => Refusal::TooLarge(format!("the body has {announced} bytes, at most {limit} are taken")).said(&route),
-        false => next.run(Request::from_parts(parts, body)).instrument(span.clone()).await,
+    let foreign = app.hosts.as_ref().and_then(|hosts| site::check(&parts.uri, &parts.headers, hosts).err());
+    let response = match (foreign, announced > limit as u64) {
+        (Some(refusal), _) => refusal.said(&route),
+        (None, true) => {
+            Refusal::TooLarge(format!("the body has {announced} bytes, at most {limit} are taken")).said(&route)
+        }
+        (None, false) => next.run(Request::from_parts(parts, body)).instrument(span.clone()).await,
     };
     let who = response.extensions().get::<Identity>().map(|identity| identity.name.clone());
     let mut response = match held.refusal() {
@@ -122,11 +128,12 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     response
 }
 
-async fn ready(State(app): State<Arc<App>>) -> StatusCode {
-    match app.is_ready() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    }
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    // Not among the threads that block: they may all be at work. Names of tasks are for those who may ask.
+    let (troubles, not_served) = (app.troubles(), app.service.registry.problems().len());
+    let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": troubles.is_empty(), "reasons": troubles, "not_served": not_served });
+    (status, app::json(body)).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

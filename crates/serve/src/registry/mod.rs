@@ -7,23 +7,29 @@
 
 mod folder;
 mod resident;
+mod trial;
 
 pub use folder::Folder;
 
 use crate::defaults;
 use crate::error::{Error, Refusal};
+use crate::lock;
 use crate::metrics::Metrics;
 use melo_vit::{BoundPlugin, ComputedOn, Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
 use resident::Resident;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trial::Trials;
 
 /// Longest name of a task.
 const NAME_BYTES: usize = 64;
+/// Longest reason why something is not served, characters.
+const REASON_CHARS: usize = 1000;
 /// Shortest beginning of a digest that names a version.
 const VERSION_DIGITS: usize = 8;
 
@@ -46,6 +52,8 @@ pub struct RegistryConfig {
     pub resident_bytes: usize,
     /// Versions of a task that are kept beside the current one.
     pub keep_versions: usize,
+    /// Longest time of a self-test, four passes of one image: a plug-in that takes longer would hold up all others.
+    pub self_test: Duration,
     /// Follows what is said of a plug-in that is refused.
     pub advice: Advice,
 }
@@ -53,8 +61,13 @@ pub struct RegistryConfig {
 impl RegistryConfig {
     /// The usual bounds, with the state in this folder.
     pub fn new(state: impl Into<PathBuf>) -> Self {
-        let (resident_bytes, keep_versions) = (defaults::RESIDENT_BYTES, defaults::KEEP_VERSIONS);
-        RegistryConfig { state: state.into(), resident_bytes, keep_versions, advice: Advice(|_| None) }
+        RegistryConfig {
+            state: state.into(),
+            resident_bytes: defaults::RESIDENT_BYTES,
+            keep_versions: defaults::KEEP_VERSIONS,
+            self_test: defaults::TIMEOUT / 2,
+            advice: Advice(|_| None),
+        }
     }
 }
 
@@ -89,6 +102,8 @@ pub struct Task {
 /// The tasks of one server.
 pub struct Registry {
     config: RegistryConfig,
+    /// Held as long as this state is this process's.
+    _lock: File,
     /// Runs self-tests.
     engine: Arc<dyn Engine>,
     metrics: Arc<Metrics>,
@@ -96,6 +111,7 @@ pub struct Registry {
     resident: Mutex<Resident>,
     /// Held while tasks change, so that changes and the index on disk come one after the other.
     changing: Mutex<()>,
+    trials: Trials,
     problems: Mutex<BTreeMap<String, String>>,
 }
 
@@ -132,17 +148,23 @@ impl Registry {
     /// Opens the state folder, or makes it.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::InUse`].
     pub fn open(config: RegistryConfig, engine: Arc<dyn Engine>, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let folder = config.state.join("plugins");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let lock = hold(&config.state)?;
+        for folder in [&folder, &config.state] {
+            sweep(folder).map_err(Error::io(folder))?;
+        }
         let registry = Registry {
+            _lock: lock,
             resident: Mutex::new(Resident::new(config.resident_bytes)),
             config,
             engine,
             metrics,
             tasks: RwLock::default(),
             changing: Mutex::new(()),
+            trials: Trials::default(),
             problems: Mutex::default(),
         };
         registry.read_index()?;
@@ -188,6 +210,7 @@ impl Registry {
                 self.problem(&name, Some(format!("version {} is lost", short(&indexed.current))));
                 continue;
             };
+            self.problem(&name, trial::ended_by(&self.stored(&current.digest)));
             tasks.insert(name.clone(), Task { name, current, pinned: indexed.pinned, versions });
         }
         *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = tasks;
@@ -266,6 +289,7 @@ impl Registry {
     }
 
     pub(crate) fn problem(&self, of: &str, reason: Option<String>) {
+        let reason = reason.map(bounded);
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         match reason {
             Some(reason) => {
@@ -318,13 +342,29 @@ impl Registry {
             let named = reason.starts_with("task `");
             Refusal::Unavailable(if named { reason } else { format!("task `{}`: {reason}", version.card.task) })
         };
-        let plugin = self.load(&path).map_err(|error| failed(self.said(&error)))?;
-        if plugin.digest != version.digest {
-            return Err(failed(format!("its stored file has changed: it is now {}", short(&plugin.digest))));
+        let loaded = self.load(&path).and_then(|plugin| match plugin.digest == version.digest {
+            true => Ok(plugin),
+            false => Err(format!("its stored file has changed: it is now {}", short(&plugin.digest))),
+        });
+        let task = &version.card.task;
+        let is_current = self.find(task).is_ok_and(|current| current.digest == version.digest);
+        match loaded {
+            Ok(plugin) => {
+                if is_current {
+                    self.problem(task, None);
+                }
+                let plugin = self.resident().insert(Arc::new(plugin));
+                self.report();
+                Ok(plugin)
+            }
+            Err(reason) => {
+                let refusal = failed(reason);
+                if is_current {
+                    self.problem(task, Some(refusal.to_string()));
+                }
+                Err(refusal)
+            }
         }
-        let plugin = self.resident().insert(Arc::new(plugin));
-        self.report();
-        Ok(plugin)
     }
 
     /// An error with what to do about it.
@@ -335,13 +375,29 @@ impl Registry {
         }
     }
 
-    /// Reads a plug-in and lets it prove that it is active and at home on this backbone.
-    fn load(&self, path: &Path) -> Result<BoundPlugin, melo_vit::Error> {
+    /// Reads a plug-in and lets it prove that it is active and at home on this backbone, in time and without ending the process.
+    ///
+    /// # Errors
+    /// Why it cannot be served, in words.
+    fn load(&self, path: &Path) -> Result<BoundPlugin, String> {
+        let said = |error| bounded(self.said(&error));
         // Where it is stored is ours and tells the user nothing.
-        let file = TensorFile::open_as(path, Path::new(""))?;
-        let plugin = Plugin::from_file(&file, self.engine.backbone())?;
-        plugin.refuse_bags()?;
-        plugin.prove(&*self.engine)
+        let file = TensorFile::open_as(path, Path::new("")).map_err(said)?;
+        let plugin = Plugin::from_file(&file, self.engine.backbone()).map_err(said)?;
+        plugin.refuse_bags().map_err(said)?;
+        let (task, size) = (plugin.card.task.clone(), plugin.card.preprocess.size);
+        let trial = self.trials.begin(path).map_err(|reason| format!("task `{task}`: {reason}"))?;
+        let started = Instant::now();
+        let proven = plugin.prove(&*self.engine).map_err(said);
+        let took = started.elapsed();
+        drop(trial);
+        if took > self.config.self_test {
+            let (took, most) = (took.as_secs_f64(), self.config.self_test.as_secs_f64());
+            return Err(format!(
+                "task `{task}`: its self-test of 4 passes of {size} px took {took:.1} s here, at most {most:.1} s are waited for"
+            ));
+        }
+        proven
     }
 
     /// Accepts a plug-in's bytes as the newest version of its task, and serves it unless the task is pinned to another.
@@ -358,7 +414,10 @@ impl Registry {
     ) -> Result<Arc<Version>, Refusal> {
         let digest = hex(&Sha256::digest(bytes));
         let version = match self.known(&digest) {
-            Some(version) => version,
+            Some(version) => {
+                self.restore(&version, bytes)?;
+                version
+            }
             None => self.store(digest, bytes, source)?,
         };
         let objection = check_name(&version.card.task).err().or_else(|| objection(&version.card));
@@ -395,13 +454,32 @@ impl Registry {
         tasks.values().flat_map(|task| &task.versions).find(|version| version.digest == digest).cloned()
     }
 
+    /// Writes a version's bytes again where what is stored is not what it was.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub(super) fn restore(&self, version: &Version, bytes: &[u8]) -> Result<(), Refusal> {
+        let path = self.stored(&version.digest);
+        if std::fs::read(&path).is_ok_and(|stored| stored == bytes) {
+            return Ok(());
+        }
+        write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        tracing::warn!(
+            task = version.card.task,
+            version = version.digest,
+            "a stored plug-in was damaged and is whole again"
+        );
+        self.problem(&version.card.task, None);
+        Ok(())
+    }
+
     /// Writes a plug-in to the store, reads it from there and lets it test itself.
     fn store(&self, digest: String, bytes: &[u8], source: &str) -> Result<Arc<Version>, Refusal> {
         let path = self.stored(&digest);
         write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let plugin = self.load(&path).map_err(|error| {
             self.discard(&digest);
-            Refusal::Unusable(self.said(&error))
+            Refusal::Unusable(error)
         })?;
         let accepted = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (card, source) = (plugin.card.clone(), source.to_owned());
@@ -488,6 +566,25 @@ impl Registry {
     }
 }
 
+/// Takes a state folder for this process alone.
+fn hold(state: &Path) -> Result<File, Error> {
+    let path = state.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
+    lock::hold(file, &path, state)
+}
+
+/// Removes files that a killed process left unfinished.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let unfinished = entry.file_name().to_str().is_some_and(|name| name.starts_with(".melo-"));
+        if unfinished && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Names go into URLs, labels and lists.
 fn check_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -502,6 +599,15 @@ fn check_name(name: &str) -> Result<(), String> {
         "task `{}`: a served task is named by 1 to {NAME_BYTES} letters, digits, `.`, `_` and `-`, and not `all`",
         shown(name)
     ))
+}
+
+/// A reason as it is kept and told: a file can make its own as long as it likes.
+fn bounded(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
 }
 
 /// A name from outside as part of a message.

@@ -1,14 +1,14 @@
 //! The DICOM network on loopback: what peers store is answered, refused or kept, and nothing is lost.
 
 use crate::common::peer::{announce, command, connect, data_set, image, part10, send, status, store, value};
-use crate::common::{self, Running, config, engine, file, plugin, put, until};
+use crate::common::{self, Field, Running, config, engine, file, plugin, put, until};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::DefaultDicomObject;
 use dicom_ul::pdu::PDataValueType;
 use dicom_ul::{ClientAssociationOptions, Pdu};
-use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, RouteConfig, Values};
+use melo_serve::{Config, DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Server, Values};
 use melo_vit::INTENDED_USE;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -347,11 +347,15 @@ fn peers_that_hang_go_away_and_too_many_are_told_so() {
     let running = Running::start(settings);
     let mut silent = TcpStream::connect(running.dicom()).expect("a connection");
     let mut slow = TcpStream::connect(running.dicom()).expect("a connection");
-    slow.write_all(&[1, 0, 0]).expect("sent");
+    let mut slower = TcpStream::connect(running.dicom()).expect("a connection");
+    // Who says nothing has no place.
+    for hanging in [&mut slow, &mut slower] {
+        hanging.write_all(&[1, 0, 0]).expect("sent");
+    }
     std::thread::sleep(Duration::from_millis(300));
     assert!(connect(running.dicom(), "MELO").is_err(), "a third is rejected");
     let begun = Instant::now();
-    for hanging in [&mut silent, &mut slow] {
+    for hanging in [&mut silent, &mut slow, &mut slower] {
         hanging.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         let _ = hanging.read_to_end(&mut Vec::new());
     }
@@ -385,4 +389,139 @@ fn stow_rs_stores_into_the_same_spool() {
     assert_eq!((status, &answer["00081198"]["Value"][0]["00081197"]["Value"][0]), (409, &0xa900.into()), "{answer}");
     assert_eq!(post("", &[]).0, 400);
     until("results", || objects(&spool(folder.path()).join("outgoing/pacs")).len() == 8);
+}
+
+fn changed(folder: &Path, change: impl FnOnce(&mut DicomConfig)) -> Config {
+    let mut settings = settings(folder, None);
+    settings.dicom.as_mut().into_iter().for_each(|dicom| dicom.tasks = vec!["all".to_owned()]);
+    if let Some(dicom) = &mut settings.dicom {
+        change(dicom);
+    }
+    settings
+}
+
+#[test]
+fn connections_that_say_nothing_lock_nobody_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(changed(folder.path(), |dicom| {
+        (dicom.max_associations, dicom.request_timeout_s) = (4, 1);
+    }));
+    let silent: Vec<TcpStream> = (0..90).map(|_| TcpStream::connect(running.dicom()).expect("connected")).collect();
+    // Some say a little, and no whole request.
+    (&silent[80]).write_all(&[1, 0, 0]).expect("written");
+    let started = Instant::now();
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    for stream in &silent {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        assert!(matches!((&*stream).read(&mut [0; 64]), Ok(0) | Err(_)), "it is cut off");
+    }
+    assert!(started.elapsed() < Duration::from_secs(15), "the time of a request is short");
+}
+
+#[test]
+fn one_address_does_not_take_every_association() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(changed(folder.path(), |dicom| {
+        (dicom.max_associations, dicom.max_associations_per_address) = (3, 1);
+    }));
+    let first = connect(running.dicom(), "MELO").expect("an association");
+    let second = connect(running.dicom(), "MELO");
+    assert!(matches!(second, Err(dicom_ul::association::Error::Rejected { .. })), "rejected as one too many");
+    first.release().expect("a release");
+    until("there is a place again", || connect(running.dicom(), "MELO").is_ok());
+}
+
+#[test]
+fn a_peer_is_known_by_title_and_address() {
+    let peer = |title: &str, address: &str| PeerConfig { ae_title: title.to_owned(), address: address.to_owned() };
+    for (peers, taken) in [
+        (vec![peer("OTHER", "10.1.2.3"), peer("TEST", "127.0.0.0/8")], true),
+        (vec![peer("TEST", "10.1.2.3"), peer("OTHER", "127.0.0.1")], false),
+        (vec![peer("TEST", "10.0.0.0/8")], false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let running = Running::start(changed(folder.path(), |dicom| dicom.peer = peers.clone()));
+        assert_eq!(connect(running.dicom(), "MELO").is_ok(), taken, "{peers:?}");
+    }
+    let wrong = DicomConfig { peer: vec![peer("TEST", "ward 7")], ..dicom() };
+    assert!(wrong.check().expect_err("refused").to_string().contains("`ward 7` is no address"));
+}
+
+#[test]
+fn the_port_is_not_open_beyond_this_machine_for_peers_that_nobody_named() {
+    let start = |change: fn(&mut DicomConfig)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = changed(folder.path(), |dicom| {
+            dicom.listen = Some("0.0.0.0:0".to_owned());
+            change(dicom);
+        });
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async { Server::start(settings, engine()).await.err().map(|error| error.to_string()) })
+    };
+    let refused = start(|_| {}).expect("refused");
+    assert!(refused.contains("no peer of the DICOM network is named"), "{refused}");
+    assert_eq!(start(|dicom| dicom.any_peer = true), None);
+    let named = |dicom: &mut DicomConfig| {
+        dicom.peer = vec![PeerConfig { ae_title: "TEST".to_owned(), address: "10.1.2.3".to_owned() }];
+    };
+    assert_eq!(start(named), None);
+}
+
+#[test]
+fn a_disk_down_to_its_reserve_takes_no_object_and_ready_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(changed(folder.path(), |dicom| dicom.reserve_mib = u64::MAX >> 20));
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0xa700);
+    let (status, body) = running.get("/v2/health/ready");
+    assert_eq!((status, body["ready"].as_bool()), (503, Some(false)), "{body}");
+    assert!(body["reasons"][0].as_str().is_some_and(|reason| reason.contains("are reserved")), "{body}");
+    let image = crate::common::image(1);
+    let fields: [Field<'_>; 2] = [("image", Some("a.png"), &image), ("tasks", None, b"all")];
+    assert_eq!(running.predict(&fields).0, 200, "what needs no spool is answered");
+}
+
+#[test]
+fn what_waits_and_what_is_refused_has_a_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(changed(folder.path(), |dicom| {
+        (dicom.keep_refused_mib, dicom.tasks) = (0, Vec::new());
+    }));
+    for count in 0..3 {
+        assert_eq!(store_image(&running, &format!("1.2.3.{count}"), "MR"), 0);
+    }
+    until("they are refused", || objects(&spool(folder.path()).join("incoming")).is_empty());
+    until("and not kept", || objects(&spool(folder.path()).join("refused")).is_empty());
+    drop(running);
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(changed(folder.path(), |dicom| dicom.max_waiting_mib = 1));
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
+    let mut huge = image("1.2.3.4", "DX");
+    let bytes = PrimitiveValue::U8(vec![0_u8; 3 << 20].into());
+    huge.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(bytes)));
+    assert_eq!(store(&mut association, "1.2.3.4", &data_set(&huge)), 0xa700, "more than may wait");
+    assert_eq!(store(&mut association, "1.2.3.5", &data_set(&image("1.2.3.5", "DX"))), 0, "and another is taken");
+    association.release().expect("a release");
+}
+
+#[test]
+fn two_images_of_one_identifier_have_no_one_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(settings(folder.path(), Some(nobody())));
+    let outgoing = spool(folder.path()).join("outgoing/pacs");
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0);
+    until("four results", || objects(&outgoing).len() == 4);
+    assert_eq!(store_image(&running, "1.2.3.4", "DX"), 0);
+    until("the same again", || objects(&spool(folder.path()).join("incoming")).is_empty());
+    assert!(objects(&spool(folder.path()).join("refused")).is_empty(), "the same image is no other");
+    let mut other = image("1.2.3.4", "DX");
+    let pixels = PrimitiveValue::U8(vec![9_u8; 24 * 20].into());
+    other.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(pixels)));
+    let mut association = connect(running.dicom(), "MELO").expect("an association");
+    assert_eq!(store(&mut association, "1.2.3.4", &data_set(&other)), 0);
+    association.release().expect("a release");
+    let refused = spool(folder.path()).join("refused");
+    until("it is refused", || objects(&refused).len() == 1);
+    let note = std::fs::read_to_string(objects(&refused)[0].with_extension("dcm.json")).expect("a reason");
+    assert!(note.contains("another image with this SOP Instance UID"), "{note}");
 }

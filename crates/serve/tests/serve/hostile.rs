@@ -72,7 +72,7 @@ fn rest(stream: &mut TcpStream) -> String {
 }
 
 fn request(head: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("{head}\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let head = format!("{head}\r\nhost: localhost\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
@@ -81,7 +81,8 @@ fn a_body_that_stops_is_given_up_with_an_answer() {
     let room = room(|config| config.limits.timeout = Duration::from_secs(1));
     let (kind, body) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"all")]);
     for path in ["/v1/predict", "/v2/models/chest/infer"] {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: 9999\r\n\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: 9999\r\n\r\n");
         let mut stream = room.send(head.as_bytes());
         stream.write_all(&body[..20]).expect("half a body");
         let started = Instant::now();
@@ -95,7 +96,8 @@ fn a_body_that_stops_is_given_up_with_an_answer() {
 #[test]
 fn a_body_that_trickles_is_given_up_too() {
     let room = room(|config| config.limits.timeout = Duration::from_secs(1));
-    let mut stream = room.send(b"POST /v2/models/chest/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n");
+    let mut stream =
+        room.send(b"POST /v2/models/chest/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999\r\n\r\n");
     let started = Instant::now();
     while stream.write_all(b"{").is_ok() && started.elapsed() < LONG {
         std::thread::sleep(Duration::from_millis(50));
@@ -107,7 +109,8 @@ fn a_body_that_trickles_is_given_up_too() {
 #[test]
 fn headers_that_do_not_come_cost_nothing_but_a_place() {
     let room = room(|_| {});
-    let slow: Vec<TcpStream> = (0..100).map(|_| room.send(b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nx-slow: ")).collect();
+    let slow: Vec<TcpStream> =
+        (0..100).map(|_| room.send(b"GET /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-slow: ")).collect();
     room.still_answers();
     drop(slow);
     room.still_answers();
@@ -118,8 +121,8 @@ fn headers_that_do_not_come_cost_nothing_but_a_place() {
 fn headers_that_do_not_come_are_given_up() {
     let room = room(|_| {});
     let started = Instant::now();
-    let mut trickling = room.send(b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\n");
-    let mut idle = room.send(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n");
+    let mut trickling = room.send(b"GET /v1/tasks HTTP/1.1\r\nhost: localhost\r\n");
+    let mut idle = room.send(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut silent = room.connect();
     let trickle = std::thread::spawn(move || {
         while trickling.write_all(b"x-a: b\r\n").is_ok() && started.elapsed() < LONG {
@@ -137,7 +140,7 @@ fn places_are_bounded_and_the_next_one_is_told_at_once() {
     let room = room(|config| config.trust = Trust { max_connections: 3, ..Trust::default() });
     let mut held: Vec<TcpStream> = (0..3).map(|_| room.send(b"GET / HTTP/1.1\r\n")).collect();
     until("a connection too many", || {
-        let answer = room.answer(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = room.answer(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1")
     });
     held.pop();
@@ -159,7 +162,7 @@ fn what_all_bodies_hold_is_bounded() {
     // gone there is room again.
     let room = room(|_| {});
     let most = 1 << 20;
-    let head = format!("POST /v2/models/chest/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {most}\r\n\r\n");
+    let head = format!("POST /v2/models/chest/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: {most}\r\n\r\n");
     let almost = vec![b' '; most - 1];
     let held: Vec<TcpStream> = (0..5).map(|_| room.send(&[head.as_bytes(), &almost].concat())).collect();
     until("no room for one of five", || held.iter().any(refused_busy));
@@ -175,7 +178,7 @@ fn what_all_bodies_hold_is_bounded() {
 fn too_much_is_refused_in_our_words() {
     let room = room(|_| {});
     let large =
-        b"POST /v2/models/chest/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1048577\r\n\r\n";
+        b"POST /v2/models/chest/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 1048577\r\n\r\n";
     let (kind, names) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, "a,".repeat(5000).as_bytes())]);
     let names = request(&format!("POST /v1/predict HTTP/1.1\r\ncontent-type: {kind}"), &names);
     for (bytes, status, code) in [
@@ -195,7 +198,8 @@ fn too_much_is_refused_in_our_words() {
     let many = "x-a: b\r\n".repeat(500);
     let long = format!("x-long: {}\r\n", "y".repeat(1 << 20));
     for headers in [many, long] {
-        let answer = room.answer(format!("GET /v2/health/live HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes());
+        let answer =
+            room.answer(format!("GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n").as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
     room.still_answers();
@@ -277,7 +281,8 @@ fn fuzz(room: &Room, rounds: usize, seed: u64) {
         request("POST /v2/models/chest/infer HTTP/1.1\r\ninference-header-content-length: 50", infer),
         request("GET /v1/tasks/chest HTTP/1.1", b""),
         request("PUT /v1/tasks/chest HTTP/1.1", b"\x08\0\0\0\0\0\0\0{}      "),
-        b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n".to_vec(),
+        b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+            .to_vec(),
     ];
     for round in 0..rounds {
         let mut bytes = right[round % right.len()].clone();
@@ -314,10 +319,10 @@ fn resident() -> u64 {
 #[test]
 fn the_end_is_bounded() {
     let mut room = room(|config| config.trust.drain = Duration::from_secs(1));
-    let mut idle = room.send(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n");
+    let mut idle = room.send(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut begun = [0; 15];
     idle.read_exact(&mut begun).expect("an answer");
-    let _hanging = room.send(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n");
+    let _hanging = room.send(b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n");
     let _half = room.send(b"GET / HTTP");
     let started = Instant::now();
     room.server.stop();

@@ -27,6 +27,7 @@ fn open_on(engine: Arc<dyn Engine>, folder: TempDir, resident_bytes: usize) -> R
         resident_bytes,
         keep_versions: 2,
         advice: Advice(|error| matches!(error, Error::NotCalibrated { .. }).then(|| "recalibrate it".to_owned())),
+        ..RegistryConfig::new("")
     };
     let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
@@ -66,7 +67,14 @@ impl Room {
     }
 
     fn restart(self) -> Room {
-        open(self.folder, 1 << 20)
+        open(self.ended(), 1 << 20)
+    }
+
+    /// The folder, when nothing has the state any more.
+    fn ended(self) -> TempDir {
+        let Room { folder, registry, .. } = self;
+        drop(registry);
+        folder
     }
 }
 
@@ -195,7 +203,7 @@ fn a_restart_in_another_precision_names_the_tasks_that_are_not_calibrated_for_it
         (room.names(), room.registry.problems()),
         (vec!["chest".to_owned(), "skin".to_owned()], BTreeMap::new())
     );
-    let room = open_on(bf16(), room.folder, 1 << 20);
+    let room = open_on(bf16(), room.ended(), 1 << 20);
     assert_eq!(room.names(), ["chest", "skin"], "nothing that was accepted is lost");
     let problem = room.registry.problem_of("chest").expect("said at the start");
     for part in ["task `chest`", "calibrated in bf16 on abacus", "answers in bf16", "; recalibrate it"] {
@@ -207,11 +215,11 @@ fn a_restart_in_another_precision_names_the_tasks_that_are_not_calibrated_for_it
     };
     assert_eq!(why, problem);
     // Said again at the next start, and gone where it is at home or mended.
-    let room = open_on(bf16(), room.folder, 1 << 20);
+    let room = open_on(bf16(), room.ended(), 1 << 20);
     assert_eq!(room.registry.problem_of("chest"), Some(problem));
-    let room = open(room.folder, 1 << 20);
+    let room = open(room.ended(), 1 << 20);
     assert_eq!(room.registry.problems(), BTreeMap::new());
-    let room = open_on(bf16(), room.folder, 1 << 20);
+    let room = open_on(bf16(), room.ended(), 1 << 20);
     let test = SelfTest::take(&*room.engine, &chest).expect("images of this size");
     chest.card.recalibrate(calibration(test));
     room.registry.accept(&file(room.engine.backbone(), &chest), "key:admin", |_| None).expect("accepted");
@@ -333,7 +341,8 @@ fn the_state_of_another_backbone_is_not_touched() {
     room.look();
     let other = common::tiny::engine(common::tiny::checkpoint(&common::tiny::config(), 8));
     let metrics = Arc::new(Metrics::default());
-    let state = room.folder.path().join("state");
+    let folder = room.ended();
+    let state = folder.path().join("state");
     let config =
         RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2, ..RegistryConfig::new("") };
     let error = Registry::open(config, other, metrics).err().expect("refused").to_string();
@@ -360,4 +369,113 @@ fn the_cap_holds_for_many_plugins_on_disk() {
         assert!(same(&room.registry.plugin(&version).expect("loads"), &plugin(&*room.engine, "t", seed)));
         assert!((1..10).contains(&resident()));
     }
+}
+
+/// A finished plug-in whose card was changed afterwards.
+fn changed(engine: &dyn Engine, task: &str, change: impl FnOnce(&mut melo_vit::TaskCard)) -> Vec<u8> {
+    let mut plugin = plugin(engine, task, 1);
+    change(&mut plugin.card);
+    file(engine.backbone(), &plugin)
+}
+
+#[test]
+fn a_plugin_that_asks_for_more_than_one_pass_may_take_is_refused_before_it_is_tested() {
+    let mut room = room();
+    room.put("good", "skin", 3);
+    for (task, size) in [("wide", 4096), ("slow", 2048)] {
+        put(&room.plugins(), task, &changed(&*room.engine, task, |card| card.preprocess.size = size));
+    }
+    let started = std::time::Instant::now();
+    room.look();
+    assert!(started.elapsed().as_secs() < 20);
+    assert_eq!(room.names(), ["skin"], "the others are served");
+    for (task, size) in [("wide", "4096"), ("slow", "2048")] {
+        let problem = room.problem(&format!("{task}.safetensors"));
+        for part in [format!("task `{task}`"), format!("image size {size}"), "tokens, at most 8192".to_owned()] {
+            assert!(problem.contains(&part), "{problem}");
+        }
+    }
+    let bytes = changed(&*room.engine, "wide", |card| card.preprocess.size = 4096);
+    let refusal = room.registry.accept(&bytes, "put", |_| None).err().expect("refused");
+    assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("4096")), "{refusal}");
+}
+
+#[test]
+fn a_plugin_that_ended_the_process_is_named_and_not_tested_again() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.put("b", "skin", 3);
+    room.look();
+    let digest = room.registry.find("chest").expect("served").digest.clone();
+    let bytes = std::fs::read(room.plugins().join("a.safetensors")).expect("read");
+    let note = room.folder.path().join(format!("state/plugins/{digest}.tries"));
+    assert!(!note.exists(), "a test that ends leaves nothing");
+    // As a process leaves it that ended in the test: once may have been the power.
+    std::fs::write(&note, ".").expect("written");
+    let room = room.restart();
+    assert!(room.registry.plugin(&room.registry.find("chest").expect("known")).is_ok() && !note.exists());
+    std::fs::write(&note, "..").expect("written");
+    let room = room.restart();
+    let problem = room.problem("chest");
+    assert!(problem.contains("ended 2 times in its self-test") && problem.contains(&digest), "{problem}");
+    let refusal = room.registry.plugin(&room.registry.find("chest").expect("known")).err().expect("refused");
+    assert!(matches!(&refusal, Refusal::Unavailable(reason) if reason.contains("task `chest`")), "{refusal}");
+    assert!(room.registry.plugin(&room.registry.find("skin").expect("served")).is_ok(), "the others are served");
+    // Nor where it comes anew.
+    room.registry.remove("chest").expect("removed");
+    let refusal = room.registry.accept(&bytes, "put", |_| None).err().expect("refused");
+    assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("ended 2 times")), "{refusal}");
+    assert!(note.exists(), "being refused is not being tested");
+    std::fs::remove_file(&note).expect("removed");
+    assert!(room.registry.accept(&bytes, "put", |_| None).is_ok(), "unless someone decides so");
+}
+
+#[test]
+fn a_plugin_too_slow_for_the_time_of_a_request_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config =
+        RegistryConfig { self_test: std::time::Duration::ZERO, ..RegistryConfig::new(folder.path().join("state")) };
+    let engine = engine();
+    let registry = Registry::open(config, Arc::clone(&engine), Arc::new(Metrics::default())).expect("opened");
+    let bytes = file(engine.backbone(), &plugin(&*engine, "chest", 1));
+    let reason = registry.accept(&bytes, "put", |_| None).err().expect("refused").to_string();
+    assert!(reason.contains("task `chest`: its self-test of 4 passes of 12 px took"), "{reason}");
+}
+
+#[test]
+fn a_damaged_stored_plugin_is_told_and_heals_where_its_file_is_still_there() {
+    let mut room = room();
+    let first = room.put("a", "chest", 1);
+    room.put("b", "skin", 3);
+    room.look();
+    let version = room.registry.find("chest").expect("served");
+    let stored = room.folder.path().join(format!("state/plugins/{}.safetensors", version.digest));
+    let mut bytes = std::fs::read(&stored).expect("read");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    let kept = std::fs::read(room.plugins().join("a.safetensors")).expect("read");
+    std::fs::remove_file(room.plugins().join("a.safetensors")).expect("removed");
+    room.registry.pin("chest", true).expect("pinned");
+    std::fs::write(&stored, &bytes).expect("damaged");
+    let room = room.restart();
+    let version = room.registry.find("chest").expect("known");
+    assert!(room.registry.plugin(&version).is_err());
+    assert!(room.problem("chest").contains("task `chest`"), "{:?}", room.registry.problems());
+    put(&room.plugins(), "a", &kept);
+    let room = room.restart();
+    assert!(same(&room.registry.plugin(&version).expect("whole again"), &first));
+    assert_eq!(room.problem("chest"), "");
+}
+
+#[test]
+fn two_servers_do_not_share_a_state_and_what_a_killed_one_left_is_swept() {
+    let room = room();
+    let state = room.folder.path().join("state");
+    let open = || Registry::open(RegistryConfig::new(&state), engine(), Arc::new(Metrics::default()));
+    let error = open().err().expect("refused").to_string();
+    assert!(error.contains("another process") && error.contains("state"), "{error}");
+    let _folder = room.ended();
+    let litter = [state.join(".melo-index"), state.join("plugins/.melo-half")];
+    litter.iter().for_each(|path| std::fs::write(path, "half").expect("written"));
+    open().expect("opened");
+    assert!(litter.iter().all(|path| !path.exists()));
 }

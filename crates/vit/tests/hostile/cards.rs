@@ -380,6 +380,22 @@ fn classes_are_distinct_and_enough() {
 }
 
 #[test]
+fn a_card_that_asks_for_too_much_is_refused_by_number_and_bound() {
+    let many = |card: &mut Value| {
+        card["classes"] = (0..70_000).map(|class| class.to_string()).collect();
+        card["thresholds"] = vec![0.5; 70_000].into();
+    };
+    assert_card_refused(many, &["70000 classes", "at most 65536"]);
+    // The patches of the tiny backbone are of 4 px.
+    for size in [364, 2048, 4096] {
+        assert_card_refused(
+            |card| card["preprocess"]["size"] = json!(size),
+            &["task `", &format!("image size {size}"), "tokens, at most 8192"],
+        );
+    }
+}
+
+#[test]
 fn temperature_is_positive_and_finite() {
     for temperature in [json!(0.0), json!(-1.0)] {
         assert_card_refused(|card| card["temperature"] = temperature, &["temperature"]);

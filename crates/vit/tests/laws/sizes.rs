@@ -120,3 +120,28 @@ fn a_size_that_patches_do_not_tile_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_size_beyond_what_a_pass_may_take_is_refused_before_anything_is_allocated() {
+    let config = tiny::config();
+    let engine = tiny::engine(tiny::checkpoint(&config, 1));
+    let head = tiny::head(2, &config, 4);
+    // No pixel is asked for.
+    let none = images(1, 4, 4);
+    for size in [364, 4096, 1 << 20, usize::MAX - 3] {
+        let plugin = PluginRef { adapter: None, head: &head };
+        let refused = [
+            engine.logits(&none, 1, size, plugin).expect_err("too much"),
+            engine.embed(&none, 1, size, None).expect_err("too much"),
+        ];
+        for error in refused {
+            assert!(
+                matches!(error, Error::ImageWork { size: s, what: "tokens", most: 8192, .. } if s == size),
+                "{error}"
+            );
+        }
+    }
+    let huge = VitConfig { width: 1 << 16, heads: 1 << 10, mlp_hidden: 1 << 16, ..config };
+    let error = huge.check_size(240).expect_err("too much");
+    assert!(matches!(error, Error::ImageWork { most: 16_000, .. }), "{error}");
+}

@@ -10,6 +10,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use melo_imaging::dicom::uid;
+use melo_vit::hex;
 use std::time::Duration;
 
 /// The maker's name in equipment modules.
@@ -18,7 +19,8 @@ pub(super) const MANUFACTURER: &str = "melo";
 /// SOP Instance UID of a result.
 pub(super) fn instance(source: &Source, answer: &Answer, kind: ResultKind) -> String {
     let precision = answer.precision.to_string();
-    uid::derived(&[&source.instance, &answer.version, &answer.backbone, &precision, kind.word()])
+    let image = hex(&source.digest);
+    uid::derived(&[&source.instance, &image, &answer.version, &answer.backbone, &precision, kind.word()])
 }
 
 /// Results of one plug-in for one study are one series of each kind.

@@ -10,6 +10,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 use melo_imaging::dicom::uid;
+use melo_vit::hex;
 use melo_vit::{INTENDED_USE, TaskKind};
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ fn library(source: &Source, answer: &Answer) -> Item {
 /// TID 1501: all probabilities, or all numbers, of a task.
 fn group(source: &Source, answer: &Answer) -> Item {
     let concept = |code: &str, meaning: &str| Code::dcm(code, meaning);
-    let tracking = uid::derived(&[&source.instance, &answer.version, "tracking"]);
+    let tracking = uid::derived(&[&source.instance, &hex(&source.digest), &answer.version, "tracking"]);
     let text = |text: &str| source.text(text, TEXT_CHARS);
     let mut group = Item::container(&concept("125007", "Measurement Group"), Some("1501"))
         .with(Relation::HasObsContext, Item::text(&concept("112039", "Tracking Identifier"), text(&answer.task)))

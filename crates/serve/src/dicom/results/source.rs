@@ -1,6 +1,7 @@
 //! What of the image goes into its results: patient and study as they stand there, and what it is referred to by.
 
 use super::elements::{put, sequence};
+use crate::dicom::known;
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;
@@ -34,6 +35,8 @@ const COPIED: [(Tag, VR, bool); 17] = [
 pub(in crate::dicom) struct Source {
     pub(super) class: String,
     pub(in crate::dicom) instance: String,
+    /// SHA-256 of the data set.
+    pub(in crate::dicom) digest: [u8; 32],
     pub(super) study: String,
     pub(super) series: String,
     pub(super) modality: String,
@@ -94,6 +97,7 @@ impl Source {
         Ok(Source {
             class,
             instance,
+            digest: known::digest(bytes),
             study,
             series,
             modality,

@@ -92,7 +92,13 @@ pub(crate) fn config(folder: &Path) -> Config {
     Config {
         plugins: Some(plugins),
         batches: batches(),
-        limits: Limits { body_bytes: 1 << 20, images: 8, timeout: Duration::from_secs(30), decoders: 2 },
+        limits: Limits {
+            body_bytes: 1 << 20,
+            images: 8,
+            timeout: Duration::from_secs(30),
+            decoders: 2,
+            decode_bytes: 1 << 28,
+        },
         ..Config::new(RegistryConfig {
             resident_bytes: 1 << 20,
             keep_versions: 2,
