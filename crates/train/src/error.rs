@@ -106,6 +106,12 @@ pub enum Error {
         /// The manifest.
         path: PathBuf,
     },
+    /// Masks are to be learnt of images that are in bags.
+    #[error("{}: its images are in bags, and masks are of single images", path.display())]
+    MasksOfBags {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Images are in bags, and the plug-in answers for single ones.
     #[error("{}: its images are in bags, but task `{task}` answers for single images", path.display())]
     InBags {

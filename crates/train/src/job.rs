@@ -115,6 +115,9 @@ impl Job {
             (Some(_), false) => return Err(Error::NoBags { path: manifest.path }),
             _ => config,
         };
+        if config.bag.is_some() && manifest.kind == TaskKind::Segmentation {
+            return Err(Error::MasksOfBags { path: manifest.path });
+        }
         config.check()?;
         let info = backbone.info();
         config.lora.check(info.config())?;

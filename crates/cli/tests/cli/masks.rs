@@ -206,6 +206,8 @@ fn masks_that_cannot_be_learnt_are_refused_by_name() {
         &["--class-weights", "balanced"],
         &["pixels are not weighted"],
     );
+    let bags = "path,mask,split,bag\ntrain_0.png,train_0_mask.png,train,a\nval_0.png,val_0_mask.png,val,b\n";
+    refused(bags, &[], &["bad.csv", "masks are of single images"]);
     refused(
         "path,label,split\ntrain_0.png,a,train\nval_0.png,b,val\n",
         &["--kind", "segmentation"],
