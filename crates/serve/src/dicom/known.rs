@@ -7,16 +7,23 @@ use std::sync::{Mutex, PoisonError};
 /// Identifiers that are remembered; the oldest are forgotten, and all when the server ends.
 const REMEMBERED: usize = 65_536;
 
-/// What was answered lately: SOP Instance UIDs, and SHA-256 of their data sets.
+/// What was answered lately.
 #[derive(Default)]
-pub(super) struct Known(Mutex<(HashMap<String, [u8; 32]>, VecDeque<String>)>);
+pub(super) struct Known(Mutex<Answered>);
+
+/// SHA-256 of data sets by SOP Instance UID, and these in the order in which they came.
+#[derive(Default)]
+struct Answered {
+    digests: HashMap<String, [u8; 32]>,
+    order: VecDeque<String>,
+}
 
 impl Known {
     /// # Errors
     /// A sentence, where the identifier is known with another content.
     pub(super) fn check(&self, instance: &str, digest: [u8; 32]) -> Result<(), String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.0.get(instance) {
+        match known.digests.get(instance) {
             Some(other) if *other != digest => {
                 Err("another image with this SOP Instance UID was answered before: one of them is not what it says"
                     .to_owned())
@@ -28,7 +35,7 @@ impl Known {
     /// An image was answered.
     pub(super) fn answered(&self, instance: &str, digest: [u8; 32]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (digests, order) = &mut *known;
+        let Answered { digests, order } = &mut *known;
         if digests.insert(instance.to_owned(), digest).is_none() {
             order.push_back(instance.to_owned());
             if order.len() > REMEMBERED

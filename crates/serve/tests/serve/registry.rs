@@ -396,7 +396,7 @@ fn a_plugin_that_asks_for_more_than_one_pass_may_take_is_refused_before_it_is_te
         }
     }
     let bytes = changed(&*room.engine, "wide", |card| card.preprocess.size = 4096);
-    let refusal = room.registry.accept(&bytes, "put", |_| None).err().expect("refused");
+    let refusal = room.registry.accept(&bytes, "put", |_| None).expect_err("refused");
     assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("4096")), "{refusal}");
 }
 
@@ -418,12 +418,12 @@ fn a_plugin_that_ended_the_process_is_named_and_not_tested_again() {
     let room = room.restart();
     let problem = room.problem("chest");
     assert!(problem.contains("ended 2 times in its self-test") && problem.contains(&digest), "{problem}");
-    let refusal = room.registry.plugin(&room.registry.find("chest").expect("known")).err().expect("refused");
+    let refusal = room.registry.plugin(&room.registry.find("chest").expect("known")).expect_err("refused");
     assert!(matches!(&refusal, Refusal::Unavailable(reason) if reason.contains("task `chest`")), "{refusal}");
     assert!(room.registry.plugin(&room.registry.find("skin").expect("served")).is_ok(), "the others are served");
     // Nor where it comes anew.
     room.registry.remove("chest").expect("removed");
-    let refusal = room.registry.accept(&bytes, "put", |_| None).err().expect("refused");
+    let refusal = room.registry.accept(&bytes, "put", |_| None).expect_err("refused");
     assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("ended 2 times")), "{refusal}");
     assert!(note.exists(), "being refused is not being tested");
     std::fs::remove_file(&note).expect("removed");
@@ -438,7 +438,7 @@ fn a_plugin_too_slow_for_the_time_of_a_request_is_refused() {
     let engine = engine();
     let registry = Registry::open(config, Arc::clone(&engine), Arc::new(Metrics::default())).expect("opened");
     let bytes = file(engine.backbone(), &plugin(&*engine, "chest", 1));
-    let reason = registry.accept(&bytes, "put", |_| None).err().expect("refused").to_string();
+    let reason = registry.accept(&bytes, "put", |_| None).expect_err("refused").to_string();
     assert!(reason.contains("task `chest`: its self-test of 4 passes of 12 px took"), "{reason}");
 }
 
