@@ -112,7 +112,7 @@ pub struct Segment<'a> {
     pub plugins: Vec<PluginRef<'a>>,
 }
 
-/// Loss of one image: gets its index in the batch and its logits `[c]`, writes `d_logits [c]`, returns the loss.
+/// Loss of one image: gets its index in the batch and its outputs, [`Head::outputs`] of them, writes their gradient, returns the loss.
 pub type ImageLoss<'a> = dyn Fn(usize, &[f32], &mut [f32]) -> f64 + Sync + 'a;
 
 /// One training step's input.
@@ -144,7 +144,8 @@ pub trait Engine: Debug + Send + Sync {
         &[]
     }
 
-    /// Logits of every image under each of its plug-ins: `result[segment][k]` is `[images, c]` of the segment's `plugins[k]`.
+    /// Logits of every image under each of its plug-ins: `result[segment][k]` is `[images, c]` of the segment's `plugins[k]`, or
+    /// `[images, patches, rows]` of one whose head [reads patch tokens](Head::blocks).
     /// Segments are consecutive from image 0; each image that has a plug-in is loaded once.
     ///
     /// # Errors
@@ -159,7 +160,8 @@ pub trait Engine: Debug + Send + Sync {
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error>;
 
-    /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`.
+    /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`, or `[n, patches, rows]` as
+    /// in [`Engine::forward`]; what a head's decoder holds gets its gradient elsewhere.
     ///
     /// # Errors
     /// [`Error::ImageSize`], [`Error::Image`], [`Error::Unsupported`]; `gradients` is then unchanged.
