@@ -25,7 +25,7 @@ impl Head {
         Head { weight: vec![0.0; rows * width], bias: vec![0.0; rows], decoder: None }
     }
 
-    /// A head that gives masks, as [`Decoder::init`] draws it.
+    /// A head that gives masks, before its training: zeros of a linear one, else random numbers before scores of zero.
     pub fn dense(config: &DecoderConfig, classes: usize, vit: &VitConfig, seed: u64) -> Self {
         let (rows, width) = (config.rows(), config.blocks.len() * vit.width);
         let (weight, decoder) = Decoder::init(config, classes, vit, (rows, width), seed);
