@@ -1,6 +1,6 @@
 //! Bags from a table and from volumes to every answer, and the verbs that answer for single images alone.
 
-use crate::workplace::{Workplace, melo, run, train};
+use crate::workplace::{Workplace, melo, number, on, run, train};
 use melo::vit::PluginInfo;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -73,16 +73,6 @@ fn trained(place: &Workplace, data: &Path, name: &str, flags: &[&str]) -> (Value
     let mut command = train(&place.tiny_backbone("vit", 5, None), data, &out);
     command.args(["--epochs", "10", "--lr", "0.01", "--batch-size", "8", "--no-augment", "--task", name, "--json"]);
     (run(command.args(flags)).json(), out)
-}
-
-fn on(place: &Workplace, verb: &[&str], plugin: &Path) -> Command {
-    let mut command = melo();
-    command.args(verb).arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugin").arg(plugin);
-    command
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
 }
 
 #[test]

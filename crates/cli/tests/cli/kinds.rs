@@ -1,7 +1,7 @@
 //! Grades and numbers from a table to every answer.
 
 use crate::server::Server;
-use crate::workplace::{Workplace, melo, run, train};
+use crate::workplace::{Workplace, melo, number, on, run, train};
 use melo::imaging::{Pixels, write_png};
 use melo::vit::PluginInfo;
 use serde_json::Value;
@@ -35,16 +35,6 @@ fn trained(place: &Workplace, data: &Path, name: &str, flags: &[&str]) -> (Value
     let mut command = train(&place.tiny_backbone("vit", 5, None), data, &out);
     command.args(["--epochs", "12", "--lr", "0.02", "--batch-size", "8", "--no-augment", "--json"]).args(flags);
     (run(&mut command).json(), out)
-}
-
-fn on(place: &Workplace, verb: &[&str], plugin: &Path) -> Command {
-    let mut command = melo();
-    command.args(verb).arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugin").arg(plugin);
-    command
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
 }
 
 #[test]

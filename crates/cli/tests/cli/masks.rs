@@ -1,7 +1,7 @@
 //! Masks from a table to every answer.
 
 use crate::server::Server;
-use crate::workplace::{Workplace, melo, run, train};
+use crate::workplace::{Workplace, melo, number, on, run, train};
 use base64::Engine;
 use melo::imaging::{Mask, MaskReading, Pixels, decode_mask, read_mask, write_mask_png, write_png};
 use melo::vit::PluginInfo;
@@ -47,16 +47,6 @@ fn trained(place: &Workplace, data: &Path, name: &str, epochs: &str, flags: &[&s
     let mut command = train(&place.tiny_backbone("vit", 5, None), data, &out);
     command.args(["--epochs", epochs, "--lr", "0.005", "--batch-size", "4", "--json", "--task", name]).args(flags);
     (run(&mut command).json(), out)
-}
-
-fn on(place: &Workplace, verb: &[&str], plugin: &Path) -> Command {
-    let mut command = melo();
-    command.args(verb).arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugin").arg(plugin);
-    command
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
 }
 
 #[test]

@@ -81,6 +81,18 @@ impl Ran {
     }
 }
 
+/// The binary's `verb` with a plug-in on the backbone `vit.safetensors`.
+pub(crate) fn on(place: &Workplace, verb: &[&str], plugin: &Path) -> Command {
+    let mut command = melo();
+    command.args(verb).arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugin").arg(plugin);
+    command
+}
+
+/// A number of JSON.
+pub(crate) fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
+}
+
 /// A folder to work in.
 pub(crate) struct Workplace {
     folder: PathBuf,

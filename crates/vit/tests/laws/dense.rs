@@ -78,7 +78,12 @@ fn beside_classifiers_they_give_what_they_give_alone() {
                 let one = crate::variants::pick(&batch, [image]);
                 for (found, plugin) in of_image.iter().zip(&segment.plugins) {
                     let alone = logits(&*engine, &one, plugin.adapter, plugin.head);
-                    assert_eq!(found, &alone, "{what}: image {image} in groups of {group}, {precision}");
+                    let what = format!("{what}: image {image} in groups of {group}, {precision}");
+                    // Products of f32 on slow instruction sets sum in an order that depends on the other rows.
+                    match precision {
+                        Precision::F32 => assert_reordered(found, &alone, &what),
+                        _ => assert_eq!(found, &alone, "{what}"),
+                    }
                 }
             }
         }
