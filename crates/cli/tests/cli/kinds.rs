@@ -6,7 +6,6 @@ use melo::imaging::{Pixels, write_png};
 use melo::vit::PluginInfo;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Side of the images, px.
 const SIDE: usize = 32;

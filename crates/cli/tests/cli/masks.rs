@@ -7,7 +7,6 @@ use melo::imaging::{Mask, MaskReading, Pixels, decode_mask, read_mask, write_mas
 use melo::vit::PluginInfo;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Sides of the images, px: not those of the network's input.
 const SIDES: (usize, usize) = (48, 40);
