@@ -87,8 +87,11 @@ async function fromDisk(route) {
 async function instead(page, other) {
   await page.route(url => url.origin === base && !FILES_OF_PAGE[url.pathname], async route => {
     const url = route.request().url().replace(base, other.address);
+    // To the other server the page is its own.
+    const headers = route.request().headers();
+    if (headers.origin === base) headers.origin = other.address;
     // A question may be on its way when the other server is stopped.
-    const response = await route.fetch({ url }).catch(() => null);
+    const response = await route.fetch({ url, headers }).catch(() => null);
     await (response ? route.fulfill({ response }) : route.abort());
   });
 }
