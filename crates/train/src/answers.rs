@@ -68,10 +68,11 @@ impl Answers {
         begun: &(dyn Fn(usize) + Sync),
     ) -> Result<Self, Error> {
         let order: Vec<usize> = (0..dataset.len()).collect();
-        let source = Observed { source: &dataset.epoch(&order, None), loaded: AtomicUsize::new(0), begun };
+        let images = dataset.epoch(&order, None);
+        let source = Observed { source: &images, loaded: AtomicUsize::new(0), begun };
         let (size, rows) = (dataset.spec().size, examples(dataset));
         let MaskAnswers { truth, found, classes: masks } = match (&plugin.head.decoder, &plugin.bag) {
-            (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, &source)?,
+            (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?,
             (None, None) => {
                 MaskAnswers::none(numbers(dataset), engine.logits(&source, dataset.len(), size, plugin.into())?)
             }

@@ -1,14 +1,11 @@
 //! What a plug-in that gives masks says of a data set, held against the masks that are there, pixel by pixel of the image files.
 
 use crate::error::Error;
+use crate::mask_loss::of_outputs;
 use melo_data::Dataset;
 use melo_eval::{LabelMap, SegmentationSettings, SegmentedClass, compare_segmentations};
 use melo_imaging::{IGNORE, Mask, restore};
 use melo_vit::{Decoder, Engine, ImageSource, Plugin, planes};
-use rayon::prelude::*;
-
-/// Images whose masks are made at a time: what a head gives of patches is large.
-const CHUNK: usize = 32;
 
 /// Shares and agreement of the classes of images, each `[n · c]`.
 #[derive(Default)]
@@ -32,32 +29,22 @@ impl MaskAnswers {
         MaskAnswers { truth, found, classes: Vec::new() }
     }
 
-    /// Of every image of a data set with masks; `source` gives its images as they go into the network.
+    /// Of every image of a data set with masks; `asked` gives the engine what `source` gives, the images as they go into the network.
     pub(crate) fn of(
         engine: &dyn Engine,
         (plugin, decoder): (&Plugin, &Decoder),
         dataset: &Dataset,
-        source: &dyn ImageSource,
+        (asked, source): (&dyn ImageSource, &dyn ImageSource),
     ) -> Result<Self, Error> {
-        let size = dataset.spec().size;
-        let each = plugin.head.outputs(engine.backbone().config(), size);
+        let images = (asked, dataset.len(), dataset.spec().size);
+        let judge = |image: usize, tokens: &[f32]| judge(decoder, tokens, dataset, (image, source));
         let mut answers = MaskAnswers::default();
-        for first in (0..dataset.len()).step_by(CHUNK) {
-            let images = CHUNK.min(dataset.len() - first);
-            let tokens = engine.logits(&From { source, first }, images, size, plugin.into())?;
-            let tokens: Vec<&[f32]> = tokens.chunks_exact(each).collect();
-            let judged: Vec<Vec<SegmentedClass>> = tokens
-                .into_par_iter()
-                .enumerate()
-                .map(|(image, tokens)| judge(decoder, tokens, dataset, (first + image, source)))
-                .collect::<Result<_, _>>()?;
-            for class in judged.into_iter().flatten() {
-                let pixels = class.pixels;
-                let pixels = (pixels.positives() + pixels.false_positive + pixels.true_negative).max(1) as f32;
-                answers.truth.push(class.pixels.positives() as f32 / pixels);
-                answers.found.push(class.pixels.called() as f32 / pixels);
-                answers.classes.push(class);
-            }
+        for class in of_outputs(engine, plugin.into(), images, judge)?.into_iter().flatten() {
+            let pixels = class.pixels;
+            let pixels = (pixels.positives() + pixels.false_positive + pixels.true_negative).max(1) as f32;
+            answers.truth.push(class.pixels.positives() as f32 / pixels);
+            answers.found.push(class.pixels.called() as f32 / pixels);
+            answers.classes.push(class);
         }
         Ok(answers)
     }
@@ -81,16 +68,4 @@ fn judge(
     let shape = &[*height, *width];
     let (truth, found) = (LabelMap { shape, labels }, LabelMap { shape, labels: &found.labels });
     Ok(compare_segmentations(truth, found, &[1.0; 2], &settings(c))?)
-}
-
-/// The images of a source from one on.
-struct From<'a> {
-    source: &'a dyn ImageSource,
-    first: usize,
-}
-
-impl ImageSource for From<'_> {
-    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), melo_vit::ImageError> {
-        self.source.load(self.first + index, out)
-    }
 }

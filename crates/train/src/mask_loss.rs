@@ -4,9 +4,14 @@ use crate::error::Error;
 use crate::examples::Examples;
 use melo_data::EpochAugment;
 use melo_vit::{
-    Decoder, DecoderTape, Head, ImageError, ImageSource, classes_of, cross_entropy_and_dice, enlarge, enlarge_backward,
+    Decoder, DecoderTape, Engine, Head, ImageError, ImagePart, ImageSource, PluginRef, classes_of,
+    cross_entropy_and_dice, enlarge, enlarge_backward,
 };
+use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
+
+/// Images whose outputs are held at a time.
+const CHUNK: usize = 32;
 
 /// The images of a batch, with their masks, under one decoder.
 pub(crate) struct MaskLoss<'a> {
@@ -108,6 +113,27 @@ impl<'a> MaskLoss<'a> {
         self.examples.mask(self.order, self.augment, image, &mut labels)?;
         Ok((pixels, labels))
     }
+}
+
+/// What `each` makes of the outputs of every image of a source, under a head that reads patches, in their order: on all threads, and a chunk
+/// of images at a time, since such outputs are large.
+///
+/// # Errors
+/// [`Error::Vit`] as [`Engine::forward`]; the first of `each`.
+pub(crate) fn of_outputs<T: Send>(
+    engine: &dyn Engine,
+    plugin: PluginRef<'_>,
+    (source, images, size): (&dyn ImageSource, usize, usize),
+    each: impl Fn(usize, &[f32]) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let outputs = plugin.head.outputs(engine.backbone().config(), size);
+    let mut made = Vec::with_capacity(images);
+    for first in (0..images).step_by(CHUNK) {
+        let found = engine.logits(&ImagePart { source, first }, CHUNK.min(images - first), size, plugin)?;
+        let of_chunk = found.par_chunks_exact(outputs).enumerate();
+        made.extend(of_chunk.map(|(image, of)| each(first + image, of)).collect::<Result<Vec<T>, Error>>()?);
+    }
+    Ok(made)
 }
 
 /// The mean Dice coefficient of the classes after the first: for each the mean over the images whose mask has it, as MONAI's `DiceMetric`.

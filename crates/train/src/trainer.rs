@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::{Examples, class_counts, evaluate, lengths, numbers};
 use crate::folder::RunFolder;
-use crate::mask_loss::{MaskLoss, Overlap, mean_dice};
+use crate::mask_loss::{MaskLoss, Overlap, mean_dice, of_outputs};
 use crate::method::Method;
 use crate::model::{Model, Start};
 use crate::objective::Objective;
@@ -15,12 +15,8 @@ use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind};
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Images whose masks are judged at a time.
-const MASK_CHUNK: usize = 32;
 
 /// One task to be trained.
 pub struct Task<'a> {
@@ -478,25 +474,16 @@ impl<'a> Run<'a> {
         Ok((loss, logits))
     }
 
-    /// Mean loss and figures of masks on the validation split, a chunk of images at a time: what a head gives of patches is large.
+    /// Mean loss and figures of masks on the validation split.
     fn judge_masks(&self, decoder: &Decoder) -> Result<(f64, EpochRow), Error> {
         let val = self.val;
         let order: Vec<usize> = (0..val.len()).collect();
-        let each = self.model.head.outputs(self.model.vit(), val.size());
-        let (mut loss, mut overlaps) = (0.0, Vec::with_capacity(val.len()));
-        for order in order.chunks(MASK_CHUNK) {
-            let source = val.epoch(order, None);
-            let tokens = self.model.engine().logits(&*source, order.len(), val.size(), self.model.plugin())?;
-            let judge = MaskLoss::new(decoder, val, &*source, order, None);
-            let images: Vec<&[f32]> = tokens.chunks_exact(each).collect();
-            let judged: Vec<(f64, Vec<Overlap>)> = images
-                .into_par_iter()
-                .enumerate()
-                .map(|(image, tokens)| judge.judge(image, tokens))
-                .collect::<Result<_, _>>()?;
-            loss += judged.iter().map(|(loss, _)| loss).sum::<f64>();
-            overlaps.extend(judged.into_iter().map(|(_, overlaps)| overlaps));
-        }
+        let source = val.epoch(&order, None);
+        let judge = MaskLoss::new(decoder, val, &*source, &order, None);
+        let images = (&*source, val.len(), val.size());
+        let judged = of_outputs(self.model.engine(), self.model.plugin(), images, |image, of| judge.judge(image, of))?;
+        let (losses, overlaps): (Vec<f64>, Vec<Vec<Overlap>>) = judged.into_iter().unzip();
+        let loss = losses.iter().sum::<f64>();
         let val_dice = Some(mean_dice(&overlaps).unwrap_or(0.0));
         Ok((loss / val.len() as f64, EpochRow { val_dice, ..EpochRow::default() }))
     }

@@ -14,6 +14,20 @@ pub trait ImageSource: Sync {
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError>;
 }
 
+/// Some consecutive images of a source.
+pub struct ImagePart<'a> {
+    /// The whole.
+    pub source: &'a dyn ImageSource,
+    /// Index of the part's first image.
+    pub first: usize,
+}
+
+impl ImageSource for ImagePart<'_> {
+    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        self.source.load(self.first + index, out)
+    }
+}
+
 /// Images in memory, `[n, 3, s, s]`, normalised.
 #[derive(Clone, Debug)]
 pub struct ImageBatch {

@@ -52,7 +52,7 @@ mod weights;
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
 pub use attention_pool::AttentionPool;
 pub use backbone::{Backbone, BackboneInfo};
-pub use bag::{BagBatch, BagConfig, BagHead, BagLogits, BagLoss, BagPart, BagPooling, Pooled};
+pub use bag::{BagBatch, BagConfig, BagHead, BagLogits, BagLoss, BagPooling, Pooled};
 pub use bottleneck::{Bottleneck, BottleneckConfig, Bottlenecks};
 pub use bound::BoundPlugin;
 pub use calibration::{Calibration, ComputedOn, Recalibration};
@@ -72,7 +72,7 @@ pub use features::{FeatureKind, Features};
 pub use fields::{Fields, parse_json};
 pub use gradients::Gradients;
 pub use head::Head;
-pub use image::{ImageBatch, ImageError, ImageSource};
+pub use image::{ImageBatch, ImageError, ImagePart, ImageSource};
 pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{

@@ -5,7 +5,7 @@ use crate::bag::head::{BagHead, Pooled};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::head::Head;
-use crate::image::{ImageError, ImageSource};
+use crate::image::{ImagePart, ImageSource};
 
 /// Images whose features are asked for together: enough for all threads.
 const IMAGES: usize = 256;
@@ -17,20 +17,6 @@ pub struct BagLogits {
     pub logits: Vec<f32>,
     /// How much each image of each bag counted, see [`Pooled::attention`].
     pub attention: Vec<Vec<f32>>,
-}
-
-/// Some consecutive images of a source.
-pub struct BagPart<'a> {
-    /// The whole.
-    pub source: &'a dyn ImageSource,
-    /// Index of the part's first image.
-    pub first: usize,
-}
-
-impl ImageSource for BagPart<'_> {
-    fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        self.source.load(self.first + index, out)
-    }
 }
 
 impl dyn Engine + '_ {
@@ -56,7 +42,7 @@ impl dyn Engine + '_ {
         for &length in lengths {
             while held.len() < length * width {
                 let part = IMAGES.min(images - first);
-                held.extend(self.embed(&BagPart { source, first }, part, size, adapter)?);
+                held.extend(self.embed(&ImagePart { source, first }, part, size, adapter)?);
                 first += part;
             }
             let rest = held.split_off(length * width);

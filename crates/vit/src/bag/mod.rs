@@ -15,5 +15,5 @@ mod step;
 
 pub use config::{BagConfig, BagPooling};
 pub use head::{BagHead, Pooled};
-pub use logits::{BagLogits, BagPart};
+pub use logits::BagLogits;
 pub use step::{BagBatch, BagLoss};

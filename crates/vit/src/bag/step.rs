@@ -12,13 +12,12 @@
 
 use crate::adapter::Adapter;
 use crate::bag::head::BagHead;
-use crate::bag::logits::BagPart;
 use crate::dropout::Dropout;
 use crate::engine::{Batch, Engine, ImageLoss};
 use crate::error::Error;
 use crate::gradients::Gradients;
 use crate::head::Head;
-use crate::image::ImageSource;
+use crate::image::{ImagePart, ImageSource};
 
 /// Images of a group of the second pass.
 const GROUP: usize = 32;
@@ -127,7 +126,7 @@ impl dyn Engine + '_ {
                     0.0
                 };
                 let group = Batch {
-                    source: &BagPart { source: batch.source, first },
+                    source: &ImagePart { source: batch.source, first },
                     images: GROUP.min(images - first),
                     size: batch.size,
                     loss: &loss,
