@@ -118,14 +118,15 @@ async fn infer(
     let caller = Caller { who: identity.name, via: "kserve", request_id };
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
-    let answered: Vec<f32> = flat(&|answer| &answer.outputs().values);
-    let logits: Vec<f32> = flat(&|answer| &answer.logits);
-    let given: Vec<(Output, Value, &[f32])> = outputs
+    let given: Vec<(Output, Value, Vec<f32>)> = outputs
         .into_iter()
         .map(|output| {
-            let values = if output.name == known[0] { &answered } else { &logits };
+            let values = match output.name == known[0] {
+                true => flat(&|answer| &answer.outputs().values),
+                false => flat(&|answer| &answer.logits),
+            };
             let shape = shape(&app, &version, answers.len() as i64, &output.name);
-            (output, shape, values.as_slice())
+            (output, shape, values)
         })
         .collect();
     Ok(wire::write((&version.card.task, &version.digest), id, &given))

@@ -223,14 +223,14 @@ impl Tensor {
 pub(in crate::http) fn write(
     (model, version): (&str, &str),
     id: Option<String>,
-    outputs: &[(Output, Value, &[f32])],
+    outputs: &[(Output, Value, Vec<f32>)],
 ) -> Response {
     let mut binary = Vec::new();
     let mut described = Vec::new();
     for (output, shape, values) in outputs {
         let mut one = json!({ "name": output.name, "datatype": "FP32", "shape": shape });
         if output.binary {
-            one["parameters"] = json!({ "binary_data_size": size_of_val(*values) });
+            one["parameters"] = json!({ "binary_data_size": size_of_val(values.as_slice()) });
             values.iter().for_each(|value| binary.extend_from_slice(&value.to_le_bytes()));
         } else {
             one["data"] = shortest::value(values);
