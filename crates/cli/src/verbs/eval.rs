@@ -292,7 +292,7 @@ fn write_masks_table(path: &Path, card: &TaskCard, answers: &Answers) -> Result<
         };
         table.write_record(std::iter::once(name.clone()).chain((1..c).flat_map(of_class)))?;
     }
-    let bytes = table.into_inner().map_err(|error| Failure::Message(error.to_string()))?;
+    let bytes = table.into_inner()?;
     Ok(melo::vit::write_atomically(path, &bytes)?)
 }
 

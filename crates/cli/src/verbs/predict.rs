@@ -109,8 +109,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                         None => Vec::new(),
                     };
                     if args.json {
-                        let fields = Fields::new(path, place, prediction, drawn.as_deref(), &predictor);
-                        say_json(&Fields { masks: &written, ..fields })?;
+                        say_json(&Fields::new(path, place, prediction, drawn.as_deref(), &written, &predictor))?;
                     } else {
                         say(lines(path, prediction, drawn.as_deref(), &written));
                     }
@@ -150,6 +149,19 @@ struct Fields<'a> {
     frame: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<usize>,
+    #[serde(flatten)]
+    said: Said<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heatmaps: Option<&'a [Heatmap]>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    masks: &'a [MaskFile],
+    #[serde(flatten)]
+    by: By<'a>,
+}
+
+/// What a task says, of an image or a bag.
+#[derive(Serialize)]
+struct Said<'a> {
     task: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     probabilities: Option<ByName<'a>>,
@@ -160,10 +172,11 @@ struct Fields<'a> {
     predicted: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    heatmaps: Option<&'a [Heatmap]>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    masks: &'a [MaskFile],
+}
+
+/// What it was computed by.
+#[derive(Serialize)]
+struct By<'a> {
     plugin_digest: Option<&'a str>,
     backbone_digest: &'a str,
     precision: Precision,
@@ -188,24 +201,40 @@ impl<'a> Fields<'a> {
         place: Option<Place>,
         prediction: &'a Prediction,
         heatmaps: Option<&'a [Heatmap]>,
+        masks: &'a [MaskFile],
         predictor: &'a Predictor,
     ) -> Self {
         let Prediction { plugin, decision, .. } = prediction;
-        let card = &plugin.card;
-        let by_name = |values: &'a [f32]| Some(ByName { classes: &card.classes, values });
-        let EngineInfo { precision, .. } = predictor.engine().info();
         Fields {
             image,
             frame: place.map(|place| place.number),
             frames: place.map(|place| place.count),
+            said: Said::new(&plugin.card, decision),
+            heatmaps,
+            masks,
+            by: By::new(plugin, predictor),
+        }
+    }
+}
+
+impl<'a> Said<'a> {
+    fn new(card: &'a TaskCard, decision: &'a Decision) -> Self {
+        let by_name = |values: &'a [f32]| Some(ByName { classes: &card.classes, values });
+        Said {
             task: &card.task,
             probabilities: by_name(&decision.probabilities).filter(|_| card.kind.has_probabilities()),
             values: by_name(&decision.values).filter(|_| !card.kind.has_probabilities()),
             top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
-            heatmaps,
-            masks: &[],
+        }
+    }
+}
+
+impl<'a> By<'a> {
+    fn new(plugin: &'a BoundPlugin, predictor: &'a Predictor) -> Self {
+        let EngineInfo { precision, .. } = predictor.engine().info();
+        By {
             plugin_digest: Some(plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
             backbone_digest: predictor.engine().backbone().digest(),
             precision,

@@ -1,11 +1,11 @@
 //! `melo predict` with plug-ins that answer for bags: one answer for each folder, for each volume, and for all other images together.
 
-use super::{Args, ByName, TOP, findings, summary};
+use super::{Args, By, Said, summary};
 use crate::{Failure, say, say_json};
 use melo::data::images_of_bag;
 use melo::predict::{BagPrediction, Predictor};
+use melo::vit::BoundPlugin;
 use melo::vit::rendering::Plane;
-use melo::vit::{BoundPlugin, ComputedOn, EngineInfo, Precision, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,46 +77,25 @@ fn bags(paths: &[PathBuf], plane: Plane) -> Result<Vec<Bag>, Failure> {
 struct Fields<'a> {
     #[serde(serialize_with = "crate::json_path")]
     bag: &'a Path,
-    task: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probabilities: Option<ByName<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    values: Option<ByName<'a>>,
-    top: Vec<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    predicted: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    findings: Option<Vec<&'a str>>,
+    #[serde(flatten)]
+    said: Said<'a>,
     images: Vec<String>,
     attention: &'a [f32],
     leading: Vec<usize>,
-    plugin_digest: Option<&'a str>,
-    backbone_digest: &'a str,
-    precision: Precision,
-    calibration: &'a ComputedOn,
+    #[serde(flatten)]
+    by: By<'a>,
 }
 
 impl<'a> Fields<'a> {
     fn new(bag: &'a Bag, found: &'a BagPrediction, predictor: &'a Predictor) -> Self {
         let BagPrediction { plugin, decision, attention, .. } = found;
-        let card = &plugin.card;
-        let by_name = |values: &'a [f32]| Some(ByName { classes: &card.classes, values });
-        let EngineInfo { precision, .. } = predictor.engine().info();
         Fields {
             bag: &bag.name,
-            task: &card.task,
-            probabilities: by_name(&decision.probabilities).filter(|_| card.kind.has_probabilities()),
-            values: by_name(&decision.values).filter(|_| !card.kind.has_probabilities()),
-            top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
-            predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
-            findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
+            said: Said::new(&plugin.card, decision),
             images: bag.images.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             attention,
             leading: found.leading(LEADING),
-            plugin_digest: Some(plugin.digest.as_str()).filter(|digest| !digest.is_empty()),
-            backbone_digest: predictor.engine().backbone().digest(),
-            precision,
-            calibration: &plugin.calibration().made,
+            by: By::new(plugin, predictor),
         }
     }
 }
