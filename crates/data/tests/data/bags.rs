@@ -9,24 +9,15 @@ use melo_data::{
     images_of_bag, pack,
 };
 use melo_vit::rendering::Plane;
-use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess};
+use melo_vit::{CropMode, ImageSource, Preprocess};
 use tempfile::TempDir;
 
-use crate::{folder, write_image};
+use crate::{folder, plain, write_image};
 
 const SIZE: usize = 16;
 
 fn spec() -> Preprocess {
-    Preprocess {
-        size: SIZE,
-        crop_mode: CropMode::Squash,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bilinear,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-        crop_offset: Default::default(),
-        rendering: Default::default(),
-    }
+    plain(SIZE, CropMode::Squash)
 }
 
 fn table(folder: &TempDir, csv: &str) -> std::path::PathBuf {

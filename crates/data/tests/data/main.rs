@@ -22,10 +22,25 @@ mod subset;
 use std::path::Path;
 
 use melo_imaging::Pixels;
+use melo_vit::{CropMode, Interpolation, Preprocess};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// Inputs of `size` pixels a side from pixels as they are, bilinear.
+fn plain(size: usize, crop_mode: CropMode) -> Preprocess {
+    Preprocess {
+        size,
+        crop_mode,
+        crop_pct: 1.0,
+        interpolation: Interpolation::Bilinear,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        crop_offset: Default::default(),
+        rendering: Default::default(),
+    }
 }
 
 /// Pixels of noise, different for each `seed`.

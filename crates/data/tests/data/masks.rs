@@ -7,24 +7,15 @@ use melo_data::{
     Split, Warning, check, open_splits, pack,
 };
 use melo_imaging::{IGNORE, Mask, MaskReading, Pixels, write_mask_png, write_png};
-use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess, TaskKind};
+use melo_vit::{CropMode, ImageSource, Preprocess, TaskKind};
 use tempfile::TempDir;
 
-use crate::{folder, write_image};
+use crate::{folder, plain, write_image};
 
 const SIZE: usize = 32;
 
 fn spec() -> Preprocess {
-    Preprocess {
-        size: SIZE,
-        crop_mode: CropMode::Center,
-        crop_pct: 1.0,
-        interpolation: Interpolation::Bilinear,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-        crop_offset: Default::default(),
-        rendering: Default::default(),
-    }
+    plain(SIZE, CropMode::Center)
 }
 
 /// A mask of blobs that depend on `seed`.
