@@ -20,6 +20,7 @@ mod error;
 mod http;
 mod lock;
 mod metrics;
+mod places;
 mod registry;
 mod server;
 mod service;

@@ -6,6 +6,7 @@ use super::peers::PeerConfig;
 use super::spool::{Receipt, Rejected, Spool};
 use super::storage;
 use crate::error::Error;
+use crate::places::Places;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;
 use dicom_ul::association::{Association, Error as Broken};
@@ -15,7 +16,7 @@ use dicom_ul::pdu::{
 };
 use dicom_ul::{Pdu, ServerAssociation, ServerAssociationOptions};
 use melo_imaging::dicom::uid;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,11 +55,7 @@ impl Listener {
             return Err(Error::OpenDicom { address });
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let places = Arc::new(Places {
-            most: config.max_associations,
-            most_of_address: config.max_associations_per_address,
-            taken: Mutex::default(),
-        });
+        let places = Places::new(config.max_associations, config.max_associations_per_address);
         let scp = Scp { config: Arc::new(config.clone()), places, spool, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("melo-dicom".into());
         let thread = thread.spawn(move || scp.listen(&listener)).map_err(listen)?;
@@ -100,38 +97,6 @@ struct Stage {
 impl Stage {
     fn beat(&self) -> MutexGuard<'_, Option<Instant>> {
         self.beat.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Places for associations, all and of each address.
-struct Places {
-    most: usize,
-    most_of_address: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// One of them; it is given back when it goes away.
-struct Place<'a>(&'a Places, IpAddr);
-
-impl Places {
-    fn take(&self, address: IpAddr) -> Option<Place<'_>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let of_address = taken.entry(address).or_insert(0);
-        if all >= self.most || *of_address >= self.most_of_address {
-            taken.retain(|_, count| *count > 0);
-            return None;
-        }
-        *of_address += 1;
-        Some(Place(self, address))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.entry(self.1).and_modify(|count| *count -= 1);
-        taken.retain(|_, count| *count > 0);
     }
 }
 

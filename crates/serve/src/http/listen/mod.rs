@@ -8,6 +8,7 @@ mod patient;
 mod tls;
 
 use crate::error::Error;
+use crate::places::Places;
 use crate::trust::Trust;
 use axum::Router;
 use hyper::body::Incoming;
@@ -16,11 +17,10 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use patient::Patient;
-use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tls::Tls;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -58,9 +58,7 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(crate) struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
-    places: Arc<Semaphore>,
-    /// Places that one address may have: an eighth is left for others, such as those who look whether the server is well.
-    of_address: usize,
+    places: Arc<Places>,
     drain: Duration,
 }
 
@@ -71,10 +69,9 @@ impl Listener {
     /// [`Error::Io`] and [`Error::Damaged`] of certificate and key.
     pub(crate) fn new(tcp: TcpListener, trust: &Trust) -> Result<Self, Error> {
         let tls = trust.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
-        // More than tokio can count is as good as without a bound.
-        let places = trust.max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        let of_address = places - places / 8;
-        Ok(Listener { tcp, tls, places: Arc::new(Semaphore::new(places)), of_address, drain: trust.drain })
+        let most = trust.max_connections.max(1);
+        // An eighth is left for other addresses, such as those who look whether the server is well.
+        Ok(Listener { tcp, tls, places: Places::new(most, most - most / 8), drain: trust.drain })
     }
 
     /// Whether it speaks TLS.
@@ -89,8 +86,7 @@ impl Listener {
 
     /// Serves until `stop` resolves, then waits for the requests that were begun, but not for ever.
     pub(crate) async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let Listener { tcp, tls, places, of_address, drain } = self;
-        let taken = Arc::new(Taken::default());
+        let Listener { tcp, tls, places, drain } = self;
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
         let (stopping, stopped) = watch::channel(false);
         let reread = tls.clone().map(|tls| tokio::spawn(tls.reread()));
@@ -111,9 +107,7 @@ impl Listener {
                     continue;
                 }
             };
-            let held = taken.take(peer.ip(), of_address);
-            let place = held.and_then(|held| Some((Arc::clone(&places).try_acquire_owned().ok()?, held)));
-            let Some(place) = place else {
+            let Some(place) = places.take(peer.ip()) else {
                 if let Ok(turn) = Arc::clone(&turned_away).try_acquire_owned() {
                     let plain = tls.is_none();
                     connections.spawn(async move {
@@ -138,35 +132,6 @@ impl Listener {
         }
         if let Some(reread) = reread {
             reread.abort();
-        }
-    }
-}
-
-/// Connections of every address that has some.
-#[derive(Default)]
-struct Taken(Mutex<HashMap<IpAddr, usize>>);
-
-/// One of them.
-struct Held(Arc<Taken>, IpAddr);
-
-impl Taken {
-    fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Held> {
-        let address = address.to_canonical();
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.get(&address).copied().unwrap_or(0);
-        (count < most).then(|| {
-            taken.insert(address, count + 1);
-            Held(Arc::clone(self), address)
-        })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut taken = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get(&self.1).copied() {
-            Some(2..) => *taken.entry(self.1).or_insert(1) -= 1,
-            _ => drop(taken.remove(&self.1)),
         }
     }
 }
@@ -250,19 +215,6 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_address_never_has_every_place() {
-        let taken = Arc::new(Taken::default());
-        let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let mut held: Vec<Held> = (0..7).map(|_| taken.take(one, 7).expect("a place")).collect();
-        assert!(taken.take(one, 7).is_none() && taken.take("::ffff:10.0.0.1".parse().unwrap(), 7).is_none());
-        let others = taken.take(other, 7).expect("another's place");
-        held.pop();
-        held.push(taken.take(one, 7).expect("given back"));
-        drop((held, others));
-        assert!(taken.0.lock().unwrap().is_empty());
-    }
 
     #[test]
     fn the_answer_without_a_place_is_as_long_as_it_says() {
