@@ -5,7 +5,7 @@ use crate::config::TrainConfig;
 use melo_vit::Decoder;
 
 /// How much faster a head that gives masks learns than low-rank updates do: it has a hundred times a classifier's parameters, from random
-/// numbers, and as many steps. On `nuclei_dsb` with three classes, 1 was far from done after 20 epochs (`docs/benchmarks.md`).
+/// numbers, and as many steps. On `nuclei_dsb` with three classes, 1 was far from done after 20 epochs (`docs/decisions/0022-masks.md`).
 pub(crate) const MASK_HEAD_RATE: f64 = 4.0;
 
 /// The step of every tensor of `shapes`, on a backbone of `depth` blocks, of a head that gives `masks` or a classifier.
