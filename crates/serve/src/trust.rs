@@ -1,5 +1,6 @@
 //! What a server is told about whom it trusts.
 
+use crate::audit::CheckpointConfig;
 use crate::auth::{Access, OidcConfig};
 use crate::defaults::{DRAIN, MAX_CONNECTIONS};
 use crate::error::Error;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct Trust {
     /// File of the audit; none where nothing is to be kept.
     pub audit: Option<PathBuf>,
+    /// Where the audit's signed checkpoints go.
+    pub checkpoints: Option<CheckpointConfig>,
     /// File of keys.
     pub keys: Option<PathBuf>,
     /// Identity provider whose tokens are taken.
@@ -44,6 +47,7 @@ impl Default for Trust {
     fn default() -> Self {
         Trust {
             audit: None,
+            checkpoints: None,
             keys: None,
             oidc: None,
             tls: None,

@@ -6,7 +6,9 @@ use super::peers::PeerConfig;
 use super::spool::{Receipt, Rejected, Spool};
 use super::storage;
 use crate::error::Error;
+use crate::journal::Visitors;
 use crate::places::Places;
+use crate::service::Caller;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;
 use dicom_ul::association::{Association, Error as Broken};
@@ -46,7 +48,12 @@ pub(super) struct Listener {
 impl Listener {
     /// # Errors
     /// [`Error::Listen`], [`Error::OpenDicom`].
-    pub(super) fn start(address: &str, config: &DicomConfig, spool: Arc<Spool>) -> Result<Self, Error> {
+    pub(super) fn start(
+        address: &str,
+        config: &DicomConfig,
+        spool: Arc<Spool>,
+        visitors: Arc<Visitors>,
+    ) -> Result<Self, Error> {
         let listen = |source| Error::Listen { address: address.to_owned(), source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -56,7 +63,7 @@ impl Listener {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let places = Places::new(config.max_associations, config.max_associations_per_address);
-        let scp = Scp { config: Arc::new(config.clone()), places, spool, stop: Arc::clone(&stop) };
+        let scp = Scp { config: Arc::new(config.clone()), places, spool, visitors, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("melo-dicom".into());
         let thread = thread.spawn(move || scp.listen(&listener)).map_err(listen)?;
         Ok(Listener { address, stop, thread })
@@ -73,6 +80,7 @@ struct Scp {
     config: Arc<DicomConfig>,
     places: Arc<Places>,
     spool: Arc<Spool>,
+    visitors: Arc<Visitors>,
     stop: Arc<AtomicBool>,
 }
 
@@ -115,6 +123,8 @@ impl Scp {
                     if unknown.len() < NAMED && unknown.insert(peer.ip()) {
                         tracing::warn!(address = %peer.ip(), "a DICOM connection of no known peer is not taken");
                     }
+                    let caller = Caller { who: "unknown".to_owned(), via: "dicom", request_id: String::new() };
+                    self.visitors.turn_away(caller, Some(peer.ip()), "no peer calls from there");
                 }
                 Ok((stream, peer)) => {
                     make_room(&mut open, peer.ip());
@@ -161,7 +171,7 @@ impl Scp {
         let watched = stream.try_clone()?;
         let stage = Arc::new(Stage::default());
         let (config, spool, places) = (Arc::clone(&self.config), Arc::clone(&self.spool), Arc::clone(&self.places));
-        let (stop, shared) = (Arc::clone(&self.stop), Arc::clone(&stage));
+        let (visitors, stop, shared) = (Arc::clone(&self.visitors), Arc::clone(&self.stop), Arc::clone(&stage));
         let thread = std::thread::Builder::new().name("melo-association".into()).spawn(move || {
             // Who says nothing has no place.
             if !stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
@@ -169,7 +179,9 @@ impl Scp {
             }
             let Some(_place) = places.take(peer.ip()) else { return reject(stream) };
             shared.has_place.store(true, Ordering::Relaxed);
-            let session = Session { config: &config, spool: &spool, stop: &stop, stage: &shared, peer: peer.ip() };
+            let (visitors, peer_ip) = (&visitors, peer.ip());
+            let session =
+                Session { config: &config, spool: &spool, visitors, stop: &stop, stage: &shared, peer: peer_ip };
             match session.run(stream) {
                 Ok(stored) if stored > 0 => tracing::info!(%peer, stored, "association"),
                 Ok(_) => {}
@@ -208,7 +220,7 @@ fn reject(mut stream: TcpStream) {
 }
 
 /// Who may begin an association.
-struct Allowed<'a>(&'a DicomConfig, IpAddr);
+struct Allowed<'a>(&'a DicomConfig, &'a Visitors, IpAddr);
 
 impl AccessControl for Allowed<'_> {
     fn check_access(
@@ -218,15 +230,26 @@ impl AccessControl for Allowed<'_> {
         called: &str,
         _: Option<&UserIdentity>,
     ) -> Result<(), AssociationRJServiceUserReason> {
+        let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, visitors, address) = self;
+        let caller = Caller { who: calling.to_owned(), via: "dicom", request_id: String::new() };
         if called != this {
+            visitors.turn_away(caller, Some(*address), "another application entity is called");
             return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
         }
-        let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, address) = self;
         let is_titled = titles.is_empty() || titles.iter().any(|title| title == calling);
         let is_peer = |peer: &PeerConfig| peer.ae_title == calling && peer.calls_from(*address);
         match is_titled && (peers.is_empty() || peers.iter().any(is_peer)) {
-            true => Ok(()),
-            false => Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+            true => {
+                // Where anyone may call, a title says nothing.
+                if !(peers.is_empty() && titles.is_empty()) {
+                    visitors.let_in(caller, Some(*address));
+                }
+                Ok(())
+            }
+            false => {
+                visitors.turn_away(caller, Some(*address), "no peer of this title calls from there");
+                Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
+            }
         }
     }
 }
@@ -234,6 +257,7 @@ impl AccessControl for Allowed<'_> {
 struct Session<'a> {
     config: &'a DicomConfig,
     spool: &'a Spool,
+    visitors: &'a Visitors,
     stop: &'a AtomicBool,
     stage: &'a Stage,
     peer: IpAddr,
@@ -257,7 +281,7 @@ impl<'a> Session<'a> {
     fn run(&self, stream: TcpStream) -> Result<u64, Box<Broken>> {
         let idle = Duration::from_secs(self.config.idle_timeout_s);
         let mut options = ServerAssociationOptions::new()
-            .ae_access_control(Allowed(self.config, self.peer))
+            .ae_access_control(Allowed(self.config, self.visitors, self.peer))
             .ae_title(self.config.ae_title.as_str())
             .max_pdu_length(self.config.max_pdu)
             .strict(true)

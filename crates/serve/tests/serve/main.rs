@@ -8,4 +8,5 @@ mod http;
 mod openapi;
 mod page;
 mod registry;
+mod signed;
 mod trust;
