@@ -4,6 +4,7 @@ use crate::audit::CheckpointConfig;
 use crate::auth::{Access, OidcConfig};
 use crate::defaults::{DRAIN, MAX_CONNECTIONS};
 use crate::error::Error;
+use crate::tls::TlsFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,15 +32,6 @@ pub struct Trust {
     pub allowed_hosts: Vec<String>,
     /// Lets anyone in from anywhere, if neither keys nor a provider are given.
     pub insecure: bool,
-}
-
-/// Files in PEM.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TlsFiles {
-    /// The certificate and those that vouch for it.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 impl Default for Trust {

@@ -117,6 +117,9 @@ struct Settings {
     /// Private key of the certificate, PEM
     #[arg(long, env = "MELO_SERVE_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Who vouches for callers, PEM: those who show no certificate of these authorities are turned away
+    #[arg(long, env = "MELO_SERVE_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Connections at a time; more are answered with 503 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<usize>,
@@ -310,7 +313,12 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
 
 fn trust(settings: &Settings) -> Result<Trust, Failure> {
     let tls = match (&settings.tls_cert, &settings.tls_key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
+        (Some(cert), Some(key)) => {
+            Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: settings.tls_client_ca.clone() })
+        }
+        (None, None) if settings.tls_client_ca.is_some() => {
+            return Err(Failure::Usage("tls-client-ca needs tls-cert and tls-key".to_owned()));
+        }
         (None, None) => None,
         _ => return Err(Failure::Usage("tls-cert and tls-key go together".to_owned())),
     };

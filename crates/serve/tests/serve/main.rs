@@ -3,6 +3,7 @@
 mod batch;
 mod common;
 mod dicom;
+mod encrypted;
 mod hostile;
 mod http;
 mod openapi;

@@ -176,7 +176,7 @@ fn beyond_this_machine_it_listens_only_with_keys() {
 /// A certificate for `localhost`, written as two files; the certificate to trust.
 fn certificate(folder: &TempDir) -> (TlsFiles, ureq::tls::Certificate<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let files = TlsFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let files = TlsFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), client_ca: None };
     std::fs::write(&files.cert, made.cert.pem()).expect("it is written");
     std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("it is written");
     (files, ureq::tls::Certificate::from_der(made.cert.der()).to_owned())
@@ -227,7 +227,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
         (folder.path().join("none.pem"), files.key.clone(), "none.pem"),
     ] {
         let mut config = config.clone();
-        config.trust.tls = Some(TlsFiles { cert, key });
+        config.trust.tls = Some(TlsFiles { cert, key, client_ca: None });
         let error = runtime.block_on(Server::start(config, engine())).err().expect("an error").to_string();
         assert!(error.contains(named), "{named}: {error}");
     }
