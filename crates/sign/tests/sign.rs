@@ -12,14 +12,14 @@ fn theirs(name: &str) -> PathBuf {
 /// The secret key, readable by its owner alone, which git does not keep.
 fn their_key(folder: &Path) -> SecretKey {
     let path = folder.join("test.key");
-    std::fs::copy(theirs("test.key"), &path).unwrap();
+    std::fs::copy(theirs("test.key"), &path).expect("copied");
     only_mine(&path);
-    SecretKey::read(&path).unwrap()
+    SecretKey::read(&path).expect("a key")
 }
 
 fn only_mine(path: &Path) {
     #[cfg(unix)]
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
     #[cfg(not(unix))]
     let _ = path;
 }

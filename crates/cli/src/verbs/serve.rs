@@ -173,8 +173,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = settings(args)?;
     start_log(settings.log);
     let threads = machine::threads();
+    let trust = trust(&settings)?;
     let (engine, demonstration) = engine(&settings)?;
-    let config = config(&settings, threads, demonstration)?;
+    let config = config(&settings, threads, demonstration, trust);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(threads + SPARE_THREADS)
@@ -273,11 +274,8 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     Some(dicom)
 }
 
-fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Result<Config, Failure> {
+fn config(settings: &Settings, threads: usize, demonstration: Demonstration, trust: Trust) -> Config {
     const MIB: usize = 1 << 20;
-    if settings.require_signature.unwrap_or(false) && settings.trusted_keys.is_none() {
-        return Err(Failure::Usage("require-signature needs trusted-keys, which say whose".to_owned()));
-    }
     let registry = RegistryConfig {
         resident_bytes: settings.resident_mib.map_or(defaults::RESIDENT_BYTES, |mib| mib.saturating_mul(MIB)),
         keep_versions: settings.keep_versions.unwrap_or(defaults::KEEP_VERSIONS),
@@ -288,7 +286,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
         advice: Advice(advice::of_plugin),
         ..RegistryConfig::new(state(settings))
     };
-    Ok(Config {
+    Config {
         listen: settings.listen.clone().unwrap_or_else(|| defaults::LISTEN.to_owned()),
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
@@ -305,13 +303,17 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
             decoders: threads,
             decode_bytes: settings.decode_mib.map_or(defaults::DECODE_BYTES, |mib| mib.saturating_mul(MIB as u64)),
         },
-        trust: trust(settings)?,
+        trust,
         dicom: dicom(settings),
         ..Config::new(registry)
-    })
+    }
 }
 
+/// Before anything is loaded: what contradicts itself is told at once.
 fn trust(settings: &Settings) -> Result<Trust, Failure> {
+    if settings.require_signature.unwrap_or(false) && settings.trusted_keys.is_none() {
+        return Err(Failure::Usage("require-signature needs trusted-keys, which say whose".to_owned()));
+    }
     let tls = match (&settings.tls_cert, &settings.tls_key) {
         (Some(cert), Some(key)) => {
             Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: settings.tls_client_ca.clone() })

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Example:\n  melo plugin keygen lab.key\n\n\
     Writes lab.key, which signs and stays secret, and lab.pub, which others get. Both are files of minisign; keys that \
     `minisign -G -W` made are taken too.")]
-pub(super) struct KeygenArgs {
+pub(crate) struct KeygenArgs {
     /// File of the secret key; the public one is beside it and ends in .pub
     key: PathBuf,
 }
@@ -22,7 +22,7 @@ pub(super) struct KeygenArgs {
     melo plugin sign tasks/*.safetensors --key lab.key --comment 'approved by the AI board, 2026-11'\n\n\
     A signature is of the whole file: whatever changes the file, such as `recalibrate`, calls for a new one.\n\
     `minisign -S -m FILE` does the same with a key that has a password.")]
-pub(super) struct SignArgs {
+pub(crate) struct SignArgs {
     /// Plug-in files
     #[arg(required = true)]
     plugins: Vec<PathBuf>,
@@ -41,7 +41,7 @@ pub(super) struct SignArgs {
     The list of trusted keys has a key a line, as `melo plugin keygen` prints it, and a name; `revoked KEY REASON` and \
     `revoked SHA256 REASON` take back what a key signed, or a file. `melo serve --trusted-keys` takes the same list.\n\
     Exit status 1 where a file is not signed by a trusted key.")]
-pub(super) struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Plug-in files
     #[arg(required = true)]
     plugins: Vec<PathBuf>,

@@ -37,8 +37,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(30);
 /// Time for a caller to end a connection that we have ended.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of headers of a request, and of what is read at once.
-const BUFFER: usize = 64 << 10;
+/// Bytes of headers of a request that are certainly taken, and of what is read at once: with the last piece read they may be a third more.
+const BUFFER: usize = 48 << 10;
 /// Headers of a request.
 const HEADER_COUNT: usize = 100;
 /// Time after which accepting is tried again where the system had no room, such as for open files.
