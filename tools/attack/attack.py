@@ -45,16 +45,17 @@ def form(image, **fields):
 
 
 class Server:
-    def __init__(self, folder, *arguments, config=""):
+    def __init__(self, folder, *arguments, config="", state=None):
         (folder / "serve.toml").write_text(config)
-        command = [*MELO, "serve", "--config", folder / "serve.toml", "--listen", "127.0.0.1:0", "--state", folder / "state"]
+        command = [*MELO, "serve", "--config", folder / "serve.toml", "--listen", "127.0.0.1:0", "--state", state or folder / "state"]
         command += ["--drain-s", str(DRAIN_S), "--log", "json", *arguments]
         self.log = folder / "log"
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log.open("ab"), text=True)
         line = self.child.stdout.readline()
         self.port = int(line.rsplit(":", 1)[1]) if "listening on" in line else None
-        said = re.search(r"DICOM: listening on [^:]+:(\d+)", self.log.read_text())
-        self.dicom = int(said[1]) if said else None
+        # The log of a folder goes on over starts.
+        said = re.findall(r"DICOM: listening on [^:]+:(\d+)", self.log.read_text(errors="replace"))
+        self.dicom = int(said[-1]) if said else None
 
     def ask(self, method, path, body=None, headers=(), timeout=60, source=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout, source_address=source)

@@ -152,3 +152,48 @@ fn http_asks_for_a_certificate_where_it_is_told_to() {
     }
     assert!(client().get(running.url("/v2/health/live")).call().is_err(), "plain HTTP is not spoken");
 }
+
+/// The beginning of a handshake in `version`, with suites that old libraries offer, and one of today's where `modern`.
+fn client_hello(version: [u8; 2], modern: bool) -> Vec<u8> {
+    // RSA with AES-CBC and SHA-1, RC4, 3DES; ECDHE with AES-GCM.
+    let mut suites = vec![0x00, 0x2f, 0x00, 0x05, 0x00, 0x0a];
+    if modern {
+        suites.extend([0xc0, 0x2b, 0xc0, 0x2f]);
+    }
+    let mut body = version.to_vec();
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend((suites.len() as u16).to_be_bytes());
+    body.extend(&suites);
+    body.extend([1, 0]);
+    let mut hello = vec![1, 0];
+    hello.extend((body.len() as u16).to_be_bytes());
+    hello.extend(body);
+    let mut record = vec![22, 3, 1];
+    record.extend((hello.len() as u16).to_be_bytes());
+    record.extend(hello);
+    record
+}
+
+#[test]
+fn older_versions_and_weak_suites_are_not_spoken() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().expect("a folder");
+    let ours = Authority::new(folder.path(), "ours");
+    let dicom =
+        DicomConfig { listen: Some("127.0.0.1:0".to_owned()), tls: Some(ours.server()), ..DicomConfig::default() };
+    let mut config = settings(folder.path(), dicom);
+    config.trust.tls = Some(ours.server());
+    let running = Running::start(config);
+    for address in [running.address, running.dicom()] {
+        for (version, modern) in [([3, 0], true), ([3, 1], true), ([3, 2], true), ([3, 3], false)] {
+            let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+            stream.write_all(&client_hello(version, modern)).expect("sent");
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            // A fatal alert, or nothing: no handshake.
+            assert!(answer.is_empty() || answer[0] == 21, "{version:?} at {address}: {answer:?}");
+        }
+    }
+}
