@@ -14,7 +14,7 @@ const CONFIG: &str = "config.json";
 const TABLE: &str = "epochs.csv";
 
 /// What one training at a time holds.
-const LOCK: &str = ".lock";
+const LOCK: &str = "lock";
 
 /// A folder that holds one run, and belongs to one training at a time.
 #[derive(Clone, Debug)]

@@ -148,6 +148,10 @@ impl Tensor {
         self.datatype == datatype
     }
 
+    fn taken(&mut self) -> Data {
+        std::mem::replace(&mut self.data, Data::Binary(Vec::new()))
+    }
+
     fn expect(&self, datatype: &str) -> Result<usize, Refusal> {
         if !self.is(datatype) {
             return Err(bad(format!("`{}` is {}, expected {datatype}", self.name, self.datatype)));
@@ -164,20 +168,21 @@ impl Tensor {
     }
 
     /// The elements of a `BYTES` tensor: in JSON as base64, in binary each behind its length in four bytes.
-    pub(in crate::http) fn files(self) -> Result<Vec<Vec<u8>>, Refusal> {
+    pub(in crate::http) fn files(mut self) -> Result<Vec<Vec<u8>>, Refusal> {
         let count = self.expect("BYTES")?;
-        let files = match &self.data {
+        let files = match self.taken() {
             Data::Json(elements) => self.decoded(elements)?,
-            Data::Binary(bytes) => self.behind_lengths(bytes)?,
+            Data::Binary(bytes) => self.behind_lengths(&bytes)?,
         };
         self.found(files.len(), count)?;
         Ok(files)
     }
 
-    fn decoded(&self, elements: &Elements) -> Result<Vec<Vec<u8>>, Refusal> {
+    /// A text is let go of when its file is there.
+    fn decoded(&self, elements: Elements) -> Result<Vec<Vec<u8>>, Refusal> {
         let texts = elements.texts().ok_or_else(|| bad(format!("`{}`: expected base64", self.name)))?;
-        let file = |text: &String| base64::engine::general_purpose::STANDARD.decode(text);
-        let files: Result<_, _> = texts.iter().map(file).collect();
+        let file = |text: String| base64::engine::general_purpose::STANDARD.decode(text);
+        let files: Result<_, _> = texts.into_iter().map(file).collect();
         files.map_err(|error| bad(format!("`{}`: base64: {error}", self.name)))
     }
 
@@ -199,12 +204,11 @@ impl Tensor {
     }
 
     /// The elements of an `FP32` tensor.
-    pub(in crate::http) fn floats(self) -> Result<Vec<f32>, Refusal> {
+    pub(in crate::http) fn floats(mut self) -> Result<Vec<f32>, Refusal> {
         let count = self.expect("FP32")?;
-        let values: Vec<f32> = match &self.data {
+        let values: Vec<f32> = match self.taken() {
             Data::Json(elements) => {
-                let numbers = elements.numbers().ok_or_else(|| bad(format!("`{}`: expected numbers", self.name)))?;
-                numbers.to_vec()
+                elements.numbers().ok_or_else(|| bad(format!("`{}`: expected numbers", self.name)))?
             }
             Data::Binary(bytes) => {
                 let (values, rest) = bytes.as_chunks();

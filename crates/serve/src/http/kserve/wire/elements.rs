@@ -16,13 +16,13 @@ pub(super) struct Elements {
 
 impl Elements {
     /// None where there are texts.
-    pub(super) fn numbers(&self) -> Option<&[f32]> {
-        self.texts.is_empty().then_some(&self.numbers)
+    pub(super) fn numbers(self) -> Option<Vec<f32>> {
+        self.texts.is_empty().then_some(self.numbers)
     }
 
     /// None where there are numbers.
-    pub(super) fn texts(&self) -> Option<&[String]> {
-        self.numbers.is_empty().then_some(&self.texts)
+    pub(super) fn texts(self) -> Option<Vec<String>> {
+        self.numbers.is_empty().then_some(self.texts)
     }
 }
 
@@ -89,14 +89,11 @@ mod tests {
 
     #[test]
     fn arrays_in_arrays_are_flat() {
-        let elements = read("[[1, -2], [[0.5]], 3e2]").expect("numbers");
-        assert_eq!(elements.numbers(), Some(&[1.0, -2.0, 0.5, 300.0][..]));
-        assert_eq!(elements.texts(), None);
-        let elements = read(r#"[["a"], "b"]"#).expect("texts");
-        assert_eq!(elements.texts(), Some(&["a".to_owned(), "b".to_owned()][..]));
-        let both = read(r#"[1, "a"]"#).expect("both");
-        assert_eq!((both.numbers(), both.texts()), (None, None));
-        assert_eq!(read("[[]]").expect("nothing").numbers(), Some(&[][..]));
+        let both_ways = |json: &str| (read(json).expect(json).numbers(), read(json).expect(json).texts());
+        assert_eq!(both_ways("[[1, -2], [[0.5]], 3e2]"), (Some(vec![1.0, -2.0, 0.5, 300.0]), None));
+        assert_eq!(both_ways(r#"[["a"], "b"]"#), (None, Some(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(both_ways(r#"[1, "a"]"#), (None, None));
+        assert_eq!(both_ways("[[]]"), (Some(Vec::new()), Some(Vec::new())));
     }
 
     #[test]
