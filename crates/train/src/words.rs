@@ -62,8 +62,8 @@ pub fn method_in_words(method: Method) -> &'static str {
 }
 
 /// How volumes are embedded.
-fn volume_in_words(volume: VolumeConfig) -> String {
-    format!("embedded in patches {} voxels deep, from the backbone's own, which are trained too", volume.patch_depth)
+pub(crate) fn volume_in_words(volume: VolumeConfig) -> String {
+    format!("volumes embedded in patches {} voxels deep, by weights of its own", volume.patch_depth)
 }
 
 /// How one answer is made of the images of a bag.

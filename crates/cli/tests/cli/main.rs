@@ -29,5 +29,6 @@ mod server;
 mod study;
 mod sweep;
 mod trust;
+mod volumes;
 mod workplace;
 mod wrong_inputs;
