@@ -77,4 +77,4 @@ pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
 pub use seen::{Found, Place, Seen, Tally};
 pub use unpacked::Unpacked;
-pub use volume::{Volume, decode_volume, fit_volume, normalise_volume, read_volume};
+pub use volume::{Volume, decode_volume, fit_volume, is_volume, normalise_volume, read_volume};

@@ -53,6 +53,18 @@ pub fn decode_volume(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result
     of_fragment(bytes, name, &reference::split(name).1, rendering)
 }
 
+/// True where a file that is held in memory holds a volume, or several images that may be one: NIfTI, or an array of that shape.
+pub fn is_volume(bytes: &[u8], name: &Path) -> bool {
+    if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) {
+        return true;
+    }
+    if !bytes.starts_with(melo_npy::MAGIC) && !bytes.starts_with(b"PK") {
+        return false;
+    }
+    let held = numpy::held(bytes, name, &reference::split(name).1.place, &Rendering::default());
+    matches!(held, Ok(numpy::Held::Slices(_) | numpy::Held::Images(2..)))
+}
+
 pub(crate) fn of_fragment(
     bytes: &[u8],
     name: &Path,

@@ -120,11 +120,13 @@ impl Plugin {
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
         let mut bag = card.bag.map(|config| BagHead::zeros(config, backbone.config().feature_width()));
         let shapes = tensor_shapes(&card, &adapter, &head, bag.as_ref(), backbone.config());
-        require(file, &shapes)?;
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
         }
+        // Before room is made for what a card claims.
+        let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, backbone.config());
+        require(file, &card.volume.map(of_volumes).unwrap_or_default())?;
         let mut volume = card.volume.map(|config| VolumeEmbedding::zeros(config, &card.preprocess, backbone.config()));
         let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
         let tensors = tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut));

@@ -125,6 +125,9 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     assert_eq!((of("ct"), of("films")), (answers[1]["probabilities"].clone(), offline["probabilities"].clone()));
     let (status, said) = server.said(&[("image", Some("film.png"), &bytes(&film)), ("tasks", None, b"ct")]);
     assert!(status == 422 && said.to_string().contains("film.png: not a volume"), "{status} {said}");
+    let said =
+        server.predict(&[("image", Some("film.png"), &bytes(&film)), ("tasks", None, b"all")]).expect("an answer");
+    assert_eq!(said["images"][0]["answers"].as_array().map(Vec::len), Some(1), "{said}");
     let model = server.get("/v2/models/ct");
     assert_eq!(model["inputs"].as_array().map(Vec::len), Some(1), "{model}");
 }

@@ -121,9 +121,9 @@ fn volumes_are_squeezed_along_each_axis_as_images_are() {
     assert_eq!(fit_volume(&cube, &spec(4, 4)), cube);
     let half = fit_volume(&cube, &spec(2, 2));
     assert_eq!(half.lengths, [2, 2, 2]);
-    // A triangle over four layers, as PIL's along rows: 40 · 7/8 + 200 / 8 at the lower end.
-    assert_eq!(half.levels, [[60; 4], [180; 4]].concat());
+    // A triangle over three layers, as PIL's along rows: 40 · 6/7 + 200 · 1/7 at the lower end.
+    assert_eq!(half.levels, [[63; 4], [177; 4]].concat());
     let mut voxels = vec![0.0; 8];
     normalise_volume(&half.levels, &spec(2, 2), &mut voxels);
-    assert_eq!((voxels[0], voxels[7]), ((60.0 / 255.0 - 0.5) / 0.5, (180.0 / 255.0 - 0.5) / 0.5));
+    assert_eq!((voxels[0], voxels[7]), ((63.0 / 255.0 - 0.5) / 0.5, (177.0 / 255.0 - 0.5) / 0.5));
 }
