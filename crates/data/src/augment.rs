@@ -320,6 +320,30 @@ mod tests {
     }
 
     #[test]
+    fn layers_of_a_volume_are_moved_along_its_depth_and_changed_alike() {
+        let levels: Vec<u8> = (0..4 * 25).map(|at| (at * 7 % 251) as u8).collect();
+        let volume = Volume { lengths: [4, 5, 5], levels };
+        let layers = |order: [usize; 4]| order.map(|layer| &volume.levels[layer * 25..(layer + 1) * 25]).concat();
+        let moved = |depth| Change { depth, ..STILL }.resample_volume(&volume);
+        assert_eq!(moved((1.0, 0.0)), volume.levels);
+        assert_eq!(Augment::none().apply_volume(&volume, 1, 2, 3), volume.levels);
+        assert_eq!(moved((-1.0, 0.0)), layers([3, 2, 1, 0]));
+        assert_eq!(moved((1.0, 0.5)), layers([1, 2, 3, 3]));
+        assert_eq!(moved((1.0, -1.0)), layers([0, 0, 0, 1]));
+        // In its plane each layer goes where an image of it goes.
+        let change = Change { flips: [-1.0, 1.0], angle: 0.3, scale: 0.8, shift: [0.1, -0.2], ..STILL };
+        let found = change.resample_volume(&volume);
+        for (layer, found) in volume.levels.chunks_exact(25).zip(found.chunks_exact(25)) {
+            let rgb = layer.iter().flat_map(|&level| [level; 3]).collect();
+            let (image, spec) = (Pixels { width: 5, height: 5, rgb }, spec(5, CropMode::Squash));
+            let expected = change.resample(&Padded::new(&image, &spec), 5);
+            assert!(expected.rgb.iter().step_by(3).eq(found));
+        }
+        let drawn = |epoch| Augment::default().apply_volume(&volume, 7, epoch, 3);
+        assert!(drawn(1) == drawn(1) && drawn(1) != drawn(2));
+    }
+
+    #[test]
     fn no_change_is_the_centre_crop_of_the_mask() {
         for (width, height) in [(33, 33), (40, 33), (35, 47), (6, 50), (51, 5), (3, 4)] {
             for mode in [CropMode::Center, CropMode::Squash, CropMode::Border] {
