@@ -475,9 +475,9 @@ mod tests {
     #[test]
     fn tone_scales_about_the_mean_and_saturates() {
         let mut pixels = Pixels { width: 2, height: 1, rgb: vec![100, 100, 100, 200, 200, 200] };
-        Change { contrast: 0.5, ..STILL }.tone(&mut pixels);
+        Change { contrast: 0.5, ..STILL }.tone(&mut pixels.rgb);
         assert_eq!(pixels.rgb, [125, 125, 125, 175, 175, 175]);
-        Change { brightness: 2.0, ..STILL }.tone(&mut pixels);
+        Change { brightness: 2.0, ..STILL }.tone(&mut pixels.rgb);
         assert_eq!(pixels.rgb, [250, 250, 250, 255, 255, 255]);
     }
 
