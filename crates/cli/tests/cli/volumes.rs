@@ -176,7 +176,7 @@ fn what_is_of_images_alone_refuses_volumes_by_name() {
         (&["--volumes", "--method", "linear"], 2, "the embedding of volumes is trained with low-rank updates"),
         (&["--volumes", "--method", "full"], 2, "the embedding of volumes is trained with low-rank updates"),
         (&["--volumes", "--volume-size", "40"], 2, "--volume-size 40: expected a multiple of the backbone's patch, 16"),
-        (&["--volumes", "--volume-patch", "7"], 2, "--volume-patch 7: expected a divisor of the volume's side, 96"),
+        (&["--volumes", "--volume-patch", "7"], 2, "--volume-patch 7: expected a divisor of the volume's side, 64"),
         (&["--volumes", "--volume-size", "640", "--volume-patch", "1"], 1, "voxels"),
         (&["--volumes", "--bag-axis", "axial"], 2, "--bag-axis"),
         (&["--volume-size", "32"], 2, "--volumes"),

@@ -4,8 +4,10 @@ use super::usage;
 use crate::Failure;
 use melo::vit::{Preprocess, VitConfig, VolumeConfig};
 
-/// Patches along a side of a volume where no size is asked for: as many tokens as an image of 224 px in patches of 16 has, about.
-const PATCHES: usize = 6;
+/// Patches along a side of a volume where no size is asked for.
+const PATCHES: usize = 4;
+/// Depth of a patch where none is asked for, voxels: thin enough to be near to what the backbone knows (`docs/decisions/0023-volumes.md`).
+const PATCH_DEPTH: usize = 4;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Volumes")]
@@ -14,10 +16,10 @@ pub(super) struct VolumeArgs {
     /// way, slice by slice
     #[arg(long, conflicts_with_all = ["bag_axis", "bag_column", "pooling", "bag_hidden", "unordered", "image_size", "crop_mode", "crop_pct"])]
     volumes: bool,
-    /// Side of the cube that a volume is squeezed into, voxels [default: six patches]
+    /// Side of the cube that a volume is squeezed into, voxels [default: four patches]
     #[arg(long, value_name = "VOXELS", requires = "volumes")]
     volume_size: Option<usize>,
-    /// Depth of a patch, voxels; its sides are the backbone's [default: the same]
+    /// Depth of a patch, voxels; its sides are the backbone's [default: 4]
     #[arg(long, value_name = "VOXELS", requires = "volumes")]
     volume_patch: Option<usize>,
 }
@@ -29,7 +31,7 @@ impl VolumeArgs {
             return Ok(None);
         }
         let (size, patch_depth) =
-            (self.volume_size.unwrap_or(PATCHES * vit.patch), self.volume_patch.unwrap_or(vit.patch));
+            (self.volume_size.unwrap_or(PATCHES * vit.patch), self.volume_patch.unwrap_or(PATCH_DEPTH));
         if size == 0 || !size.is_multiple_of(vit.patch) {
             return Err(usage(format!(
                 "--volume-size {size}: expected a multiple of the backbone's patch, {}",
