@@ -124,11 +124,11 @@ impl Preprocess {
             return wrong("size", format!("size {size} is not in 1 to 4096"));
         }
         if let Some(depth) = depth {
-            if !(1..=4096).contains(depth) || depth.saturating_mul(size.pow(2)) > MAX_VOXELS {
-                return wrong(
-                    "depth",
-                    format!("depth {depth} of {size} px is not in 1 to 4096, and {MAX_VOXELS} voxels"),
-                );
+            if !(1..=4096).contains(depth) {
+                return wrong("depth", format!("depth {depth} is not in 1 to 4096"));
+            }
+            if depth.saturating_mul(size.pow(2)) > MAX_VOXELS {
+                return wrong("depth", format!("depth {depth} of {size} px comes to more than {MAX_VOXELS} voxels"));
             }
             if *crop_mode != CropMode::Squash || *crop_pct != 1.0 {
                 return wrong("crop_mode", "a volume is squeezed into its cube as a whole, without a crop".to_owned());

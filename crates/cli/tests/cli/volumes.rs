@@ -82,7 +82,10 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     assert_eq!(info.shapes["volume_embed.proj.weight"], [64, 1, 8, 16, 16]);
     let shown = run(melo().args(["plugin", "info"]).arg(&plugin)).good();
     assert!(shown.contains("patches 8 voxels deep") && shown.contains("32 x 32 x 32 voxels"), "{shown}");
-    run(on(&place, &["plugin", "recalibrate"], &plugin).arg("--data").arg(&data).args(["--precision", "bf16"])).good();
+    let mut recalibrate = melo();
+    recalibrate.args(["plugin", "recalibrate"]).arg(&plugin).arg("--backbone").arg(place.at("vit.safetensors"));
+    recalibrate.arg("--data").arg(&data).args(["--precision", "bf16", "--out"]).arg(place.at("bf16.safetensors"));
+    run(&mut recalibrate).good();
 
     let table = place.at("predictions.csv");
     let mut measured = on(&place, &["eval"], &plugin);
@@ -101,7 +104,7 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     melo::imaging::write_png(&film, &melo::imaging::Pixels { width: 64, height: 64, rgb }).expect("an image");
     let films = place.write(
         "films.csv",
-        "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nfilm.png,val,a\nv1.npy,val,b\n".to_owned(),
+        "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nv2.npy,val,a\nv3.npy,val,b\n".to_owned(),
     );
     let (mut of_films, other) = command(&place, &films, "films", "1");
     run(&mut of_films).json();
@@ -169,7 +172,11 @@ fn what_is_of_images_alone_refuses_volumes_by_name() {
     }
     let mut merge = melo();
     merge.args(["plugin", "merge"]).arg(&plugin).arg("--backbone").arg(place.at("vit.safetensors"));
-    refused(merge.arg("--out").arg(place.at("merged.safetensors")), 1, "`ct` answers for volumes");
+    refused(
+        merge.args(["--layout", "timm"]).arg("--out").arg(place.at("merged.safetensors")),
+        1,
+        "`ct` answers for volumes",
+    );
     let mut embed = on(&place, &["embed"], &plugin);
     refused(embed.arg("--data").arg(&data).arg("--out").arg(place.at("x.npy")), 1, "`ct` answers for volumes");
     let attempts: [(&[&str], i32, &str); 7] = [
@@ -177,7 +184,7 @@ fn what_is_of_images_alone_refuses_volumes_by_name() {
         (&["--volumes", "--method", "full"], 2, "the embedding of volumes is trained with low-rank updates"),
         (&["--volumes", "--volume-size", "40"], 2, "--volume-size 40: expected a multiple of the backbone's patch, 16"),
         (&["--volumes", "--volume-patch", "7"], 2, "--volume-patch 7: expected a divisor of the volume's side, 64"),
-        (&["--volumes", "--volume-size", "640", "--volume-patch", "1"], 1, "voxels"),
+        (&["--volumes", "--volume-size", "640"], 2, "more than 67108864 voxels"),
         (&["--volumes", "--bag-axis", "axial"], 2, "--bag-axis"),
         (&["--volume-size", "32"], 2, "--volumes"),
     ];
