@@ -148,7 +148,7 @@ fn volume_of(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Re
     let before = before.ok_or_else(|| source.damaged("dim states more voxels than any file holds"))?;
     numbers::skip(stream, before - HEADER as u64).map_err(cut)?;
     let stored = numbers::take(stream, size).map_err(cut)?;
-    let (area, backwards) = (view.width * view.height, header.axes.iter().any(|&axis| axis == (view.across, true)));
+    let (area, backwards) = (view.width * view.height, header.axes.contains(&(view.across, true)));
     let mut values = vec![0.0; nx * ny * nz];
     for (z, slab) in stored.chunks_exact(nx * ny * header.numbers.size()).enumerate() {
         for (at, value) in header.numbers.values(slab).into_iter().enumerate() {

@@ -102,10 +102,8 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     let film = place.at("film.png");
     let rgb = (0..64 * 64 * 3).map(|at: usize| (at * 89 % 251) as u8).collect();
     melo::imaging::write_png(&film, &melo::imaging::Pixels { width: 64, height: 64, rgb }).expect("an image");
-    let films = place.write(
-        "films.csv",
-        "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nv2.npy,val,a\nv3.npy,val,b\n".to_owned(),
-    );
+    let films =
+        place.write("films.csv", "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nv2.npy,val,a\nv3.npy,val,b\n");
     let (mut of_films, other) = command(&place, &films, "films", "1");
     run(&mut of_films).json();
     let offline = run(on(&place, &["predict"], &other).arg("--json").arg(place.at("v49.npy"))).json();

@@ -1,7 +1,7 @@
 //! Volumes: their embedding against PyTorch's and against the backbone's own, embedded patches on both engines, and files.
 
 use crate::tiny;
-use crate::variants::{assert_reordered, assert_within, images, is_unseen, largest, logits, lora, variants};
+use crate::variants::{assert_reordered, assert_within, is_unseen, largest, logits, lora, variants};
 use melo_reference::Reference;
 use melo_vit::{
     Adapter, Batch, Checkpoint, Device, Dropout, Engine, Error, Gradients, Head, ImageBatch, ImageSource, Plugin,
