@@ -104,7 +104,7 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     melo::imaging::write_png(&film, &melo::imaging::Pixels { width: 64, height: 64, rgb }).expect("an image");
     let films =
         place.write("films.csv", "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nv2.npy,val,a\nv3.npy,val,b\n");
-    let (mut of_films, other) = command(&place, &films, "films", "1");
+    let (mut of_films, other) = command(&place, &films, "films", "4");
     run(&mut of_films).json();
     let offline = run(on(&place, &["predict"], &other).arg("--json").arg(place.at("v49.npy"))).json();
     let folder = place.at("served");

@@ -331,7 +331,10 @@ fn cards_of_volumes_that_contradict_themselves_are_refused() {
         (TaskCard { volume: None, ..card.clone() }, "a depth belongs to tasks of volumes"),
         (TaskCard { preprocess: Preprocess::base(SIDE), ..card.clone() }, "the preprocessing is of images"),
         (TaskCard { bag: Some(melo_vit::BagConfig::default()), ..card.clone() }, "masks and bags are of images"),
-        (TaskCard { preprocess: Preprocess { depth: Some(0), ..spec(SIDE, DEPTH) }, ..card.clone() }, "not a multiple"),
+        (
+            TaskCard { preprocess: Preprocess { depth: Some(0), ..spec(SIDE, DEPTH) }, ..card.clone() },
+            "depth 0 is not in 1",
+        ),
         (TaskCard { preprocess: Preprocess { crop_pct: 0.9, ..spec(SIDE, DEPTH) }, ..card.clone() }, "squeezed"),
         (TaskCard { preprocess: spec(4096, 4096), ..card.clone() }, "voxels"),
     ];
