@@ -18,6 +18,7 @@ mod dicom;
 mod disk;
 mod error;
 mod http;
+mod journal;
 mod lock;
 mod metrics;
 mod places;
@@ -25,8 +26,10 @@ mod registry;
 mod server;
 mod service;
 mod shortest;
+mod tls;
 mod traces;
 mod trust;
+mod watched;
 
 /// Ways to the parsers of bytes from the network for `fuzz/`; no part of what this crate promises.
 #[doc(hidden)]
@@ -37,7 +40,8 @@ pub mod fuzzing {
 
 pub use answer::{Answer, ByName, Heatmap, ImageAnswers};
 pub use audit::{
-    Action, Anchor, Audit, Broken, Entry, Head, InvalidAnchor, Kind, Record, Report, Stored, entries, verify,
+    Action, Anchor, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record, Report,
+    Stored, entries, verify,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{BatchConfig, BatchQueue, Permit};
@@ -45,7 +49,8 @@ pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
-pub use registry::{Advice, Folder, Registry, RegistryConfig, Task, Version};
+pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
 pub use server::{Application, Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service};
-pub use trust::{TlsFiles, Trust};
+pub use tls::{TlsClientFiles, TlsFiles};
+pub use trust::Trust;

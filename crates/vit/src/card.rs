@@ -178,12 +178,17 @@ impl TaskCard {
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
             _ if self.volume.is_some() => 8,
+            _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
             (TaskKind::Segmentation, _) => 7,
             _ if self.bag.is_some() => 7,
             (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    fn self_tests(&self) -> impl Iterator<Item = &SelfTest> {
+        self.self_test.iter().chain(self.calibrations.iter().map(|known| &known.self_test))
     }
 
     /// Checks what the card says against itself.
@@ -282,6 +287,7 @@ impl TaskCard {
             (7, "provenance.mask_digest", !self.provenance.mask_digest.is_empty()),
             (7, "bag", self.bag.is_some()),
             (8, "volume", self.volume.is_some()),
+            (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

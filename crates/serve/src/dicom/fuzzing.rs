@@ -80,7 +80,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         frame: None,
         heatmap: None,
         mask: None,
-        of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new() }),
+        of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new(), signer: None }),
         logits: vec![1.0, -1.0],
         decision: Decision::new(TaskKind::MultiLabel, vec![0.75, 0.25], &[0.5; 2]),
     }

@@ -3,9 +3,11 @@
 mod batch;
 mod common;
 mod dicom;
+mod encrypted;
 mod hostile;
 mod http;
 mod openapi;
 mod page;
 mod registry;
+mod signed;
 mod trust;
