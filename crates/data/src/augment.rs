@@ -8,8 +8,11 @@
 //!
 //! in the fitted image, read bilinearly, coordinates clamped to the edge. With `F = 1`, `angle = 0`, `scale = 1` that is
 //! the centre crop itself, bit for bit.
+//!
+//! The layers of a volume are all changed alike, in their own plane. Along the depth it is shifted as far as a crop may be, and mirrored
+//! where top and bottom are; what lies beyond its ends is its first and last layer.
 
-use melo_imaging::{IGNORE, Mask, Padded, PaddedMask, Pixels};
+use melo_imaging::{IGNORE, Mask, Padded, PaddedMask, Pixels, Volume};
 use melo_vit::Preprocess;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -103,14 +106,24 @@ impl Augment {
             shift,
             brightness: 1.0 + around(self.brightness),
             contrast: 1.0 + around(self.contrast),
+            // The last, so that images stay what they are.
+            depth: (flip(self.vertical_flip, around(1.0)), around(1.0 - scale)),
         }
+    }
+
+    /// The levels `[depth, size, size]` of a fitted volume, changed by the draw for (`seed`, `epoch`, `row`).
+    pub(crate) fn apply_volume(&self, volume: &Volume, seed: u64, epoch: u64, row: usize) -> Vec<u8> {
+        let change = self.draw(seed, epoch, row);
+        let mut levels = change.resample_volume(volume);
+        change.tone(&mut levels);
+        levels
     }
 
     /// Draws for (`seed`, `epoch`, `row`) and gives the changed `size` × `size` crop of `fitted`.
     pub(crate) fn apply(&self, fitted: &Pixels, spec: &Preprocess, seed: u64, epoch: u64, row: usize) -> Pixels {
         let change = self.draw(seed, epoch, row);
         let mut square = change.resample(&Padded::new(fitted, spec), spec.size);
-        change.tone(&mut square);
+        change.tone(&mut square.rgb);
         square
     }
 
@@ -136,6 +149,8 @@ struct Change {
     brightness: f32,
     /// Factor.
     contrast: f32,
+    /// Along the depth of a volume: -1 mirrors; and the shift, in half depths.
+    depth: (f32, f32),
 }
 
 impl Change {
@@ -163,6 +178,34 @@ impl Change {
         out
     }
 
+    /// The layers of a fitted volume, each changed in its plane, and moved along the depth.
+    fn resample_volume(&self, Volume { lengths: [depth, size, _], levels }: &Volume) -> Vec<u8> {
+        let (area, last) = (size * size, (size - 1) as f32);
+        let mut taps = Vec::with_capacity(area);
+        self.places([0, 0], *size, |x, y| {
+            let (x, y) = (x.clamp(0.0, last), y.clamp(0.0, last));
+            let (x0, y0) = (x as usize, y as usize);
+            let right = usize::from(x0 + 1 < *size);
+            let below = if y0 + 1 < *size { *size } else { 0 };
+            taps.push((y0 * size + x0, right, below, x - x0 as f32, y - y0 as f32));
+        });
+        let (flip, shift) = self.depth;
+        let half = *depth as f32 / 2.0;
+        let mut out = Vec::with_capacity(depth * area);
+        for layer in 0..*depth {
+            let from = flip * (layer as f32 + 0.5 - half) + half + (shift * half).round();
+            let from = (from.floor().max(0.0) as usize).min(depth - 1);
+            let layer = &levels[from * area..(from + 1) * area];
+            out.extend(taps.iter().map(|&(at, right, below, u, v)| {
+                let value = |at: usize| f32::from(layer[at]);
+                let above = value(at) + (value(at + right) - value(at)) * u;
+                let under = value(at + below) + (value(at + below + right) - value(at + below)) * u;
+                (above + (under - above) * v + 0.5) as u8
+            }));
+        }
+        out
+    }
+
     /// Where each pixel of the `size` × `size` crop lies, row by row, in pixels from the centre of the padded image's first; the crop
     /// begins at `left`, `top`.
     fn places(&self, [left, top]: [usize; 2], size: usize, mut place: impl FnMut(f32, f32)) {
@@ -183,16 +226,16 @@ impl Change {
 
     /// Brightness, then contrast: `contrast · (brightness · value - mean) + mean`, where `mean` is that of all samples
     /// once brightened.
-    fn tone(&self, pixels: &mut Pixels) {
+    fn tone(&self, samples: &mut [u8]) {
         if self.brightness == 1.0 && self.contrast == 1.0 {
             return;
         }
-        let sum: u64 = pixels.rgb.iter().map(|&sample| u64::from(sample)).sum();
-        let mean = self.brightness * (sum as f64 / pixels.rgb.len() as f64) as f32;
+        let sum: u64 = samples.iter().map(|&sample| u64::from(sample)).sum();
+        let mean = self.brightness * (sum as f64 / samples.len() as f64) as f32;
         let toned: [u8; 256] = std::array::from_fn(|sample| {
             (self.contrast * (self.brightness * sample as f32 - mean) + mean).round() as u8
         });
-        for sample in &mut pixels.rgb {
+        for sample in samples {
             *sample = toned[usize::from(*sample)];
         }
     }
@@ -222,8 +265,15 @@ mod tests {
 
     use super::*;
 
-    const STILL: Change =
-        Change { flips: [1.0; 2], angle: 0.0, scale: 1.0, shift: [0.0; 2], brightness: 1.0, contrast: 1.0 };
+    const STILL: Change = Change {
+        flips: [1.0; 2],
+        angle: 0.0,
+        scale: 1.0,
+        shift: [0.0; 2],
+        brightness: 1.0,
+        contrast: 1.0,
+        depth: (1.0, 0.0),
+    };
 
     fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
         let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -235,6 +285,7 @@ mod tests {
             mean,
             std,
             crop_offset: Default::default(),
+            depth: None,
             rendering: Default::default(),
         }
     }
@@ -266,6 +317,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn layers_of_a_volume_are_moved_along_its_depth_and_changed_alike() {
+        let levels: Vec<u8> = (0..4 * 25).map(|at| (at * 7 % 251) as u8).collect();
+        let volume = Volume { lengths: [4, 5, 5], levels };
+        let layers = |order: [usize; 4]| order.map(|layer| &volume.levels[layer * 25..(layer + 1) * 25]).concat();
+        let moved = |depth| Change { depth, ..STILL }.resample_volume(&volume);
+        assert_eq!(moved((1.0, 0.0)), volume.levels);
+        assert_eq!(Augment::none().apply_volume(&volume, 1, 2, 3), volume.levels);
+        assert_eq!(moved((-1.0, 0.0)), layers([3, 2, 1, 0]));
+        assert_eq!(moved((1.0, 0.5)), layers([1, 2, 3, 3]));
+        assert_eq!(moved((1.0, -1.0)), layers([0, 0, 0, 1]));
+        // In its plane each layer goes where an image of it goes.
+        let change = Change { flips: [-1.0, 1.0], angle: 0.3, scale: 0.8, shift: [0.1, -0.2], ..STILL };
+        let found = change.resample_volume(&volume);
+        for (layer, found) in volume.levels.chunks_exact(25).zip(found.chunks_exact(25)) {
+            let rgb = layer.iter().flat_map(|&level| [level; 3]).collect();
+            let (image, spec) = (Pixels { width: 5, height: 5, rgb }, spec(5, CropMode::Squash));
+            let expected = change.resample(&Padded::new(&image, &spec), 5);
+            assert!(expected.rgb.iter().step_by(3).eq(found));
+        }
+        let drawn = |epoch| Augment::default().apply_volume(&volume, 7, epoch, 3);
+        assert!(drawn(1) == drawn(1) && drawn(1) != drawn(2));
     }
 
     #[test]
@@ -400,9 +475,9 @@ mod tests {
     #[test]
     fn tone_scales_about_the_mean_and_saturates() {
         let mut pixels = Pixels { width: 2, height: 1, rgb: vec![100, 100, 100, 200, 200, 200] };
-        Change { contrast: 0.5, ..STILL }.tone(&mut pixels);
+        Change { contrast: 0.5, ..STILL }.tone(&mut pixels.rgb);
         assert_eq!(pixels.rgb, [125, 125, 125, 175, 175, 175]);
-        Change { brightness: 2.0, ..STILL }.tone(&mut pixels);
+        Change { brightness: 2.0, ..STILL }.tone(&mut pixels.rgb);
         assert_eq!(pixels.rgb, [250, 250, 250, 255, 255, 255]);
     }
 

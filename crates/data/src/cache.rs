@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally, Unpacked};
+use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally, Unpacked, Volume, fit_volume, read_volume};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
 
 use crate::{Error, Row, masks};
@@ -34,12 +34,15 @@ struct Held {
     by_fit: Vec<(Fit, HashMap<PathBuf, Arc<Pixels>>)>,
     /// The same of masks, by the image that each was held to.
     masks: Vec<(MaskFit, HashMap<PathBuf, Arc<Mask>>)>,
+    volumes: Vec<(VolumeFit, HashMap<PathBuf, Arc<Volume>>)>,
 }
 
 /// The part of [`Preprocess`] that [`melo_imaging::read_fit`] depends on.
 type Fit = (usize, CropMode, Interpolation, Rendering);
 /// What a fitted mask depends on.
 type MaskFit = (Fit, MaskReading);
+/// What a fitted volume depends on.
+type VolumeFit = (usize, Option<usize>, Interpolation, Rendering);
 
 impl Cache {
     /// Memory for decoded images where nobody asks for another.
@@ -73,6 +76,27 @@ impl Cache {
             return Ok(pixels);
         }
         self.read(path, fit, spec).map(|(pixels, _)| pixels)
+    }
+
+    /// The volume of `row`, read and fitted.
+    pub(crate) fn volume(&self, row: &Row, spec: &Preprocess) -> Result<Arc<Volume>, Error> {
+        let path = row.path.as_path();
+        let fit: VolumeFit = (spec.size, spec.depth, spec.interpolation, spec.rendering.clone());
+        let held = {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.volumes.iter().find(|(known, _)| *known == fit).and_then(|(_, volumes)| volumes.get(path)).cloned()
+        };
+        if let Some(volume) = held {
+            return Ok(volume);
+        }
+        let volume = match self.unpacked(path) {
+            Some(unpacked) => unpacked.volume(path, &spec.rendering)?,
+            None => read_volume(path, &spec.rendering)?,
+        };
+        let volume = Arc::new(fit_volume(&volume, spec));
+        let Held { bytes, volumes, .. } = &mut *self.held.write().unwrap_or_else(PoisonError::into_inner);
+        keep(volumes, fit, path, &volume, (bytes, volume.levels.len(), self.limit_bytes));
+        Ok(volume)
     }
 
     /// The image and its mask, both fitted; the mask must be of the image's size.

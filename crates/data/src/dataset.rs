@@ -163,6 +163,7 @@ impl Dataset {
         let done = AtomicUsize::new(0);
         let decode = |(row, image): (usize, &Row)| {
             let error = match &self.masks {
+                _ if self.spec.depth.is_some() => self.cache.volume(image, &self.spec).err(),
                 None => self.cache.fitted(image, &self.spec).err(),
                 Some(masks) => self.cache.fitted_with_mask(image, &self.spec, masks).err(),
             };
@@ -224,7 +225,7 @@ impl EpochView<'_> {
 }
 
 impl ImageSource for EpochView<'_> {
-    /// Writes row `order[index]` to `out`, `[3, size, size]`.
+    /// Writes row `order[index]` to `out`, `[3, size, size]`; of a preprocessing of volumes its voxels, `[depth, size, size]`.
     ///
     /// # Errors
     /// An [`Error`], which names the file.
@@ -234,6 +235,16 @@ impl ImageSource for EpochView<'_> {
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
         let Dataset { rows, spec, cache, .. } = self.dataset;
         let row = self.order[index];
+        if spec.depth.is_some() {
+            let volume = cache.volume(&rows[row], spec)?;
+            match self.augment {
+                None => melo_imaging::normalise_volume(&volume.levels, spec, out),
+                Some(EpochAugment { augment, seed, epoch }) => {
+                    melo_imaging::normalise_volume(&augment.apply_volume(&volume, seed, epoch, row), spec, out);
+                }
+            }
+            return Ok(());
+        }
         let fitted = cache.fitted(&rows[row], spec)?;
         match self.augment {
             None => melo_imaging::crop_normalise(&fitted, spec, out),

@@ -200,6 +200,12 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// Volumes were asked for of a pack.
+    #[error("{}: a pack holds images; volumes are read from their files", path.display())]
+    VolumesOfPack {
+        /// The pack.
+        path: PathBuf,
+    },
     /// Volumes were to be taken apart, and every file holds one image.
     #[error("{}: expected volumes, folders of series or files of several frames, every file holds one image", path.display())]
     NoVolumes {

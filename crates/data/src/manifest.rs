@@ -188,6 +188,7 @@ impl Manifest {
     /// [`PackError::Preprocess`](crate::PackError::Preprocess).
     pub fn check_preprocess(&self, spec: &Preprocess) -> Result<(), Error> {
         match self.rows.iter().find_map(|row| row.packed.as_ref()) {
+            Some(_) if spec.depth.is_some() => Err(Error::VolumesOfPack { path: self.path.clone() }),
             Some(packed) => Ok(packed.pack().check(spec)?),
             None => Ok(()),
         }

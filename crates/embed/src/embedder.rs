@@ -52,6 +52,7 @@ impl Embedder {
     /// As [`Plugin::load`], and [`melo_vit::Error::ImageSize`].
     pub fn with_plugin(self, path: &Path) -> Result<Self, Error> {
         let plugin = Plugin::load(path, self.engine.backbone())?;
+        plugin.refuse_volumes()?;
         let preprocess = plugin.card.preprocess.clone();
         Embedder { plugin: Some(plugin), ..self }.with_preprocess(preprocess)
     }

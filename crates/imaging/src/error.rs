@@ -35,6 +35,12 @@ pub enum Error {
         /// What it looks like, in words.
         found: String,
     },
+    /// A file of another kind where a volume is expected.
+    #[error("{}not a volume: a NIfTI-1 file, or an array of NumPy of three axes, is expected", at(path))]
+    NotAVolume {
+        /// The file.
+        path: PathBuf,
+    },
     /// The header promises an image that the rest of the file does not hold: truncated or corrupt.
     #[error("{}damaged {format}: {reason}", at(path))]
     Damaged {
@@ -204,6 +210,7 @@ impl Error {
             Self::Read { path, .. }
             | Self::Empty { path }
             | Self::NotAnImage { path, .. }
+            | Self::NotAVolume { path }
             | Self::Damaged { path, .. }
             | Self::Unsupported { path, .. }
             | Self::Attribute { path, .. }

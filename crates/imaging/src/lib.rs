@@ -9,6 +9,7 @@
 //! read_fit          a file            -> Pixels, resized            (read, then fit: faster for grey PNG)
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
+//! read_volume       a file, Rendering   -> Volume                   (grey; fit_volume and normalise_volume as of images)
 //! images_in         a folder           -> its images, and what is none
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //!
@@ -53,6 +54,7 @@ mod seen;
 mod source;
 mod tiff;
 mod unpacked;
+mod volume;
 
 pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
@@ -75,3 +77,4 @@ pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
 pub use seen::{Found, Place, Seen, Tally};
 pub use unpacked::Unpacked;
+pub use volume::{Volume, decode_volume, fit_volume, is_volume, normalise_volume, read_volume};

@@ -20,6 +20,19 @@ pub(crate) enum BadSize {
     TooLong,
 }
 
+/// Most voxels of a volume that is read whole.
+pub(crate) const MAX_VOXELS: u64 = 1 << 27;
+
+/// Refuses a volume without a voxel and one of more than [`MAX_VOXELS`]; for another the memory is waited for.
+pub(crate) fn check_voxels(lengths: [usize; 3]) -> bool {
+    let voxels = lengths.into_iter().try_fold(1u64, |all, length| all.checked_mul(length as u64));
+    let fits = voxels.is_some_and(|voxels| (1..=MAX_VOXELS).contains(&voxels));
+    if fits {
+        decode_memory::claim(lengths.into_iter().product::<usize>() as u64);
+    }
+    fits
+}
+
 /// Refuses a claimed size that is nothing, too much, or too long; for one that is none of these the memory is waited for.
 pub(crate) fn check_size(width: u64, height: u64) -> Result<(), BadSize> {
     let (short, long) = (width.min(height), width.max(height));

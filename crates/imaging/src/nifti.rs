@@ -14,6 +14,7 @@ use crate::mask::{Grid, Mask, Values};
 use crate::numbers::{self, Kind, Numbers};
 use crate::seen::{self, Range, Seen};
 use crate::source::Source;
+use crate::volume::Scan;
 use crate::{Error, Pixels, file};
 
 /// Bytes of the header, and of the shortest file before its data.
@@ -122,6 +123,41 @@ fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> 
         }
     }
     Ok(Cut { width, height, values, place, count })
+}
+
+/// The whole of a volume, by the plane and frame of `rendering`: its slices as [`slice`] shows them, from the feet, the back or the left
+/// on.
+pub(crate) fn volume(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Scan, Error> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return volume_of(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
+    }
+    volume_of(&mut &bytes[..], source, rendering)
+}
+
+fn volume_of(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Scan, Error> {
+    let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
+    let start = numbers::take(stream, HEADER).map_err(cut)?;
+    let header = Header::read(&start, source)?;
+    let [nx, ny, nz] = source.check_volume(header.voxels)?;
+    let rendering = Rendering { slice: Slice::Middle, ..rendering.clone() };
+    let view = View::of(&header, source, &rendering)?;
+    let volume = rendering.frame.place(header.volumes);
+    let volume = volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", header.volumes)))?;
+    let size = nx * ny * nz * header.numbers.size();
+    let before = (volume as u64).checked_mul(size as u64).and_then(|bytes| bytes.checked_add(header.offset));
+    let before = before.ok_or_else(|| source.damaged("dim states more voxels than any file holds"))?;
+    numbers::skip(stream, before - HEADER as u64).map_err(cut)?;
+    let stored = numbers::take(stream, size).map_err(cut)?;
+    let (area, backwards) = (view.width * view.height, header.axes.contains(&(view.across, true)));
+    let mut values = vec![0.0; nx * ny * nz];
+    for (z, slab) in stored.chunks_exact(nx * ny * header.numbers.size()).enumerate() {
+        for (at, value) in header.numbers.values(slab).into_iter().enumerate() {
+            let at = [at % nx, at / nx, z];
+            let layer = if backwards { view.count - 1 - at[view.across] } else { at[view.across] };
+            values[layer * area + view.pixel(at, &header)] = value * header.slope + header.intercept;
+        }
+    }
+    Ok(Scan { depth: view.count, height: view.height, width: view.width, values, is_grey: false })
 }
 
 /// One slice of a volume as it is shown.

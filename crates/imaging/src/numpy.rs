@@ -22,6 +22,7 @@ use crate::mask::Grid;
 use crate::numbers::{self, Kind, Numbers};
 use crate::seen::{self, Range, Seen};
 use crate::source::Source;
+use crate::volume::Scan;
 use crate::{Error, Pixels, appearance};
 
 /// Most bytes of an array in Fortran order, all of which one image is spread over.
@@ -201,6 +202,64 @@ fn one(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &
     }
     let place = seen::Place::indexed(index, count, "image");
     Ok(One { width, height, channels: colours, values, numbers: array.numbers, bits: array.bits, place })
+}
+
+/// A volume `[d, h, w]` of an `.npz` archive or an `.npy` file, or one of several, along the axis that the plane of `rendering` cuts across.
+pub(crate) fn volume(bytes: &[u8], source: Source, place: &Place, rendering: &Rendering) -> Result<Scan, Error> {
+    match bytes.starts_with(melo_npy::MAGIC) {
+        true => scan(&mut &bytes[..], source, place.index, rendering),
+        false => in_archive(bytes, source, place, &mut |member| scan(member, source, place.index, rendering)),
+    }
+}
+
+fn scan(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &Rendering) -> Result<Scan, Error> {
+    let array = header(stream, source)?;
+    let (count, lengths) = match array.shape[..] {
+        [d, h, w] => (1, [d, h, w]),
+        [n, d, h, w] => (n, [d, h, w]),
+        _ => return Err(source.unsupported(format!("an array of shape {:?} where a volume is expected", array.shape))),
+    };
+    if index.is_none() && count > 1 {
+        return Err(source.no_such(format!("the array holds {count} volumes; name one, as file.npz#name:index")));
+    }
+    let index = index.map_or(0, |index| index as u64);
+    if index >= count {
+        return Err(source.no_such(format!("the array holds {count} volumes, 0 to {}", count.wrapping_sub(1))));
+    }
+    let [d, h, w] = source.check_volume(lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX)))?;
+    let size = d * h * w * array.numbers.size();
+    let cut = |error| source.damaged(format!("the array is cut short: {error}"));
+    let before = index.checked_mul(size as u64);
+    let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
+    let turned;
+    let mut turned_stream;
+    let stream: &mut dyn Read = if array.fortran_order {
+        turned = in_c_order(stream, &array, source)?;
+        turned_stream = &turned[..];
+        &mut turned_stream
+    } else {
+        stream
+    };
+    numbers::skip(stream, before).map_err(cut)?;
+    let stored = array.numbers.values(&numbers::take(stream, size).map_err(cut)?);
+    let at = |z: usize, y: usize, x: usize| stored[(z * h + y) * w + x];
+    let (depth, height, width) = [(d, h, w), (h, d, w), (w, d, h)][axis(rendering.plane)];
+    let place = |layer: usize, row: usize, column: usize| match axis(rendering.plane) {
+        0 => at(layer, row, column),
+        1 => at(row, layer, column),
+        _ => at(row, column, layer),
+    };
+    let rows = (0..depth).flat_map(|layer| (0..height).map(move |row| (layer, row)));
+    let values: Vec<f64> = rows
+        .flat_map(|(layer, row)| (0..width).map(move |column| (layer, row, column)))
+        .map(|(l, r, c)| place(l, r, c))
+        .collect();
+    let values = if array.bits {
+        values.iter().map(|&value| f64::from(u8::from(value != 0.0)) * 255.0).collect()
+    } else {
+        values
+    };
+    Ok(Scan { depth, height, width, values, is_grey: array.numbers.kind == Kind::U8 })
 }
 
 impl One {

@@ -33,6 +33,22 @@ pub(crate) struct Samples<'a> {
     pub(crate) samples: Cow<'a, [u8]>,
 }
 
+/// A grey volume `[depth, height, width]` brought to a cube's lengths: every layer as [`resize`] does, then along the depth alike.
+pub(crate) fn resize_volume(
+    old: (&[u8], [usize; 3]),
+    [depth, height, width]: [usize; 3],
+    interpolation: Interpolation,
+) -> Vec<u8> {
+    let (levels, [layers, rows, columns]) = old;
+    let layer = |samples: &[u8]| {
+        let old = Samples { width: columns, height: rows, samples: samples.into() };
+        resize_samples::<1>(old, width, height, interpolation).samples.into_owned()
+    };
+    let fitted: Vec<u8> = levels.chunks_exact(rows * columns).flat_map(layer).collect();
+    let old = Samples { width: height * width, height: layers, samples: fitted.into() };
+    resize_samples::<1>(old, height * width, depth, interpolation).samples.into_owned()
+}
+
 /// [`resize`], of any number of channels: each is resized for itself.
 pub(crate) fn resize_samples<const CHANNELS: usize>(
     old: Samples<'_>,

@@ -32,6 +32,17 @@ impl<'a> Source<'a> {
         Error::NoSuchImage { path: self.name.into(), format: self.format, reason: reason.to_string() }
     }
 
+    /// The lengths of a volume's axes, where it is not nothing and not too much.
+    pub(crate) fn check_volume(self, lengths: [usize; 3]) -> Result<[usize; 3], Error> {
+        match limits::check_voxels(lengths) {
+            true => Ok(lengths),
+            false => {
+                let most = limits::MAX_VOXELS;
+                Err(self.unsupported(format!("a volume of {lengths:?} voxels, where 1 to {most} in all are read")))
+            }
+        }
+    }
+
     /// Refuses a claimed size that is nothing, too much, or too long.
     pub(crate) fn check_size(self, width: u64, height: u64) -> Result<(), Error> {
         let path = self.name.into();

@@ -3,12 +3,12 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use melo_vit::Preprocess;
+use melo_vit::{Preprocess, Rendering};
 
 use crate::decode::decode_fragment;
 use crate::grey::Fitted;
 use crate::reference::{self, Fragment};
-use crate::{fit, nifti};
+use crate::{Volume, fit, nifti, volume};
 
 /// Most bytes that are unpacked to be kept.
 const MOST: u64 = 512 << 20;
@@ -47,6 +47,16 @@ impl Unpacked {
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// What [`read_volume`](crate::read_volume) gives of a path that it [`holds`](Unpacked::holds).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn volume(&self, path: &Path, rendering: &Rendering) -> Result<Volume, crate::Error> {
+        let mut fragment = reference::split(path).1;
+        fragment.place.member = None;
+        volume::of_fragment(&self.bytes, path, &fragment, rendering)
     }
 
     /// What [`read_fit_sized`](crate::read_fit_sized) gives of a path that it [`holds`](Unpacked::holds).

@@ -157,6 +157,7 @@ fn parse(json: &Value, model_type: &str) -> Result<Preprocess, Invalid> {
         mean,
         std,
         crop_offset: CropOffset::Down,
+        depth: None,
         rendering: Rendering::default(),
     };
     // The quotient may round up, and the side that it stands for is rounded down.

@@ -48,6 +48,7 @@ impl Predictor {
         drawing: Drawing,
     ) -> Result<Drawn, Error> {
         plugin.refuse_bags()?;
+        plugin.refuse_volumes()?;
         let pixels = image.pixels.get(task).ok_or(Error::NoPixels)?;
         let spec = &plugin.card.preprocess;
         let explanation =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Input {
     /// Side `s`, pixels.
     pub size: usize,
-    /// `[3, s, s]`, normalised.
+    /// `[3, s, s]`, normalised; of plug-ins that answer for volumes voxels `[depth, s, s]`.
     pub pixels: Arc<[f32]>,
     /// Whose answers are wanted.
     pub plugins: Vec<Arc<BoundPlugin>>,

@@ -4,8 +4,12 @@ use crate::error::Error;
 use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
 use melo_imaging::{Restored, restore};
-use melo_vit::{BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment, planes};
+use melo_vit::{
+    BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment, VolumeEmbedding, planes,
+};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -111,7 +115,8 @@ impl Predictor {
         Ok(asked.iter().map(of_image).collect())
     }
 
-    /// Logits of inputs, whoever asks: those of one size are one batch, and neighbours with the same plug-ins one segment.
+    /// Logits of inputs, whoever asks: those of one size, or volumes of as many layers, are one batch, and neighbours with the same
+    /// plug-ins one segment.
     ///
     /// # Errors
     /// [`Error::Engine`], also for a plug-in that answers for bags, which [`Predictor::predict_bag`] asks.
@@ -125,25 +130,29 @@ impl Predictor {
             "a plug-in that is bound to another engine"
         );
         inputs.iter().flat_map(|input| &input.plugins).try_for_each(|plugin| plugin.refuse_bags())?;
-        let mut logits: Logits = vec![Vec::new(); inputs.len()];
-        let mut sizes: Vec<usize> = inputs.iter().map(|input| input.size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        for size in sizes {
-            let members: Vec<usize> = (0..inputs.len()).filter(|&index| inputs[index].size == size).collect();
+        let mut logits: Logits = inputs.iter().map(|input| vec![Vec::new(); input.plugins.len()]).collect();
+        let mut batches: BTreeMap<(usize, Option<usize>), Vec<Member>> = BTreeMap::new();
+        for (input, asked) in inputs.iter().enumerate() {
+            for member in Member::of(input, &asked.plugins) {
+                let embedding = member.plugins(inputs).first().and_then(|plugin| plugin.volume.as_ref());
+                batches.entry((asked.size, embedding.map(VolumeEmbedding::layers))).or_default().push(member);
+            }
+        }
+        for ((size, layers), members) in batches {
             let mut segments: Vec<Segment<'_>> = Vec::new();
-            for group in members.chunk_by(|&a, &b| same_plugins(inputs[a], inputs[b])) {
+            for group in members.chunk_by(|a, b| same_plugins(a.plugins(inputs), b.plugins(inputs))) {
                 let first = segments.last().map_or(0, |segment| segment.images.end);
-                let plugins = inputs[group[0]].plugins.iter().map(|plugin| PluginRef::from(&***plugin)).collect();
+                let plugins = group[0].plugins(inputs).iter().map(|plugin| PluginRef::from(&***plugin)).collect();
                 segments.push(Segment { images: first..first + group.len(), plugins });
             }
-            let source = Members { inputs, members: &members };
+            let source = Members { inputs, members: &members, layers };
             let found = self.engine.forward(&source, size, &segments)?;
             for (segment, of_plugins) in segments.iter().zip(found) {
-                for (of_plugin, plugin) in of_plugins.into_iter().zip(&segment.plugins) {
+                for (place, (of_plugin, plugin)) in of_plugins.into_iter().zip(&segment.plugins).enumerate() {
                     let of_images = of_plugin.chunks_exact(plugin.head.outputs(self.engine.backbone().config(), size));
                     segment.images.clone().zip(of_images).for_each(|(image, found)| {
-                        logits[members[image]].push(found.to_vec());
+                        let Member { input, plugins } = &members[image];
+                        logits[*input][plugins.start + place] = found.to_vec();
                     });
                 }
             }
@@ -162,19 +171,48 @@ fn decode(input: &Input, logits: &mut [Vec<f32>]) {
     }
 }
 
-fn same_plugins(a: &Input, b: &Input) -> bool {
-    a.plugins.len() == b.plugins.len() && a.plugins.iter().zip(&b.plugins).all(|(a, b)| Arc::ptr_eq(a, b))
+fn same_plugins(a: &[Arc<BoundPlugin>], b: &[Arc<BoundPlugin>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// An image of a batch: an input with its plug-ins, or a volume with one of them, which embeds it.
+struct Member {
+    input: usize,
+    plugins: Range<usize>,
+}
+
+impl Member {
+    fn of(input: usize, plugins: &[Arc<BoundPlugin>]) -> Vec<Self> {
+        match plugins.iter().any(|plugin| plugin.volume.is_some()) {
+            true => (0..plugins.len()).map(|place| Member { input, plugins: place..place + 1 }).collect(),
+            false => vec![Member { input, plugins: 0..plugins.len() }],
+        }
+    }
+
+    fn plugins<'a>(&self, inputs: &[&'a Input]) -> &'a [Arc<BoundPlugin>] {
+        &inputs[self.input].plugins[self.plugins.clone()]
+    }
 }
 
 /// Some of the inputs, as the engine asks for them.
 struct Members<'a> {
     inputs: &'a [&'a Input],
-    members: &'a [usize],
+    members: &'a [Member],
+    layers: Option<usize>,
 }
 
 impl ImageSource for Members<'_> {
     fn load(&self, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        out.copy_from_slice(&self.inputs[self.members[index]].pixels);
+        let member = &self.members[index];
+        let pixels = &self.inputs[member.input].pixels;
+        match member.plugins(self.inputs).first().and_then(|plugin| plugin.volume.as_ref()) {
+            None => out.copy_from_slice(pixels),
+            Some(embedding) => embedding.forward(pixels, out),
+        }
         Ok(())
+    }
+
+    fn layers(&self) -> Option<usize> {
+        self.layers
     }
 }

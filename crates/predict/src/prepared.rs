@@ -2,7 +2,10 @@
 
 use crate::error::Error;
 use crate::input::Input;
-use melo_imaging::{Pixels, Seen, check_fit, decode_seen, prepare, read_seen};
+use melo_imaging::{
+    Pixels, Seen, Volume, check_fit, decode_seen, decode_volume, fit_volume, normalise_volume, prepare, read_seen,
+    read_volume,
+};
 use melo_vit::{BoundPlugin, Preprocess, Rendering};
 use rayon::prelude::*;
 use std::path::Path;
@@ -11,9 +14,10 @@ use std::sync::Arc;
 /// An image prepared for a list of tasks.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Network input `[3, s, s]` of each task, in their order; equal preprocessings share one.
+    /// Network input `[3, s, s]` of each task, or voxels `[depth, s, s]`, in their order; equal preprocessings share one.
     pub inputs: Vec<Arc<[f32]>>,
-    /// The decoded image as each task's window renders it, in the same order; empty where they were not kept.
+    /// The decoded image as each task's window renders it, of a volume its middle layer, in the same order; empty where they were not
+    /// kept.
     pub pixels: Vec<Arc<Pixels>>,
     /// Width and height of the decoded image, in the same order.
     pub sides: Vec<(usize, usize)>,
@@ -32,7 +36,8 @@ impl Prepared {
         specs: &[&Preprocess],
         keep_pixels: bool,
     ) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| checked(name, specs, decode_seen(bytes, name, rendering)?))
+        let pixels = |rendering: &Rendering| checked(name, specs, decode_seen(bytes, name, rendering)?);
+        Prepared::new(specs, keep_pixels, pixels, |rendering| decode_volume(bytes, name, rendering))
     }
 
     /// From a file.
@@ -40,21 +45,27 @@ impl Prepared {
     /// # Errors
     /// As [`read_seen`].
     pub fn of_file(path: &Path, specs: &[&Preprocess], keep_pixels: bool) -> Result<Self, melo_imaging::Error> {
-        Prepared::new(specs, keep_pixels, |rendering| checked(path, specs, read_seen(path, rendering)?))
+        let pixels = |rendering: &Rendering| checked(path, specs, read_seen(path, rendering)?);
+        Prepared::new(specs, keep_pixels, pixels, |rendering| read_volume(path, rendering))
     }
 
-    /// From whatever gives an image under a rendering; it is asked once for each.
+    /// From whatever gives an image under a rendering, asked once for each, and a volume.
     ///
     /// # Errors
-    /// As `decode`.
+    /// As `decode` and `volume`.
     pub fn new<E>(
         specs: &[&Preprocess],
         keep_pixels: bool,
         mut decode: impl FnMut(&Rendering) -> Result<(Pixels, Seen), E>,
+        mut volume: impl FnMut(&Rendering) -> Result<Volume, E>,
     ) -> Result<Self, E> {
         let mut rendered: Vec<(&Rendering, Arc<Pixels>, Seen)> = Vec::new();
         let mut prepared = Prepared { inputs: Vec::new(), pixels: Vec::new(), sides: Vec::new(), seen: Vec::new() };
         for (index, &spec) in specs.iter().enumerate() {
+            if spec.depth.is_some() {
+                prepared.add_volume((specs, index), keep_pixels, &volume(&spec.rendering)?);
+                continue;
+            }
             // Nearly always all tasks want the same pixels.
             let known = rendered.iter().position(|(rendering, ..)| **rendering == spec.rendering);
             let place = match known {
@@ -78,6 +89,28 @@ impl Prepared {
             }
         }
         Ok(prepared)
+    }
+
+    /// A volume as the task at `index` of `specs` wants it.
+    fn add_volume(&mut self, (specs, index): (&[&Preprocess], usize), keep_pixels: bool, volume: &Volume) {
+        let (spec, [depth, height, width]) = (specs[index], volume.lengths);
+        self.seen.push(Seen::default());
+        self.sides.push((width, height));
+        let input = match specs[..index].iter().position(|&earlier| earlier == spec) {
+            Some(equal) => Arc::clone(&self.inputs[equal]),
+            None => {
+                let fitted = fit_volume(volume, spec);
+                let mut voxels = vec![0.0; fitted.levels.len()];
+                normalise_volume(&fitted.levels, spec, &mut voxels);
+                voxels.into()
+            }
+        };
+        self.inputs.push(input);
+        if keep_pixels {
+            let middle = volume.levels.chunks_exact(height * width).nth(depth / 2).unwrap_or_default();
+            let rgb = middle.iter().flat_map(|&level| [level; 3]).collect();
+            self.pixels.push(Arc::new(Pixels { width, height, rgb }));
+        }
     }
 
     /// What the predictor is asked: tasks that want the same input go together. With it comes, for each task, the number

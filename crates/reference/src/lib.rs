@@ -41,19 +41,25 @@ struct ReferenceEngine {
 }
 
 impl ReferenceEngine {
-    /// The network for images of this side, with positions of their own.
-    fn network(&self, size: usize, plugin: PluginRef<'_>) -> Result<Network, Error> {
-        self.backbone.check_size(size)?;
+    /// The network for images of this side, with positions of their own, or for what a source gives embedded.
+    fn network(&self, size: usize, layers: Option<usize>, plugin: PluginRef<'_>) -> Result<Network, Error> {
         let (mut config, mut weights) = (self.backbone.config().clone(), self.weights.clone());
         weights.resize_positions(&mut config, size);
-        Ok(Network::new(config, &weights, plugin))
+        let mut network = Network::new(config, &weights, plugin);
+        network.layers = layers;
+        Ok(network)
     }
-}
 
-fn load(source: &dyn ImageSource, index: usize, size: usize) -> Result<Vec<f32>, Error> {
-    let mut image = vec![0.0; 3 * size * size];
-    source.load(index, &mut image).map_err(|source| Error::Image { index, source })?;
-    Ok(image)
+    fn load(&self, source: &dyn ImageSource, index: usize, size: usize) -> Result<Vec<f32>, Error> {
+        let config = self.backbone.config();
+        let len = match source.layers() {
+            None => 3 * size * size,
+            Some(layers) => layers * (size / config.patch).pow(2) * config.width,
+        };
+        let mut image = vec![0.0; len];
+        source.load(index, &mut image).map_err(|source| Error::Image { index, source })?;
+        Ok(image)
+    }
 }
 
 fn rounded(values: &[f64]) -> Vec<f32> {
@@ -75,17 +81,17 @@ impl Engine for ReferenceEngine {
         size: usize,
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        self.backbone.check_size(size)?;
+        self.backbone.check_source(source, size)?;
         let mut next = 0;
         let mut logits = Vec::new();
         for Segment { images, plugins } in segments {
             assert_eq!(images.start, next, "segments are consecutive from image 0");
             next = images.end;
             let networks: Vec<_> =
-                plugins.iter().map(|&plugin| self.network(size, plugin)).collect::<Result<_, _>>()?;
+                plugins.iter().map(|&plugin| self.network(size, source.layers(), plugin)).collect::<Result<_, _>>()?;
             let mut of_segment = vec![Vec::new(); networks.len()];
             for index in images.clone().filter(|_| !networks.is_empty()) {
-                let image = load(source, index, size)?;
+                let image = self.load(source, index, size)?;
                 for (logits, network) in of_segment.iter_mut().zip(&networks) {
                     logits.extend(rounded(&network.pass(index, image.clone()).logits));
                 }
@@ -102,17 +108,19 @@ impl Engine for ReferenceEngine {
         head: &Head,
         gradients: &mut Gradients,
     ) -> Result<(f64, Vec<f32>), Error> {
-        let mut network = self.network(batch.size, PluginRef { adapter: Some(adapter), head })?;
+        self.backbone.check_source(batch.source, batch.size)?;
+        let layers = batch.source.layers();
+        let mut network = self.network(batch.size, layers, PluginRef { adapter: Some(adapter), head })?;
         network.dropout = batch.dropout;
         let config = self.backbone.config();
         assert!(
             gradients.weights.is_none() || batch.size == config.image_size,
             "all weights are trained at their own image size"
         );
-        let images = (0..batch.images).map(|index| load(batch.source, index, batch.size));
+        let images = (0..batch.images).map(|index| self.load(batch.source, index, batch.size));
         let images: Vec<Vec<f32>> = images.collect::<Result<_, _>>()?;
 
-        let (mut loss, mut all_logits, mut passes) = (0.0, Vec::new(), Vec::new());
+        let (mut loss, mut all_logits, mut passes) = (0.0, Vec::new(), Vec::<(Pass, Row)>::new());
         for (index, image) in images.into_iter().enumerate() {
             let pass = network.pass(index, image);
             let logits = rounded(&pass.logits);
@@ -122,6 +130,9 @@ impl Engine for ReferenceEngine {
             passes.push((pass, d_logits.into_iter().map(f64::from).collect()));
         }
         let named = names(config, adapter, head).into_iter().zip(gradients.tensors_mut());
+        for (index, (pass, d_logits)) in passes.iter().enumerate().filter(|_| layers.is_some()) {
+            batch.source.take_gradient(index, &rounded(&network.patch_slopes(pass, d_logits)));
+        }
         // What a decoder holds is not the network's.
         for (name, gradient) in named.filter(|(name, _)| !name.starts_with(Decoder::PREFIX)) {
             add_slopes(gradient, &mut network, &name, &passes);
@@ -138,7 +149,8 @@ impl Engine for ReferenceEngine {
         method: ExplainMethod,
     ) -> Result<Explanation, Error> {
         plugin.head.check_explained(self.info().engine)?;
-        let mut network = self.network(size, plugin)?;
+        self.backbone.check_size(size)?;
+        let mut network = self.network(size, None, plugin)?;
         assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
         let mut d_logits = vec![0.0; plugin.head.rows()];
         d_logits[class] = 1.0;
@@ -188,9 +200,10 @@ impl Engine for ReferenceEngine {
         size: usize,
         adapter: Option<&Adapter>,
     ) -> Result<Vec<f32>, Error> {
+        self.backbone.check_source(source, size)?;
         let head = Head::zeros(0, self.backbone.config().feature_width());
-        let network = self.network(size, PluginRef { adapter, head: &head })?;
-        let features = |index| Ok(rounded(&network.pass(index, load(source, index, size)?).features));
+        let network = self.network(size, source.layers(), PluginRef { adapter, head: &head })?;
+        let features = |index| Ok(rounded(&network.pass(index, self.load(source, index, size)?).features));
         Ok((0..images).map(features).collect::<Result<Vec<_>, Error>>()?.concat())
     }
 
@@ -203,10 +216,11 @@ impl Engine for ReferenceEngine {
         features: Features,
     ) -> Result<Vec<f32>, Error> {
         features.check(self.backbone.config())?;
+        self.backbone.check_source(source, size)?;
         let head = Head::zeros(0, self.backbone.config().feature_width());
-        let network = self.network(size, PluginRef { adapter, head: &head })?;
+        let network = self.network(size, source.layers(), PluginRef { adapter, head: &head })?;
         let of_image =
-            |index| Ok(rounded(&network.features_of(&network.pass(index, load(source, index, size)?), features)));
+            |index| Ok(rounded(&network.features_of(&network.pass(index, self.load(source, index, size)?), features)));
         Ok((0..images).map(of_image).collect::<Result<Vec<_>, Error>>()?.concat())
     }
 

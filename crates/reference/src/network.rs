@@ -18,6 +18,8 @@ const STEP: f64 = 1e-5;
 pub(crate) struct Network {
     config: VitConfig,
     lora: LoraConfig,
+    /// Layers of patches that come embedded, where images are of that kind.
+    pub(crate) layers: Option<usize>,
     /// The blocks whose patch tokens the head reads; none where it reads the pooled feature.
     read: Option<Vec<usize>>,
     parameters: BTreeMap<String, Row>,
@@ -29,8 +31,8 @@ pub(crate) struct Network {
 pub(crate) struct Pass {
     /// Index in the batch.
     index: usize,
-    /// `[3, s, s]`.
-    image: Vec<f32>,
+    /// `[3, s, s]`, or embedded patches.
+    image: Row,
     /// The residual stream before every block, and after the last.
     residuals: Vec<Vec<Row>>,
     /// The pooled feature.
@@ -60,11 +62,12 @@ impl Network {
         });
         let lora = adapter.map_or_else(LoraConfig::none, |adapter| adapter.config.clone());
         let read = head.blocks().map(<[usize]>::to_vec);
-        Network { parameters: parameters.collect(), config, lora, read, dropout: None }
+        Network { parameters: parameters.collect(), config, lora, layers: None, read, dropout: None }
     }
 
     /// The forward pass of one image `[3, s, s]`, `index` of its batch.
     pub(crate) fn pass(&self, index: usize, image: Vec<f32>) -> Pass {
+        let image: Row = image.into_iter().map(f64::from).collect();
         let mut residuals = vec![self.embed(&image)];
         for block in 0..self.config.depth {
             residuals.push(self.block(index, block, residuals[block].clone()));
@@ -84,6 +87,20 @@ impl Network {
             dot(&logits, d_logits)
         };
         (0..count).map(|at| (moved(at, STEP) - moved(at, -STEP)) / (2.0 * STEP)).collect()
+    }
+
+    /// The slope of `d_logits · logits` by every value of embedded patches.
+    pub(crate) fn patch_slopes(&self, pass: &Pass, d_logits: &[f64]) -> Row {
+        let moved = |at: usize, by: f64| {
+            let mut image = pass.image.clone();
+            image[at] += by;
+            let mut residuals = vec![self.embed(&image)];
+            for block in 0..self.config.depth {
+                residuals.push(self.block(pass.index, block, residuals[block].clone()));
+            }
+            dot(&self.outputs(&residuals), d_logits)
+        };
+        (0..pass.image.len()).map(|at| (moved(at, STEP) - moved(at, -STEP)) / (2.0 * STEP)).collect()
     }
 
     /// Attention of a block, `[h, t, t]`.
@@ -134,20 +151,27 @@ impl Network {
     }
 
     /// Patches projected, positions added, class tokens and registers in front.
-    fn embed(&self, image: &[f32]) -> Vec<Row> {
+    fn embed(&self, image: &[f64]) -> Vec<Row> {
         let VitConfig { patch: p, image_size: side, width: d, .. } = self.config;
-        let pixel = |channel: usize, y: usize, x: usize| f64::from(image[(channel * side + y) * side + x]);
+        let pixel = |channel: usize, y: usize, x: usize| image[(channel * side + y) * side + x];
         let patch = |at: usize| {
             let (top, left) = (at / (side / p) * p, at % (side / p) * p);
             (0..3 * p * p).map(|i| pixel(i / (p * p), top + i / p % p, left + i % p)).collect()
         };
-        let patches: Vec<Row> = (0..(side / p).pow(2)).map(patch).collect();
+        let patches: Vec<Row> = match self.layers {
+            None => self.linear("patch_embed.proj", &(0..(side / p).pow(2)).map(patch).collect::<Vec<Row>>()),
+            Some(_) => image.chunks_exact(d).map(<[f64]>::to_vec).collect(),
+        };
         let class = ["cls_token", "dist_token"].into_iter().filter_map(|name| self.parameters.get(name).cloned());
-        let mut tokens: Vec<Row> = class.chain(self.linear("patch_embed.proj", &patches)).collect();
+        let mut tokens: Vec<Row> = class.chain(patches).collect();
         let class = self.config.class_tokens();
         let first = if self.config.pos_embed_prefix { 0 } else { class };
         let positions = |tokens: &mut Vec<Row>| {
-            let positions = self.parameters.get("pos_embed").into_iter().flat_map(|rows| rows.chunks_exact(d));
+            let rows = || self.parameters.get("pos_embed").into_iter().flat_map(|rows| rows.chunks_exact(d));
+            // Every layer has the positions of an image.
+            let before = rows().count().saturating_sub((side / p).pow(2));
+            let layers = (0..self.layers.unwrap_or(1)).flat_map(|_| rows().skip(before));
+            let positions = rows().take(before).chain(layers);
             for (x, position) in tokens[first..].iter_mut().zip(positions) {
                 add(x, position);
             }
@@ -264,7 +288,7 @@ impl Network {
         let VitConfig { width: d, heads, patch, image_size, .. } = self.config;
         let (Some(rotary), width) = (self.config.rotary, d / heads) else { return };
         let angles = rotary.angles(image_size / patch, width);
-        for (qkv, angles) in qkv[self.config.prefix_tokens()..].iter_mut().zip(angles.chunks_exact(width / 2)) {
+        for (qkv, angles) in qkv[self.config.prefix_tokens()..].iter_mut().zip(angles.chunks_exact(width / 2).cycle()) {
             for head in qkv[..2 * d].chunks_exact_mut(width) {
                 for (i, angle) in angles.iter().enumerate() {
                     let (a, b) = match rotary.pairs {

@@ -158,8 +158,10 @@ impl Service {
         &**self.batches.predictor().engine()
     }
 
-    /// Versions of the tasks that a request names; `all` gives every task that is served now, without those that cannot be.
-    fn chosen(&self, names: &[String]) -> Result<Vec<Chosen>, Refusal> {
+    /// Versions of the tasks that a request names; `all` gives every task that is served now, without those that cannot be, and of
+    /// volumes only where these were sent.
+    fn chosen(&self, Request { tasks: names, images, .. }: &Request) -> Result<Vec<Chosen>, Refusal> {
+        let volumes = || images.iter().all(|image| melo_imaging::is_volume(&image.bytes, Path::new(&image.name)));
         let mut chosen: Vec<Chosen> = Vec::new();
         for name in names {
             let named = name.contains('@');
@@ -167,7 +169,8 @@ impl Service {
                 "all" => {
                     let served = self.registry.tasks().into_iter();
                     let served = served.filter(|task| self.registry.problem_of(&task.name).is_none());
-                    served.map(|task| task.current).collect()
+                    let current = served.map(|task| task.current);
+                    current.filter(|version| version.card.volume.is_none() || volumes()).collect()
                 }
                 name => vec![self.registry.find(name)?],
             };
@@ -202,7 +205,7 @@ impl Service {
             let (sent, most) = (request.images.len(), self.limits.images);
             return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
         }
-        let chosen = self.chosen(&request.tasks)?;
+        let chosen = self.chosen(&request)?;
         // Heat maps are rows too, and keep theirs until they are drawn.
         let rows = request.images.len() * chosen.len();
         let of_maps = if request.heatmap { rows } else { 0 };

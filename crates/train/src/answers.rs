@@ -74,7 +74,9 @@ impl Answers {
         let MaskAnswers { truth, found, classes: masks } = match (&plugin.head.decoder, &plugin.bag) {
             (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?,
             (None, None) => {
-                MaskAnswers::none(numbers(dataset), engine.logits(&source, dataset.len(), size, plugin.into())?)
+                let images = (dataset.len(), size);
+                let logits = engine.logits_of(&source, images, plugin.into(), plugin.volume.as_ref())?;
+                MaskAnswers::none(numbers(dataset), logits)
             }
             (None, Some(bag)) => {
                 let single = order.iter().map(|_| 1).collect();

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig};
+use melo_vit::{BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig, VolumeConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -140,6 +140,9 @@ pub struct TrainConfig {
     /// What pools the images of a bag; none where images are no bags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bag: Option<BagConfig>,
+    /// How volumes are embedded; none where examples are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeConfig>,
 }
 
 impl Method {
@@ -180,6 +183,7 @@ impl TrainConfig {
             augment: Augment::default(),
             seed: 0,
             bag: None,
+            volume: None,
         }
     }
 
@@ -216,6 +220,13 @@ impl TrainConfig {
             if self.method.trains_backbone() {
                 return wrong("method", format!("is {}, but bags are answered beside a frozen backbone", self.method));
             }
+        }
+        if self.volume.is_some() && !(self.method.trains_low_rank() || self.method.trains_bottlenecks()) {
+            let reason = format!(
+                "is {}, but the embedding of volumes is trained with low-rank updates or bottlenecks",
+                self.method
+            );
+            return wrong("method", reason);
         }
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());

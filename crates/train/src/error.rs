@@ -118,6 +118,12 @@ pub enum Error {
         /// The manifest.
         path: PathBuf,
     },
+    /// Volumes are to be learnt where files are in bags, or have masks.
+    #[error("{}: its rows are in bags or have masks, and volumes are answered whole, each for itself", path.display())]
+    VolumesInBags {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Images are in bags, and the plug-in answers for single ones.
     #[error("{}: its images are in bags, but task `{task}` answers for single images", path.display())]
     InBags {

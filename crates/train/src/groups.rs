@@ -8,6 +8,10 @@ use melo_vit::Decoder;
 /// numbers, and as many steps. On `nuclei_dsb` with three classes, 1 was far from done after 20 epochs (`docs/decisions/0022-masks.md`).
 pub(crate) const MASK_HEAD_RATE: f64 = 4.0;
 
+/// The share of the rate at which the embedding of volumes learns: it begins as the backbone's own, whose weights learn at a tenth of it
+/// wherever they are trained (`docs/decisions/0023-volumes.md`). Depth positions, which begin at nothing, learn at the whole.
+pub(crate) const VOLUME_EMBED_RATE: f64 = 0.1;
+
 /// The step of every tensor of `shapes`, on a backbone of `depth` blocks, of a head that gives `masks` or a classifier.
 pub(crate) fn tensor_steps(
     shapes: &[(String, Vec<usize>)],
@@ -21,7 +25,8 @@ pub(crate) fn tensor_steps(
         .map(|(name, shape)| {
             let plus = if name.ends_with(".lora_b") { config.lora_plus } else { 1.0 };
             let head = if masks && is_head(name) { MASK_HEAD_RATE } else { 1.0 };
-            TensorStep { decays: decays(name, shape), rate: plus * head * layer_rate(name, config, depth) }
+            let volume = if name.starts_with("volume_embed.proj.") { VOLUME_EMBED_RATE } else { 1.0 };
+            TensorStep { decays: decays(name, shape), rate: plus * head * volume * layer_rate(name, config, depth) }
         })
         .collect()
 }
@@ -29,7 +34,8 @@ pub(crate) fn tensor_steps(
 /// Weight decay applies to matrices, not to biases, norms, tokens or positions.
 fn decays(name: &str, shape: &[usize]) -> bool {
     let is_relative = name.ends_with("relative_position_bias_table");
-    let is_token = matches!(name, "cls_token" | "dist_token" | "pos_embed" | "attn_pool.latent");
+    let is_token =
+        matches!(name, "cls_token" | "dist_token" | "pos_embed" | "attn_pool.latent" | "volume_embed.depth_pos");
     shape.len() > 1 && !is_relative && !is_token
 }
 

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
 use melo_vit::{
     Backbone, BackboneReference, BagConfig, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin,
-    Preprocess, Storage, TaskCard, TaskKind, VitConfig, folder_of,
+    Preprocess, Storage, TaskCard, TaskKind, VitConfig, VolumeEmbedding, folder_of,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +52,7 @@ pub struct ReadyJob {
     storage: Storage,
     needs_test: bool,
     cache: Arc<Cache>,
+    volume: Option<VolumeEmbedding>,
 }
 
 /// A finished training.
@@ -118,12 +119,17 @@ impl Job {
         if config.bag.is_some() && manifest.kind == TaskKind::Segmentation {
             return Err(Error::MasksOfBags { path: manifest.path });
         }
+        if config.volume.is_some() && (config.bag.is_some() || manifest.kind == TaskKind::Segmentation) {
+            return Err(Error::VolumesInBags { path: manifest.path });
+        }
         config.check()?;
         let info = backbone.info();
         config.lora.check(info.config())?;
         config.bottleneck.check(info.config())?;
         preprocess.check().map_err(|error| Error::Setting { setting: "preprocess", reason: error.reason })?;
         info.check_size(preprocess.size)?;
+        let inflated = |config| VolumeEmbedding::inflated(config, &preprocess, &backbone);
+        let volume = config.volume.map(inflated).transpose()?;
         if manifest.kind == TaskKind::Segmentation {
             manifest = manifest.with_mask_classes()?;
         }
@@ -139,7 +145,7 @@ impl Job {
             return Err(Error::Setting { setting: "class_weights", reason });
         }
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache })
+        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume })
     }
 
     /// Trains without keeping anything on the way.
@@ -188,7 +194,7 @@ impl ReadyJob {
     /// # Errors
     /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
     pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, manifest, card, config, storage, needs_test, cache } = self;
+        let ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
         let mut sets = {
@@ -212,7 +218,7 @@ impl ReadyJob {
             }
         };
         let home = Home::of(&start);
-        let task = Task { start, card, train: &train_set, val: &val_set };
+        let task = Task { start, card, train: &train_set, val: &val_set, volume };
         let outcome = train(task, &config, RunOptions { folder, resume, stop, observer: &mut *observer })?;
         let Outcome { mut plugin, checkpoint, history, best, trainable, backbone } = outcome;
         let (engine, checkpoint) = home.finish(checkpoint, storage)?;
@@ -325,6 +331,7 @@ fn new_card(
         card.decoder = Some(config.mask_head.decoder(start.config(), card.classes.len()));
         card.provenance.mask_digest = manifest.mask_digest()?.unwrap_or_default();
     }
+    card.volume = config.volume;
     card.format = card.format_written();
     Ok(card)
 }

@@ -5,8 +5,8 @@ use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::groups::tensor_steps;
 use melo_vit::{
-    Adapter, BagHead, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, TaskCard,
-    VitConfig,
+    Adapter, BagHead, Bottlenecks, Checkpoint, Device, Engine, EngineInfo, Gradients, Head, PluginRef, Preprocess,
+    TaskCard, VitConfig, VolumeEmbedding,
 };
 use std::sync::Arc;
 
@@ -28,15 +28,23 @@ pub enum Start {
 pub(crate) struct Model {
     engine: Arc<dyn Engine>,
     /// The trained weights, with full fine-tuning; the engine's follow them.
-    checkpoint: Option<Box<Checkpoint>>,
+    pub(crate) checkpoint: Option<Box<Checkpoint>>,
     pub(crate) adapter: Adapter,
     pub(crate) head: Head,
     /// What pools bags, where examples are bags.
     pub(crate) bag: Option<BagHead>,
+    /// What embeds volumes, where examples are volumes.
+    pub(crate) volume: Option<VolumeEmbedding>,
 }
 
 impl Model {
-    pub(crate) fn new(start: Start, config: &TrainConfig, card: &TaskCard) -> Result<Self, Error> {
+    /// As a run begins; `volume` is what embeds volumes at the start.
+    pub(crate) fn new(
+        start: Start,
+        config: &TrainConfig,
+        card: &TaskCard,
+        volume: Option<VolumeEmbedding>,
+    ) -> Result<Self, Error> {
         let vit = start.config();
         config.lora.check(vit)?;
         config.bottleneck.check(vit)?;
@@ -55,7 +63,7 @@ impl Model {
                 (device.load(Checkpoint::clone(&checkpoint).freeze())?, Some(checkpoint))
             }
         };
-        Ok(Model { engine, checkpoint, adapter, head, bag })
+        Ok(Model { engine, checkpoint, adapter, head, bag, volume })
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -69,11 +77,6 @@ impl Model {
     /// The trained weights, with full fine-tuning.
     pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_deref()
-    }
-
-    /// The run's result, with the trained weights where there are any.
-    pub(crate) fn into_parts(self) -> (Adapter, Head, Option<BagHead>, Option<Box<Checkpoint>>) {
-        (self.adapter, self.head, self.bag, self.checkpoint)
     }
 
     /// Adapter and head as passes take them.
@@ -91,12 +94,15 @@ impl Model {
     }
 
     /// Name and shape of every trained tensor, in the order of [`Model::tensors_mut`] and of the gradients: `Gradients::tensors`, then those
-    /// of what pools bags, which never stand beside a trained backbone.
-    pub(crate) fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
+    /// of what pools bags or embeds volumes, which never stand beside a trained backbone.
+    pub(crate) fn tensor_shapes(&self, preprocess: &Preprocess) -> Vec<(String, Vec<usize>)> {
         let mut shapes = self.adapter.tensor_shapes(self.vit());
         let width = self.vit().feature_width();
         shapes.extend(self.head.shapes());
         shapes.extend(self.bag.iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, width)));
+        let of_volumes =
+            |volume: &VolumeEmbedding| VolumeEmbedding::tensor_shapes(volume.config, preprocess, self.vit());
+        shapes.extend(self.volume.iter().flat_map(of_volumes));
         if self.checkpoint.is_some() {
             shapes.extend(self.vit().tensor_shapes());
         }
@@ -107,6 +113,7 @@ impl Model {
         let mut all = self.adapter.tensors();
         all.extend(self.head.tensors());
         all.extend(self.bag.iter().flat_map(BagHead::tensors));
+        all.extend(self.volume.iter().flat_map(VolumeEmbedding::tensors));
         all.extend(self.checkpoint().iter().flat_map(|checkpoint| checkpoint.weights.tensors()));
         all
     }
@@ -115,6 +122,7 @@ impl Model {
         let mut all = self.adapter.tensors_mut();
         all.extend(self.head.tensors_mut());
         all.extend(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
+        all.extend(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
         if let Some(checkpoint) = &mut self.checkpoint {
             all.extend(checkpoint.weights.tensors_mut());
         }
@@ -130,8 +138,8 @@ impl Model {
     }
 
     /// How the optimizer steps each tensor.
-    pub(crate) fn tensor_steps(&self, config: &TrainConfig) -> Vec<TensorStep> {
-        tensor_steps(&self.tensor_shapes(), config, self.vit().depth, self.head.decoder.is_some())
+    pub(crate) fn tensor_steps(&self, config: &TrainConfig, preprocess: &Preprocess) -> Vec<TensorStep> {
+        tensor_steps(&self.tensor_shapes(preprocess), config, self.vit().depth, self.head.decoder.is_some())
     }
 
     /// Number of trained values.

@@ -40,9 +40,9 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
     }
 }
 
-/// What a plug-in adds to the blocks, and pools bags by, in words.
+/// What a plug-in adds to the blocks, pools bags by and embeds volumes with, in words.
 pub fn adapter_in_words(card: &TaskCard) -> String {
-    let TaskCard { lora, bottleneck, bag, .. } = card;
+    let TaskCard { lora, bottleneck, bag, volume, .. } = card;
     let mut parts = Vec::new();
     if lora.rank > 0 {
         let targets: Vec<String> = lora.targets.iter().map(ToString::to_string).collect();
@@ -59,6 +59,7 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
         parts.push("none (linear probe)".to_owned());
     }
     parts.extend(bag.map(crate::words::bag_in_words));
+    parts.extend(volume.map(crate::words::volume_in_words));
     parts.join("; ")
 }
 

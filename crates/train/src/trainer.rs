@@ -14,7 +14,9 @@ use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
 use melo_data::{Assigned, Augment, EpochAugment};
-use melo_vit::{BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind};
+use melo_vit::{
+    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind, VolumeEmbedding,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -28,6 +30,8 @@ pub struct Task<'a> {
     pub train: &'a dyn Examples,
     /// Validation split, which chooses the best epoch.
     pub val: &'a dyn Examples,
+    /// What embeds volumes at the start; none where examples are images.
+    pub volume: Option<VolumeEmbedding>,
 }
 
 /// News from a run, for whoever shows them.
@@ -216,13 +220,15 @@ struct Run<'a> {
     gradients: Gradients,
     /// The same of what pools bags.
     bag_gradient: Option<BagHead>,
+    /// The same of what embeds volumes.
+    volume_gradient: Option<VolumeEmbedding>,
     /// Of every image, where a head alone is trained on images that stay the same.
     probe: Option<ProbeFeatures>,
 }
 
 impl<'a> Run<'a> {
     fn new(task: Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
-        let Task { start, card, train, val } = task;
+        let Task { start, card, train, val, volume } = task;
         let classes = card.classes.len();
         let record = Record {
             config: config.clone(),
@@ -234,7 +240,7 @@ impl<'a> Run<'a> {
             steps: 0,
             history: Vec::new(),
         };
-        let model = Model::new(start, config, &card)?;
+        let model = Model::new(start, config, &card, volume)?;
         Ok(Run {
             config,
             best: model.tensors().into_iter().cloned().collect(),
@@ -243,7 +249,8 @@ impl<'a> Run<'a> {
             objective: Objective::new(config, card.kind, classes, train),
             gradients: model.gradients(),
             bag_gradient: model.bag_gradient(),
-            tensor_steps: model.tensor_steps(config),
+            volume_gradient: model.volume.as_ref().map(VolumeEmbedding::zeros_like),
+            tensor_steps: model.tensor_steps(config, &card.preprocess),
             probe: None,
             model,
             card,
@@ -265,7 +272,7 @@ impl<'a> Run<'a> {
 
     /// Takes up the folder's state, and makes from it what a kill between two files may have left behind.
     fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        let state = State::read(&folder.state(), &self.record, &self.model.tensor_shapes())?;
+        let state = State::read(&folder.state(), &self.record, &self.model.tensor_shapes(&self.card.preprocess))?;
         self.best = state.best;
         self.optimizer = state.optimizer;
         self.record = state.record;
@@ -400,8 +407,10 @@ impl<'a> Run<'a> {
             dropout: self.dropout(),
         };
         self.gradients.clear();
-        self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut).for_each(|tensor| tensor.fill(0.0));
-        let Model { adapter, head, bag, .. } = &self.model;
+        let of_bags = self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut);
+        let of_volumes = self.volume_gradient.iter_mut().flat_map(VolumeEmbedding::tensors_mut);
+        of_bags.chain(of_volumes).for_each(|tensor| tensor.fill(0.0));
+        let Model { adapter, head, bag, volume, .. } = &self.model;
         let engine = self.model.engine();
         let known: Option<Vec<f32>> =
             self.probe.as_ref().map(|probe| batch.iter().flat_map(|&index| probe.train.of(index)).copied().collect());
@@ -421,6 +430,9 @@ impl<'a> Run<'a> {
                     }
                 }
             }
+            _ if let (Some(volume), Some(of_volume)) = (volume, &mut self.volume_gradient) => {
+                engine.volume_step(&input, (adapter, head), volume, (of_volume, &mut self.gradients))?
+            }
             _ => match known.and_then(|of| engine.head_step(&of, &image_loss, head, &mut self.gradients.head)) {
                 Some(step) => step,
                 None => engine.step(&input, adapter, head, &mut self.gradients)?,
@@ -431,6 +443,7 @@ impl<'a> Run<'a> {
         }
         let mut gradients = self.gradients.tensors_mut();
         gradients.extend(self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut));
+        gradients.extend(self.volume_gradient.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
         clip(&mut gradients, self.config.clip_norm);
         let gradients: Vec<&Vec<f32>> = gradients.into_iter().map(|tensor| &*tensor).collect();
         let step = AdamWStep::new(learning_rate, self.config.weight_decay);
@@ -451,10 +464,13 @@ impl<'a> Run<'a> {
         let classes = self.card.classes.len();
         let order: Vec<usize> = (0..val.len()).collect();
         let engine = self.model.engine();
-        let Model { adapter, head, bag, .. } = &self.model;
+        let Model { adapter, head, bag, volume, .. } = &self.model;
         let mut logits = match (bag, &self.probe) {
             (None, Some(probe)) => engine.classify(&probe.val.values, head),
-            (None, None) => engine.logits(&*val.epoch(&order, None), val.len(), val.size(), self.model.plugin())?,
+            (None, None) => {
+                let source = val.epoch(&order, None);
+                engine.logits_of(&*source, (val.len(), val.size()), self.model.plugin(), volume.as_ref())?
+            }
             (Some(bag), Some(probe)) => {
                 let pooled = order.iter().flat_map(|&index| bag.pool(probe.val.of(index)).features);
                 engine.classify(&pooled.collect::<Vec<_>>(), head)
@@ -515,7 +531,7 @@ impl<'a> Run<'a> {
             best: self.best.clone(),
             optimizer: self.optimizer.clone(),
         };
-        state.write(&folder.state(), &self.model.tensor_shapes())?;
+        state.write(&folder.state(), &self.model.tensor_shapes(&self.card.preprocess))?;
         folder.write_table(&self.record.history)?;
         if self.record.history.last().is_some_and(|row| row.best) {
             self.save_best(folder)?;
@@ -534,9 +550,9 @@ impl<'a> Run<'a> {
 
     /// The plug-in of the values now in the model, with the best epoch's metrics.
     fn plugin(&self) -> Plugin {
-        let Model { adapter, head, bag, .. } = &self.model;
+        let Model { adapter, head, bag, volume, .. } = &self.model;
         let (adapter, head, bag) = (adapter.clone(), self.objective.in_units(head.clone()), bag.clone());
-        Plugin { card: self.card(), adapter, head, bag, digest: String::new() }
+        Plugin { card: self.card(), adapter, head, bag, volume: volume.clone(), digest: String::new() }
     }
 
     /// The task's card with the settings of this run and the best epoch's metrics.
@@ -561,12 +577,12 @@ impl<'a> Run<'a> {
         self.model.tensors_mut().into_iter().zip(best).for_each(|(tensor, values)| *tensor = values);
         let row = self.record.best().cloned().expect("the first epoch is the best so far");
         let mut card = self.card();
-        let (adapter, head, bag, checkpoint) = self.model.into_parts();
+        let Model { adapter, head, bag, volume, checkpoint, .. } = self.model;
         if let Some(checkpoint) = &checkpoint {
             card.backbone.digest = checkpoint.digest();
         }
         Ok(Outcome {
-            plugin: Plugin { card, adapter, head: self.objective.in_units(head), bag, digest: String::new() },
+            plugin: Plugin { card, adapter, head: self.objective.in_units(head), bag, volume, digest: String::new() },
             checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,

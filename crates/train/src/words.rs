@@ -1,10 +1,10 @@
 //! Settings of a training as people say them, for cards and reports.
 
 use crate::config::{ClassWeights, TrainConfig};
-use crate::groups::MASK_HEAD_RATE;
+use crate::groups::{MASK_HEAD_RATE, VOLUME_EMBED_RATE};
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{BagConfig, BagPooling, TaskKind};
+use melo_vit::{BagConfig, BagPooling, TaskKind, VolumeConfig};
 
 /// Settings of a training of a task of this kind, name and value in words; what is off or no matter of it is left out, but for class
 /// weights and augmentation, whose absence matters.
@@ -24,10 +24,15 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
         warmup.unwrap_or_default()
     );
     let rate = if masks { format!("{rate}; that of the head {MASK_HEAD_RATE} times as high") } else { rate };
+    let rate = match config.volume {
+        Some(_) => format!("{rate}; that of the embedding {VOLUME_EMBED_RATE} times as high"),
+        None => rate,
+    };
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Pooling", config.bag.map(bag_in_words)),
+        ("Volumes", config.volume.map(volume_in_words)),
         ("Epochs", Some(epochs)),
         ("Batch", Some(plural(config.batch_size as f64, if config.bag.is_some() { "bag" } else { "image" }))),
         ("Learning rate", Some(rate)),
@@ -54,6 +59,11 @@ pub fn method_in_words(method: Method) -> &'static str {
         Method::Adapter => "bottleneck adapters and a classifier",
         Method::Full => "all weights (full fine-tuning)",
     }
+}
+
+/// How volumes are embedded.
+pub(crate) fn volume_in_words(volume: VolumeConfig) -> String {
+    format!("volumes embedded in patches {} voxels deep, by weights of its own", volume.patch_depth)
 }
 
 /// How one answer is made of the images of a bag.

@@ -153,6 +153,7 @@ impl Golden {
             mean: [0.0; 3],
             std: [1.0; 3],
             crop_offset: Default::default(),
+            depth: None,
             rendering: Default::default(),
         };
         let checkpoint = Checkpoint { name: case.to_owned(), config, preprocess, weights, classifier: None };
@@ -419,8 +420,14 @@ fn check_explanations(case: &str) {
     let classes = (0..c).map(|class| class.to_string()).collect();
     let card =
         TaskCard::new(case.into(), TaskKind::MultiLabel, classes, backbone.preprocess().clone(), backbone.reference());
-    let plugin =
-        Plugin { card, adapter: golden.adapter.clone(), head: golden.head.clone(), bag: None, digest: String::new() };
+    let plugin = Plugin {
+        card,
+        adapter: golden.adapter.clone(),
+        head: golden.head.clone(),
+        bag: None,
+        volume: None,
+        digest: String::new(),
+    };
     let logits = golden.expected("logits");
     for (method, name, shape) in
         [(ExplainMethod::Rollout, "rollout", vec![n, t]), (ExplainMethod::Gradient, "gradient", vec![n, c, t])]

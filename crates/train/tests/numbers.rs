@@ -69,7 +69,7 @@ fn run(unit: (f32, f32)) -> (Arc<dyn Engine>, Outcome) {
         ..TrainConfig::for_method(Method::Linear, 2)
     };
     let (train_images, val) = (Images::new(48, 1, unit), Images::new(24, 2, unit));
-    let task = Task { start: Start::Frozen(Arc::clone(&engine)), card, train: &train_images, val: &val };
+    let task = Task { start: Start::Frozen(Arc::clone(&engine)), card, train: &train_images, val: &val, volume: None };
     let stop = AtomicBool::new(false);
     let options = RunOptions { folder: None, resume: Resume::Never, stop: &stop, observer: &mut |_| () };
     (engine, train(task, &config, options).unwrap())

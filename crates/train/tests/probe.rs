@@ -95,7 +95,7 @@ fn run(
             stop.store(stop_after == Some(row.epoch), Ordering::Relaxed);
         }
     };
-    let task = Task { start: Start::Frozen(engine), card, train: &train_images, val: &val };
+    let task = Task { start: Start::Frozen(engine), card, train: &train_images, val: &val, volume: None };
     let (folder, resume) = folder.map_or((None, Resume::Never), |(folder, resume)| (Some(folder), resume));
     let outcome = train(task, config, RunOptions { folder, resume, stop: &stop, observer });
     (outcome, train_images.loaded.into_inner() + val.loaded.into_inner())

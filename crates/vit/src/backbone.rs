@@ -5,6 +5,7 @@ use crate::checkpoint::{Checkpoint, Description};
 use crate::config::VitConfig;
 use crate::error::Error;
 use crate::head::Head;
+use crate::image::ImageSource;
 use crate::preprocess::Preprocess;
 use crate::weights::Weights;
 use std::path::Path;
@@ -87,6 +88,17 @@ impl BackboneInfo {
         self.config.check_size(size)
     }
 
+    /// Checks that an engine can compute what a source gives for images of side `size`.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::ImageWork`]; [`Error::Volume`] for embedded patches that its positions do not fit.
+    pub fn check_source(&self, source: &dyn ImageSource, size: usize) -> Result<(), Error> {
+        match source.layers() {
+            None => self.config.check_size(size),
+            Some(layers) => self.config.check_volume(size, layers),
+        }
+    }
+
     /// The same architecture with weights in training: without digest and classifier.
     pub fn in_training(&self) -> Self {
         BackboneInfo { classifier: None, digest: String::new(), ..self.clone() }
@@ -114,6 +126,11 @@ impl Backbone {
     /// What it is.
     pub fn info(&self) -> &BackboneInfo {
         &self.info
+    }
+
+    /// Its weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Description and weights, for an engine to take over.

@@ -10,6 +10,7 @@ use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
 use crate::task_kind::TaskKind;
 use crate::test_record::TestRecord;
+use crate::volume::VolumeConfig;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,6 +109,9 @@ pub struct TaskCard {
     /// What pools the images of a bag, where it answers for bags; none where it answers for single images. Since format 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bag: Option<BagConfig>,
+    /// How volumes are embedded, where it answers for volumes; none where it answers for images. Since format 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeConfig>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -157,6 +161,7 @@ impl TaskCard {
             lora: LoraConfig::none(),
             bottleneck: BottleneckConfig::none(),
             bag: None,
+            volume: None,
             backbone,
             temperature: 1.0,
             metrics: BTreeMap::new(),
@@ -172,6 +177,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
             (TaskKind::Segmentation, _) => 7,
             _ if self.bag.is_some() => 7,
@@ -219,6 +225,16 @@ impl TaskCard {
         }
         if let Some(bag) = &self.bag {
             bag.check()?;
+        }
+        match &self.volume {
+            Some(_) if masks || self.bag.is_some() => {
+                return wrong("volume", "volume: masks and bags are of images".to_owned());
+            }
+            Some(volume) => volume.check(&self.preprocess)?,
+            None if self.preprocess.depth.is_some() => {
+                return wrong("depth", "preprocess: a depth belongs to tasks of volumes".to_owned());
+            }
+            None => {}
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
@@ -270,6 +286,7 @@ impl TaskCard {
             (7, "decoder", self.decoder.is_some()),
             (7, "provenance.mask_digest", !self.provenance.mask_digest.is_empty()),
             (7, "bag", self.bag.is_some()),
+            (8, "volume", self.volume.is_some()),
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)

@@ -191,7 +191,12 @@ impl VitConfig {
 
     /// Tokens `t` of an image of side `size`.
     pub fn tokens(&self, size: usize) -> usize {
-        self.prefix_tokens() + (size / self.patch).pow(2)
+        self.volume_tokens(size, 1)
+    }
+
+    /// Tokens `t` of a volume of so many layers of patches, each of an image of side `size`.
+    pub fn volume_tokens(&self, size: usize, layers: usize) -> usize {
+        self.prefix_tokens() + layers * (size / self.patch).pow(2)
     }
 
     /// Checks that images of side `size` can be tiled by patches, and that a pass is no more than [`MAX_TOKENS`] and
@@ -204,12 +209,30 @@ impl VitConfig {
         if size == 0 || !size.is_multiple_of(patch) {
             return Err(Error::ImageSize { size, patch });
         }
+        self.check_work(size, 1)
+    }
+
+    /// Checks the same of volumes of so many layers of patches, and that the network's positions are of a kind that layers can share.
+    ///
+    /// # Errors
+    /// [`Error::ImageSize`], [`Error::ImageWork`], [`Error::Volume`].
+    pub fn check_volume(&self, size: usize, layers: usize) -> Result<(), Error> {
+        if self.relative_positions {
+            let reason = "the backbone's relative positions (BEiT) are of two dimensions alone".to_owned();
+            return Err(Error::Volume { reason });
+        }
+        self.check_size(size)?;
+        self.check_work(size, layers)
+    }
+
+    fn check_work(&self, size: usize, layers: usize) -> Result<(), Error> {
         let refused = |what, asked, most| Err(Error::ImageWork { size, what, asked, most });
-        let tokens = (size / patch).saturating_pow(2).saturating_add(self.prefix_tokens());
+        let patches = (size / self.patch).saturating_pow(2).saturating_mul(layers);
+        let tokens = patches.saturating_add(self.prefix_tokens());
         if tokens > MAX_TOKENS {
             return refused("tokens", tokens, MAX_TOKENS);
         }
-        let gigaflops = (self.blocks_flops(size) / 1_000_000_000) as usize;
+        let gigaflops = (self.blocks_flops(tokens) / 1_000_000_000) as usize;
         if gigaflops > MAX_GIGAFLOPS {
             return refused("thousand million operations", gigaflops, MAX_GIGAFLOPS);
         }

@@ -161,6 +161,18 @@ pub enum Error {
     /// Bottleneck settings that this backbone cannot carry.
     #[error("bottleneck settings: {0}")]
     Bottleneck(String),
+    /// Volumes that a backbone cannot take, or settings of them that do not fit.
+    #[error("volumes: {reason}")]
+    Volume {
+        /// What does not fit.
+        reason: String,
+    },
+    /// A plug-in that answers for volumes, where single images are asked.
+    #[error("task `{task}` answers for volumes, which cannot be asked here")]
+    AnswersForVolumes {
+        /// The task.
+        task: String,
+    },
     /// Features that this backbone does not have.
     #[error("features: {0}")]
     Features(String),

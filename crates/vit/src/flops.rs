@@ -8,7 +8,7 @@ use crate::config::{Pool, VitConfig};
 impl VitConfig {
     /// Forward pass of one image of side `size`, pixels.
     pub fn forward_flops(&self, size: usize) -> u64 {
-        self.embed_flops(size) + self.blocks_flops(size) + self.pool_flops(size)
+        self.embed_flops(size) + self.blocks_flops(self.tokens(size)) + self.pool_flops(size)
     }
 
     /// Forward pass and the backward pass down to the adapted projections of block `first`, the weights being frozen.
@@ -18,15 +18,16 @@ impl VitConfig {
     /// computes again to save memory are not counted: they are its own affair.
     pub fn training_flops(&self, size: usize, first: usize) -> u64 {
         let (t, d) = (self.tokens(size) as u64, self.width as u64);
-        let backward = self.linear_flops(size) + 2 * self.attention_flops(size);
+        let backward = self.linear_flops(t) + 2 * self.attention_flops(t);
         let blocks = self.depth.saturating_sub(first) as u64;
         let spared = if blocks > 0 { 2 * t * d * 3 * d } else { 0 };
         self.forward_flops(size) + self.pool_flops(size) + blocks * backward - spared
     }
 
-    /// All blocks of a forward pass; as much as can be counted where it is more.
-    pub(crate) fn blocks_flops(&self, size: usize) -> u64 {
-        (self.linear_flops(size) + self.attention_flops(size)).saturating_mul(self.depth as u64)
+    /// All blocks of a forward pass of so many tokens; as much as can be counted where it is more.
+    pub(crate) fn blocks_flops(&self, tokens: usize) -> u64 {
+        let t = tokens as u64;
+        (self.linear_flops(t) + self.attention_flops(t)).saturating_mul(self.depth as u64)
     }
 
     fn embed_flops(&self, size: usize) -> u64 {
@@ -41,16 +42,15 @@ impl VitConfig {
     }
 
     /// `qkv`, `proj`, `fc1`, `fc2` of one block.
-    fn linear_flops(&self, size: usize) -> u64 {
-        let (t, d) = (self.tokens(size) as u64, self.width as u64);
+    fn linear_flops(&self, t: u64) -> u64 {
+        let d = self.width as u64;
         let (fc1_out, hidden) = (self.fc1_out() as u64, self.mlp_hidden as u64);
         2 * t * d * (3 * d + d + fc1_out + hidden)
     }
 
     /// Scores and what they weigh, all heads of one block.
-    fn attention_flops(&self, size: usize) -> u64 {
-        let (t, d) = (self.tokens(size) as u64, self.width as u64);
-        2 * 2 * t * t * d
+    fn attention_flops(&self, t: u64) -> u64 {
+        2 * 2 * t * t * self.width as u64
     }
 }
 

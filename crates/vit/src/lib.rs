@@ -48,6 +48,7 @@ mod tensor_file;
 mod test_record;
 mod timm;
 mod timm_names;
+mod volume;
 mod weights;
 
 pub use adapter::{Adapter, LoraConfig, LowRank, Target};
@@ -73,7 +74,7 @@ pub use features::{FeatureKind, Features};
 pub use fields::{Fields, parse_json};
 pub use gradients::Gradients;
 pub use head::Head;
-pub use image::{ImageBatch, ImageError, ImagePart, ImageSource};
+pub use image::{ImageBatch, ImageError, ImagePart, ImageSource, VoxelBatch};
 pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
 pub use melo_kernels::{
@@ -94,4 +95,5 @@ pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,
 };
 pub use test_record::{ReliabilityPoint, TestRecord};
+pub use volume::{VolumeConfig, VolumeEmbedding, Volumes};
 pub use weights::{Block, Layer, Linear, Norm, Weights};

@@ -31,6 +31,9 @@ pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32]) -> 
     if let Some(bag) = &card.bag {
         add("bag", json(bag));
     }
+    if let Some(volume) = &card.volume {
+        add("volume", json(volume));
+    }
     meaning
 }
 

@@ -539,6 +539,7 @@ impl ModelDescription {
             }
         };
         Ok(Preprocess {
+            depth: None,
             size: self.input_size(&cfg, image_size)?.unwrap_or(image_size),
             crop_mode,
             crop_pct: cfg.number("crop_pct")?.ok_or_else(|| missing("crop_pct"))?,

@@ -13,6 +13,7 @@ use crate::task_kind::TaskKind;
 use crate::tensor_file::{
     CARD_KEY, NamedTensor, Storage, TensorFile, check_storable, require, write_atomically, write_tensors,
 };
+use crate::volume::VolumeEmbedding;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Plugin {
     pub head: Head,
     /// What pools the images of a bag, where it answers for bags.
     pub bag: Option<BagHead>,
+    /// What makes patches of voxels, where it answers for volumes.
+    pub volume: Option<VolumeEmbedding>,
     /// SHA-256 (hex) of the file it was read from; empty for one that was never written.
     pub digest: String,
 }
@@ -103,7 +106,10 @@ impl Plugin {
         let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
         card.lora.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         card.bottleneck.check(backbone.config()).map_err(|error| wrong(error.to_string()))?;
-        let fits = backbone.check_size(card.preprocess.size);
+        let fits = match &card.volume {
+            None => backbone.check_size(card.preprocess.size),
+            Some(volume) => backbone.config().check_volume(card.preprocess.size, volume.layers(&card.preprocess)),
+        };
         fits.map_err(|error| wrong(format!("task `{}`: {error}", card.task)))?;
         if let Some(decoder) = &card.decoder {
             decoder.check(backbone.config(), card.classes.len()).map_err(|error| wrong(error.to_string()))?;
@@ -113,14 +119,19 @@ impl Plugin {
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
         let mut bag = card.bag.map(|config| BagHead::zeros(config, backbone.config().feature_width()));
-        let shapes = tensor_shapes(&adapter, &head, bag.as_ref(), backbone.config());
+        let shapes = tensor_shapes(&card, &adapter, &head, bag.as_ref(), backbone.config());
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
         }
+        // Before room is made for what a card claims.
+        let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, backbone.config());
+        require(file, &card.volume.map(of_volumes).unwrap_or_default())?;
+        let mut volume = card.volume.map(|config| VolumeEmbedding::zeros(config, &card.preprocess, backbone.config()));
         let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
-        file.read_all(&shapes, tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut)).collect())?;
-        Ok(Plugin { card, adapter, head, bag, digest: hex(&Sha256::digest(file.bytes())) })
+        let tensors = tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut));
+        file.read_all(&shapes, tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut)).collect())?;
+        Ok(Plugin { card, adapter, head, bag, volume, digest: hex(&Sha256::digest(file.bytes())) })
     }
 
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
@@ -131,7 +142,7 @@ impl Plugin {
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
         let adapter = Adapter::none(backbone.config());
-        Some(Plugin { card, adapter, head, bag: None, digest: String::new() })
+        Some(Plugin { card, adapter, head, bag: None, volume: None, digest: String::new() })
     }
 
     /// Writes the plug-in atomically, in [`TaskCard::format_written`].
@@ -157,19 +168,31 @@ impl Plugin {
     }
 
     fn named_tensors(&self, vit: &VitConfig) -> Vec<NamedTensor<'_>> {
-        let shapes = tensor_shapes(&self.adapter, &self.head, self.bag.as_ref(), vit);
+        let shapes = tensor_shapes(&self.card, &self.adapter, &self.head, self.bag.as_ref(), vit);
         shapes.into_iter().zip(self.tensors()).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
     }
 
-    /// Adapter, head, and what pools bags.
+    /// Adapter, head, what pools bags, and what embeds volumes.
     fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
         let parts = self.adapter.tensors().into_iter().chain(self.head.tensors());
-        parts.chain(self.bag.iter().flat_map(BagHead::tensors))
+        let parts = parts.chain(self.bag.iter().flat_map(BagHead::tensors));
+        parts.chain(self.volume.iter().flat_map(VolumeEmbedding::tensors))
     }
 
-    /// Trained numbers: adapter, head, and what pools bags.
+    /// Trained numbers: adapter, head, what pools bags, and what embeds volumes.
     pub fn parameters(&self) -> usize {
         self.tensors().map(Vec::len).sum()
+    }
+
+    /// Refuses a plug-in that answers for volumes, where only images can be asked.
+    ///
+    /// # Errors
+    /// [`Error::AnswersForVolumes`].
+    pub fn refuse_volumes(&self) -> Result<(), Error> {
+        match self.volume {
+            Some(_) => Err(Error::AnswersForVolumes { task: self.card.task.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses a plug-in that answers for bags, where only single images can be asked.
@@ -191,10 +214,18 @@ fn card_json(card: &TaskCard, path: &Path) -> Result<String, Error> {
     Ok(serde_json::to_string(&card).expect("a card is plain data"))
 }
 
-fn tensor_shapes(adapter: &Adapter, head: &Head, bag: Option<&BagHead>, vit: &VitConfig) -> Vec<(String, Vec<usize>)> {
+fn tensor_shapes(
+    card: &TaskCard,
+    adapter: &Adapter,
+    head: &Head,
+    bag: Option<&BagHead>,
+    vit: &VitConfig,
+) -> Vec<(String, Vec<usize>)> {
     let mut shapes = adapter.tensor_shapes(vit);
     shapes.extend(head.shapes());
     shapes.extend(bag.into_iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, vit.feature_width())));
+    let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, vit);
+    shapes.extend(card.volume.into_iter().flat_map(of_volumes));
     shapes
 }
 

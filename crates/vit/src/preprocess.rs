@@ -52,6 +52,8 @@ impl CropOffset {
 
 /// Longest side resized to, pixels: far beyond every published ViT's, and small enough to allocate.
 const MAX_SIDE: usize = 8192;
+/// Most voxels of a volume as it goes into the network: 406 each way.
+const MAX_VOXELS: usize = 1 << 26;
 
 /// Everything that turns decoded 8-bit RGB pixels into one `[3, size, size]` input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ const MAX_SIDE: usize = 8192;
 pub struct Preprocess {
     /// Side of the square network input, pixels.
     pub size: usize,
+    /// Voxels along the depth of a volume, whose layers are such squares, in grey; none of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
     /// How a rectangle becomes a square.
     pub crop_mode: CropMode,
     /// `size` over the side resized to, in (0, 1].
@@ -86,6 +91,7 @@ impl Preprocess {
     pub fn base(size: usize) -> Self {
         Preprocess {
             size,
+            depth: None,
             crop_mode: CropMode::Squash,
             crop_pct: 1.0,
             interpolation: Interpolation::Bicubic,
@@ -101,15 +107,32 @@ impl Preprocess {
         (self.size as f64 / self.crop_pct).floor() as usize
     }
 
+    /// Mean and standard deviation of voxels, the means of the three channels' own.
+    pub fn of_voxels(&self) -> (f32, f32) {
+        let mean = |values: [f32; 3]| values.iter().sum::<f32>() / 3.0;
+        (mean(self.mean), mean(self.std))
+    }
+
     /// Checks that it can be carried out.
     ///
     /// # Errors
     /// [`Invalid`] for the first field that is wrong.
     pub fn check(&self) -> Result<(), Invalid> {
-        let Preprocess { size, crop_pct, mean, std, .. } = self;
+        let Preprocess { size, depth, crop_mode, crop_pct, mean, std, .. } = self;
         let wrong = |field, reason: String| Err(Invalid::new(field, reason).within("preprocess: "));
         if !(1..=4096).contains(size) {
             return wrong("size", format!("size {size} is not in 1 to 4096"));
+        }
+        if let Some(depth) = depth {
+            if !(1..=4096).contains(depth) {
+                return wrong("depth", format!("depth {depth} is not in 1 to 4096"));
+            }
+            if depth.saturating_mul(size.pow(2)) > MAX_VOXELS {
+                return wrong("depth", format!("depth {depth} of {size} px comes to more than {MAX_VOXELS} voxels"));
+            }
+            if *crop_mode != CropMode::Squash || *crop_pct != 1.0 {
+                return wrong("crop_mode", "a volume is squeezed into its cube as a whole, without a crop".to_owned());
+            }
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
             return wrong("crop_pct", format!("crop_pct {crop_pct} is not in (0, 1]"));
@@ -130,7 +153,7 @@ impl Preprocess {
 
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Preprocess { size, crop_mode, crop_pct, interpolation, mean, std, crop_offset: _, rendering } = self;
+        let Preprocess { size, depth, crop_mode, crop_pct, interpolation, mean, std, crop_offset: _, rendering } = self;
         let crop = match crop_mode {
             CropMode::Center => "center",
             CropMode::Squash => "squash",
@@ -140,7 +163,11 @@ impl fmt::Display for Preprocess {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
         };
-        write!(f, "{size} px, {crop} crop of {crop_pct:.3}, {filter}, mean {mean:?}, std {std:?}")?;
+        match depth {
+            None => write!(f, "{size} px, {crop} crop of {crop_pct:.3}")?,
+            Some(depth) => write!(f, "{depth} x {size} x {size} voxels")?,
+        }
+        write!(f, ", {filter}, mean {mean:?}, std {std:?}")?;
         if rendering.is_default() { Ok(()) } else { write!(f, ", {rendering}") }
     }
 }

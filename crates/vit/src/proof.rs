@@ -11,16 +11,24 @@ use crate::meaning::{changed, meaning};
 use crate::plugin::Plugin;
 use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
+use crate::volume::VolumeEmbedding;
 use melo_kernels::Precision;
 
 /// Logits of each image, see [`SelfTest::logits`].
 type Logits = [Vec<f32>; IMAGES];
 
 /// What a plug-in, with its adapter or without, gives on the images of the test; one that answers for bags on both as one bag, and on the
-/// second as a bag of its own; of one that gives masks the quarters of its maps.
+/// second as a bag of its own; of one that gives masks the quarters of its maps; one that answers for volumes on those of the test.
 fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Result<Logits, Error> {
-    let (images, head) = (SelfTest::images(plugin.card.preprocess.size), &plugin.head);
-    let (size, len) = (images.size, images.data.len() / IMAGES);
+    let (head, size) = (&plugin.head, plugin.card.preprocess.size);
+    if let Some(depth) = plugin.card.preprocess.depth {
+        let (volumes, embedding) = (SelfTest::volumes(depth, size), plugin.volume.as_ref());
+        let all = engine.logits_of(&volumes, (IMAGES, size), PluginRef { adapter, head }, embedding)?;
+        let (first, second) = all.split_at(all.len() / IMAGES);
+        return Ok([first.to_vec(), second.to_vec()]);
+    }
+    let images = SelfTest::images(size);
+    let len = images.data.len() / IMAGES;
     let all = match &plugin.bag {
         None => engine.logits(&images, IMAGES, size, PluginRef { adapter, head })?,
         Some(bag) => {
@@ -169,6 +177,7 @@ impl Plugin {
     pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
         let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
         let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
+        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
         tensors.flatten().for_each(|x| *x = storage.round(*x));
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         self.card.format = self.card.format_written();

@@ -3,7 +3,7 @@
 //! It proves at load that the adapter is active, and that plug-in, head, backbone and this processor give together what
 //! they gave when the plug-in was finished. The images are specified in `docs/plugin-format.md`.
 
-use crate::image::ImageBatch;
+use crate::image::{ImageBatch, VoxelBatch};
 use crate::invalid::Invalid;
 use crate::task_kind::TaskKind;
 use melo_kernels::Precision;
@@ -47,20 +47,17 @@ impl SelfTest {
     /// value = ((k >> 24) - 128) / 64
     /// ```
     pub fn images(size: usize) -> ImageBatch {
-        let value = |image: usize, channel: usize, y: usize, x: usize| {
-            let mut k = ((3 * image + channel) << 18 | (y / SQUARE) << 9 | (x / SQUARE)) as u32;
-            k ^= k >> 16;
-            k = k.wrapping_mul(0x85eb_ca6b);
-            k ^= k >> 13;
-            k = k.wrapping_mul(0xc2b2_ae35);
-            k ^= k >> 16;
-            ((k >> 24) as f32 - 128.0) / 64.0
-        };
-        let mut data = Vec::with_capacity(IMAGES * 3 * size * size);
-        for (image, channel) in (0..IMAGES).flat_map(|image| (0..3).map(move |channel| (image, channel))) {
-            data.extend((0..size * size).map(|at| value(image, channel, at / size, at % size)));
-        }
+        let plane = |plane: usize| move |at: usize| value(plane, at / size, at % size);
+        let data = (0..IMAGES * 3).flat_map(|channel| (0..size * size).map(plane(channel))).collect();
         ImageBatch { size, data }
+    }
+
+    /// The two volumes `[depth, size, size]`, as normalised voxels: as [`SelfTest::images`], with `⌊z / 8⌋ + 512 i` for `3 i + c` in layer
+    /// `z` of volume `i`.
+    pub fn volumes(depth: usize, size: usize) -> VoxelBatch {
+        let plane = |plane: usize| move |at: usize| value(plane, at / size, at % size);
+        let layers = (0..IMAGES).flat_map(|volume| (0..depth).map(move |z| z / SQUARE + 512 * volume));
+        VoxelBatch { voxels: depth * size * size, data: layers.flat_map(|z| (0..size * size).map(plane(z))).collect() }
     }
 
     /// The mean score of each class in each quarter of a map `[m, m, c]`, `[4, c]`, summed in f64.
@@ -91,6 +88,17 @@ impl SelfTest {
         }
         Ok(())
     }
+}
+
+/// The value of a test's plane.
+fn value(plane: usize, y: usize, x: usize) -> f32 {
+    let mut k = (plane << 18 | (y / SQUARE) << 9 | (x / SQUARE)) as u32;
+    k ^= k >> 16;
+    k = k.wrapping_mul(0x85eb_ca6b);
+    k ^= k >> 13;
+    k = k.wrapping_mul(0xc2b2_ae35);
+    k ^= k >> 16;
+    ((k >> 24) as f32 - 128.0) / 64.0
 }
 
 /// Cards from before engines were told apart are a processor's, and a processor's go on saying nothing.

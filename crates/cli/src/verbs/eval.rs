@@ -115,7 +115,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     say(format!("{} on {}, {split} split", plugin.card.task, args.data.display()));
     match &metrics {
         Some(metrics) => say(melo::eval::table(metrics, classes).trim_end()),
-        None => say(format!("{} {}", answers.names.len(), if plugin.bag.is_some() { "bags" } else { "images" })),
+        None => say(format!(
+            "{} {}",
+            answers.names.len(),
+            match plugin {
+                _ if plugin.bag.is_some() => "bags",
+                _ if plugin.volume.is_some() => "volumes",
+                _ => "images",
+            }
+        )),
     }
     let numbers = classes.iter().filter(|_| metrics.is_none());
     let of_numbers = numbers.flat_map(|number| TITLES.map(|(name, _)| format!("{name}/{number}")));

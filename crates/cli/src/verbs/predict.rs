@@ -36,7 +36,8 @@ const TOP: usize = 5;
     A heat map shows which parts of an image an answer rests on, not where a disease is. Colours run from none over \
     blue and green to yellow, the most relevant place of each image; what the crop cut off is darkened.\n\n\
     A plug-in that was trained on bags answers once for each folder, for each volume or file of several frames, and for \
-    all other images together, and names the images that counted most.\n\n\
+    all other images together, and names the images that counted most. One that was trained on volumes (`--volumes`) \
+    answers once for each NIfTI file or array.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -70,6 +71,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugins = load_plugins(args, &predictor)?;
     if plugins.iter().any(|plugin| plugin.bag.is_some()) {
         return bags::run(args, &predictor, &plugins);
+    }
+    if plugins.iter().any(|plugin| plugin.volume.is_some()) && args.heatmaps.folder.is_some() {
+        return Err(Failure::Usage("--heatmap is for images, and a plug-in answers for volumes".to_owned()));
     }
     let images = named(expand(&args.images, args.heatmaps.folder.as_deref())?, args.frame, args.layout);
     let mut heatmaps = Heatmaps::open(&args.heatmaps, &plugins, &images)?;

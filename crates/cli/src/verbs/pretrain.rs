@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
     card.provenance.data_digest = format!("{} images of {classes} formulas", args.images);
     let start = Start::Trained { device: machine::device(Some(Precision::F32)), checkpoint: Box::new(checkpoint) };
-    let task = Task { start, card, train: &train_set, val: &val_set };
+    let task = Task { start, card, train: &train_set, val: &val_set, volume: None };
     let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
     if !args.resume {
         folder.refuse_existing()?;

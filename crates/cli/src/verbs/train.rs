@@ -4,6 +4,7 @@ mod args;
 mod bags;
 mod method;
 mod screen;
+mod volumes;
 
 pub(crate) use args::{Args, CropArg};
 
@@ -28,8 +29,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let key = args.sign_key.as_deref().map(SecretKey::read).transpose()?;
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
-    let config = args.config(backbone.info().config().depth)?;
+    let mut config = args.config(backbone.info().config().depth)?;
     let mut preprocess = args.images.preprocess(backbone.info().preprocess());
+    config.volume = args.volumes.config(&mut preprocess, backbone.info().config())?;
     // What is asked later cuts volumes as the training did.
     if let Some(plane) = args.reading.options().bag_plane {
         preprocess.rendering.plane = plane;

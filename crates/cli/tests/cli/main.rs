@@ -30,5 +30,6 @@ mod signed;
 mod study;
 mod sweep;
 mod trust;
+mod volumes;
 mod workplace;
 mod wrong_inputs;

@@ -22,6 +22,7 @@ fn spec(crop_mode: CropMode) -> Preprocess {
         mean,
         std,
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
     }
 }

@@ -39,6 +39,7 @@ fn plain(size: usize, crop_mode: CropMode) -> Preprocess {
         mean: [0.0; 3],
         std: [1.0; 3],
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
     }
 }

@@ -22,6 +22,7 @@ fn spec(size: usize, crop_mode: CropMode) -> Preprocess {
         mean,
         std,
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
     }
 }

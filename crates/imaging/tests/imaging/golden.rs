@@ -238,6 +238,7 @@ fn every_transform_is_that_of_timm() {
             mean,
             std,
             crop_offset: Default::default(),
+            depth: None,
             rendering: Default::default(),
         };
         let pixels = pattern(case[0].parse().unwrap(), case[1].parse().unwrap());
@@ -266,6 +267,7 @@ fn normalise_is_the_crop_of_a_square_that_needs_none() {
         mean: [0.1, 0.2, 0.3],
         std: [0.4, 0.5, 0.6],
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
     };
     let square = pattern(9, 9);

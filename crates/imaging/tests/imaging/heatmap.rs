@@ -22,6 +22,7 @@ fn spec(crop_mode: CropMode, crop_pct: f64) -> Preprocess {
         mean: [0.0; 3],
         std: [1.0; 3],
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
     }
 }

@@ -13,3 +13,4 @@ mod parts;
 mod read_fit;
 mod shared_dicom;
 mod volumes;
+mod whole_volumes;

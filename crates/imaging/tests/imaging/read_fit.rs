@@ -11,6 +11,7 @@ fn specs() -> [Preprocess; 3] {
     let (mean, std, interpolation) = ([0.0; 3], [1.0; 3], Interpolation::Bilinear);
     [(CropMode::Center, 24), (CropMode::Squash, 9), (CropMode::Border, 40)].map(|(crop_mode, size)| Preprocess {
         crop_offset: Default::default(),
+        depth: None,
         rendering: Default::default(),
         size,
         crop_mode,

@@ -36,6 +36,12 @@ impl Volume {
         }
     }
 
+    /// The third axis runs to the feet.
+    pub(crate) fn heads_down(self) -> Self {
+        let affine = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0]];
+        Self { affine, ..self }
+    }
+
     pub(crate) fn file(&self, values: &[i16]) -> Vec<u8> {
         let word = |value: i16| if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         let real = |value: f32| if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };

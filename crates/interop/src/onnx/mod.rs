@@ -33,6 +33,7 @@ pub enum OnnxWeights {
 /// As [`merge`], [`Error::Unwritable`] for a file name that is not UTF-8, [`melo_vit::Error::Io`].
 pub fn write_onnx(path: &Path, checkpoint: Checkpoint, plugin: &Plugin, weights: OnnxWeights) -> Result<(), Error> {
     plugin.refuse_bags()?;
+    plugin.refuse_volumes()?;
     let digest = checkpoint.digest();
     let beside = weights == OnnxWeights::Beside || 4 * checkpoint.config.parameters() > MOST_INSIDE;
     let merged = merge(checkpoint, plugin)?;

@@ -22,6 +22,7 @@ const Q_K_V: [Target; 3] = [Target::Q, Target::K, Target::V];
 /// [`Error::Unwritable`] for what PEFT cannot hold, [`Error::Occupied`], [`melo_vit::Error::Io`].
 pub fn write_peft(path: &Path, plugin: &Plugin, vit: &VitConfig, layout: Layout) -> Result<(), Error> {
     plugin.refuse_bags()?;
+    plugin.refuse_volumes()?;
     let refuse = |what: &str| Err(Error::Unwritable { format: "a PEFT folder", what: what.to_owned() });
     if plugin.adapter.bottlenecks.first_block().is_some() {
         return refuse("bottlenecks, only low-rank updates");

@@ -63,9 +63,9 @@ impl LowRankTraining<'_> {
 
 impl Packed {
     /// Keeps what the gradients of every step read of the blocks from this one on; below it nothing has one.
-    pub(crate) fn prepare_backward(&self, first: usize, all_weights: bool) {
+    pub(crate) fn prepare_backward(&self, first: usize, to_the_input: bool) {
         self.weights.blocks[first..].par_iter().enumerate().for_each(|(above, block)| {
-            let qkv = (all_weights || above > 0).then_some(&block.qkv);
+            let qkv = (to_the_input || above > 0).then_some(&block.qkv);
             qkv.into_iter()
                 .chain([&block.proj, &block.fc1, &block.fc2])
                 .for_each(|layer| self.kernels.prepare_backward(&layer.weight));
@@ -87,8 +87,8 @@ impl Packed {
             true => self.read_backward(head, d_logits, buffers, &mut gradients.head),
             false => self.head_backward(shape, head, d_logits, buffers, &mut gradients.head),
         }
-        let all_weights = gradients.weights.is_some();
-        let Some(first) = tape_start(adapter, all_weights) else {
+        let to_the_input = gradients.weights.is_some() || shape.layers.is_some();
+        let Some(first) = tape_start(adapter, to_the_input) else {
             return;
         };
         match dense {
@@ -102,10 +102,13 @@ impl Packed {
         for block in (first..self.config.depth).rev() {
             self.add_read_gradient(block, shape, head, buffers, gradients.weights.as_mut());
             let tape = std::mem::take(&mut buffers.tape[block - first]);
-            let needs_input = all_weights || block > first;
+            let needs_input = to_the_input || block > first;
             let tokens = if block == self.config.depth - 1 { tokens } else { shape.tokens };
             self.block_backward(block, (shape, tokens), &tape, needs_input, buffers, Training { adapter, gradients });
             buffers.tape[block - first] = tape;
+        }
+        if to_the_input {
+            self.norm_pre_backward(shape, buffers, gradients.weights.as_mut());
         }
         if let Some(weights) = &mut gradients.weights {
             self.embed_backward(shape, buffers, weights);
@@ -379,18 +382,22 @@ impl Packed {
         }
     }
 
+    /// From the first block's input to the tokens and their positions.
+    fn norm_pre_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, gradient: Option<&mut Weights>) {
+        let Some(norm) = &self.weights.norm_pre else { return };
+        let Buffers { embedded, backward: BackwardBuffers { d_x, d_normed, .. }, .. } = buffers;
+        std::mem::swap(d_x, d_normed);
+        resize(d_x, shape.rows() * self.config.width);
+        d_x.fill(0.0);
+        self.kernels.layernorm_backward(embedded, &norm.gamma, self.config.eps, d_normed, d_x);
+        self.norm_weights_backward(embedded, d_normed, gradient.and_then(|weights| weights.norm_pre.as_mut()));
+    }
+
     fn embed_backward(&self, shape: GroupShape<'_>, buffers: &mut Buffers, gradient: &mut Weights) {
         let d = self.config.width;
         let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
-        let Buffers { embedded, patches, backward, .. } = buffers;
+        let Buffers { patches, backward, .. } = buffers;
         let BackwardBuffers { d_x, d_normed, .. } = backward;
-        if let Some(norm) = &self.weights.norm_pre {
-            std::mem::swap(d_x, d_normed);
-            resize(d_x, shape.rows() * d);
-            d_x.fill(0.0);
-            self.kernels.layernorm_backward(embedded, &norm.gamma, self.config.eps, d_normed, d_x);
-            self.norm_weights_backward(embedded, d_normed, gradient.norm_pre.as_mut());
-        }
         let add = |sum: &mut [f32], part: &[f32]| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         let (class_positions, positions) = gradient.pos_embed.split_at_mut(self.config.position_prefix() * d);
         d_normed.clear();
@@ -423,7 +430,8 @@ fn scale_backward((f, d_x): (&[f32], &[f32]), gamma: &[f32], gradient: Option<&m
     }
 }
 
-/// The first block whose forward pass must be kept; none where only a head is trained.
-pub(crate) fn tape_start(adapter: &Adapter, all_weights: bool) -> Option<usize> {
-    if all_weights { Some(0) } else { adapter.first_block() }
+/// The first block whose forward pass must be kept: that of the first adapted one, or of all where the gradient goes to the input; none
+/// where only a head is trained.
+pub(crate) fn tape_start(adapter: &Adapter, to_the_input: bool) -> Option<usize> {
+    if to_the_input { Some(0) } else { adapter.first_block() }
 }

@@ -66,7 +66,7 @@ pub(crate) struct PoolTape {
 /// Buffers of one worker, grown once and used again for every group.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// Images of the group, `[images, 3, s, s]`.
+    /// Images of the group, `[images, 3, s, s]`, or their embedded patches, `[images, patches, d]`.
     pub(crate) images: Vec<f32>,
     /// Unfolded patches, `[images · patches, 3·p·p]`.
     pub(crate) patches: Vec<f32>,
@@ -125,6 +125,8 @@ pub(crate) struct GroupShape<'a> {
     pub(crate) images: usize,
     pub(crate) size: usize,
     pub(crate) tokens: usize,
+    /// Layers of patches, where these come embedded, see [`crate::ImageSource::layers`].
+    pub(crate) layers: Option<usize>,
     /// Positions at this size.
     pub(crate) positions: &'a Positions,
     /// Dropout on the low-rank updates; in training only.

@@ -63,6 +63,7 @@ impl Packed {
         (number, place): (usize, usize),
         buffers: &mut Buffers,
     ) {
+        assert!(shape.layers.is_none(), "heads on patch tokens are of images");
         let (d, t, prefix) = (self.config.width, shape.tokens, self.config.prefix_tokens());
         let Buffers { x, normed, patch_tapes, .. } = buffers;
         let PatchTape { raw, read, .. } = &mut patch_tapes[number];

@@ -46,26 +46,32 @@ impl Packed {
         }
     }
 
-    /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added.
+    /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added. Patches that come
+    /// embedded are not projected.
     pub(crate) fn embed(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
         let (d, patch) = (self.config.width, self.config.patch);
         let (class, prefix) = (self.config.class_tokens(), self.config.prefix_tokens());
         let patches = shape.tokens - prefix;
-        unfold(&buffers.images, shape.size, patch, &mut buffers.patches);
-        resize(&mut buffers.normed, shape.images * patches * d);
-        let embed = &self.weights.patch_embed;
-        self.kernels.linear(&buffers.patches, &embed.weight, &embed.bias, &mut buffers.normed);
+        if shape.layers.is_none() {
+            unfold(&buffers.images, shape.size, patch, &mut buffers.patches);
+            resize(&mut buffers.normed, shape.images * patches * d);
+            let embed = &self.weights.patch_embed;
+            self.kernels.linear(&buffers.patches, &embed.weight, &embed.bias, &mut buffers.normed);
+        }
         resize(&mut buffers.x, shape.rows() * d);
         let (class_positions, positions) = shape.positions.embed.split_at(self.config.position_prefix() * d);
-        for (x, projected) in buffers.x.chunks_exact_mut(shape.tokens * d).zip(buffers.normed.chunks_exact(patches * d))
-        {
+        let Buffers { images, x, normed, .. } = &mut *buffers;
+        let projected = if shape.layers.is_some() { images } else { normed };
+        for (x, projected) in x.chunks_exact_mut(shape.tokens * d).zip(projected.chunks_exact(patches * d)) {
             let (cls_token, dist_token) = (&self.weights.cls_token, &self.weights.dist_token);
             x[..cls_token.len()].copy_from_slice(cls_token);
             x[cls_token.len()..class * d].copy_from_slice(dist_token);
             x[class * d..prefix * d].copy_from_slice(&self.weights.reg_token);
             x[prefix * d..].copy_from_slice(projected);
             x.iter_mut().zip(class_positions).for_each(|(x, p)| *x += p);
-            x[prefix * d..].iter_mut().zip(positions).for_each(|(x, p)| *x += p);
+            for layer in x[prefix * d..].chunks_mut(positions.len().max(1)) {
+                layer.iter_mut().zip(positions).for_each(|(x, p)| *x += p);
+            }
         }
         if let Some(norm) = &self.weights.norm_pre {
             std::mem::swap(&mut buffers.x, &mut buffers.embedded);

@@ -39,7 +39,7 @@ impl Packed {
         let mut images = SelfTest::images(size).data;
         images.truncate(3 * size * size);
         let mut buffers = Buffers { images, ..Buffers::default() };
-        self.embed(self.group_shape(1, size, &positions), &mut buffers);
+        self.embed(self.group_shape(1, size, None, &positions), &mut buffers);
         let mut errors = Vec::new();
         for (index, block) in blocks.into_iter().enumerate() {
             let mut integers = Vec::new();
@@ -51,7 +51,7 @@ impl Packed {
             let mut tape = BlockTape::default();
             // With the tables of the blocks that are there by now.
             let positions = self.positions(size);
-            self.block(index, self.group_shape(1, size, &positions), &[], true, &mut buffers, &mut tape);
+            self.block(index, self.group_shape(1, size, None, &positions), &[], true, &mut buffers, &mut tape);
             let measured: Vec<_> = integers
                 .into_iter()
                 .zip(Layer::ALL)

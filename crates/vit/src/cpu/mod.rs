@@ -151,7 +151,7 @@ impl Engine for CpuEngine {
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
-        self.backbone.check_size(size)?;
+        self.backbone.check_source(source, size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| match segments.iter().all(|segment| segment.plugins.len() == 1) {
             true => self.packed.forward(source, size, segments, workspace),
@@ -166,7 +166,7 @@ impl Engine for CpuEngine {
         head: &Head,
         gradients: &mut Gradients,
     ) -> Result<(f64, Vec<f32>), Error> {
-        self.backbone.check_size(batch.size)?;
+        self.backbone.check_source(batch.source, batch.size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| self.packed.step(batch, (adapter, head), gradients, workspace))
     }
@@ -191,7 +191,7 @@ impl Engine for CpuEngine {
         size: usize,
         adapter: Option<&Adapter>,
     ) -> Result<Vec<f32>, Error> {
-        self.backbone.check_size(size)?;
+        self.backbone.check_source(source, size)?;
         let pooled = Features::pooled(self.backbone.config());
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| self.packed.features(source, (images, size), adapter, pooled, workspace))
@@ -206,7 +206,7 @@ impl Engine for CpuEngine {
         features: Features,
     ) -> Result<Vec<f32>, Error> {
         features.check(self.backbone.config())?;
-        self.backbone.check_size(size)?;
+        self.backbone.check_source(source, size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| self.packed.features(source, (images, size), adapter, features, workspace))
     }

@@ -56,7 +56,8 @@ impl Packed {
         for (row, qkv) in qkv.chunks_exact_mut(3 * d).enumerate() {
             if let Some(patch) = (first + row % shape.tokens).checked_sub(prefix) {
                 let turned = parts.start * d..parts.end.min(2) * d;
-                rotation.turn(patch, &mut qkv[turned], back);
+                // Every layer of a volume is turned as an image.
+                rotation.turn(patch % (shape.size / self.config.patch).pow(2), &mut qkv[turned], back);
             }
         }
     }

@@ -48,7 +48,7 @@ impl Packed {
         let branch_spread = self.spread(pairs.len(), workspace);
         let shape = |images: usize, spread: Spread| GroupShape {
             parts: spread.parts,
-            ..self.group_shape(images, size, &positions)
+            ..self.group_shape(images, size, source.layers(), &positions)
         };
 
         let mut stops = vec![BTreeSet::new(); count];

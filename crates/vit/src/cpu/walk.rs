@@ -72,7 +72,10 @@ impl Packed {
             .map(|group| {
                 let range = group * spread.group..images.min((group + 1) * spread.group);
                 let segments = segments_of(segments, &range);
-                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
+                let shape = GroupShape {
+                    parts: spread.parts,
+                    ..self.group_shape(range.len(), size, source.layers(), &positions)
+                };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
                     let numbered = segments.iter().enumerate();
@@ -109,7 +112,10 @@ impl Packed {
             .map(|group| {
                 let range = group * spread.group..images.min((group + 1) * spread.group);
                 let segment = GroupSegment { start: 0, end: range.len(), adapter, head: &no_head };
-                let shape = GroupShape { parts: spread.parts, ..self.group_shape(range.len(), size, &positions) };
+                let shape = GroupShape {
+                    parts: spread.parts,
+                    ..self.group_shape(range.len(), size, source.layers(), &positions)
+                };
                 workspace.with_buffers(|buffers| {
                     self.embed_group(source, range, shape, buffers)?;
                     Ok(self.features_of_group(shape, &[segment], features, buffers))
@@ -132,15 +138,17 @@ impl Packed {
             !all_weights || batch.size == self.config.image_size,
             "all weights are trained at their own image size"
         );
-        let positions = self.positions(batch.size);
+        let (positions, layers) = (self.positions(batch.size), batch.source.layers());
+        assert!(!all_weights || layers.is_none(), "all weights are trained on images");
         let groups = batch.images.div_ceil(workspace.group);
         let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
         let kept = || workspace.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sums = std::mem::take(&mut *kept());
         sums.retain(|sum| sum.is_shaped_like(gradients));
         sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
-        let tape_from = tape_start(adapter, all_weights);
-        self.prepare_backward(tape_from.unwrap_or(self.config.depth), all_weights);
+        let to_the_input = all_weights || layers.is_some();
+        let tape_from = tape_start(adapter, to_the_input);
+        self.prepare_backward(tape_from.unwrap_or(self.config.depth), to_the_input);
         let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
             .par_iter_mut()
             .enumerate()
@@ -149,7 +157,7 @@ impl Packed {
                 let mut result = (0.0, Vec::new());
                 for group in groups * lane / lanes..groups * (lane + 1) / lanes {
                     let range = group * workspace.group..batch.images.min((group + 1) * workspace.group);
-                    let shape = self.group_shape(range.len(), batch.size, &positions);
+                    let shape = self.group_shape(range.len(), batch.size, layers, &positions);
                     let (first_image, tokens) = (range.start, shape.tokens);
                     let dropout = batch.dropout.map(|dropout| GroupDropout { dropout, first_image, tokens });
                     let shape = GroupShape { dropout, ..shape };
@@ -165,6 +173,13 @@ impl Packed {
                             result.0 += (batch.loss)(image, logits, d_logits);
                         }
                         self.backward((shape, tokens), (adapter, head), &d_logits, buffers, sum);
+                        if layers.is_some() {
+                            let (d, prefix) = (self.config.width, self.config.prefix_tokens());
+                            let images = buffers.backward.d_x.chunks_exact(shape.tokens * d);
+                            range.zip(images).for_each(|(image, d_x)| {
+                                batch.source.take_gradient(image, &d_x[prefix * d..]);
+                            });
+                        }
                         result.1.extend(logits);
                         Ok(())
                     })?;
@@ -190,8 +205,15 @@ impl Packed {
         Spread { group, parts: (threads / images.max(1)).max(1) }
     }
 
-    pub(crate) fn group_shape<'a>(&self, images: usize, size: usize, positions: &'a Positions) -> GroupShape<'a> {
-        GroupShape { images, size, tokens: self.config.tokens(size), positions, dropout: None, parts: 1 }
+    pub(crate) fn group_shape<'a>(
+        &self,
+        images: usize,
+        size: usize,
+        layers: Option<usize>,
+        positions: &'a Positions,
+    ) -> GroupShape<'a> {
+        let tokens = self.config.volume_tokens(size, layers.unwrap_or(1));
+        GroupShape { images, size, tokens, layers, positions, dropout: None, parts: 1 }
     }
 
     /// Loads the images of a group and leaves what heads read in `buffers`; returns the tokens of an image that the last block gave.
@@ -216,7 +238,10 @@ impl Packed {
         shape: GroupShape<'_>,
         buffers: &mut Buffers,
     ) -> Result<(), Error> {
-        let len = 3 * shape.size * shape.size;
+        let len = match shape.layers {
+            None => 3 * shape.size * shape.size,
+            Some(_) => (shape.tokens - self.config.prefix_tokens()) * self.config.width,
+        };
         resize(&mut buffers.images, shape.images * len);
         for (index, image) in images.into_iter().zip(buffers.images.chunks_exact_mut(len)) {
             source.load(index, image).map_err(|source| Error::Image { index, source })?;

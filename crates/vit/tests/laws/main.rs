@@ -17,3 +17,4 @@ mod sizes;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 mod variants;
+mod volumes;

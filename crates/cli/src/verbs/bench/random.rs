@@ -82,6 +82,7 @@ impl PluginArgs {
             adapter: Adapter::random(&lora, vit, seed),
             head: Head::random(self.classes, vit.feature_width(), seed),
             bag: None,
+            volume: None,
             card: TaskCard { lora, provenance, ..card },
             digest: String::new(),
         })

@@ -136,6 +136,7 @@ fn preprocess(args: &Args) -> Result<Preprocess, Failure> {
             Some(FilterArg::Bicubic) => Interpolation::Bicubic,
         },
         crop_offset: Default::default(),
+        depth: None,
         rendering: args.rendering.rendering(),
         ..own
     };

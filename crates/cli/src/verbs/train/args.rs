@@ -2,6 +2,7 @@
 
 use super::bags::BagArgs;
 use super::method::MethodArgs;
+use super::volumes::VolumeArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
@@ -20,7 +21,8 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --last-k 6 --rank-pattern 11:16 --rslora\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
-    melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes)\n  \
+    melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
+    melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
     melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
@@ -70,6 +72,8 @@ pub(crate) struct Args {
     method: MethodArgs,
     #[command(flatten)]
     bags: BagArgs,
+    #[command(flatten)]
+    pub(super) volumes: VolumeArgs,
     #[command(flatten)]
     optimiser: OptimiserArgs,
     #[command(flatten)]
@@ -260,6 +264,7 @@ impl ImageArgs {
             crop_mode,
             crop_pct,
             crop_offset: Default::default(),
+            depth: None,
             rendering: self.rendering.rendering(),
             ..own.clone()
         }

@@ -82,7 +82,10 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
         "name": card.task,
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
         "platform": "melo",
-        "inputs": [tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))],
+        "inputs": match card.preprocess.depth {
+            None => json!([tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))]),
+            Some(_) => json!([tensor(IMAGE, "BYTES", json!([-1]))]),
+        },
         "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", shape(&app, &version, -1, name))),
         "parameters": { "classes": card.classes },
     })))
@@ -165,6 +168,10 @@ async fn answers(
     }
     if input.name != PIXELS {
         let message = format!("input `{}` is not known, expected `{IMAGE}` or `{PIXELS}`", input.name);
+        return Err(Refusal::BadRequest(message));
+    }
+    if version.card.preprocess.depth.is_some() {
+        let message = format!("task `{}` answers for volumes: send their files as `{IMAGE}`", version.card.task);
         return Err(Refusal::BadRequest(message));
     }
     let size = version.card.preprocess.size;
