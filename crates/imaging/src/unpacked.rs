@@ -27,11 +27,21 @@ impl Unpacked {
     pub fn of(path: &Path) -> Option<Self> {
         let (file, fragment) = part(path)?;
         let bytes = std::fs::read(&file).ok()?;
+        Self::new(file, fragment, &bytes)
+    }
+
+    /// [`Unpacked::of`] a file held in memory, whose part `name` names.
+    pub fn of_bytes(bytes: &[u8], name: &Path) -> Option<Self> {
+        let (file, fragment) = reference::split(name);
+        (file != name && fragment.names_one()).then(|| Self::new(file, fragment, bytes))?
+    }
+
+    fn new(file: PathBuf, fragment: Fragment, bytes: &[u8]) -> Option<Self> {
         let mut unpacked = Vec::new();
-        if bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(&bytes) {
-            flate2::read::MultiGzDecoder::new(&bytes[..]).take(MOST + 1).read_to_end(&mut unpacked).ok()?;
+        if bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) {
+            flate2::read::MultiGzDecoder::new(bytes).take(MOST + 1).read_to_end(&mut unpacked).ok()?;
         } else if bytes.starts_with(b"PK") {
-            let mut archive = zip::ZipArchive::new(Cursor::new(&bytes)).ok()?;
+            let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
             let member = archive.by_name(&format!("{}.npy", fragment.place.member.as_ref()?)).ok()?;
             member.take(MOST + 1).read_to_end(&mut unpacked).ok()?;
         }

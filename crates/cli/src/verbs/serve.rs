@@ -68,9 +68,12 @@ struct Settings {
     /// Images times tasks that may be waiting or in work; more are answered with 429 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
     queue: Option<usize>,
-    /// Images of one request [default: 64]
+    /// Images of one request, of tasks that answer for single images [default: 64]
     #[arg(long, env = "MELO_SERVE_MAX_IMAGES", value_name = "N")]
     max_images: Option<usize>,
+    /// Images of one bag, of tasks that answer for bags [default: 1024]
+    #[arg(long, env = "MELO_SERVE_MAX_BAG_IMAGES", value_name = "N")]
+    max_bag_images: Option<usize>,
     /// Size of one request, MiB [default: 256]
     #[arg(long, env = "MELO_SERVE_MAX_BODY_MIB", value_name = "MIB")]
     max_body_mib: Option<usize>,
@@ -275,6 +278,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
         limits: Limits {
             body_bytes: settings.max_body_mib.map_or(defaults::BODY_BYTES, |mib| mib.saturating_mul(MIB)),
             images: settings.max_images.unwrap_or(defaults::MAX_IMAGES),
+            bag_images: settings.max_bag_images.unwrap_or(defaults::MAX_BAG_IMAGES),
             timeout: settings.timeout_s.map_or(defaults::TIMEOUT, Duration::from_secs),
             decoders: threads,
             decode_bytes: settings.decode_mib.map_or(defaults::DECODE_BYTES, |mib| mib.saturating_mul(MIB as u64)),

@@ -99,6 +99,7 @@ impl Worker {
         };
         let request = Request {
             images: vec![image],
+            slices: None,
             tasks,
             heatmap: self.outbox.wants(ResultKind::Capture),
             masks: self.outbox.wants(ResultKind::Capture) || self.outbox.wants(ResultKind::Segmentation),
@@ -111,7 +112,7 @@ impl Worker {
             },
         };
         let answers = self.runtime.block_on(self.service.predict(request)).map_err(trouble)?;
-        for answer in answers.iter().flat_map(|image| &image.answers) {
+        for answer in answers.images.iter().flat_map(|image| &image.answers) {
             let made = results::of((&source, &bytes), answer, origin.received).map_err(Trouble::Doubtful)?;
             for result in made {
                 self.outbox.put(name, &result).map_err(|error| Trouble::Later(error.to_string()))?;
@@ -119,7 +120,7 @@ impl Worker {
         }
         self.known.answered(&source.instance, source.digest);
         self.finish(name)?;
-        let tasks = answers.iter().map(|image| image.answers.len()).sum::<usize>();
+        let tasks = answers.images.iter().map(|image| image.answers.len()).sum::<usize>();
         tracing::info!(sop_instance = source.instance, tasks, "object answered");
         Ok(())
     }

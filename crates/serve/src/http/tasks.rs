@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use melo_vit::{ComputedOn, hex};
+use melo_vit::{ComputedOn, TaskCard, hex};
 use serde_json::{Value, json as value};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -62,6 +62,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "pinned": task.pinned,
         "kind": card.kind,
         "classes": card.classes,
+        "bag": bag_of(card),
         "thresholds": shortest::value(&calibration.thresholds),
         "calibration": calibration.made,
         "size": card.preprocess.size,
@@ -69,6 +70,17 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "metric_intervals": card.metric_intervals,
         "images_per_minute": app.service.metrics.images_per_minute(&task.name),
         "versions": task.versions.iter().map(version).collect::<Vec<_>>(),
+    })
+}
+
+/// How a task that answers for bags takes their images; nothing of one that answers for single images.
+fn bag_of(card: &TaskCard) -> Option<Value> {
+    card.bag.map(|bag| {
+        value!({
+            "pooling": bag.pooling,
+            "axis": card.preprocess.rendering.plane,
+            "ordered": bag.positions > 0,
+        })
     })
 }
 
@@ -91,7 +103,7 @@ pub(super) async fn put(
     app.service.note(Action::Put, &name, Some(hex(&Sha256::digest(&body))), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
-        let other = |card: &melo_vit::TaskCard| {
+        let other = |card: &TaskCard| {
             (card.task != name).then(|| format!("its card says task `{}`, the request `{name}`", card.task))
         };
         service.registry.accept(&body, &source, other)

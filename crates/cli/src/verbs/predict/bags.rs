@@ -3,15 +3,12 @@
 use super::{Args, By, Said, summary};
 use crate::{Failure, say, say_json};
 use melo::data::images_of_bag;
-use melo::predict::{BagPrediction, Predictor};
+use melo::predict::{self, BagImage, BagPrediction, LEADING, Predictor};
 use melo::vit::BoundPlugin;
 use melo::vit::rendering::Plane;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Images that are named as those that counted most.
-const LEADING: usize = 5;
 
 /// A bag as the command line names it.
 struct Bag {
@@ -40,8 +37,9 @@ pub(super) fn run(args: &Args, predictor: &Predictor, plugins: &[Arc<BoundPlugin
     }
     for plugin in plugins {
         for bag in bags(&args.images, plugin.card.preprocess.rendering.plane)? {
-            let found =
-                predictor.predict_bag(&bag.images, plugin).map_err(|error| Failure::from(error).of(&bag.name))?;
+            let images = bag.images.iter().map(BagImage::of_file).collect();
+            let found = predictor.predict_bag(&predict::Bag { images, memory: None }, plugin);
+            let found = found.map_err(|error| Failure::from(error).of(&bag.name))?;
             if args.json {
                 say_json(&Fields::new(&bag, &found, predictor))?;
             } else {

@@ -95,6 +95,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         limits: Limits {
             body_bytes: 1 << 20,
             images: 8,
+            bag_images: 32,
             timeout: Duration::from_secs(30),
             decoders: 2,
             decode_bytes: 1 << 28,
