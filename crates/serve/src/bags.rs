@@ -135,7 +135,8 @@ impl Service {
         let (mut bags, mut single): (Vec<Option<Gathered>>, Vec<&Image>) = (Vec::new(), Vec::new());
         let mut place = 0;
         for image in images {
-            let parts = melo_imaging::parts_of_bytes(&image.bytes, Path::new(&image.name), plane).map_err(unusable)?;
+            let name = named_as_array(image);
+            let parts = melo_imaging::parts_of_bytes(&image.bytes, Path::new(&name), plane).map_err(unusable)?;
             if parts.len() > 1 {
                 let of = |part| BagImage::of_bytes(part, Arc::clone(&image.bytes));
                 bags.push(Some(self.gathered(&[image], parts.into_iter().map(of).collect())));
@@ -187,6 +188,16 @@ impl Service {
             }
         }
         Ok(())
+    }
+}
+
+/// The name, with the ending of NumPy's files where it is one without: images of arrays are named behind it.
+fn named_as_array(image: &Image) -> String {
+    let has = |end: &str| image.name.to_ascii_lowercase().contains(end);
+    match &*image.bytes {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] if !has(".npy") => format!("{}.npy", image.name),
+        [b'P', b'K', ..] if !has(".npz") => format!("{}.npz", image.name),
+        _ => image.name.clone(),
     }
 }
 
