@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use melo_vit::Rendering;
 use melo_vit::rendering::Plane;
 
+use crate::decode::decode_fragment;
 use crate::reference::{self, Fragment};
 use crate::source::Source;
-use crate::decode::decode_fragment;
 use crate::{Error, dicom, nifti, numpy};
 
 /// Bytes of a volume's file that its header lies in, compressed or not.

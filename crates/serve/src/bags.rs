@@ -211,9 +211,10 @@ fn in_order(files: Vec<&Image>) -> Result<Vec<&Image>, Refusal> {
     }
     match series.of_two_sizes() {
         None => Ok(places.iter().map(|&place| files[place]).collect()),
-        Some(two) => Err(Refusal::Unusable(of_two_sizes(&series.uid, two.map(|instance| {
-            (instance.path.display().to_string(), instance.sides)
-        })))),
+        Some(two) => Err(Refusal::Unusable(of_two_sizes(
+            &series.uid,
+            two.map(|instance| (instance.path.display().to_string(), instance.sides)),
+        ))),
     }
 }
 

@@ -135,6 +135,9 @@ struct Settings {
     /// Tasks for DICOM images that no route takes, by commas, or `all` [default: such images are refused]
     #[arg(long, env = "MELO_SERVE_DICOM_TASKS", value_name = "NAMES", value_delimiter = ',')]
     dicom_tasks: Option<Vec<String>>,
+    /// A DICOM series is complete when none of its images came for so long, seconds, of tasks that answer for bags [default: 10]
+    #[arg(long, env = "MELO_SERVE_DICOM_SERIES_QUIET_S", value_name = "S")]
+    dicom_series_quiet_s: Option<u64>,
     /// Routes, destinations and bounds of the DICOM network: docs/dicom-network.md
     #[arg(skip)]
     #[serde(skip_serializing)]
@@ -245,7 +248,8 @@ fn state(settings: &Settings) -> PathBuf {
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
 fn dicom(settings: &Settings) -> Option<DicomConfig> {
-    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom, .. } = settings;
+    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom_series_quiet_s, dicom, .. } =
+        settings;
     if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
         return None;
     }
@@ -254,6 +258,7 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     dicom.ae_title = dicom_ae_title.clone().unwrap_or(dicom.ae_title);
     dicom.any_peer = dicom_any_peer.unwrap_or(dicom.any_peer);
     dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
+    dicom.series_quiet_s = dicom_series_quiet_s.unwrap_or(dicom.series_quiet_s);
     Some(dicom)
 }
 

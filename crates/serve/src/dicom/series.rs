@@ -1,11 +1,11 @@
 //! A series that is complete: its images in their order, and what speaks against it.
 
+use super::files;
 use super::results::Source;
 use super::route::Routes;
 use super::shelf::Images;
 use super::spool::{self, Origin};
 use super::worker::Trouble;
-use super::files;
 use crate::bags::of_two_sizes;
 use crate::service::SliceFile;
 use melo_imaging::dicom;
@@ -52,7 +52,11 @@ impl Complete {
             return Err(Trouble::Refused(format!("expected images of one series, found {} series", found.len())));
         };
         if count < names.len() {
-            return Err(Trouble::Refused(format!("{} of its {} objects hold no image", names.len() - count, names.len())));
+            return Err(Trouble::Refused(format!(
+                "{} of its {} objects hold no image",
+                names.len() - count,
+                names.len()
+            )));
         }
         if let Some(two) = series.of_two_sizes() {
             let two = two.map(|instance| (instance.uid.clone().unwrap_or_default(), instance.sides));
@@ -110,7 +114,9 @@ impl Complete {
 /// A sentence: there are new ones, and not all of those that were answered with; or an image is another than before.
 pub(super) fn is_known(before: &Images, now: &Images) -> Result<bool, String> {
     if let Some((uid, _)) = now.iter().find(|(uid, digest)| before.get(*uid).is_some_and(|known| known != *digest)) {
-        return Err(format!("another image with SOP Instance UID {uid} was answered before: one of them is not what it says"));
+        return Err(format!(
+            "another image with SOP Instance UID {uid} was answered before: one of them is not what it says"
+        ));
     }
     let missing = before.keys().filter(|uid| !now.contains_key(*uid)).count();
     let new = now.keys().filter(|uid| !before.contains_key(*uid)).count();
@@ -130,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_series_that_grew_is_answered_whole_or_not_at_all() {
-        let images = |uids: &[&str]| -> Images { uids.iter().map(|uid| ((*uid).to_owned(), format!("of {uid}"))).collect() };
+        let images =
+            |uids: &[&str]| -> Images { uids.iter().map(|uid| ((*uid).to_owned(), format!("of {uid}"))).collect() };
         let before = images(&["1", "2"]);
         assert_eq!(is_known(&before, &before), Ok(false), "the same again, with the same identifiers");
         assert_eq!(is_known(&before, &images(&["1", "2", "3"])), Ok(false), "it grew");

@@ -56,13 +56,12 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
     };
     let card = &shown.card;
     let calibration = card.calibration_for(&ComputedOn::from(&app.service.engine().info()));
-    value!({
+    let mut told = value!({
         "name": task.name,
         "version": shown.digest,
         "pinned": task.pinned,
         "kind": card.kind,
         "classes": card.classes,
-        "bag": bag_of(card),
         "thresholds": shortest::value(&calibration.thresholds),
         "calibration": calibration.made,
         "size": card.preprocess.size,
@@ -70,7 +69,11 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "metric_intervals": card.metric_intervals,
         "images_per_minute": app.service.metrics.images_per_minute(&task.name),
         "versions": task.versions.iter().map(version).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(bag) = bag_of(card) {
+        told["bag"] = bag;
+    }
+    told
 }
 
 /// How a task that answers for bags takes their images; nothing of one that answers for single images.

@@ -1,14 +1,11 @@
 //! Tasks of bags beside tasks of single images: which files are one bag, and that each is answered as it is offline.
 
-use crate::common::peer::{image as dicom_image, part10};
+use crate::common::peer::{part10, slice_of};
 use crate::common::{
     Field, Running, assert_close, bag_plugin, config, engine, expected, expected_of_bag, file, image, plugin,
     probabilities, put, until,
 };
 use base64::Engine as _;
-use dicom_core::value::{PrimitiveValue, Value as DicomValue};
-use dicom_core::{DataElement, VR};
-use dicom_dictionary_std::tags;
 use melo_serve::{Config, entries};
 use melo_vit::Plugin;
 use serde_json::{Value, json};
@@ -80,21 +77,6 @@ fn volume(slices: usize) -> Vec<u8> {
     bytes
 }
 
-/// A slice of a series at `z` mm.
-fn slice(instance: &str, z: usize, side: u16) -> Vec<u8> {
-    let mut object = dicom_image(instance, "CT");
-    let text = |tag, value: &str| DataElement::new(tag, VR::DS, DicomValue::Primitive(PrimitiveValue::from(value)));
-    object.put(text(tags::IMAGE_POSITION_PATIENT, &format!("0\\0\\{z}")));
-    object.put(text(tags::IMAGE_ORIENTATION_PATIENT, "1\\0\\0\\0\\1\\0"));
-    for tag in [tags::ROWS, tags::COLUMNS] {
-        object.put(DataElement::new(tag, VR::US, DicomValue::Primitive(PrimitiveValue::from(side))));
-    }
-    let pixels: Vec<u8> = (0..usize::from(side).pow(2)).map(|at| (at * (37 + z) % 251) as u8).collect();
-    let pixels = DicomValue::Primitive(PrimitiveValue::U8(pixels.into()));
-    object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, pixels));
-    part10(object)
-}
-
 #[test]
 fn a_volume_is_a_bag_and_so_are_all_other_files_beside_tasks_of_single_images() {
     let room = room(|_| ());
@@ -110,9 +92,11 @@ fn a_volume_is_a_bag_and_so_are_all_other_files_beside_tasks_of_single_images() 
         assert_close(&probabilities(&images[at]["answers"][0]), &wanted, "a film");
     }
     let bags = said["bags"].as_array().expect("bags");
-    assert_eq!((bags.len(), &bags[0]["images"], &bags[1]["name"]), (2, &json!(["a.png", "b.png", "a.png"]), &json!("v.npy")));
-    let paths: Vec<PathBuf> =
-        films.iter().zip(0..).map(|(film, at)| room.write(&format!("{at}.png"), film)).collect();
+    assert_eq!(
+        (bags.len(), &bags[0]["images"], &bags[1]["name"]),
+        (2, &json!(["a.png", "b.png", "a.png"]), &json!("v.npy"))
+    );
+    let paths: Vec<PathBuf> = films.iter().zip(0..).map(|(film, at)| room.write(&format!("{at}.png"), film)).collect();
     room.assert_is(&bags[0], &paths);
     let path = room.write("v.npy", &volume);
     let parts = melo_imaging::parts(&path, melo_vit::rendering::Plane::Axial).expect("slices");
@@ -127,7 +111,7 @@ fn a_volume_is_a_bag_and_so_are_all_other_files_beside_tasks_of_single_images() 
 #[test]
 fn a_series_is_a_bag_in_the_order_of_its_places_whatever_order_it_comes_in() {
     let room = room(|_| ());
-    let slices: Vec<Vec<u8>> = (0..5).map(|z| slice(&format!("1.2.5.{z}"), z, 20)).collect();
+    let slices: Vec<Vec<u8>> = (0..5).map(|z| part10(slice_of("1.2.5", z, 20))).collect();
     let paths: Vec<PathBuf> = (0..5).map(|z| room.write(&format!("{z}.dcm"), &slices[z])).collect();
     let names = ["s0", "s1", "s2", "s3", "s4"];
     let sent = |order: [usize; 5]| order.map(|z| (names[z], &slices[z][..]));
@@ -158,8 +142,8 @@ fn bags_that_cannot_be_answered_are_refused_by_name_and_hold_up_nobody() {
         assert_eq!(found, status, "{said}");
         parts.iter().for_each(|part| assert!(said.contains(part), "expected {part:?} in {said}"));
     };
-    let (small, large) = (slice("1.2.5.1", 1, 20), slice("1.2.5.2", 2, 24));
-    let sizes = ["series 1.2.3.2", "slices of one size", "20 x 20 in a.dcm", "24 x 24 in b.dcm"];
+    let (small, large) = (part10(slice_of("1.2.5", 1, 20)), part10(slice_of("1.2.5", 2, 24)));
+    let sizes = ["series 1.2.5", "slices of one size", "20 x 20 in a.dcm", "24 x 24 in b.dcm"];
     refused(&[("a.dcm", &small), ("b.dcm", &large)], "ct", None, 422, &sizes);
     let long = volume(10);
     refused(&[("long.npy", &long)], "ct", None, 413, &["long.npy", "a bag of 10 images", "at most 9"]);
@@ -222,7 +206,8 @@ fn heat_maps_of_a_bag_are_those_of_its_leading_images() {
     assert_eq!(json!(of), answer["leading"]);
     assert_eq!(maps.len(), 5);
     for map in maps {
-        let png = base64::engine::general_purpose::STANDARD.decode(map["png"].as_str().expect("base64")).expect("bytes");
+        let png =
+            base64::engine::general_purpose::STANDARD.decode(map["png"].as_str().expect("base64")).expect("bytes");
         let drawn = melo_imaging::decode(&png, Path::new("map")).expect("a PNG");
         assert_eq!((drawn.width, drawn.height), (16, 16));
         assert!(map["class"].is_string() && map["grid"].is_u64());
@@ -236,10 +221,11 @@ fn the_open_inference_protocol_gives_a_row_a_bag_and_takes_no_pixels() {
     let (status, model) = room.server.get("/v2/models/ct");
     assert_eq!((status, model["inputs"].as_array().map(Vec::len)), (200, Some(1)), "{model}");
     assert_eq!(model["parameters"]["bag"], true);
-    let encoded: Vec<String> = [&films[0], &films[1], &volume]
-        .map(|file| base64::engine::general_purpose::STANDARD.encode(file))
-        .to_vec();
-    let ask = |inputs: Value| room.server.send("POST", "/v2/models/ct/infer", json!({ "inputs": [inputs] }).to_string().as_bytes());
+    let encoded: Vec<String> =
+        [&films[0], &films[1], &volume].map(|file| base64::engine::general_purpose::STANDARD.encode(file)).to_vec();
+    let ask = |inputs: Value| {
+        room.server.send("POST", "/v2/models/ct/infer", json!({ "inputs": [inputs] }).to_string().as_bytes())
+    };
     let (status, said) = ask(json!({ "name": "image", "shape": [3], "datatype": "BYTES", "data": encoded }));
     assert_eq!((status, &said["outputs"][0]["shape"]), (200, &json!([2, 3])), "{said}");
     for (files, at) in [(vec![("a", &films[0][..]), ("b", &films[1])], 0), (vec![("v.npy", &volume[..])], 3)] {
@@ -266,6 +252,7 @@ fn tasks_say_how_they_take_bags() {
         plugin.bag.as_mut().expect("bags").score[0] += 0.5;
         file(engine().backbone(), &plugin)
     };
-    let refused = room.server.service.registry.accept(&broken, "test", |_| None).err().map(|refusal| refusal.to_string());
+    let refused =
+        room.server.service.registry.accept(&broken, "test", |_| None).err().map(|refusal| refusal.to_string());
     assert!(refused.as_ref().is_some_and(|said| said.contains("self-test")), "its pooling is proven, too: {refused:?}");
 }

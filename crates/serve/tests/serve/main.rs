@@ -9,4 +9,5 @@ mod http;
 mod openapi;
 mod page;
 mod registry;
+mod series;
 mod trust;

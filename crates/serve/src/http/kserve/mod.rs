@@ -163,7 +163,8 @@ async fn answers(
         };
         let images = files.into_iter().enumerate().map(image).collect();
         let tasks = vec![format!("{}@{}", version.card.task, version.digest)];
-        let request = Request { images, slices: None, tasks, heatmap: false, masks: false, preview: false, frame: None, caller };
+        let request =
+            Request { images, slices: None, tasks, heatmap: false, masks: false, preview: false, frame: None, caller };
         let answers = app.service.predict(request).await?;
         let of_bags = answers.bags.into_iter().flat_map(|bag| bag.answers);
         return Ok(answers.images.into_iter().flat_map(|image| image.answers).chain(of_bags).collect());
@@ -174,7 +175,8 @@ async fn answers(
     }
     if version.card.bag.is_some() {
         let task = &version.card.task;
-        let message = format!("task `{task}` answers for bags: its images are taken as files in `{IMAGE}`, not as `{PIXELS}`");
+        let message =
+            format!("task `{task}` answers for bags: its images are taken as files in `{IMAGE}`, not as `{PIXELS}`");
         return Err(Refusal::BadRequest(message));
     }
     let size = version.card.preprocess.size;

@@ -11,7 +11,9 @@ pub(crate) use form::{Field, form};
 use melo_imaging::{Pixels, encode_png};
 use melo_predict::{Bag, BagImage, Predictor, Prepared};
 use melo_serve::{BatchConfig, Config, Limits, RegistryConfig, Server, Service};
-use melo_vit::{BackboneInfo, BagConfig, BagHead, BagPooling, Engine, LoraConfig, Plugin, Storage, Target, TaskCard, TaskKind};
+use melo_vit::{
+    BackboneInfo, BagConfig, BagHead, BagPooling, Engine, LoraConfig, Plugin, Storage, Target, TaskCard, TaskKind,
+};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,7 +63,8 @@ pub(crate) fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 /// A PNG that depends on `seed`.
 pub(crate) fn image(seed: u64) -> Vec<u8> {
     let (width, height) = (20, 16);
-    let value = |i: usize| (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed * 7_919_000_003).rotate_right(21) as u8;
+    let value =
+        |i: usize| (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed * 7_919_000_003).rotate_right(21) as u8;
     let pixels = Pixels { width, height, rgb: (0..width * height * 3).map(value).collect() };
     encode_png(&pixels).expect("a PNG")
 }
