@@ -45,6 +45,7 @@ mod roles;
 mod split;
 mod subset;
 mod text;
+mod unpacked;
 mod workbook;
 
 pub use appearance::{Appearance, appearance};

@@ -3,12 +3,12 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use melo_vit::Preprocess;
+use melo_vit::{Preprocess, Rendering};
 
 use crate::decode::decode_fragment;
 use crate::grey::Fitted;
 use crate::reference::{self, Fragment};
-use crate::{fit, nifti};
+use crate::{Pixels, Seen, fit, nifti};
 
 /// Most bytes that are unpacked to be kept.
 const MOST: u64 = 512 << 20;
@@ -59,14 +59,22 @@ impl Unpacked {
         self.bytes.len()
     }
 
+    /// What [`read_seen`](crate::read_seen) gives of a path that it [`holds`](Unpacked::holds).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_seen(&self, path: &Path, rendering: &Rendering) -> Result<(Pixels, Seen), crate::Error> {
+        let mut fragment = reference::split(path).1;
+        fragment.place.member = None;
+        decode_fragment(&self.bytes, path, &fragment, rendering)
+    }
+
     /// What [`read_fit_sized`](crate::read_fit_sized) gives of a path that it [`holds`](Unpacked::holds).
     ///
     /// # Errors
     /// As there.
     pub fn fit_sized(&self, path: &Path, spec: &Preprocess) -> Result<Fitted, crate::Error> {
-        let mut fragment = reference::split(path).1;
-        fragment.place.member = None;
-        let (pixels, seen) = decode_fragment(&self.bytes, path, &fragment, &spec.rendering)?;
+        let (pixels, seen) = self.decode_seen(path, &spec.rendering)?;
         let (width, height) = (pixels.width, pixels.height);
         Ok(Fitted { pixels: fit(&pixels, spec), seen, width, height })
     }

@@ -151,7 +151,7 @@ fn a_study_compares_methods_by_bags() {
         let file = place.write(
             "study.toml",
             format!(
-                "[study]\nname = \"bags\"\nseeds = [0]\nbootstrap = 50\n{methods}[train]\nepochs = 2\n[[backbone]]\nname = \"vit\"\n\
+                "[study]\nname = \"bags\"\nseeds = [0]\nbootstrap = 100\n{methods}[train]\nepochs = 2\n[[backbone]]\nname = \"vit\"\n\
                  weights = \"vit.safetensors\"\n[[task]]\nname = \"ct\"\nlabels = \"slices.csv\"\nbag_column = \"study\"\n{task}"
             ),
         );

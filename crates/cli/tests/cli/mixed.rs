@@ -65,7 +65,7 @@ fn a_films_labels_a_lesions_mask_and_a_series_finding_come_from_one_batch() {
         (0..count).for_each(|at| films += &format!("{split}_{at}.png,{split},{},{}\n", at % 2, at / 2 % 2));
     }
     let films = place.write("films.csv", films);
-    let (_, chest) = trained(&place, &films, "chest", "1", &["--label-columns", "effusion,mass"]);
+    let (_, chest) = trained(&place, &films, "chest", "1", &["--label-column", "effusion,mass"]);
     let of_series = ["--bag-axis", "axial", "--no-augment", "--lr", "0.01"];
     let (report, ct) = trained(&place, &folders(&place), "ct", "8", &of_series);
     assert!(number(&report["val_auc_macro"]) > 0.9, "{report}");
@@ -100,8 +100,8 @@ fn a_films_labels_a_lesions_mask_and_a_series_finding_come_from_one_batch() {
     let of_long: Vec<Field<'_>> = vec![("image", Some("long.npy"), &long[..]), ("tasks", None, b"ct")];
     let in_one_batch = (0..20).any(|_| {
         let before = batches(&server);
+        let ask = |fields: &[Field<'_>]| server.predict(fields).expect("an answer");
         std::thread::scope(|scope| {
-            let ask = |fields: &[Field<'_>]| server.predict(fields).expect("an answer");
             let held = scope.spawn(|| ask(&of_long));
             until_rows(&server, LONG as u64);
             let one = scope.spawn(|| ask(&of_film("chest")));
