@@ -6,12 +6,14 @@ Only the standard library. Every server has a folder of its own under the system
 was not as expected. The table is that of docs/security.md.
 """
 
+import hashlib
 import http.client
 import json
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -43,16 +45,17 @@ def form(image, **fields):
 
 
 class Server:
-    def __init__(self, folder, *arguments, config=""):
+    def __init__(self, folder, *arguments, config="", state=None):
         (folder / "serve.toml").write_text(config)
-        command = [*MELO, "serve", "--config", folder / "serve.toml", "--listen", "127.0.0.1:0", "--state", folder / "state"]
+        command = [*MELO, "serve", "--config", folder / "serve.toml", "--listen", "127.0.0.1:0", "--state", state or folder / "state"]
         command += ["--drain-s", str(DRAIN_S), "--log", "json", *arguments]
         self.log = folder / "log"
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log.open("ab"), text=True)
         line = self.child.stdout.readline()
         self.port = int(line.rsplit(":", 1)[1]) if "listening on" in line else None
-        said = re.search(r"DICOM: listening on [^:]+:(\d+)", self.log.read_text())
-        self.dicom = int(said[1]) if said else None
+        # The log of a folder goes on over starts.
+        said = re.findall(r"DICOM: listening on [^:]+:(\d+)", self.log.read_text(errors="replace"))
+        self.dicom = int(said[-1]) if said else None
 
     def ask(self, method, path, body=None, headers=(), timeout=60, source=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout, source_address=source)
@@ -271,7 +274,180 @@ def heat_maps(folder):
         f"p99 {p99:.2f} s, {mib} MiB, {queue} rows left, ended in {took:.1f} s", p99 < 2 and queue == 0 and took <= DRAIN_S + 2)
 
 
-ATTACKS = [large_plugins, silent_sockets, open_port, full_disk, jpeg_2000, other_sites, places, heat_maps]
+def melo(*arguments):
+    """Exit status and what was said."""
+    ended = subprocess.run([*MELO, *arguments], capture_output=True, text=True, timeout=60)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def keygen(folder, name):
+    melo("plugin", "keygen", folder / f"{name}.key")
+    return folder / f"{name}.key", folder / f"{name}.pub"
+
+
+def edited_cards(folder):
+    backbone, known = plugins(folder)
+    backbone = shutil.copy(backbone, folder)
+    served = folder / "plugins"
+    served.mkdir()
+
+    def anew(card):
+        card["self_test"] = None
+
+    def reverse(card):
+        card["classes"].reverse()
+
+    def sharpen(card):
+        card["temperature"] = 0.01
+
+    with_card(known[0], served / "good.safetensors", anew)
+    melo("plugin", "certify", served / "good.safetensors", "--backbone", backbone)
+    key, public = keygen(folder, "lab")
+    for name, change in (("reversed", reverse), ("sharpened", sharpen)):
+        with_card(served / "good.safetensors", served / f"{name}.safetensors", change)
+    # An attacker who takes the self-test anew as well.
+    with_card(served / "reversed.safetensors", served / "forged.safetensors", anew)
+    melo("plugin", "certify", served / "forged.safetensors", "--backbone", backbone)
+    melo("plugin", "sign", served / "good.safetensors", "--key", key)
+    (folder / "trusted.keys").write_text(f"{public.read_text().splitlines()[1]} the lab\n")
+    shutil.rmtree(folder / "state")
+    server = Server(folder, "--backbone", backbone, "--plugins", served)
+    problems = json.loads(server.ask("GET", "/v1/tasks")[1])["problems"]
+    server.stop()
+    edited = [name for name in ("reversed", "sharpened") if "card was changed" in problems.get(f"{name}.safetensors", "")]
+    shutil.rmtree(folder / "state")
+    signed = ["--trusted-keys", folder / "trusted.keys", "--require-signature"]
+    server = Server(folder, "--backbone", backbone, "--plugins", served, *signed)
+    found = json.loads(server.ask("GET", "/v1/tasks")[1])
+    server.stop()
+    unsigned = [name for name in ("reversed", "sharpened", "forged") if "not signed" in found["problems"].get(f"{name}.safetensors", "")]
+    row(
+        "edited cards",
+        "classes reversed; temperature 0.01; classes reversed and the self-test taken anew",
+        "the first two refused by field unsigned; all three where signatures are required, the signed one served",
+        f"unsigned {len(edited)} of 2, required {len(unsigned)} of 3, {len(found['tasks'])} served",
+        len(edited) == 2 and len(unsigned) == 3 and len(found["tasks"]) == 1,
+    )
+
+
+def ignoring(audit):
+    connection = sqlite3.connect(audit)
+    connection.execute("CREATE TRIGGER quiet BEFORE INSERT ON records BEGIN SELECT RAISE(IGNORE); END")
+    connection.commit()
+    connection.close()
+
+
+def audit_while_running(folder):
+    def removed(audit):
+        audit.unlink()
+
+    def replaced(audit):
+        shutil.copy(audit, audit.with_suffix(".copy"))
+        audit.with_suffix(".copy").rename(audit)
+
+    def linked(audit):
+        audit.with_suffix(".link").hardlink_to(audit)
+
+    def journal_removed(audit):
+        Path(f"{audit}-wal").unlink()
+
+    seen = []
+    for attack in (removed, replaced, linked, journal_removed, ignoring):
+        place = folder / attack.__name__
+        place.mkdir()
+        server = Server(place)
+        before = server.predict(png())[0]
+        attack(place / "state/audit.sqlite")
+        seen.append((before, server.predict(png())[0], server.ask("GET", "/v2/health/ready")[0]))
+        server.stop()
+    row(
+        "the audit under a running server",
+        "removed; replaced by a copy; linked elsewhere; its journal removed; a trigger that ignores inserts",
+        "answers 200 before, 503 after, ready 503",
+        f"{sorted(set(seen))}",
+        all(found == (200, 503, 503) for found in seen),
+    )
+
+
+def audit_behind_checkpoint(folder):
+    def removed(audit):
+        for end in ("", "-wal", "-shm"):
+            Path(f"{audit}{end}").unlink(missing_ok=True)
+
+    def cut(audit):
+        with Chain(audit) as chain:
+            chain.keep(3)
+
+    def rewritten(audit):
+        with Chain(audit) as chain:
+            chain.rewrite("nobody")
+
+    seen = []
+    for attack in (removed, ignoring, cut, rewritten):
+        place = folder / attack.__name__
+        place.mkdir()
+        key, public = keygen(place, "audit")
+        checkpoint = ["--audit-key", key, "--audit-checkpoint", place / "checkpoint"]
+        server = Server(place, *checkpoint)
+        server.predict(png())
+        server.stop()
+        audit = place / "state/audit.sqlite"
+        attack(audit)
+        again = Server(place, *checkpoint)
+        if again.port is not None:
+            again.stop()
+        status, said = melo("audit", "verify", audit, "--checkpoint", place / "checkpoint", "--public-key", public)
+        seen.append((attack.__name__, again.port is not None, status))
+    row(
+        "the audit of a stopped server",
+        "removed; a trigger that ignores inserts; its end cut and the counter mended; all rows written anew with right hashes",
+        "no start behind the signed checkpoint; `melo audit verify --checkpoint` finds each",
+        "; ".join(f"{name}: {'started' if started else 'no start'}, verify {status}" for name, started, status in seen),
+        all(not started and status == 1 for _, started, status in seen),
+    )
+
+
+class Chain:
+    """What someone with the file and docs/audit.md can do to it."""
+
+    def __init__(self, audit):
+        self.connection = sqlite3.connect(audit)
+
+    def __enter__(self):
+        sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+        self.guards = self.connection.execute(sql).fetchall()
+        for name, _ in self.guards:
+            self.connection.execute(f"DROP TRIGGER {name}")
+        return self
+
+    def __exit__(self, *_):
+        for _, guard in self.guards:
+            self.connection.execute(guard)
+        self.connection.commit()
+        self.connection.close()
+
+    def keep(self, rows):
+        self.connection.execute("DELETE FROM records WHERE n > ?", (rows,))
+        self.connection.execute("UPDATE sqlite_sequence SET seq = ?", (rows,))
+
+    def rewrite(self, who):
+        before = "0" * 64
+        for row in self.connection.execute("SELECT * FROM records ORDER BY n").fetchall():
+            row = [*row[:4], who, *row[5:-2], before]
+            digest = hashlib.sha256(b"melo-audit-1")
+            for value in row:
+                if value is None:
+                    digest.update(b"n")
+                elif isinstance(value, int):
+                    digest.update(b"i" + value.to_bytes(8, "big", signed=True))
+                else:
+                    digest.update(b"t" + len(value.encode()).to_bytes(8, "big") + value.encode())
+            update = "UPDATE records SET who = ?, prev_hash = ?, hash = ? WHERE n = ?"
+            self.connection.execute(update, (who, before, digest.hexdigest(), row[0]))
+            before = digest.hexdigest()
+
+
+ATTACKS = [large_plugins, edited_cards, audit_while_running, audit_behind_checkpoint, silent_sockets, open_port, full_disk, jpeg_2000, other_sites, places, heat_maps]
 
 
 def main():

@@ -295,6 +295,11 @@ fn of_serve(error: &(dyn Error + 'static)) -> Option<String> {
         serve::Error::Open { .. } => {
             "give --keys FILE (`melo keys add`) or [oidc], listen on 127.0.0.1, or say --insecure".to_owned()
         }
+        serve::Error::NoCheckpoint { path, checkpoint, .. } => format!(
+            "put it back; where there never was one, `melo audit checkpoint {} --key KEY --out {}` makes the first",
+            path.display(),
+            checkpoint.display()
+        ),
         serve::Error::OpenDicom { .. } => {
             "name peers (`[[dicom.peer]]` with `ae-title` and `address`), listen on 127.0.0.1, or say --dicom-any-peer"
                 .to_owned()

@@ -43,6 +43,7 @@ mod relative;
 mod report;
 mod roles;
 mod split;
+pub mod spreadsheet;
 mod subset;
 mod text;
 mod unpacked;

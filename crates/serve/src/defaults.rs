@@ -30,3 +30,5 @@ pub const MAX_CONNECTIONS: usize = 1024;
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// Memory of all image decoders together, by what headers claim, bytes.
 pub const DECODE_BYTES: u64 = 2 << 30;
+/// Age of an audit's checkpoint behind which records were added.
+pub const CHECKPOINT: Duration = Duration::from_secs(60);

@@ -39,6 +39,16 @@ pub enum Error {
         /// What SQLite said.
         reason: String,
     },
+    /// An audit has rows, and there is no checkpoint that says where it stood.
+    #[error("{path}: it has {rows} rows, and the file of its last checkpoint, {}, is not there", checkpoint.display())]
+    NoCheckpoint {
+        /// The audit.
+        path: PathBuf,
+        /// Its rows.
+        rows: i64,
+        /// Where the checkpoint should be.
+        checkpoint: PathBuf,
+    },
     /// A file that one process writes is written by another.
     #[error("{path}: another process writes it")]
     InUse {

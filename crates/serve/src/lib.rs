@@ -19,6 +19,7 @@ mod dicom;
 mod disk;
 mod error;
 mod http;
+mod journal;
 mod lock;
 mod metrics;
 mod places;
@@ -26,8 +27,10 @@ mod registry;
 mod server;
 mod service;
 mod shortest;
+mod tls;
 mod traces;
 mod trust;
+mod watched;
 
 /// Ways to the parsers of bytes from the network for `fuzz/`; no part of what this crate promises.
 #[doc(hidden)]
@@ -38,7 +41,8 @@ pub mod fuzzing {
 
 pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
-    Action, Anchor, Audit, Broken, Entry, Head, InvalidAnchor, Kind, Record, Report, Stored, entries, verify,
+    Action, Anchor, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record, Report,
+    Stored, entries, verify,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
@@ -46,7 +50,8 @@ pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
-pub use registry::{Advice, Folder, Registry, RegistryConfig, Task, Version};
+pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
 pub use server::{Application, Config, Server};
 pub use service::{Caller, Image, Limits, Request, Service, SliceFile, Slices};
-pub use trust::{TlsFiles, Trust};
+pub use tls::{TlsClientFiles, TlsFiles};
+pub use trust::Trust;

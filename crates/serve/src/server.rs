@@ -1,12 +1,13 @@
 //! A server's life: start, serve, drain.
 
-use crate::audit::{Audit, Head};
+use crate::audit::{Action, Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
 use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BAG_IMAGES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
+use crate::journal::{Happened, Journal};
 use crate::metrics::Metrics;
 use crate::registry::{Folder, Registry, RegistryConfig};
 use crate::service::{Limits, Service};
@@ -110,15 +111,20 @@ impl Application {
         config.registry.self_test = (config.limits.timeout / 2).max(Duration::from_secs(1));
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
-            let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref())?;
+            let checkpoints = config.trust.checkpoints.as_ref();
+            let audit = config.trust.audit.as_deref().map(|path| Audit::open(path, checkpoints)).transpose()?;
+            let audit = audit.map(Arc::new);
+            let journal = Journal::new(audit.clone(), &*engine);
+            let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref(), &journal)?;
             if let Some(address) = address {
                 config.trust.allows(address, &access)?;
             }
-            let audit = config.trust.audit.as_deref().map(Audit::open).transpose()?;
-            let registry = Arc::new(Registry::open(config.registry, Arc::clone(&engine), Arc::clone(&metrics))?);
+            journal.before(vec![(Action::Start, started())])?;
+            let (engine_of, counts) = (Arc::clone(&engine), Arc::clone(&metrics));
+            let registry = Arc::new(Registry::open(config.registry, engine_of, counts, audit.clone())?);
             let batches = BatchQueue::start(Predictor::new(engine), config.batches, Arc::clone(&metrics))?;
             for (name, bytes) in config.builtin {
-                if let Err(refusal) = registry.accept(bytes, &format!("builtin:{name}"), |_| None) {
+                if let Err(refusal) = registry.accept(bytes, None, &format!("builtin:{name}"), |_| None) {
                     registry.problem(name, Some(refusal.to_string()));
                 }
             }
@@ -173,6 +179,9 @@ impl Application {
         let drain = move || {
             dicom.into_iter().for_each(Dicom::stop);
             drained.service.batches.drain();
+            if let Err(error) = drained.service.journal.before(vec![(Action::Stop, Happened::default())]) {
+                tracing::error!(%error, "the end could not be recorded");
+            }
         };
         let _ = tokio::task::spawn_blocking(drain).await;
         note_head(&app, None);
@@ -293,6 +302,14 @@ fn note_head(app: &App, noted: Option<Head>) -> Option<Head> {
         tracing::info!(rows = head.rows, head = %head, "audit");
     }
     Some(head)
+}
+
+/// What is recorded of a beginning.
+fn started() -> Happened {
+    Happened {
+        output: serde_json::json!({ "software": concat!("melo ", env!("CARGO_PKG_VERSION")) }),
+        ..Happened::default()
+    }
 }
 
 async fn watch_folder(mut folder: Folder, app: Arc<App>, mut stopped: watch::Receiver<bool>) {

@@ -11,6 +11,7 @@ use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
 use crate::batch::{Asked, BatchQueue, Computed, Permit};
 use crate::disk;
 use crate::error::Refusal;
+use crate::journal::{Happened, Journal, Visitors};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
@@ -28,9 +29,9 @@ use tokio::sync::Semaphore;
 
 /// Longest side of previews and heat maps, px.
 const SHOWN_SIDE: usize = 1024;
-/// Heat maps as the server draws them.
 /// Share of the colour of a class in a mask over its image.
 const MASK_OPACITY: f32 = 0.4;
+/// Heat maps as the server draws them.
 const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
 
 /// Less room on the disk of the audit is told before it is used up, bytes.
@@ -99,10 +100,17 @@ pub struct Slices {
 pub struct Caller {
     /// Name of the key, or of the calling application entity.
     pub who: String,
-    /// `http`, `kserve`, `dicom`, `stow`.
+    /// `http`, `kserve`, `dicom`, `stow`, `server`.
     pub via: &'static str,
     /// The request, as the log names it.
     pub request_id: String,
+}
+
+impl Caller {
+    /// Nobody: the server does it of itself.
+    pub(crate) fn server() -> Self {
+        Caller { who: "melo".to_owned(), via: "server", request_id: String::new() }
+    }
 }
 
 /// A request to any number of tasks.
@@ -135,7 +143,10 @@ pub struct Service {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Remembers; none where nothing is to be kept.
-    pub audit: Option<Audit>,
+    pub audit: Option<Arc<Audit>>,
+    pub(crate) journal: Journal,
+    /// Who came.
+    pub(crate) visitors: Arc<Visitors>,
     /// Bounds of a request.
     pub limits: Limits,
     pub(crate) decoders: Arc<Semaphore>,
@@ -152,9 +163,10 @@ impl Service {
         batches: BatchQueue,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
-        audit: Option<Audit>,
+        audit: Option<Arc<Audit>>,
         limits: Limits,
     ) -> Self {
+        let journal = Journal::new(audit.clone(), &**batches.predictor().engine());
         let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
         let drawers = Arc::new(Semaphore::new((limits.decoders / 2).max(1)));
         let decode_memory = DecodeMemory::new(limits.decode_bytes);
@@ -163,6 +175,8 @@ impl Service {
             registry,
             metrics,
             audit,
+            visitors: Arc::new(Visitors::new(journal.clone())),
+            journal,
             limits,
             decoders,
             drawers,
@@ -486,29 +500,21 @@ impl Service {
         self: &Arc<Self>,
         action: Action,
         task: &str,
-        plugin_digest: Option<String>,
+        (plugin_digest, output): (Option<String>, serde_json::Value),
         caller: Caller,
     ) -> Result<(), Refusal> {
-        let engine = self.engine();
-        let record = Record {
-            action,
-            request_id: caller.request_id,
-            who: caller.who,
-            via: caller.via.to_owned(),
-            input_digest: None,
-            sop_instance_uid: None,
-            task: task.to_owned(),
-            plugin_digest,
-            backbone_digest: engine.backbone().digest().to_owned(),
-            precision: engine.info().precision.to_string(),
-            output: serde_json::Value::Null,
-        };
+        let happened = Happened { task: task.to_owned(), plugin_digest, output };
+        let record = self.journal.record(action, caller, happened);
         self.append(vec![record]).await
     }
 
     /// Why nothing can be recorded now. After a failure it is tried whether the folder can be written again.
     pub(crate) fn audit_trouble(&self) -> Option<String> {
-        let folder = melo_vit::folder_of(self.audit.as_ref()?.path()).to_owned();
+        let audit = self.audit.as_ref()?;
+        if audit.is_unsigned() {
+            return Some("the checkpoint of the audit could not be written".to_owned());
+        }
+        let folder = melo_vit::folder_of(audit.path()).to_owned();
         if let Ok(free) = disk::free(&folder)
             && free < AUDIT_RESERVE
         {

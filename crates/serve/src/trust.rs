@@ -1,8 +1,10 @@
 //! What a server is told about whom it trusts.
 
+use crate::audit::CheckpointConfig;
 use crate::auth::{Access, OidcConfig};
 use crate::defaults::{DRAIN, MAX_CONNECTIONS};
 use crate::error::Error;
+use crate::tls::TlsFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub struct Trust {
     /// File of the audit; none where nothing is to be kept.
     pub audit: Option<PathBuf>,
+    /// Where the audit's signed checkpoints go.
+    pub checkpoints: Option<CheckpointConfig>,
     /// File of keys.
     pub keys: Option<PathBuf>,
     /// Identity provider whose tokens are taken.
@@ -30,20 +34,12 @@ pub struct Trust {
     pub insecure: bool,
 }
 
-/// Files in PEM.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TlsFiles {
-    /// The certificate and those that vouch for it.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 impl Default for Trust {
     /// No keys, no records: for a server on loopback.
     fn default() -> Self {
         Trust {
             audit: None,
+            checkpoints: None,
             keys: None,
             oidc: None,
             tls: None,

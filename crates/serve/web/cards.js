@@ -81,6 +81,7 @@ function cardView(card, version, heading) {
       'Version digest': [digest(version, 'version digest')],
     }),
     title('Where it comes from'), facts({
+      ...(card.signed_by ? { 'Signed by': [`${card.signed_by.name || 'key'} (${card.signed_by.key}): ${card.signed_by.comment}`] } : {}),
       Software: [card.provenance.software || 'unknown'],
       ...(card.provenance.data ? { Data: [card.provenance.data] } : {}),
       ...(card.provenance.date ? { 'Trained on': [card.provenance.date] } : {}),

@@ -92,10 +92,10 @@ function counted({ images }, { attention, leading }) {
 
 const cards = new Map();
 
-/** The card of a version, asked for once. */
+/** The card of a version and who signed it, asked for once. */
 export function cardOf(task, version) {
   if (!cards.has(version)) {
-    const asked = get(`v1/tasks/${encodeURIComponent(`${task}@${version}`)}`).then(found => found.card);
+    const asked = get(`v1/tasks/${encodeURIComponent(`${task}@${version}`)}`).then(found => ({ ...found.card, signed_by: found.signed_by }));
     asked.catch(() => cards.delete(version));
     cards.set(version, asked);
   }

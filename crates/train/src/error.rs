@@ -44,6 +44,12 @@ pub enum Error {
         /// Epochs planned.
         epochs: usize,
     },
+    /// Another training writes the run folder.
+    #[error("{}: another training is at work in it", folder.display())]
+    RunInUse {
+        /// The run folder.
+        folder: PathBuf,
+    },
     /// The run folder is somebody else's.
     #[error("{}: not a run folder: {} is not from a training", folder.display(), file.display())]
     NotARun {

@@ -4,40 +4,55 @@ use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::state::{EpochRow, State};
 use melo_vit::write_atomically;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Settings of the run.
 const CONFIG: &str = "config.json";
 /// One line an epoch.
 const TABLE: &str = "epochs.csv";
 
-/// A folder that holds one run.
+/// What one training at a time holds.
+const LOCK: &str = ".lock";
+
+/// A folder that holds one run, and belongs to one training at a time.
 #[derive(Clone, Debug)]
-pub struct RunFolder(PathBuf);
+pub struct RunFolder {
+    path: PathBuf,
+    /// The system lets go of it when the process dies.
+    _lock: Arc<File>,
+}
 
 impl RunFolder {
-    /// Makes the folder where it is missing.
+    /// Makes the folder where it is missing, and takes it for this training.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::RunInUse`], [`Error::Io`].
     pub fn create(path: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Ok(RunFolder(path.to_owned()))
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(io)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(io)?;
+        match lock.try_lock() {
+            // Where a file system knows no locks, there is none.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(RunFolder { path: path.to_owned(), _lock: Arc::new(lock) }),
+            Err(TryLockError::WouldBlock) => Err(Error::RunInUse { folder: path.to_owned() }),
+        }
     }
 
     /// The folder itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The state after the last finished epoch.
     pub fn state(&self) -> PathBuf {
-        self.0.join("last.safetensors")
+        self.path.join("last.safetensors")
     }
 
     /// The plug-in (or with full fine-tuning the backbone) of the best epoch so far.
     pub fn best(&self) -> PathBuf {
-        self.0.join("best.safetensors")
+        self.path.join("best.safetensors")
     }
 
     /// True when an epoch was finished here.
@@ -54,7 +69,7 @@ impl RunFolder {
             return Ok(());
         }
         let record = State::read_record(&self.state())?;
-        Err(Error::RunExists { folder: self.0.clone(), epoch: record.history.len(), epochs: record.config.epochs })
+        Err(Error::RunExists { folder: self.path.clone(), epoch: record.history.len(), epochs: record.config.epochs })
     }
 
     /// Refuses a folder whose files by the names of a run's are not a run's, such as a model's own `config.json`.
@@ -63,12 +78,12 @@ impl RunFolder {
     /// [`Error::NotARun`].
     pub fn refuse_foreign(&self) -> Result<(), Error> {
         let ours = |json: Vec<u8>| serde_json::from_slice::<TrainConfig>(&json).is_ok();
-        let config = self.0.join(CONFIG);
+        let config = self.path.join(CONFIG);
         let found =
-            [self.state(), self.best(), self.0.join(TABLE), config.clone()].into_iter().find(|path| path.exists());
+            [self.state(), self.best(), self.path.join(TABLE), config.clone()].into_iter().find(|path| path.exists());
         match found {
             Some(file) if !std::fs::read(config).is_ok_and(ours) => {
-                Err(Error::NotARun { folder: self.0.clone(), file })
+                Err(Error::NotARun { folder: self.path.clone(), file })
             }
             _ => Ok(()),
         }
@@ -79,7 +94,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`].
     pub fn clear(&self) -> Result<(), Error> {
-        for path in [self.state(), self.best(), self.0.join(TABLE), self.0.join(CONFIG)] {
+        for path in [self.state(), self.best(), self.path.join(TABLE), self.path.join(CONFIG)] {
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(Error::Io { path, source }),
                 _ => {}
@@ -90,11 +105,11 @@ impl RunFolder {
 
     pub(crate) fn write_config(&self, config: &TrainConfig) -> Result<(), Error> {
         let json = serde_json::to_vec_pretty(config).expect("settings are plain data");
-        Ok(write_atomically(&self.0.join(CONFIG), &json)?)
+        Ok(write_atomically(&self.path.join(CONFIG), &json)?)
     }
 
     pub(crate) fn write_table(&self, history: &[EpochRow]) -> Result<(), Error> {
-        let path = self.0.join(TABLE);
+        let path = self.path.join(TABLE);
         let mut table = csv::Writer::from_writer(Vec::new());
         let written = history.iter().try_for_each(|row| table.serialize(row));
         let bytes = written

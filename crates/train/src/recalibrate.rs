@@ -87,9 +87,9 @@ pub fn recalibrate(
 ) -> Result<Recalibration, Error> {
     let (temperature, thresholds) = fit(val)?;
     let mut new = Recalibration {
+        self_test: SelfTest::take(engine, plugin)?.read_by(&plugin.card, temperature, &thresholds),
         temperature,
         thresholds,
-        self_test: SelfTest::take(engine, plugin)?,
         images: val.names.len(),
         data_digest: manifest.digest(),
         split_digest: manifest.split_digest(),

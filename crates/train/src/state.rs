@@ -4,13 +4,16 @@
 use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::error::Error;
-use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, write_tensors};
+use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hex, write_tensors};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
 
 /// Metadata key that holds the record's JSON.
 const METADATA_KEY: &str = "melo.state";
+/// Metadata key of the SHA-256 of record and tensors.
+const DIGEST_KEY: &str = "melo.state.sha256";
 
 /// One line of the per-epoch table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -171,31 +174,57 @@ impl State {
             })
             .collect();
         let json = serde_json::to_string(&self.record).expect("a record is plain data");
-        write_tensors(path, &tensors, HashMap::from([(METADATA_KEY.to_owned(), json)]), Storage::F32)?;
+        let digest = digest(&json, groups);
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), json), (DIGEST_KEY.to_owned(), digest)]);
+        write_tensors(path, &tensors, metadata, Storage::F32)?;
         Ok(())
     }
 
     /// Reads the record alone.
     pub(crate) fn read_record(path: &Path) -> Result<Record, Error> {
+        Ok(State::read_metadata(path)?.0)
+    }
+
+    /// The record, its JSON, and the digest of all, which states of older versions lack.
+    fn read_metadata(path: &Path) -> Result<(Record, String, Option<String>), Error> {
         let state = |reason: String| Error::State { path: path.to_owned(), reason };
-        let metadata = TensorFile::open(path)?.metadata()?;
-        let json = metadata.get(METADATA_KEY).ok_or_else(|| state(format!("no `{METADATA_KEY}` in its metadata")))?;
-        serde_json::from_str(json).map_err(|error| state(error.to_string()))
+        let mut metadata = TensorFile::open(path)?.metadata()?;
+        let json =
+            metadata.remove(METADATA_KEY).ok_or_else(|| state(format!("no `{METADATA_KEY}` in its metadata")))?;
+        let record = serde_json::from_str(&json).map_err(|error| state(error.to_string()))?;
+        Ok((record, json, metadata.remove(DIGEST_KEY)))
     }
 
     /// Reads a state for a run with this record, whose history is taken from the file.
     pub(crate) fn read(path: &Path, current: &Record, shapes: &[(String, Vec<usize>)]) -> Result<State, Error> {
-        let record = State::read_record(path)?;
+        let (record, json, sha256) = State::read_metadata(path)?;
         current.check(path, &record)?;
         let file = TensorFile::open(path)?;
         let read = |group: &str| -> Result<Values, Error> {
             shapes.iter().map(|(name, shape)| Ok(file.read(&format!("{group}.{name}"), shape)?)).collect()
         };
         let [last, best, first, second] = GROUPS.map(read);
-        let optimizer = AdamW { steps: record.steps, first: first?, second: second? };
+        let (last, best, first, second) = (last?, best?, first?, second?);
+        if sha256.is_some_and(|sha256| sha256 != digest(&json, [&last, &best, &first, &second])) {
+            let reason = "its checksum is wrong: some of it was changed after it was written".to_owned();
+            return Err(Error::State { path: path.to_owned(), reason });
+        }
+        let optimizer = AdamW { steps: record.steps, first, second };
         let record = Record { config: current.config.clone(), ..record };
-        Ok(State { last: last?, best: best?, optimizer, record })
+        Ok(State { last, best, optimizer, record })
     }
+}
+
+/// SHA-256 of a record's JSON and of all values after it, little-endian.
+fn digest(json: &str, groups: [&Values; 4]) -> String {
+    let mut digest = Sha256::new_with_prefix(json);
+    let mut bytes = Vec::with_capacity(4 * 4096);
+    for values in groups.into_iter().flatten().flat_map(|tensor| tensor.chunks(4096)) {
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+        digest.update(&bytes);
+    }
+    hex(&digest.finalize())
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ impl Plugin {
     /// within what both allow. A card without a self-test can prove nothing, and is bound as it is.
     ///
     /// # Errors
-    /// [`Error::NotCalibrated`]; [`Error::ImageSize`].
+    /// [`Error::MeaningChanged`]; [`Error::NotCalibrated`]; [`Error::ImageSize`].
     pub fn bind(self, engine: &dyn Engine) -> Result<BoundPlugin, Error> {
-        let bound = self.chosen(engine);
+        let bound = self.chosen(engine)?;
         if let Some(test) = bound.calibration.self_test.as_ref().filter(|_| !bound.is_at_home()) {
             let answers = test.check_answers(engine, &bound.plugin);
             answers.map_err(|error| bound.blamed(error))?;
@@ -44,10 +44,10 @@ impl Plugin {
     /// As [`Plugin::bind`], with the whole self-test, wherever the calibration was made: for a plug-in that is to be relied on.
     ///
     /// # Errors
-    /// [`Error::NoSelfTest`], [`Error::AdapterInactive`]; [`Error::NotCalibrated`] where another engine or precision has other
+    /// [`Error::NoSelfTest`], [`Error::MeaningChanged`], [`Error::AdapterInactive`]; [`Error::NotCalibrated`] where another engine or precision has other
     /// answers, [`Error::SelfTestDiffers`] where the same has; [`Error::ImageSize`].
     pub fn prove(self, engine: &dyn Engine) -> Result<BoundPlugin, Error> {
-        let bound = self.chosen(engine);
+        let bound = self.chosen(engine)?;
         let Some(test) = &bound.calibration.self_test else {
             return Err(Error::NoSelfTest { task: bound.plugin.card.task });
         };
@@ -55,10 +55,13 @@ impl Plugin {
         Ok(bound)
     }
 
-    fn chosen(self, engine: &dyn Engine) -> BoundPlugin {
+    fn chosen(self, engine: &dyn Engine) -> Result<BoundPlugin, Error> {
         let on = ComputedOn::from(&engine.info());
         let calibration = self.card.calibration_for(&on);
-        BoundPlugin { plugin: self, on, calibration }
+        if let Some(test) = &calibration.self_test {
+            test.check_meaning(&self.card, calibration.temperature, &calibration.thresholds)?;
+        }
+        Ok(BoundPlugin { plugin: self, on, calibration })
     }
 }
 

@@ -134,7 +134,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 7;
+    pub const FORMAT: u32 = 8;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -172,12 +172,17 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
             (TaskKind::Segmentation, _) => 7,
             _ if self.bag.is_some() => 7,
             (TaskKind::Ordinal | TaskKind::Regression, _) => 6,
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    fn self_tests(&self) -> impl Iterator<Item = &SelfTest> {
+        self.self_test.iter().chain(self.calibrations.iter().map(|known| &known.self_test))
     }
 
     /// Checks what the card says against itself.
@@ -265,6 +270,7 @@ impl TaskCard {
             (7, "decoder", self.decoder.is_some()),
             (7, "provenance.mask_digest", !self.provenance.mask_digest.is_empty()),
             (7, "bag", self.bag.is_some()),
+            (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -230,6 +230,17 @@ pub enum Error {
         /// Largest difference allowed.
         tolerance: f32,
     },
+    /// A card that was changed by hand.
+    #[error(
+        "task `{task}`: its card was changed after its self-test was taken, so that its answers would mean something else: {}",
+        fields.join(", ")
+    )]
+    MeaningChanged {
+        /// The task.
+        task: String,
+        /// The fields that are not what they were.
+        fields: Vec<String>,
+    },
     /// A plug-in without a calibration for this engine and precision, whose answers are others here than where it has one.
     #[error(
         "task `{task}` is calibrated in {made}, and its answers in {on} are others: the self-test differs by {} (image {image}, \

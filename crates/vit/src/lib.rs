@@ -30,6 +30,7 @@ mod head;
 mod image;
 mod intended_use;
 mod invalid;
+mod meaning;
 mod model_description;
 mod named;
 mod packed_cache;

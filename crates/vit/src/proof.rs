@@ -7,6 +7,7 @@ use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
 use crate::image::ImageBatch;
+use crate::meaning::{changed, meaning};
 use crate::plugin::Plugin;
 use crate::self_test::{IMAGES, SelfTest};
 use crate::tensor_file::Storage;
@@ -35,7 +36,7 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
 }
 
 impl SelfTest {
-    /// What a plug-in gives on an engine.
+    /// What a plug-in gives on an engine, and what that means by its card's own calibration.
     ///
     /// # Errors
     /// [`Error::ImageSize`].
@@ -46,7 +47,29 @@ impl SelfTest {
             precision,
             logits: logits(engine, plugin, Some(&plugin.adapter))?,
             bare_logits: logits(engine, plugin, None)?,
+            meaning: meaning(&plugin.card, plugin.card.temperature, &plugin.card.thresholds),
         })
+    }
+
+    /// The same for a calibration that is not the card's own.
+    #[must_use]
+    pub fn read_by(self, card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Self {
+        SelfTest { meaning: meaning(card, temperature, thresholds), ..self }
+    }
+
+    /// Whether the logits still mean what they meant, where it is known.
+    ///
+    /// # Errors
+    /// [`Error::MeaningChanged`].
+    pub(crate) fn check_meaning(&self, card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Result<(), Error> {
+        if self.meaning.is_empty() {
+            return Ok(());
+        }
+        let fields = changed(&self.meaning, &meaning(card, temperature, thresholds));
+        match fields.is_empty() {
+            true => Ok(()),
+            false => Err(Error::MeaningChanged { task: card.task.clone(), fields }),
+        }
     }
 
     /// Holds a plug-in's answers on an engine to this test's: the pass with the adapter alone, at half the price of
@@ -148,17 +171,21 @@ impl Plugin {
         let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
         tensors.flatten().for_each(|x| *x = storage.round(*x));
         self.card.self_test = Some(SelfTest::take(engine, self)?);
+        self.card.format = self.card.format_written();
         Ok(())
     }
 
     /// Runs the card's own self-test on an engine, wherever it was taken.
     ///
     /// # Errors
-    /// [`Error::NoSelfTest`]; [`Error::AdapterInactive`] where the adapter moves the outputs by less than half of what it
+    /// [`Error::NoSelfTest`]; [`Error::MeaningChanged`]; [`Error::AdapterInactive`] where the adapter moves the outputs by less than half of what it
     /// did when the test was taken, or did not move them then; [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub fn self_test(&self, engine: &dyn Engine) -> Result<(), Error> {
         match &self.card.self_test {
-            Some(test) => test.run(engine, self),
+            Some(test) => {
+                test.check_meaning(&self.card, self.card.temperature, &self.card.thresholds)?;
+                test.run(engine, self)
+            }
             None => Err(Error::NoSelfTest { task: self.card.task.clone() }),
         }
     }

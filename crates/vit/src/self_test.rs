@@ -8,6 +8,7 @@ use crate::invalid::Invalid;
 use crate::task_kind::TaskKind;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Images of the test.
 pub(crate) const IMAGES: usize = 2;
@@ -30,6 +31,10 @@ pub struct SelfTest {
     pub logits: [Vec<f32>; IMAGES],
     /// The same without the adapter: the bare backbone under the same head.
     pub bare_logits: [Vec<f32>; IMAGES],
+    /// What the logits meant then: fields of the card, `classes`, `thresholds` and others, each as the first 16 digits of the SHA-256 of
+    /// its JSON. Since format 8; empty before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meaning: BTreeMap<String, String>,
 }
 
 impl SelfTest {

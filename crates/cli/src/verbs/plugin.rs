@@ -6,13 +6,16 @@ mod export;
 mod import;
 mod merge;
 mod recalibrate;
+mod sign;
 
 use super::task::check_output;
 use crate::{Failure, say, say_json};
 use describe::describe;
+use melo::sign::{Signature, beside};
 use melo::train::card_sheet;
 use melo::vit::{PluginInfo, TaskCard};
 use serde::Serialize;
+pub(crate) use sign::{public_key, sign_file};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -42,6 +45,9 @@ pub(crate) enum Verb {
     Import(import::Args),
     Export(export::Args),
     Merge(merge::Args),
+    Keygen(sign::KeygenArgs),
+    Sign(sign::SignArgs),
+    Verify(sign::VerifyArgs),
 }
 
 /// The object of `--json`; the contract is `docs/json.md`.
@@ -52,6 +58,8 @@ struct Fields<'a> {
     bytes: usize,
     parameters: usize,
     plugin_digest: &'a str,
+    /// The key that the signature beside the file says it was made with; `melo plugin verify` checks it.
+    signature_key: Option<String>,
     card: &'a TaskCard,
 }
 
@@ -64,21 +72,30 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Keygen(args) => sign::keygen(args),
+        Verb::Sign(args) => sign::sign(args),
+        Verb::Verify(args) => sign::verify(args),
     }
 }
 
 fn show(plugin: &Path, json: bool) -> Result<(), Failure> {
     let info = PluginInfo::read(plugin)?;
+    let signature = beside(plugin);
+    let signature = signature.exists().then(|| Signature::read(&signature)).transpose()?;
     if json {
         return say_json(&Fields {
             plugin,
             bytes: info.bytes,
             parameters: info.parameters(),
             plugin_digest: &info.digest,
+            signature_key: signature.map(|signature| signature.key().to_string()),
             card: &info.card,
         });
     }
     say(describe(&info));
+    if let Some(signature) = signature {
+        say(format_args!("signature   by key {}, not checked here: `melo plugin verify`", signature.key()));
+    }
     Ok(())
 }
 

@@ -4,7 +4,8 @@ use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, advice, machine, note, say};
 use melo::serve::{
-    Advice, BatchConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server, TlsFiles, Trust, defaults,
+    Advice, BatchConfig, CheckpointConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server,
+    SignatureConfig, TlsFiles, Trust, defaults,
 };
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
@@ -92,18 +93,36 @@ struct Settings {
     /// File that every answer is recorded in before it is given [default: audit.sqlite in the state folder]
     #[arg(long, env = "MELO_SERVE_AUDIT", value_name = "FILE")]
     audit: Option<PathBuf>,
+    /// File that the audit's signed checkpoint is kept in, on another disk or machine; the server does not start behind it
+    #[arg(long, env = "MELO_SERVE_AUDIT_CHECKPOINT", value_name = "FILE")]
+    audit_checkpoint: Option<PathBuf>,
+    /// Secret key that signs checkpoints, made by `melo plugin keygen`
+    #[arg(long, env = "MELO_SERVE_AUDIT_KEY", value_name = "FILE")]
+    audit_key: Option<PathBuf>,
+    /// Age of a checkpoint behind which records were added, s [default: 60]
+    #[arg(long, env = "MELO_SERVE_AUDIT_CHECKPOINT_S", value_name = "S")]
+    audit_checkpoint_s: Option<u64>,
     /// Keep no record of answers
     #[arg(long, env = "MELO_SERVE_NO_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_audit: Option<bool>,
     /// File of keys, made by `melo keys add`; without it anyone may ask, and nobody may change what is served
     #[arg(long, env = "MELO_SERVE_KEYS", value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// List of keys whose signatures on plug-ins are trusted (`melo plugin sign`); read again when it changes
+    #[arg(long, env = "MELO_SERVE_TRUSTED_KEYS", value_name = "FILE")]
+    trusted_keys: Option<PathBuf>,
+    /// Serve only plug-ins that one of the trusted keys signed
+    #[arg(long, env = "MELO_SERVE_REQUIRE_SIGNATURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_signature: Option<bool>,
     /// Certificate and those that vouch for it, PEM; read again when it changes
     #[arg(long, env = "MELO_SERVE_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// Private key of the certificate, PEM
     #[arg(long, env = "MELO_SERVE_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Who vouches for callers, PEM: those who show no certificate of these authorities are turned away
+    #[arg(long, env = "MELO_SERVE_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Connections at a time; more are answered with 503 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<usize>,
@@ -160,8 +179,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = settings(args)?;
     start_log(settings.log);
     let threads = machine::threads();
+    let trust = trust(&settings)?;
     let (engine, demonstration) = engine(&settings)?;
-    let config = config(&settings, threads, demonstration)?;
+    let config = config(&settings, threads, demonstration, trust);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(threads + SPARE_THREADS)
@@ -262,15 +282,19 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     Some(dicom)
 }
 
-fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> Result<Config, Failure> {
+fn config(settings: &Settings, threads: usize, demonstration: Demonstration, trust: Trust) -> Config {
     const MIB: usize = 1 << 20;
     let registry = RegistryConfig {
         resident_bytes: settings.resident_mib.map_or(defaults::RESIDENT_BYTES, |mib| mib.saturating_mul(MIB)),
         keep_versions: settings.keep_versions.unwrap_or(defaults::KEEP_VERSIONS),
+        signatures: SignatureConfig {
+            trusted_keys: settings.trusted_keys.clone(),
+            required: settings.require_signature.unwrap_or(false),
+        },
         advice: Advice(advice::of_plugin),
         ..RegistryConfig::new(state(settings))
     };
-    Ok(Config {
+    Config {
         listen: settings.listen.clone().unwrap_or_else(|| defaults::LISTEN.to_owned()),
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
@@ -288,15 +312,24 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration) -> 
             decoders: threads,
             decode_bytes: settings.decode_mib.map_or(defaults::DECODE_BYTES, |mib| mib.saturating_mul(MIB as u64)),
         },
-        trust: trust(settings)?,
+        trust,
         dicom: dicom(settings),
         ..Config::new(registry)
-    })
+    }
 }
 
+/// Before anything is loaded: what contradicts itself is told at once.
 fn trust(settings: &Settings) -> Result<Trust, Failure> {
+    if settings.require_signature.unwrap_or(false) && settings.trusted_keys.is_none() {
+        return Err(Failure::Usage("require-signature needs trusted-keys, which say whose".to_owned()));
+    }
     let tls = match (&settings.tls_cert, &settings.tls_key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
+        (Some(cert), Some(key)) => {
+            Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: settings.tls_client_ca.clone() })
+        }
+        (None, None) if settings.tls_client_ca.is_some() => {
+            return Err(Failure::Usage("tls-client-ca needs tls-cert and tls-key".to_owned()));
+        }
         (None, None) => None,
         _ => return Err(Failure::Usage("tls-cert and tls-key go together".to_owned())),
     };
@@ -306,8 +339,21 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         (true, None) => None,
         (true, Some(_)) => return Err(Failure::Usage("audit and no-audit exclude each other".to_owned())),
     };
+    let checkpoints = match (&settings.audit_checkpoint, &settings.audit_key) {
+        (Some(_), Some(_)) if audit.is_none() => {
+            return Err(Failure::Usage("audit-checkpoint and no-audit exclude each other".to_owned()));
+        }
+        (Some(file), Some(key)) => Some(CheckpointConfig {
+            file: file.clone(),
+            key: key.clone(),
+            every: settings.audit_checkpoint_s.map_or(defaults::CHECKPOINT, Duration::from_secs),
+        }),
+        (None, None) => None,
+        _ => return Err(Failure::Usage("audit-checkpoint and audit-key go together".to_owned())),
+    };
     Ok(Trust {
         audit,
+        checkpoints,
         keys: settings.keys.clone(),
         oidc: settings.oidc.clone(),
         tls,

@@ -7,10 +7,12 @@ mod screen;
 
 pub(crate) use args::{Args, CropArg};
 
+use super::plugin::sign_file;
 use super::task::{check_output, list_unreadable, remark};
 use crate::progress::{TrainProgress, duration, grouped, in_words, percent};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
+use melo::sign::SecretKey;
 use melo::train::{
     Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
 };
@@ -23,6 +25,7 @@ use std::time::Instant;
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_outputs(args)?;
+    let key = args.sign_key.as_deref().map(SecretKey::read).transpose()?;
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
     let config = args.config(backbone.info().config().depth)?;
@@ -45,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         checkpoint.write(&path, finished.storage)?;
     }
     finished.save(&args.out)?;
+    if let Some(key) = &key {
+        sign_file(&args.out, key, None)?;
+    }
     report(args, &finished, started.elapsed().as_secs_f64())
 }
 

@@ -97,7 +97,7 @@ fn a_self_test_is_added_kept_and_run() {
 
     // What software before format 3 wrote, as far as a self-test is concerned.
     let tested = card(&task);
-    let bare = TaskCard { self_test: None, ..tested.clone() };
+    let bare = TaskCard { format: 4, self_test: None, ..tested.clone() };
     Plugin::replace_card(&task, &bare, &old).expect("the file can be written");
     assert!(run(melo().args(["plugin", "info"]).arg(&old)).good().contains("self-test   none"));
     certify(&old, &["--check"]).refused(1, &["old.safetensors", "no self-test", "melo plugin certify"]);

@@ -4,11 +4,12 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
     ("melo-npy", &[]),
+    ("melo-sign", &[]),
     ("melo-interop", &["melo-vit", "melo-npy"]),
     ("melo-imaging", &["melo-kernels", "melo-vit", "melo-npy"]),
     ("melo-synthetic", &["melo-imaging"]),
@@ -31,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "melo-train",
         ],
     ),
-    ("melo-serve", &["melo-vit", "melo-imaging", "melo-predict"]),
+    ("melo-serve", &["melo-vit", "melo-imaging", "melo-predict", "melo-sign"]),
     (
         "melo",
         &[
@@ -45,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "melo-embed",
             "melo-report",
             "melo-train",
+            "melo-sign",
             "melo-study",
             "melo-serve",
         ],

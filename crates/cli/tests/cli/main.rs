@@ -27,6 +27,7 @@ mod resume;
 mod seen;
 mod serve;
 mod server;
+mod signed;
 mod study;
 mod sweep;
 mod trust;

@@ -155,7 +155,7 @@ fn a_full_disk_in_the_middle_loses_nothing() {
     ran.refused(1, &["full.run/last.safetensors", "File too large"]);
     assert_eq!(bytes(&workplace.at("full.run/last.safetensors")), state, "the state is whole");
     let in_run = std::fs::read_dir(workplace.at("full.run")).expect("the run folder is there").count();
-    assert_eq!(in_run, 4, "settings, table, two states, and nothing half-written");
+    assert_eq!(in_run, 5, "settings, table, two states, the lock, and nothing half-written");
     assert!(!out.exists());
     resumes_to_the_same_bytes("full");
 }
@@ -292,6 +292,28 @@ fn a_damaged_state_is_refused_by_name() {
     let whole = bytes(&state);
     tiny.workplace.write("out.run/last.safetensors", &whole[..whole.len() / 2]);
     tiny.refuses(tiny.train().arg("--resume"), &["out.run/last.safetensors", "not a safetensors file"]);
+    // One bit of one number.
+    let mut flipped = whole.clone();
+    let at = whole.len() - 2;
+    flipped[at] ^= 0x40;
+    tiny.workplace.write("out.run/last.safetensors", &flipped);
+    tiny.refuses(tiny.train().arg("--resume"), &["out.run/last.safetensors", "checksum is wrong"]);
+}
+
+#[test]
+fn a_run_folder_belongs_to_one_training_at_a_time() {
+    let workplace = Workplace::new();
+    let data = workplace.phantoms(Phantom::Mammogram, SIDE, [36, 12, 0]);
+    let out = workplace.at("one.safetensors");
+    let mut first = Running::start(&mut epochs(&data, &out));
+    first.wait_for_epoch(1);
+    let second = run(epochs(&data, &workplace.at("two.safetensors"))
+        .arg("--run")
+        .arg(workplace.at("one.run"))
+        .arg("--overwrite"));
+    second.refused(1, &["one.run", "another training is at work"]);
+    let _ = first.child.kill();
+    let _ = first.child.wait();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// "melo" in ASCII: the application id of SQLite's header.
@@ -42,9 +43,6 @@ CREATE TRIGGER records_come_last BEFORE INSERT ON records
 WHEN NEW.n IS NOT (SELECT coalesce(max(n), 0) + 1 FROM records)
 BEGIN SELECT RAISE(ABORT, 'the audit is append-only: rows are added at its end'); END;
 ";
-
-/// Names of the triggers in [`SCHEMA`].
-const TRIGGERS: [&str; 3] = ["records_are_not_changed", "records_are_not_removed", "records_come_last"];
 
 /// Opens a file that only its owner may read, or makes it.
 pub(super) fn private(path: &Path) -> Result<File, Error> {
@@ -93,7 +91,7 @@ pub(super) fn read(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -112,16 +110,67 @@ pub(super) fn known(connection: &Connection, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The triggers that are gone.
-pub(super) fn missing_triggers(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {
-    let mut missing = Vec::new();
-    for name in TRIGGERS {
-        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'records' AND name = ?1";
-        if connection.query_row(sql, [name], |row| row.get::<_, i64>(0))? == 0 {
-            missing.push(name);
+/// A table, trigger, index or view, and its SQL.
+type Part = (String, String, Option<String>);
+
+fn parts(connection: &Connection) -> rusqlite::Result<Vec<Part>> {
+    let mut select = connection.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY name")?;
+    let parts = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    parts.collect()
+}
+
+/// What is not as [`SCHEMA`] makes it, in words: a guard that is gone or says something else, or a part that came in.
+pub(super) fn unguarded(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    static EXPECTED: OnceLock<Vec<Part>> = OnceLock::new();
+    let expected = match EXPECTED.get() {
+        Some(expected) => expected,
+        None => {
+            let fresh = Connection::open_in_memory()?;
+            fresh.execute_batch(SCHEMA)?;
+            EXPECTED.get_or_init(|| parts(&fresh).unwrap_or_default())
+        }
+    };
+    let found = parts(connection)?;
+    let differing = |some: &[Part], others: &[Part]| -> Vec<String> {
+        let new = some.iter().filter(|part| !others.contains(part));
+        new.map(|(kind, name, _)| format!("{kind} {name}")).collect()
+    };
+    let (gone, came) = (differing(expected, &found), differing(&found, expected));
+    let (changed, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(|part| came.contains(part));
+    let came: Vec<_> = came.into_iter().filter(|part| !changed.contains(part)).collect();
+    let said =
+        [("gone", gone), ("changed", changed), ("put in", came)].into_iter().filter(|(_, parts)| !parts.is_empty());
+    let said: Vec<String> = said.map(|(what, parts)| format!("{what}: {}", parts.join(", "))).collect();
+    Ok((!said.is_empty()).then(|| said.join("; ")))
+}
+
+/// What tells a file from another that stands in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+/// Which file a path leads to now, which must have that name alone.
+#[cfg_attr(not(unix), allow(unused_variables))]
+pub(super) fn identity(path: &Path) -> Result<Identity, String> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("is gone".to_owned()),
+        found => found.map_err(|error| format!("cannot be looked at: {error}"))?,
+    };
+    if !metadata.is_file() {
+        return Err("is no plain file any more".to_owned());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        match metadata.nlink() {
+            1 => Ok(Identity { inode: (metadata.dev(), metadata.ino()) }),
+            names => Err(format!("has {names} names, of which one is expected")),
         }
     }
-    Ok(missing)
+    #[cfg(not(unix))]
+    Ok(Identity {})
 }
 
 /// A row's hashed columns; none if one holds what no record can hold.

@@ -2,6 +2,7 @@
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
 mod chain;
+mod checkpoint;
 mod file;
 mod record;
 mod store;
@@ -9,15 +10,19 @@ mod verify;
 
 use crate::error::Error;
 use crate::lock;
+use checkpoint::Checkpoints;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::oneshot;
 
 pub use chain::{Entry, Head, Stored};
+pub use checkpoint::{Checkpoint, CheckpointConfig};
 pub use file::entries;
 pub use record::{Action, Record};
 pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify};
@@ -32,6 +37,7 @@ const BATCH: usize = 4096;
 pub struct Audit {
     path: PathBuf,
     head: Arc<Mutex<Head>>,
+    unsigned: Arc<AtomicBool>,
     jobs: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
     /// Held as long as the file is written; the system lets go of it when the process dies.
@@ -45,23 +51,36 @@ struct Job {
 }
 
 impl Audit {
-    /// Opens a file, or begins one, and checks the end of its chain.
+    /// Opens a file, or begins one, and checks the end of its chain, and that it is not behind its last checkpoint.
     ///
     /// # Errors
-    /// [`Error::InUse`] where another process writes it, [`Error::Damaged`] where its end does not fit together,
-    /// [`Error::Io`], [`Error::Audit`].
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    /// [`Error::InUse`] where another process writes it; [`Error::Damaged`] where its end does not fit together, and where the
+    /// checkpoint is of another chain or cannot be read; [`Error::Settings`] for the key; [`Error::Io`], [`Error::Audit`].
+    pub fn open(path: &Path, checkpoints: Option<&CheckpointConfig>) -> Result<Self, Error> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         let lock = lock(path)?;
         let store = Store::open(path)?;
-        let head = Arc::new(Mutex::new(store.head()?));
+        let head = store.head()?;
+        let mut checkpoints = checkpoints.map(|config| Checkpoints::open(config, path, &head)).transpose()?;
+        if let Some(checkpoints) = &mut checkpoints {
+            checkpoints.last.as_ref().map_or(Ok(()), |noted| store.holds(noted))?;
+            checkpoints.sign(&head)?;
+        }
+        let (head, unsigned) = (Arc::new(Mutex::new(head)), Arc::new(AtomicBool::new(false)));
         let (jobs, waiting) = channel();
-        let writer = Writer { store, head: Arc::clone(&head), sound: true };
+        let writer = Writer {
+            store,
+            head: Arc::clone(&head),
+            sound: true,
+            checkpoints,
+            signed: Instant::now(),
+            unsigned: Arc::clone(&unsigned),
+        };
         let thread = std::thread::Builder::new().name("melo-audit".into()).spawn(move || writer.run(&waiting));
         let thread = thread.map_err(Error::io(path))?;
-        Ok(Audit { path: path.to_owned(), head, jobs: Some(jobs), writer: Some(thread), _lock: lock })
+        Ok(Audit { path: path.to_owned(), head, unsigned, jobs: Some(jobs), writer: Some(thread), _lock: lock })
     }
 
     /// The file.
@@ -72,6 +91,18 @@ impl Audit {
     /// The last row that is on disk. Noted elsewhere, it proves later that nothing before it was lost.
     pub fn head(&self) -> Head {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True where the last checkpoint that was due could not be written.
+    pub(crate) fn is_unsigned(&self) -> bool {
+        self.unsigned.load(Ordering::Relaxed)
+    }
+
+    /// Adds records without waiting for them: of what is done whether or not it can be recorded. What goes wrong is logged.
+    pub fn note(&self, records: Vec<Record>) {
+        if !records.is_empty() {
+            drop(self.begin(records));
+        }
     }
 
     /// Adds records, all or none, and returns when they are on disk.
@@ -127,11 +158,16 @@ struct Writer {
     head: Arc<Mutex<Head>>,
     /// False after a failure: what is on disk is read again before more is written.
     sound: bool,
+    checkpoints: Option<Checkpoints>,
+    /// When the last one was tried.
+    signed: Instant,
+    /// It could not be written.
+    unsigned: Arc<AtomicBool>,
 }
 
 impl Writer {
     fn run(mut self, waiting: &Receiver<Job>) {
-        while let Ok(first) = waiting.recv() {
+        while let Some(first) = self.next(waiting) {
             let mut rows = first.records.len();
             let mut jobs = vec![first];
             while rows < BATCH
@@ -145,19 +181,55 @@ impl Writer {
                 other => other.to_string(),
             });
             self.sound = result.is_ok();
-            jobs.into_iter().for_each(|job| drop(job.done.send(result.clone())));
+            for job in jobs {
+                if let Err(Err(reason)) = job.done.send(result.clone()) {
+                    tracing::error!(reason, "what was done could not be recorded");
+                }
+            }
         }
+        self.sign();
+    }
+
+    /// What is to be written next; meanwhile a checkpoint is signed now and then.
+    fn next(&mut self, waiting: &Receiver<Job>) -> Option<Job> {
+        loop {
+            let Some(every) = self.checkpoints.as_ref().map(Checkpoints::every) else { return waiting.recv().ok() };
+            if self.signed.elapsed() >= every {
+                self.sign();
+            }
+            let rest = every.saturating_sub(self.signed.elapsed());
+            match waiting.recv_timeout(rest.max(Duration::from_millis(1))) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn sign(&mut self) {
+        self.signed = Instant::now();
+        let head = self.known();
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let signed = checkpoints.sign(&head);
+        if let Err(error) = &signed {
+            tracing::error!(%error, file = %checkpoints.file().display(), "the checkpoint of the audit could not be written");
+        }
+        self.unsigned.store(signed.is_err(), Ordering::Relaxed);
     }
 
     fn write(&mut self, jobs: &[Job]) -> Result<(), Error> {
         if !self.sound {
-            self.keep(self.store.head()?);
+            self.keep(self.store.head_after(&self.known())?);
         }
-        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let head = self.known();
         let records = jobs.iter().flat_map(|job| &job.records);
         let head = self.store.append(&head, records)?;
         self.keep(head);
         Ok(())
+    }
+
+    fn known(&self) -> Head {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn keep(&self, head: Head) {
@@ -173,5 +245,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     lock::hold(file::private(&beside)?, &beside, path)
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

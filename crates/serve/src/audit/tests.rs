@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use std::time::Instant;
 
-fn record(index: usize) -> Record {
+pub(super) fn record(index: usize) -> Record {
     Record {
         action: Action::Answer,
         request_id: format!("r{index}"),
@@ -21,10 +21,10 @@ fn record(index: usize) -> Record {
     }
 }
 
-fn chain(rows: usize) -> (tempfile::TempDir, PathBuf, Head) {
+pub(super) fn chain(rows: usize) -> (tempfile::TempDir, PathBuf, Head) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.sqlite");
-    let audit = Audit::open(&path).unwrap();
+    let audit = Audit::open(&path, None).unwrap();
     let records: Vec<Record> = (1..=rows).map(record).collect();
     audit.append(&records).unwrap();
     let head = audit.head();
@@ -32,7 +32,7 @@ fn chain(rows: usize) -> (tempfile::TempDir, PathBuf, Head) {
 }
 
 /// Takes the guards away and changes the file.
-fn tamper(path: &Path, sql: &str) {
+pub(super) fn tamper(path: &Path, sql: &str) {
     let connection = Connection::open(path).unwrap();
     let triggers = "DROP TRIGGER records_are_not_changed; DROP TRIGGER records_are_not_removed; \
                     DROP TRIGGER records_come_last;";
@@ -48,7 +48,7 @@ fn broken(path: &Path, anchor: Option<&str>) -> Option<Broken> {
 #[test]
 fn a_chain_verifies_and_goes_on_after_opening_again() {
     let (_folder, path, head) = chain(5);
-    let audit = Audit::open(&path).unwrap();
+    let audit = Audit::open(&path, None).unwrap();
     assert_eq!(audit.head(), head);
     audit.append(&[record(6)]).unwrap();
     let report = verify(&path, Some(&head.to_string().parse().unwrap())).unwrap();
@@ -202,7 +202,7 @@ fn a_cut_end_is_found_by_an_anchor_and_a_careless_one_without() {
         assert_eq!((found.row, found.kind), (6, Kind::Cut), "{found}");
     }
     // Rows that came after the cut do not hide it.
-    let audit = Audit::open(&path).unwrap();
+    let audit = Audit::open(&path, None).unwrap();
     audit.append(&(0..9).map(record).collect::<Vec<_>>()).unwrap();
     let found = broken(&path, Some(&head.to_string())).unwrap();
     assert_eq!((found.row, found.kind), (9, Kind::Rewritten), "{found}");
@@ -214,7 +214,7 @@ fn a_cut_end_is_found_by_an_anchor_and_a_careless_one_without() {
 
 use std::str::FromStr;
 
-fn tamper_again(path: &Path, sql: &str) {
+pub(super) fn tamper_again(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
@@ -228,25 +228,25 @@ fn a_server_does_not_go_on_behind_a_broken_end() {
     ] {
         let (_folder, path, _) = chain(6);
         tamper(&path, sql);
-        let error = Audit::open(&path).err().unwrap_or_else(|| panic!("{sql}"));
+        let error = Audit::open(&path, None).err().unwrap_or_else(|| panic!("{sql}"));
         assert!(matches!(error, Error::Damaged { .. }), "{sql}: {error}");
         assert!(error.to_string().contains("audit.sqlite"), "{error}");
     }
     let (_folder, path, _) = chain(6);
     tamper(&path, "");
-    assert!(matches!(Audit::open(&path), Err(Error::Damaged { .. })), "the triggers are gone");
+    assert!(matches!(Audit::open(&path, None), Err(Error::Damaged { .. })), "the triggers are gone");
 }
 
 #[test]
 fn a_second_writer_is_refused_by_name_and_readers_are_not() {
     let (_folder, path, _) = chain(3);
-    let audit = Audit::open(&path).unwrap();
-    let error = Audit::open(&path).err().unwrap();
+    let audit = Audit::open(&path, None).unwrap();
+    let error = Audit::open(&path, None).err().unwrap();
     assert!(matches!(error, Error::InUse { .. }) && error.to_string().contains("audit.sqlite"), "{error}");
     audit.append(&[record(4)]).unwrap();
     assert_eq!(verify(&path, None).unwrap().head, audit.head());
     drop(audit);
-    Audit::open(&path).unwrap();
+    Audit::open(&path, None).unwrap();
 }
 
 #[test]
@@ -256,11 +256,11 @@ fn files_that_are_no_audit_are_refused() {
     assert!(matches!(verify(&path, None), Err(Error::Io { .. })), "a missing one is not made");
     assert!(!path.exists());
     std::fs::write(&path, "not a database, but a text that is long enough to be looked at as a header").unwrap();
-    assert!(matches!(Audit::open(&path), Err(Error::Damaged { .. })));
+    assert!(matches!(Audit::open(&path, None), Err(Error::Damaged { .. })));
     assert!(matches!(verify(&path, None), Err(Error::Damaged { .. })));
     std::fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
-    assert!(matches!(Audit::open(&path), Err(Error::Damaged { .. })));
+    assert!(matches!(Audit::open(&path, None), Err(Error::Damaged { .. })));
     assert!(matches!(verify(&path, None), Err(Error::Damaged { .. })));
 }
 
@@ -312,7 +312,7 @@ fn a_full_disk_refuses_and_leaves_the_chain_whole() {
 fn concurrent_appends_share_their_way_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.sqlite");
-    let audit = Audit::open(&path).unwrap();
+    let audit = Audit::open(&path, None).unwrap();
     let started = Instant::now();
     std::thread::scope(|scope| {
         for caller in 0..16 {
@@ -328,7 +328,7 @@ fn concurrent_appends_share_their_way_to_the_disk() {
 #[test]
 fn what_is_beside_the_file_is_its_owners_alone() {
     let (folder, path, _) = chain(1);
-    let _audit = Audit::open(&path).unwrap();
+    let _audit = Audit::open(&path, None).unwrap();
     #[cfg(unix)]
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();

@@ -1,9 +1,9 @@
 //! Walking the chain: is every row the one that was written, and does each follow the one before?
 
 use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
-use super::file::{failed, fields, missing_triggers, read};
+use super::file::{failed, fields, read, unguarded};
 use crate::error::Error;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 use std::path::Path;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub enum Kind {
     Cut,
     /// The row that was noted elsewhere is another one now: everything up to it was written anew.
     Rewritten,
-    /// The chain is whole, but what refuses changes is gone.
+    /// The chain is whole, but what refuses changes is gone or something else.
     Unguarded,
 }
 
@@ -80,6 +80,12 @@ pub enum InvalidAnchor {
     },
 }
 
+impl Anchor {
+    pub(super) fn of(head: &Head) -> Self {
+        Anchor { hash: head.hash.clone(), rows: Some(head.rows) }
+    }
+}
+
 impl FromStr for Anchor {
     type Err = InvalidAnchor;
 
@@ -99,7 +105,7 @@ impl FromStr for Anchor {
     }
 }
 
-/// Walks a whole file, while a server writes it or not.
+/// Walks a whole file, while a server writes it or not; `anchor` is what was noted elsewhere, by hand or in a checkpoint.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Damaged`] where SQLite cannot read it, [`Error::Audit`]. That the chain is broken is no
@@ -116,6 +122,24 @@ pub fn verify(path: &Path, anchor: Option<&Anchor>) -> Result<Report, Error> {
             broken => broken,
         };
         Ok(Report { head, broken })
+    };
+    find().map_err(failed(path))
+}
+
+/// Whether a chain that is open holds the row that was noted.
+pub(super) fn holds(connection: &Connection, path: &Path, noted: &Head) -> Result<Option<Broken>, Error> {
+    let find = || -> rusqlite::Result<Option<Broken>> {
+        let anchor = Anchor::of(noted);
+        let last: i64 = connection.query_row("SELECT coalesce(max(n), 0) FROM records", [], |row| row.get(0))?;
+        if last < noted.rows {
+            return Ok(Some(cut(&Head { rows: last, hash: String::new() }, noted.rows, "the checkpoint has")));
+        }
+        if noted.rows == 0 {
+            return Ok(None);
+        }
+        let sql = "SELECT hash FROM records WHERE n = ?1";
+        let hash: Option<String> = connection.query_row(sql, [noted.rows], |row| row.get(0)).optional()?;
+        Ok(Seen { anchor: Some(&anchor), found: false }.row(noted.rows, hash.as_deref().unwrap_or_default()))
     };
     find().map_err(failed(path))
 }
@@ -152,9 +176,8 @@ fn end(connection: &Connection, head: &Head) -> rusqlite::Result<Option<Broken>>
     if ever > head.rows {
         return Ok(Some(cut(head, ever, "SQLite counted")));
     }
-    let missing = missing_triggers(connection)?;
-    let reason = format!("the triggers that refuse changes are gone: {}", missing.join(", "));
-    Ok((!missing.is_empty()).then_some(Broken { row: head.rows, kind: Kind::Unguarded, reason }))
+    let reason = unguarded(connection)?.map(|what| format!("the file's guards are not what they were: {what}"));
+    Ok(reason.map(|reason| Broken { row: head.rows, kind: Kind::Unguarded, reason }))
 }
 
 fn cut(head: &Head, ever: i64, who: &str) -> Broken {

@@ -2,17 +2,17 @@
 
 use super::identity::{Identity, Scope};
 use super::key::{Key, NewKey};
+use crate::audit::Action;
 use crate::error::{Error, Refusal};
+use crate::journal::{Happened, Journal};
+use crate::service::Caller;
+use crate::watched::Watched;
 use melo_vit::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
 
-/// How often the server looks whether the file has changed.
-const LOOK: Duration = Duration::from_secs(1);
 /// Longest file.
 const BYTES: u64 = 16 << 20;
 
@@ -111,87 +111,44 @@ impl KeyFile {
 
 /// The keys that a server knows.
 pub(super) struct Keys {
-    path: PathBuf,
-    known: Mutex<Known>,
-}
-
-struct Known {
-    keys: Vec<Key>,
-    stamp: Option<Stamp>,
-    looked: Instant,
-}
-
-/// What tells one state of a file from another.
-#[derive(PartialEq)]
-struct Stamp(Option<SystemTime>, u64, u64);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    Some(Stamp(metadata.modified().ok(), metadata.len(), inode))
-}
-
-/// The keys of a file that its owner alone may write.
-fn owned(path: &Path) -> Result<KeyFile, Error> {
-    #[cfg(unix)]
-    {
-        let mode = std::fs::metadata(path).map_err(Error::io(path))?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
-        if mode & 0o022 != 0 {
-            let reason = "others than its owner may write it, and so let themselves in: chmod go-w".to_owned();
-            return Err(Error::Damaged { path: path.to_owned(), reason });
-        }
-    }
-    KeyFile::read(path)
+    file: Watched<KeyFile>,
+    journal: Journal,
 }
 
 impl Keys {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let stamp = stamp(path);
-        let keys = owned(path)?.keys;
-        Ok(Keys { path: path.to_owned(), known: Mutex::new(Known { keys, stamp, looked: Instant::now() }) })
+    pub(super) fn open(path: &Path, journal: Journal) -> Result<Self, Error> {
+        Ok(Keys { file: Watched::open(path, KeyFile::read)?, journal })
     }
 
     pub(super) fn identify(&self, shown: &str) -> Result<Identity, Refusal> {
         let sha256 = hex(&Sha256::digest(shown.as_bytes()));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look(&mut known);
-        // All keys are compared, so that the time says nothing about their number or order.
-        let found = known.keys.iter().fold(None, |found, key| if key.is(&sha256) { Some(key) } else { found });
-        let key = found.ok_or_else(|| Refusal::Unauthorized("the key is not known".to_owned()))?;
-        if key.is_expired() {
-            return Err(Refusal::Unauthorized(format!("the key `{}` has expired", key.name)));
-        }
-        Ok(Identity { name: key.name.clone(), scopes: allowed(&key.scopes) })
+        let changed = |before: &KeyFile, now: &KeyFile| {
+            self.journal.note(Action::Keys, Caller::server(), difference(before, now))
+        };
+        self.file.with(changed, |known| {
+            // All keys are compared, so that the time says nothing about their number or order.
+            let found = known.keys.iter().fold(None, |found, key| if key.is(&sha256) { Some(key) } else { found });
+            let key = found.ok_or_else(|| Refusal::Unauthorized("the key is not known".to_owned()))?;
+            if key.is_expired() {
+                return Err(Refusal::Unauthorized(format!("the key `{}` has expired", key.name)));
+            }
+            Ok(Identity { name: key.name.clone(), scopes: allowed(&key.scopes) })
+        })
     }
+}
 
-    /// Takes over what the file says now. A file that cannot be understood changes nothing, one that is gone lets
-    /// nobody in.
-    fn look(&self, known: &mut Known) {
-        if known.looked.elapsed() < LOOK {
-            return;
-        }
-        known.looked = Instant::now();
-        let found = stamp(&self.path);
-        if found == known.stamp {
-            return;
-        }
-        known.stamp = found;
-        match owned(&self.path) {
-            Ok(file) => {
-                tracing::info!(keys = file.keys.len(), "the key file has changed");
-                known.keys = file.keys;
-            }
-            Err(error) if known.stamp.is_none() => {
-                tracing::error!(%error, "the key file is gone: no key is known any more");
-                known.keys.clear();
-            }
-            Err(error) => tracing::error!(%error, "the key file cannot be read: the keys from before stay in force"),
-        }
-    }
+/// Names of keys that came, went, or are other keys now.
+fn difference(before: &KeyFile, now: &KeyFile) -> Happened {
+    let of = |file: &KeyFile, name: &str| file.keys.iter().find(|key| key.name == name).cloned();
+    let names = |some: &KeyFile, others: &KeyFile, is: &dyn Fn(&Key, Option<Key>) -> bool| -> Vec<String> {
+        let found = some.keys.iter().filter(|key| is(key, of(others, &key.name)));
+        found.map(|key| key.name.clone()).collect()
+    };
+    let added = names(now, before, &|_, other| other.is_none());
+    let removed = names(before, now, &|_, other| other.is_none());
+    let changed = names(now, before, &|key, other| other.is_some_and(|other| other != *key));
+    let output = serde_json::json!({ "added": added, "removed": removed, "changed": changed });
+    Happened { output, ..Happened::default() }
 }
 
 /// Who may change what is served may also ask it.
@@ -205,6 +162,11 @@ pub(super) fn allowed(scopes: &[Scope]) -> Vec<Scope> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Audit, entries};
+    use crate::watched::LOOK;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     fn file_with(names: &[(&str, Scope, Option<&str>)]) -> (tempfile::TempDir, PathBuf, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
@@ -223,7 +185,7 @@ mod tests {
     #[test]
     fn a_key_is_known_by_its_secret_alone() {
         let (_folder, path, secrets) = file_with(&[("ris", Scope::Predict, None), ("boss", Scope::Admin, None)]);
-        let keys = Keys::open(&path).unwrap();
+        let keys = Keys::open(&path, Journal::none()).unwrap();
         let ris = keys.identify(&secrets[0]).unwrap();
         assert_eq!(ris, Identity { name: "ris".to_owned(), scopes: vec![Scope::Predict] });
         assert_eq!(keys.identify(&secrets[1]).unwrap().scopes, [Scope::Predict, Scope::Admin]);
@@ -250,14 +212,14 @@ mod tests {
     #[test]
     fn an_expired_key_is_refused() {
         let (_folder, path, secrets) = file_with(&[("old", Scope::Predict, Some("2020-01-31"))]);
-        let refusal = Keys::open(&path).unwrap().identify(&secrets[0]).unwrap_err();
+        let refusal = Keys::open(&path, Journal::none()).unwrap().identify(&secrets[0]).unwrap_err();
         assert!(refusal.to_string().contains("expired"), "{refusal}");
     }
 
     #[test]
     fn a_changed_file_is_taken_over_a_broken_one_is_not_and_a_missing_one_lets_nobody_in() {
         let (_folder, path, secrets) = file_with(&[("ris", Scope::Predict, None), ("pacs", Scope::Predict, None)]);
-        let keys = Keys::open(&path).unwrap();
+        let keys = Keys::open(&path, Journal::none()).unwrap();
         let pass = || std::thread::sleep(LOOK + Duration::from_millis(50));
         let mut file = KeyFile::read(&path).unwrap();
         file.remove("pacs").unwrap();
@@ -302,7 +264,27 @@ mod tests {
     fn a_file_that_others_may_write_is_refused() {
         let (_folder, path, _) = file_with(&[("ris", Scope::Predict, None)]);
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-        assert!(matches!(Keys::open(&path), Err(Error::Damaged { .. })));
+        assert!(matches!(Keys::open(&path, Journal::none()), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn changes_of_keys_are_recorded_by_name() {
+        let (folder, path, secrets) = file_with(&[("ris", Scope::Predict, None), ("pacs", Scope::Predict, None)]);
+        let audit = folder.path().join("audit.sqlite");
+        let journal = Journal::of(Arc::new(Audit::open(&audit, None).unwrap()));
+        let keys = Keys::open(&path, journal).unwrap();
+        let mut file = KeyFile::read(&path).unwrap();
+        file.remove("pacs").unwrap();
+        file.add(&NewKey::new("boss", &[Scope::Admin], None).unwrap()).unwrap();
+        file.keys[0].expires = Some("2099-01-01".to_owned());
+        file.write(&path).unwrap();
+        keys.file.expire();
+        assert!(keys.identify(&secrets[0]).is_ok() && keys.identify(&secrets[1]).is_err());
+        drop(keys);
+        let found = entries(&audit, 9, None).unwrap();
+        assert_eq!((found.len(), found[0].record.action.as_str()), (1, "keys"));
+        let expected = serde_json::json!({ "added": ["boss"], "removed": ["pacs"], "changed": ["ris"] });
+        assert_eq!(found[0].record.output, expected);
     }
 
     #[cfg(unix)]
@@ -310,13 +292,13 @@ mod tests {
     fn a_key_that_others_could_have_added_while_the_server_runs_is_not_taken() {
         use std::os::unix::fs::PermissionsExt;
         let (_folder, path, secrets) = file_with(&[("ris", Scope::Predict, None)]);
-        let keys = Keys::open(&path).unwrap();
+        let keys = Keys::open(&path, Journal::none()).unwrap();
         let intruder = NewKey::new("boss", &[Scope::Admin], None).unwrap();
         let mut file = KeyFile::read(&path).unwrap();
         file.add(&intruder).unwrap();
         file.write(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        keys.known.lock().unwrap().looked = Instant::now().checked_sub(LOOK * 2).unwrap();
+        keys.file.expire();
         assert!(keys.identify(&intruder.secret).is_err());
         assert!(keys.identify(&secrets[0]).is_ok(), "the keys from before stay in force");
     }

@@ -10,6 +10,7 @@ mod oidc;
 mod ring_provider;
 
 use crate::error::{Error, Refusal};
+use crate::journal::Journal;
 use axum::http::{HeaderMap, header};
 use key_file::Keys;
 use oidc::Oidc;
@@ -28,13 +29,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// With a key file, an identity provider, both or neither.
+    /// With a key file, an identity provider, both or neither. Changes of the key file go into the journal.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Damaged`] of the key file, [`Error::Settings`] of the provider, also where it cannot
     /// be reached.
-    pub fn open(keys: Option<&Path>, oidc: Option<&OidcConfig>) -> Result<Self, Error> {
-        Ok(Access { keys: keys.map(Keys::open).transpose()?, oidc: oidc.map(Oidc::start).transpose()? })
+    pub(crate) fn open(keys: Option<&Path>, oidc: Option<&OidcConfig>, journal: &Journal) -> Result<Self, Error> {
+        let keys = keys.map(|path| Keys::open(path, journal.clone())).transpose()?;
+        Ok(Access { keys, oidc: oidc.map(Oidc::start).transpose()? })
     }
 
     /// Whether anyone may ask.

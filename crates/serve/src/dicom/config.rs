@@ -2,6 +2,7 @@
 
 use super::peers::{Network, PeerConfig};
 use crate::error::Error;
+use crate::tls::{TlsClientFiles, TlsFiles};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ const NAME_CHARS: usize = 64;
 pub struct DicomConfig {
     /// Address and port of the storage SCP.
     pub listen: Option<String>,
+    /// Certificate and key of the storage SCP, and who vouches for callers (PS3.15, B.12); without it associations come unencrypted.
+    pub tls: Option<TlsFiles>,
     /// Its application entity title; associations that call another are rejected.
     pub ae_title: String,
     /// Titles that may call; empty for any.
@@ -73,6 +76,7 @@ impl Default for DicomConfig {
     fn default() -> Self {
         DicomConfig {
             listen: None,
+            tls: None,
             ae_title: "MELO".to_owned(),
             calling_ae_titles: Vec::new(),
             peer: Vec::new(),
@@ -143,6 +147,8 @@ pub struct DestinationConfig {
     pub address: Option<String>,
     /// C-STORE: the title to call.
     pub ae_title: Option<String>,
+    /// C-STORE: encrypted, where it is given.
+    pub tls: Option<TlsClientFiles>,
     /// STOW-RS: the service's address; `/studies` is added.
     pub url: Option<String>,
     /// STOW-RS: a file with the value of the `Authorization` header.
@@ -245,6 +251,9 @@ impl DestinationConfig {
             (None, None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {}
             (None, None, Some(_)) => return Err(wrong("`url` begins with http:// or https://")),
             _ => return Err(wrong("give `address` and `ae-title` for C-STORE, or `url` for STOW-RS")),
+        }
+        if self.tls.is_some() && self.address.is_none() {
+            return Err(wrong("`tls` is for C-STORE; give an `url` that begins with https://"));
         }
         if self.authorization_file.is_some() && self.url.is_none() {
             return Err(wrong("`authorization-file` is for STOW-RS"));

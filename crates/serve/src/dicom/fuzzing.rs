@@ -83,7 +83,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         attention: Vec::new(),
         leading: Vec::new(),
         heatmaps: Vec::new(),
-        of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new() }),
+        of: Arc::new(Version { digest, card, bytes: 0, accepted: 0, source: String::new(), signer: None }),
         logits: vec![1.0, -1.0],
         decision: Decision::new(TaskKind::MultiLabel, vec![0.75, 0.25], &[0.5; 2]),
     }

@@ -85,6 +85,7 @@ impl Dicom {
             tracing::warn!("no DICOM destination: answers go into the audit only");
         }
         let runtime = tokio::runtime::Handle::current();
+        let visitors = Arc::clone(&service.visitors);
         let worker = Arc::new(Worker {
             spool: Arc::clone(&spool),
             routes,
@@ -94,7 +95,8 @@ impl Dicom {
             runtime,
         });
         let listen = config.listen.as_deref();
-        let listener = listen.map(|address| scp::Listener::start(address, config, Arc::clone(&spool))).transpose()?;
+        let listener =
+            listen.map(|address| scp::Listener::start(address, config, Arc::clone(&spool), visitors)).transpose()?;
         let mut dicom = Dicom { spool, outbox, listener, threads: Vec::new() };
         // One more than a sender may use: another's objects never wait behind all of its.
         for index in 0..=config.workers {

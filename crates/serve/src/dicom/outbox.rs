@@ -186,7 +186,7 @@ impl Destination {
 
     fn send(&self, calling: &str, paths: Vec<PathBuf>) -> Vec<Delivery> {
         match (&self.config.address, &self.config.ae_title, &self.config.url) {
-            (Some(address), Some(title), _) => scu::send(address, title, calling, paths),
+            (Some(address), Some(title), _) => scu::send((address, title), self.config.tls.as_ref(), calling, paths),
             (_, _, Some(url)) => stow::send(url, self.config.authorization_file.as_deref(), paths),
             _ => Vec::new(),
         }

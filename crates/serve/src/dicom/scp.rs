@@ -6,10 +6,13 @@ use super::peers::PeerConfig;
 use super::spool::{Receipt, Rejected, Sending, Spool};
 use super::storage;
 use crate::error::Error;
+use crate::journal::Visitors;
 use crate::places::Places;
+use crate::service::Caller;
+use crate::tls::Certificates;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;
-use dicom_ul::association::{Association, Error as Broken};
+use dicom_ul::association::{Association, CloseSocket, Error as Broken};
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJServiceUserReason, PDataValue, PDataValueType,
     PresentationContextResultReason, UserIdentity,
@@ -46,7 +49,12 @@ pub(super) struct Listener {
 impl Listener {
     /// # Errors
     /// [`Error::Listen`], [`Error::OpenDicom`].
-    pub(super) fn start(address: &str, config: &DicomConfig, spool: Arc<Spool>) -> Result<Self, Error> {
+    pub(super) fn start(
+        address: &str,
+        config: &DicomConfig,
+        spool: Arc<Spool>,
+        visitors: Arc<Visitors>,
+    ) -> Result<Self, Error> {
         let listen = |source| Error::Listen { address: address.to_owned(), source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -54,9 +62,13 @@ impl Listener {
         if !address.ip().to_canonical().is_loopback() && config.peer.is_empty() && !config.any_peer {
             return Err(Error::OpenDicom { address });
         }
+        let tls = config.tls.as_ref().map(|files| Certificates::open(files, &[])).transpose()?.map(Arc::new);
+        if tls.is_none() && !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(%address, "DICOM images come unencrypted over the network");
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let places = Places::new(config.max_associations, config.max_associations_per_address);
-        let scp = Scp { config: Arc::new(config.clone()), places, spool, stop: Arc::clone(&stop) };
+        let scp = Scp { config: Arc::new(config.clone()), places, spool, visitors, tls, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("melo-dicom".into());
         let thread = thread.spawn(move || scp.listen(&listener)).map_err(listen)?;
         Ok(Listener { address, stop, thread })
@@ -73,6 +85,8 @@ struct Scp {
     config: Arc<DicomConfig>,
     places: Arc<Places>,
     spool: Arc<Spool>,
+    visitors: Arc<Visitors>,
+    tls: Option<Arc<Certificates>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -115,6 +129,8 @@ impl Scp {
                     if unknown.len() < NAMED && unknown.insert(peer.ip()) {
                         tracing::warn!(address = %peer.ip(), "a DICOM connection of no known peer is not taken");
                     }
+                    let caller = Caller { who: "unknown".to_owned(), via: "dicom", request_id: String::new() };
+                    self.visitors.turn_away(caller, Some(peer.ip()), "no peer calls from there");
                 }
                 Ok((stream, peer)) => {
                     make_room(&mut open, peer.ip());
@@ -161,16 +177,24 @@ impl Scp {
         let watched = stream.try_clone()?;
         let stage = Arc::new(Stage::default());
         let (config, spool, places) = (Arc::clone(&self.config), Arc::clone(&self.spool), Arc::clone(&self.places));
-        let (stop, shared) = (Arc::clone(&self.stop), Arc::clone(&stage));
+        let tls = self.tls.clone();
+        let (visitors, stop, shared) = (Arc::clone(&self.visitors), Arc::clone(&self.stop), Arc::clone(&stage));
         let thread = std::thread::Builder::new().name("melo-association".into()).spawn(move || {
             // Who says nothing has no place.
             if !stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
                 return;
             }
-            let Some(_place) = places.take(peer.ip()) else { return reject(stream) };
+            let Some(_place) = places.take(peer.ip()) else {
+                // Who speaks TLS would not understand it.
+                return if tls.is_none() {
+                    reject(stream)
+                };
+            };
             shared.has_place.store(true, Ordering::Relaxed);
-            let session = Session { config: &config, spool: &spool, stop: &stop, stage: &shared, peer: peer.ip() };
-            match session.run(stream) {
+            let (visitors, peer_ip) = (&visitors, peer.ip());
+            let session =
+                Session { config: &config, spool: &spool, visitors, stop: &stop, stage: &shared, peer: peer_ip };
+            match session.begin(stream, tls.as_deref()) {
                 Ok(stored) if stored > 0 => tracing::info!(%peer, stored, "association"),
                 Ok(_) => {}
                 Err(error) => tracing::info!(%peer, reason = %error, "association ended early"),
@@ -208,7 +232,7 @@ fn reject(mut stream: TcpStream) {
 }
 
 /// Who may begin an association.
-struct Allowed<'a>(&'a DicomConfig, IpAddr);
+struct Allowed<'a>(&'a DicomConfig, &'a Visitors, IpAddr);
 
 impl AccessControl for Allowed<'_> {
     fn check_access(
@@ -218,15 +242,26 @@ impl AccessControl for Allowed<'_> {
         called: &str,
         _: Option<&UserIdentity>,
     ) -> Result<(), AssociationRJServiceUserReason> {
+        let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, visitors, address) = self;
+        let caller = Caller { who: calling.to_owned(), via: "dicom", request_id: String::new() };
         if called != this {
+            visitors.turn_away(caller, Some(*address), "another application entity is called");
             return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
         }
-        let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, address) = self;
         let is_titled = titles.is_empty() || titles.iter().any(|title| title == calling);
         let is_peer = |peer: &PeerConfig| peer.ae_title == calling && peer.calls_from(*address);
         match is_titled && (peers.is_empty() || peers.iter().any(is_peer)) {
-            true => Ok(()),
-            false => Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+            true => {
+                // Where anyone may call, a title says nothing.
+                if !(peers.is_empty() && titles.is_empty()) {
+                    visitors.let_in(caller, Some(*address));
+                }
+                Ok(())
+            }
+            false => {
+                visitors.turn_away(caller, Some(*address), "no peer of this title calls from there");
+                Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
+            }
         }
     }
 }
@@ -234,6 +269,7 @@ impl AccessControl for Allowed<'_> {
 struct Session<'a> {
     config: &'a DicomConfig,
     spool: &'a Spool,
+    visitors: &'a Visitors,
     stop: &'a AtomicBool,
     stage: &'a Stage,
     peer: IpAddr,
@@ -254,10 +290,10 @@ struct Message<'a> {
 
 impl<'a> Session<'a> {
     /// Number of objects that were stored.
-    fn run(&self, stream: TcpStream) -> Result<u64, Box<Broken>> {
+    fn begin(&self, stream: TcpStream, tls: Option<&Certificates>) -> Result<u64, Box<Broken>> {
         let idle = Duration::from_secs(self.config.idle_timeout_s);
         let mut options = ServerAssociationOptions::new()
-            .ae_access_control(Allowed(self.config, self.peer))
+            .ae_access_control(Allowed(self.config, self.visitors, self.peer))
             .ae_title(self.config.ae_title.as_str())
             .max_pdu_length(self.config.max_pdu)
             .strict(true)
@@ -270,7 +306,13 @@ impl<'a> Session<'a> {
         for syntax in storage::SYNTAXES {
             options = options.with_transfer_syntax(syntax);
         }
-        let mut association = options.establish(stream)?;
+        match tls {
+            None => self.run(options.establish(stream)?),
+            Some(tls) => self.run(options.tls_config(tls.current()).establish_tls(stream)?),
+        }
+    }
+
+    fn run<S: Read + Write + CloseSocket>(&self, mut association: ServerAssociation<S>) -> Result<u64, Box<Broken>> {
         *self.stage.beat() = Some(Instant::now());
         let mut message = Message::default();
         let mut stored = 0;
@@ -314,9 +356,9 @@ impl<'a> Session<'a> {
 
     /// Takes a fragment in: the answer where it ended a message, none where it has no place here.
     #[expect(clippy::option_option, reason = "no place, no answer yet, an answer")]
-    fn take(
+    fn take<S: Read + Write + CloseSocket>(
         &self,
-        association: &ServerAssociation<TcpStream>,
+        association: &ServerAssociation<S>,
         message: &mut Message<'a>,
         sending: &mut Sending<'_>,
         value: PDataValue,
@@ -336,7 +378,7 @@ impl<'a> Session<'a> {
                     return Some(None);
                 }
                 let command = Command::read(&message.bytes)?;
-                self.begin(association, message, &command);
+                self.begin_message(association, message, &command);
                 message.command = Some(command.clone());
                 Some((!command.data_set).then(|| self.end(association, message, sending)))
             }
@@ -354,7 +396,12 @@ impl<'a> Session<'a> {
     }
 
     /// A command has come: of C-STORE, a file begins.
-    fn begin(&self, association: &ServerAssociation<TcpStream>, message: &mut Message<'a>, command: &Command) {
+    fn begin_message<S: Read + Write + CloseSocket>(
+        &self,
+        association: &ServerAssociation<S>,
+        message: &mut Message<'a>,
+        command: &Command,
+    ) {
         if command.field != STORE {
             return;
         }
@@ -389,9 +436,9 @@ impl<'a> Session<'a> {
     }
 
     /// A message is whole: what is answered.
-    fn end(
+    fn end<S: Read + Write + CloseSocket>(
         &self,
-        association: &ServerAssociation<TcpStream>,
+        association: &ServerAssociation<S>,
         message: &mut Message<'a>,
         sending: &mut Sending<'_>,
     ) -> Command {
@@ -457,6 +504,6 @@ fn command_pdu(context: u8, command: &Command) -> Pdu {
     Pdu::PData { data: vec![value] }
 }
 
-fn abort(mut association: ServerAssociation<TcpStream>, reason: AbortRQServiceProviderReason) {
+fn abort<S: Read + Write + CloseSocket>(mut association: ServerAssociation<S>, reason: AbortRQServiceProviderReason) {
     let _ = association.send(&Pdu::AbortRQ { source: AbortRQSource::ServiceProvider(reason) });
 }

@@ -3,11 +3,12 @@
 use super::command::{Command, RESPONSE, STORE, status};
 use super::delivery::{Delivery, Undelivered};
 use super::implicit;
+use crate::tls::TlsClientFiles;
 use dicom_dictionary_std::uids;
+use dicom_ul::association::CloseSocket;
 use dicom_ul::pdu::{PDataValue, PDataValueType, PresentationContextResultReason};
 use dicom_ul::{ClientAssociation, ClientAssociationOptions, Pdu};
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,8 +21,13 @@ const WARNINGS: [u16; 3] = [0xb000, 0xb006, 0xb007];
 /// The least that both sides must understand, and what our files are in.
 const SYNTAXES: [&str; 2] = [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN];
 
-/// Sends files in one association; what comes after a broken link is left for later.
-pub(super) fn send(address: &str, title: &str, calling: &str, paths: Vec<PathBuf>) -> Vec<Delivery> {
+/// Sends files in one association to an address and title; what comes after a broken link is left for later.
+pub(super) fn send(
+    (address, title): (&str, &str),
+    tls: Option<&TlsClientFiles>,
+    calling: &str,
+    paths: Vec<PathBuf>,
+) -> Vec<Delivery> {
     let options = ClientAssociationOptions::new()
         .calling_ae_title(calling)
         .called_ae_title(title)
@@ -31,13 +37,29 @@ pub(super) fn send(address: &str, title: &str, calling: &str, paths: Vec<PathBuf
         .connection_timeout(TIMEOUT)
         .read_timeout(TIMEOUT)
         .write_timeout(TIMEOUT);
-    let mut association = match options.establish(address) {
-        Ok(association) => association,
-        Err(error) => {
-            let first = paths.into_iter().take(1);
-            return first.map(|path| (path, Err(Undelivered::Link(error.to_string())))).collect();
-        }
+    let no_link = |paths: Vec<PathBuf>, reason: String| {
+        let first = paths.into_iter().take(1);
+        first.map(|path| (path, Err(Undelivered::Link(reason.clone())))).collect()
     };
+    let Some(tls) = tls else {
+        return match options.establish(address) {
+            Ok(association) => deliver(association, paths),
+            Err(error) => no_link(paths, error.to_string()),
+        };
+    };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let config = match tls.config() {
+        Ok(config) => config,
+        Err(error) => return no_link(paths, error.to_string()),
+    };
+    let options = options.tls_config(config).server_name(tls.server_name.as_deref().unwrap_or(host));
+    match options.establish_tls(address) {
+        Ok(association) => deliver(association, paths),
+        Err(error) => no_link(paths, error.to_string()),
+    }
+}
+
+fn deliver<S: Read + Write + CloseSocket>(mut association: ClientAssociation<S>, paths: Vec<PathBuf>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for (index, path) in paths.into_iter().enumerate() {
         let sent = store(&mut association, &path, (index % 0xffff) as u16 + 1);
@@ -52,7 +74,11 @@ pub(super) fn send(address: &str, title: &str, calling: &str, paths: Vec<PathBuf
     deliveries
 }
 
-fn store(association: &mut ClientAssociation<TcpStream>, path: &Path, message: u16) -> Result<(), Undelivered> {
+fn store<S: Read + Write + CloseSocket>(
+    association: &mut ClientAssociation<S>,
+    path: &Path,
+    message: u16,
+) -> Result<(), Undelivered> {
     let object = |error: &dyn std::fmt::Display| Undelivered::Object(error.to_string());
     let link = |error: &dyn std::fmt::Display| Undelivered::Link(error.to_string());
     let file = std::fs::read(path).map_err(|error| link(&error))?;
@@ -95,7 +121,7 @@ fn store(association: &mut ClientAssociation<TcpStream>, path: &Path, message: u
     }
 }
 
-fn answer(association: &mut ClientAssociation<TcpStream>) -> Result<Command, Undelivered> {
+fn answer<S: Read + Write + CloseSocket>(association: &mut ClientAssociation<S>) -> Result<Command, Undelivered> {
     let other = || Undelivered::Link("the receiver broke off".to_owned());
     let mut bytes = Vec::new();
     loop {

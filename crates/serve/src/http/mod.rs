@@ -17,6 +17,7 @@ mod tasks;
 
 use crate::auth::{Identity, Scope};
 use crate::error::Refusal;
+use crate::service::Caller;
 use crate::traces::{Context, Span};
 pub(crate) use app::App;
 use axum::Router;
@@ -68,16 +69,30 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// Lets those through whose key allows it, and tells the handler who they are.
 async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Request, next: Next) -> Response {
     let route = request.uri().path();
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    let caller = |who: &str| Caller { who: who.to_owned(), via: "http", request_id };
+    let visitors = &app.service.visitors;
     let identity = match app.access.identify(request.headers()).await {
         Ok(identity) => identity,
-        Err(refusal) => return refusal.said(route),
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Unauthorized(_)) {
+                visitors.turn_away(caller("unknown"), address, &refusal.to_string());
+            }
+            return refusal.said(route);
+        }
     };
     if !identity.scopes.contains(&scope) {
         let what = match scope {
             Scope::Predict => "predict",
             Scope::Admin => "admin",
         };
-        return Refusal::Forbidden(format!("this needs a key of scope `{what}`")).said(route);
+        let refusal = Refusal::Forbidden(format!("this needs a key of scope `{what}`"));
+        visitors.turn_away(caller(&identity.name), address, &refusal.to_string());
+        return refusal.said(route);
+    }
+    if !app.access.is_open() {
+        visitors.let_in(caller(&identity.name), address);
     }
     request.extensions_mut().insert(identity.clone());
     let mut response = next.run(request).await;

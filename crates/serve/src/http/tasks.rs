@@ -11,12 +11,18 @@ use crate::shortest;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use melo_sign::Signature;
 use melo_vit::{ComputedOn, TaskCard, hex};
 use serde_json::{Value, json as value};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+
+/// Header of a plug-in's signature.
+const SIGNATURE: &str = "melo-signature";
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     let tasks: Vec<Value> =
@@ -51,6 +57,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
             "accepted": version.accepted,
             "source": version.source,
             "bytes": version.bytes,
+            "signed_by": signed_by(version),
             "resident": app.service.registry.is_resident(version),
         })
     };
@@ -60,6 +67,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "name": task.name,
         "version": shown.digest,
         "pinned": task.pinned,
+        "signed_by": signed_by(shown),
         "kind": card.kind,
         "classes": card.classes,
         "thresholds": shortest::value(&calibration.thresholds),
@@ -87,6 +95,14 @@ fn bag_of(card: &TaskCard) -> Option<Value> {
     })
 }
 
+/// Who signed a version; null where nobody who is trusted did.
+fn signed_by(version: &Version) -> Value {
+    version.signer.as_ref().map_or(
+        Value::Null,
+        |signer| value!({ "key": signer.key.to_string(), "name": signer.name, "comment": signer.comment }),
+    )
+}
+
 /// Who asks for a change.
 type Asker = (Extension<Identity>, Extension<RequestId>);
 
@@ -94,22 +110,33 @@ fn caller((Extension(identity), Extension(RequestId(request_id))): Asker) -> Cal
     Caller { who: identity.name, via: "http", request_id }
 }
 
+/// The signature of a body: minisign's file, in base64.
+fn signature(headers: &HeaderMap) -> Result<Option<Signature>, Refusal> {
+    let Some(shown) = headers.get(SIGNATURE) else { return Ok(None) };
+    let text = STANDARD.decode(shown).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| Refusal::BadRequest(format!("{SIGNATURE}: expected a .minisig file in base64")))?;
+    text.parse().map(Some).map_err(|reason: &str| Refusal::BadRequest(format!("{SIGNATURE}: {reason}")))
+}
+
 /// The body is the plug-in file; its card must name the task of the path.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     asker: Asker,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let caller = caller(asker);
     let source = format!("key:{}", caller.who);
-    app.service.note(Action::Put, &name, Some(hex(&Sha256::digest(&body))), caller).await?;
+    let signature = signature(&headers)?;
+    let said = value!({ "signed_by_key": signature.as_ref().map(|signature| signature.key().to_string()) });
+    app.service.note(Action::Put, &name, (Some(hex(&Sha256::digest(&body))), said), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         let other = |card: &TaskCard| {
             (card.task != name).then(|| format!("its card says task `{}`, the request `{name}`", card.task))
         };
-        service.registry.accept(&body, &source, other)
+        service.registry.accept(&body, signature.as_ref(), &source, other)
     })
     .await?;
     Ok(json(value!({ "name": version.card.task, "version": version.digest })))
@@ -120,7 +147,7 @@ pub(super) async fn delete(
     asker: Asker,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    app.service.note(Action::Remove, &name, None, caller(asker)).await?;
+    app.service.note(Action::Remove, &name, (None, Value::Null), caller(asker)).await?;
     let service = Arc::clone(&app.service);
     blocking(move || service.registry.remove(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -146,7 +173,7 @@ pub(super) async fn unpin(
 async fn pinned(app: Arc<App>, caller: Caller, name: String, pinned: bool) -> Result<Response, Refusal> {
     let version = app.service.registry.find(&name)?.digest.clone();
     let action = if pinned { Action::Pin } else { Action::Unpin };
-    app.service.note(action, &name, Some(version), caller).await?;
+    app.service.note(action, &name, (Some(version), Value::Null), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         service.registry.pin(&name, pinned)?;

@@ -3,8 +3,9 @@
 //! The folder is looked at again and again, because notifications do not cross network file systems. A file counts when
 //! two looks in a row found it alike, so that a copy in progress is not read.
 
-use super::{Registry, Task, Version};
+use super::{Registry, Task, Version, signature_beside};
 use crate::error::Error;
+use melo_sign::{Signature, beside};
 use melo_vit::{TaskCard, hex};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ fn source_of(name: &str) -> String {
     format!("{SOURCE}{name}")
 }
 
-/// What a file looked like.
-type Look = (SystemTime, u64);
+/// What a file and its signature looked like.
+type Look = (SystemTime, u64, Option<(SystemTime, u64)>);
 
 struct Seen {
     look: Look,
@@ -63,7 +64,9 @@ impl Folder {
             }
             let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
             if let (true, Ok(modified)) = (metadata.is_file(), metadata.modified()) {
-                found.insert(name, (modified, metadata.len()));
+                let signature = std::fs::metadata(beside(&entry.path())).ok();
+                let signature = signature.and_then(|found| Some((found.modified().ok()?, found.len())));
+                found.insert(name, (modified, metadata.len(), signature));
             }
         }
         let gone: Vec<String> = self.seen.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
@@ -84,7 +87,7 @@ impl Folder {
         }
         for (name, look) in found {
             let seen = self.seen.entry(name.clone()).or_insert(Seen {
-                look: (SystemTime::UNIX_EPOCH, 0),
+                look: (SystemTime::UNIX_EPOCH, 0, None),
                 version: None,
                 read: false,
             });
@@ -103,8 +106,9 @@ impl Folder {
         let result = if len > MAX_PLUGIN_BYTES {
             Err(format!("{len} bytes are more than a plug-in has"))
         } else {
-            let bytes = std::fs::read(self.path.join(name)).map_err(|error| error.to_string());
-            bytes.and_then(|bytes| self.accept(registry, name, &bytes))
+            let path = self.path.join(name);
+            let bytes = std::fs::read(&path).map_err(|error| error.to_string());
+            bytes.and_then(|bytes| self.accept(registry, name, &bytes, signature_beside(&path)?.as_ref()))
         };
         let Some(seen) = self.seen.get_mut(name) else { return };
         seen.read = true;
@@ -121,10 +125,16 @@ impl Folder {
         }
     }
 
-    fn accept(&self, registry: &Registry, name: &str, bytes: &[u8]) -> Result<Arc<Version>, String> {
+    fn accept(
+        &self,
+        registry: &Registry,
+        name: &str,
+        bytes: &[u8],
+        signature: Option<&Signature>,
+    ) -> Result<Arc<Version>, String> {
         // What an earlier run knew keeps the place it had: someone may have put another version before it.
         let known = self.first.then(|| registry.known(&hex(&Sha256::digest(bytes)))).flatten();
-        if let Some(version) = known {
+        if let Some(version) = known.filter(|known| known.signer.is_some() || signature.is_none()) {
             registry.restore(&version, bytes).map_err(|refusal| refusal.to_string())?;
             return Ok(version);
         }
@@ -134,7 +144,7 @@ impl Folder {
             });
             other.map(|(other, _)| format!("its task `{}` is already given by {other}", card.task))
         };
-        registry.accept(bytes, &source_of(name), given_twice).map_err(|refusal| refusal.to_string())
+        registry.accept(bytes, signature, &source_of(name), given_twice).map_err(|refusal| refusal.to_string())
     }
 
     /// A task whose file is gone is gone too, unless it was pinned or replaced by the admin meanwhile.

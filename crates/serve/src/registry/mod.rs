@@ -7,18 +7,25 @@
 
 mod folder;
 mod resident;
+mod signed;
 mod trial;
 
 pub use folder::Folder;
+pub use signed::SignatureConfig;
 
+use crate::audit::{Action, Audit};
 use crate::defaults;
 use crate::error::{Error, Refusal};
+use crate::journal::{Happened, Journal};
 use crate::lock;
 use crate::metrics::Metrics;
+use melo_sign::{Signature, Signer, beside};
 use melo_vit::{BoundPlugin, ComputedOn, Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
 use resident::Resident;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
+use signed::Signers;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -54,6 +61,8 @@ pub struct RegistryConfig {
     pub keep_versions: usize,
     /// Longest time of a self-test, four passes of one image: a plug-in that takes longer would hold up all others.
     pub self_test: Duration,
+    /// Whose plug-ins are taken.
+    pub signatures: SignatureConfig,
     /// Follows what is said of a plug-in that is refused.
     pub advice: Advice,
 }
@@ -66,13 +75,14 @@ impl RegistryConfig {
             resident_bytes: defaults::RESIDENT_BYTES,
             keep_versions: defaults::KEEP_VERSIONS,
             self_test: defaults::TIMEOUT / 2,
+            signatures: SignatureConfig::default(),
             advice: Advice(|_| None),
         }
     }
 }
 
 /// One version of a task: immutable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Version {
     /// SHA-256 of the file, hex: the version's name.
     pub digest: String,
@@ -84,6 +94,8 @@ pub struct Version {
     pub accepted: u64,
     /// Where it came from: a file's name, or who put it.
     pub source: String,
+    /// Who signed it, of those who are trusted.
+    pub signer: Option<Signer>,
 }
 
 /// A task as it is served now.
@@ -107,7 +119,11 @@ pub struct Registry {
     /// Runs self-tests.
     engine: Arc<dyn Engine>,
     metrics: Arc<Metrics>,
+    journal: Journal,
+    signers: Signers,
     tasks: RwLock<BTreeMap<String, Task>>,
+    /// Tasks of a former run that cannot be served now, and stay in the index.
+    held: Mutex<BTreeMap<String, IndexedTask>>,
     resident: Mutex<Resident>,
     /// Held while tasks change, so that changes and the index on disk come one after the other.
     changing: Mutex<()>,
@@ -128,7 +144,7 @@ struct Index {
     tasks: BTreeMap<String, IndexedTask>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IndexedTask {
     current: String,
@@ -136,7 +152,7 @@ struct IndexedTask {
     versions: Vec<IndexedVersion>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IndexedVersion {
     digest: String,
@@ -145,11 +161,17 @@ struct IndexedVersion {
 }
 
 impl Registry {
-    /// Opens the state folder, or makes it.
+    /// Opens the state folder, or makes it. What is served from now on, and no longer, goes into the audit before it is so.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`], [`Error::InUse`].
-    pub fn open(config: RegistryConfig, engine: Arc<dyn Engine>, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    /// [`Error::Io`], [`Error::Damaged`], also of the list of trusted keys; [`Error::InUse`]; [`Error::Settings`].
+    pub fn open(
+        config: RegistryConfig,
+        engine: Arc<dyn Engine>,
+        metrics: Arc<Metrics>,
+        audit: Option<Arc<Audit>>,
+    ) -> Result<Self, Error> {
+        let signers = Signers::open(&config.signatures)?;
         let folder = config.state.join("plugins");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let lock = hold(&config.state)?;
@@ -160,9 +182,12 @@ impl Registry {
             _lock: lock,
             resident: Mutex::new(Resident::new(config.resident_bytes)),
             config,
+            journal: Journal::new(audit, &*engine),
+            signers,
             engine,
             metrics,
             tasks: RwLock::default(),
+            held: Mutex::default(),
             changing: Mutex::new(()),
             trials: Trials::default(),
             problems: Mutex::default(),
@@ -199,15 +224,22 @@ impl Registry {
         let mut tasks = BTreeMap::new();
         for (name, indexed) in index.tasks {
             let mut versions = Vec::new();
-            for version in indexed.versions {
-                match self.version(&version.digest, version.accepted, version.source) {
+            let mut why = "it is gone".to_owned();
+            for version in &indexed.versions {
+                match self.version(version) {
                     Ok(found) => versions.push(Arc::new(found)),
-                    Err(error) => tracing::warn!(task = name, version = version.digest, %error, "version is lost"),
+                    Err(reason) => {
+                        tracing::warn!(task = name, version = version.digest, reason, "version is not served");
+                        if version.digest == indexed.current {
+                            why = reason;
+                        }
+                    }
                 }
             }
             let current = versions.iter().find(|version| version.digest == indexed.current).cloned();
             let Some(current) = current else {
-                self.problem(&name, Some(format!("version {} is lost", short(&indexed.current))));
+                self.problem(&name, Some(format!("version {}: {why}", short(&indexed.current))));
+                self.held().insert(name, indexed);
                 continue;
             };
             self.problem(&name, trial::ended_by(&self.stored(&current.digest)));
@@ -263,14 +295,31 @@ impl Registry {
             proven_on: tasks.keys().all(|name| self.problem_of(name).is_none()).then(|| self.here()),
             tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),
         };
+        let held = self.held().clone().into_iter().filter(|(name, _)| !tasks.contains_key(name));
+        let index = Index { tasks: held.chain(index.tasks).collect(), ..index };
         let json = serde_json::to_vec_pretty(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
         write_atomically(&self.index_path(), &json).map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
-    /// What a stored file says of itself.
-    fn version(&self, digest: &str, accepted: u64, source: String) -> Result<Version, melo_vit::Error> {
-        let info = melo_vit::PluginInfo::read(&self.stored(digest))?;
-        Ok(Version { digest: digest.to_owned(), card: info.card, bytes: info.bytes, accepted, source })
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, IndexedTask>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a stored file says of itself, once it is known who stands behind it.
+    ///
+    /// # Errors
+    /// Why it is not served, in words.
+    fn version(&self, indexed: &IndexedVersion) -> Result<Version, String> {
+        let IndexedVersion { digest, accepted, source } = indexed.clone();
+        let path = self.stored(&digest);
+        let mut signer = None;
+        if self.signers.is_asked() {
+            let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
+            let signature = signature_beside(&path)?;
+            signer = self.signers.admit(&bytes, &hex(&Sha256::digest(&bytes)), signature.as_ref())?;
+        }
+        let info = melo_vit::PluginInfo::read(&path).map_err(|error| error.to_string())?;
+        Ok(Version { digest, card: info.card, bytes: info.bytes, accepted, source, signer })
     }
 
     /// All tasks, by name.
@@ -334,17 +383,19 @@ impl Registry {
     /// # Errors
     /// [`Refusal::Unavailable`] for a stored file that is damaged or no longer gives its golden outputs.
     pub fn plugin(&self, version: &Version) -> Result<Arc<BoundPlugin>, Refusal> {
-        if let Some(plugin) = self.resident().get(&version.digest) {
-            return Ok(plugin);
-        }
-        let path = self.stored(&version.digest);
         let failed = |reason: String| {
             let named = reason.starts_with("task `");
             Refusal::Unavailable(if named { reason } else { format!("task `{}`: {reason}", version.card.task) })
         };
-        let loaded = self.load(&path).and_then(|plugin| match plugin.digest == version.digest {
-            true => Ok(plugin),
-            false => Err(format!("its stored file has changed: it is now {}", short(&plugin.digest))),
+        self.signers.check(&version.digest, version.signer.as_ref()).map_err(failed)?;
+        if let Some(plugin) = self.resident().get(&version.digest) {
+            return Ok(plugin);
+        }
+        let path = self.stored(&version.digest);
+        let stored = std::fs::read(&path).map(|bytes| hex(&Sha256::digest(&bytes))).map_err(|error| error.to_string());
+        let loaded = stored.and_then(|digest| match digest == version.digest {
+            true => self.load(&path),
+            false => Err(format!("its stored file has changed: it is now {}", short(&digest))),
         });
         let task = &version.card.task;
         let is_current = self.find(task).is_ok_and(|current| current.digest == version.digest);
@@ -403,21 +454,31 @@ impl Registry {
     /// `objection` may refuse it by its card. Bytes that are a version already only become current.
     ///
     /// # Errors
-    /// [`Refusal::Unusable`] for a file that is refused, [`Refusal::Unavailable`] where it cannot be stored; what was
-    /// served before goes on.
+    /// [`Refusal::Unusable`] for a file that is refused, before it is parsed where the signature is the reason;
+    /// [`Refusal::Unavailable`] where it cannot be stored or recorded. What was served before goes on.
     pub fn accept(
         &self,
         bytes: &[u8],
+        signature: Option<&Signature>,
         source: &str,
         objection: impl FnOnce(&TaskCard) -> Option<String>,
     ) -> Result<Arc<Version>, Refusal> {
         let digest = hex(&Sha256::digest(bytes));
+        let signer = self.signers.admit(bytes, &digest, signature).map_err(Refusal::Unusable)?;
+        if let Some(signature) = signature.filter(|_| signer.is_some()) {
+            let path = beside(&self.stored(&digest));
+            let write = write_atomically(&path, signature.to_string().as_bytes());
+            write.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        }
         let version = match self.known(&digest) {
             Some(version) => {
                 self.restore(&version, bytes)?;
-                version
+                match version.signer == signer {
+                    true => version,
+                    false => Arc::new(Version { signer, ..Version::clone(&version) }),
+                }
             }
-            None => self.store(digest, bytes, source)?,
+            None => self.store(digest, bytes, source, signer)?,
         };
         let objection = check_name(&version.card.task).err().or_else(|| objection(&version.card));
         if let Some(reason) = objection {
@@ -473,7 +534,13 @@ impl Registry {
     }
 
     /// Writes a plug-in to the store, reads it from there and lets it test itself.
-    fn store(&self, digest: String, bytes: &[u8], source: &str) -> Result<Arc<Version>, Refusal> {
+    fn store(
+        &self,
+        digest: String,
+        bytes: &[u8],
+        source: &str,
+        signer: Option<Signer>,
+    ) -> Result<Arc<Version>, Refusal> {
         let path = self.stored(&digest);
         write_atomically(&path, bytes).map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let plugin = self.load(&path).map_err(|error| {
@@ -483,14 +550,16 @@ impl Registry {
         let accepted = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (card, source) = (plugin.card.clone(), source.to_owned());
         self.resident().insert(Arc::new(plugin));
-        Ok(Arc::new(Version { digest, card, bytes: bytes.len(), accepted, source }))
+        Ok(Arc::new(Version { digest, card, bytes: bytes.len(), accepted, source, signer }))
     }
 
     /// Forgets stored bytes that no task names.
     fn discard(&self, digest: &str) {
         if self.known(digest).is_none() {
             self.resident().remove(digest);
-            let _ = std::fs::remove_file(self.stored(digest));
+            let path = self.stored(digest);
+            let _ = std::fs::remove_file(beside(&path));
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -533,6 +602,11 @@ impl Registry {
         let mut after = before.clone();
         edit(&mut after)?;
         after.values_mut().for_each(|task| self.forget_oldest(task));
+        let recorded = self.journal.before(changes(&before, &after));
+        recorded.map_err(|error| {
+            tracing::error!(%error, "the audit could not be written");
+            Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
+        })?;
         self.write_index(&after)?;
         let named = |tasks: &BTreeMap<String, Task>, digest: &str| {
             tasks.values().flat_map(|task| &task.versions).any(|version| version.digest == digest)
@@ -563,6 +637,37 @@ impl Registry {
         let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner).len();
         self.metrics.registry_holds(tasks, self.resident().bytes());
     }
+}
+
+/// The signature beside a file, if there is one.
+///
+/// # Errors
+/// Why it cannot be read, in words.
+fn signature_beside(path: &Path) -> Result<Option<Signature>, String> {
+    match Signature::read(&beside(path)) {
+        Ok(signature) => Ok(Some(signature)),
+        Err(melo_sign::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(melo_sign::Error::Damaged { reason, .. }) => Err(format!("its signature: {reason}")),
+        Err(error) => Err(format!("its signature: {error}")),
+    }
+}
+
+/// Which versions are served after a change that were not before, and which tasks no longer are.
+fn changes(before: &BTreeMap<String, Task>, after: &BTreeMap<String, Task>) -> Vec<(Action, Happened)> {
+    let current = |tasks: &BTreeMap<String, Task>, name: &str| tasks.get(name).map(|task| task.current.digest.clone());
+    let come = after.values().filter(|task| current(before, &task.name).as_ref() != Some(&task.current.digest));
+    let come = come.map(|task| {
+        let Version { source, signer, digest, .. } = &*task.current;
+        let signed_by = signer.as_ref().map(|signer| json!({ "key": signer.key.to_string(), "name": signer.name }));
+        let output = json!({ "source": source, "signed_by": signed_by });
+        (Action::Serve, Happened { task: task.name.clone(), plugin_digest: Some(digest.clone()), output })
+    });
+    let gone = before.values().filter(|task| !after.contains_key(&task.name));
+    let gone = gone.map(|task| {
+        let (task, plugin_digest) = (task.name.clone(), Some(task.current.digest.clone()));
+        (Action::Withdraw, Happened { task, plugin_digest, ..Happened::default() })
+    });
+    come.chain(gone).collect()
 }
 
 /// Takes a state folder for this process alone.

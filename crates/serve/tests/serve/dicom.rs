@@ -37,6 +37,7 @@ fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
         name: "pacs".to_owned(),
         address: Some(address.to_string()),
         ae_title: Some("PACS".to_owned()),
+        tls: None,
         url: None,
         authorization_file: None,
         results: vec![ResultKind::Report, ResultKind::Capture],

@@ -424,7 +424,7 @@ fn replace_under_load(times: u64) {
             .collect();
         for turn in 0..times {
             let (bytes, _) = &versions[turn as usize % versions.len()];
-            let version = room.server.service.registry.accept(bytes, "key:test", |_| None).expect("accepted");
+            let version = room.server.service.registry.accept(bytes, None, "key:test", |_| None).expect("accepted");
             assert_eq!(version.digest, digest(bytes));
         }
         done.store(true, Ordering::Relaxed);

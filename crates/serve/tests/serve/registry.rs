@@ -2,7 +2,7 @@
 
 use crate::common::{self, engine, file, plugin, put};
 use melo_serve::{Advice, Folder, Metrics, Refusal, Registry, RegistryConfig};
-use melo_vit::{Engine, Error, Plugin, Precision, Recalibration, SelfTest};
+use melo_vit::{Engine, Error, Plugin, Precision, Recalibration, SelfTest, TaskCard};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn open_on(engine: Arc<dyn Engine>, folder: TempDir, resident_bytes: usize) -> R
         advice: Advice(|error| matches!(error, Error::NotCalibrated { .. }).then(|| "recalibrate it".to_owned())),
         ..RegistryConfig::new("")
     };
-    let registry = Registry::open(config, Arc::clone(&engine), metrics).expect("the state is read");
+    let registry = Registry::open(config, Arc::clone(&engine), metrics, None).expect("the state is read");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
     let mut watched = Folder::new(&folder.path().join("plugins"));
     watched.look(&registry).expect("the folder is read");
@@ -152,11 +152,12 @@ fn foreign_test(plugin: &Plugin, engine: &str, precision: Precision) -> SelfTest
     test
 }
 
-fn calibration(self_test: SelfTest) -> Recalibration {
+fn calibration(card: &TaskCard, self_test: SelfTest) -> Recalibration {
+    let (temperature, thresholds) = (3.0, vec![0.5; 3]);
     Recalibration {
-        temperature: 3.0,
-        thresholds: vec![0.5; 3],
-        self_test,
+        self_test: self_test.read_by(card, temperature, &thresholds),
+        temperature,
+        thresholds,
         images: 9,
         data_digest: String::new(),
         split_digest: String::new(),
@@ -180,7 +181,8 @@ fn a_plugin_that_is_not_calibrated_for_this_engine_is_refused_with_what_mends_it
     for part in ["task `chest`", "calibrated in int8", "answers in f32", "; recalibrate it"] {
         assert!(problem.contains(part), "{problem}");
     }
-    plugin.card.recalibrate(calibration(here));
+    let new = calibration(&plugin.card, here);
+    plugin.card.recalibrate(new);
     put(&room.plugins(), "a", &file(room.engine.backbone(), &plugin));
     room.look();
     let version = room.registry.find("chest").expect("served");
@@ -196,7 +198,8 @@ fn a_restart_in_another_precision_names_the_tasks_that_are_not_calibrated_for_it
     room.put("b", "skin", 3);
     // At home in f32, and said to be something else altogether where bfloat16 is computed elsewhere.
     let mut chest = plugin(&*room.engine, "chest", 1);
-    chest.card.recalibrate(calibration(foreign_test(&chest, "abacus", Precision::Bf16)));
+    let new = calibration(&chest.card, foreign_test(&chest, "abacus", Precision::Bf16));
+    chest.card.recalibrate(new);
     put(&room.plugins(), "a", &file(room.engine.backbone(), &chest));
     room.look();
     assert_eq!(
@@ -221,8 +224,9 @@ fn a_restart_in_another_precision_names_the_tasks_that_are_not_calibrated_for_it
     assert_eq!(room.registry.problems(), BTreeMap::new());
     let room = open_on(bf16(), room.ended(), 1 << 20);
     let test = SelfTest::take(&*room.engine, &chest).expect("images of this size");
-    chest.card.recalibrate(calibration(test));
-    room.registry.accept(&file(room.engine.backbone(), &chest), "key:admin", |_| None).expect("accepted");
+    let new = calibration(&chest.card, test);
+    chest.card.recalibrate(new);
+    room.registry.accept(&file(room.engine.backbone(), &chest), None, "key:admin", |_| None).expect("accepted");
     assert_eq!(room.registry.problems(), BTreeMap::new());
     assert!(room.registry.plugin(&room.registry.find("chest").expect("served")).expect("loads").is_at_home());
 }
@@ -298,7 +302,7 @@ fn a_restart_keeps_tasks_versions_pins_and_what_the_admin_put() {
     room.look();
     let first = room.registry.find("chest").expect("served").digest.clone();
     let better = file(room.engine.backbone(), &plugin(&*room.engine, "chest", 5));
-    let second = room.registry.accept(&better, "key:admin", |_| None).expect("accepted").digest.clone();
+    let second = room.registry.accept(&better, None, "key:admin", |_| None).expect("accepted").digest.clone();
     room.registry.pin(&format!("skin@{}", room.registry.find("skin").expect("served").digest), true).expect("pinned");
     let mut room = room.restart();
     assert_eq!(room.registry.find("chest").expect("served").digest, second, "the folder's file is older news");
@@ -345,7 +349,7 @@ fn the_state_of_another_backbone_is_not_touched() {
     let state = folder.path().join("state");
     let config =
         RegistryConfig { state: state.clone(), resident_bytes: 1 << 20, keep_versions: 2, ..RegistryConfig::new("") };
-    let error = Registry::open(config, other, metrics).err().expect("refused").to_string();
+    let error = Registry::open(config, other, metrics, None).err().expect("refused").to_string();
     assert!(error.contains("another state folder"), "{error}");
     assert!(Path::exists(&state.join("registry.json")));
 }
@@ -396,7 +400,7 @@ fn a_plugin_that_asks_for_more_than_one_pass_may_take_is_refused_before_it_is_te
         }
     }
     let bytes = changed(&*room.engine, "wide", |card| card.preprocess.size = 4096);
-    let refusal = room.registry.accept(&bytes, "put", |_| None).expect_err("refused");
+    let refusal = room.registry.accept(&bytes, None, "put", |_| None).expect_err("refused");
     assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("4096")), "{refusal}");
 }
 
@@ -423,11 +427,11 @@ fn a_plugin_that_ended_the_process_is_named_and_not_tested_again() {
     assert!(room.registry.plugin(&room.registry.find("skin").expect("served")).is_ok(), "the others are served");
     // Nor where it comes anew.
     room.registry.remove("chest").expect("removed");
-    let refusal = room.registry.accept(&bytes, "put", |_| None).expect_err("refused");
+    let refusal = room.registry.accept(&bytes, None, "put", |_| None).expect_err("refused");
     assert!(matches!(&refusal, Refusal::Unusable(reason) if reason.contains("ended 2 times")), "{refusal}");
     assert!(note.exists(), "being refused is not being tested");
     std::fs::remove_file(&note).expect("removed");
-    assert!(room.registry.accept(&bytes, "put", |_| None).is_ok(), "unless someone decides so");
+    assert!(room.registry.accept(&bytes, None, "put", |_| None).is_ok(), "unless someone decides so");
 }
 
 #[test]
@@ -436,9 +440,9 @@ fn a_plugin_too_slow_for_the_time_of_a_request_is_refused() {
     let config =
         RegistryConfig { self_test: std::time::Duration::ZERO, ..RegistryConfig::new(folder.path().join("state")) };
     let engine = engine();
-    let registry = Registry::open(config, Arc::clone(&engine), Arc::new(Metrics::default())).expect("opened");
+    let registry = Registry::open(config, Arc::clone(&engine), Arc::new(Metrics::default()), None).expect("opened");
     let bytes = file(engine.backbone(), &plugin(&*engine, "chest", 1));
-    let reason = registry.accept(&bytes, "put", |_| None).expect_err("refused").to_string();
+    let reason = registry.accept(&bytes, None, "put", |_| None).expect_err("refused").to_string();
     assert!(reason.contains("task `chest`: its self-test of 4 passes of 12 px took"), "{reason}");
 }
 
@@ -470,7 +474,7 @@ fn a_damaged_stored_plugin_is_told_and_heals_where_its_file_is_still_there() {
 fn two_servers_do_not_share_a_state_and_what_a_killed_one_left_is_swept() {
     let room = room();
     let state = room.folder.path().join("state");
-    let open = || Registry::open(RegistryConfig::new(&state), engine(), Arc::new(Metrics::default()));
+    let open = || Registry::open(RegistryConfig::new(&state), engine(), Arc::new(Metrics::default()), None);
     let error = open().err().expect("refused").to_string();
     assert!(error.contains("another process") && error.contains("state"), "{error}");
     let _folder = room.ended();

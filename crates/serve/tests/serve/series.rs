@@ -49,6 +49,7 @@ impl Room {
                 ae_title: Some("PACS".to_owned()),
                 url: None,
                 authorization_file: None,
+                tls: None,
                 results: vec![ResultKind::Report, ResultKind::Capture],
             }],
             ..DicomConfig::default()
@@ -167,7 +168,8 @@ fn series_of_one_association_are_answered_once_each_in_the_order_of_their_places
     let mut found: Vec<usize> = room.reports().iter().map(references).collect();
     found.sort_unstable();
     assert_eq!(found, [3, 5], "reports refer to all images of their series");
-    let chest = entries(&room.folder.path().join("audit.sqlite"), 1000, Some("chest")).expect("the audit");
+    let mut chest = entries(&room.folder.path().join("audit.sqlite"), 1000, Some("chest")).expect("the audit");
+    chest.retain(|entry| entry.record.input_digest.is_some());
     assert_eq!(chest.len(), 9, "a task of single images answers each");
     let captures = files(&room.spool("outgoing/pacs"), "dcm").len();
     assert_eq!(captures, 2 * 9 + 2 * 2, "a report and a capture an object and task, and a series and task");

@@ -1,7 +1,7 @@
 //! Keys, the audit and TLS, through the doors.
 
 use crate::common::{self, Running, client, config, engine, file, form, image, plugin, probabilities, put, read};
-use melo_serve::{Config, Error, KeyFile, NewKey, Scope, Server, TlsFiles, Trust, entries, verify};
+use melo_serve::{Config, Entry, Error, KeyFile, NewKey, Scope, Server, TlsFiles, Trust, entries, verify};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +53,12 @@ impl Room {
     }
 }
 
+/// The records of answers.
+fn answers(room: &Room) -> Vec<Entry> {
+    let all = entries(&room.audit(), 99, None).expect("entries");
+    all.into_iter().filter(|entry| entry.record.action == "answer").collect()
+}
+
 #[test]
 fn every_door_but_the_open_ones_needs_a_key_of_its_scope() {
     let room = room();
@@ -90,10 +96,12 @@ fn every_door_but_the_open_ones_needs_a_key_of_its_scope() {
         let (status, answer) = room.ask(method, path, Some(&room.admin), b"no plug-in");
         assert!([200, 204, 422].contains(&status), "{method} {path}: {status} {answer}");
     }
-    let actions = entries(&room.audit(), 9, None).expect("entries");
+    let actions = entries(&room.audit(), 99, None).expect("entries");
     let found: Vec<(&str, &str)> =
         actions.iter().map(|entry| (entry.record.action.as_str(), entry.record.who.as_str())).collect();
-    assert_eq!(found, ["put", "pin", "unpin", "remove"].map(|action| (action, "ml-ops")));
+    let begun = [("start", "melo"), ("serve", "melo"), ("refuse", "unknown"), ("login", "ris"), ("login", "ml-ops")];
+    let asked = ["put", "pin", "unpin", "remove"].map(|action| (action, "ml-ops"));
+    assert_eq!(found, [&begun[..], &asked, &[("withdraw", "melo")]].concat(), "refusals of one address are counted");
 }
 
 #[test]
@@ -107,7 +115,7 @@ fn an_answer_is_in_the_audit_under_the_name_of_its_request() {
     let (status, answer) = read(Ok(response));
     assert_eq!(status, 200, "{answer}");
     let answer = &answer["images"][0]["answers"][0];
-    let found = entries(&room.audit(), 9, None).expect("entries");
+    let found = answers(&room);
     assert_eq!(found.len(), 1);
     let record = &found[0].record;
     assert_eq!((record.who.as_str(), record.via.as_str(), record.request_id.as_str()), ("ris", "http", "pacs-7"));
@@ -168,7 +176,7 @@ fn beyond_this_machine_it_listens_only_with_keys() {
 /// A certificate for `localhost`, written as two files; the certificate to trust.
 fn certificate(folder: &TempDir) -> (TlsFiles, ureq::tls::Certificate<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let files = TlsFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let files = TlsFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), client_ca: None };
     std::fs::write(&files.cert, made.cert.pem()).expect("it is written");
     std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("it is written");
     (files, ureq::tls::Certificate::from_der(made.cert.der()).to_owned())
@@ -219,7 +227,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
         (folder.path().join("none.pem"), files.key.clone(), "none.pem"),
     ] {
         let mut config = config.clone();
-        config.trust.tls = Some(TlsFiles { cert, key });
+        config.trust.tls = Some(TlsFiles { cert, key, client_ca: None });
         let error = runtime.block_on(Server::start(config, engine())).err().expect("an error").to_string();
         assert!(error.contains(named), "{named}: {error}");
     }

@@ -54,8 +54,8 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 8, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 7"]);
+    for format in [0, 9, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 8"]);
     }
 }
 

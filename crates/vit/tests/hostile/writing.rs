@@ -34,7 +34,13 @@ fn a_value_beyond_f16_is_never_written_as_infinity() {
 fn calibration(temperature: f32, threshold: f32) -> Recalibration {
     let logits = || [vec![0.5, 1.0, 2.0], vec![2.0, -3.0, 0.0]];
     let engine = "cpu".to_owned();
-    let self_test = SelfTest { engine, precision: Precision::Int8, logits: logits(), bare_logits: logits() };
+    let self_test = SelfTest {
+        engine,
+        precision: Precision::Int8,
+        logits: logits(),
+        bare_logits: logits(),
+        meaning: BTreeMap::new(),
+    };
     Recalibration {
         temperature,
         thresholds: vec![0.5, threshold, 0.5],

@@ -280,7 +280,7 @@ fn a_plug_in_of_bags_comes_back_as_it_was() {
         let path = folder.path().join("bags.safetensors");
         plugin.save(&path, engine.backbone().config(), Storage::F32).expect("written");
         let read = Plugin::load(&path, engine.backbone()).expect("read");
-        assert_eq!((read.card.format, &read.bag, &read.head), (7, &plugin.bag, &plugin.head));
+        assert_eq!((read.card.format, &read.bag, &read.head), (8, &plugin.bag, &plugin.head));
         assert_eq!(read.parameters(), plugin.parameters());
         assert!(matches!(read.refuse_bags(), Err(Error::AnswersForBags { task }) if task == "tiny"));
         read.prove(&*engine).expect("the same answers");

@@ -5,6 +5,7 @@ use crate::variants::lora;
 use melo_reference::Reference;
 use melo_vit::{
     ComputedOn, Device, Engine, Error, Plugin, PluginInfo, Precision, Recalibration, SelfTest, Storage, Target,
+    TaskCard,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +22,13 @@ fn finished() -> Plugin {
     plugin
 }
 
-fn calibration(self_test: SelfTest, temperature: f32) -> Recalibration {
+fn calibration(card: &TaskCard, self_test: SelfTest, temperature: f32) -> Recalibration {
+    let thresholds = vec![0.25, 0.5, 0.75];
+    let is_old = self_test.meaning.is_empty();
+    let self_test = if is_old { self_test } else { self_test.read_by(card, temperature, &thresholds) };
     Recalibration {
         temperature,
-        thresholds: vec![0.25, 0.5, 0.75],
+        thresholds,
         self_test,
         images: 12,
         data_digest: "d".into(),
@@ -51,8 +55,10 @@ fn on(engine: &str, precision: Precision) -> ComputedOn {
 fn the_calibration_of_the_engine_at_hand_is_chosen() {
     let mut plugin = finished();
     let own = plugin.card.self_test.clone().expect("it is finished");
-    plugin.card.recalibrate(calibration(moved(&own, "cpu", Precision::Int8, 0.0), 2.0));
-    plugin.card.recalibrate(calibration(moved(&own, "abacus", Precision::Bf16, 0.0), 3.0));
+    let new = calibration(&plugin.card, moved(&own, "cpu", Precision::Int8, 0.0), 2.0);
+    plugin.card.recalibrate(new);
+    let new = calibration(&plugin.card, moved(&own, "abacus", Precision::Bf16, 0.0), 3.0);
+    plugin.card.recalibrate(new);
     let chosen = |engine: &str, precision| {
         let chosen = plugin.card.calibration_for(&on(engine, precision));
         (chosen.made.to_string(), chosen.temperature)
@@ -77,7 +83,8 @@ fn a_bound_plugin_decides_as_its_calibration_says() {
     for precision in [Precision::Bf16, Precision::Int8] {
         let engine = engine(precision);
         let test = SelfTest::take(&*engine, &plugin).expect("images of this size");
-        plugin.card.recalibrate(calibration(test, 4.0));
+        let new = calibration(&plugin.card, test, 4.0);
+        plugin.card.recalibrate(new);
         let bound = plugin.clone().prove(&*engine).expect("just taken");
         assert!(bound.is_at_home() && bound.is_on(&*engine) && !bound.is_on(&*f32));
         assert_eq!(bound.calibration().made, on("cpu", precision));
@@ -118,7 +125,8 @@ fn answers_that_are_others_elsewhere_are_refused_with_both_places() {
         }
         // What mends it.
         let test = SelfTest::take(&*engine, &plugin).expect("images of this size");
-        plugin.card.recalibrate(calibration(test, 2.0));
+        let new = calibration(&plugin.card, test, 2.0);
+        plugin.card.recalibrate(new);
         assert_eq!(plugin.prove(&*engine).expect("mended").calibration().temperature, 2.0);
     }
 }
@@ -161,12 +169,14 @@ fn a_new_calibration_replaces_the_one_of_its_place_alone() {
     let mut plugin = finished();
     let own = plugin.card.self_test.clone().expect("it is finished");
     for (precision, temperature) in [(Precision::Int8, 2.0), (Precision::Bf16, 3.0), (Precision::Int8, 4.0)] {
-        plugin.card.recalibrate(calibration(moved(&own, "cpu", precision, 0.0), temperature));
+        let new = calibration(&plugin.card, moved(&own, "cpu", precision, 0.0), temperature);
+        plugin.card.recalibrate(new);
     }
     let known = plugin.card.calibrations.iter().map(|known| (known.made().to_string(), known.temperature));
     assert_eq!(known.collect::<Vec<_>>(), [("bf16".to_owned(), 3.0), ("int8".to_owned(), 4.0)]);
     // Also of the card's own place, whose first calibration stays on record.
-    plugin.card.recalibrate(calibration(own, 5.0));
+    let new = calibration(&plugin.card, own, 5.0);
+    plugin.card.recalibrate(new);
     assert_eq!(plugin.card.calibration_for(&on("cpu", Precision::F32)).temperature, 5.0);
     assert_eq!((plugin.card.temperature, plugin.card.calibrations.len()), (1.5, 3));
 }
@@ -177,6 +187,8 @@ fn a_card_is_written_in_the_oldest_format_that_holds_it() {
     let path = folder.path().join("task.safetensors");
     let engine = engine(Precision::F32);
     let mut plugin = finished();
+    plugin.card.format = 4;
+    plugin.card.self_test.as_mut().expect("it is finished").meaning.clear();
     let write = |plugin: &Plugin| {
         plugin.save(&path, engine.backbone().config(), Storage::F32).expect("a folder to write to");
         let bytes = std::fs::read(&path).expect("what was written");
@@ -186,7 +198,8 @@ fn a_card_is_written_in_the_oldest_format_that_holds_it() {
     assert_eq!((info.card.format, &info.card), (4, &plugin.card));
     assert!(!text.contains("calibrations"), "nothing of a later format is said");
     let own = plugin.card.self_test.clone().expect("it is finished");
-    plugin.card.recalibrate(calibration(own, 2.0));
+    let new = calibration(&plugin.card, own, 2.0);
+    plugin.card.recalibrate(new);
     let (later, _) = write(&plugin);
     assert_eq!(later.card.format, 5);
     assert_eq!(later.card.calibrations, plugin.card.calibrations);
@@ -194,4 +207,5 @@ fn a_card_is_written_in_the_oldest_format_that_holds_it() {
     // Taken away again, the file is what it was.
     plugin.card.calibrations.clear();
     assert_eq!(write(&plugin).0.digest, info.digest);
+    assert_eq!(write(&finished()).0.card.format, 8, "what a self-test means");
 }

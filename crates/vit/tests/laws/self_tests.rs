@@ -2,7 +2,11 @@
 
 use crate::tiny;
 use crate::variants::{lora, variants};
-use melo_vit::{Engine, Error, Plugin, PluginInfo, Precision, SelfTest, Storage, Target, TaskCard};
+use melo_vit::{
+    Engine, Error, LoraConfig, Plugin, PluginInfo, Precision, SelfTest, Storage, Target, TaskCard, TaskKind, hex,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn engine(precision: Precision, seed: u64) -> Arc<dyn Engine> {
@@ -123,6 +127,7 @@ fn in_a_card_an_engine_is_named_unless_it_is_the_processor() {
         precision: Precision::Bf16x3,
         logits: [vec![0.5, 1.0], vec![2.0, -3.0]],
         bare_logits: [vec![0.25, 1.0], vec![2.0, -3.5]],
+        meaning: BTreeMap::new(),
     };
     // What a processor writes is what was written before engines were told apart.
     let rest = r#""precision":"bf16x3","logits":[[0.5,1.0],[2.0,-3.0]],"bare_logits":[[0.25,1.0],[2.0,-3.5]]}"#;
@@ -208,5 +213,62 @@ fn another_card_leaves_the_tensors_alone() {
         let broken = TaskCard { temperature: -1.0, ..plugin.card.clone() };
         Plugin::replace_card(&from, &broken, &from).expect_err("a card that cannot be read back");
         Plugin::load(&from, engine.backbone()).expect("the file as it was");
+    }
+}
+
+/// A card that was edited by hand: each of these would give other answers for the same logits.
+#[test]
+fn a_card_whose_meaning_was_changed_after_its_test_is_refused_by_field() {
+    type Edit = fn(&mut TaskCard);
+    let edits: [(&str, Edit); 6] = [
+        ("classes", |card| card.classes.reverse()),
+        ("temperature", |card| card.temperature = 0.01),
+        ("thresholds", |card| card.thresholds[0] = 0.99),
+        ("preprocess", |card| card.preprocess.mean[0] += 0.1),
+        ("kind", |card| {
+            card.kind = match card.kind {
+                TaskKind::MultiLabel => TaskKind::SingleLabel,
+                _ => TaskKind::MultiLabel,
+            }
+        }),
+        ("classes, temperature", |card| {
+            card.classes.reverse();
+            card.temperature = 2.0;
+        }),
+    ];
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 7));
+    let mut plugin = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::Q, Target::V]), 3, 5);
+    plugin.finish(&*engine, Storage::F32).expect("images of this size");
+    assert_eq!(plugin.card.format_written(), 8);
+    plugin.clone().prove(&*engine).expect("it is what it was");
+    for (fields, edit) in edits {
+        let mut edited = plugin.clone();
+        edit(&mut edited.card);
+        for refused in [
+            edited.clone().bind(&*engine).err(),
+            edited.clone().prove(&*engine).err(),
+            edited.self_test(&*engine).err(),
+        ] {
+            let error = refused.unwrap_or_else(|| panic!("{fields} may change"));
+            let Error::MeaningChanged { fields: found, .. } = &error else { panic!("{fields}: {error}") };
+            assert_eq!(found.join(", "), fields);
+        }
+        // Cards from before know nothing of it.
+        edited.card.self_test.as_mut().expect("it has one").meaning.clear();
+        edited.bind(&*engine).expect("an old card");
+    }
+}
+
+/// What stands in files must not change with the program that reads them.
+#[test]
+fn the_digests_of_a_meaning_are_those_of_compact_json() {
+    let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 7));
+    let mut plugin = tiny::plugin(engine.backbone(), &LoraConfig::none(), 2, 5);
+    plugin.card.classes = vec!["mass".to_owned(), "no mass".to_owned()];
+    plugin.card.temperature = 1.25;
+    plugin.card.thresholds = vec![0.5, 0.1];
+    let meaning = SelfTest::take(&*engine, &plugin).expect("images of this size").meaning;
+    for (field, json) in [("classes", r#"["mass","no mass"]"#), ("temperature", "1.25"), ("thresholds", "[0.5,0.1]")] {
+        assert_eq!(meaning[field], hex(&Sha256::digest(json))[..16], "{field}");
     }
 }

@@ -1,6 +1,7 @@
 //! `melo data dicom`: what the headers of a folder's DICOM files say, as the columns of a manifest.
 
 use crate::{Failure, note, say, say_json};
+use melo::data::spreadsheet::{cell, path_cell};
 use melo::data::way_between;
 use melo::imaging::LeftOut;
 use melo::imaging::dicom::{self, Tag};
@@ -149,8 +150,8 @@ fn write_csv(out: &Path, names: &[&str], rows: &[(String, Values)]) -> Result<()
         let path = Path::new(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let shown = format!("{}{name}", way_between(folder_of(out), folder_of(path)));
-        let values = values.iter().map(|value| value.clone().unwrap_or_default());
-        csv.write_record([shown].into_iter().chain(values))?;
+        let values = values.iter().map(|value| cell(value.as_deref().unwrap_or_default()).into_owned());
+        csv.write_record([path_cell(&shown).into_owned()].into_iter().chain(values))?;
     }
     let bytes = csv.into_inner().map_err(|error| Failure::Message(error.to_string()))?;
     Ok(melo::vit::write_atomically(out, &bytes)?)

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Plug-in to write
     #[arg(long)]
     pub(super) out: PathBuf,
+    /// Sign the plug-in with this secret key (`melo plugin keygen`), into a file beside it
+    #[arg(long, env = "MELO_SIGN_KEY", value_name = "FILE")]
+    pub(super) sign_key: Option<PathBuf>,
     /// Name of the task [default: name of the data's folder]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(super) task: Option<String>,

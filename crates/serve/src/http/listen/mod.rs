@@ -5,10 +5,10 @@
 //! [`UNREAD`].
 
 mod patient;
-mod tls;
 
 use crate::error::Error;
 use crate::places::Places;
+use crate::tls::Certificates;
 use crate::trust::Trust;
 use axum::Router;
 use hyper::body::Incoming;
@@ -22,12 +22,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tls::Tls;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// Time for the headers of a request, from the first byte of a connection or the end of the request before.
 const HEADERS: Duration = Duration::from_secs(20);
@@ -37,8 +37,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(30);
 /// Time for a caller to end a connection that we have ended.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of headers of a request, and of what is read at once.
-const BUFFER: usize = 64 << 10;
+/// Bytes of headers of a request that are certainly taken, and of what is read at once: with the last piece read they may be a third more.
+const BUFFER: usize = 48 << 10;
 /// Headers of a request.
 const HEADER_COUNT: usize = 100;
 /// Time after which accepting is tried again where the system had no room, such as for open files.
@@ -50,6 +50,20 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
     connection: close\r\ncontent-length: 79\r\n\r\n\
     {\"error\":{\"code\":\"unavailable\",\"message\":\"no more connections are taken now\"}}\n";
 
+/// Reads certificates again at SIGHUP, by which programs are asked to read their settings again.
+async fn reread(tls: Arc<Certificates>) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        while hangup.recv().await.is_some() {
+            tls.reread();
+        }
+    }
+    #[cfg(not(unix))]
+    drop(tls);
+}
+
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -57,7 +71,7 @@ pub(super) struct Peer(pub(super) SocketAddr);
 /// A port that is open, and how it is served.
 pub(crate) struct Listener {
     tcp: TcpListener,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Certificates>>,
     places: Arc<Places>,
     drain: Duration,
 }
@@ -68,7 +82,8 @@ impl Listener {
     /// # Errors
     /// [`Error::Io`] and [`Error::Damaged`] of certificate and key.
     pub(crate) fn new(tcp: TcpListener, trust: &Trust) -> Result<Self, Error> {
-        let tls = trust.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
+        let open = |files| Certificates::open(files, &["http/1.1"]).map(Arc::new);
+        let tls = trust.tls.as_ref().map(open).transpose()?;
         let most = trust.max_connections.max(1);
         // An eighth is left for other addresses, such as those who look whether the server is well.
         Ok(Listener { tcp, tls, places: Places::new(most, most - most / 8), drain: trust.drain })
@@ -89,7 +104,7 @@ impl Listener {
         let Listener { tcp, tls, places, drain } = self;
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
         let (stopping, stopped) = watch::channel(false);
-        let reread = tls.clone().map(|tls| tokio::spawn(tls.reread()));
+        let reread = tls.clone().map(|tls| tokio::spawn(reread(tls)));
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -140,13 +155,13 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Certificates>>,
     stopped: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
     let stream = Patient::new(stream, UNREAD);
     let Some(tls) = tls else { return converse(stream, peer, router, stopped).await };
-    match timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
+    match timeout(HANDSHAKE, TlsAcceptor::from(tls.current()).accept(stream)).await {
         Ok(Ok(stream)) => converse(stream, peer, router, stopped).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
         Err(_) => tracing::debug!(%peer, "a handshake took too long"),

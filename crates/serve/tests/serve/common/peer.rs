@@ -4,9 +4,10 @@ use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use dicom_ul::association::Error as Broken;
+use dicom_ul::association::{CloseSocket, Error as Broken};
 use dicom_ul::pdu::{PDataValue, PDataValueType};
 use dicom_ul::{ClientAssociation, ClientAssociationOptions, Pdu};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -70,6 +71,11 @@ pub(crate) fn data_set(object: &InMemDicomObject) -> Vec<u8> {
 }
 
 pub(crate) fn connect(address: SocketAddr, called: &str) -> Result<ClientAssociation<TcpStream>, Broken> {
+    options(called).establish(address)
+}
+
+/// What a modality asks for.
+pub(crate) fn options(called: &str) -> ClientAssociationOptions<'_> {
     ClientAssociationOptions::new()
         .calling_ae_title("TEST")
         .called_ae_title(called)
@@ -78,7 +84,6 @@ pub(crate) fn connect(address: SocketAddr, called: &str) -> Result<ClientAssocia
         .with_presentation_context(uids::COMPREHENSIVE_SR_STORAGE, vec![uids::EXPLICIT_VR_LITTLE_ENDIAN])
         .with_presentation_context(uids::SECONDARY_CAPTURE_IMAGE_STORAGE, vec![uids::EXPLICIT_VR_LITTLE_ENDIAN])
         .read_timeout(Duration::from_secs(20))
-        .establish(address)
 }
 
 /// A command set with group length.
@@ -103,7 +108,7 @@ pub(crate) fn value(context: u8, value_type: PDataValueType, data: Vec<u8>) -> P
 }
 
 /// The status of the answer.
-pub(crate) fn status(association: &mut ClientAssociation<TcpStream>) -> u16 {
+pub(crate) fn status<S: Read + Write + CloseSocket>(association: &mut ClientAssociation<S>) -> u16 {
     let Ok(Pdu::PData { data }) = association.receive() else { panic!("no answer") };
     let bytes = &data[0].data;
     let mut rest = &bytes[..];
@@ -118,7 +123,7 @@ pub(crate) fn status(association: &mut ClientAssociation<TcpStream>) -> u16 {
 }
 
 /// C-STORE-RQ: a data set of `instance` follows.
-pub(crate) fn announce(association: &mut ClientAssociation<TcpStream>, instance: &str) {
+pub(crate) fn announce<S: Read + Write + CloseSocket>(association: &mut ClientAssociation<S>, instance: &str) {
     let request = command(&[
         (0x0002, CLASS.as_bytes()),
         (0x0100, &[1, 0]),
@@ -131,7 +136,7 @@ pub(crate) fn announce(association: &mut ClientAssociation<TcpStream>, instance:
 }
 
 /// A data set, or the beginning of one, in fragments that the other side takes.
-pub(crate) fn send(association: &mut ClientAssociation<TcpStream>, data: &[u8], whole: bool) {
+pub(crate) fn send<S: Read + Write + CloseSocket>(association: &mut ClientAssociation<S>, data: &[u8], whole: bool) {
     let fragments = data.chunks(FRAGMENT).len();
     for (index, fragment) in data.chunks(FRAGMENT).enumerate() {
         let is_last = whole && index + 1 == fragments;
@@ -146,7 +151,11 @@ pub(crate) fn send(association: &mut ClientAssociation<TcpStream>, data: &[u8], 
 }
 
 /// C-STORE: announces `instance` and sends `data`.
-pub(crate) fn store(association: &mut ClientAssociation<TcpStream>, instance: &str, data: &[u8]) -> u16 {
+pub(crate) fn store<S: Read + Write + CloseSocket>(
+    association: &mut ClientAssociation<S>,
+    instance: &str,
+    data: &[u8],
+) -> u16 {
     announce(association, instance);
     send(association, data, true);
     status(association)

@@ -1,0 +1,45 @@
+//! What turns a plug-in's numbers into an answer, as its self-test remembers it: a card in which it was changed since is refused.
+
+use crate::card::TaskCard;
+use crate::digest::hex;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Digits of a digest that are kept.
+const DIGITS: usize = 16;
+
+/// Fields of a card by name, each as the first 16 digits of the SHA-256 of its JSON.
+pub(crate) type Meaning = BTreeMap<String, String>;
+
+/// What a card says now, where logits are read by this temperature and these thresholds.
+pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Meaning {
+    let mut meaning = Meaning::new();
+    let mut add = |field: &str, json: Vec<u8>| {
+        let mut digest = hex(&Sha256::digest(json));
+        digest.truncate(DIGITS);
+        meaning.insert(field.to_owned(), digest);
+    };
+    add("kind", json(&card.kind));
+    add("classes", json(&card.classes));
+    add("preprocess", json(&card.preprocess));
+    add("temperature", json(&temperature));
+    add("thresholds", json(&thresholds));
+    if let Some(decoder) = &card.decoder {
+        add("decoder", json(decoder));
+    }
+    if let Some(bag) = &card.bag {
+        add("bag", json(bag));
+    }
+    meaning
+}
+
+fn json(field: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(field).expect("fields of a card are plain data")
+}
+
+/// The fields that are others now, or came or went.
+pub(crate) fn changed(then: &Meaning, now: &Meaning) -> Vec<String> {
+    let fields = then.keys().chain(now.keys().filter(|field| !then.contains_key(*field)));
+    fields.filter(|field| then.get(*field) != now.get(*field)).cloned().collect()
+}
