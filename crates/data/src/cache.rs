@@ -4,15 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally, Unpacked, Volume, fit_volume, read_volume};
+use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally, Volume, fit_volume, read_volume};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
 
+use crate::unpacked::UnpackedFiles;
 use crate::{Error, Row, masks};
-
-/// Compressed files that are kept unpacked: more than one, since several threads read.
-const UNPACKED: usize = 16;
-/// Bytes of them.
-const UNPACKED_BYTES: usize = 512 << 20;
 
 /// Decoded and fitted images, as 8-bit RGB, and their masks, up to a limit of bytes; shared by the splits and by threads.
 ///
@@ -23,8 +19,7 @@ pub struct Cache {
     limit_bytes: usize,
     held: RwLock<Held>,
     tally: Mutex<Tally>,
-    /// Compressed files of many images, the latest last.
-    unpacked: Mutex<Vec<Arc<Unpacked>>>,
+    unpacked: UnpackedFiles,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +45,7 @@ impl Cache {
 
     /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, held: RwLock::default(), tally: Mutex::default(), unpacked: Mutex::default() }
+        Self { limit_bytes, held: RwLock::default(), tally: Mutex::default(), unpacked: UnpackedFiles::default() }
     }
 
     /// Bytes of pixels held now.
@@ -89,8 +84,8 @@ impl Cache {
         if let Some(volume) = held {
             return Ok(volume);
         }
-        let volume = match self.unpacked(path) {
-            Some(unpacked) => unpacked.volume(path, &spec.rendering)?,
+        let volume = match self.unpacked.of(path) {
+            Some(file) => file.unpacked.volume(path, &spec.rendering)?,
             None => read_volume(path, &spec.rendering)?,
         };
         let volume = Arc::new(fit_volume(&volume, spec));
@@ -127,31 +122,14 @@ impl Cache {
 
     /// The image from its file, and the size that it has there.
     fn read(&self, path: &Path, fit: Fit, spec: &Preprocess) -> Result<(Arc<Pixels>, (usize, usize)), Error> {
-        let Fitted { pixels, seen, width, height } = match self.unpacked(path) {
-            Some(unpacked) => unpacked.fit_sized(path, spec)?,
+        let Fitted { pixels, seen, width, height } = match self.unpacked.of(path) {
+            Some(file) => file.unpacked.fit_sized(path, spec)?,
             None => melo_imaging::read_fit_sized(path, spec)?,
         };
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(path, &seen);
         let pixels = Arc::new(pixels);
         self.insert(path, fit, &pixels);
         Ok((pixels, (width, height)))
-    }
-
-    /// The file that a path names a part of, unpacked, if anything is gained by that: the slices of a volume are asked for one behind the
-    /// other.
-    fn unpacked(&self, path: &Path) -> Option<Arc<Unpacked>> {
-        let known = || self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = known().iter().find(|unpacked| unpacked.holds(path)) {
-            return Some(Arc::clone(found));
-        }
-        let new = Arc::new(Unpacked::of(path)?);
-        let mut all = known();
-        all.push(Arc::clone(&new));
-        let bytes = |all: &[Arc<Unpacked>]| all.iter().map(|unpacked| unpacked.size()).sum::<usize>();
-        while all.len() > 1 && (all.len() > UNPACKED || bytes(&all) > UNPACKED_BYTES) {
-            all.remove(0);
-        }
-        Some(new)
     }
 
     fn insert_mask(&self, path: &Path, key: MaskFit, mask: &Arc<Mask>) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use melo_imaging::{MaskReading, Seen};
+use melo_imaging::{MaskReading, Pixels, Seen};
 use melo_vit::{Rendering, TaskKind};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
 use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount, Spread};
+use crate::unpacked::UnpackedFiles;
 use crate::{CheckReport, Error, Labels, Manifest, MaskFile, Packed, Problem, Row, Split, Warning, masks};
 
 /// Sides below this are reported: two patches of 16 pixels, the patch of most ViTs.
@@ -56,8 +57,9 @@ pub fn examine(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> (CheckReport, Vec<Option<Appearance>>) {
     let done = AtomicUsize::new(0);
+    let unpacked = UnpackedFiles::default();
     let open = |row: &Row| {
-        let mut image = open(row);
+        let mut image = open(row, &unpacked);
         if let Some(mask) = &row.mask {
             image.mask = open_mask(mask, row, image.size());
         }
@@ -86,23 +88,32 @@ pub fn examine(
     (report, images.into_iter().map(appearance).collect())
 }
 
-fn open(row: &Row) -> Image {
+fn open(row: &Row, unpacked: &UnpackedFiles) -> Image {
     if let Some(packed) = &row.packed {
         return open_packed(packed);
+    }
+    if let Some(file) = unpacked.of(&row.path) {
+        let digest = with_part(file.digest.clone(), &row.path);
+        return opened(file.unpacked.decode_seen(&row.path, &Rendering::default()), digest, file.bytes);
     }
     match std::fs::read(melo_imaging::file_of(&row.path)) {
         Err(source) => Image::broken(None, format!("cannot be read: {source}")),
         Ok(bytes) => {
-            let digest = Some(image_digest(&bytes, &row.path));
-            match melo_imaging::decode_seen(&bytes, &row.path, &Rendering::default()) {
-                Ok((pixels, seen)) => {
-                    let looks = (Appearance::of(&pixels, bytes.len() as u64), Fingerprint::of(&pixels));
-                    Image { digest, looks: Ok(looks), seen, mask: Ok(None) }
-                }
-                // The path is said once, by whoever prints the row's name.
-                Err(error) => Image::broken(digest, error.without_name().to_string()),
-            }
+            let digest = with_part(Sha256::new_with_prefix(&bytes), &row.path);
+            opened(melo_imaging::decode_seen(&bytes, &row.path, &Rendering::default()), digest, bytes.len())
         }
+    }
+}
+
+fn opened(decoded: Result<(Pixels, Seen), melo_imaging::Error>, digest: FileDigest, bytes: usize) -> Image {
+    let digest = Some(digest);
+    match decoded {
+        Ok((pixels, seen)) => {
+            let looks = (Appearance::of(&pixels, bytes as u64), Fingerprint::of(&pixels));
+            Image { digest, looks: Ok(looks), seen, mask: Ok(None) }
+        }
+        // The path is said once, by whoever prints the row's name.
+        Err(error) => Image::broken(digest, error.without_name().to_string()),
     }
 }
 
@@ -140,12 +151,11 @@ fn open_packed(packed: &Packed) -> Image {
     }
 }
 
-/// Of the file's bytes, and of which image in it a path names.
-fn image_digest(bytes: &[u8], path: &Path) -> FileDigest {
-    let digest = Sha256::new().chain_update(bytes);
+/// Of a file's bytes, and of which image in it a path names.
+fn with_part(file: Sha256, path: &Path) -> FileDigest {
     let whole = melo_imaging::file_of(path);
     let part = path.to_string_lossy().strip_prefix(&*whole.to_string_lossy()).map(str::to_owned);
-    digest.chain_update(part.unwrap_or_default()).finalize().into()
+    file.chain_update(part.unwrap_or_default()).finalize().into()
 }
 
 /// Number of distinct patient ids.

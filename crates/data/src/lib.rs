@@ -46,6 +46,7 @@ mod split;
 pub mod spreadsheet;
 mod subset;
 mod text;
+mod unpacked;
 mod workbook;
 
 pub use appearance::{Appearance, appearance};

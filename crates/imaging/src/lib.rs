@@ -69,7 +69,7 @@ pub use mask::{
     read_mask, restore, write_mask_dicom, write_mask_png,
 };
 pub use nifti::MaskVolume;
-pub use parts::parts;
+pub use parts::{parts, parts_of_bytes};
 pub use pixels::Pixels;
 pub use png::{encode_png, write_png};
 pub use preprocess::{check_fit, crop_normalise, fit, normalise, prepare};

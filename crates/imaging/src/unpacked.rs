@@ -8,7 +8,7 @@ use melo_vit::{Preprocess, Rendering};
 use crate::decode::decode_fragment;
 use crate::grey::Fitted;
 use crate::reference::{self, Fragment};
-use crate::{Volume, fit, nifti, volume};
+use crate::{Pixels, Seen, Volume, fit, nifti, volume};
 
 /// Most bytes that are unpacked to be kept.
 const MOST: u64 = 512 << 20;
@@ -27,11 +27,21 @@ impl Unpacked {
     pub fn of(path: &Path) -> Option<Self> {
         let (file, fragment) = part(path)?;
         let bytes = std::fs::read(&file).ok()?;
+        Self::new(file, fragment, &bytes)
+    }
+
+    /// [`Unpacked::of`] a file held in memory, whose part `name` names.
+    pub fn of_bytes(bytes: &[u8], name: &Path) -> Option<Self> {
+        let (file, fragment) = reference::split(name);
+        (file != name && fragment.names_one()).then(|| Self::new(file, fragment, bytes))?
+    }
+
+    fn new(file: PathBuf, fragment: Fragment, bytes: &[u8]) -> Option<Self> {
         let mut unpacked = Vec::new();
-        if bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(&bytes) {
-            flate2::read::MultiGzDecoder::new(&bytes[..]).take(MOST + 1).read_to_end(&mut unpacked).ok()?;
+        if bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) {
+            flate2::read::MultiGzDecoder::new(bytes).take(MOST + 1).read_to_end(&mut unpacked).ok()?;
         } else if bytes.starts_with(b"PK") {
-            let mut archive = zip::ZipArchive::new(Cursor::new(&bytes)).ok()?;
+            let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
             let member = archive.by_name(&format!("{}.npy", fragment.place.member.as_ref()?)).ok()?;
             member.take(MOST + 1).read_to_end(&mut unpacked).ok()?;
         }
@@ -59,14 +69,22 @@ impl Unpacked {
         volume::of_fragment(&self.bytes, path, &fragment, rendering)
     }
 
+    /// What [`read_seen`](crate::read_seen) gives of a path that it [`holds`](Unpacked::holds).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_seen(&self, path: &Path, rendering: &Rendering) -> Result<(Pixels, Seen), crate::Error> {
+        let mut fragment = reference::split(path).1;
+        fragment.place.member = None;
+        decode_fragment(&self.bytes, path, &fragment, rendering)
+    }
+
     /// What [`read_fit_sized`](crate::read_fit_sized) gives of a path that it [`holds`](Unpacked::holds).
     ///
     /// # Errors
     /// As there.
     pub fn fit_sized(&self, path: &Path, spec: &Preprocess) -> Result<Fitted, crate::Error> {
-        let mut fragment = reference::split(path).1;
-        fragment.place.member = None;
-        let (pixels, seen) = decode_fragment(&self.bytes, path, &fragment, &spec.rendering)?;
+        let (pixels, seen) = self.decode_seen(path, &spec.rendering)?;
         let (width, height) = (pixels.width, pixels.height);
         Ok(Fitted { pixels: fit(&pixels, spec), seen, width, height })
     }

@@ -133,10 +133,18 @@ fn it_predicts_and_serves_what_the_processor_does() {
         let image = Image { name: "19.png".to_owned(), bytes: bytes.into(), sop_instance_uid: None };
         let caller = Caller { who: "test".to_owned(), via: "test", request_id: "1".to_owned() };
         let tasks = vec!["all".to_owned()];
-        let request =
-            Request { images: vec![image], tasks, heatmap: true, masks: false, preview: true, frame: None, caller };
+        let request = Request {
+            images: vec![image],
+            slices: None,
+            tasks,
+            heatmap: true,
+            masks: false,
+            preview: true,
+            frame: None,
+            caller,
+        };
         let answers = server.service().predict(request).await.expect("an answer");
-        let answer = &answers[0].answers[0];
+        let answer = &answers.images[0].answers[0];
         assert_eq!(answer.logits, found.logits, "the server on the same engine");
         assert!(answer.heatmap.as_ref().is_some_and(|map| map.values.iter().any(|&value| value > 0.0)));
         server.run(async {}).await;

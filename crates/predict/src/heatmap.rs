@@ -32,7 +32,8 @@ pub struct Drawn {
 }
 
 impl Predictor {
-    /// The heat map of one class under the plug-in that is task number `task` of a prepared image.
+    /// The heat map of one class under the plug-in that is task number `task` of a prepared image; under one that answers for bags, of the
+    /// image as a bag of its own.
     ///
     /// # Errors
     /// [`Error::Engine`], [`Error::NoPixels`].
@@ -47,7 +48,6 @@ impl Predictor {
         class: usize,
         drawing: Drawing,
     ) -> Result<Drawn, Error> {
-        plugin.refuse_bags()?;
         plugin.refuse_volumes()?;
         let pixels = image.pixels.get(task).ok_or(Error::NoPixels)?;
         let spec = &plugin.card.preprocess;

@@ -16,7 +16,7 @@ mod predictor;
 mod prepared;
 mod segmentation;
 
-pub use bag::BagPrediction;
+pub use bag::{Bag, BagImage, BagPrediction, LEADING};
 pub use error::Error;
 pub use heatmap::{Drawing, Drawn};
 pub use input::Input;

@@ -46,6 +46,15 @@ pub struct Answer {
     /// The mask, of a task that gives one, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<MaskImage>,
+    /// Of a bag: how much each of its images counted, `[n]`, of sum 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<f32>,
+    /// Of a bag: the images that counted most, the most first; 0 is the first image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leading: Vec<usize>,
+    /// Of a bag: where it looked in the leading images, each as a bag of its own, if that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heatmaps: Vec<LeadingHeatmap>,
     /// The plug-in's version, for who needs its card.
     #[serde(skip)]
     pub of: Arc<Version>,
@@ -96,6 +105,16 @@ pub struct Heatmap {
     pub png: Vec<u8>,
 }
 
+/// The heat map of an image of a bag.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeadingHeatmap {
+    /// Which image of the bag, 0 the first.
+    pub image: usize,
+    /// Where the task looked in it.
+    #[serde(flatten)]
+    pub heatmap: Heatmap,
+}
+
 /// A class for every pixel of an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct MaskImage {
@@ -140,6 +159,32 @@ pub struct ImageAnswers {
     pub preview: Option<Vec<u8>>,
 }
 
+/// All answers for a bag.
+#[derive(Clone, Debug, Serialize)]
+pub struct BagAnswers {
+    /// The name of its file, or of its first.
+    pub name: String,
+    /// SHA-256 of the hexadecimal SHA-256 of its files, in their order, each with a line feed behind it.
+    pub digest: String,
+    /// Names of its images, in their order.
+    pub images: Vec<String>,
+    /// In the order of the tasks.
+    pub answers: Vec<Answer>,
+    /// Series Instance UID, of a series that came by the DICOM network.
+    #[serde(skip)]
+    pub series_instance_uid: Option<String>,
+}
+
+/// What a request gets.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Answers {
+    /// Of tasks that answer for single images, an entry an image.
+    pub images: Vec<ImageAnswers>,
+    /// Of tasks that answer for bags, an entry a bag.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bags: Vec<BagAnswers>,
+}
+
 fn base64_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     base64_text(bytes.as_deref().unwrap_or_default(), serializer)
 }
@@ -172,6 +217,9 @@ impl Answer {
             frame: None,
             heatmap: None,
             mask: None,
+            attention: Vec::new(),
+            leading: Vec::new(),
+            heatmaps: Vec::new(),
             of: Arc::clone(version),
             logits,
             decision,

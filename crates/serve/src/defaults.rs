@@ -14,6 +14,8 @@ pub const MAX_WAIT: Duration = Duration::from_millis(5);
 pub const QUEUE: usize = 1024;
 /// Images of one request.
 pub const MAX_IMAGES: usize = 64;
+/// Images of one bag.
+pub const MAX_BAG_IMAGES: usize = 1024;
 /// Size of one request, bytes.
 pub const BODY_BYTES: usize = 256 << 20;
 /// Time from a request to its answer.

@@ -11,6 +11,7 @@
 mod answer;
 mod audit;
 mod auth;
+mod bags;
 mod batch;
 mod clock;
 pub mod defaults;
@@ -38,19 +39,19 @@ pub mod fuzzing {
     pub use crate::http::fuzzing::{form, infer, related};
 }
 
-pub use answer::{Answer, ByName, Heatmap, ImageAnswers};
+pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
     Action, Anchor, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record, Report,
     Stored, entries, verify,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
-pub use batch::{BatchConfig, BatchQueue, Permit};
+pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
 pub use clock::rfc3339;
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
 pub use server::{Application, Config, Server};
-pub use service::{Caller, Image, Limits, Request, Service};
+pub use service::{Caller, Image, Limits, Request, Service, SliceFile, Slices};
 pub use tls::{TlsClientFiles, TlsFiles};
 pub use trust::Trust;

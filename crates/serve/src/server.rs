@@ -3,7 +3,7 @@
 use crate::audit::{Action, Audit, Head};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
-use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
+use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BAG_IMAGES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
 use crate::http::{App, Bodies, Listener, router};
@@ -70,6 +70,7 @@ impl Config {
             limits: Limits {
                 body_bytes: BODY_BYTES,
                 images: MAX_IMAGES,
+                bag_images: MAX_BAG_IMAGES,
                 timeout: TIMEOUT,
                 decoders: threads,
                 decode_bytes: DECODE_BYTES,

@@ -5,9 +5,10 @@
 //!   -> batch -> calibrated probabilities -> audit -> answers
 //! ```
 
-use crate::answer::{Answer, Heatmap, ImageAnswers, MaskImage};
+use crate::answer::{Answer, Answers, Heatmap, ImageAnswers, MaskImage};
 use crate::audit::{Action, Audit, Record};
-use crate::batch::{BatchQueue, Permit};
+use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
+use crate::batch::{Asked, BatchQueue, Computed, Permit};
 use crate::disk;
 use crate::error::Refusal;
 use crate::journal::{Happened, Journal, Visitors};
@@ -15,12 +16,12 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
 use melo_imaging::{DecodeMemory, Seen, encode_png};
-use melo_predict::{Drawing, Input, Logits, Prepared};
+use melo_predict::{Drawing, Input, Prepared};
 use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
 use sha2::{Digest, Sha256};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,14 +45,23 @@ const UNRECORDED: Duration = Duration::from_secs(10);
 pub struct Limits {
     /// Bytes of a request.
     pub body_bytes: usize,
-    /// Images of a request.
+    /// Images of a request, of tasks that answer for single images.
     pub images: usize,
+    /// Images of a bag.
+    pub bag_images: usize,
     /// From arrival to answer.
     pub timeout: Duration,
     /// Images that are decoded at a time.
     pub decoders: usize,
     /// Memory of all decoders, by what headers claim, bytes.
     pub decode_bytes: u64,
+}
+
+impl Limits {
+    /// Files of a request, whatever is asked about them.
+    pub(crate) fn most_images(&self) -> usize {
+        self.images.max(self.bag_images)
+    }
 }
 
 /// An image as it came.
@@ -63,6 +73,26 @@ pub struct Image {
     pub bytes: Arc<[u8]>,
     /// SOP Instance UID, where it is known.
     pub sop_instance_uid: Option<String>,
+}
+
+/// A file of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes.
+    pub digest: String,
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+}
+
+/// A series on the disk, which is one bag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slices {
+    /// Series Instance UID.
+    pub series_instance_uid: String,
+    /// In the order of the bag; at least one.
+    pub files: Vec<SliceFile>,
 }
 
 /// Who asks, and through which door; goes into the audit.
@@ -86,8 +116,10 @@ impl Caller {
 /// A request to any number of tasks.
 #[derive(Clone)]
 pub struct Request {
-    /// At least one.
+    /// For tasks of single images each by itself, for those of bags together; at least one, or `slices`.
     pub images: Vec<Image>,
+    /// A series, for tasks of bags alone.
+    pub slices: Option<Slices>,
     /// Names, or `name@version`; `all` stands for every task.
     pub tasks: Vec<String>,
     /// Explain each answer's leading class.
@@ -117,10 +149,10 @@ pub struct Service {
     pub(crate) visitors: Arc<Visitors>,
     /// Bounds of a request.
     pub limits: Limits,
-    decoders: Arc<Semaphore>,
+    pub(crate) decoders: Arc<Semaphore>,
     /// Requests whose heat maps are drawn at a time: half of the threads, so that answers are computed beside them.
     drawers: Arc<Semaphore>,
-    decode_memory: Arc<DecodeMemory>,
+    pub(crate) decode_memory: Arc<DecodeMemory>,
     /// When a record could not be written, if none was written since.
     unrecorded: Mutex<Option<Instant>>,
 }
@@ -160,8 +192,7 @@ impl Service {
 
     /// Versions of the tasks that a request names; `all` gives every task that is served now, without those that cannot be, and of
     /// volumes only where these were sent.
-    fn chosen(&self, Request { tasks: names, images, .. }: &Request) -> Result<Vec<Chosen>, Refusal> {
-        let volumes = || images.iter().all(|image| melo_imaging::is_volume(&image.bytes, Path::new(&image.name)));
+    fn chosen(&self, names: &[String], volumes: impl Fn() -> bool) -> Result<Vec<Chosen>, Refusal> {
         let mut chosen: Vec<Chosen> = Vec::new();
         for name in names {
             let named = name.contains('@');
@@ -191,36 +222,58 @@ impl Service {
     ///
     /// # Errors
     /// Every [`Refusal`].
-    pub async fn predict(self: &Arc<Self>, request: Request) -> Result<Vec<ImageAnswers>, Refusal> {
+    pub async fn predict(self: &Arc<Self>, request: Request) -> Result<Answers, Refusal> {
         let limit = self.limits.timeout;
         tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))?
     }
 
-    async fn answer(self: &Arc<Self>, request: Request) -> Result<Vec<ImageAnswers>, Refusal> {
+    /// Which of the tasks that are named answer for single images, and which for bags, as `name@version` where they were named so.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::BadRequest`].
+    pub(crate) fn kinds_of(&self, names: &[String]) -> Result<[Vec<String>; 2], Refusal> {
+        let mut kinds = [Vec::new(), Vec::new()];
+        for Chosen { version, named } in self.chosen(names, || false)? {
+            let Version { card, digest, .. } = &*version;
+            let name = if named { format!("{}@{digest}", card.task) } else { card.task.clone() };
+            kinds[usize::from(card.bag.is_some())].push(name);
+        }
+        Ok(kinds)
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request) -> Result<Answers, Refusal> {
         let started = Instant::now();
-        if request.images.is_empty() {
+        let files = request.images.len();
+        if files == 0 && request.slices.is_none() {
             return Err(Refusal::BadRequest("no image was sent".to_owned()));
         }
-        if request.images.len() > self.limits.images {
-            let (sent, most) = (request.images.len(), self.limits.images);
-            return Err(Refusal::TooLarge(format!("{sent} images were sent, at most {most} are taken at a time")));
-        }
-        let chosen = self.chosen(&request)?;
-        // Heat maps are rows too, and keep theirs until they are drawn.
-        let rows = request.images.len() * chosen.len();
+        let volumes =
+            || request.images.iter().all(|image| melo_imaging::is_volume(&image.bytes, Path::new(&image.name)));
+        let chosen = self.chosen(&request.tasks, volumes)?;
+        let (of_bags, single): (Vec<_>, Vec<_>) =
+            chosen.into_iter().partition(|chosen| chosen.version.card.bag.is_some());
+        self.check(&request, single.first(), of_bags.first())?;
+        // Heat maps are rows too, and keep theirs until they are drawn. A file is at least one image of a bag.
+        let rows = files * single.len();
         let of_maps = if request.heatmap { rows } else { 0 };
-        let mut permit = self.batches.admit(rows + of_maps)?;
+        let mut permit = self.batches.admit(rows + of_maps + files * of_bags.len())?;
+        let bags = self.gather(&request, of_bags).await?;
+        let (of_bags, maps_of_bags) = rows_of(&bags, request.heatmap);
+        let of_maps = of_maps + maps_of_bags;
+        permit.grow((rows + of_maps + of_bags).saturating_sub(permit.rows()))?;
         let of_maps = permit.split(of_maps);
-        let tasks = self.plugins(chosen).await?;
-        let (decoded, logits) = self.compute(&request, &tasks, permit).await?;
-        let mut answers = Vec::new();
-        for ((image, decoded), logits) in request.images.iter().zip(&decoded).zip(logits) {
+        let tasks = self.plugins(single).await?;
+        let bags = self.with_plugins(bags).await?;
+        let (decoded, computed) = self.compute(&request, &tasks, &bags, permit).await?;
+        let mut images = Vec::new();
+        let images_of_single = if tasks.is_empty() { &[][..] } else { &request.images[..] };
+        for ((image, decoded), logits) in images_of_single.iter().zip(&decoded).zip(computed.logits) {
             let of_tasks = tasks.iter().zip(logits).map(|((version, plugin), logits)| Answer {
                 frame: decoded.frame_of(request.frame.unwrap_or(version.card.preprocess.rendering.frame)),
                 ..Answer::new(version, plugin, self.engine(), logits)
             });
             // As the first task sees it, like the preview.
-            answers.push(ImageAnswers {
+            images.push(ImageAnswers {
                 name: image.name.clone(),
                 digest: decoded.digest.clone(),
                 frames: decoded.frames,
@@ -229,13 +282,42 @@ impl Service {
                 preview: None,
             });
         }
+        let mut answers = Answers { images, bags: answers_of(&bags, self.engine(), computed.bags) };
         if request.keeps_pixels() {
-            answers = self.draw(&request, &tasks, decoded, answers, of_maps).await?;
+            answers = self.draw(&request, &tasks, decoded, bags, answers, of_maps).await?;
         }
-        self.remember(&request, &answers).await?;
+        self.append(records(&request.caller, &request.images, request.frame, &answers)).await?;
         let took = started.elapsed();
-        tasks.iter().for_each(|(version, _)| self.metrics.answered(&version.card.task, answers.len(), took));
+        for (version, _) in &tasks {
+            self.metrics.answered(&version.card.task, answers.images.len(), took);
+        }
+        for (bag, answer) in answers.bags.iter().flat_map(|bag| bag.answers.iter().map(move |answer| (bag, answer))) {
+            self.metrics.answered(&answer.task, bag.images.len(), took);
+        }
         Ok(answers)
+    }
+
+    /// Whether so much may be asked at a time, of the first task of each kind.
+    fn check(&self, request: &Request, single: Option<&Chosen>, of_bags: Option<&Chosen>) -> Result<(), Refusal> {
+        let task = |chosen: &Chosen| chosen.version.card.task.clone();
+        let (sent, most) = (request.images.len(), self.limits.images);
+        if let Some(single) = single.filter(|_| request.images.is_empty()) {
+            let task = task(single);
+            return Err(Refusal::BadRequest(format!("task `{task}` answers for single images, not for a series")));
+        }
+        if let Some(single) = single.filter(|_| sent > most) {
+            let task = task(single);
+            return Err(Refusal::TooLarge(format!(
+                "{sent} images were sent, task `{task}` answers for single images, and of these at most {most} are taken at a time"
+            )));
+        }
+        match of_bags.filter(|_| request.frame.is_some()) {
+            Some(of_bags) => Err(Refusal::BadRequest(format!(
+                "`frame` is for tasks of single images, and `{}` answers for bags: for all frames together",
+                task(of_bags)
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Logits `[images][tasks][c]` of inputs that are network inputs already, `[3, size, size]` each.
@@ -257,8 +339,10 @@ impl Service {
         let size = version.card.preprocess.size;
         let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();
         let input = |pixels| Input { size, pixels, plugins: vec![Arc::clone(&tasks[0].1)] };
-        let logits = self.wait(permit, inputs.into_iter().map(input).collect()).await?;
-        let answers: Vec<ImageAnswers> = logits
+        let asked = Asked { inputs: inputs.into_iter().map(input).collect(), bags: Vec::new() };
+        let computed = self.wait(permit, asked).await?;
+        let images = computed
+            .logits
             .into_iter()
             .flatten()
             .zip(digests)
@@ -271,27 +355,33 @@ impl Service {
                 preview: None,
             })
             .collect();
+        let answers = Answers { images, bags: Vec::new() };
         self.append(records(caller, &[], None, &answers)).await?;
-        self.metrics.answered(&version.card.task, answers.len(), started.elapsed());
-        Ok(answers.into_iter().flat_map(|image| image.answers).collect())
+        self.metrics.answered(&version.card.task, answers.images.len(), started.elapsed());
+        Ok(answers.images.into_iter().flat_map(|image| image.answers).collect())
     }
 
-    async fn wait(&self, permit: Permit, inputs: Vec<Input>) -> Result<Vec<Vec<Vec<f32>>>, Refusal> {
+    async fn wait(&self, permit: Permit, asked: Asked) -> Result<Computed, Refusal> {
         let limit = self.limits.timeout;
-        let logits = tokio::time::timeout(limit, permit.submit(inputs)).await.map_err(|_| Refusal::Timeout(limit))?;
-        logits.map_err(|_| Refusal::Internal("the batch was lost".to_owned()))?
+        let computed = tokio::time::timeout(limit, permit.submit(asked)).await.map_err(|_| Refusal::Timeout(limit))?;
+        computed.map_err(|_| Refusal::Internal("the batch was lost".to_owned()))?
     }
 
     /// The weights. A version that was replaced and forgotten since it was chosen gives way to the current one, unless
     /// the request named it.
-    async fn plugins(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Tasks, Refusal> {
+    pub(crate) async fn plugins(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Tasks, Refusal> {
         let registry = Arc::clone(&self.registry);
         blocking(move || {
             let load = |Chosen { mut version, named }| loop {
                 match registry.plugin(&version) {
                     Ok(plugin) => return Ok((version, plugin)),
                     Err(_) if !named && registry.known(&version.digest).is_none() => {
-                        version = registry.find(&version.card.task)?;
+                        let current = registry.find(&version.card.task)?;
+                        if current.card.bag.is_some() != version.card.bag.is_some() {
+                            let task = &version.card.task;
+                            return Err(Refusal::Unavailable(format!("task `{task}` was replaced, ask again")));
+                        }
+                        version = current;
                     }
                     Err(refusal) => return Err(refusal),
                 }
@@ -305,8 +395,9 @@ impl Service {
         self: &Arc<Self>,
         request: &Request,
         tasks: &Tasks,
+        bags: &[BagTasks],
         permit: Permit,
-    ) -> Result<(Vec<Decoded>, Logits), Refusal> {
+    ) -> Result<(Vec<Decoded>, Computed), Refusal> {
         let spec = |version: &Version| {
             let mut spec = version.card.preprocess.clone();
             spec.rendering.frame = request.frame.unwrap_or(spec.rendering.frame);
@@ -316,7 +407,7 @@ impl Service {
         let keep_pixels = request.keeps_pixels();
         let plugins: Vec<Arc<BoundPlugin>> = tasks.iter().map(|(_, plugin)| Arc::clone(plugin)).collect();
         let mut decoded = Vec::new();
-        for image in &request.images {
+        for image in request.images.iter().filter(|_| !tasks.is_empty()) {
             let turn = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
             let (image, specs, frame) = (image.clone(), Arc::clone(&specs), request.frame);
             let memory = Arc::clone(&self.decode_memory);
@@ -334,11 +425,13 @@ impl Service {
             places.push((inputs.len(), of_tasks));
             inputs.extend(asked);
         }
-        let mut logits = self.wait(permit, inputs).await?;
+        let mut computed = self.wait(permit, Asked { inputs, bags: asked_of(bags) }).await?;
+        let mut logits = computed.logits;
         let of_image = |(first, of_tasks): (usize, Vec<(usize, usize)>)| {
             of_tasks.into_iter().map(|(input, place)| std::mem::take(&mut logits[first + input][place])).collect()
         };
-        Ok((decoded, places.into_iter().map(of_image).collect()))
+        computed.logits = places.into_iter().map(of_image).collect();
+        Ok((decoded, computed))
     }
 
     /// Heat maps and previews, in turn. The work holds its turn and its rows, and ends after the map at hand where its caller has
@@ -348,9 +441,10 @@ impl Service {
         request: &Request,
         tasks: &Tasks,
         decoded: Vec<Decoded>,
-        mut answers: Vec<ImageAnswers>,
+        bags: Vec<BagTasks>,
+        mut answers: Answers,
         permit: Permit,
-    ) -> Result<Vec<ImageAnswers>, Refusal> {
+    ) -> Result<Answers, Refusal> {
         let turn = Arc::clone(&self.drawers).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
         let gone = Gone::default();
         let is_gone = Arc::clone(&gone.0);
@@ -359,7 +453,11 @@ impl Service {
         let broken = |error: std::io::Error| Refusal::Internal(error.to_string());
         let drawn = blocking(move || {
             let _held = (turn, permit);
-            for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers) {
+            let waited_for = || if is_gone.load(Ordering::Relaxed) { Err(Refusal::Stopping) } else { Ok(()) };
+            if heatmap {
+                service.draw_bags(&bags, &mut answers.bags, waited_for)?;
+            }
+            for (image, answers) in decoded.iter().map(|image| &image.prepared).zip(&mut answers.images) {
                 if preview && let Some(pixels) = image.pixels.first() {
                     let shown = melo_imaging::heatmap::within(pixels, SHOWN_SIDE);
                     answers.preview = Some(encode_png(&shown).map_err(broken)?);
@@ -368,19 +466,8 @@ impl Service {
                     answer.mask = mask_of_answer(image, task, &tasks[task].1, answer).map_err(broken)?;
                 }
                 for (task, answer) in answers.answers.iter_mut().enumerate().filter(|_| heatmap) {
-                    if is_gone.load(Ordering::Relaxed) {
-                        return Err(Refusal::Stopping);
-                    }
-                    let (version, plugin) = &tasks[task];
-                    let Some(&class) = answer.decision.explained().first() else { continue };
-                    let drawn = service.batches.predictor().explain(image, task, plugin, class, DRAWING);
-                    let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
-                    answer.heatmap = Some(Heatmap {
-                        class: version.card.classes[class].clone(),
-                        grid: drawn.explanation.grid,
-                        values: drawn.explanation.values,
-                        png: encode_png(&drawn.picture).map_err(broken)?,
-                    });
+                    waited_for()?;
+                    answer.heatmap = service.explained(image, task, &tasks[task].1, answer)?;
                 }
             }
             Ok(answers)
@@ -390,8 +477,23 @@ impl Service {
         drawn
     }
 
-    async fn remember(self: &Arc<Self>, request: &Request, answers: &[ImageAnswers]) -> Result<(), Refusal> {
-        self.append(records(&request.caller, &request.images, request.frame, answers)).await
+    /// The heat map of an answer's leading class on an image that was prepared with its pixels, under the plug-in that is `task` there.
+    pub(crate) fn explained(
+        &self,
+        image: &Prepared,
+        task: usize,
+        plugin: &BoundPlugin,
+        answer: &Answer,
+    ) -> Result<Option<Heatmap>, Refusal> {
+        let Some(&class) = answer.decision.explained().first() else { return Ok(None) };
+        let drawn = self.batches.predictor().explain(image, task, plugin, class, DRAWING);
+        let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
+        Ok(Some(Heatmap {
+            class: plugin.card.classes[class].clone(),
+            grid: drawn.explanation.grid,
+            values: drawn.explanation.values,
+            png: encode_png(&drawn.picture).map_err(|error| Refusal::Internal(error.to_string()))?,
+        }))
     }
 
     /// Records what an admin asks for, before it is done.
@@ -460,14 +562,14 @@ impl Drop for Gone {
 }
 
 /// A version that a request asks for.
-struct Chosen {
-    version: Arc<Version>,
+pub(crate) struct Chosen {
+    pub(crate) version: Arc<Version>,
     /// By its digest.
     named: bool,
 }
 
 /// Versions with their weights.
-type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
+pub(crate) type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
 
 impl Request {
     fn keeps_pixels(&self) -> bool {
@@ -508,25 +610,29 @@ impl Decoded {
     }
 }
 
-fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &[ImageAnswers]) -> Vec<Record> {
-    let seen = |digest: &str| frame.map_or(digest.to_owned(), |frame| format!("{digest}#frame={frame}"));
+fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &Answers) -> Vec<Record> {
+    let record = |input_digest: String, sop_instance_uid: Option<String>, answer: &Answer| Record {
+        action: Action::Answer,
+        request_id: caller.request_id.clone(),
+        who: caller.who.clone(),
+        via: caller.via.to_owned(),
+        input_digest: Some(input_digest),
+        sop_instance_uid,
+        task: answer.task.clone(),
+        plugin_digest: Some(answer.version.clone()),
+        backbone_digest: answer.backbone.clone(),
+        precision: answer.precision.to_string(),
+        output: shortest::value(answer.outputs()),
+    };
     let mut records = Vec::new();
-    for (index, image) in answers.iter().enumerate() {
-        for answer in &image.answers {
-            records.push(Record {
-                action: Action::Answer,
-                request_id: caller.request_id.clone(),
-                who: caller.who.clone(),
-                via: caller.via.to_owned(),
-                input_digest: Some(seen(&image.digest)),
-                sop_instance_uid: images.get(index).and_then(|image| image.sop_instance_uid.clone()),
-                task: answer.task.clone(),
-                plugin_digest: Some(answer.version.clone()),
-                backbone_digest: answer.backbone.clone(),
-                precision: answer.precision.to_string(),
-                output: shortest::value(answer.outputs()),
-            });
-        }
+    for (index, image) in answers.images.iter().enumerate() {
+        let seen = frame.map_or(image.digest.clone(), |frame| format!("{}#frame={frame}", image.digest));
+        let uid = images.get(index).and_then(|image| image.sop_instance_uid.clone());
+        records.extend(image.answers.iter().map(|answer| record(seen.clone(), uid.clone(), answer)));
+    }
+    for bag in &answers.bags {
+        let seen = format!("{}#bag={}", bag.digest, bag.images.len());
+        records.extend(bag.answers.iter().map(|answer| record(seen.clone(), bag.series_instance_uid.clone(), answer)));
     }
     records
 }

@@ -65,6 +65,7 @@ async function answerView(image, answer, open) {
   view.open = open;
   part(view, 'task').replaceChildren(named(answer.task));
   drawVerdict(view, answer);
+  if (answer.counted) part(view, 'verdict').append(`, ${answer.counted}`);
   part(view, 'heatmap').addEventListener('click', () => toggleHeat(image, answer));
   view.addEventListener('toggle', () => drawFolds(image));
   cardWhenOpened(part(view, 'card'), answer.task, answer.version);

@@ -41,8 +41,9 @@ const KINDS = {
   multi_label: n => `any of ${plural(n, 'finding')}`,
   ordinal: n => `one of ${plural(n, 'grade')}`,
   regression: n => plural(n, 'number'),
+  segmentation: n => `a mask of ${plural(n - 1, 'class', 'classes')}`,
 };
-export const kindText = task => KINDS[task.kind](task.classes.length);
+export const kindText = task => KINDS[task.kind](task.classes.length) + (task.bag ? ' of all images of a file together' : '');
 
 /** A number of a regression, with five digits. */
 export const number = value => String(Number(value.toPrecision(5)));

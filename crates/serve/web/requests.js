@@ -67,7 +67,7 @@ export function predict(file, tasks, what, signal, onSent) {
         return;
       }
       try {
-        resolve(JSON.parse(request.responseText).images[0]);
+        resolve(ofFile(JSON.parse(request.responseText)));
       } catch {
         reject(new Refused(request.status, 'The answer could not be read.'));
       }
@@ -75,6 +75,19 @@ export function predict(file, tasks, what, signal, onSent) {
     signal.addEventListener('abort', () => request.abort(), { once: true });
     request.send(form);
   });
+}
+
+/** What is said of one file: of its image, and of the bag that its images are. The image that counted most stands for these. */
+function ofFile({ images: [image], bags = [] }) {
+  const ofBags = bags.flatMap(bag => bag.answers.map(answer => ({ ...answer, heatmap: answer.heatmaps?.[0], counted: counted(bag, answer) })));
+  const { answers = [], ...about } = image ?? { name: bags[0].name, digest: bags[0].digest };
+  return { ...about, answers: [...answers, ...ofBags] };
+}
+
+/** Which images of a bag counted most, in words. */
+function counted({ images }, { attention, leading }) {
+  const shares = leading.slice(0, 3).map(place => `${place + 1} (${Math.round(100 * attention[place])}\u202f%)`);
+  return `of ${images.length} images ${shares.join(', ')} counted most`;
 }
 
 const cards = new Map();

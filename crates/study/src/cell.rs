@@ -2,12 +2,13 @@
 
 use crate::cell_result::{CellResult, Identity};
 use crate::error::Error;
+use crate::method::StudyMethod;
 use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
-use melo_data::Manifest;
+use melo_data::{Manifest, Row};
 use melo_interop::read_backbone;
 use melo_train::{EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
-use melo_vit::{BackboneInfo, Device, Plugin, Preprocess, TaskKind};
+use melo_vit::{BackboneInfo, BagConfig, Device, Plugin, Preprocess, TaskKind};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,16 +45,12 @@ impl Manifests {
 }
 
 /// What determines a cell's answers, from the plan.
-pub(crate) fn identity(
-    plan: &Plan,
-    cell: &Cell,
-    data_digest: &str,
-    backbone: &BackboneInfo,
-) -> Result<Identity, Error> {
+pub(crate) fn identity(plan: &Plan, cell: &Cell, data: &CellData, backbone: &BackboneInfo) -> Result<Identity, Error> {
     let (preprocess, config) = settings(plan, cell, backbone)?;
+    let config = TrainConfig { bag: data.manifest.has_bags().then(BagConfig::default), ..config };
     Ok(Identity {
         cell: plan.cell_name(cell),
-        data_digest: data_digest.to_owned(),
+        data_digest: data.digest.clone(),
         backbone_digest: backbone.digest().to_owned(),
         preprocess,
         config,
@@ -80,8 +77,17 @@ pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
         return Err(Error::Study { path: plan.path.clone(), reason });
     }
     if manifest.has_bags() {
-        let reason = format!("task {}: its images are in bags, which a study does not train on", task.name);
-        return Err(Error::Study { path: plan.path.clone(), reason });
+        let refused = |reason: String| {
+            Err(Error::Study { path: plan.path.clone(), reason: format!("task {}: {reason}", task.name) })
+        };
+        let is_tried = |method: &StudyMethod| method.tasks.as_ref().is_none_or(|tasks| tasks.contains(&task.name));
+        let whole = plan.methods.iter().find(|method| method.kind.trains_backbone() && is_tried(method));
+        if let Some(method) = whole {
+            return refused(format!("its images are in bags, which method {} does not train on", method.name));
+        }
+        if !task.subgroups.is_empty() {
+            return refused("subgroups are of single images, and its images are in bags".to_owned());
+        }
     }
     match cell.fold {
         Some(fold) => manifest = manifest.with_fold(plan.folds, fold, plan.split_seed)?,
@@ -92,7 +98,11 @@ pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
     if cell.data_fraction < 1.0 {
         manifest = manifest.subset_train(cell.data_fraction, cell.seed)?;
     }
-    manifest.rows.sort_by(|a, b| a.name.cmp(&b.name));
+    let bag = |row: &Row| row.bag.as_ref().map(|bag| (bag.name.clone(), bag.place));
+    manifest.rows.sort_by_cached_key(|row| {
+        let (first, place) = bag(row).unwrap_or((row.name.clone(), 0));
+        (first, place, row.name.clone())
+    });
     Ok(manifest)
 }
 

@@ -7,10 +7,12 @@ use crate::plan::Cell;
 use crate::results::Example;
 use crate::run::Study;
 use base64::Engine;
-use melo_data::Manifest;
+use melo_data::{Manifest, Row};
 use melo_interop::read_backbone;
-use melo_predict::{Drawing, Predictor, Prepared};
+use melo_predict::{Bag, BagImage, Drawing, Predictor, Prepared};
 use melo_vit::{BoundPlugin, ExplainMethod};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Right and wrong images shown, of each.
 const SHOWN: usize = 4;
@@ -47,7 +49,7 @@ pub(crate) fn examples(
         return Ok(Vec::new());
     };
     let predictor = Predictor::new(study.device.load(backbone)?);
-    let plugin = plugin.bind(&**predictor.engine())?;
+    let plugin = predictor.bind(plugin)?;
     let mut answers = answers(result, &plugin);
     answers.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     let hits = answers.iter().filter(|answer| answer.correct).take(SHOWN);
@@ -72,11 +74,18 @@ fn example(
     study: &Study,
     manifest: &Manifest,
     (cell, result): (&Cell, &CellResult),
-    (predictor, plugin): (&Predictor, &BoundPlugin),
+    (predictor, plugin): (&Predictor, &Arc<BoundPlugin>),
     answer: &Answered,
 ) -> Result<Example, Error> {
     let name = &result.test.names[answer.row];
-    let path = manifest.rows.iter().find(|row| row.name == *name).map(|row| &row.path).expect("the manifest names it");
+    let is_of = |row: &&Row| row.bag.as_ref().map_or(&row.name, |bag| &bag.name) == name;
+    let mut paths: Vec<&PathBuf> = manifest.rows.iter().filter(is_of).map(|row| &row.path).collect();
+    if plugin.bag.is_some() {
+        // The image that counted most stands for its bag.
+        let bag = Bag { images: paths.iter().map(|path| BagImage::of_file(*path)).collect(), memory: None };
+        paths.swap(0, predictor.predict_bag(&bag, plugin)?.leading(1)[0]);
+    }
+    let path = paths[0];
     let image = Prepared::of_file(path, &[&plugin.card.preprocess], true)?;
     let drawn = predictor.explain(&image, 0, plugin, answer.class, DRAWING)?;
     let png = melo_imaging::encode_png(&drawn.picture).map_err(|source| Error::Io { path: path.clone(), source })?;

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::method::{MethodSection, StudyMethod, TrainSection};
 use melo_data::{Augment, ReadOptions};
 use melo_interop::is_hub_name;
+use melo_vit::rendering::Plane;
 use melo_vit::{Precision, TaskKind};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -149,6 +150,8 @@ struct TaskSection {
     label_columns: Vec<String>,
     patient_column: Option<String>,
     split_column: Option<String>,
+    bag_column: Option<String>,
+    bag_axis: Option<Plane>,
     kind: Option<TaskKind>,
     #[serde(default)]
     grades: Vec<String>,
@@ -243,8 +246,8 @@ impl Plan {
                         mask_column: None,
                         mask_classes: Vec::new(),
                         mask_values: Vec::new(),
-                        bag_column: None,
-                        bag_plane: None,
+                        bag_column: task.bag_column,
+                        bag_plane: task.bag_axis,
                         images: task.images.map(|images| folder.join(images)),
                     },
                     meta: task.meta.map(|meta| folder.join(meta)),

@@ -117,7 +117,7 @@ impl Study {
 
     fn identity(&self, cell: &Cell) -> Result<Identity, Error> {
         let data = self.manifests.of(&self.plan, cell)?;
-        identity(&self.plan, cell, &data.digest, &self.backbones[cell.backbone])
+        identity(&self.plan, cell, &data, &self.backbones[cell.backbone])
     }
 
     /// The finished cells so far, each held to what the plan would compute now.

@@ -69,9 +69,12 @@ struct Settings {
     /// Images times tasks that may be waiting or in work; more are answered with 429 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
     queue: Option<usize>,
-    /// Images of one request [default: 64]
+    /// Images of one request, of tasks that answer for single images [default: 64]
     #[arg(long, env = "MELO_SERVE_MAX_IMAGES", value_name = "N")]
     max_images: Option<usize>,
+    /// Images of one bag, of tasks that answer for bags [default: 1024]
+    #[arg(long, env = "MELO_SERVE_MAX_BAG_IMAGES", value_name = "N")]
+    max_bag_images: Option<usize>,
     /// Size of one request, MiB [default: 256]
     #[arg(long, env = "MELO_SERVE_MAX_BODY_MIB", value_name = "MIB")]
     max_body_mib: Option<usize>,
@@ -151,6 +154,9 @@ struct Settings {
     /// Tasks for DICOM images that no route takes, by commas, or `all` [default: such images are refused]
     #[arg(long, env = "MELO_SERVE_DICOM_TASKS", value_name = "NAMES", value_delimiter = ',')]
     dicom_tasks: Option<Vec<String>>,
+    /// A DICOM series is complete when none of its images came for so long, seconds, of tasks that answer for bags [default: 10]
+    #[arg(long, env = "MELO_SERVE_DICOM_SERIES_QUIET_S", value_name = "S")]
+    dicom_series_quiet_s: Option<u64>,
     /// Routes, destinations and bounds of the DICOM network: docs/dicom-network.md
     #[arg(skip)]
     #[serde(skip_serializing)]
@@ -262,7 +268,8 @@ fn state(settings: &Settings) -> PathBuf {
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
 fn dicom(settings: &Settings) -> Option<DicomConfig> {
-    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom, .. } = settings;
+    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom_series_quiet_s, dicom, .. } =
+        settings;
     if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
         return None;
     }
@@ -271,6 +278,7 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     dicom.ae_title = dicom_ae_title.clone().unwrap_or(dicom.ae_title);
     dicom.any_peer = dicom_any_peer.unwrap_or(dicom.any_peer);
     dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
+    dicom.series_quiet_s = dicom_series_quiet_s.unwrap_or(dicom.series_quiet_s);
     Some(dicom)
 }
 
@@ -299,6 +307,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration, tru
         limits: Limits {
             body_bytes: settings.max_body_mib.map_or(defaults::BODY_BYTES, |mib| mib.saturating_mul(MIB)),
             images: settings.max_images.unwrap_or(defaults::MAX_IMAGES),
+            bag_images: settings.max_bag_images.unwrap_or(defaults::MAX_BAG_IMAGES),
             timeout: settings.timeout_s.map_or(defaults::TIMEOUT, Duration::from_secs),
             decoders: threads,
             decode_bytes: settings.decode_mib.map_or(defaults::DECODE_BYTES, |mib| mib.saturating_mul(MIB as u64)),

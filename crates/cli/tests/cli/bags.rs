@@ -111,6 +111,17 @@ fn a_finding_in_one_slice_is_found_and_pointed_at() {
     assert!(pointed >= 6, "the right slice leads in {pointed} of 8 volumes");
     let said = run(on(&place, &["predict"], &other).args((0..SLICES).map(|k| place.at(format!("s49_{k}.png"))))).good();
     assert!(said.contains("(6 images)\n    ") && said.contains("s49_"), "{said}");
+
+    // Heat maps are those of the leading slices.
+    let mut maps = on(&place, &["predict"], &plugin);
+    maps.arg("--json").arg(place.at("v49.npy")).arg("--heatmap").arg(place.at("maps"));
+    let answer = run(&mut maps).json();
+    let drawn = answer["heatmaps"].as_array().expect("heat maps");
+    assert_eq!((drawn.len(), &drawn[0]["image"]), (5, &answer["leading"][0]), "{answer}");
+    for map in drawn {
+        let drawn = melo::imaging::read(Path::new(map["path"].as_str().expect("a path"))).expect("a PNG");
+        assert_eq!((drawn.width, drawn.height), (SIDE, SIDE));
+    }
 }
 
 #[test]
@@ -129,6 +140,36 @@ fn the_mean_and_the_maximum_are_trained_and_come_back() {
 }
 
 #[test]
+fn a_study_compares_methods_by_bags() {
+    let place = Workplace::new();
+    let (_, of_slices) = volumes(&place);
+    place.tiny_backbone("vit", 5, None);
+    let study = |more: &str, out: &str| {
+        let methods =
+            if more.contains("full") { more } else { "methods = [\"lora\", \"linear\"]\nreference = \"linear\"\n" };
+        let task = if more.contains("subgroups") { more } else { "" };
+        let file = place.write(
+            "study.toml",
+            format!(
+                "[study]\nname = \"bags\"\nseeds = [0]\nbootstrap = 100\n{methods}[train]\nepochs = 2\n[[backbone]]\nname = \"vit\"\n\
+                 weights = \"vit.safetensors\"\n[[task]]\nname = \"ct\"\nlabels = \"slices.csv\"\nbag_column = \"study\"\n{task}"
+            ),
+        );
+        let mut command = melo();
+        command.arg("study").arg(file).arg("--out").arg(place.at(out)).arg("--json");
+        run(&mut command)
+    };
+    let printed = study("", "out").json();
+    assert_eq!((&printed["cells"], &printed["cells_done"]), (&2.into(), &2.into()), "{printed}");
+    let results = std::fs::read_to_string(place.at("out/results.json")).expect("results");
+    assert!(results.contains("study48") || results.contains("study49"), "examples are bags");
+    assert!(of_slices.exists());
+    assert_eq!(study("", "out").json()["cells_done"], 2, "what is done is not done again");
+    study("methods = [\"full\", \"linear\"]\n", "full").refused(1, &["task ct", "method full does not train on"]);
+    study("subgroups = [\"label\"]\n", "groups").refused(1, &["task ct: subgroups are of single images"]);
+}
+
+#[test]
 fn what_answers_for_single_images_refuses_bags_by_name() {
     let place = Workplace::new();
     let (of_volumes, of_slices) = volumes(&place);
@@ -136,8 +177,6 @@ fn what_answers_for_single_images_refuses_bags_by_name() {
     let (_, plugin) = trained(&place, &of_volumes, "ct", &flags[..4]);
     let image = place.at("s1_0.png");
     let refused = |command: &mut Command, status: i32, words: &str| run(command).refused(status, &[words]);
-    let mut maps = on(&place, &["predict"], &plugin);
-    refused(maps.arg("--heatmap").arg(place.at("maps")).arg(&image), 2, "--heatmap is for single images");
     let mut export = melo();
     export.args(["plugin", "export"]).arg(&plugin).arg("--backbone").arg(place.at("vit.safetensors"));
     refused(export.args(["--format", "onnx", "--out"]).arg(place.at("ct.onnx")), 1, "`ct` answers for bags of images");

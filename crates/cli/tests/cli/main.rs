@@ -16,6 +16,7 @@ mod kinds;
 mod main_job;
 mod masks;
 mod methods;
+mod mixed;
 mod one_answer;
 mod others_files;
 mod packed;

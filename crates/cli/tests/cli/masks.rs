@@ -25,7 +25,7 @@ fn drawn(index: usize) -> (Pixels, Mask) {
 }
 
 /// Images with masks, and their table.
-fn boxes(place: &Workplace) -> PathBuf {
+pub(crate) fn boxes(place: &Workplace) -> PathBuf {
     let mut table = String::from("path,mask,split\n");
     let mut all = 0;
     for (split, images) in IMAGES {
@@ -41,7 +41,7 @@ fn boxes(place: &Workplace) -> PathBuf {
     place.write("labels.csv", table)
 }
 
-fn trained(place: &Workplace, data: &Path, name: &str, epochs: &str, flags: &[&str]) -> (Value, PathBuf) {
+pub(crate) fn trained(place: &Workplace, data: &Path, name: &str, epochs: &str, flags: &[&str]) -> (Value, PathBuf) {
     let out = place.at(format!("{name}.safetensors"));
     let mut command = train(&place.tiny_backbone("vit", 5, None), data, &out);
     command.args(["--epochs", epochs, "--lr", "0.005", "--batch-size", "4", "--json", "--task", name]).args(flags);

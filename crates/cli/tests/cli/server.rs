@@ -38,8 +38,12 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path)).expect("JSON")
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
         let mut response = agent(true).get(format!("{}{path}", self.url)).call().expect("the server answers");
-        serde_json::from_str(&response.body_mut().read_to_string().expect("text")).expect("JSON")
+        response.body_mut().read_to_string().expect("text")
     }
 
     /// The status at a path.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use melo_imaging::dicom;
+use melo_imaging::dicom::{self, Instance};
 use melo_vit::rendering::Plane;
 
 use super::{InBag, Manifest, Row};
@@ -102,8 +102,10 @@ pub fn images_of_bag(path: &Path, plane: Plane) -> Result<Vec<PathBuf>, Error> {
     match &series[..] {
         [] => {}
         [one] => {
-            let images: Vec<PathBuf> = one.instances.iter().map(|instance| instance.path.clone()).collect();
-            return check_sizes(path, images);
+            return match one.of_two_sizes() {
+                Some(two) => wrong(of_two_sizes(two)),
+                None => Ok(one.instances.iter().map(|instance| instance.path.clone()).collect()),
+            };
         }
         several => {
             return wrong(format!("expected the files of one series, found {} series", several.len()));
@@ -117,28 +119,13 @@ pub fn images_of_bag(path: &Path, plane: Plane) -> Result<Vec<PathBuf>, Error> {
     }
 }
 
-/// Refuses instances of a series that are of different sizes.
-fn check_sizes(folder: &Path, images: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
-    let mut first: Option<(&Path, String)> = None;
-    for image in &images {
-        let bytes = std::fs::read(image).map_err(|source| Error::Read { path: image.clone(), source })?;
-        let sides = dicom::header(&bytes, image, &["Columns", "Rows"])?;
-        let size = sides.into_iter().map(Option::unwrap_or_default).collect::<Vec<String>>().join(" x ");
-        match &first {
-            None => first = Some((image, size)),
-            Some((known, expected)) if *expected != size => {
-                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let reason = format!(
-                    "expected slices of one size, found {expected} in {} and {size} in {}",
-                    name(known),
-                    name(image)
-                );
-                return Err(Error::NoBag { path: folder.into(), reason });
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(images)
+fn of_two_sizes(instances: [&Instance; 2]) -> String {
+    let [first, other] = instances.map(|instance| {
+        let (columns, rows) = instance.sides.unwrap_or_default();
+        let name = instance.path.file_name().unwrap_or_default().to_string_lossy();
+        format!("{columns} x {rows} in {name}")
+    });
+    format!("expected slices of one size, found {first} and {other}")
 }
 
 /// The order of names in which `slice_2` stands before `slice_10`.

@@ -98,6 +98,68 @@ pub struct Instance {
     pub number: Option<i64>,
     /// Distance along the slice normal, mm: (0020,0032) times the normal of (0020,0037).
     pub position_mm: Option<f64>,
+    /// (0028,0011) and (0028,0010).
+    pub sides: Option<(u16, u16)>,
+}
+
+impl Series {
+    /// The series of the DICOM images among `files`, and the place of each instance among these; other files are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Attribute`] for a damaged DICOM file.
+    pub fn of<'a>(files: impl IntoIterator<Item = (&'a Path, &'a [u8])>) -> Result<Vec<(Self, Vec<usize>)>, Error> {
+        let mut gathered = Gathered::default();
+        files.into_iter().enumerate().try_for_each(|(place, (name, bytes))| gathered.add(place, name, bytes))?;
+        Ok(gathered.series())
+    }
+
+    /// The first instance, and the first that is of another size.
+    pub fn of_two_sizes(&self) -> Option<[&Instance; 2]> {
+        let first = self.instances.first()?;
+        self.instances.iter().find(|instance| instance.sides != first.sides).map(|other| [first, other])
+    }
+}
+
+/// Instances by series, with their places among the files.
+#[derive(Default)]
+struct Gathered(BTreeMap<String, Vec<(Instance, usize)>>);
+
+impl Gathered {
+    fn add(&mut self, place: usize, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        if !is_dicom(bytes) {
+            return Ok(());
+        }
+        let (uid, instance, pixels) = with_file(bytes, path, |file| {
+            let set = &file.set;
+            let instance = Instance {
+                path: path.into(),
+                uid: set.text(tag::INSTANCE),
+                number: number(set),
+                position_mm: position_mm(set)?,
+                sides: set.number(tag::COLUMNS).zip(set.number(tag::ROWS)),
+            };
+            Ok((set.text(tag::SERIES).unwrap_or_default(), instance, set.find(tag::PIXELS).is_some()))
+        })?;
+        if pixels {
+            self.0.entry(uid).or_default().push((instance, place));
+        }
+        Ok(())
+    }
+
+    fn series(self) -> Vec<(Series, Vec<usize>)> {
+        let sorted = |(uid, mut instances): (String, Vec<(Instance, usize)>)| {
+            instances.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+            if instances.iter().all(|(instance, _)| instance.position_mm.is_some()) {
+                let place = |instance: &Instance| instance.position_mm.unwrap_or(0.0);
+                instances.sort_by(|(a, _), (b, _)| place(a).total_cmp(&place(b)).then(a.number.cmp(&b.number)));
+            } else {
+                instances.sort_by_key(|(instance, _)| instance.number);
+            }
+            let (instances, places) = instances.into_iter().unzip();
+            (Series { uid, instances }, places)
+        };
+        self.0.into_iter().map(sorted).collect()
+    }
 }
 
 /// The series of the DICOM files directly in `folder`; other files are passed over.
@@ -106,41 +168,15 @@ pub struct Instance {
 /// [`Error::Read`] if the folder or a file cannot be read; [`Error::Attribute`] for a damaged DICOM file.
 pub fn series(folder: &Path) -> Result<Vec<Series>, Error> {
     let failed = |source| Error::Read { path: folder.into(), source };
-    let mut by_uid: BTreeMap<String, Vec<Instance>> = BTreeMap::new();
+    let mut gathered = Gathered::default();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if !path.is_file() {
-            continue;
-        }
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        if !is_dicom(&bytes) {
-            continue;
-        }
-        let (uid, instance, pixels) = with_file(&bytes, &path, |file| {
-            let set = &file.set;
-            let instance = Instance {
-                path: path.clone(),
-                uid: set.text(tag::INSTANCE),
-                number: number(set),
-                position_mm: position_mm(set)?,
-            };
-            Ok((set.text(tag::SERIES).unwrap_or_default(), instance, set.find(tag::PIXELS).is_some()))
-        })?;
-        if pixels {
-            by_uid.entry(uid).or_default().push(instance);
+        if path.is_file() {
+            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+            gathered.add(0, &path, &bytes)?;
         }
     }
-    let sorted = |(uid, mut instances): (String, Vec<Instance>)| {
-        instances.sort_by(|a, b| a.path.cmp(&b.path));
-        if instances.iter().all(|instance| instance.position_mm.is_some()) {
-            let place = |instance: &Instance| instance.position_mm.unwrap_or(0.0);
-            instances.sort_by(|a, b| place(a).total_cmp(&place(b)).then(a.number.cmp(&b.number)));
-        } else {
-            instances.sort_by_key(|instance| instance.number);
-        }
-        Series { uid, instances }
-    };
-    Ok(by_uid.into_iter().map(sorted).collect())
+    Ok(gathered.series().into_iter().map(|(series, _)| series).collect())
 }
 
 fn position_mm(set: &DataSet) -> Result<Option<f64>, Fault> {

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! admit (or Busy, at once) -> decode elsewhere -> submit -> batcher: up to max_batch rows, or max_wait
-//!   -> Predictor::infer over all of them -> answers
+//!   -> Predictor::infer over all single images, Predictor::predict_bag for each bag -> answers
 //! ```
 //!
-//! A row is one image under one plug-in. Plug-ins travel with the job as `Arc`s: a batch keeps the versions that its
+//! A row is one image under one plug-in, also of a bag. Plug-ins travel with the job as `Arc`s: a batch keeps the versions that its
 //! requests started with, whatever the registry does meanwhile.
 
 mod queue;
 
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
-use melo_predict::{Input, Logits, Predictor};
+use melo_predict::{Bag, BagPrediction, Input, Logits, Predictor};
+use melo_vit::BoundPlugin;
 use queue::{Queue, Taken};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,10 +31,34 @@ pub struct BatchConfig {
     pub queue: usize,
 }
 
-/// Inputs of one request, on their way.
+/// What one request asks.
+#[derive(Default)]
+pub struct Asked {
+    /// Single images.
+    pub inputs: Vec<Input>,
+    /// Bags, each with who is asked about it.
+    pub bags: Vec<(Arc<Bag>, Arc<BoundPlugin>)>,
+}
+
+impl Asked {
+    fn rows(&self) -> usize {
+        let inputs: usize = self.inputs.iter().map(|input| input.plugins.len()).sum();
+        inputs + self.bags.iter().map(|(bag, _)| bag.images.len()).sum::<usize>()
+    }
+}
+
+/// What one request gets, in the order of what it asked.
+pub struct Computed {
+    /// Of single images.
+    pub logits: Logits,
+    /// Of bags.
+    pub bags: Vec<BagPrediction>,
+}
+
+/// What one request asks, on its way.
 pub(crate) struct Job {
-    inputs: Vec<Input>,
-    reply: oneshot::Sender<Result<Logits, Refusal>>,
+    asked: Asked,
+    reply: oneshot::Sender<Result<Computed, Refusal>>,
     submitted: Instant,
     permit: Permit,
 }
@@ -51,6 +76,11 @@ impl Drop for Permit {
 }
 
 impl Permit {
+    /// How many there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Takes some of its rows into a permit of their own.
     ///
     /// # Panics
@@ -61,16 +91,26 @@ impl Permit {
         Permit { queue: Arc::clone(&self.queue), rows }
     }
 
-    /// Hands inputs to the batcher. A caller that drops the receiver is not computed for.
+    /// Makes room for more rows, or says at once that there is none.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub(crate) fn grow(&mut self, rows: usize) -> Result<(), Refusal> {
+        self.queue.grow(self.rows, rows)?;
+        self.rows += rows;
+        Ok(())
+    }
+
+    /// Hands what a request asks to the batcher. A caller that drops the receiver is not computed for.
     ///
     /// # Panics
     /// If there are more rows than were admitted.
-    pub fn submit(self, inputs: Vec<Input>) -> oneshot::Receiver<Result<Logits, Refusal>> {
-        let rows: usize = inputs.iter().map(|input| input.plugins.len()).sum();
+    pub fn submit(self, asked: Asked) -> oneshot::Receiver<Result<Computed, Refusal>> {
+        let rows = asked.rows();
         assert!(rows <= self.rows, "{rows} rows submitted, {} admitted", self.rows);
         let (reply, receiver) = oneshot::channel();
         let queue = Arc::clone(&self.queue);
-        queue.push(Job { inputs, reply, submitted: Instant::now(), permit: self });
+        queue.push(Job { asked, reply, submitted: Instant::now(), permit: self });
         receiver
     }
 }
@@ -150,27 +190,64 @@ impl Batcher {
             }
             let started = Instant::now();
             jobs.iter().for_each(|job| self.metrics.waited(started - job.submitted));
-            let inputs: Vec<&Input> = jobs.iter().flat_map(|job| &job.inputs).collect();
-            let results = catch_unwind(AssertUnwindSafe(|| self.predictor.infer(&inputs)));
-            let results = match results {
-                Ok(results) => results.map_err(|error| Refusal::Internal(error.to_string())),
-                Err(_) => {
-                    Err(Refusal::Internal("the computation failed; this is a defect, please report it".to_owned()))
-                }
-            };
-            let rows = jobs.iter().map(|job| job.permit.rows).sum();
+            self.answer(jobs, started);
+        }
+    }
+
+    /// Single images of all jobs together, and who asked of nothing else told at once; then bag by bag, so that one that cannot be read is
+    /// its own job's trouble alone.
+    fn answer(&self, jobs: Vec<Job>, started: Instant) {
+        let rows = jobs.iter().map(|job| job.permit.rows).sum();
+        let computed = || {
             self.metrics.computed(rows, started.elapsed());
             self.queue.computed(rows, started.elapsed());
-            match results {
-                Ok(logits) => {
-                    let mut logits = logits.into_iter();
-                    for job in jobs {
-                        let own = logits.by_ref().take(job.inputs.len()).collect();
-                        let _ = job.reply.send(Ok(own));
-                    }
-                }
-                Err(refusal) => jobs.into_iter().for_each(|job| drop(job.reply.send(Err(refusal.clone())))),
+        };
+        let inputs: Vec<&Input> = jobs.iter().flat_map(|job| &job.asked.inputs).collect();
+        let mut logits = match guarded(|| self.predictor.infer(&inputs)) {
+            Ok(logits) => logits.into_iter(),
+            Err(refusal) => {
+                computed();
+                return jobs.into_iter().for_each(|job| drop(job.reply.send(Err(refusal.clone()))));
             }
+        };
+        let own = |job: Job| {
+            let logits: Logits = logits.by_ref().take(job.asked.inputs.len()).collect();
+            (job, logits)
+        };
+        let jobs: Vec<(Job, Logits)> = jobs.into_iter().map(own).collect();
+        let (with_bags, single): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|(job, _)| !job.asked.bags.is_empty());
+        if with_bags.is_empty() {
+            computed();
         }
+        for (job, logits) in single {
+            let _ = job.reply.send(Ok(Computed { logits, bags: Vec::new() }));
+        }
+        if with_bags.is_empty() {
+            return;
+        }
+        let answered: Vec<_> = with_bags.into_iter().map(|(job, logits)| (self.bags(&job), logits, job)).collect();
+        computed();
+        for (bags, logits, job) in answered {
+            let _ = job.reply.send(bags.map(|bags| Computed { logits, bags }));
+        }
+    }
+
+    fn bags(&self, job: &Job) -> Result<Vec<BagPrediction>, Refusal> {
+        let of = |(bag, plugin): &(Arc<Bag>, Arc<BoundPlugin>)| match job.reply.is_closed() {
+            true => Err(Refusal::Stopping),
+            false => guarded(|| self.predictor.predict_bag(bag, plugin)),
+        };
+        job.asked.bags.iter().map(of).collect()
+    }
+}
+
+/// What a computation gives, whatever it does.
+fn guarded<T>(compute: impl FnOnce() -> Result<T, melo_predict::Error>) -> Result<T, Refusal> {
+    match catch_unwind(AssertUnwindSafe(compute)) {
+        Ok(Err(melo_predict::Error::Engine(melo_vit::Error::Image { source, .. }))) => {
+            Err(Refusal::Unusable(source.to_string()))
+        }
+        Ok(done) => done.map_err(|error| Refusal::Internal(error.to_string())),
+        Err(_) => Err(Refusal::Internal("the computation failed; this is a defect, please report it".to_owned())),
     }
 }

@@ -45,11 +45,16 @@ impl Queue {
 
     /// An empty queue takes a request of any size, so that none is refused for ever.
     pub(super) fn admit(&self, rows: usize) -> Result<(), Refusal> {
+        self.grow(0, rows)
+    }
+
+    /// More rows for who has `held`; who is alone in the queue takes any number.
+    pub(super) fn grow(&self, held: usize, rows: usize) -> Result<(), Refusal> {
         let mut state = self.state();
-        if state.closed {
+        if state.closed && held == 0 {
             return Err(Refusal::Stopping);
         }
-        if state.admitted > 0 && state.admitted + rows > self.config.queue {
+        if state.admitted > held && state.admitted + rows > self.config.queue {
             let wait = Duration::from_secs_f64(state.seconds_per_row * state.admitted as f64);
             return Err(Refusal::Busy(wait.clamp(Duration::from_secs(1), LONGEST_RETRY)));
         }

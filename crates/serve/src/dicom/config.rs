@@ -54,6 +54,10 @@ pub struct DicomConfig {
     pub reserve_mib: u64,
     /// Objects of one sender in work at a time; another sender's have a place beside them.
     pub workers: usize,
+    /// A series is complete when none of its images came for so long, and no association that brought some is open, s.
+    pub series_quiet_s: u64,
+    /// So long from its first image on such associations are waited for, s.
+    pub series_wait_s: u64,
     /// Tasks for images that no route takes; none: they are refused.
     pub tasks: Vec<String>,
     /// Which images are for which tasks.
@@ -90,6 +94,8 @@ impl Default for DicomConfig {
             keep_refused_mib: 4096,
             reserve_mib: 1024,
             workers: 2,
+            series_quiet_s: 10,
+            series_wait_s: 600,
             tasks: Vec::new(),
             route: Vec::new(),
             destination: Vec::new(),
@@ -205,6 +211,8 @@ impl DicomConfig {
             ("max-object-mib", self.max_object_mib as usize),
             ("idle-timeout-s", self.idle_timeout_s as usize),
             ("message-timeout-s", self.message_timeout_s as usize),
+            ("series-quiet-s", self.series_quiet_s as usize),
+            ("series-wait-s", self.series_wait_s as usize),
             ("retry-s", self.retry_s as usize),
             ("retry-max-s", self.retry_max_s as usize),
         ];
@@ -288,7 +296,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(settings.lines().count(), 17, "{settings}");
+        assert_eq!(settings.lines().count(), 19, "{settings}");
         assert_eq!(toml::from_str::<DicomConfig>(&settings).expect("keys that are known"), DicomConfig::default());
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! scp, http/stow   objects from peers          -> spool/incoming, on the disk before they are acknowledged
 //! worker           oldest object -> routes     -> Service::predict -> results
+//! shelf, series    images of tasks of bags     -> a series that is complete -> Service::predict -> results
 //! results          an answer                   -> a structured report, a secondary capture
 //! outbox           results                     -> scu or stow, until the receiver has them
 //! ```
@@ -21,6 +22,8 @@ mod results;
 mod route;
 mod scp;
 mod scu;
+mod series;
+mod shelf;
 pub(crate) mod spool;
 mod storage;
 mod stow;
@@ -40,6 +43,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use worker::Worker;
 
 const MIB: u64 = 1 << 20;
@@ -70,6 +74,10 @@ impl Dicom {
             refused_bytes: config.keep_refused_mib.saturating_mul(MIB),
             reserve: config.reserve_mib.saturating_mul(MIB),
             of_sender: config.workers,
+            patience: shelf::Patience {
+                quiet: Duration::from_secs(config.series_quiet_s),
+                longest: Duration::from_secs(config.series_wait_s),
+            },
         };
         let spool = Arc::new(Spool::open(&folder, bounds)?);
         let outbox = Arc::new(Outbox::open(&folder, config)?);

@@ -8,6 +8,8 @@ pub(super) struct Queue {
     waiting: BTreeMap<String, BTreeSet<String>>,
     /// Name to sender.
     working: BTreeMap<String, String>,
+    /// Those of a series that is coming in, name to sender.
+    shelved: BTreeMap<String, String>,
     /// Size of every object, bytes.
     sizes: HashMap<String, u64>,
     bytes: u64,
@@ -35,7 +37,8 @@ impl Queue {
     /// Objects of one sender and their size.
     pub(super) fn of(&self, sender: &str) -> (usize, u64) {
         let waiting = self.waiting.get(sender).into_iter().flatten();
-        let working = self.working.iter().filter(|(_, of)| *of == sender).map(|(name, _)| name);
+        let others = self.working.iter().chain(&self.shelved);
+        let working = others.filter(|(_, of)| *of == sender).map(|(name, _)| name);
         let size = |name| self.sizes.get(name).copied().unwrap_or(0);
         waiting.chain(working).fold((0, 0), |(count, bytes), name| (count + 1, bytes + size(name)))
     }
@@ -54,10 +57,34 @@ impl Queue {
         self.waiting.entry(sender).or_default().insert(name);
     }
 
+    /// An object waits for others of its series.
+    pub(super) fn shelve(&mut self, name: String, size: u64) {
+        let sender = sender(&name).to_owned();
+        self.end(&name);
+        self.bytes += size;
+        self.sizes.insert(name.clone(), size);
+        self.shelved.insert(name, sender);
+    }
+
+    /// Whether so many of a sender are in work.
+    pub(super) fn is_busy(&self, sender: &str, most: usize) -> bool {
+        self.working.values().filter(|of| *of == sender).count() >= most
+    }
+
+    /// What of a sender waits or is in work.
+    pub(super) fn names_of(&self, sender: &str) -> impl Iterator<Item = &String> {
+        let working = self.working.iter().filter(move |(_, of)| *of == sender).map(|(name, _)| name);
+        self.waiting.get(sender).into_iter().flatten().chain(working)
+    }
+
+    /// A series is in work.
+    pub(super) fn begin(&mut self, series: &str, sender: &str) {
+        self.working.insert(series.to_owned(), sender.to_owned());
+    }
+
     /// The oldest object of the sender that was served longest ago, and that has less than `most` in work.
     pub(super) fn take(&mut self, most: usize) -> Option<String> {
-        let busy = |sender: &str| self.working.values().filter(|of| *of == sender).count() >= most;
-        let free = self.waiting.iter().filter(|(sender, _)| !busy(sender));
+        let free = self.waiting.iter().filter(|(sender, _)| !self.is_busy(sender, most));
         let served = |sender: &str| self.served.get(sender).copied().unwrap_or(0);
         let (sender, _) = free.min_by_key(|(sender, names)| (served(sender), names.first()))?;
         let sender = sender.clone();
@@ -75,6 +102,7 @@ impl Queue {
     /// An object goes.
     pub(super) fn end(&mut self, name: &str) {
         self.bytes -= self.sizes.remove(name).unwrap_or(0);
+        self.shelved.remove(name);
         if let Some(sender) = self.working.remove(name)
             && !self.waiting.contains_key(&sender)
             && !self.working.values().any(|of| *of == sender)

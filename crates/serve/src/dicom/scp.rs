@@ -3,7 +3,7 @@
 use super::command::{Command, ECHO, STORE, status};
 use super::config::DicomConfig;
 use super::peers::PeerConfig;
-use super::spool::{Receipt, Rejected, Spool};
+use super::spool::{Receipt, Rejected, Sending, Spool};
 use super::storage;
 use crate::error::Error;
 use crate::journal::Visitors;
@@ -316,11 +316,12 @@ impl<'a> Session<'a> {
         *self.stage.beat() = Some(Instant::now());
         let mut message = Message::default();
         let mut stored = 0;
+        let mut sending = self.spool.sending();
         loop {
             match association.receive() {
                 Ok(Pdu::PData { data }) => {
                     for value in data {
-                        let Some(ended) = self.take(&association, &mut message, value) else {
+                        let Some(ended) = self.take(&association, &mut message, &mut sending, value) else {
                             abort(association, AbortRQServiceProviderReason::UnexpectedPduParameter);
                             return Ok(stored);
                         };
@@ -359,6 +360,7 @@ impl<'a> Session<'a> {
         &self,
         association: &ServerAssociation<S>,
         message: &mut Message<'a>,
+        sending: &mut Sending<'_>,
         value: PDataValue,
     ) -> Option<Option<Command>> {
         if message.bytes.is_empty() {
@@ -378,7 +380,7 @@ impl<'a> Session<'a> {
                 let command = Command::read(&message.bytes)?;
                 self.begin_message(association, message, &command);
                 message.command = Some(command.clone());
-                Some((!command.data_set).then(|| self.end(message)))
+                Some((!command.data_set).then(|| self.end(association, message, sending)))
             }
             (PDataValueType::Data, Some(_)) => {
                 if let Some(receipt) = &mut message.receipt
@@ -387,7 +389,7 @@ impl<'a> Session<'a> {
                     message.receipt = None;
                     message.rejected = Some(code(&rejected));
                 }
-                Some(value.is_last.then(|| self.end(message)))
+                Some(value.is_last.then(|| self.end(association, message, sending)))
             }
             _ => None,
         }
@@ -434,7 +436,12 @@ impl<'a> Session<'a> {
     }
 
     /// A message is whole: what is answered.
-    fn end(&self, message: &mut Message<'a>) -> Command {
+    fn end<S: Read + Write + CloseSocket>(
+        &self,
+        association: &ServerAssociation<S>,
+        message: &mut Message<'a>,
+        sending: &mut Sending<'_>,
+    ) -> Command {
         let command = message.command.clone().unwrap_or_default();
         let (status, comment) = match (command.field, message.receipt.take(), message.rejected.take()) {
             (ECHO, ..) => (status::SUCCESS, String::new()),
@@ -445,7 +452,10 @@ impl<'a> Session<'a> {
                         false => Err(Rejected::Mismatch("the data set is another SOP instance".to_owned())),
                     });
                 match announced {
-                    Ok(_) => (status::SUCCESS, String::new()),
+                    Ok(seen) => {
+                        sending.brought(association.peer_ae_title(), &seen);
+                        (status::SUCCESS, String::new())
+                    }
                     Err(rejected) => code(&rejected),
                 }
             }

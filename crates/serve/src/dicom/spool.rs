@@ -3,6 +3,7 @@
 //! ```text
 //! incoming/TIME-COUNT-VIA-WHO.dcm   accepted: written, synchronised and named before the sender is told
 //! tries/NAME                        a byte for every time that a process took it into work and did not come back
+//! series/                           images that wait for the others of their series, see `shelf`
 //! refused/NAME, NAME.json           cannot be answered, and why
 //! ```
 //!
@@ -10,9 +11,11 @@
 //! hand is tried again.
 
 use super::files;
-use super::queue::Queue;
+use super::queue::{self, Queue};
+use super::shelf::{self, Images, Patience, Shelf};
 use crate::disk;
 use crate::error::Error;
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +24,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often the folder itself is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How soon it is looked again whether a series is complete.
+const SOON: Duration = Duration::from_millis(50);
 /// An object that was in work when the process ended so often is refused: it may be what ends it.
 const TRIES: u64 = 5;
 /// Bytes of an object after which room is looked for again.
@@ -40,6 +45,16 @@ pub(super) struct Bounds {
     pub(super) reserve: u64,
     /// Objects of one sender in work at a time.
     pub(super) of_sender: usize,
+    /// When a series is complete.
+    pub(super) patience: Patience,
+}
+
+/// What is worked on.
+pub(super) enum Taken {
+    /// An object, by its name.
+    Object(String),
+    /// A series that is complete, by its key.
+    Series(String),
 }
 
 /// Who sent an object, how, and when.
@@ -59,6 +74,8 @@ pub(crate) struct Seen {
     pub(crate) class: String,
     pub(crate) instance: String,
     pub(crate) study: String,
+    /// Empty where it says none.
+    pub(crate) series: String,
     pub(crate) syntax: String,
 }
 
@@ -91,15 +108,43 @@ pub(crate) struct Spool {
     examining: Mutex<()>,
 }
 
-#[derive(Default)]
 struct State {
     queue: Queue,
+    shelf: Shelf,
     stopped: bool,
+}
+
+/// An association or a request that brings objects, until it is dropped.
+pub(crate) struct Sending<'a> {
+    spool: &'a Spool,
+    keys: HashSet<String>,
+}
+
+impl Sending<'_> {
+    /// An object was accepted of it.
+    pub(crate) fn brought(&mut self, who: &str, seen: &Seen) {
+        let key = shelf::key(&escaped(who), &seen.series);
+        if !self.keys.contains(&key) {
+            self.spool.state().shelf.opened(&key);
+            self.keys.insert(key);
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.spool.state();
+        self.keys.iter().for_each(|key| state.shelf.closed(key));
+    }
 }
 
 impl Spool {
     /// Opens or makes the folders under `folder`; what waits there is taken up again.
     pub(super) fn open(folder: &Path, bounds: Bounds) -> Result<Self, Error> {
+        let shelf = Shelf::open(folder, bounds.patience).map_err(Error::io(folder))?;
+        let mut queue = Queue::default();
+        let shelved = shelf.objects().map_err(Error::io(folder))?;
+        shelved.into_iter().for_each(|(name, size)| queue.shelve(name, size));
         let spool = Spool {
             incoming: folder.join("incoming"),
             refused: folder.join("refused"),
@@ -107,7 +152,7 @@ impl Spool {
             bounds,
             counter: AtomicU64::new(0),
             receiving: AtomicU64::new(0),
-            state: Mutex::default(),
+            state: Mutex::new(State { queue, shelf, stopped: false }),
             changed: Condvar::new(),
             examining: Mutex::new(()),
         };
@@ -182,17 +227,26 @@ impl Spool {
         Ok(Receipt { spool: self, file: Some(file), left, written: 0, who: who.to_owned(), via })
     }
 
-    /// The next object that nobody works on, senders in turn; none when the server stops.
-    pub(super) fn take(&self) -> Option<String> {
+    /// An association or a request begins to send.
+    pub(crate) fn sending(&self) -> Sending<'_> {
+        Sending { spool: self, keys: HashSet::new() }
+    }
+
+    /// The next object or series that nobody works on, senders in turn; none when the server stops.
+    pub(super) fn take(&self) -> Option<Taken> {
         let mut state = self.state();
         loop {
             if state.stopped {
                 return None;
             }
-            if let Some(name) = state.queue.take(self.bounds.of_sender) {
-                return Some(name);
+            if let Some(key) = state.series(self.bounds.of_sender) {
+                return Some(Taken::Series(key));
             }
-            let (back, wait) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+            if let Some(name) = state.queue.take(self.bounds.of_sender) {
+                return Some(Taken::Object(name));
+            }
+            let look = state.shelf.next().map_or(LOOK, |next| next.clamp(SOON, LOOK));
+            let (back, wait) = self.changed.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner);
             state = back;
             if wait.timed_out() {
                 drop(state);
@@ -243,6 +297,67 @@ impl Spool {
         Ok(())
     }
 
+    /// Lets an object wait for the others of its series.
+    pub(super) fn shelve(&self, name: &str, series: &str) -> io::Result<()> {
+        let path = self.path(name);
+        let size = std::fs::metadata(&path)?.len();
+        let mut state = self.state();
+        state.shelf.put(&path, name, &shelf::key(queue::sender(name), series))?;
+        state.queue.shelve(name.to_owned(), size);
+        state.shelf.gone(name);
+        drop(state);
+        let _ = files::remove(&self.tries.join(name));
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Where the images of a series in work lie.
+    pub(super) fn series_path(&self, key: &str) -> PathBuf {
+        self.state().shelf.in_work(key)
+    }
+
+    /// What of a series was answered before.
+    pub(super) fn series_answered(&self, key: &str) -> Option<Images> {
+        self.state().shelf.answered(key)
+    }
+
+    /// Forgets a series whose results are in the outbox, and notes which images these are of.
+    pub(super) fn finish_series(&self, key: &str, images: Option<&Images>) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(images) = images {
+            state.shelf.note(key, images)?;
+        }
+        let names = files::objects(&state.shelf.in_work(key))?;
+        state.shelf.finish(key)?;
+        names.iter().for_each(|name| state.queue.end(name));
+        drop(state);
+        self.leave(key);
+        Ok(())
+    }
+
+    /// Puts the images of a series aside, each with the reason beside it.
+    pub(super) fn refuse_series(&self, key: &str, reason: &serde_json::Value) -> io::Result<()> {
+        let folder = self.series_path(key);
+        let text = serde_json::to_vec_pretty(reason).map_err(io::Error::other)?;
+        for name in files::objects(&folder)? {
+            files::write(&self.refused.join(format!("{name}.json")), &text)?;
+            files::rename(&folder.join(&name), &self.refused.join(&name))?;
+            self.state().queue.end(&name);
+        }
+        self.finish_series(key, None)?;
+        self.thin_out()
+    }
+
+    /// Puts a series back: it is taken up again after a quiet time, or by the next process.
+    pub(super) fn put_series_back(&self, key: &str) {
+        let mut state = self.state();
+        if let Err(error) = state.shelf.put_back(key) {
+            tracing::warn!(%error, "a series waits for the next start");
+        }
+        drop(state);
+        self.leave(key);
+    }
+
     /// Puts an object back: it is taken up again at once, or by the next process.
     pub(super) fn put_back(&self, name: &str) {
         let _ = files::remove(&self.tries.join(name));
@@ -252,7 +367,10 @@ impl Spool {
 
     fn leave(&self, name: &str) {
         let _ = files::remove(&self.tries.join(name));
-        self.state().queue.end(name);
+        let mut state = self.state();
+        state.queue.end(name);
+        state.shelf.gone(name);
+        drop(state);
         // Its sender may have another that waited for this one.
         self.changed.notify_one();
     }
@@ -286,6 +404,18 @@ impl Spool {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let count = self.counter.fetch_add(1, Ordering::Relaxed) % 10_000;
         format!("{time:020}-{count:04}-{via}-{}.dcm", escaped(who))
+    }
+}
+
+impl State {
+    fn series(&mut self, most: usize) -> Option<String> {
+        let State { queue, shelf, .. } = self;
+        // After a start the series of what lies in `incoming` is not known: all of that comes first.
+        let has_unknown = |shelf: &Shelf, sender: &str| queue.names_of(sender).any(|name| !shelf.knows(name));
+        let taken = shelf.take(|shelf, sender| queue.is_busy(sender, most) || has_unknown(shelf, sender));
+        let key = taken.inspect_err(|error| tracing::warn!(%error, "a series cannot be taken up")).ok()??;
+        queue.begin(&key, shelf::sender_of(&key));
+        Some(key)
     }
 }
 
@@ -389,7 +519,10 @@ impl Receipt<'_> {
             let _ = files::remove(&path);
             return Err(full(error));
         }
-        self.spool.state().queue.wait(name, self.written);
+        let mut state = self.spool.state();
+        state.shelf.coming(&name, shelf::key(queue::sender(&name), &seen.series));
+        state.queue.wait(name, self.written);
+        drop(state);
         self.spool.changed.notify_one();
         Ok(seen)
     }
@@ -402,8 +535,11 @@ fn full(error: io::Error) -> Rejected {
 
 /// The identifiers that everything else needs.
 pub(super) fn examine(bytes: &[u8]) -> Result<Seen, String> {
-    const WANTED: [&str; 4] = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "TransferSyntaxUID"];
-    let found = melo_imaging::dicom::header(bytes, Path::new("object"), &WANTED).map_err(|error| error.to_string())?;
+    const WANTED: [&str; 5] =
+        ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "TransferSyntaxUID", "SeriesInstanceUID"];
+    let mut found =
+        melo_imaging::dicom::header(bytes, Path::new("object"), &WANTED).map_err(|error| error.to_string())?;
+    let series = found.pop().flatten().unwrap_or_default();
     let mut values = found.into_iter().map(Option::unwrap_or_default).zip(WANTED);
     let mut next = || {
         let (value, name) = values.next().unwrap_or_default();
@@ -413,5 +549,5 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Seen, String> {
             false => Err(format!("{name} is no unique identifier")),
         }
     };
-    Ok(Seen { class: next()?, instance: next()?, study: next()?, syntax: next()? })
+    Ok(Seen { class: next()?, instance: next()?, study: next()?, syntax: next()?, series })
 }

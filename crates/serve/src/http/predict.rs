@@ -2,7 +2,6 @@
 
 use super::app::{App, json};
 use super::request_id::RequestId;
-use crate::answer::ImageAnswers;
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::service::{Caller, Image, Request};
@@ -11,7 +10,6 @@ use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{Multipart, State};
 use axum::response::Response;
 use melo_vit::rendering::Frame;
-use serde::Serialize;
 use std::sync::Arc;
 
 /// Longest text of a field that is not an image.
@@ -30,18 +28,13 @@ pub(super) async fn predict(
     form: Multipart,
 ) -> Result<Response, Refusal> {
     let limit = app.service.limits.timeout;
-    let read = tokio::time::timeout(limit, read(form, app.service.limits.images));
+    let read = tokio::time::timeout(limit, read(form, app.service.limits.most_images()));
     let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
     let caller = Caller { who: identity.name, via: "http", request_id };
     let Form { images, tasks, heatmap, masks, preview, frame } = form;
-    let images = app.service.predict(Request { images, tasks, heatmap, masks, preview, frame, caller }).await?;
-    Ok(json(Answered { images }))
-}
-
-/// What is sent back. Not a `serde_json::Value`, which would print numbers of 32 bits with the digits of 64.
-#[derive(Serialize)]
-struct Answered {
-    images: Vec<ImageAnswers>,
+    let request = Request { images, slices: None, tasks, heatmap, masks, preview, frame, caller };
+    // Not as a `serde_json::Value`, which would print numbers of 32 bits with the digits of 64.
+    Ok(json(app.service.predict(request).await?))
 }
 
 #[derive(Default)]

@@ -71,7 +71,12 @@ async fn answer(
     };
     blocking(move || {
         let parts = parts(&body, &boundary)?;
-        let stored = parts.into_iter().map(|part| keep(&inbox, &identity.name, study.as_deref(), part)).collect();
+        let mut sending = inbox.sending();
+        let keep = |part| {
+            let kept = keep(&inbox, &identity.name, study.as_deref(), part);
+            kept.inspect(|seen| sending.brought(&identity.name, seen))
+        };
+        let stored = parts.into_iter().map(keep).collect();
         Ok(respond(stored))
     })
     .await

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use melo_sign::Signature;
-use melo_vit::{ComputedOn, hex};
+use melo_vit::{ComputedOn, TaskCard, hex};
 use serde_json::{Value, json as value};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
     };
     let card = &shown.card;
     let calibration = card.calibration_for(&ComputedOn::from(&app.service.engine().info()));
-    value!({
+    let mut told = value!({
         "name": task.name,
         "version": shown.digest,
         "pinned": task.pinned,
@@ -77,6 +77,21 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "metric_intervals": card.metric_intervals,
         "images_per_minute": app.service.metrics.images_per_minute(&task.name),
         "versions": task.versions.iter().map(version).collect::<Vec<_>>(),
+    });
+    if let Some(bag) = bag_of(card) {
+        told["bag"] = bag;
+    }
+    told
+}
+
+/// How a task that answers for bags takes their images; nothing of one that answers for single images.
+fn bag_of(card: &TaskCard) -> Option<Value> {
+    card.bag.map(|bag| {
+        value!({
+            "pooling": bag.pooling,
+            "axis": card.preprocess.rendering.plane,
+            "ordered": bag.positions > 0,
+        })
     })
 }
 
@@ -118,7 +133,7 @@ pub(super) async fn put(
     app.service.note(Action::Put, &name, (Some(hex(&Sha256::digest(&body))), said), caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
-        let other = |card: &melo_vit::TaskCard| {
+        let other = |card: &TaskCard| {
             (card.task != name).then(|| format!("its card says task `{}`, the request `{name}`", card.task))
         };
         service.registry.accept(&body, signature.as_ref(), &source, other)

@@ -2,7 +2,7 @@
 
 use crate::common::{self, CLOSE, engine, expected, image, plugin};
 use melo_predict::{Input, Predictor, Prepared};
-use melo_serve::{BatchConfig, BatchQueue, Metrics, Refusal};
+use melo_serve::{Asked, BatchConfig, BatchQueue, Metrics, Refusal};
 use melo_vit::{BoundPlugin, Engine, Precision};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,10 @@ fn input(plugins: &[Arc<BoundPlugin>], seed: u64) -> Input {
     let specs: Vec<_> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
     let prepared = Prepared::of_bytes(&image(seed), Path::new("image"), &specs, false).expect("the image is read");
     prepared.asking(plugins).0.swap_remove(0)
+}
+
+fn asked(plugins: &[Arc<BoundPlugin>], seed: u64) -> Asked {
+    Asked { inputs: vec![input(plugins, seed)], bags: Vec::new() }
 }
 
 fn probabilities(plugin: &BoundPlugin, logits: &[f32]) -> Vec<f32> {
@@ -44,12 +48,12 @@ fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
     let jobs: Vec<_> = (0..12_u64)
         .map(|seed| {
             let own: Vec<Arc<BoundPlugin>> = plugins.iter().skip(seed as usize % 5).cloned().collect();
-            let receiver = queue.admit(own.len()).expect("there is room").submit(vec![input(&own, seed)]);
+            let receiver = queue.admit(own.len()).expect("there is room").submit(asked(&own, seed));
             (seed, own, receiver)
         })
         .collect();
     for (seed, own, receiver) in jobs {
-        let logits = receiver.blocking_recv().expect("an answer").expect("logits");
+        let logits = receiver.blocking_recv().expect("an answer").expect("logits").logits;
         for (plugin, logits) in own.iter().zip(&logits[0]) {
             common::assert_close(&probabilities(plugin, logits), &expected(&engine, plugin, &image(seed)), "logits");
         }
@@ -76,8 +80,8 @@ fn work_whose_caller_went_away_is_not_computed() {
     let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
     // A permit that is not used keeps the batch open.
     let other = queue.admit(1).expect("there is room");
-    let abandoned = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
-    let kept = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 2)]);
+    let abandoned = queue.admit(1).expect("there is room").submit(asked(&plugins, 1));
+    let kept = queue.admit(1).expect("there is room").submit(asked(&plugins, 2));
     drop(abandoned);
     kept.blocking_recv().expect("an answer").expect("logits");
     drop(other);
@@ -91,14 +95,14 @@ fn draining_answers_what_was_admitted_and_nothing_more() {
     let engine = engine();
     let (queue, _) = queue(common::batches());
     let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
-    let early = queue.admit(1).expect("there is room").submit(vec![input(&plugins, 1)]);
+    let early = queue.admit(1).expect("there is room").submit(asked(&plugins, 1));
     let decoding = queue.admit(1).expect("there is room");
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| queue.drain());
         common::until("the queue closes", || queue.admit(1).is_err());
         assert_eq!(queue.admit(1).err(), Some(Refusal::Stopping));
         // What was admitted before may still be submitted.
-        let late = decoding.submit(vec![input(&plugins, 2)]);
+        let late = decoding.submit(asked(&plugins, 2));
         for receiver in [early, late] {
             receiver.blocking_recv().expect("an answer").expect("logits");
         }
@@ -111,8 +115,8 @@ fn a_request_larger_than_a_batch_is_computed() {
     let engine = engine();
     let (queue, _) = queue(BatchConfig { max_batch: 2, ..common::batches() });
     let plugins = versions(&*engine);
-    let receiver = queue.admit(5).expect("there is room").submit(vec![input(&plugins, 3)]);
-    let logits = receiver.blocking_recv().expect("an answer").expect("logits");
+    let receiver = queue.admit(5).expect("there is room").submit(asked(&plugins, 3));
+    let logits = receiver.blocking_recv().expect("an answer").expect("logits").logits;
     assert_eq!(logits[0].len(), 5);
     let found = probabilities(&plugins[4], &logits[0][4]);
     let wanted = expected(&engine, &plugins[4], &image(3));

@@ -191,10 +191,11 @@ fn numbers_of_32_bits_are_printed_short_at_every_door() {
 
 #[test]
 fn wrong_requests_get_one_message_that_names_the_cause() {
-    let room = room_with(|config| config.limits.body_bytes = 10_000);
+    let room = room_with(|config| config.limits.body_bytes = 40_000);
     let picture = image(1);
-    let large = vec![0; 20_000];
-    let many: Vec<common::Field<'_>> = vec![("image", Some("a.png"), &picture); 9];
+    let large = vec![0; 80_000];
+    let mut many: Vec<common::Field<'_>> = vec![("image", Some("a.png"), &picture); 9];
+    many.push(("tasks", None, b"chest"));
     let cases: [(&[common::Field<'_>], u16, &str, &str); 9] = [
         (&[("image", Some("a.png"), &picture)], 400, "bad_request", "no task"),
         (&[("tasks", None, b"chest")], 400, "bad_request", "no image"),
@@ -204,7 +205,7 @@ fn wrong_requests_get_one_message_that_names_the_cause() {
         (&[("image", Some("a.png"), &large), ("tasks", None, b"chest")], 413, "too_large", ""),
         (&[("colour", None, b"red")], 400, "bad_request", "colour"),
         (&[("heatmap", None, b"perhaps")], 400, "bad_request", "heatmap"),
-        (&many, 413, "too_large", "8 images"),
+        (&many, 413, "too_large", "at most 8"),
     ];
     for (fields, status, code, word) in cases {
         let (found, answer) = room.server.predict(fields);

@@ -1,5 +1,6 @@
 //! The server: its queue and its registry, and through its doors on loopback.
 
+mod bags;
 mod batch;
 mod common;
 mod dicom;
@@ -9,5 +10,6 @@ mod http;
 mod openapi;
 mod page;
 mod registry;
+mod series;
 mod signed;
 mod trust;

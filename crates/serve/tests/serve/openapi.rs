@@ -1,6 +1,6 @@
 //! The OpenAPI document says what the server does: the same routes, the same methods.
 
-use crate::common::{self, Running, client, config, engine, file, image, plugin, put};
+use crate::common::{self, Running, bag_plugin, client, config, engine, file, image, plugin, put};
 use melo_serve::{KeyFile, NewKey, Scope};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +115,7 @@ fn answers_are_what_the_document_says() {
     for (task, seed) in [("chest", 1), ("skin", 2)] {
         put(&folder.path().join("plugins"), task, &file(engine().backbone(), &plugin(&*engine(), task, seed)));
     }
+    put(&folder.path().join("plugins"), "ct", &file(engine().backbone(), &bag_plugin(&*engine(), "ct", 3)));
     let server = Running::start(config(folder.path()));
     let document = document();
     let schema = |path: &str, method: &str, status: &str| {

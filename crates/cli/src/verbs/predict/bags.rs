@@ -1,17 +1,15 @@
 //! `melo predict` with plug-ins that answer for bags: one answer for each folder, for each volume, and for all other images together.
 
+use super::heatmaps::{Heatmap, Heatmaps};
 use super::{Args, By, Said, summary};
 use crate::{Failure, say, say_json};
 use melo::data::images_of_bag;
-use melo::predict::{BagPrediction, Predictor};
+use melo::predict::{self, BagImage, BagPrediction, LEADING, Predictor};
 use melo::vit::BoundPlugin;
 use melo::vit::rendering::Plane;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Images that are named as those that counted most.
-const LEADING: usize = 5;
 
 /// A bag as the command line names it.
 struct Bag {
@@ -28,28 +26,44 @@ pub(super) fn run(args: &Args, predictor: &Predictor, plugins: &[Arc<BoundPlugin
         );
         return Err(Failure::Usage(message));
     }
-    if args.heatmaps.folder.is_some() {
-        return Err(Failure::Usage(
-            "--heatmap is for single images, and the plug-in answers for bags of them".to_owned(),
-        ));
-    }
     if args.frame.is_some() || args.layout.is_some() {
         return Err(Failure::Usage(
             "--frame and --layout are for single images, and the plug-in answers for bags".to_owned(),
         ));
     }
+    let mut heatmaps = Heatmaps::open(&args.heatmaps, plugins, &args.images)?;
     for plugin in plugins {
         for bag in bags(&args.images, plugin.card.preprocess.rendering.plane)? {
-            let found =
-                predictor.predict_bag(&bag.images, plugin).map_err(|error| Failure::from(error).of(&bag.name))?;
+            let of = |error: Failure| error.of(&bag.name);
+            let images: Vec<BagImage> = bag.images.iter().map(BagImage::of_file).collect();
+            let asked = predict::Bag { images, memory: None };
+            let found = predictor.predict_bag(&asked, plugin).map_err(|error| of(error.into()))?;
+            let mut drawn = Vec::new();
+            if let Some(heatmaps) = &mut heatmaps {
+                for image in found.leading(LEADING) {
+                    let prepared = asked.images[image].prepared(&plugin.card.preprocess);
+                    let prepared = prepared.map_err(|error| of(error.into()))?;
+                    let about = (bag.images[image].as_path(), &prepared);
+                    let written = heatmaps.draw_one(predictor, plugin, about, &found.decision)?;
+                    drawn.extend(written.into_iter().map(|heatmap| LeadingHeatmap { image, heatmap }));
+                }
+            }
             if args.json {
-                say_json(&Fields::new(&bag, &found, predictor))?;
+                say_json(&Fields::new(&bag, &found, &drawn, predictor))?;
             } else {
-                say(lines(&bag, &found));
+                say(lines(&bag, &found, &drawn));
             }
         }
     }
     Ok(())
+}
+
+/// The heat map of an image of the bag, 0 the first.
+#[derive(Serialize)]
+struct LeadingHeatmap {
+    image: usize,
+    #[serde(flatten)]
+    heatmap: Heatmap,
 }
 
 /// The bags of a command line: a folder or a file of several images is one, and so are all other files together.
@@ -82,12 +96,14 @@ struct Fields<'a> {
     images: Vec<String>,
     attention: &'a [f32],
     leading: Vec<usize>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    heatmaps: &'a [LeadingHeatmap],
     #[serde(flatten)]
     by: By<'a>,
 }
 
 impl<'a> Fields<'a> {
-    fn new(bag: &'a Bag, found: &'a BagPrediction, predictor: &'a Predictor) -> Self {
+    fn new(bag: &'a Bag, found: &'a BagPrediction, heatmaps: &'a [LeadingHeatmap], predictor: &'a Predictor) -> Self {
         let BagPrediction { plugin, decision, attention, .. } = found;
         Fields {
             bag: &bag.name,
@@ -95,18 +111,25 @@ impl<'a> Fields<'a> {
             images: bag.images.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             attention,
             leading: found.leading(LEADING),
+            heatmaps,
             by: By::new(plugin, predictor),
         }
     }
 }
 
 /// The answer, and below it the images that it rests on most.
-fn lines(bag: &Bag, found: &BagPrediction) -> String {
+fn lines(bag: &Bag, found: &BagPrediction, heatmaps: &[LeadingHeatmap]) -> String {
     let images = match bag.images.len() {
         1 => "1 image".to_owned(),
         count => format!("{count} images"),
     };
     let line = format!("{}  {}  ({images})", bag.name.display(), summary(&found.plugin.card, &found.decision));
-    let leading = found.leading(LEADING).into_iter();
-    leading.fold(line, |lines, at| format!("{lines}\n    {:.3}  {}", found.attention[at], bag.images[at].display()))
+    let mut lines = line;
+    for at in found.leading(LEADING) {
+        lines += &format!("\n    {:.3}  {}", found.attention[at], bag.images[at].display());
+        for LeadingHeatmap { heatmap: Heatmap { class, path }, .. } in heatmaps.iter().filter(|map| map.image == at) {
+            lines += &format!("\n        {class}: {}", path.display());
+        }
+    }
+    lines
 }

@@ -94,12 +94,32 @@ impl<'a> Heatmaps<'a> {
             wanted.push(classes);
         }
         let prepared: Vec<&Prepared> = images.iter().map(|(_, prepared)| prepared).collect();
-        let drawing = Drawing { method: self.method, opacity: OPACITY, longest: usize::MAX };
-        predictor.explain_each(&prepared, plugins, &wanted, drawing, |[image, task, place], drawn| {
+        predictor.explain_each(&prepared, plugins, &wanted, self.drawing(), |[image, task, place], drawn| {
             melo::imaging::write_png(&files[image][task][place].path, &drawn.picture)?;
             Ok::<_, Failure>(())
         })?;
         Ok(files.into_iter().flatten().collect())
+    }
+
+    /// Writes the heat maps of one image under one plug-in, which answered `decision`.
+    pub(super) fn draw_one(
+        &mut self,
+        predictor: &Predictor,
+        plugin: &BoundPlugin,
+        (path, prepared): (&Path, &Prepared),
+        decision: &Decision,
+    ) -> Result<Vec<Heatmap>, Failure> {
+        let wanted = self.wanted(&plugin.card, decision);
+        let files = self.name_all(path, &plugin.card, &wanted);
+        for (class, file) in wanted.into_iter().zip(&files) {
+            let drawn = predictor.explain(prepared, 0, plugin, class, self.drawing())?;
+            melo::imaging::write_png(&file.path, &drawn.picture)?;
+        }
+        Ok(files)
+    }
+
+    fn drawing(&self) -> Drawing {
+        Drawing { method: self.method, opacity: OPACITY, longest: usize::MAX }
     }
 
     /// The classes of a prediction that are explained.

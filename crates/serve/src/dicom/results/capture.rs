@@ -5,7 +5,7 @@ use super::content::Code;
 use super::elements::{put, sequence};
 use super::source::Source;
 use super::{letters, report};
-use crate::answer::{Answer, ByName};
+use crate::answer::{Answer, ByName, LeadingHeatmap};
 use crate::dicom::config::ResultKind;
 use dicom_core::VR;
 use dicom_core::value::PrimitiveValue;
@@ -21,20 +21,26 @@ const WIDTH: usize = 320;
 /// Findings that are named in the text.
 const NAMED: usize = 6;
 
-/// None where the answer has no heat map and no mask.
+/// None where the answer has no heat map and no mask; of a bag its leading image is shown.
 ///
 /// # Errors
 /// A sentence: our own PNG could not be read, which is a defect.
 pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Result<Option<InMemDicomObject>, String> {
-    let (what, of, png, colour) = match (&answer.heatmap, &answer.mask) {
-        (Some(heatmap), _) => {
+    let leading = answer.heatmaps.first();
+    let (what, of, png, colour) = match (leading, &answer.heatmap, &answer.mask) {
+        (Some(LeadingHeatmap { image, heatmap }), ..) => {
+            let place = format!("image {} of {}, which counted most", image + 1, answer.attention.len());
+            let colour = format!("Colour: where {} was seen in {place}.", heatmap.class);
+            ("Heat map", format!(" for {} in {place}", heatmap.class), &heatmap.png, colour)
+        }
+        (None, Some(heatmap), _) => {
             let colour = format!("Colour: where {} was seen.", heatmap.class);
             ("Heat map", format!(" for {}", heatmap.class), &heatmap.png, colour)
         }
-        (None, Some(mask)) => {
+        (None, None, Some(mask)) => {
             ("Mask", String::new(), &mask.overlay, "Colour: each class, with its outline.".to_owned())
         }
-        (None, None) => return Ok(None),
+        (None, None, None) => return Ok(None),
     };
     let drawn = melo_imaging::decode(png, Path::new("a picture of ours")).map_err(|error| error.to_string())?;
     let drawn = enlarged(drawn);
@@ -59,7 +65,11 @@ pub(super) fn build(source: &Source, answer: &Answer, received: Duration) -> Res
     let derivation = format!("{what} of {}{of}, plug-in {}", answer.task, &answer.version);
     put(&mut object, tags::DERIVATION_DESCRIPTION, VR::ST, source.text(&derivation, 1024));
     put(&mut object, tags::IMAGE_COMMENTS, VR::LT, source.text(&format!("{INTENDED_USE} {}", summary(answer)), 1024));
-    let mut reference = source.reference(report::frame(source, answer));
+    let mut reference = match leading.map(|map| map.image) {
+        Some(image) if source.is_series() => source.reference(image, None),
+        Some(frame) => source.reference(0, Some(frame)),
+        None => source.reference(0, report::frame(source, answer)),
+    };
     let purpose = Code::dcm("121322", "Source image for image processing operation").item();
     sequence(&mut reference, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, vec![purpose]);
     sequence(&mut object, tags::SOURCE_IMAGE_SEQUENCE, vec![reference]);

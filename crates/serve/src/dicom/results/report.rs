@@ -78,14 +78,15 @@ fn observer(item: Item, answer: &Answer) -> Item {
         .with(Relation::HasObsContext, text("121015", "Device Observer Model Name", env!("CARGO_PKG_VERSION")))
 }
 
-/// TID 1600 with the one image.
+/// TID 1600 with the image, or all of a series.
 fn library(source: &Source, answer: &Answer) -> Item {
     let (code, meaning, ..) = modality(source);
     let modality = Item::code(&Code::dcm("121139", "Modality"), &Code::dcm(code, meaning));
-    let image = Item::image(None, source.reference(frame(source, answer)));
-    let group = Item::container(&Code::dcm("126200", "Image Library Group"), None)
-        .with(Relation::HasAcqContext, modality)
-        .with(Relation::Contains, image);
+    let group = Item::container(&Code::dcm("126200", "Image Library Group"), None);
+    let images = source.references(frame(source, answer)).into_iter();
+    let group = images.fold(group.with(Relation::HasAcqContext, modality), |group, image| {
+        group.with(Relation::Contains, Item::image(None, image))
+    });
     Item::container(&Code::dcm("111028", "Image Library"), None).with(Relation::Contains, group)
 }
 
@@ -102,8 +103,14 @@ fn group(source: &Source, answer: &Answer) -> Item {
         group = group.with(Relation::Contains, Item::code(&concept("121071", "Finding"), &finding));
     }
     group = algorithm(group, source, answer);
-    let image = Item::image(Some(&Code::sct("260753009", "Source")), source.reference(frame(source, answer)));
-    group = group.with(Relation::Contains, image);
+    if source.is_series() {
+        let series = Item::identifier(&concept("112002", "Series Instance UID"), &source.series);
+        group = group.with(Relation::HasObsContext, series);
+    }
+    let of = Code::sct("260753009", "Source");
+    for image in source.references(frame(source, answer)) {
+        group = group.with(Relation::Contains, Item::image(Some(&of), image));
+    }
     for (index, (class, &value)) in answer.probabilities.classes.iter().zip(&answer.probabilities.values).enumerate() {
         group = group.with(Relation::Contains, probability(source, answer, index, class, value));
     }
@@ -119,7 +126,24 @@ fn group(source: &Source, answer: &Answer) -> Item {
             group = group.with(Relation::Contains, Item::code(&class_code(source, class), &seen));
         }
     }
+    if !answer.leading.is_empty() {
+        let counted = Item::text(&concept("121106", "Comment"), text(&counted(source, answer)));
+        group = group.with(Relation::Contains, counted);
+    }
     group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), INTENDED_USE.to_owned()))
+}
+
+/// Which images of a bag counted most.
+fn counted(source: &Source, answer: &Answer) -> String {
+    let named = |&image: &usize| {
+        let share = answer.attention[image];
+        match source.is_series() {
+            true => format!("{share:.3} image {} ({})", image + 1, source.image(image)),
+            false => format!("{share:.3} frame {}", image + 1),
+        }
+    };
+    let leading: Vec<String> = answer.leading.iter().map(named).collect();
+    format!("Of {} images these counted most: {}", answer.attention.len(), leading.join(", "))
 }
 
 /// TID 300: a class's probability, and the threshold that a finding is reported from.
@@ -161,7 +185,10 @@ fn modality(source: &Source) -> (&'static str, &'static str, &'static str, &'sta
     *known.unwrap_or(&PROCEDURES[PROCEDURES.len() - 1])
 }
 
-/// The frame that the plug-in's card asks for.
+/// The frame that the plug-in's card asks for; none of a bag, which is all of them.
 pub(super) fn frame(source: &Source, answer: &Answer) -> Option<usize> {
+    if !answer.attention.is_empty() {
+        return None;
+    }
     answer.of.card.preprocess.rendering.frame.place(source.frames)
 }

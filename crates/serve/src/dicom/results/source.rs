@@ -7,6 +7,7 @@ use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use melo_imaging::dicom::uid;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Attributes of the patient and general study modules (PS3.3, C.7.1.1 and C.7.2.1), with true where a result has them
@@ -31,17 +32,20 @@ const COPIED: [(Tag, VR, bool); 17] = [
     (tags::STUDY_DESCRIPTION, VR::LO, false),
 ];
 
-/// An image that was answered for.
+/// An image, or a bag of them, that was answered for.
+#[derive(Clone)]
 pub(in crate::dicom) struct Source {
-    pub(super) class: String,
+    /// SOP Instance UID; of a series its own.
     pub(in crate::dicom) instance: String,
-    /// SHA-256 of the data set.
+    /// SHA-256 of the data set; of a series of the digests of its images.
     pub(in crate::dicom) digest: [u8; 32],
+    /// The one image, or those of the series in their order: SOP Class UID, SOP Instance UID.
+    images: Vec<[String; 2]>,
     pub(super) study: String,
-    pub(super) series: String,
+    pub(in crate::dicom) series: String,
     pub(super) modality: String,
     pub(super) instance_number: String,
-    pub(super) frames: usize,
+    pub(in crate::dicom) frames: usize,
     pub(super) burned_in: Option<String>,
     pub(super) lossy: Option<String>,
     /// Bytes as they stand in the image, in its character set.
@@ -95,7 +99,7 @@ impl Source {
         let unicode = character_set.as_deref() == Some("ISO_IR 192");
         let character_set = character_set.filter(|_| !plain && !unicode);
         Ok(Source {
-            class,
+            images: vec![[class, instance.clone()]],
             instance,
             digest: known::digest(bytes),
             study,
@@ -137,21 +141,52 @@ impl Source {
         text.chars().map(held).take(most).collect::<String>().trim().to_owned()
     }
 
-    /// The image as an item of Referenced SOP Sequence; of several frames the one that was seen.
-    pub(super) fn reference(&self, frame: Option<usize>) -> InMemDicomObject {
+    /// The images of one series in their order, as one bag; none of no image.
+    pub(in crate::dicom) fn of_series(images: Vec<Source>) -> Option<Self> {
+        let digest = images.iter().fold(Sha256::new(), |digest, image| digest.chain_update(image.digest)).finalize();
+        let all = images.iter().flat_map(|image| image.images.clone()).collect();
+        let first = images.into_iter().next()?;
+        Some(Source {
+            instance: first.series.clone(),
+            digest: digest.into(),
+            images: all,
+            instance_number: "1".to_owned(),
+            frames: 1,
+            ..first
+        })
+    }
+
+    /// True for a bag of several objects.
+    pub(super) fn is_series(&self) -> bool {
+        self.instance == self.series
+    }
+
+    /// SOP Instance UID of one of the images.
+    pub(super) fn image(&self, index: usize) -> &str {
+        &self.images[index][1]
+    }
+
+    /// One of the images as an item of Referenced SOP Sequence; of several frames the one that was seen.
+    pub(super) fn reference(&self, index: usize, frame: Option<usize>) -> InMemDicomObject {
+        let [class, instance] = &self.images[index];
         let mut item = InMemDicomObject::new_empty();
-        put(&mut item, tags::REFERENCED_SOP_CLASS_UID, VR::UI, self.class.as_str());
-        put(&mut item, tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, self.instance.as_str());
+        put(&mut item, tags::REFERENCED_SOP_CLASS_UID, VR::UI, class.as_str());
+        put(&mut item, tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, instance.as_str());
         if let Some(frame) = frame.filter(|_| self.frames > 1) {
             put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, (frame + 1).to_string());
         }
         item
     }
 
+    /// All images as items of Referenced SOP Sequence.
+    pub(super) fn references(&self, frame: Option<usize>) -> Vec<InMemDicomObject> {
+        (0..self.images.len()).map(|index| self.reference(index, frame)).collect()
+    }
+
     /// Current Requested Procedure Evidence Sequence (PS3.3, table C.17-3).
     pub(super) fn evidence(&self) -> InMemDicomObject {
         let mut series = InMemDicomObject::new_empty();
-        sequence(&mut series, tags::REFERENCED_SOP_SEQUENCE, vec![self.reference(None)]);
+        sequence(&mut series, tags::REFERENCED_SOP_SEQUENCE, self.references(None));
         put(&mut series, tags::SERIES_INSTANCE_UID, VR::UI, self.series.as_str());
         let mut study = InMemDicomObject::new_empty();
         sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, vec![series]);

@@ -78,16 +78,17 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
     let tasks = app.service.registry.tasks();
     let known = tasks.iter().filter(|task| task.name == card.task).flat_map(|task| &task.versions);
     let tensor = |name: &str, kind: &str, shape: Value| json!({ "name": name, "datatype": kind, "shape": shape });
+    let mut inputs = vec![tensor(IMAGE, "BYTES", json!([-1]))];
+    if card.bag.is_none() && card.preprocess.depth.is_none() {
+        inputs.push(tensor(PIXELS, "FP32", json!([-1, 3, size, size])));
+    }
     Ok(Json(json!({
         "name": card.task,
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
         "platform": "melo",
-        "inputs": match card.preprocess.depth {
-            None => json!([tensor(IMAGE, "BYTES", json!([-1])), tensor(PIXELS, "FP32", json!([-1, 3, size, size]))]),
-            Some(_) => json!([tensor(IMAGE, "BYTES", json!([-1]))]),
-        },
+        "inputs": inputs,
         "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", shape(&app, &version, -1, name))),
-        "parameters": { "classes": card.classes },
+        "parameters": { "classes": card.classes, "bag": card.bag.is_some() },
     })))
 }
 
@@ -162,16 +163,23 @@ async fn answers(
         };
         let images = files.into_iter().enumerate().map(image).collect();
         let tasks = vec![format!("{}@{}", version.card.task, version.digest)];
-        let request = Request { images, tasks, heatmap: false, masks: false, preview: false, frame: None, caller };
+        let request =
+            Request { images, slices: None, tasks, heatmap: false, masks: false, preview: false, frame: None, caller };
         let answers = app.service.predict(request).await?;
-        return Ok(answers.into_iter().flat_map(|image| image.answers).collect());
+        let of_bags = answers.bags.into_iter().flat_map(|bag| bag.answers);
+        return Ok(answers.images.into_iter().flat_map(|image| image.answers).chain(of_bags).collect());
     }
     if input.name != PIXELS {
         let message = format!("input `{}` is not known, expected `{IMAGE}` or `{PIXELS}`", input.name);
         return Err(Refusal::BadRequest(message));
     }
-    if version.card.preprocess.depth.is_some() {
-        let message = format!("task `{}` answers for volumes: send their files as `{IMAGE}`", version.card.task);
+    let unfit = match (version.card.bag.is_some(), version.card.preprocess.depth.is_some()) {
+        (true, _) => Some("answers for bags: its images are"),
+        (_, true) => Some("answers for volumes: they are"),
+        _ => None,
+    };
+    if let Some(unfit) = unfit {
+        let message = format!("task `{}` {unfit} taken as files in `{IMAGE}`, not as `{PIXELS}`", version.card.task);
         return Err(Refusal::BadRequest(message));
     }
     let size = version.card.preprocess.size;

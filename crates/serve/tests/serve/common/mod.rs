@@ -9,9 +9,11 @@ pub(crate) mod tiny;
 pub(crate) use form::{Field, form};
 
 use melo_imaging::{Pixels, encode_png};
-use melo_predict::{Predictor, Prepared};
+use melo_predict::{Bag, BagImage, Predictor, Prepared};
 use melo_serve::{BatchConfig, Config, Limits, RegistryConfig, Server, Service};
-use melo_vit::{BackboneInfo, Engine, LoraConfig, Plugin, Storage, Target, TaskCard, TaskKind};
+use melo_vit::{
+    BackboneInfo, BagConfig, BagHead, BagPooling, Engine, LoraConfig, Plugin, Storage, Target, TaskCard, TaskKind,
+};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,7 +63,8 @@ pub(crate) fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 /// A PNG that depends on `seed`.
 pub(crate) fn image(seed: u64) -> Vec<u8> {
     let (width, height) = (20, 16);
-    let value = |i: usize| (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed * 7919).rotate_left(21) as u8;
+    let value =
+        |i: usize| (i as u64).wrapping_mul(2_654_435_761).wrapping_add(seed * 7_919_000_003).rotate_right(21) as u8;
     let pixels = Pixels { width, height, rgb: (0..width * height * 3).map(value).collect() };
     encode_png(&pixels).expect("a PNG")
 }
@@ -95,6 +98,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         limits: Limits {
             body_bytes: 1 << 20,
             images: 8,
+            bag_images: 32,
             timeout: Duration::from_secs(30),
             decoders: 2,
             decode_bytes: 1 << 28,
@@ -202,4 +206,25 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("never came: {what}");
+}
+
+/// [`plugin`], of bags: gated attention that knows the places of images.
+pub(crate) fn bag_plugin(engine: &dyn Engine, task: &str, seed: u64) -> Plugin {
+    let mut plugin = plugin(engine, task, seed);
+    let config = BagConfig { pooling: BagPooling::GatedAttention, hidden: 7, positions: 4 };
+    let mut bag = BagHead::init(config, engine.backbone().config().feature_width(), seed);
+    // Far from even, so that order and weights show.
+    bag.positions.iter_mut().zip(0..).for_each(|(p, at)| *p = ((at % 7) as f32 - 3.0) / 2.0);
+    bag.score.iter_mut().for_each(|w| *w *= 8.0);
+    (plugin.card.bag, plugin.bag) = (Some(config), Some(bag));
+    plugin.finish(engine, Storage::F32).expect("the self-test runs");
+    plugin
+}
+
+/// What a plug-in says of a bag of files, without any server: probabilities and attention.
+pub(crate) fn expected_of_bag(engine: &Arc<dyn Engine>, plugin: &Plugin, images: &[PathBuf]) -> (Vec<f32>, Vec<f32>) {
+    let predictor = Predictor::new(Arc::clone(engine));
+    let bag = Bag { images: images.iter().map(BagImage::of_file).collect(), memory: None };
+    let found = predictor.predict_bag(&bag, &predictor.bind(plugin.clone()).expect("at home")).expect("an answer");
+    (found.decision.probabilities, found.attention)
 }

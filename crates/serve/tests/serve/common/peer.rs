@@ -40,6 +40,22 @@ pub(crate) fn image(instance: &str, modality: &str) -> InMemDicomObject {
     ])
 }
 
+/// A slice of a series, `UID.Z`, at `z` mm: of a side, and of its own pixels.
+#[allow(dead_code, reason = "a part of it is used everywhere")]
+pub(crate) fn slice_of(series: &str, z: usize, side: u16) -> InMemDicomObject {
+    let mut slice = image(&format!("{series}.{z}"), "CT");
+    let text = |tag, vr, value: &str| DataElement::new(tag, vr, Value::Primitive(PrimitiveValue::from(value)));
+    slice.put(text(tags::SERIES_INSTANCE_UID, VR::UI, series));
+    slice.put(text(tags::IMAGE_POSITION_PATIENT, VR::DS, &format!("0\\0\\{z}")));
+    slice.put(text(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, "1\\0\\0\\0\\1\\0"));
+    for tag in [tags::ROWS, tags::COLUMNS] {
+        slice.put(DataElement::new(tag, VR::US, Value::Primitive(PrimitiveValue::from(side))));
+    }
+    let pixels: Vec<u8> = (0..usize::from(side).pow(2)).map(|at| (at * (37 + z) % 251) as u8).collect();
+    slice.put(DataElement::new(tags::PIXEL_DATA, VR::OB, Value::Primitive(PrimitiveValue::U8(pixels.into()))));
+    slice
+}
+
 pub(crate) fn part10(object: InMemDicomObject) -> Vec<u8> {
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
     let mut bytes = Vec::new();
