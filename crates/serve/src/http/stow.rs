@@ -83,7 +83,7 @@ async fn answer(
 }
 
 /// An object, and why it was not stored.
-type Stored = Result<Seen, (Option<Seen>, u16)>;
+type Stored = Result<Seen, (Option<Box<Seen>>, u16)>;
 
 fn keep(inbox: &Spool, who: &str, study: Option<&str>, part: &[u8]) -> Stored {
     let mut about = None;
@@ -92,7 +92,7 @@ fn keep(inbox: &Spool, who: &str, study: Option<&str>, part: &[u8]) -> Stored {
         let mut receipt = inbox.begin(who, "stow")?;
         receipt.write(part)?;
         receipt.accept(|seen| {
-            about = Some(seen.clone());
+            about = Some(Box::new(seen.clone()));
             if let Err(reason) = takes(&seen.class, &seen.syntax) {
                 unsupported = true;
                 return Err(Rejected::Unreadable(reason));
@@ -130,7 +130,7 @@ fn respond(stored: Vec<Stored>) -> Response {
             Ok(seen) => referenced.push(reference(&seen)),
             Err((about, reason)) => {
                 full &= reason == reason::OUT_OF_RESOURCES;
-                let mut item = about.as_ref().map_or_else(|| json!({}), reference);
+                let mut item = about.as_deref().map_or_else(|| json!({}), reference);
                 item["00081197"] = json!({ "vr": "US", "Value": [reason] });
                 failed.push(item);
             }
