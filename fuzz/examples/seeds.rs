@@ -50,6 +50,10 @@ fn each(folder: &Path, mut work: impl FnMut(&str, &str, &[u8])) {
 }
 
 fn main() {
+    for name in ["file.minisig", "file.older", "test.pub"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sign/tests/minisign").join(name);
+        seed("signature", name, &[], &fs::read(path).expect("a file of minisign"));
+    }
     each(&golden("imaging", ""), |name, extension, bytes| match extension {
         "png" | "tif" | "bmp" | "webp" | "gif" | "jp2" => {
             seed("image", name, &[], bytes);

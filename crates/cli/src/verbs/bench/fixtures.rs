@@ -1,8 +1,9 @@
 //! `melo bench fixtures`: a backbone and plug-ins for load tests, so that anyone can repeat one.
 
 use super::random::{PluginArgs, described};
+use crate::verbs::task::PrecisionArg;
 use crate::{Failure, machine, say, say_json};
-use melo::vit::{Checkpoint, Engine, Plugin, PluginInfo, Precision, Storage};
+use melo::vit::{Checkpoint, Engine, Plugin, PluginInfo, Storage};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ const PLUGINS: &str = "plugins";
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  \
     melo bench fixtures load-test --arch vit_base_patch16_224 --plugins 20\n  \
+    melo bench fixtures load-int8 --arch vit_base_patch16_224 --plugins 20 --precision int8\n  \
     melo bench load --url http://127.0.0.1:8080 --backbone load-test/backbone.safetensors --plugins load-test/plugins\n\n\
     Files are a function of the options alone: the same everywhere. They answer, and know nothing.")]
 pub(crate) struct Args {
@@ -27,6 +29,9 @@ pub(crate) struct Args {
     plugins: u16,
     #[command(flatten)]
     plugin: PluginArgs,
+    /// Numbers that the self-tests are taken in: those that the server to be tried computes in
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -48,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     args.plugin.lora(&checkpoint.config)?;
     std::fs::create_dir_all(&folder).map_err(failed)?;
     checkpoint.write(&path, Storage::F32)?;
-    let engine = machine::device(Some(Precision::F32)).load(checkpoint.freeze())?;
+    let engine = machine::device(args.precision.into()).load(checkpoint.freeze())?;
     let backbone = engine.backbone();
     let written: Vec<Written> = (0..usize::from(args.plugins))
         .map(|number| write(&folder, args.plugin.plugin(&*engine, number)?, &*engine))
