@@ -66,8 +66,8 @@ fn a_films_labels_a_lesions_mask_and_a_series_finding_come_from_one_batch() {
     }
     let films = place.write("films.csv", films);
     let (_, chest) = trained(&place, &films, "chest", "1", &["--label-column", "effusion,mass"]);
-    let of_series = ["--bag-axis", "axial", "--no-augment", "--lr", "0.01"];
-    let (report, ct) = trained(&place, &folders(&place), "ct", "8", &of_series);
+    let of_series = ["--bag-axis", "axial", "--no-augment"];
+    let (report, ct) = trained(&place, &folders(&place), "ct", "24", &of_series);
     assert!(number(&report["val_auc_macro"]) > 0.9, "{report}");
 
     let film = place.at("test_0.png");

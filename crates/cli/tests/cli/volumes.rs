@@ -102,8 +102,12 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     let film = place.at("film.png");
     let rgb = (0..64 * 64 * 3).map(|at: usize| (at * 89 % 251) as u8).collect();
     melo::imaging::write_png(&film, &melo::imaging::Pixels { width: 64, height: 64, rgb }).expect("an image");
-    let films =
-        place.write("films.csv", "path,split,label\nfilm.png,train,a\nv1.npy,train,b\nv2.npy,val,a\nv3.npy,val,b\n");
+    let mut films = String::from("path,split,label\nfilm.png,train,a\n");
+    (1..32).for_each(|index| {
+        let (split, label) = (if index < 24 { "train" } else { "val" }, ["a", "b"][index % 2]);
+        films += &format!("v{index}.npy,{split},{label}\n");
+    });
+    let films = place.write("films.csv", films);
     let (mut of_films, other) = command(&place, &films, "films", "4");
     run(&mut of_films).json();
     let offline = run(on(&place, &["predict"], &other).arg("--json").arg(place.at("v49.npy"))).json();
@@ -118,7 +122,7 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     let volume = bytes(&place.at("v49.npy"));
     let said =
         server.predict(&[("image", Some("v49.npy"), &volume), ("tasks", None, b"ct"), ("tasks", None, b"films")]);
-    let said = said.expect("an answer");
+    let said = said.unwrap_or_else(|error| panic!("{error}: {}", server.get("/v1/tasks")["problems"]));
     let of = |task: &str| {
         let all = said["images"][0]["answers"].as_array().expect("answers");
         all.iter().find(|answer| answer["task"] == task).expect("an answer")["probabilities"].clone()

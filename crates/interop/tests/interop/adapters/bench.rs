@@ -1,7 +1,7 @@
 //! The golden files, and what every test does with them.
 
 use melo_interop::{ImportSettings, Imported, import};
-use melo_vit::{Checkpoint, DeviceSpec, Engine, ImageBatch, Plugin, TensorFile};
+use melo_vit::{Checkpoint, DeviceSpec, Engine, ImageBatch, Plugin, SelfTest, TaskCard, TensorFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,4 +97,9 @@ pub(crate) fn lasting(name: &str) -> PathBuf {
 /// A folder that is gone after the test.
 pub(crate) fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
+}
+
+/// The self-test of a card whose temperature was set after it was taken.
+pub(crate) fn read_anew(card: &TaskCard) -> Option<SelfTest> {
+    card.self_test.clone().map(|test| test.read_by(card, card.temperature, &card.thresholds))
 }

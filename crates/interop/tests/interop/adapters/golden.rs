@@ -1,6 +1,8 @@
 //! Every golden adapter computes what PyTorch computes with it, also after it was written and read again, and merged.
 
-use super::bench::{CASES, adapter, assert_close, checkpoint, engine, engine_of, expected, lasting, logits, take};
+use super::bench::{
+    CASES, adapter, assert_close, checkpoint, engine, engine_of, expected, lasting, logits, read_anew, take,
+};
 use melo_interop::{
     AuthorsFormat, Error, Layout, OnnxWeights, merge, write_authors, write_hugging_face, write_onnx, write_peft,
     write_timm,
@@ -53,6 +55,7 @@ fn what_is_written_computes_the_same_here() {
         let (checkpoint, engine) = (checkpoint(family), engine(family));
         let mut plugin = take(&adapter(name), &*engine, alpha).unwrap().plugin;
         plugin.card.temperature = 1.5;
+        plugin.card.self_test = read_anew(&plugin.card);
         let vit = engine.backbone().config();
         let at = |kind: &str| folder.join(format!("{name}@{kind}"));
         all.push((format!("logits.{name}"), vec![3, 3], logits(&*engine, &plugin)));

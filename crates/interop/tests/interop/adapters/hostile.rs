@@ -1,6 +1,6 @@
 //! Damaged and misleading tensors, each refused by its name; nothing panics.
 
-use super::bench::{adapter, classes, engine, golden, take, temporary};
+use super::bench::{adapter, classes, engine, golden, read_anew, take, temporary};
 use super::settings::copy;
 use melo_interop::{AdapterFormat, Error, ImportSettings, detect_format, import};
 use melo_vit::{Storage, TensorFile, write_tensors};
@@ -221,6 +221,7 @@ fn cards_of_others() {
     let plugin = take(&adapter("timm_qkv"), &*engine, None).unwrap().plugin;
     let mut own = plugin.card.clone();
     own.temperature = 2.5;
+    own.self_test = read_anew(&own);
     let text = serde_json::to_string(&own).unwrap();
     std::fs::write(&card, &text).unwrap();
     let settings = ImportSettings { card: Some(&card), ..ImportSettings::default() };
