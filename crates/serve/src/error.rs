@@ -109,6 +109,16 @@ pub enum Refusal {
     /// The queue is full.
     #[error("the queue is full, try again in {} s", .0.as_secs())]
     Busy(Duration),
+    /// The key asked more often than it may.
+    #[error("the key `{name}` may ask {per_minute} times a minute, try again in {} s", .wait.as_secs() + 1)]
+    TooOften {
+        /// Name of the key.
+        name: String,
+        /// How often it may.
+        per_minute: u32,
+        /// Until it may again.
+        wait: Duration,
+    },
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -134,6 +144,7 @@ impl Refusal {
             Refusal::TooLarge(_) => "too_large",
             Refusal::Unusable(_) => "unusable",
             Refusal::Busy(_) => "busy",
+            Refusal::TooOften { .. } => "too_often",
             Refusal::Stopping => "stopping",
             Refusal::Timeout(_) => "timeout",
             Refusal::Unavailable(_) => "unavailable",

@@ -10,6 +10,7 @@ pub(crate) enum Verb {
     /// Make a key and print it, once: the file keeps only its digest
     #[command(after_help = "Examples:\n  melo keys add ris --file keys.toml\n  \
         melo keys add ml-ops --scope admin --expires 2027-01-31 --file keys.toml\n  \
+        melo keys add research --per-minute 60 --file keys.toml\n  \
         melo serve --keys keys.toml --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem\n  \
         curl -H \"Authorization: Bearer $KEY\" https://melo.hospital.example:8443/v1/tasks\n\n\
         A server that runs takes changes over within a second or two.")]
@@ -22,6 +23,9 @@ pub(crate) enum Verb {
         /// From when on it is refused: a day, or a time in UTC such as 2027-01-31T12:00:00Z
         #[arg(long, value_name = "DATE")]
         expires: Option<String>,
+        /// Requests that it may send in a minute, of whatever kind [default: as many as the server can]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        per_minute: Option<u32>,
         /// The server's key file
         #[arg(long, env = "MELO_SERVE_KEYS", value_name = "FILE")]
         file: PathBuf,
@@ -67,10 +71,11 @@ impl From<ScopeArg> for Scope {
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Add { name, scopes, expires, file, json } => {
+        Verb::Add { name, scopes, expires, per_minute, file, json } => {
             let mut known = KeyFile::read_or_new(file)?;
             let scopes: Vec<Scope> = scopes.iter().map(|&scope| scope.into()).collect();
-            let new = NewKey::new(name, &scopes, expires.as_deref())?;
+            let mut new = NewKey::new(name, &scopes, expires.as_deref())?;
+            new.key.per_minute = *per_minute;
             known.add(&new)?;
             known.write(file)?;
             match json {
@@ -115,6 +120,7 @@ struct Listed<'a> {
     scopes: &'a [Scope],
     created: &'a str,
     expires: Option<&'a str>,
+    per_minute: Option<u32>,
     expired: bool,
 }
 
@@ -125,6 +131,7 @@ impl<'a> From<&'a Key> for Listed<'a> {
             scopes: &key.scopes,
             created: &key.created,
             expires: key.expires.as_deref(),
+            per_minute: key.per_minute,
             expired: key.is_expired(),
         }
     }
@@ -137,5 +144,6 @@ fn line(key: &Key) -> String {
         (Some(day), false) => format!(", until {day}"),
         (None, _) => String::new(),
     };
-    format!("{}: {}, made {}{until}", key.name, scopes.join(", "), key.created)
+    let rate = key.per_minute.map_or_else(String::new, |rate| format!(", {rate} requests a minute"));
+    format!("{}: {}{rate}, made {}{until}", key.name, scopes.join(", "), key.created)
 }

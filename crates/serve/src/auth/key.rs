@@ -33,6 +33,9 @@ pub struct Key {
     /// From when on it is refused: a day, or a time in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// Requests in a minute; as many as the server can where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
 }
 
 /// A key that was just made. The only place where it stands.
@@ -58,6 +61,7 @@ impl NewKey {
             sha256: hex(&Sha256::digest(secret.as_bytes())),
             created: crate::clock::rfc3339(crate::clock::now_ms()),
             expires: expires.map(str::to_owned),
+            per_minute: None,
         };
         key.check().map_err(Error::Settings)?;
         Ok(NewKey { secret, key })
@@ -74,6 +78,9 @@ impl Key {
                 "`{}` is no name of a key: 1 to {NAME_CHARS} letters, digits, `.`, `_`, `-`, `@`",
                 name.escape_debug()
             ));
+        }
+        if self.per_minute == Some(0) {
+            return Err(format!("key `{name}`: per_minute is at least 1"));
         }
         if scopes.is_empty() {
             return Err(format!("key `{name}` has no scopes: give predict, admin or both"));

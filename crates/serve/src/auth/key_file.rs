@@ -2,6 +2,7 @@
 
 use super::identity::{Identity, Scope};
 use super::key::{Key, NewKey};
+use super::rate::Rates;
 use crate::audit::Action;
 use crate::error::{Error, Refusal};
 use crate::journal::{Happened, Journal};
@@ -113,11 +114,12 @@ impl KeyFile {
 pub(super) struct Keys {
     file: Watched<KeyFile>,
     journal: Journal,
+    rates: Rates,
 }
 
 impl Keys {
     pub(super) fn open(path: &Path, journal: Journal) -> Result<Self, Error> {
-        Ok(Keys { file: Watched::open(path, KeyFile::read)?, journal })
+        Ok(Keys { file: Watched::open(path, KeyFile::read)?, journal, rates: Rates::default() })
     }
 
     pub(super) fn identify(&self, shown: &str) -> Result<Identity, Refusal> {
@@ -131,6 +133,10 @@ impl Keys {
             let key = found.ok_or_else(|| Refusal::Unauthorized("the key is not known".to_owned()))?;
             if key.is_expired() {
                 return Err(Refusal::Unauthorized(format!("the key `{}` has expired", key.name)));
+            }
+            if let Some(per_minute) = key.per_minute {
+                let too_often = |wait| Refusal::TooOften { name: key.name.clone(), per_minute, wait };
+                self.rates.take(&key.name, per_minute).map_err(too_often)?;
             }
             Ok(Identity { name: key.name.clone(), scopes: allowed(&key.scopes) })
         })

@@ -7,6 +7,7 @@ mod identity;
 mod key;
 mod key_file;
 mod oidc;
+mod rate;
 mod ring_provider;
 
 use crate::error::{Error, Refusal};

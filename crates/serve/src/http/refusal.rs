@@ -16,7 +16,7 @@ impl Refusal {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
             Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Unusable(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Busy(_) | Refusal::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Stopping | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -37,6 +37,9 @@ impl IntoResponse for Refusal {
         match &self {
             Refusal::Busy(wait) => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            }
+            Refusal::TooOften { wait, .. } => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
             }
             Refusal::Unauthorized(_) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -3,7 +3,8 @@
 //! The folder is looked at again and again, because notifications do not cross network file systems. A file counts when
 //! two looks in a row found it alike, so that a copy in progress is not read.
 
-use super::{Registry, Task, Version, signature_beside};
+use super::signed::signature_beside;
+use super::{Registry, Task, Version};
 use crate::error::Error;
 use melo_sign::{Signature, beside};
 use melo_vit::{TaskCard, hex};

@@ -6,6 +6,7 @@
 //! read from there when they are asked for and leave memory again, least recently used first, above a cap.
 
 mod folder;
+mod index;
 mod resident;
 mod signed;
 mod trial;
@@ -19,10 +20,10 @@ use crate::error::{Error, Refusal};
 use crate::journal::{Happened, Journal};
 use crate::lock;
 use crate::metrics::Metrics;
+use index::IndexedTask;
 use melo_sign::{Signature, Signer, beside};
 use melo_vit::{BoundPlugin, ComputedOn, Engine, Plugin, TaskCard, TensorFile, hex, write_atomically};
 use resident::Resident;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use signed::Signers;
@@ -131,35 +132,6 @@ pub struct Registry {
     problems: Mutex<BTreeMap<String, String>>,
 }
 
-/// `registry.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Index {
-    format: u32,
-    /// The backbone that all versions belong to.
-    backbone: String,
-    /// The engine and precision that all current versions are known to answer rightly in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    proven_on: Option<ComputedOn>,
-    tasks: BTreeMap<String, IndexedTask>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IndexedTask {
-    current: String,
-    pinned: bool,
-    versions: Vec<IndexedVersion>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IndexedVersion {
-    digest: String,
-    accepted: u64,
-    source: String,
-}
-
 impl Registry {
     /// Opens the state folder, or makes it. What is served from now on, and no longer, goes into the audit before it is so.
     ///
@@ -196,61 +168,8 @@ impl Registry {
         Ok(registry)
     }
 
-    fn index_path(&self) -> PathBuf {
-        self.config.state.join("registry.json")
-    }
-
     fn stored(&self, digest: &str) -> PathBuf {
         self.config.state.join("plugins").join(format!("{digest}.safetensors"))
-    }
-
-    /// Tasks of a former run, as far as they belong to this backbone.
-    fn read_index(&self) -> Result<(), Error> {
-        let path = self.index_path();
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(Error::io(&path))?,
-        };
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
-        if index.backbone != self.engine.backbone().digest() {
-            let reason = format!(
-                "its plug-ins belong to the backbone {}, this one is {}; give another state folder",
-                &short(&index.backbone),
-                short(self.engine.backbone().digest())
-            );
-            return Err(Error::Damaged { path, reason });
-        }
-        let mut tasks = BTreeMap::new();
-        for (name, indexed) in index.tasks {
-            let mut versions = Vec::new();
-            let mut why = "it is gone".to_owned();
-            for version in &indexed.versions {
-                match self.version(version) {
-                    Ok(found) => versions.push(Arc::new(found)),
-                    Err(reason) => {
-                        tracing::warn!(task = name, version = version.digest, reason, "version is not served");
-                        if version.digest == indexed.current {
-                            why = reason;
-                        }
-                    }
-                }
-            }
-            let current = versions.iter().find(|version| version.digest == indexed.current).cloned();
-            let Some(current) = current else {
-                self.problem(&name, Some(format!("version {}: {why}", short(&indexed.current))));
-                self.held().insert(name, indexed);
-                continue;
-            };
-            self.problem(&name, trial::ended_by(&self.stored(&current.digest)));
-            tasks.insert(name.clone(), Task { name, current, pinned: indexed.pinned, versions });
-        }
-        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = tasks;
-        if index.proven_on != Some(self.here()) {
-            self.prove_all();
-        }
-        self.report();
-        Ok(())
     }
 
     /// What the engine's answers depend on.
@@ -276,50 +195,6 @@ impl Registry {
             // Where this cannot be noted, it is done again at the next start.
             let _ = self.change(|_| Ok(()));
         }
-    }
-
-    fn write_index(&self, tasks: &BTreeMap<String, Task>) -> Result<(), Refusal> {
-        let version = |version: &Arc<Version>| IndexedVersion {
-            digest: version.digest.clone(),
-            accepted: version.accepted,
-            source: version.source.clone(),
-        };
-        let task = |task: &Task| IndexedTask {
-            current: task.current.digest.clone(),
-            pinned: task.pinned,
-            versions: task.versions.iter().map(version).collect(),
-        };
-        let index = Index {
-            format: 1,
-            backbone: self.engine.backbone().digest().to_owned(),
-            proven_on: tasks.keys().all(|name| self.problem_of(name).is_none()).then(|| self.here()),
-            tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),
-        };
-        let held = self.held().clone().into_iter().filter(|(name, _)| !tasks.contains_key(name));
-        let index = Index { tasks: held.chain(index.tasks).collect(), ..index };
-        let json = serde_json::to_vec_pretty(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
-        write_atomically(&self.index_path(), &json).map_err(|error| Refusal::Unavailable(error.to_string()))
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeMap<String, IndexedTask>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a stored file says of itself, once it is known who stands behind it.
-    ///
-    /// # Errors
-    /// Why it is not served, in words.
-    fn version(&self, indexed: &IndexedVersion) -> Result<Version, String> {
-        let IndexedVersion { digest, accepted, source } = indexed.clone();
-        let path = self.stored(&digest);
-        let mut signer = None;
-        if self.signers.is_asked() {
-            let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
-            let signature = signature_beside(&path)?;
-            signer = self.signers.admit(&bytes, &hex(&Sha256::digest(&bytes)), signature.as_ref())?;
-        }
-        let info = melo_vit::PluginInfo::read(&path).map_err(|error| error.to_string())?;
-        Ok(Version { digest, card: info.card, bytes: info.bytes, accepted, source, signer })
     }
 
     /// All tasks, by name.
@@ -636,19 +511,6 @@ impl Registry {
     fn report(&self) {
         let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner).len();
         self.metrics.registry_holds(tasks, self.resident().bytes());
-    }
-}
-
-/// The signature beside a file, if there is one.
-///
-/// # Errors
-/// Why it cannot be read, in words.
-fn signature_beside(path: &Path) -> Result<Option<Signature>, String> {
-    match Signature::read(&beside(path)) {
-        Ok(signature) => Ok(Some(signature)),
-        Err(melo_sign::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(melo_sign::Error::Damaged { reason, .. }) => Err(format!("its signature: {reason}")),
-        Err(error) => Err(format!("its signature: {error}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::watched::Watched;
-use melo_sign::{Signature, Signer, TrustedKeys, Untrusted};
+use melo_sign::{Signature, Signer, TrustedKeys, Untrusted, beside};
 use std::path::{Path, PathBuf};
 
 /// Whose plug-ins a server takes.
@@ -93,4 +93,17 @@ fn unheard(_: &TrustedKeys, _: &TrustedKeys) {}
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn said(untrusted: Untrusted) -> String {
     untrusted.to_string()
+}
+
+/// The signature beside a file, if there is one.
+///
+/// # Errors
+/// Why it cannot be read, in words.
+pub(super) fn signature_beside(path: &Path) -> Result<Option<Signature>, String> {
+    match Signature::read(&beside(path)) {
+        Ok(signature) => Ok(Some(signature)),
+        Err(melo_sign::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(melo_sign::Error::Damaged { reason, .. }) => Err(format!("its signature: {reason}")),
+        Err(error) => Err(format!("its signature: {error}")),
+    }
 }

@@ -232,3 +232,22 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
         assert!(error.contains(named), "{named}: {error}");
     }
 }
+
+#[test]
+fn a_key_that_asks_too_often_is_told_when_to_come_again() {
+    let (_folder, config, [predict, admin]) = prepared(|config| {
+        let path = config.trust.keys.as_ref().expect("a key file");
+        let mut file = KeyFile::read(path).expect("keys");
+        file.keys[0].per_minute = Some(2);
+        file.write(path).expect("written");
+    });
+    let server = Running::start(config);
+    let ask = |key: &str| client().get(server.url("/v1/tasks")).header("x-api-key", key).call().expect("an answer");
+    assert_eq!([ask(&predict).status(), ask(&predict).status()], [200, 200]);
+    let refused = ask(&predict);
+    let wait: u64 = refused.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((1..=31).contains(&wait), "{wait}");
+    let (status, said) = read(Ok(refused));
+    assert_eq!((status, &said["error"]["code"]), (429, &"too_often".into()), "{said}");
+    assert_eq!(ask(&admin).status(), 200, "another key is not held up");
+}
