@@ -414,8 +414,9 @@ impl<'a> Run<'a> {
         let engine = self.model.engine();
         let known: Option<Vec<f32>> =
             self.probe.as_ref().map(|probe| batch.iter().flat_map(|&index| probe.train.of(index)).copied().collect());
-        let (loss, _) = match (bag, &mut self.bag_gradient) {
-            (Some(bag), Some(of_bag)) => {
+        let of_both = (&mut self.bag_gradient, &mut self.volume_gradient);
+        let (loss, _) = match (bag, volume, of_both) {
+            (Some(bag), _, (Some(of_bag), _)) => {
                 let lengths = lengths(train, batch);
                 match known {
                     Some(features) => {
@@ -430,7 +431,7 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            _ if let (Some(volume), Some(of_volume)) = (volume, &mut self.volume_gradient) => {
+            (_, Some(volume), (_, Some(of_volume))) => {
                 engine.volume_step(&input, (adapter, head), volume, (of_volume, &mut self.gradients))?
             }
             _ => match known.and_then(|of| engine.head_step(&of, &image_loss, head, &mut self.gradients.head)) {
