@@ -7,6 +7,7 @@ use super::identity::{Identity, Scope};
 use super::key_file::allowed;
 use super::ring_provider;
 use crate::error::{Error, Refusal};
+use crate::trust::is_loopback;
 use axum::http::Uri;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -173,7 +174,12 @@ impl Oidc {
         }
         let name = at(&claims, &self.config.name).and_then(Value::as_str);
         let name = name.ok_or_else(|| format!("it has no claim `{}`", self.config.name))?;
-        let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect();
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect::<String>();
+        // Of names that people choose two may have one, of subjects never (OpenID Connect Core, section 2).
+        let name = match claims["sub"].as_str() {
+            Some(subject) if subject != name => format!("{}#{}", plain(name), plain(subject)),
+            _ => plain(name),
+        };
         let values: Vec<&str> = match at(&claims, &self.config.claim) {
             Some(Value::String(text)) => text.split_whitespace().collect(),
             Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
@@ -332,8 +338,7 @@ fn origin(address: &str) -> Result<(String, String, u16), String> {
     if host.is_empty() || user || uri.query().is_some() {
         return Err(refused("expected https://HOST/PATH"));
     }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let loopback = is_loopback(&host);
     match uri.scheme_str() {
         Some("https") => Ok(("https".to_owned(), host, uri.port_u16().unwrap_or(443))),
         Some("http") if loopback => Ok(("http".to_owned(), host, uri.port_u16().unwrap_or(80))),

@@ -3,6 +3,7 @@
 use super::peers::{Network, PeerConfig};
 use crate::error::Error;
 use crate::tls::{TlsClientFiles, TlsFiles};
+use crate::trust::is_loopback;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -255,11 +256,23 @@ impl DestinationConfig {
         if self.tls.is_some() && self.address.is_none() {
             return Err(wrong("`tls` is for C-STORE; give an `url` that begins with https://"));
         }
-        if self.authorization_file.is_some() && self.url.is_none() {
-            return Err(wrong("`authorization-file` is for STOW-RS"));
+        match (&self.authorization_file, &self.url) {
+            (Some(_), None) => return Err(wrong("`authorization-file` is for STOW-RS")),
+            (Some(_), Some(url)) if !is_private(url) => {
+                return Err(wrong(
+                    "`authorization-file` would be sent unencrypted: give an `url` that begins with https://",
+                ));
+            }
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// True where nobody else on the way reads what is sent: encrypted, or on this machine.
+fn is_private(url: &str) -> bool {
+    let Ok(uri) = url.parse::<axum::http::Uri>() else { return false };
+    uri.scheme_str() == Some("https") || is_loopback(&uri.host().unwrap_or_default().to_ascii_lowercase())
 }
 
 /// 1 to 16 printable ASCII characters without backslash, not only spaces (PS3.5, section 6.2).
@@ -275,6 +288,23 @@ fn check_title(key: &str, title: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_sent_encrypted_or_stays_on_this_machine() {
+        for (url, fine) in [
+            ("https://archive.hospital/dicom-web", true),
+            ("http://127.0.0.1:8042/dicom-web", true),
+            ("http://localhost/dicom-web", true),
+            ("http://[::1]:8042/x", true),
+            ("http://archive.hospital/dicom-web", false),
+            ("http://127.0.0.1.evil.example/x", false),
+        ] {
+            let text = format!("name = 'archive'\nurl = '{url}'\nauthorization-file = 'archive.token'\n");
+            let destination: DestinationConfig = toml::from_str(&text).expect("a destination");
+            let checked = destination.check();
+            assert_eq!(checked.is_ok(), fine, "{url}: {checked:?}");
+        }
+    }
 
     #[test]
     fn the_documentation_says_the_defaults() {

@@ -31,6 +31,18 @@ pub(super) fn send(url: &str, authorization: Option<&Path>, paths: Vec<PathBuf>)
     deliveries
 }
 
+/// A file that its owner alone may read.
+fn secret(path: &Path) -> std::io::Result<String> {
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(path)?;
+        if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
+            return Err(std::io::Error::other("others than its owner may read it: chmod 600"));
+        }
+    }
+    std::fs::read_to_string(path)
+}
+
 fn store(agent: &Agent, url: &str, authorization: Option<&Path>, path: &Path) -> Result<(), Undelivered> {
     let link = |error: &dyn std::fmt::Display| Undelivered::Link(error.to_string());
     let file = std::fs::read(path).map_err(|error| link(&error))?;
@@ -44,7 +56,7 @@ fn store(agent: &Agent, url: &str, authorization: Option<&Path>, path: &Path) ->
         .header("content-type", format!("multipart/related; type=\"application/dicom\"; boundary={boundary}"))
         .header("accept", "application/dicom+json");
     if let Some(path) = authorization {
-        let value = std::fs::read_to_string(path).map_err(|error| link(&format!("authorization-file: {error}")))?;
+        let value = secret(path).map_err(|error| link(&format!("authorization-file: {error}")))?;
         request = request.header("authorization", value.trim());
     }
     let mut response = request.send(&body).map_err(|error| link(&error))?;
