@@ -136,16 +136,11 @@ fn line(entry: &Entry) -> String {
     let record = &entry.record;
     let input = record.sop_instance_uid.as_ref().or(record.input_digest.as_ref()).map_or("-", |text| text);
     let plugin = record.plugin_digest.as_deref().unwrap_or("-");
-    let text = format!(
-        "{:>6} {} {} {} by {}: {input} -> {}@{} {}",
-        entry.n,
-        rfc3339(entry.time_ms),
-        record.via,
-        record.action,
-        record.who,
-        record.task,
-        plugin.get(..8).unwrap_or(plugin),
-        record.output,
-    );
+    let about = match record.task.as_str() {
+        "" => String::new(),
+        task => format!(": {input} -> {task}@{}", plugin.get(..8).unwrap_or(plugin)),
+    };
+    let (time, who) = (rfc3339(entry.time_ms), &record.who);
+    let text = format!("{:>6} {time} {} {} by {who}{about} {}", entry.n, record.via, record.action, record.output);
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
