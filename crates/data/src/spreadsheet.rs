@@ -10,6 +10,11 @@ pub fn cell(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A row, or a head, of such cells.
+pub fn row<T: AsRef<str>>(fields: impl IntoIterator<Item = T>) -> Vec<String> {
+    fields.into_iter().map(|text| cell(text.as_ref()).into_owned()).collect()
+}
+
 /// A relative path as such a cell: with `./` in front, so that it still leads to the file.
 pub fn path_cell(path: &str) -> Cow<'_, str> {
     match begins_a_formula(path) {
@@ -36,5 +41,6 @@ mod tests {
         for plain in ["", "-1.5", "+3e-4", "-inf", "film.png", "a=b", "'=1", "./=1.png"] {
             assert_eq!((cell(plain), path_cell(plain)), (plain.into(), plain.into()));
         }
+        assert_eq!(row(["path", "=A1", "-1.5"]), ["path", "'=A1", "-1.5"]);
     }
 }

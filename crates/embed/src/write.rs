@@ -7,7 +7,7 @@ use crate::format::Format;
 use crate::inputs::{Input, Inputs};
 use crate::partial::{Partial, folder_of_partial};
 use half::f16;
-use melo_data::spreadsheet::cell;
+use melo_data::spreadsheet::row;
 use melo_imaging::Seen;
 use melo_vit::{Storage, hex};
 use sha2::{Digest, Sha256};
@@ -176,10 +176,7 @@ fn encode(values: &[f32], storage: Storage, image: &str, into: &mut Vec<u8>) -> 
 /// A line of the table.
 fn line<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Vec<u8>, Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    table
-        .write_record(fields.map(|text| cell(text).into_owned()).collect::<Vec<_>>())
-        .map_err(std::io::Error::from)
-        .map_err(Error::io("rows.csv"))?;
+    table.write_record(row(fields)).map_err(std::io::Error::from).map_err(Error::io("rows.csv"))?;
     table.into_inner().map_err(|error| Error::io("rows.csv")(std::io::Error::other(error.to_string())))
 }
 

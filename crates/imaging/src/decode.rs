@@ -137,9 +137,7 @@ fn decode_one(bytes: &[u8], name: &Path, fragment: &Fragment, rendering: &Render
             numpy::from_array(bytes, Source::file(name, "npy"), &fragment.place, &rendering())
         }
         // Before DICOM: a NIfTI file of the size 8 would look like its implicit little endian.
-        _ if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) => {
-            nifti::slice(bytes, Source::file(name, "NIfTI"), &rendering())
-        }
+        _ if nifti::is_volume(bytes) => nifti::slice(bytes, Source::file(name, "NIfTI"), &rendering()),
         _ if dicom::is_dicom(bytes) => dicom::render_seen(bytes, name, &rendering()),
         _ => Err(Error::NotAnImage { path: name.into(), found: appearance::in_words(bytes).to_owned() }),
     }

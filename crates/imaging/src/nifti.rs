@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use melo_vit::Rendering;
-use melo_vit::rendering::{Plane, Slice};
+use melo_vit::rendering::{Frame, Plane, Slice};
 
 use crate::levels;
 use crate::mask::{Grid, Mask, Values};
@@ -33,6 +33,20 @@ pub(crate) fn is_compressed(bytes: &[u8]) -> bool {
     let read = flate2::read::MultiGzDecoder::new(bytes).take(HEADER as u64).read_to_end(&mut start);
     // What follows may be damaged; that is for the reader to say.
     read.is_ok_and(|_| is_header(&start)) || is_header(&start)
+}
+
+/// True for a NIfTI-1 file, as it is or compressed.
+pub(crate) fn is_volume(bytes: &[u8]) -> bool {
+    is_header(bytes) || is_gzip(bytes) && is_compressed(bytes)
+}
+
+fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
+/// The file, unpacked while it is read where it is compressed.
+fn opened(bytes: &[u8]) -> Box<dyn Read + '_> {
+    if is_gzip(bytes) { Box::new(flate2::read::MultiGzDecoder::new(bytes)) } else { Box::new(bytes) }
 }
 
 struct Header {
@@ -61,11 +75,7 @@ pub(crate) fn slice(bytes: &[u8], source: Source, rendering: &Rendering) -> Resu
 /// How many slices a volume has along the plane of `rendering`; of the file its start is enough.
 pub(crate) fn slices(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<usize, Error> {
     let cut = |error: io::Error| source.damaged(format!("the header is cut short: {error}"));
-    let start = if bytes.starts_with(&[0x1f, 0x8b]) {
-        numbers::take(&mut flate2::read::MultiGzDecoder::new(bytes), HEADER)
-    } else {
-        numbers::take(&mut &bytes[..], HEADER)
-    };
+    let start = numbers::take(&mut opened(bytes), HEADER);
     let header = Header::read(&start.map_err(cut)?, source)?;
     Ok(View::of(&header, source, rendering)?.count)
 }
@@ -86,21 +96,14 @@ struct Cut {
 }
 
 fn cut(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Cut, Error> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return from_stream(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
-    }
-    from_stream(&mut &bytes[..], source, rendering)
-}
-
-fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Cut, Error> {
+    let stream = &mut opened(bytes);
     let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
     let start = numbers::take(stream, HEADER).map_err(cut)?;
     let header = Header::read(&start, source)?;
     let [nx, ny, nz] = header.voxels;
     let view = View::of(&header, source, rendering)?;
     let View { width, height, across, place, count, .. } = view;
-    let volume = rendering.frame.place(header.volumes);
-    let volume = volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", header.volumes)))?;
+    let volume = header.volume(source, rendering.frame)?;
     let size = header.numbers.size();
     let slab = nx * ny * size;
     let (first, slabs) = if across == 2 { (place, 1) } else { (0, nz) };
@@ -128,21 +131,14 @@ fn from_stream(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> 
 /// The whole of a volume, by the plane and frame of `rendering`: its slices as [`slice`] shows them, from the feet, the back or the left
 /// on.
 pub(crate) fn volume(bytes: &[u8], source: Source, rendering: &Rendering) -> Result<Scan, Error> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return volume_of(&mut flate2::read::MultiGzDecoder::new(bytes), source, rendering);
-    }
-    volume_of(&mut &bytes[..], source, rendering)
-}
-
-fn volume_of(stream: &mut dyn Read, source: Source, rendering: &Rendering) -> Result<Scan, Error> {
+    let stream = &mut opened(bytes);
     let cut = |error: io::Error| source.damaged(format!("the volume is cut short: {error}"));
     let start = numbers::take(stream, HEADER).map_err(cut)?;
     let header = Header::read(&start, source)?;
     let [nx, ny, nz] = source.check_volume(header.voxels)?;
     let rendering = Rendering { slice: Slice::Middle, ..rendering.clone() };
     let view = View::of(&header, source, &rendering)?;
-    let volume = rendering.frame.place(header.volumes);
-    let volume = volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", header.volumes)))?;
+    let volume = header.volume(source, rendering.frame)?;
     let size = nx * ny * nz * header.numbers.size();
     let before = (volume as u64).checked_mul(size as u64).and_then(|bytes| bytes.checked_add(header.offset));
     let before = before.ok_or_else(|| source.damaged("dim states more voxels than any file holds"))?;
@@ -227,12 +223,7 @@ impl MaskVolume {
     pub fn like(bytes: &[u8], name: &Path) -> Result<Self, Error> {
         let source = Source::file(name, "NIfTI");
         let cut = |error: io::Error| source.damaged(format!("the header is cut short: {error}"));
-        let gz = bytes.starts_with(&[0x1f, 0x8b]);
-        let mut start = if gz {
-            numbers::take(&mut flate2::read::MultiGzDecoder::new(bytes), HEADER).map_err(cut)?
-        } else {
-            numbers::take(&mut &bytes[..], HEADER).map_err(cut)?
-        };
+        let mut start = numbers::take(&mut opened(bytes), HEADER).map_err(cut)?;
         let header = Header::read(&start, source)?;
         let big_endian = header.numbers.big_endian;
         let mut put = |at: usize, word: i16| {
@@ -333,6 +324,12 @@ impl MaskVolume {
 }
 
 impl Header {
+    /// Which of its volumes a frame is, 0 the first.
+    fn volume(&self, source: Source, frame: Frame) -> Result<usize, Error> {
+        let volume = frame.place(self.volumes);
+        volume.ok_or_else(|| source.no_such(format!("the file holds {} volumes", self.volumes)))
+    }
+
     fn read(bytes: &[u8], source: Source) -> Result<Self, Error> {
         if !is_header(bytes) {
             return Err(source.damaged("the header is not that of NIfTI-1"));

@@ -175,18 +175,7 @@ fn one(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: &
     let size = array.numbers.size();
     let values_each = shape.volume.map_or(height * width * channels, |axes| axes.iter().product());
     let cut = |error| source.damaged(format!("the array is cut short: {error}"));
-    let before = (index as u64).checked_mul((values_each * size) as u64);
-    let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
-    let turned;
-    let mut turned_stream;
-    let stream: &mut dyn Read = if array.fortran_order {
-        turned = in_c_order(stream, &array, source)?;
-        turned_stream = &turned[..];
-        &mut turned_stream
-    } else {
-        stream
-    };
-    numbers::skip(stream, before).map_err(cut)?;
+    let stream = &mut *at_element(stream, &array, source, (index as u64, values_each * size))?;
     let mut values = match shape.volume {
         None => array.numbers.values(&numbers::take(stream, values_each * size).map_err(cut)?),
         Some(axes) => slice(stream, source, (axes, array.numbers), rendering)?,
@@ -229,18 +218,7 @@ fn scan(stream: &mut dyn Read, source: Source, index: Option<usize>, rendering: 
     let [d, h, w] = source.check_volume(lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX)))?;
     let size = d * h * w * array.numbers.size();
     let cut = |error| source.damaged(format!("the array is cut short: {error}"));
-    let before = index.checked_mul(size as u64);
-    let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
-    let turned;
-    let mut turned_stream;
-    let stream: &mut dyn Read = if array.fortran_order {
-        turned = in_c_order(stream, &array, source)?;
-        turned_stream = &turned[..];
-        &mut turned_stream
-    } else {
-        stream
-    };
-    numbers::skip(stream, before).map_err(cut)?;
+    let stream = &mut *at_element(stream, &array, source, (index, size))?;
     let stored = array.numbers.values(&numbers::take(stream, size).map_err(cut)?);
     let at = |z: usize, y: usize, x: usize| stored[(z * h + y) * w + x];
     let (depth, height, width) = [(d, h, w), (h, d, w), (w, d, h)][axis(rendering.plane)];
@@ -284,6 +262,24 @@ impl One {
         seen.flat = range.is_varied() && seen::is_flat(&rgb);
         Ok((Pixels { width, height, rgb }, seen))
     }
+}
+
+/// The numbers in C order from element `index` on, of `size` bytes each.
+fn at_element<'a>(
+    stream: &'a mut dyn Read,
+    array: &Array,
+    source: Source,
+    (index, size): (u64, usize),
+) -> Result<Box<dyn Read + 'a>, Error> {
+    let before = index.checked_mul(size as u64);
+    let before = before.ok_or_else(|| source.damaged("the array's shape is larger than any file"))?;
+    let mut stream: Box<dyn Read + 'a> = match array.fortran_order {
+        true => Box::new(Cursor::new(in_c_order(stream, array, source)?)),
+        false => Box::new(stream),
+    };
+    let skipped = numbers::skip(&mut *stream, before);
+    skipped.map_err(|error| source.damaged(format!("the array is cut short: {error}")))?;
+    Ok(stream)
 }
 
 /// The bytes of an array whose first axis is the fastest, as if its last one were.

@@ -31,7 +31,7 @@ pub fn parts(path: &Path, plane: Plane) -> Result<Vec<PathBuf>, Error> {
     let mut start = Vec::new();
     File::open(&file).and_then(|file| file.take(START).read_to_end(&mut start)).map_err(read)?;
     // All that is needed of a volume is in its beginning.
-    let whole = if is_nifti(&start) { start } else { std::fs::read(&file).map_err(read)? };
+    let whole = if nifti::is_volume(&start) { start } else { std::fs::read(&file).map_err(read)? };
     held(&whole, path, &fragment, plane)
 }
 
@@ -47,14 +47,10 @@ pub fn parts_of_bytes(bytes: &[u8], name: &Path, plane: Plane) -> Result<Vec<Pat
     }
 }
 
-fn is_nifti(start: &[u8]) -> bool {
-    nifti::is_header(start) || start.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(start)
-}
-
 fn held(bytes: &[u8], path: &Path, fragment: &Fragment, plane: Plane) -> Result<Vec<PathBuf>, Error> {
     let plane = fragment.plane.unwrap_or(plane);
     let rendering = fragment.applied(&Rendering { plane, ..Rendering::default() });
-    if is_nifti(bytes) {
+    if nifti::is_volume(bytes) {
         let count = nifti::slices(bytes, Source::file(path, "NIfTI"), &rendering)?;
         return Ok((0..count).map(|slice| with(path, &format!("slice={plane}:{slice}"))).collect());
     }

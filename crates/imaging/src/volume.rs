@@ -55,7 +55,7 @@ pub fn decode_volume(bytes: &[u8], name: &Path, rendering: &Rendering) -> Result
 
 /// True where a file that is held in memory holds a volume, or several images that may be one: NIfTI, or an array of that shape.
 pub fn is_volume(bytes: &[u8], name: &Path) -> bool {
-    if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) {
+    if nifti::is_volume(bytes) {
         return true;
     }
     if !bytes.starts_with(melo_npy::MAGIC) && !bytes.starts_with(b"PK") {
@@ -72,8 +72,7 @@ pub(crate) fn of_fragment(
     rendering: &Rendering,
 ) -> Result<Volume, Error> {
     let rendering = fragment.applied(rendering);
-    let gz = bytes.starts_with(&[0x1f, 0x8b]);
-    if nifti::is_header(bytes) || gz && nifti::is_compressed(bytes) {
+    if nifti::is_volume(bytes) {
         let source = Source::file(name, "NIfTI");
         return nifti::volume(bytes, source, &rendering)?.in_levels(source, &rendering);
     }

@@ -209,22 +209,10 @@ fn in_order(files: Vec<&Image>) -> Result<Vec<&Image>, Refusal> {
     if places.len() < files.len() {
         return Ok(files);
     }
-    match series.of_two_sizes() {
+    match series.of_two_sizes(|instance| instance.path.display().to_string()) {
         None => Ok(places.iter().map(|&place| files[place]).collect()),
-        Some(two) => Err(Refusal::Unusable(of_two_sizes(
-            &series.uid,
-            two.map(|instance| (instance.path.display().to_string(), instance.sides)),
-        ))),
+        Some(two) => Err(Refusal::Unusable(format!("series {}: {two}", series.uid))),
     }
-}
-
-/// Why a series is no bag: two names, and columns and rows of each.
-pub(crate) fn of_two_sizes(series: &str, two: [(String, Option<(u16, u16)>); 2]) -> String {
-    let [first, other] = two.map(|(name, sides)| {
-        let (columns, rows) = sides.unwrap_or_default();
-        format!("{columns} x {rows} in {name}")
-    });
-    format!("series {series}: expected slices of one size, found {first} and {other}")
 }
 
 /// SHA-256 of hexadecimal digests, in their order, each with a line feed behind it.

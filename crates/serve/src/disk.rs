@@ -1,4 +1,4 @@
-//! Room on the disk that our files are on.
+//! What the disk says of our files: the room they have, and who else may use them.
 
 use std::io;
 use std::path::Path;
@@ -14,4 +14,17 @@ pub(crate) fn free(path: &Path) -> io::Result<u64> {
 #[cfg(not(unix))]
 pub(crate) fn free(_: &Path) -> io::Result<u64> {
     Ok(u64::MAX)
+}
+
+/// Whether the mode of a file gives others than its owner any of these bits.
+#[cfg(unix)]
+pub(crate) fn lets_others(path: &Path, bits: u32) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::metadata(path)?.permissions().mode() & bits != 0)
+}
+
+/// Elsewhere a file has no mode.
+#[cfg(not(unix))]
+pub(crate) fn lets_others(_: &Path, _: u32) -> io::Result<bool> {
+    Ok(false)
 }

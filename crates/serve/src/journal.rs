@@ -1,7 +1,7 @@
 //! What a server records besides its answers: what it serves, whom it let in and turned away, when it began and ended.
 
 use crate::audit::{Action, Audit, Record};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::service::Caller;
 use melo_vit::Engine;
 use serde_json::json;
@@ -89,6 +89,12 @@ impl Journal {
             audit.note(vec![self.record(action, caller, happened)]);
         }
     }
+}
+
+/// Why nothing is done that cannot be recorded. Where the file is concerns nobody outside.
+pub(crate) fn unrecorded(error: &Error) -> Refusal {
+    tracing::error!(%error, "the audit could not be written");
+    Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
 }
 
 /// Who came: recorded in bounded number, whatever anyone tries.

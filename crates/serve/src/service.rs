@@ -11,14 +11,14 @@ use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
 use crate::batch::{Asked, BatchQueue, Computed, Permit};
 use crate::disk;
 use crate::error::Refusal;
-use crate::journal::{Happened, Journal, Visitors};
+use crate::journal::{Happened, Journal, Visitors, unrecorded};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
 use crate::shortest;
 use melo_imaging::{DecodeMemory, Seen, encode_png};
 use melo_predict::{Drawing, Input, Prepared};
 use melo_vit::rendering::Frame;
-use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hex};
+use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hash_numbers, hex};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -503,11 +503,9 @@ impl Service {
     pub(crate) async fn note(
         self: &Arc<Self>,
         action: Action,
-        task: &str,
-        (plugin_digest, output): (Option<String>, serde_json::Value),
+        happened: Happened,
         caller: Caller,
     ) -> Result<(), Refusal> {
-        let happened = Happened { task: task.to_owned(), plugin_digest, output };
         let record = self.journal.record(action, caller, happened);
         self.append(vec![record]).await
     }
@@ -543,11 +541,7 @@ impl Service {
         let Some(audit) = &self.audit else { return Ok(()) };
         let written = audit.appended(records).await;
         *self.unrecorded() = written.is_err().then(Instant::now);
-        written.map_err(|error| {
-            // Where the file is concerns nobody outside.
-            tracing::error!(%error, "the audit could not be written");
-            Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
-        })
+        written.map_err(|error| unrecorded(&error))
     }
 }
 
@@ -655,7 +649,7 @@ fn mask_of_answer(
 /// SHA-256 of an input tensor's little-endian bytes.
 fn digest_of_input(pixels: &[f32]) -> String {
     let mut digest = Sha256::new();
-    pixels.iter().for_each(|value| digest.update(value.to_le_bytes()));
+    hash_numbers(&mut digest, pixels);
     hex(&digest.finalize())
 }
 

@@ -2,10 +2,11 @@
 //! files are read again when they change.
 
 use crate::error::Error;
+use crate::watched::{Stamp, stamp};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,8 +42,6 @@ pub struct TlsClientFiles {
     pub key: Option<PathBuf>,
 }
 
-type Stamp = [Option<(SystemTime, u64)>; 3];
-
 /// What the files say, or said when they could last be used.
 pub(crate) struct Certificates {
     files: TlsFiles,
@@ -52,7 +51,7 @@ pub(crate) struct Certificates {
 
 struct Known {
     config: Arc<ServerConfig>,
-    stamp: Stamp,
+    stamps: [Option<Stamp>; 3],
     looked: Instant,
 }
 
@@ -61,8 +60,8 @@ impl Certificates {
     /// [`Error::Io`], [`Error::Damaged`].
     pub(crate) fn open(files: &TlsFiles, protocols: &[&str]) -> Result<Self, Error> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stamp = stamp(files);
-        let known = Known { config: read(files, &protocols)?, stamp, looked: Instant::now() };
+        let stamps = stamps(files);
+        let known = Known { config: read(files, &protocols)?, stamps, looked: Instant::now() };
         Ok(Certificates { files: files.clone(), protocols, known: Mutex::new(known) })
     }
 
@@ -71,9 +70,9 @@ impl Certificates {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.looked.elapsed() >= LOOK {
             known.looked = Instant::now();
-            let found = stamp(&self.files);
-            if found != known.stamp {
-                known.stamp = found;
+            let found = stamps(&self.files);
+            if found != known.stamps {
+                known.stamps = found;
                 self.read_into(&mut known);
             }
         }
@@ -82,7 +81,9 @@ impl Certificates {
 
     /// Reads the files, changed or not.
     pub(crate) fn reread(&self) {
-        self.read_into(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.stamps = stamps(&self.files);
+        self.read_into(&mut known);
     }
 
     fn read_into(&self, known: &mut Known) {
@@ -97,12 +98,8 @@ impl Certificates {
     }
 }
 
-fn stamp(files: &TlsFiles) -> Stamp {
-    let of = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    [of(&files.cert), of(&files.key), files.client_ca.as_deref().and_then(of)]
+fn stamps(files: &TlsFiles) -> [Option<Stamp>; 3] {
+    [stamp(&files.cert), stamp(&files.key), files.client_ca.as_deref().and_then(stamp)]
 }
 
 fn damaged(path: &Path, reason: impl Into<String>) -> Error {

@@ -1,5 +1,6 @@
 //! Files of ours that say whom to trust, read again when they change.
 
+use crate::disk;
 use crate::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -23,9 +24,10 @@ struct Known<T> {
 
 /// What tells one state of a file from another.
 #[derive(PartialEq)]
-struct Stamp(Option<SystemTime>, u64, u64);
+pub(crate) struct Stamp(Option<SystemTime>, u64, u64);
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// None of a file that is not there.
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     #[cfg(unix)]
     let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
@@ -34,14 +36,23 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp(metadata.modified().ok(), metadata.len(), inode))
 }
 
+/// The text of a file of this kind, which has so many bytes at most.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub(crate) fn text_of(path: &Path, kind: &str, most: u64) -> Result<String, Error> {
+    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if bytes > most {
+        let reason = format!("it has {bytes} bytes, {kind} at most {most}");
+        return Err(Error::Damaged { path: path.to_owned(), reason });
+    }
+    std::fs::read_to_string(path).map_err(Error::io(path))
+}
+
 fn owned<T>(path: &Path, read: fn(&Path) -> Result<T, Error>) -> Result<T, Error> {
-    #[cfg(unix)]
-    {
-        let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
-        if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o022 != 0 {
-            let reason = "others than its owner may write it, and so let themselves in: chmod go-w".to_owned();
-            return Err(Error::Damaged { path: path.to_owned(), reason });
-        }
+    if disk::lets_others(path, 0o022).map_err(Error::io(path))? {
+        let reason = "others than its owner may write it, and so let themselves in: chmod go-w".to_owned();
+        return Err(Error::Damaged { path: path.to_owned(), reason });
     }
     read(path)
 }

@@ -1,7 +1,7 @@
 //! Keys in minisign's files.
 
 use crate::error::Error;
-use crate::{base64, bytes, lines};
+use crate::{base64, bytes, lines, text_of};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use std::fmt;
@@ -46,7 +46,7 @@ impl PublicKey {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = text_of(path)?;
+        let text = text_of(path, "a key", BYTES)?;
         let line = second_line(&text).ok_or_else(|| Error::damaged(path, "it is no public key of minisign"))?;
         line.parse().map_err(|reason: &str| Error::damaged(path, reason))
     }
@@ -135,7 +135,7 @@ impl SecretKey {
                 return Err(damaged("others than its owner may read this secret key: chmod 600"));
             }
         }
-        let text = text_of(path)?;
+        let text = text_of(path, "a key", BYTES)?;
         let wrong = || damaged("it is no secret key of minisign");
         let all: [u8; 158] = second_line(&text).and_then(bytes).ok_or_else(wrong)?;
         let parts = [2, 2, 2, 32 + 8 + 8, 8, 32, 32, 32];
@@ -200,14 +200,6 @@ fn split<const N: usize>(mut all: &[u8], lengths: [usize; N]) -> ([&[u8]; N], &[
         part
     });
     (parts, all)
-}
-
-fn text_of(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if bytes > BYTES {
-        return Err(Error::damaged(path, format!("it has {bytes} bytes, a key at most {BYTES}")));
-    }
-    std::fs::read_to_string(path).map_err(Error::io(path))
 }
 
 /// What stands behind a first line of comment.

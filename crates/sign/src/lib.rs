@@ -16,6 +16,7 @@ pub use trusted::{Signer, TrustedKeys, Untrusted};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use std::path::Path;
 
 /// What stands for a file in a list of trusted keys: its SHA-256 in hexadecimal digits.
 pub fn sha256(file: &[u8]) -> String {
@@ -24,6 +25,15 @@ pub fn sha256(file: &[u8]) -> String {
 
 fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// The text of a file of this kind, which has so many bytes at most.
+fn text_of(path: &Path, kind: &str, most: u64) -> Result<String, Error> {
+    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if bytes > most {
+        return Err(Error::damaged(path, format!("it has {bytes} bytes, {kind} at most {most}")));
+    }
+    std::fs::read_to_string(path).map_err(Error::io(path))
 }
 
 /// The bytes of a line in base64, if it is one of exactly that many.

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::key::{KeyId, PublicKey, SecretKey};
-use crate::{base64, bytes, lines};
+use crate::{base64, bytes, lines, text_of};
 use blake2::{Blake2b512, Digest};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -67,11 +67,7 @@ impl Signature {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        if bytes > BYTES {
-            return Err(Error::damaged(path, format!("it has {bytes} bytes, a signature at most {BYTES}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = text_of(path, "a signature", BYTES)?;
         text.parse().map_err(|reason: &str| Error::damaged(path, reason))
     }
 }

@@ -4,7 +4,7 @@
 use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::error::Error;
-use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hex, write_tensors};
+use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hash_numbers, hex, write_tensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -218,12 +218,7 @@ impl State {
 /// SHA-256 of a record's JSON and of all values after it, little-endian.
 fn digest(json: &str, groups: [&Values; 4]) -> String {
     let mut digest = Sha256::new_with_prefix(json);
-    let mut bytes = Vec::with_capacity(4 * 4096);
-    for values in groups.into_iter().flatten().flat_map(|tensor| tensor.chunks(4096)) {
-        bytes.clear();
-        bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
-        digest.update(&bytes);
-    }
+    groups.into_iter().flatten().for_each(|tensor| hash_numbers(&mut digest, tensor));
     hex(&digest.finalize())
 }
 

@@ -13,12 +13,7 @@ pub(crate) fn digest(config: &VitConfig, weights: &Weights) -> String {
         .into_par_iter()
         .map(|values| {
             let mut hash = Sha256::new();
-            let mut bytes = Vec::with_capacity(4 * 4096);
-            for chunk in values.chunks(4096) {
-                bytes.clear();
-                bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
-                hash.update(&bytes);
-            }
+            hash_numbers(&mut hash, values);
             hash.finalize().into()
         })
         .collect();
@@ -30,6 +25,16 @@ pub(crate) fn digest(config: &VitConfig, weights: &Weights) -> String {
         hash.update(tensor);
     }
     hex(&hash.finalize())
+}
+
+/// Adds the little-endian bytes of numbers to a digest.
+pub fn hash_numbers(hash: &mut Sha256, values: &[f32]) {
+    let mut bytes = Vec::with_capacity(4 * values.len().min(4096));
+    for chunk in values.chunks(4096) {
+        bytes.clear();
+        bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
+        hash.update(&bytes);
+    }
 }
 
 /// Lower-case hexadecimal digits, as digests are written.

@@ -65,7 +65,7 @@ pub use cpu::{Cpu, set_threads};
 pub use decision::Decision;
 pub use decoder::{Decoder, DecoderConfig, DecoderTape, classes_of, enlarge, enlarge_backward, planes};
 pub use device_spec::DeviceSpec;
-pub use digest::hex;
+pub use digest::{hash_numbers, hex};
 pub use dropout::Dropout;
 pub use engine::{Batch, Device, Engine, EngineInfo, ImageLoss, LayerError, Peak, PluginRef, Segment};
 pub use error::Error;

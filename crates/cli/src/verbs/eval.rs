@@ -6,7 +6,7 @@ use crate::progress::bar;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, advice, note, say, say_json};
 use clap::ValueEnum;
-use melo::data::spreadsheet::cell;
+use melo::data::spreadsheet;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics, SegmentedClass};
 use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
@@ -289,7 +289,7 @@ fn write_masks_table(path: &Path, card: &TaskCard, answers: &Answers) -> Result<
     let classes = || card.classes.iter().skip(1);
     let figures = ["dice", "iou", "hd95", "surface_dice", "share", "true_share"];
     let named = classes().flat_map(|class| figures.map(|figure| format!("{figure}_{class}")));
-    table.write_record(std::iter::once("path".to_owned()).chain(named))?;
+    table.write_record(spreadsheet::row(std::iter::once("path".to_owned()).chain(named)))?;
     let c = card.classes.len();
     for (image, name) in answers.names.iter().enumerate() {
         let of_class = |class: usize| {
@@ -299,7 +299,7 @@ fn write_masks_table(path: &Path, card: &TaskCard, answers: &Answers) -> Result<
             let shares = [answers.logits[at], answers.numbers[at]].map(|share| share.to_string());
             [dice, iou, hd95, surface_dice].map(said).into_iter().chain(shares)
         };
-        table.write_record(std::iter::once(cell(name).into_owned()).chain((1..c).flat_map(of_class)))?;
+        table.write_record(spreadsheet::row(std::iter::once(name.clone()).chain((1..c).flat_map(of_class))))?;
     }
     let bytes = table.into_inner()?;
     Ok(melo::vit::write_atomically(path, &bytes)?)
@@ -329,20 +329,20 @@ fn write_predictions(
     }
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
-    table.write_record(&head)?;
+    table.write_record(spreadsheet::row(head))?;
     let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
     for (row, (logits, values)) in melo::train::examples(dataset).into_iter().zip(answers) {
-        let mut record = vec![cell(row.bag.as_ref().map_or(&row.name, |bag| &bag.name)).into_owned()];
+        let mut record = vec![row.bag.as_ref().map_or(&row.name, |bag| &bag.name).clone()];
         match &row.labels {
-            Labels::Single(label) => record.push(cell(&card.classes[*label]).into_owned()),
+            Labels::Single(label) => record.push(card.classes[*label].clone()),
             Labels::Multi(labels) => record.extend(labels.iter().map(ToString::to_string)),
             Labels::Values(values) => record.extend(values.iter().map(ToString::to_string)),
         }
         if card.kind == TaskKind::Ordinal {
-            record.push(cell(&card.classes[plugin.decide(logits).best()]).into_owned());
+            record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
-        table.write_record(&record)?;
+        table.write_record(spreadsheet::row(record))?;
     }
     let bytes = table.into_inner()?;
     Ok(melo::vit::write_atomically(path, &bytes)?)

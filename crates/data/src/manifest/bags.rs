@@ -102,8 +102,10 @@ pub fn images_of_bag(path: &Path, plane: Plane) -> Result<Vec<PathBuf>, Error> {
     match &series[..] {
         [] => {}
         [one] => {
-            return match one.of_two_sizes() {
-                Some(two) => wrong(of_two_sizes(two)),
+            let name =
+                |instance: &Instance| instance.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return match one.of_two_sizes(name) {
+                Some(two) => wrong(two),
                 None => Ok(one.instances.iter().map(|instance| instance.path.clone()).collect()),
             };
         }
@@ -117,15 +119,6 @@ pub fn images_of_bag(path: &Path, plane: Plane) -> Result<Vec<PathBuf>, Error> {
         true => wrong("an empty bag: expected images in the folder, found none".to_owned()),
         false => Ok(images),
     }
-}
-
-fn of_two_sizes(instances: [&Instance; 2]) -> String {
-    let [first, other] = instances.map(|instance| {
-        let (columns, rows) = instance.sides.unwrap_or_default();
-        let name = instance.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("{columns} x {rows} in {name}")
-    });
-    format!("expected slices of one size, found {first} and {other}")
 }
 
 /// The order of names in which `slice_2` stands before `slice_10`.

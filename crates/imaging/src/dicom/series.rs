@@ -113,10 +113,15 @@ impl Series {
         Ok(gathered.series())
     }
 
-    /// The first instance, and the first that is of another size.
-    pub fn of_two_sizes(&self) -> Option<[&Instance; 2]> {
+    /// Which slices are of another size than the first, in words; none where all are of one.
+    pub fn of_two_sizes(&self, name: impl Fn(&Instance) -> String) -> Option<String> {
         let first = self.instances.first()?;
-        self.instances.iter().find(|instance| instance.sides != first.sides).map(|other| [first, other])
+        let other = self.instances.iter().find(|instance| instance.sides != first.sides)?;
+        let [first, other] = [first, other].map(|instance| {
+            let (columns, rows) = instance.sides.unwrap_or_default();
+            format!("{columns} x {rows} in {}", name(instance))
+        });
+        Some(format!("expected slices of one size, found {first} and {other}"))
     }
 }
 

@@ -178,9 +178,7 @@ fn stored(bytes: &[u8], name: &Path, fragment: &Fragment, reading: &MaskReading)
         _ if bytes.starts_with(melo_npy::MAGIC) => {
             numpy::stored(bytes, Source::file(name, "npy"), &fragment.place, &rendering)
         }
-        _ if nifti::is_header(bytes) || bytes.starts_with(&[0x1f, 0x8b]) && nifti::is_compressed(bytes) => {
-            nifti::stored(bytes, Source::file(name, "NIfTI"), &rendering)
-        }
+        _ if nifti::is_volume(bytes) => nifti::stored(bytes, Source::file(name, "NIfTI"), &rendering),
         _ if dicom::is_dicom(bytes) => dicom(),
         _ => Err(Error::NotAnImage { path: name.into(), found: appearance::in_words(bytes).to_owned() }),
     }

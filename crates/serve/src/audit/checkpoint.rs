@@ -5,6 +5,7 @@ use super::chain::{Head, NOTHING};
 use super::verify::Anchor;
 use crate::clock::{now_ms, parse, rfc3339};
 use crate::error::Error;
+use crate::watched::text_of;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use melo_sign::{Note, PublicKey, SecretKey};
@@ -59,13 +60,16 @@ impl Checkpoint {
         format!("melo.audit/{}", key.id())
     }
 
-    /// Writes the signed note in the place of an older one, whole or not at all.
+    /// Writes the signed note, which it gives, in the place of an older one, whole or not at all.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write(&self, path: &Path, key: &SecretKey) -> Result<(), Error> {
-        let write = write_atomically(path, self.sign(key).to_string().as_bytes());
-        write.map_err(|error| Error::Io { path: path.to_owned(), source: std::io::Error::other(error.to_string()) })
+    pub fn write(&self, path: &Path, key: &SecretKey) -> Result<Note, Error> {
+        let note = self.sign(key);
+        let write = write_atomically(path, note.to_string().as_bytes());
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        write.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        Ok(note)
     }
 
     /// Reads a note that `key` signed.
@@ -74,10 +78,7 @@ impl Checkpoint {
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn read(path: &Path, key: &PublicKey) -> Result<Self, Error> {
         let damaged = |reason: &str| Error::Damaged { path: path.to_owned(), reason: reason.to_owned() };
-        if std::fs::metadata(path).map_err(Error::io(path))?.len() > BYTES {
-            return Err(damaged("it is too long for a checkpoint"));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = text_of(path, "a checkpoint", BYTES)?;
         let note: Note = text.parse().map_err(damaged)?;
         let origin = Checkpoint::origin(key);
         if !note.is_of(&origin, key) {
@@ -139,9 +140,8 @@ impl Checkpoints {
         if self.last.as_ref() == Some(head) {
             return Ok(());
         }
-        let checkpoint = Checkpoint::now(head.clone());
-        checkpoint.write(&self.config.file, &self.key)?;
-        tracing::info!(rows = head.rows, note = %checkpoint.sign(&self.key), "audit checkpoint");
+        let note = Checkpoint::now(head.clone()).write(&self.config.file, &self.key)?;
+        tracing::info!(rows = head.rows, %note, "audit checkpoint");
         self.last = Some(head.clone());
         Ok(())
     }

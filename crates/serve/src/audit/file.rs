@@ -127,7 +127,8 @@ pub(super) fn unguarded(connection: &Connection) -> rusqlite::Result<Option<Stri
         None => {
             let fresh = Connection::open_in_memory()?;
             fresh.execute_batch(SCHEMA)?;
-            EXPECTED.get_or_init(|| parts(&fresh).unwrap_or_default())
+            let expected = parts(&fresh)?;
+            EXPECTED.get_or_init(|| expected)
         }
     };
     let found = parts(connection)?;

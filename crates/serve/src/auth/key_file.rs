@@ -7,7 +7,7 @@ use crate::audit::Action;
 use crate::error::{Error, Refusal};
 use crate::journal::{Happened, Journal};
 use crate::service::Caller;
-use crate::watched::Watched;
+use crate::watched::{Watched, text_of};
 use melo_vit::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,11 +33,7 @@ impl KeyFile {
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        if bytes > BYTES {
-            return Err(damaged(format!("it has {bytes} bytes, a key file at most {BYTES}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = text_of(path, "a key file", BYTES)?;
         // Messages of the TOML reader quote the line, which may hold a secret put there by mistake.
         let file: KeyFile = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());

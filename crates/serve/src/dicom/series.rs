@@ -6,7 +6,6 @@ use super::route::Routes;
 use super::shelf::Images;
 use super::spool::{self, Origin};
 use super::worker::Trouble;
-use crate::bags::of_two_sizes;
 use crate::service::SliceFile;
 use melo_imaging::dicom;
 use melo_vit::hex;
@@ -58,9 +57,8 @@ impl Complete {
                 names.len()
             )));
         }
-        if let Some(two) = series.of_two_sizes() {
-            let two = two.map(|instance| (instance.uid.clone().unwrap_or_default(), instance.sides));
-            return Err(Trouble::Refused(of_two_sizes(&series.uid, two)));
+        if let Some(two) = series.of_two_sizes(|instance| instance.uid.clone().unwrap_or_default()) {
+            return Err(Trouble::Refused(format!("series {}: {two}", series.uid)));
         }
         let mut images: Vec<OfSeries> = Vec::new();
         let mut known: HashMap<String, [u8; 32]> = HashMap::new();

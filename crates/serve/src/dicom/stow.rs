@@ -1,6 +1,7 @@
 //! Results to a STOW-RS service (PS3.18, section 10.5).
 
 use super::delivery::{Delivery, Undelivered};
+use crate::disk;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,12 +34,8 @@ pub(super) fn send(url: &str, authorization: Option<&Path>, paths: Vec<PathBuf>)
 
 /// A file that its owner alone may read.
 fn secret(path: &Path) -> std::io::Result<String> {
-    #[cfg(unix)]
-    {
-        let metadata = std::fs::metadata(path)?;
-        if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
-            return Err(std::io::Error::other("others than its owner may read it: chmod 600"));
-        }
+    if disk::lets_others(path, 0o077)? {
+        return Err(std::io::Error::other("others than its owner may read it: chmod 600"));
     }
     std::fs::read_to_string(path)
 }

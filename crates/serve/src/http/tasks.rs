@@ -5,6 +5,7 @@ use super::request_id::RequestId;
 use crate::audit::Action;
 use crate::auth::Identity;
 use crate::error::Refusal;
+use crate::journal::Happened;
 use crate::registry::{Task, Version};
 use crate::service::{Caller, blocking};
 use crate::shortest;
@@ -129,8 +130,9 @@ pub(super) async fn put(
     let caller = caller(asker);
     let source = format!("key:{}", caller.who);
     let signature = signature(&headers)?;
-    let said = value!({ "signed_by_key": signature.as_ref().map(|signature| signature.key().to_string()) });
-    app.service.note(Action::Put, &name, (Some(hex(&Sha256::digest(&body))), said), caller).await?;
+    let output = value!({ "signed_by_key": signature.as_ref().map(|signature| signature.key().to_string()) });
+    let plugin_digest = Some(hex(&Sha256::digest(&body)));
+    app.service.note(Action::Put, Happened { task: name.clone(), plugin_digest, output }, caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         let other = |card: &TaskCard| {
@@ -147,7 +149,8 @@ pub(super) async fn delete(
     asker: Asker,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    app.service.note(Action::Remove, &name, (None, Value::Null), caller(asker)).await?;
+    let asked = Happened { task: name.clone(), ..Happened::default() };
+    app.service.note(Action::Remove, asked, caller(asker)).await?;
     let service = Arc::clone(&app.service);
     blocking(move || service.registry.remove(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -173,7 +176,8 @@ pub(super) async fn unpin(
 async fn pinned(app: Arc<App>, caller: Caller, name: String, pinned: bool) -> Result<Response, Refusal> {
     let version = app.service.registry.find(&name)?.digest.clone();
     let action = if pinned { Action::Pin } else { Action::Unpin };
-    app.service.note(action, &name, (Some(version), Value::Null), caller).await?;
+    let asked = Happened { task: name.clone(), plugin_digest: Some(version), ..Happened::default() };
+    app.service.note(action, asked, caller).await?;
     let service = Arc::clone(&app.service);
     let version = blocking(move || {
         service.registry.pin(&name, pinned)?;

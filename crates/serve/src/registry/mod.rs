@@ -17,7 +17,7 @@ pub use signed::SignatureConfig;
 use crate::audit::{Action, Audit};
 use crate::defaults;
 use crate::error::{Error, Refusal};
-use crate::journal::{Happened, Journal};
+use crate::journal::{Happened, Journal, unrecorded};
 use crate::lock;
 use crate::metrics::Metrics;
 use index::IndexedTask;
@@ -477,11 +477,7 @@ impl Registry {
         let mut after = before.clone();
         edit(&mut after)?;
         after.values_mut().for_each(|task| self.forget_oldest(task));
-        let recorded = self.journal.before(changes(&before, &after));
-        recorded.map_err(|error| {
-            tracing::error!(%error, "the audit could not be written");
-            Refusal::Unavailable("the audit could not be written, and nothing is done without it".to_owned())
-        })?;
+        self.journal.before(changes(&before, &after)).map_err(|error| unrecorded(&error))?;
         self.write_index(&after)?;
         let named = |tasks: &BTreeMap<String, Task>, digest: &str| {
             tasks.values().flat_map(|task| &task.versions).any(|version| version.digest == digest)

@@ -1,7 +1,7 @@
 //! Whose plug-ins are taken.
 
 use crate::error::Error;
-use crate::watched::Watched;
+use crate::watched::{Watched, text_of};
 use melo_sign::{Signature, Signer, TrustedKeys, Untrusted, beside};
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,7 @@ const BYTES: u64 = 16 << 20;
 
 fn list(path: &Path) -> Result<TrustedKeys, Error> {
     let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-    let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if bytes > BYTES {
-        return Err(damaged(format!("it has {bytes} bytes, a list of trusted keys at most {BYTES}")));
-    }
-    std::fs::read_to_string(path).map_err(Error::io(path))?.parse().map_err(damaged)
+    text_of(path, "a list of trusted keys", BYTES)?.parse().map_err(damaged)
 }
 
 /// The list, and how much hangs on it.

@@ -1,7 +1,7 @@
 //! The figures as tidy CSV (RFC 4180), one line an arm or a comparison, at full precision; what is undefined is empty.
 
 use crate::{Estimate, Results};
-use melo_data::spreadsheet::cell;
+use melo_data::spreadsheet::row;
 
 /// [`ARMS_CSV`](super::ARMS_CSV): one line an arm with every figure that is one number.
 pub fn arms_csv(results: &Results) -> String {
@@ -130,10 +130,7 @@ impl Csv {
     }
 
     fn record(&mut self, fields: &[impl AsRef<str>]) {
-        let fields = fields.iter().map(|text| cell(text.as_ref()).into_owned());
-        self.0
-            .write_record(fields.collect::<Vec<_>>())
-            .expect("memory takes every record, and records are of equal length");
+        self.0.write_record(row(fields)).expect("memory takes every record, and records are of equal length");
     }
 
     fn text(self) -> String {
