@@ -1,14 +1,33 @@
 //! Facts about this machine and process, and what computes on it.
 
 use crate::{note, packed};
-use melo::interop::{ReadCheckpoint, ReadSettings, locate, read_checkpoint_with};
+use melo::interop::{ReadSettings, read_checkpoint_with};
 use melo::vit::{Checkpoint, Device, DeviceSpec, Engine, Precision};
+use melo::{Opened, open_engine};
+use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Threads that were asked for, 0 for one a core.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// How this program is started.
+static PROGRAM: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// To be called first.
+pub(crate) fn started_by(program: Vec<OsString>) {
+    let _ = PROGRAM.set(program);
+}
+
+/// This program once more, without arguments.
+pub(crate) fn command() -> Command {
+    let mut program = PROGRAM.get().into_iter().flatten();
+    let mut command = Command::new(program.next().map_or("melo".as_ref(), OsString::as_os_str));
+    command.args(program);
+    command
+}
 
 /// To be called before anything is computed; 0 is one a core.
 pub(crate) fn use_threads(threads: usize) {
@@ -36,14 +55,9 @@ pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
 
 /// Any checkpoint; what was decided while it was read is said.
 pub(crate) fn read_checkpoint(path: &Path, settings: &ReadSettings) -> Result<Checkpoint, melo::vit::Error> {
-    Ok(said(path, read_checkpoint_with(path, settings)?).checkpoint)
-}
-
-fn said(path: &Path, read: ReadCheckpoint) -> ReadCheckpoint {
-    for said in &read.notes {
-        note(format_args!("note: {}: {said}", path.display()));
-    }
-    read
+    let read = read_checkpoint_with(path, settings)?;
+    read.notes.iter().for_each(|said| note(format_args!("note: {}: {said}", path.display())));
+    Ok(read.checkpoint)
 }
 
 /// A backbone from any checkpoint, ready to compute.
@@ -57,16 +71,8 @@ pub(crate) fn load_engine_with(
     settings: &ReadSettings,
     precision: Option<Precision>,
 ) -> Result<Arc<dyn Engine>, melo::vit::Error> {
-    let device = device(precision);
-    let Some(cache) = packed::cache() else {
-        return device.load(read_checkpoint(path, settings)?.freeze());
-    };
-    let read = || {
-        let read = said(path, read_checkpoint_with(path, settings)?);
-        // What was said once is to be said every time.
-        Ok::<_, melo::vit::Error>((read.checkpoint.freeze(), read.notes.is_empty()))
-    };
-    let (engine, unkept) = cache.load(&*device, (&locate(path)?, &format!("{settings:?}")), read)?;
+    let Opened { engine, notes, unkept } = open_engine(&*device(precision), path, settings)?;
+    notes.iter().for_each(|said| note(format_args!("note: {said}")));
     unkept.into_iter().for_each(packed::keep);
     Ok(engine)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Tally, Volume, fit_volume, read_volume};
+use melo_imaging::{Fitted, Mask, MaskReading, Pixels, Seen, Tally, Volume, check_fit, fit_volume, read_volume};
 use melo_vit::{CropMode, Interpolation, Preprocess, Rendering};
 
 use crate::unpacked::UnpackedFiles;
@@ -17,6 +17,8 @@ use crate::{Error, Row, masks};
 #[derive(Debug)]
 pub struct Cache {
     limit_bytes: usize,
+    /// Images that are in no file.
+    given: Arc<HashMap<PathBuf, Pixels>>,
     held: RwLock<Held>,
     tally: Mutex<Tally>,
     unpacked: UnpackedFiles,
@@ -45,7 +47,23 @@ impl Cache {
 
     /// An empty cache that holds at most `limit_bytes` of pixels; 0 holds nothing.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, held: RwLock::default(), tally: Mutex::default(), unpacked: UnpackedFiles::default() }
+        Self {
+            limit_bytes,
+            given: Arc::default(),
+            held: RwLock::default(),
+            tally: Mutex::default(),
+            unpacked: UnpackedFiles::default(),
+        }
+    }
+
+    /// The same with images that are in no file, by the paths of their [rows](Row::path); they are held beside the limit.
+    pub fn with_images(self, images: HashMap<PathBuf, Pixels>) -> Self {
+        Self { given: Arc::new(images), ..self }
+    }
+
+    /// An empty cache that holds nothing it reads, and knows the same images that are in no file.
+    pub fn apart(&self) -> Self {
+        Self { given: Arc::clone(&self.given), ..Self::new(0) }
     }
 
     /// Bytes of pixels held now.
@@ -122,9 +140,14 @@ impl Cache {
 
     /// The image from its file, and the size that it has there.
     fn read(&self, path: &Path, fit: Fit, spec: &Preprocess) -> Result<(Arc<Pixels>, (usize, usize)), Error> {
-        let Fitted { pixels, seen, width, height } = match self.unpacked.of(path) {
-            Some(file) => file.unpacked.fit_sized(path, spec)?,
-            None => melo_imaging::read_fit_sized(path, spec)?,
+        let Fitted { pixels, seen, width, height } = match (self.given.get(path), self.unpacked.of(path)) {
+            (Some(given), _) => {
+                let (width, height) = (given.width, given.height);
+                check_fit(path, width, height, spec)?;
+                Fitted { pixels: melo_imaging::fit(given, spec), seen: Seen::default(), width, height }
+            }
+            (None, Some(file)) => file.unpacked.fit_sized(path, spec)?,
+            (None, None) => melo_imaging::read_fit_sized(path, spec)?,
         };
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(path, &seen);
         let pixels = Arc::new(pixels);

@@ -80,6 +80,8 @@ pub struct Row {
     pub patient_id: Option<String>,
     /// Line in the CSV, from 1; 0 in a directory.
     pub line: usize,
+    /// How much it counts in the loss of a training, positive; 1 in every file.
+    pub weight: f32,
     /// Its pixels, if the manifest is a pack: the file at `path` is then not opened, and need not be there.
     pub packed: Option<Packed>,
 }
@@ -229,6 +231,7 @@ impl Manifest {
     /// Where any image has a mask, `melo-masks-1` comes behind all that, and then, in the same order, each image's name and the name
     /// of its mask (empty if none); their pixels are in [`mask_digest`](Self::mask_digest). Where images are in bags, `melo-bags-1` comes
     /// behind all that, and then, in the same order, each image's name, the name of its bag and its place there in decimal.
+    /// Where any weight is not 1, `melo-weights-1` comes behind all that, and then, in the same order, each as its 4 bytes.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         let mut field = |text: &str| hash_field(&mut hash, text.as_bytes());
@@ -274,6 +277,10 @@ impl Manifest {
             }
         }
         bags::digest(&rows, &mut |text| hash_field(&mut hash, text.as_bytes()));
+        if rows.iter().any(|row| row.weight != 1.0) {
+            hash_field(&mut hash, b"melo-weights-1");
+            rows.iter().for_each(|row| hash_field(&mut hash, &row.weight.to_le_bytes()));
+        }
         melo_vit::hex(&hash.finalize())
     }
 

@@ -88,6 +88,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod opened;
+
 pub use melo_data as data;
 pub use melo_embed as embed;
 pub use melo_eval as eval;
@@ -113,3 +115,4 @@ pub use melo_vit::{
     Backbone, BackboneInfo, BoundPlugin, Calibration, Checkpoint, Decision, Device, DeviceSpec, Engine, ExplainMethod,
     FeatureKind, Features, Plugin, Precision, Preprocess, TaskCard, TaskKind,
 };
+pub use opened::{Opened, open_engine};

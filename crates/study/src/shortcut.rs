@@ -252,6 +252,7 @@ mod tests {
                 bag: None,
                 patient_id: None,
                 line: index + 2,
+                weight: 1.0,
                 packed: None,
             }
         };

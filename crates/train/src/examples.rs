@@ -23,6 +23,11 @@ pub trait Examples: Sync {
     /// Labels of image `index`.
     fn labels(&self, index: usize) -> &Labels;
 
+    /// How much image `index` counts in the loss, positive.
+    fn weight(&self, _index: usize) -> f64 {
+        1.0
+    }
+
     /// Side of the images, pixels.
     fn size(&self) -> usize;
 
@@ -64,6 +69,10 @@ impl Examples for Dataset {
 
     fn labels(&self, index: usize) -> &Labels {
         self.labels(self.bags().map_or(index, |bags| bags[index].start))
+    }
+
+    fn weight(&self, index: usize) -> f64 {
+        f64::from(self.rows()[self.bags().map_or(index, |bags| bags[index].start)].weight)
     }
 
     fn size(&self) -> usize {

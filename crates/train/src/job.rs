@@ -213,7 +213,7 @@ impl ReadyJob {
             Some(test_set) => test_set,
             None => {
                 let rows: Vec<Row> = manifest.split(Split::Test).into_iter().cloned().collect();
-                let dataset = Dataset::new(rows, card.preprocess.clone(), Arc::new(Cache::new(0)));
+                let dataset = Dataset::new(rows, card.preprocess.clone(), Arc::new(cache.apart()));
                 manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
             }
         };

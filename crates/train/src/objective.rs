@@ -47,16 +47,13 @@ impl Objective {
     }
 
     /// What the sum over these images is divided by to be PyTorch's mean; of masks their number.
-    pub(crate) fn normaliser<'a>(&self, labels: impl Iterator<Item = &'a Labels>) -> f64 {
-        if self.kind == TaskKind::Segmentation {
-            return labels.count() as f64;
-        }
-        labels
-            .map(|labels| match labels {
-                Labels::Single(label) => self.weights.get(*label).map_or(1.0, |&w| f64::from(w)),
-                Labels::Multi(_) | Labels::Values(_) => self.classes as f64,
-            })
-            .sum()
+    pub(crate) fn normaliser(&self, examples: &dyn Examples, images: &[usize]) -> f64 {
+        let of_labels = |labels: &Labels| match labels {
+            _ if self.kind == TaskKind::Segmentation => 1.0,
+            Labels::Single(label) => self.weights.get(*label).map_or(1.0, |&w| f64::from(w)),
+            Labels::Multi(_) | Labels::Values(_) => self.classes as f64,
+        };
+        images.iter().map(|&index| examples.weight(index) * of_labels(examples.labels(index))).sum()
     }
 
     /// Loss of one image times `scale`, with its gradient on the logits `[c]`.

@@ -391,13 +391,13 @@ impl<'a> Run<'a> {
         let epoch = self.record.history.len() as u64;
         let augment = EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch };
         let source = train.epoch(batch, Some(augment));
-        let scale = 1.0 / self.objective.normaliser(batch.iter().map(|&index| train.labels(index)));
+        let scale = 1.0 / self.objective.normaliser(train, batch);
         let objective = &self.objective;
         let decoder = self.model.head.decoder.as_ref();
         let masks = decoder.map(|decoder| MaskLoss::new(decoder, train, &*source, batch, Some(augment)));
         let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| match &masks {
-            Some(masks) => masks.step(image, logits, scale, d_logits),
-            None => objective.loss(train.labels(batch[image]), logits, scale, d_logits),
+            Some(masks) => masks.step(image, logits, train.weight(batch[image]) * scale, d_logits),
+            None => objective.loss(train.labels(batch[image]), logits, train.weight(batch[image]) * scale, d_logits),
         };
         let input = Batch {
             source: &*source,
@@ -481,11 +481,11 @@ impl<'a> Run<'a> {
                 engine.bag_logits(&*source, &lengths, val.size(), Some(adapter), (bag, head))?.logits
             }
         };
-        let scale = 1.0 / self.objective.normaliser(order.iter().map(|&index| val.labels(index)));
+        let scale = 1.0 / self.objective.normaliser(val, &order);
         let mut d_logits = vec![0.0; classes];
         let mut loss = 0.0;
         for (index, logits) in logits.chunks_exact_mut(classes).enumerate() {
-            loss += self.objective.loss(val.labels(index), logits, scale, &mut d_logits);
+            loss += self.objective.loss(val.labels(index), logits, val.weight(index) * scale, &mut d_logits);
             self.objective.answer(logits);
         }
         Ok((loss, logits))

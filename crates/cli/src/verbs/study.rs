@@ -14,7 +14,6 @@ use melo::vit::Device;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -104,11 +103,10 @@ fn run_study(args: &Args) -> Result<(), Failure> {
 /// The whole study, each cell in a process of this program.
 fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
-    let program = std::env::current_exe()?;
     let threads = machine::threads();
     let jobs = args.jobs.map_or(threads, usize::from);
     let command = |name: &str| {
-        let mut command = Command::new(&program);
+        let mut command = machine::command();
         command.args(["--threads", &(threads / jobs).max(1).to_string(), "study"]);
         command.arg(&args.file).arg("--out").arg(&args.out).args(["--cell", name]);
         command.args(["--precision", &study.plan.precision.to_string()]);

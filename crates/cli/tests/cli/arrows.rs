@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -52,6 +52,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("melo-cli", &["melo"]),
+    ("melo-py", &["melo", "melo-cli"]),
 ];
 
 /// What belongs to processors, and so stays within `melo-kernels` and `melo-vit`: above the engine seam nobody names it.

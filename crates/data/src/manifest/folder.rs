@@ -96,6 +96,7 @@ impl Found {
                 bag: None,
                 patient_id: None,
                 line: 0,
+                weight: 1.0,
                 packed: None,
             });
         }

@@ -83,6 +83,7 @@ fn row(path: &Path, roles: &Roles, record: &StringRecord, line: usize, labels: L
         bag: bag.map(|name| InBag { name: name.to_owned(), place: 0 }),
         patient_id: roles.patient.map(|column| record[column].to_owned()).filter(|id| !id.is_empty()),
         line,
+        weight: 1.0,
         packed: None,
     })
 }

@@ -60,6 +60,7 @@ impl PackSource {
             bag: None,
             patient_id: row.patient_id,
             line: row.line,
+            weight: 1.0,
             packed: Some(Packed::new(Arc::clone(&pack), row.image)),
         };
         let rows = rows.into_iter().map(row).collect();

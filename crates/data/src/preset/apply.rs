@@ -222,6 +222,7 @@ impl Joined {
                 bag: None,
                 patient_id,
                 line: 0,
+                weight: 1.0,
                 packed: None,
             });
         }

@@ -43,6 +43,7 @@ fn rows(folder: &TempDir) -> Vec<Row> {
             bag: None,
             patient_id: None,
             line: index + 2,
+            weight: 1.0,
             packed: None,
         }
     };

@@ -9,7 +9,18 @@ use crate::manifest::assert_refused;
 
 pub(crate) fn row(name: String, patient: Option<usize>, labels: Labels, split: Option<Split>) -> Row {
     let patient_id = patient.map(|patient| format!("p{patient}"));
-    Row { path: name.clone().into(), name, split, labels, mask: None, bag: None, patient_id, line: 0, packed: None }
+    Row {
+        path: name.clone().into(),
+        name,
+        split,
+        labels,
+        mask: None,
+        bag: None,
+        patient_id,
+        line: 0,
+        weight: 1.0,
+        packed: None,
+    }
 }
 
 /// 600 images of about 200 patients, classes 0, 1, 2 in proportion 6 : 3 : 1, one class a patient.

@@ -1,0 +1,112 @@
+//! The `melo` command, for the binary and for whoever else starts it: one file a verb.
+
+mod advice;
+mod machine;
+mod output;
+mod packed;
+mod progress;
+mod verbs;
+
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use melo::vit::INTENDED_USE;
+pub(crate) use output::{Failure, json_path, note, say, say_json};
+use std::ffi::OsString;
+
+/// Low-rank plug-ins on a frozen Vision Transformer, for medical image diagnosis.
+#[derive(Parser)]
+#[command(
+    name = "melo",
+    version,
+    max_term_width = 100,
+    after_help = format!("Start here:\n  \
+    melo quickstart                       everything on generated images, in two minutes\n  \
+    melo data check labels.csv            before training\n  \
+    melo train --backbone vit.safetensors --data labels.csv --out task.safetensors\n\n\
+    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n\n{INTENDED_USE}")
+)]
+struct Cli {
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N", env = "MELO_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Quickstart(verbs::quickstart::Args),
+    Train(Box<verbs::train::Args>),
+    Eval(verbs::eval::Args),
+    Predict(verbs::predict::Args),
+    Embed(Box<verbs::embed::Args>),
+    Study(verbs::study::Args),
+    Serve(Box<verbs::serve::Args>),
+    /// Who may ask a server
+    #[command(subcommand)]
+    Keys(verbs::keys::Verb),
+    /// What a server answered
+    #[command(subcommand)]
+    Audit(verbs::audit::Verb),
+    /// Look at plug-ins; read and write adapters of others
+    #[command(subcommand)]
+    Plugin(verbs::plugin::Verb),
+    /// Look at backbones
+    #[command(subcommand)]
+    Backbone(verbs::backbone::Verb),
+    /// Look at data before training
+    #[command(subcommand)]
+    Data(verbs::data::Verb),
+    Pretrain(verbs::pretrain::Args),
+    /// Measure this machine: forward passes, training steps, mixed batches, decoding, a server
+    #[command(subcommand)]
+    Bench(verbs::bench::Verb),
+    Completions(verbs::completions::Args),
+}
+
+/// Verbs that compute nothing: they take `--threads` as all do, and do not speak of it.
+const NO_THREADS: [&str; 3] = ["keys", "audit", "completions"];
+
+fn command() -> clap::Command {
+    let silent = || Arg::new("threads").long("threads").value_name("N").global(true).hide(true);
+    NO_THREADS.iter().fold(Cli::command(), |command, verb| command.mut_subcommand(verb, |verb| verb.arg(silent())))
+}
+
+/// Runs the command of these arguments, the first of them its own name, and gives its exit status; wrong usage and `--help` end the
+/// process. `program` is how the command is started again: a file, and what comes before its arguments.
+pub fn main(arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
+    machine::started_by(program);
+    let matches = command().get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = run(cli);
+    packed::wait();
+    let Err(failure) = result else { return 0 };
+    if let Some(message) = failure.message() {
+        note(format_args!("melo: {message}"));
+    }
+    match failure {
+        Failure::Reported | Failure::Message(_) => 1,
+        Failure::Usage(_) => 2,
+        Failure::Interrupted(_) => 130,
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    machine::use_threads(cli.threads.map_or(0, usize::from));
+    match cli.verb {
+        Verb::Quickstart(args) => verbs::quickstart::run(&args),
+        Verb::Train(args) => verbs::train::run(&args),
+        Verb::Eval(args) => verbs::eval::run(&args),
+        Verb::Predict(args) => verbs::predict::run(&args),
+        Verb::Embed(args) => verbs::embed::run(&args),
+        Verb::Study(args) => verbs::study::run(&args),
+        Verb::Serve(args) => verbs::serve::run(*args),
+        Verb::Keys(verb) => verbs::keys::run(&verb),
+        Verb::Audit(verb) => verbs::audit::run(&verb),
+        Verb::Plugin(verb) => verbs::plugin::run(&verb),
+        Verb::Backbone(verb) => verbs::backbone::run(&verb),
+        Verb::Data(verb) => verbs::data::run(&verb),
+        Verb::Pretrain(args) => verbs::pretrain::run(&args),
+        Verb::Bench(verb) => verbs::bench::run(&verb),
+        Verb::Completions(args) => verbs::completions::run(&args, command()),
+    }
+}

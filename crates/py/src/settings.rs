@@ -1,0 +1,125 @@
+//! Settings of a training, as keywords say them.
+
+use crate::errors::{Door, Failure, OrRaise};
+use melo::data::Augment;
+use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, TrainConfig};
+use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, Target};
+use melo::{Job, Precision};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What is said; the rest is the method's default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) task: Option<String>,
+    method: Option<Method>,
+    rank: Option<usize>,
+    alpha: Option<f32>,
+    targets: Option<Vec<Target>>,
+    blocks: Option<Vec<usize>>,
+    last_k: Option<usize>,
+    rslora: Option<bool>,
+    rank_pattern: Option<BTreeMap<String, usize>>,
+    lora_plus: Option<f64>,
+    lora_dropout: Option<f64>,
+    bottleneck: Option<usize>,
+    layer_decay: Option<f64>,
+    epochs: Option<usize>,
+    batch_size: Option<usize>,
+    learning_rate: Option<f64>,
+    min_learning_rate: Option<f64>,
+    warmup_epochs: Option<f64>,
+    weight_decay: Option<f64>,
+    clip_norm: Option<f64>,
+    label_smoothing: Option<f64>,
+    class_weights: Option<ClassWeights>,
+    mask_head: Option<MaskHead>,
+    patience: Option<usize>,
+    augment: Option<Augment>,
+    seed: Option<u64>,
+    image_size: Option<usize>,
+    crop_mode: Option<CropMode>,
+    pooling: Option<BagPooling>,
+    unordered: Option<bool>,
+    pub(crate) run: Option<PathBuf>,
+    pub(crate) resume: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) f16: bool,
+    pub(crate) backbone_out: Option<PathBuf>,
+}
+
+impl Settings {
+    /// From JSON.
+    pub(crate) fn read(json: &str) -> Result<Self, Failure> {
+        serde_json::from_str(json).map_err(|error| Failure::new(Door::Setting, "Setting", error.to_string()))
+    }
+
+    /// Settings of a run on a backbone of `depth` blocks.
+    pub(crate) fn config(&self, depth: usize, precision: Precision) -> Result<TrainConfig, Failure> {
+        let block = |(block, rank): (&String, &usize)| Some((block.parse().ok()?, *rank));
+        let rank_pattern = self.rank_pattern.as_ref().map(|pattern| pattern.iter().map(block).collect::<Option<_>>());
+        let rank_pattern = match rank_pattern {
+            Some(None) => return Err(Failure::setting("rank_pattern", "expected numbers of blocks")),
+            Some(pattern) => pattern,
+            None => None,
+        };
+        let method = MethodSettings {
+            rank: self.rank,
+            alpha: self.alpha,
+            targets: self.targets.clone(),
+            blocks: self.blocks.clone(),
+            last_k: self.last_k,
+            rslora: self.rslora,
+            rank_pattern,
+            lora_plus: self.lora_plus,
+            lora_dropout: self.lora_dropout,
+            bottleneck: self.bottleneck,
+            layer_decay: self.layer_decay,
+        };
+        let usual = method.resolve(self.method.unwrap_or(Method::Lora), depth).or_raise(Door::Setting)?;
+        Ok(TrainConfig {
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch_size: self.batch_size.unwrap_or(usual.batch_size),
+            learning_rate: self.learning_rate.unwrap_or(usual.learning_rate),
+            min_learning_rate: self.min_learning_rate.unwrap_or(usual.min_learning_rate),
+            warmup_epochs: self.warmup_epochs.unwrap_or(usual.warmup_epochs),
+            weight_decay: self.weight_decay.unwrap_or(usual.weight_decay),
+            clip_norm: self.clip_norm.unwrap_or(usual.clip_norm),
+            label_smoothing: self.label_smoothing.unwrap_or(usual.label_smoothing),
+            class_weights: self.class_weights.unwrap_or(usual.class_weights),
+            mask_head: self.mask_head.unwrap_or(usual.mask_head),
+            patience: self.patience.unwrap_or(usual.patience),
+            augment: self.augment.clone().unwrap_or(usual.augment.clone()),
+            seed: self.seed.unwrap_or(usual.seed),
+            bag: self.bag()?,
+            precision,
+            ..usual
+        })
+    }
+
+    /// How the images of a bag become one answer, where that is said.
+    fn bag(&self) -> Result<Option<BagConfig>, Failure> {
+        if self.pooling.is_none() && self.unordered.is_none() {
+            return Ok(None);
+        }
+        let pooling = self.pooling.unwrap_or(BagPooling::GatedAttention);
+        let usual = BagConfig::of(pooling);
+        match (self.unordered, pooling) {
+            (Some(true), BagPooling::GatedAttention) => Ok(Some(BagConfig { positions: 0, ..usual })),
+            (Some(true), _) => Err(Failure::setting("unordered", format!("is for attention, not for {pooling}"))),
+            _ => Ok(Some(usual)),
+        }
+    }
+
+    /// From pixels to input: the weights' statistics and filter, the task's size and crop.
+    pub(crate) fn preprocess(&self, own: &Preprocess) -> Preprocess {
+        let usual = Preprocess { depth: None, rendering: Default::default(), ..Job::preprocess(own) };
+        Preprocess {
+            size: self.image_size.unwrap_or(usual.size),
+            crop_mode: self.crop_mode.unwrap_or(usual.crop_mode),
+            ..usual
+        }
+    }
+}
