@@ -74,7 +74,8 @@ def one(image: Any, layout: str | None, value_range: tuple[float, float] | None,
     if array is None:
         raise refused(name, f"{type(image).__name__}, expected a file, bytes, an array or an image")
     axes = layout.removeprefix("n") if layout is not None else None
-    return of_batch(checked(array, value_range, name)[None], axes_of(array.shape, axes, name), name)[0]
+    batch = of_batch(checked(array, value_range, name)[None], axes_of(array.shape, axes, name), name)
+    return cast("Pixels", batch[0])
 
 
 def of_open_file(image: Any, name: str) -> tuple[str, bytes]:

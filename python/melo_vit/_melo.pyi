@@ -10,9 +10,31 @@ from numpy.typing import NDArray
 from ._predictions import Predictions
 from .statistics import Auc, Calibration, PairedAuc
 
+__all__ = [
+    "VERSION",
+    "Backbone",
+    "Data",
+    "Evaluation",
+    "Plugin",
+    "Prediction",
+    "Predictor",
+    "bootstrap_weights",
+    "calibration",
+    "clustered_auc",
+    "delong",
+    "delong_paired",
+    "encode_png",
+    "evaluate",
+    "finish",
+    "main",
+    "train",
+    "wilson",
+]
+
 VERSION: str
 
 _Path = str | os.PathLike[str]
+_Precision = Literal["auto", "f32", "bf16", "int8"]
 _Kind = Literal["single_label", "multi_label", "ordinal", "regression", "segmentation"]
 
 @final
@@ -23,7 +45,7 @@ class Backbone:
     def load(
         source: _Path,
         *,
-        precision: Literal["auto", "f32", "bf16", "int8"] = "f32",
+        precision: _Precision = "f32",
         threads: int = 0,
         weights_key: str | None = None,
     ) -> Backbone:
@@ -46,7 +68,7 @@ class Backbone:
         """Where it was read from."""
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> _Precision:
         """Numbers in the matrix products."""
 
     @property

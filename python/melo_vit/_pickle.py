@@ -4,13 +4,14 @@ so that processes of one machine share their memory."""
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from . import _melo
 from ._errors import BackboneError
 
 
 @lru_cache(maxsize=4)
-def backbone(source: str, precision: str, threads: int, weights_key: str | None, digest: str) -> _melo.Backbone:
+def backbone(source: str, precision: Any, threads: int, weights_key: str | None, digest: str) -> _melo.Backbone:
     loaded = _melo.Backbone.load(source, precision=precision, threads=threads, weights_key=weights_key)
     if loaded.digest != digest:
         raise BackboneError(f"{source}: its weights are others than those that were pickled", "Changed", {"path": source})

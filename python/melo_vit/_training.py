@@ -15,6 +15,8 @@ from ._progress import observer
 EPOCHS = 20
 
 Method = Literal["lora", "linear", "adapter", "full"]
+Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
+ClassWeights = Literal["none", "balanced"]
 Kind = Literal["single_label", "multi_label", "ordinal", "regression", "segmentation"]
 
 
@@ -36,7 +38,7 @@ def train(
     method: Method = "lora",
     rank: int | None = None,
     alpha: float | None = None,
-    targets: Sequence[Literal["q", "k", "v", "o", "fc1", "fc2"]] | None = None,
+    targets: Sequence[Target] | None = None,
     blocks: Sequence[int] | None = None,
     last_k: int | None = None,
     rslora: bool | None = None,
@@ -53,7 +55,7 @@ def train(
     weight_decay: float | None = None,
     clip_norm: float | None = None,
     label_smoothing: float | None = None,
-    class_weights: Literal["none", "balanced"] | None = None,
+    class_weights: ClassWeights | None = None,
     mask_head: Literal["upsampling", "linear"] | None = None,
     patience: int | None = None,
     augment: bool | Mapping[str, Any] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._errors import DataError
 from ._melo import Backbone, Plugin, Predictor
-from ._training import train
+from ._training import ClassWeights, Method, Target, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,9 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
     After ``fit``: ``classes_``, ``plugin_`` (a :class:`Plugin`), ``n_features_in_``.
     """
 
+    method: Method
+    class_weights: ClassWeights | None
+    precision: Literal["auto", "f32", "bf16", "int8"]
     classes_: NDArray[Any]
     plugin_: Plugin
 
@@ -42,14 +45,14 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         self,
         backbone: Backbone | str | os.PathLike[str] | None = None,
         *,
-        method: str = "lora",
+        method: Method = "lora",
         rank: int | None = None,
-        targets: Sequence[str] | None = None,
+        targets: Sequence[Target] | None = None,
         last_k: int | None = None,
         epochs: int = 20,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        class_weights: str | None = None,
+        class_weights: ClassWeights | None = None,
         patience: int | None = None,
         augment: Any = None,
         image_size: int | None = None,
@@ -57,7 +60,7 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         layout: str | None = None,
         value_range: tuple[float, float] | None = None,
         validation: float = VALIDATION,
-        precision: str = "f32",
+        precision: Literal["auto", "f32", "bf16", "int8"] = "f32",
         seed: int = 0,
         progress: bool | None = False,
     ) -> None:
@@ -117,14 +120,14 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
             layout=self._layout(),
             value_range=self.value_range,
             task=type(self).__name__,
-            method=self.method,  # pyright: ignore[reportArgumentType]
+            method=self.method,
             rank=self.rank,
-            targets=self.targets,  # pyright: ignore[reportArgumentType]
+            targets=self.targets,
             last_k=self.last_k,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            class_weights=self.class_weights,  # pyright: ignore[reportArgumentType]
+            class_weights=self.class_weights,
             patience=self.patience,
             augment=self.augment,
             image_size=self.image_size,
@@ -150,14 +153,14 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each image, ``[n]``."""
         probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        return cast("NDArray[Any]", self.classes_[probabilities.argmax(axis=1)])
 
     def _loaded(self) -> Backbone:
         if self.backbone is None:
             raise DataError("backbone: is missing, expected a Backbone or a file of weights", "Backbone")
         if isinstance(self.backbone, Backbone):
             return self.backbone
-        return Backbone.load(self.backbone, precision=self.precision)  # pyright: ignore[reportArgumentType]
+        return Backbone.load(self.backbone, precision=self.precision)
 
     def _layout(self) -> str | None:
         """The axes of ``X``; a shape of two is grey."""
@@ -176,7 +179,7 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         if self.image_shape is None:
             if hasattr(X, "detach"):
                 return X, tuple(X.shape[1:])
-            array = np.asarray(X)
+            array: NDArray[Any] = np.asarray(X)
             if array.dtype.kind in "OUS" and array.ndim == 2 and array.shape[1] == 1:
                 array = array.ravel()
             if array.dtype.kind in "OUS" and array.ndim == 1:
@@ -185,20 +188,24 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
                 message = f"X: found rows of {array.shape[1]} features, expected images; say image_shape=(h, w, 3) or (h, w)"
                 raise DataError(message, "Shape")
             return array, tuple(array.shape[1:])
-        array = np.asarray(X)
-        if array.dtype == object:
-            array = array.astype(np.float64)
-        if np.iscomplexobj(array):
+        rows: NDArray[Any] = np.asarray(X)
+        if rows.dtype == object:
+            rows = rows.astype(np.float64)
+        if np.iscomplexobj(rows):
             raise DataError("Complex data not supported", "DType")
-        if array.ndim != 2:
+        if rows.ndim != 2:
             hint = "Reshape your data either using array.reshape(-1, 1) or array.reshape(1, -1)"
-            raise DataError(f"X: found shape {array.shape}, expected 2D array of flat images. {hint}", "Shape")
-        if array.shape[0] == 0 or array.shape[1] == 0:
-            what = "sample" if array.shape[0] == 0 else "feature"
-            raise DataError(f"Found array with 0 {what}(s) (shape={array.shape}) while a minimum of 1 is required.", "Shape")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"X: found shape {rows.shape}, expected 2D array of flat images. {hint}", "Shape")
+        if rows.shape[0] == 0 or rows.shape[1] == 0:
+            what = "sample" if rows.shape[0] == 0 else "feature"
+            raise DataError(f"Found array with 0 {what}(s) (shape={rows.shape}) while a minimum of 1 is required.", "Shape")
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             raise DataError("X: contains NaN or infinity", "NonFinite")
-        return array.reshape(len(array), *self.image_shape), tuple(array.shape[1:])
+        try:
+            return rows.reshape(len(rows), *self.image_shape), tuple(rows.shape[1:])
+        except ValueError as error:
+            message = f"X: found rows of {rows.shape[1]} features, expected image_shape={self.image_shape} of each"
+            raise DataError(message, "Shape") from error
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

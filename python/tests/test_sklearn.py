@@ -91,7 +91,7 @@ NOT_IMAGES = {
 
 
 @parametrize_with_checks(
-    [melo.MeloClassifier(ASSET, epochs=8, learning_rate=5e-3, augment=False, image_size=32, image_shape=(1, -1), value_range=(-6.0, 6.0))],
+    [melo.MeloClassifier(ASSET, epochs=8, learning_rate=5e-3, augment=False, image_size=24, image_shape=(1, -1), value_range=(-6.0, 6.0))],
     expected_failed_checks=lambda _: NOT_IMAGES,
 )
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:

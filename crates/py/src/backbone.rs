@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+/// Images embedded before Ctrl-C is heard.
+const CHUNK: usize = 256;
+
 /// Packed weights that are being written for the next start.
 static WRITING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
@@ -236,10 +239,13 @@ impl PyBackbone {
         let images = images::taken(images, layout, value_range)?;
         features.check(config).or_raise(Door::Setting)?;
         let spec = self.engine.backbone().preprocess();
-        let values = work(py, || {
-            let source = images::Source { images: &images, spec };
-            self.engine.features(&source, images.len(), spec.size, None, features).or_raise(Door::Image)
-        })?;
+        let mut values = Vec::new();
+        for images in images.chunks(CHUNK) {
+            let source = images::Source { images, spec };
+            let of_chunk = || self.engine.features(&source, images.len(), spec.size, None, features);
+            values.extend(work(py, || of_chunk().or_raise(Door::Image))?);
+            py.check_signals()?;
+        }
         let mut shape = vec![images.len()];
         shape.extend(features.shape(config, spec.size));
         PyArray1::from_vec(py, values).reshape(shape)

@@ -126,7 +126,8 @@ impl PyData {
                 packed: None,
             });
         }
-        let manifest = Manifest { path: PathBuf::from("python/arrays"), classes, kind, rows, reading: Reading::default() };
+        let manifest =
+            Manifest { path: PathBuf::from("python/arrays"), classes, kind, rows, reading: Reading::default() };
         Ok(PyData { place: Place::Rows(Box::new(manifest)), options: ReadOptions::default(), images: pixels })
     }
 }

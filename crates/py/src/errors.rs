@@ -60,7 +60,7 @@ impl Failure {
         Failure { facts, ..Failure::new(Door::Setting, "Setting", format!("{setting}: {reason}")) }
     }
 
-    fn of(door: Door, error: &(impl Error + Debug), facts: Vec<(&'static str, Fact)>) -> Self {
+    fn of(door: Door, error: &impl Error, facts: Vec<(&'static str, Fact)>) -> Self {
         Failure { class: door.class(), kind: variant(error), message: error.to_string(), facts }
     }
 

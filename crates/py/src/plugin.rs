@@ -26,6 +26,9 @@ pub(crate) struct PyPlugin {
     pub(crate) test: Option<Py<PyEvaluation>>,
 }
 
+/// What makes an object again in another process, and of what.
+pub(crate) type Reduced<'py, T> = PyResult<(Bound<'py, PyAny>, T)>;
+
 /// A value of the libraries as Python's own.
 pub(crate) fn json<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
     of_json(py, &serde_json::to_string(value).map_err(|error| Failure::setting("json", error))?)
@@ -292,7 +295,7 @@ impl PyPlugin {
         py.import("melo_vit._html")?.getattr("framed")?.call1((self.to_html()?,))
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>, Py<PyBackbone>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> Reduced<'py, (Bound<'py, PyBytes>, Py<PyBackbone>)> {
         let again = py.import("melo_vit._pickle")?.getattr("plugin")?;
         Ok((again, (self.to_bytes(py)?, self.backbone(py))))
     }

@@ -3,7 +3,7 @@
 use crate::backbone::PyBackbone;
 use crate::errors::{Door, Failure, OrRaise, work};
 use crate::images::{self, Image};
-use crate::plugin::PyPlugin;
+use crate::plugin::{PyPlugin, Reduced};
 use melo::imaging::Pixels;
 use melo::predict::{Bag, BagImage, Drawing, Prepared, mask_of};
 use melo::vit::{BoundPlugin, Decision, ExplainMethod};
@@ -66,7 +66,7 @@ impl PyPredictor {
         Ok(PyPredictor { backbone, given, predictor: Predictor::new(engine), plugins })
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Py<PyBackbone>, Vec<Py<PyPlugin>>))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Reduced<'py, (Py<PyBackbone>, Vec<Py<PyPlugin>>)> {
         let (py, own) = (slf.py(), slf.get());
         let plugins = own.given.iter().map(|plugin| plugin.clone_ref(py)).collect();
         Ok((slf.get_type().into_any(), (own.backbone.clone_ref(py), plugins)))

@@ -6,9 +6,6 @@ use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Replicates of a bootstrap where nobody asks for others.
-const REPLICATES: usize = 2000;
-
 fn level(level: f64) -> Result<f64, Failure> {
     match level > 0.0 && level < 1.0 {
         true => Ok(level),
@@ -101,7 +98,7 @@ pub(crate) fn clustered_auc(
 
 /// How often each case is drawn in each replicate, `[replicates][n]`: whole groups, within strata.
 #[pyfunction]
-#[pyo3(signature = (clusters, strata, *, replicates = REPLICATES, seed = 0))]
+#[pyo3(signature = (clusters, strata, *, replicates = 2000, seed = 0))]
 pub(crate) fn bootstrap_weights(
     clusters: PyReadonlyArray1<'_, i64>,
     strata: PyReadonlyArray1<'_, i64>,

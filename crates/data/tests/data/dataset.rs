@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use melo_data::{Augment, Cache, Dataset, EpochAugment, Labels, Row};
-use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess};
+use melo_data::{Augment, Cache, Dataset, EpochAugment, Labels, Manifest, Reading, Row};
+use melo_vit::{CropMode, ImageSource, Interpolation, Preprocess, TaskKind};
 use rayon::prelude::*;
 use tempfile::TempDir;
 
@@ -95,6 +95,38 @@ fn neither_order_nor_threads_nor_cache_change_pixels() {
     for (row, found) in backward.iter().zip(found) {
         assert!(found == expected[*row], "row {row}");
     }
+}
+
+#[test]
+fn images_that_are_in_no_file_are_as_if_they_were() {
+    let folder = folder();
+    let rows = rows(&folder);
+    let pixels = |row: &Row| (row.path.clone(), melo_imaging::read(&row.path).unwrap());
+    let given = Cache::new(1 << 20).with_images(rows.iter().map(pixels).collect());
+    let expected = Dataset::new(rows.clone(), spec(CropMode::Squash), Arc::new(Cache::new(0)));
+    let order: Vec<usize> = (0..6).collect();
+    let expected: Vec<_> = order.iter().map(|&row| load(&expected.epoch(&order, None), row)).collect();
+    let apart = given.apart();
+    drop(folder);
+    for cache in [given, apart] {
+        let data = Dataset::new(rows.clone(), spec(CropMode::Squash), Arc::new(cache));
+        assert!(data.preload(&|_, _| ()).is_empty());
+        for (row, expected) in expected.iter().enumerate() {
+            assert!(load(&data.epoch(&order, None), row) == *expected, "row {row}");
+        }
+    }
+}
+
+#[test]
+fn weights_are_in_the_digest_where_they_are_not_all_one() {
+    let folder = folder();
+    let manifest = |weight: f32| {
+        let mut rows = rows(&folder);
+        rows[2].weight = weight;
+        let (path, classes) = ("rows".into(), vec!["a".to_owned(), "b".to_owned()]);
+        Manifest { path, classes, kind: TaskKind::SingleLabel, rows, reading: Reading::default() }.digest()
+    };
+    assert!(manifest(2.0) != manifest(1.0) && manifest(2.0) != manifest(3.0));
 }
 
 #[test]
