@@ -6,12 +6,13 @@
 >>> plugin.save("fundus.safetensors")
 >>> predictor = melo.Predictor(backbone, [plugin, "chest_film.safetensors"])
 >>> predictor.predict(["film.png"]).probabilities("chest_film").shape
-(1, 2)
+(1, 3)
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 from typing import TYPE_CHECKING, Any
 
 from ._errors import (
@@ -20,12 +21,13 @@ from ._errors import (
     ImageError,
     InternalError,
     MeloError,
+    MeloWarning,
     PluginError,
     SettingError,
     TrainingError,
 )
 from ._melo import VERSION as __version__
-from ._melo import Backbone, Evaluation, Plugin, Prediction, Predictor, finish
+from ._melo import Backbone, Evaluation, Plugin, Prediction, Predictor, finish, forked
 
 if TYPE_CHECKING:
     from . import statistics
@@ -42,6 +44,7 @@ __all__ = [
     "InternalError",
     "MeloClassifier",
     "MeloError",
+    "MeloWarning",
     "Plugin",
     "PluginError",
     "Prediction",
@@ -56,6 +59,8 @@ __all__ = [
 ]
 
 atexit.register(finish)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)
 
 #: What is imported when it is asked for, since it needs NumPy or scikit-learn.
 _LATER = {

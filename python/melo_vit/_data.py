@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def data(
     reading: Mapping[str, Any] | None = None,
 ) -> _melo.Data:
     """A manifest's path, a table (pandas, polars, a dictionary of columns), or images with ``y``."""
-    options = {name: value for name, value in (reading or {}).items() if value is not None}
+    options: dict[str, Any] = {name: listed(name, value) for name, value in (reading or {}).items() if value is not None}
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise SettingError(f"{unknown[0]}: expected one of {', '.join(OPTIONS)}", "Setting", {"setting": unknown[0]})
@@ -48,19 +48,56 @@ def data(
             if value is not None:
                 raise SettingError(f"{name}: belongs to images with y; a table says it in its columns", "Setting", {"setting": name})
         if isinstance(data, (str, os.PathLike)):
-            return _melo.Data.read(os.fspath(data), json.dumps(options), folder)
+            return _melo.Data.read(os.fspath(data), plain(options), folder)
         columns = columns_of(data)
         if columns is not None:
-            return _melo.Data.table(text_of(columns), "frame", json.dumps(options), folder or os.getcwd())
+            return _melo.Data.table(text_of(columns), "frame", plain(options), folder or os.getcwd())
         raise DataError(f"found {type(data).__name__}: expected a manifest's path, a table, or images with y", "Data")
     if options.keys() - {"kind"} or folder is not None:
         raise SettingError("reading: is for tables; images with y need none", "Setting", {"setting": "reading"})
     labels, names, kind = labels_of(y, classes, kind)
-    return _melo.Data.arrays(data, labels, names, kind, texts(groups), texts(splits), numbers(weights), layout, value_range)
+    whose, where = patients(groups), texts(splits)
+    refuse_leaks(whose, where)
+    return _melo.Data.arrays(data, labels, names, kind, whose, where, numbers(weights), layout, value_range)
+
+
+def plain(value: Any) -> str:
+    """JSON, of NumPy's numbers and of paths too."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, (np.generic, np.ndarray)):
+            return value.tolist()
+        if isinstance(value, os.PathLike):
+            return os.fspath(cast("os.PathLike[str]", value))
+        raise SettingError(f"found {value!r}, which is no setting", "Setting")
+
+    return json.dumps(value, default=other)
+
+
+def listed(name: str, value: Any) -> Any:
+    """One column where several may be named."""
+    return [value] if isinstance(value, str) and name in ("label_columns", "grades", "mask_classes") else value
+
+
+def missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, (float, np.floating)) and np.isnan(value))
 
 
 def texts(values: Any) -> list[str] | None:
     return None if values is None else [str(value) for value in values]
+
+
+def patients(values: Any) -> list[str | None] | None:
+    """Whose each image is; of a missing name its own."""
+    return None if values is None else [None if missing(value) else str(value) for value in values]
+
+
+def refuse_leaks(groups: list[str | None] | None, splits: list[str] | None) -> None:
+    """No patient is in two splits."""
+    found: dict[str, str] = {}
+    for group, split in zip(groups or [], splits or [], strict=False):
+        if group is not None and found.setdefault(group, split) != split:
+            raise DataError(f"groups: {group!r} is in the splits {found[group]} and {split}", "Leak", {"group": group})
 
 
 def numbers(values: Any) -> list[float] | None:
@@ -82,12 +119,10 @@ def columns_of(table: Any) -> dict[str, list[Any]] | None:
 
 
 def cell(value: Any) -> str:
-    if value is None or value is np.ma.masked or (isinstance(value, (float, np.floating)) and np.isnan(value)):
+    if missing(value) or value is np.ma.masked:
         return ""
     if isinstance(value, (bool, np.bool_)):
         return str(int(value))
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return ""
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
@@ -132,9 +167,10 @@ def labels_of(y: Any, classes: Sequence[str] | None, kind: str | None) -> tuple[
     texts_found = [str(value) for value in found.tolist()]
     names = [str(name) for name in classes] if classes is not None else texts_found
     places = {name: place for place, name in enumerate(names)}
-    missing = [name for name in texts_found if name not in places]
-    if missing and classes is not None and values.dtype.kind in "ui" and 0 <= int(found[0]) and int(found[-1]) < len(names):
-        places = {str(place): place for place in range(len(names))}  # numbers of classes
-    elif missing:
-        raise DataError(f"y: has {missing[0]!r}, which is none of the classes {names}", "Labels")
+    strange = [name for name in texts_found if name not in places]
+    positions = values.dtype.kind in "ui" and not any(name.lstrip("-").isdigit() for name in names)
+    if strange and positions and 0 <= int(found[0]) and int(found[-1]) < len(names):
+        places = {str(place): place for place in range(len(names))}
+    elif strange:
+        raise DataError(f"y: has {strange[0]!r}, which is none of the classes {names}", "Labels")
     return [[float(places[str(value)])] for value in values.tolist()], names, kind or "single_label"

@@ -57,3 +57,7 @@ class TrainingError(MeloError):
 
 class InternalError(MeloError):
     """A defect of melo itself."""
+
+
+class MeloWarning(UserWarning):
+    """Something about data or figures that a person should know."""

@@ -24,6 +24,7 @@ def taken(images: Any, layout: str | None, value_range: tuple[float, float] | No
     if layout is not None and layout.removeprefix("n") not in LAYOUTS:
         known = ", ".join(LAYOUTS + tuple(f"n{known}" for known in LAYOUTS))
         raise SettingError(f"layout: is {layout!r}, expected one of {known}", "Setting", {"setting": "layout"})
+    value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
     if value_range is not None and not (np.isfinite(value_range).all() and value_range[0] < value_range[1]):
         raise SettingError(f"value_range: is {value_range}, expected (lowest, highest)", "Setting", {"setting": "value_range"})
     if is_file(images) or is_alone(images):

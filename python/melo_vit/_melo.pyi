@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "encode_png",
     "evaluate",
     "finish",
+    "forked",
     "main",
     "train",
     "wilson",
@@ -34,7 +36,7 @@ __all__ = [
 VERSION: str
 
 _Path = str | os.PathLike[str]
-_Precision = Literal["auto", "f32", "bf16", "int8"]
+_Precision = Literal["auto", "f32", "bf16", "bf16x3", "int8"]
 _Kind = Literal["single_label", "multi_label", "ordinal", "regression", "segmentation"]
 
 @final
@@ -64,7 +66,7 @@ class Backbone:
         """SHA-256 of architecture and weights: what plug-ins are held to."""
 
     @property
-    def source(self) -> str:
+    def source(self) -> Path:
         """Where it was read from."""
 
     @property
@@ -198,6 +200,10 @@ class Plugin:
         """The epochs of its training; empty of one that was read."""
 
     @property
+    def warnings(self) -> list[str]:
+        """What its training found odd about data and figures, as it was warned of; empty of one that was read."""
+
+    @property
     def val(self) -> Evaluation | None:
         """What it said of the validation split when it was trained; None of one that was read."""
 
@@ -261,6 +267,10 @@ class Evaluation:
     def truth(self) -> NDArray[Any]:
         """Classes ``[n]``, findings ``[n, classes]``, numbers or shares of masks ``[n, classes]``."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """What should be known before the figures are trusted: classes that are never called, too few cases."""
+
     def to_html(self) -> str:
         """Figures and ROC curves as a page."""
 
@@ -316,6 +326,10 @@ class Prediction:
     @property
     def task(self) -> str:
         """Name of the task."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was odd about the image: nearly black, one flat colour, one frame of several."""
 
     @property
     def kind(self) -> _Kind:
@@ -379,7 +393,7 @@ class Data:
         labels: list[list[float]],
         classes: list[str],
         kind: str,
-        patients: list[str] | None,
+        patients: Sequence[str | None] | None,
         splits: list[str] | None,
         weights: list[float] | None,
         layout: str | None,
@@ -402,4 +416,5 @@ def calibration(probabilities: NDArray[np.float32], truth: NDArray[np.int64], *,
 def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]: ...
 def encode_png(pixels: NDArray[np.uint8]) -> bytes: ...
 def finish() -> None: ...
+def forked() -> None: ...
 def main(arguments: list[str], program: list[str]) -> int: ...

@@ -4,6 +4,7 @@ so that processes of one machine share their memory."""
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from . import _melo
@@ -11,10 +12,10 @@ from ._errors import BackboneError
 
 
 @lru_cache(maxsize=4)
-def backbone(source: str, precision: Any, threads: int, weights_key: str | None, digest: str) -> _melo.Backbone:
+def backbone(source: Path, precision: Any, threads: int, weights_key: str | None, digest: str) -> _melo.Backbone:
     loaded = _melo.Backbone.load(source, precision=precision, threads=threads, weights_key=weights_key)
     if loaded.digest != digest:
-        raise BackboneError(f"{source}: its weights are others than those that were pickled", "Changed", {"path": source})
+        raise BackboneError(f"{source}: its weights are others than those that were pickled", "Changed", {"path": str(source)})
     return loaded
 
 

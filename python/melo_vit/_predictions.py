@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _melo
+from ._errors import SettingError
 from ._html import predictions as page
 
 
@@ -31,8 +32,19 @@ class Predictions(Sequence[tuple[_melo.Prediction, ...]]):
 
     def of(self, task: str | int = 0) -> list[_melo.Prediction]:
         """What one plug-in said, by its place or its task's name."""
-        place = self.tasks.index(task) if isinstance(task, str) else task
+        place = self._place(task)
         return [of_image[place] for of_image in self._said]
+
+    def _place(self, task: str | int) -> int:
+        if isinstance(task, str):
+            places = [place for place, name in enumerate(self.tasks) if name == task]
+            if len(places) > 1:
+                raise SettingError(f"task: {len(places)} plug-ins are called {task!r}; say which by its place", "Setting", {"setting": "task"})
+        else:
+            places = [task] if -len(self.tasks) <= task < len(self.tasks) else []
+        if not places:
+            raise SettingError(f"task: is {task!r}, expected one of {self.tasks}", "Setting", {"setting": "task"})
+        return places[0]
 
     def probabilities(self, task: str | int = 0) -> NDArray[np.float32]:
         """Calibrated probabilities ``[n, classes]`` of one plug-in, or numbers."""

@@ -93,11 +93,12 @@ def live_curve() -> Told:
     from IPython.display import HTML, display
 
     rows: list[dict[str, Any]] = []
-    handle = display(HTML(curve(rows, "reading images")), display_id=True)
+    handle: Any = display(HTML(curve(rows, "reading images")), display_id=True)
 
     def told(event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
             rows.append(event["row"])
-            handle.update(HTML(curve(rows, f"epoch {event['row']['epoch']}")))
+            if handle is not None:
+                handle.update(HTML(curve(rows, f"epoch {event['row']['epoch']}")))
 
     return told

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from . import _melo
 from ._data import data as of_data
+from ._data import plain
+from ._errors import MeloWarning
 from ._progress import observer
 
 #: Passes over the training split where nobody asks for others.
@@ -18,6 +20,10 @@ Method = Literal["lora", "linear", "adapter", "full"]
 Target = Literal["q", "k", "v", "o", "fc1", "fc2"]
 ClassWeights = Literal["none", "balanced"]
 Kind = Literal["single_label", "multi_label", "ordinal", "regression", "segmentation"]
+
+
+def listed(values: Any) -> list[Any] | None:
+    return None if values is None else list(values)
 
 
 def train(
@@ -38,7 +44,7 @@ def train(
     method: Method = "lora",
     rank: int | None = None,
     alpha: float | None = None,
-    targets: Sequence[Target] | None = None,
+    targets: Target | Sequence[Target] | None = None,
     blocks: Sequence[int] | None = None,
     last_k: int | None = None,
     rslora: bool | None = None,
@@ -90,30 +96,34 @@ def train(
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
     in flight. Other threads of the program go on meanwhile.
 
+    What is odd about data or figures (a class that is never called, images nearly black) is a ``MeloWarning``.
     Raises ``SettingError``, ``DataError``, ``TrainingError``, ``BackboneError``.
     """
     if augment is False:
         augment = {"horizontal_flip": False, "rotate_degrees": 0.0, "crop_scale": 1.0, "brightness": 0.0, "contrast": 0.0}
     settings: dict[str, Any] = {
-        "task": task, "method": method, "rank": rank, "alpha": alpha, "targets": targets and list(targets),
-        "blocks": blocks and list(blocks), "last_k": last_k, "rslora": rslora,
-        "rank_pattern": rank_pattern and {str(block): rank for block, rank in rank_pattern.items()},
+        "task": task, "method": method, "rank": rank, "alpha": alpha, "targets": [targets] if isinstance(targets, str) else listed(targets),
+        "blocks": listed(blocks), "last_k": last_k, "rslora": rslora,
+        "rank_pattern": None if rank_pattern is None else {str(block): rank for block, rank in rank_pattern.items()},
         "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "min_learning_rate": min_learning_rate, "warmup_epochs": warmup_epochs, "weight_decay": weight_decay,
         "clip_norm": clip_norm, "label_smoothing": label_smoothing, "class_weights": class_weights,
-        "mask_head": mask_head, "patience": patience, "augment": None if augment is True else augment and dict(augment),
+        "mask_head": mask_head, "patience": patience, "augment": None if augment is None or augment is True else dict(augment),
         "seed": seed, "image_size": image_size, "crop_mode": crop_mode,
         "pooling": "gated_attention" if pooling == "attention" else pooling, "unordered": unordered,
-        "run": run and os.fspath(run), "resume": resume, "overwrite": overwrite, "f16": f16,
-        "backbone_out": backbone_out and os.fspath(backbone_out),
+        "run": None if run is None else os.fspath(run), "resume": resume, "overwrite": overwrite, "f16": f16,
+        "backbone_out": None if backbone_out is None else os.fspath(backbone_out),
     }  # fmt: skip
     given = {name: value for name, value in settings.items() if value is not None}
     labelled = of_data(
         data, y, groups=groups, splits=splits, weights=weights, classes=classes, kind=kind, images=images,
         layout=layout, value_range=value_range, reading=reading,
     )  # fmt: skip
-    return _melo.train(backbone, labelled, json.dumps(given), observer(progress, callback, epochs))
+    plugin = _melo.train(backbone, labelled, plain(given), observer(progress, callback, epochs))
+    for said in plugin.warnings:
+        warnings.warn(f"{plugin.task}: {said}", MeloWarning, stacklevel=2)
+    return plugin
 
 
 def evaluate(
@@ -140,6 +150,8 @@ def evaluate(
     classes = None
     if y is not None:
         classes = plugin.classes
+        if not hasattr(data, "__len__"):
+            data = list(data)
         if splits is None:
             splits = [split] * len(data)
     labelled = of_data(

@@ -37,7 +37,7 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
 
     method: Method
     class_weights: ClassWeights | None
-    precision: Literal["auto", "f32", "bf16", "int8"]
+    precision: Literal["auto", "f32", "bf16", "bf16x3", "int8"]
     classes_: NDArray[Any]
     plugin_: Plugin
 
@@ -60,7 +60,7 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         layout: str | None = None,
         value_range: tuple[float, float] | None = None,
         validation: float = VALIDATION,
-        precision: Literal["auto", "f32", "bf16", "int8"] = "f32",
+        precision: Literal["auto", "f32", "bf16", "bf16x3", "int8"] = "f32",
         seed: int = 0,
         progress: bool | None = False,
     ) -> None:

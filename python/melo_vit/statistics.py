@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _melo
-from ._errors import DataError
+from ._data import patients
+from ._errors import DataError, SettingError
 
 
 class Interval(NamedTuple):
@@ -59,10 +60,14 @@ def _truth(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def _numbered(values: Any, n: int) -> NDArray[np.int64]:
-    """A number for each distinct value; each its own where there are none."""
+    """A number for each distinct value; each its own where there is none."""
     if values is None:
         return np.arange(n, dtype=np.int64)
-    return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
+    named = patients(values) or []
+    if len(named) != n:
+        raise DataError(f"found {len(named)} groups or strata for {n} cases", "Lengths")
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault((index,) if name is None else name, len(numbers)) for index, name in enumerate(named)], np.int64)
 
 
 def delong(scores: ArrayLike, truth: ArrayLike, *, level: float = 0.95) -> Auc:
@@ -102,6 +107,11 @@ def bootstrap(
     2.5
     """
     of = [np.asarray(array) for array in arrays]
+    if not of or len({len(array) for array in of}) > 1 or len(of[0]) == 0:
+        raise DataError(f"arrays: found lengths {[len(array) for array in of]}, expected as many cases in each, and some", "Lengths")
+    for name, fits in (("level", 0.0 < level < 1.0), ("replicates", replicates > 0), ("seed", seed >= 0)):
+        if not fits:
+            raise SettingError(f"{name}: is out of its range", "Setting", {"setting": name})
     n = len(of[0])
     drawn = _melo.bootstrap_weights(_numbered(groups, n), np.zeros(n, np.int64) if strata is None else _numbered(strata, n), replicates=replicates, seed=seed)
     values = np.array([statistic(*(array[np.repeat(np.arange(n), weights)] for array in of)) for weights in drawn])

@@ -96,6 +96,13 @@ def test_findings_and_numbers(backbone: melo.Backbone) -> None:
     assert ages.kind == "regression" and "test_mae/value" in ages.metrics
 
 
+def test_a_backbone_is_found_again_from_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(folder)
+    pickled = pickle.dumps(melo.Backbone.load("vit.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled).source == folder / "vit.safetensors"
+
+
 def test_files_and_pickles(backbone: melo.Backbone, plugin: melo.Plugin, tmp_path: Path, folder: Path) -> None:
     path = tmp_path / "spots.safetensors"
     plugin.save(path)
@@ -121,6 +128,8 @@ def test_a_plugin_of_another_backbone_is_refused_with_its_digests(
         plugin.backbone, folder / "spots.csv", method="full", epochs=1, progress=False, backbone_out=tmp_path / "tuned.safetensors"
     )
     assert tuned.backbone.digest != plugin.backbone.digest
+    with pytest.raises(melo.SettingError, match="exists already"):
+        melo.train(plugin.backbone, folder / "spots.csv", method="full", progress=False, backbone_out=tmp_path / "tuned.safetensors")
     assert melo.Backbone.load(tmp_path / "tuned.safetensors").digest == tuned.backbone.digest
     path = tmp_path / "spots.safetensors"
     plugin.save(path)
@@ -134,15 +143,18 @@ def test_a_plugin_of_another_backbone_is_refused_with_its_digests(
 
 def test_bad_settings_and_data_are_named(backbone: melo.Backbone, folder: Path) -> None:
     data = folder / "spots.csv"
-    cases: list[tuple[dict[str, Any], type[melo.MeloError], str]] = [
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"epochs": 0}, melo.SettingError, "epochs"),
-        ({"rank": -1}, melo.SettingError, "invalid value"),
+        ({"rank": -1}, melo.SettingError, "rank: invalid value"),
         ({"method": "linear", "rank": 8}, melo.SettingError, "rank"),
         ({"method": "full"}, melo.SettingError, "backbone_out"),
         ({"learning_rate": float("nan")}, melo.SettingError, "expected"),
         ({"image_size": 7}, melo.SettingError, "7"),
         ({"targets": ["z"]}, melo.SettingError, "z"),
         ({"augment": {"flip": True}}, melo.SettingError, "flip"),
+        ({"rank": "four"}, melo.SettingError, "rank"),
+        ({"epoch": 3.5}, TypeError, "epoch"),
+        ({"epochs": 3.5}, melo.SettingError, "epochs"),
         ({"reading": {"colum": "a"}}, melo.SettingError, "colum"),
         ({"groups": [1]}, melo.SettingError, "groups"),
     ]
@@ -164,11 +176,55 @@ def test_bad_settings_and_data_are_named(backbone: melo.Backbone, folder: Path) 
         melo.Backbone.load(folder / "vit.safetensors", precision="f8")  # type: ignore[arg-type]
 
 
+def test_settings_of_numpy_are_settings(backbone: melo.Backbone, folder: Path) -> None:
+    given: dict[str, Any] = {"rank": np.int64(2), "blocks": np.arange(2), "targets": np.array(["q", "v"]), "learning_rate": np.float32(0.001)}
+    plugin = melo.train(backbone, folder / "spots.csv", epochs=1, progress=False, **given)
+    assert plugin.card["lora"]["rank"] == 2 and plugin.card["lora"]["blocks"] == [0, 1]
+    assert melo.train(backbone, folder / "spots.csv", epochs=1, progress=False, targets="fc1").card["lora"]["targets"] == ["fc1"]
+
+
+def test_no_patient_is_in_two_splits(backbone: melo.Backbone) -> None:
+    images = [drawn(number) for number in range(8)]
+    splits = ["train"] * 4 + ["val"] * 4
+    with pytest.raises(melo.DataError, match="'a' is in the splits") as raised:
+        melo.train(backbone, images, [0, 1] * 4, splits=splits, groups=["a"] * 8, progress=False)
+    assert raised.value.kind == "Leak"
+    alone = melo.train(backbone, images, [0, 1] * 4, splits=splits, groups=[None, float("nan")] * 4, epochs=1, progress=False)
+    assert alone.val is not None and len(alone.val) == 4
+
+
+def test_numbers_are_names_where_names_are_numbers(backbone: melo.Backbone) -> None:
+    images = [drawn(number) for number in range(8)]
+    plugin = melo.train(backbone, images, [1, 2] * 4, splits=["train"] * 4 + ["val"] * 4, epochs=1, progress=False)
+    assert plugin.classes == ["1", "2"]
+    assert melo.evaluate(plugin, iter(images), [1, 2] * 4).truth.tolist() == [0, 1] * 4
+    with pytest.raises(melo.DataError, match="'0'"):
+        melo.evaluate(plugin, images, [0, 1] * 4)
+
+
+def test_a_forked_process_says_so(backbone: melo.Backbone, plugin: melo.Plugin) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            melo.Predictor(backbone, plugin).predict(drawn(0))
+        except melo.BackboneError as error:
+            os._exit(7 if error.kind == "Forked" else 8)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 def test_broken_images_are_all_named(backbone: melo.Backbone, folder: Path) -> None:
     table = {"path": ["0.png", "1.png", "gone.png", "no.png"], "label": ["a", "b", "a", "b"], "split": ["train", "train", "val", "val"]}
     with pytest.raises(melo.DataError, match="2 of 4") as raised:
         melo.train(backbone, table, images=folder, progress=False)
     assert len(raised.value.broken) == 2
+
+
+def test_what_is_odd_is_warned_of(backbone: melo.Backbone, folder: Path) -> None:
+    with pytest.warns(melo.MeloWarning, match="fewer than 10 cases|never called"):
+        plugin = melo.train(backbone, folder / "spots.csv", epochs=1, progress=False)
+    assert plugin.warnings and plugin.test is not None and set(plugin.test.warnings) <= set(plugin.warnings)
 
 
 def test_callbacks_hear_everything_and_stop_the_training(backbone: melo.Backbone, folder: Path) -> None:

@@ -230,6 +230,33 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The file, or what bytes without a file were called.
+    pub fn path(&self) -> &Path {
+        use Error as E;
+        match self {
+            E::Read { path, .. }
+            | E::Empty { path, .. }
+            | E::NotAnImage { path, .. }
+            | E::NotAVolume { path, .. }
+            | E::Damaged { path, .. }
+            | E::Unsupported { path, .. }
+            | E::Attribute { path, .. }
+            | E::UnknownAttribute { path, .. }
+            | E::NoSuchImage { path, .. }
+            | E::NoPixels { path, .. }
+            | E::TooLarge { path, .. }
+            | E::FittedTooLarge { path, .. }
+            | E::TooLong { path, .. }
+            | E::MaskValue { path, .. }
+            | E::MaskColour { path, .. }
+            | E::LossyMask { path, .. }
+            | E::MaskSize { path, .. }
+            | E::Write { path, .. } => path,
+        }
+    }
+}
+
 /// `path: `, or nothing for bytes that have no name.
 fn at(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) }

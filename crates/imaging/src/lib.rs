@@ -75,6 +75,6 @@ pub use png::{encode_png, write_png};
 pub use preprocess::{check_fit, crop_normalise, fit, normalise, prepare};
 pub use reference::{EXTENSIONS, file_of, has_image_extension};
 pub use resize::resize;
-pub use seen::{Found, Place, Seen, Tally};
+pub use seen::{Found, Oddity, Place, Seen, Tally};
 pub use unpacked::Unpacked;
 pub use volume::{Volume, decode_volume, fit_volume, is_volume, normalise_volume, read_volume};

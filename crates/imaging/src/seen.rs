@@ -83,6 +83,19 @@ pub struct Tally {
     pub place: Option<Place>,
 }
 
+/// What is odd about some of many images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// [`Seen::little_range`].
+    LittleRange,
+    /// [`Seen::flat`].
+    Flat,
+    /// [`Seen::window_unused`].
+    WindowUnused,
+    /// [`Seen::place`], one of several of this kind.
+    Several(&'static str),
+}
+
 /// Some images: how many, and the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -93,6 +106,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// `3 images`
+    fn images(&self) -> String {
+        if self.count == 1 { "1 image".to_owned() } else { format!("{} images", self.count) }
+    }
+
     fn add(&mut self, path: &Path) {
         self.count += 1;
         self.first.get_or_insert_with(|| path.into());
@@ -100,6 +118,30 @@ impl Found {
 }
 
 impl Tally {
+    /// What there is to be said, a sentence without its stop each.
+    pub fn remarks(&self) -> Vec<(Oddity, String)> {
+        let of = |found: &Found, said: &str| {
+            let such = found.first.as_ref().map_or_else(String::new, |path| format!(", such as {}", path.display()));
+            format!("{} {said}{such}", found.images())
+        };
+        let little = self.little_share.map(|share| {
+            let said = format!("within {} % of the range of their samples, nearly black", (100.0 * share).ceil());
+            (Oddity::LittleRange, of(&self.little, &said))
+        });
+        let flat = "of one flat colour, although the values differ";
+        let flat = (self.flat.count > 0).then(|| (Oddity::Flat, of(&self.flat, flat)));
+        let unused = "of 8 bits or in colour, which no window is laid on";
+        let unused = (self.unused.count > 0).then(|| (Oddity::WindowUnused, of(&self.unused, unused)));
+        let several = self.place.zip(self.several.first.as_ref()).map(|(place, path)| {
+            let others = match self.several.count {
+                1 => String::new(),
+                count => format!(", and so of {} more", Found { count: count - 1, first: None }.images()),
+            };
+            (Oddity::Several(place.kind), format!("{}: {place}{others}", path.display()))
+        });
+        [little, flat, unused, several].into_iter().flatten().collect()
+    }
+
     /// Counts one more image.
     pub fn add(&mut self, path: &Path, seen: &Seen) {
         if let Some(share) = seen.little_range() {

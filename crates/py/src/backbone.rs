@@ -97,8 +97,14 @@ fn precision(word: &str) -> Result<Option<Precision>, Failure> {
         "auto" => return Ok(None),
         "f32" => Precision::F32,
         "bf16" => Precision::Bf16,
+        "bf16x3" => Precision::Bf16x3,
         "int8" => Precision::Int8,
-        _ => return Err(Failure::setting("precision", format!("is \"{word}\", expected auto, f32, bf16 or int8"))),
+        _ => {
+            return Err(Failure::setting(
+                "precision",
+                format!("is \"{word}\", expected auto, f32, bf16, bf16x3 or int8"),
+            ));
+        }
     }))
 }
 
@@ -116,6 +122,11 @@ impl PyBackbone {
     ) -> PyResult<Self> {
         let precision = self::precision(precision)?;
         let settings = ReadSettings { weights_key, ..ReadSettings::default() };
+        // Pickled it is this file, whatever folder the other process works in; a name on the hub stays as it is.
+        let source = match source.exists() {
+            true => std::path::absolute(&source)?,
+            false => source,
+        };
         work(py, move || {
             let device = DeviceSpec { precision, threads }.open();
             let Opened { engine, notes, unkept } =

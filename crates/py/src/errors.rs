@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::error::Error;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which class of `melo_vit` an error is raised as where it does not say so itself.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +56,7 @@ impl Failure {
     }
 
     /// A setting that cannot be.
-    pub(crate) fn setting(setting: &'static str, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn setting(setting: &str, reason: impl std::fmt::Display) -> Self {
         let facts = vec![("setting", Fact::Text(setting.to_owned()))];
         Failure { facts, ..Failure::new(Door::Setting, "Setting", format!("{setting}: {reason}")) }
     }
@@ -136,7 +137,8 @@ impl At for vit::Error {
 
 impl At for imaging::Error {
     fn at(self, _: Door) -> Failure {
-        Failure::of(Door::Image, &self, Vec::new())
+        let facts = vec![("path", text(self.path().display()))];
+        Failure::of(Door::Image, &self, facts)
     }
 }
 
@@ -236,8 +238,25 @@ impl<T, E: At> OrRaise<T> for Result<T, E> {
     }
 }
 
+/// Whether threads that compute were started.
+static STARTED: AtomicBool = AtomicBool::new(false);
+/// Whether this process is a copy of one that had started them: a fork copies no thread.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// To be called in a forked child.
+#[pyfunction]
+pub(crate) fn forked() {
+    FORKED.store(STARTED.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
 /// Computes without the interpreter's lock, so that other threads go on; a panic is an exception.
 pub(crate) fn work<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Failure> + Send) -> PyResult<T> {
+    if FORKED.load(Ordering::Relaxed) {
+        let message = "this process was forked from one that computes already, and has none of its threads: start it by \
+                       `spawn` or `forkserver`, or fork before anything is loaded";
+        return Err(Failure::new(Door::Backbone, "Forked", message).raise());
+    }
+    STARTED.store(true, Ordering::Relaxed);
     let done = py.detach(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)));
     match done {
         Ok(done) => Ok(done?),

@@ -4,7 +4,7 @@ use crate::data::PyData;
 use crate::errors::{Door, Failure, OrRaise, work};
 use crate::plugin::{PyPlugin, json, word};
 use melo::data::{Split, open_splits};
-use melo::eval::roc_points;
+use melo::eval::{Collapse, roc_points, too_few};
 use melo::report::chart::{Axis, Line, LineChart};
 use melo::report::{Sheet, SheetTable};
 use melo::train::{Answers, Figure, Judged, column, figures};
@@ -49,6 +49,17 @@ impl PyEvaluation {
             note: "Intervals are by patient.".to_owned(),
             ..SheetTable::default()
         }
+    }
+
+    /// What a person should know before trusting the figures.
+    pub(crate) fn warnings(&self) -> Result<Vec<String>, Failure> {
+        let Some(judged) = self.judged() else { return Ok(Vec::new()) };
+        let counts = judged.metrics().or_raise(Door::Data)?.counts_per_class;
+        let collapse = Collapse::of(&counts)
+            .map(|collapse| format!("{}; the AUC does not show that", collapse.sentence(&self.classes)));
+        let few = too_few(&counts, &self.classes);
+        let few = few.map(|few| format!("{few}; figures of so few say little, whatever they are"));
+        Ok(collapse.into_iter().chain(few).collect())
     }
 
     /// A line a class, where there are classes.
@@ -154,16 +165,23 @@ impl PyEvaluation {
         }
     }
 
+    /// What should be known before the figures are trusted: classes that are never called, too few cases.
+    #[getter(warnings)]
+    fn said_warnings(&self) -> PyResult<Vec<String>> {
+        Ok(self.warnings()?)
+    }
+
     /// As a page of HTML, with curves.
-    fn to_html(&self) -> String {
+    fn to_html(&self) -> PyResult<String> {
         let (n, split) = (self.answers.names.len(), &self.split);
         let lead = format!("{n} of the {split} split.");
-        let tables = [Some(self.table()), self.curves()].into_iter().flatten().collect();
-        Sheet { title: self.task.clone(), lead, tables }.html()
+        let table = SheetTable { alerts: self.warnings()?, ..self.table() };
+        let tables = [Some(table), self.curves()].into_iter().flatten().collect();
+        Ok(Sheet { title: self.task.clone(), lead, tables }.html())
     }
 
     fn _repr_html_<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        py.import("melo_vit._html")?.getattr("framed")?.call1((self.to_html(),))
+        py.import("melo_vit._html")?.getattr("framed")?.call1((self.to_html()?,))
     }
 
     fn __len__(&self) -> usize {

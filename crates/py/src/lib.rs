@@ -37,6 +37,8 @@ mod _melo {
     #[pymodule_export]
     use super::data::PyData;
     #[pymodule_export]
+    use super::errors::forked;
+    #[pymodule_export]
     use super::evaluation::{PyEvaluation, evaluate};
     #[pymodule_export]
     use super::main;

@@ -22,6 +22,8 @@ pub(crate) struct PyPlugin {
     pub(crate) storage: Storage,
     /// The epochs of its training, as JSON; `[]` of one that was read.
     pub(crate) history: String,
+    /// What its training found odd.
+    pub(crate) warnings: Vec<String>,
     pub(crate) val: Option<Py<PyEvaluation>>,
     pub(crate) test: Option<Py<PyEvaluation>>,
 }
@@ -72,7 +74,8 @@ impl PyPlugin {
 
     fn of(backbone: Py<PyBackbone>, bound: BoundPlugin) -> PyResult<Self> {
         let (bound, history) = (Arc::new(bound), "[]".to_owned());
-        Ok(PyPlugin { backbone, bound, storage: Storage::F32, history, val: None, test: None })
+        let (storage, warnings) = (Storage::F32, Vec::new());
+        Ok(PyPlugin { backbone, bound, storage, history, warnings, val: None, test: None })
     }
 
     /// Bound to an engine, which may be another of the same backbone.
@@ -204,6 +207,12 @@ impl PyPlugin {
     #[getter]
     fn history<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         of_json(py, &self.history)
+    }
+
+    /// What its training found odd about data and figures.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// What it said of the validation split when it was trained.

@@ -39,6 +39,8 @@ pub(crate) struct PyPrediction {
     /// The image and which of its tasks it is, where pixels were kept.
     prepared: Option<(Arc<Prepared>, usize)>,
     sides: (usize, usize),
+    /// What was odd about the image.
+    remarks: Vec<String>,
     /// How much each image of a bag counted.
     attention: Option<Vec<f32>>,
 }
@@ -123,6 +125,7 @@ impl PyPredictor {
                 image,
                 prepared: None,
                 sides: (0, 0),
+                remarks: Vec::new(),
                 attention: Some(said.attention),
             })
         };
@@ -150,8 +153,19 @@ impl PyPredictor {
                 let of_plugins = predictions.into_iter().enumerate().map(|(task, prediction)| {
                     let Prediction { plugin, decision, logits } = prediction;
                     let (predictor, image, sides) = (self.predictor.clone(), name.clone(), prepared.sides[task]);
+                    let remarks = prepared.seen[task].remarks();
                     let prepared = keep_pixels.then(|| (Arc::clone(&prepared), task));
-                    PyPrediction { predictor, plugin, decision, logits, image, prepared, sides, attention: None }
+                    PyPrediction {
+                        predictor,
+                        plugin,
+                        decision,
+                        logits,
+                        image,
+                        prepared,
+                        sides,
+                        remarks,
+                        attention: None,
+                    }
                 });
                 said.push(of_plugins.collect());
             }
@@ -181,6 +195,12 @@ impl PyPrediction {
     #[getter]
     fn image(&self) -> &str {
         &self.image
+    }
+
+    /// What was odd about the image.
+    #[getter]
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
     }
 
     /// Name of the task.

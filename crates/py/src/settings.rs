@@ -6,6 +6,7 @@ use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, TrainConfig};
 use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, Target};
 use melo::{Job, Precision};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -53,7 +54,13 @@ pub(crate) struct Settings {
 impl Settings {
     /// From JSON.
     pub(crate) fn read(json: &str) -> Result<Self, Failure> {
-        serde_json::from_str(json).map_err(|error| Failure::new(Door::Setting, "Setting", error.to_string()))
+        let wrong = |error: serde_json::Error| Failure::new(Door::Setting, "Setting", error.to_string());
+        let given: Map<String, Value> = serde_json::from_str(json).map_err(wrong)?;
+        for (setting, value) in &given {
+            let alone = Value::from(Map::from_iter([(setting.clone(), value.clone())]));
+            serde_json::from_value::<Settings>(alone).map_err(|error| Failure::setting(setting, error))?;
+        }
+        serde_json::from_value(given.into()).map_err(wrong)
     }
 
     /// Settings of a run on a backbone of `depth` blocks.

@@ -156,7 +156,11 @@ pub(crate) fn calibration<'py>(
 /// wilson(successes, trials, *, level=0.95)
 #[pyfunction]
 #[pyo3(signature = (successes, trials, *, level = 0.95))]
-pub(crate) fn wilson(successes: u64, trials: u64, level: f64) -> PyResult<(f64, f64)> {
-    let reason = || Failure::setting("successes", format!("is {successes} of {trials}"));
-    Ok(eval::wilson(successes, trials, self::level(level)?).filter(|_| successes <= trials).ok_or_else(reason)?)
+pub(crate) fn wilson(successes: i64, trials: i64, level: f64) -> PyResult<(f64, f64)> {
+    let level = self::level(level)?;
+    if !(0..=trials).contains(&successes) || trials == 0 {
+        return Err(Failure::setting("successes", format!("is {successes} of {trials}")).into());
+    }
+    let found = eval::wilson(successes.unsigned_abs(), trials.unsigned_abs(), level);
+    Ok(found.ok_or_else(|| undefined("the share"))?)
 }

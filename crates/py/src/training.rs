@@ -85,6 +85,7 @@ pub(crate) fn train(
     }
     let Some(finished) = finished? else { return Err(stopped()) };
     let storage = if settings.f16 { Storage::F16 } else { Storage::F32 };
+    let (finished, mut warnings) = finished;
     let home = match (&finished.checkpoint, &settings.backbone_out) {
         (Some(checkpoint), Some(path)) => {
             work(py, || checkpoint.write(path, storage).or_raise(Door::Backbone))?;
@@ -97,17 +98,18 @@ pub(crate) fn train(
     let evaluated = |answers, split| Py::new(py, PyEvaluation::new(&bound, answers, split)?);
     let val = Some(evaluated(val, "val")?);
     let test = test.map(|test| evaluated(test, "test")).transpose()?;
+    warnings.extend(test.as_ref().map(|test| test.get().warnings()).transpose()?.unwrap_or_default());
     let history = serde_json::to_string(&history).map_err(|error| Failure::setting("history", error))?;
-    Ok(PyPlugin { backbone: home, bound, storage, history, val, test })
+    Ok(PyPlugin { backbone: home, bound, storage, history, warnings, val, test })
 }
 
-/// The training; none where it was stopped.
+/// The training, and what is odd about its data; none where it was stopped.
 fn run(
     backbone: &PyBackbone,
     data: &PyData,
     settings: &Settings,
     observer: &Observer,
-) -> Result<Option<Finished>, Failure> {
+) -> Result<Option<(Finished, Vec<String>)>, Failure> {
     let device = backbone.device();
     let (info, manifest) = (backbone.engine.backbone(), data.manifest()?);
     let config = settings.config(info.config().depth, device.info().precision)?;
@@ -118,10 +120,17 @@ fn run(
     if let Some(path) = settings.backbone_out.as_deref().filter(|path| same_file(path, backbone.source())) {
         return Err(Failure::setting("backbone_out", format!("{} is the backbone itself", path.display())));
     }
+    if let Some(path) =
+        settings.backbone_out.as_deref().filter(|path| path.exists() && !settings.overwrite && !settings.resume)
+    {
+        let reason = format!("{} exists already; overwrite=True replaces it", path.display());
+        return Err(Failure::setting("backbone_out", reason));
+    }
     let mut preprocess = settings.preprocess(info.preprocess());
     if let Some(plane) = data.bag_plane() {
         preprocess.rendering.plane = plane;
     }
+    let mut warnings: Vec<String> = manifest.reading.warnings.iter().map(ToString::to_string).collect();
     let usual = Job::new(device, backbone.weights()?, manifest);
     let job = Job {
         task: settings.task.as_deref().or(data.task()).unwrap_or(&usual.task).to_owned(),
@@ -131,13 +140,18 @@ fn run(
         cache: data.cache(),
         ..usual
     };
+    let cache = Arc::clone(&job.cache);
     let ready = job.prepare(&mut |event| observer.hear(&event)).or_raise(Door::Training)?;
     let folder = run_folder(settings)?;
     let resume = if settings.resume { Resume::Always } else { Resume::Never };
     let told = &mut |event: Event<'_>| observer.hear(&event);
     match ready.run(RunOptions { folder: folder.as_ref(), resume, stop: &observer.stop, observer: told }) {
         Err(Error::Interrupted { .. }) => Ok(None),
-        finished => finished.map(Some).map_err(|error| error.at(Door::Training)),
+        Err(error) => Err(error.at(Door::Training)),
+        Ok(finished) => {
+            warnings.extend(cache.tally().remarks().into_iter().map(|(_, said)| said));
+            Ok(Some((finished, warnings)))
+        }
     }
 }
 

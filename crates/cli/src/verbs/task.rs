@@ -2,10 +2,10 @@
 
 use crate::{Failure, note};
 use clap::ValueEnum;
-use melo::imaging::Tally;
+use melo::imaging::{Oddity, Tally};
 use melo::vit::rendering::{Frame, Layout, Plane, Slice, Window};
 use melo::vit::{Precision, Rendering, folder_of};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Memory for decoded images, MiB.
 pub(crate) const CACHE_MIB: usize = 1024;
@@ -70,48 +70,23 @@ impl RenderingArgs {
 
 /// Says what was seen of images that their user may have to hear, once a run.
 pub(crate) fn remark(tally: &Tally) {
-    let of = |count: usize| match count {
-        1 => "1 image".to_owned(),
-        _ => format!("{count} images"),
-    };
-    let such = |first: &Option<PathBuf>| match first {
-        Some(path) => format!(", such as {}", path.display()),
-        None => String::new(),
-    };
-    if let Some(share) = tally.little_share {
-        let (images, percent) = (of(tally.little.count), (100.0 * share).ceil());
-        note(format_args!(
-            "melo: {images} within {percent} % of the range of their samples, nearly black{}: `melo train --window minmax` \
-             or `percentile=1,99` lets the whole range be seen",
-            such(&tally.little.first)
-        ));
-    }
-    if tally.flat.count > 0 {
-        let images = of(tally.flat.count);
-        note(format_args!(
-            "melo: {images} of one flat colour, although the values differ{}: window or table do not fit the values",
-            such(&tally.flat.first)
-        ));
-    }
-    if tally.unused.count > 0 {
-        let images = of(tally.unused.count);
-        note(format_args!(
-            "melo: {images} of 8 bits or in colour, which no window is laid on{}",
-            such(&tally.unused.first)
-        ));
-    }
-    if let (Some(place), Some(path)) = (tally.place, &tally.several.first) {
-        let others = match tally.several.count {
-            1 => String::new(),
-            count => format!(", and so of {} more", of(count - 1)),
+    for (oddity, said) in tally.remarks() {
+        let hint = match (oddity, &tally.several.first) {
+            (Oddity::LittleRange, _) => {
+                ": `melo train --window minmax` or `percentile=1,99` lets the whole range be seen".to_owned()
+            }
+            (Oddity::Flat, _) => ": window or table do not fit the values".to_owned(),
+            (Oddity::Several(kind), Some(path)) => {
+                let form = match kind {
+                    "slice" => "#slice=axial:40",
+                    "image" => "#17",
+                    _ => "#frame=2",
+                };
+                format!("; name another as {}{form}", path.display())
+            }
+            (Oddity::WindowUnused | Oddity::Several(_), _) => String::new(),
         };
-        let form = match place.kind {
-            "slice" => "#slice=axial:40",
-            "image" => "#17",
-            _ => "#frame=2",
-        };
-        let path = path.display();
-        note(format_args!("melo: {path}: {place}{others}; name another as {path}{form}"));
+        note(format_args!("melo: {said}{hint}"));
     }
 }
 
