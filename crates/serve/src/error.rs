@@ -106,7 +106,7 @@ pub enum Refusal {
     /// The image, or plug-in, could not be used; the sentence names it and says why.
     #[error("{0}")]
     Unusable(String),
-    /// The queue is full.
+    /// The queue is full, or the caller's share of it.
     #[error("the queue is full, try again in {} s", .0.as_secs())]
     Busy(Duration),
     /// The key asked more often than it may.

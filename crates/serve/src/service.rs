@@ -7,6 +7,7 @@
 
 use crate::answer::{Answer, Answers, Heatmap, ImageAnswers, MaskImage};
 use crate::audit::{Action, Audit, Record};
+use crate::auth::ANONYMOUS;
 use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
 use crate::batch::{Asked, BatchQueue, Computed, Permit};
 use crate::disk;
@@ -21,6 +22,7 @@ use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hash_numbers, hex};
 use sha2::{Digest, Sha256};
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,12 +106,23 @@ pub struct Caller {
     pub via: &'static str,
     /// The request, as the log names it.
     pub request_id: String,
+    /// Where it comes from, if that is known.
+    pub address: Option<IpAddr>,
 }
 
 impl Caller {
+    /// Whose share of the queue its requests take: of those who show nothing everyone's at an address.
+    fn share(&self) -> String {
+        match self.address {
+            Some(address) if self.who == ANONYMOUS => format!("{ANONYMOUS} {}", address.to_canonical()),
+            _ if self.via == "dicom" => format!("dicom {}", self.who),
+            _ => self.who.clone(),
+        }
+    }
+
     /// Nobody: the server does it of itself.
     pub(crate) fn server() -> Self {
-        Caller { who: "melo".to_owned(), via: "server", request_id: String::new() }
+        Caller { who: "melo".to_owned(), via: "server", request_id: String::new(), address: None }
     }
 }
 
@@ -256,7 +269,7 @@ impl Service {
         // Heat maps are rows too, and keep theirs until they are drawn. A file is at least one image of a bag.
         let rows = files * single.len();
         let of_maps = if request.heatmap { rows } else { 0 };
-        let mut permit = self.batches.admit(rows + of_maps + files * of_bags.len())?;
+        let mut permit = self.batches.admit(&request.caller.share(), rows + of_maps + files * of_bags.len())?;
         let bags = self.gather(&request, of_bags).await?;
         let (of_bags, maps_of_bags) = rows_of(&bags, request.heatmap);
         let of_maps = of_maps + maps_of_bags;
@@ -334,7 +347,7 @@ impl Service {
         caller: &Caller,
     ) -> Result<Vec<Answer>, Refusal> {
         let started = Instant::now();
-        let permit = self.batches.admit(inputs.len())?;
+        let permit = self.batches.admit(&caller.share(), inputs.len())?;
         let tasks = self.plugins(vec![Chosen { version: Arc::clone(version), named: true }]).await?;
         let size = version.card.preprocess.size;
         let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();

@@ -193,7 +193,7 @@ impl Oidc {
         if has(&self.config.admin) {
             scopes.push(Scope::Admin);
         }
-        Ok(Identity { name: format!("oidc:{name}"), scopes: allowed(&scopes) })
+        Ok(Identity { name: format!("oidc:{name}"), scopes: allowed(&scopes), address: None })
     }
 
     /// The provider's keys, fetched anew if they are old or not enough, and if the last attempt was long enough ago.

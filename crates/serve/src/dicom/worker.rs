@@ -146,6 +146,7 @@ impl Worker {
                 who: origin.who.clone(),
                 via: origin.via,
                 request_id: name.trim_end_matches(".dcm").to_owned(),
+                address: None,
             },
         }
     }

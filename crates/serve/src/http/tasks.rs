@@ -108,7 +108,7 @@ fn signed_by(version: &Version) -> Value {
 type Asker = (Extension<Identity>, Extension<RequestId>);
 
 fn caller((Extension(identity), Extension(RequestId(request_id))): Asker) -> Caller {
-    Caller { who: identity.name, via: "http", request_id }
+    identity.caller("http", request_id)
 }
 
 /// The signature of a body: minisign's file, in base64.

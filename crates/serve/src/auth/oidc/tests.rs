@@ -134,7 +134,11 @@ fn tokens_of_every_kind_of_key_are_taken() {
     let oidc = Oidc::start(&issuer.config()).unwrap();
     for kid in ["ed", "ec", "rsa"] {
         let identity = run(oidc.identify(&issuer.token(kid, &issuer.claims()))).unwrap();
-        assert_eq!(identity, Identity { name: "oidc:ris-7".to_owned(), scopes: vec![Scope::Predict] }, "{kid}");
+        assert_eq!(
+            identity,
+            Identity { name: "oidc:ris-7".to_owned(), scopes: vec![Scope::Predict], address: None },
+            "{kid}"
+        );
     }
     assert_eq!(issuer.asked.load(Ordering::Relaxed), 1, "the keys are fetched once");
 }

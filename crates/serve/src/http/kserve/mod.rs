@@ -119,7 +119,7 @@ async fn infer(
     if let Some(output) = outputs.iter().find(|output| !known.contains(&output.name.as_str())) {
         return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {known:?}", output.name)).into());
     }
-    let caller = Caller { who: identity.name, via: "kserve", request_id };
+    let caller = identity.caller("kserve", request_id);
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
     let given: Vec<(Output, Value, Vec<f32>)> = outputs
