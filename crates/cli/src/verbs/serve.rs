@@ -142,6 +142,9 @@ struct Settings {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     oidc: Option<OidcConfig>,
+    /// Requests of one subject of the identity provider in a minute [default: as many as the server can]
+    #[arg(long, env = "MELO_SERVE_OIDC_PER_MINUTE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    oidc_per_minute: Option<u32>,
     /// Receive DICOM images by C-STORE on this address and port; STOW-RS needs none
     #[arg(long, env = "MELO_SERVE_DICOM_LISTEN", value_name = "ADDRESS")]
     dicom_listen: Option<String>,
@@ -351,11 +354,16 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         (None, None) => None,
         _ => return Err(Failure::Usage("audit-checkpoint and audit-key go together".to_owned())),
     };
+    let oidc = match (settings.oidc.clone(), settings.oidc_per_minute) {
+        (None, Some(_)) => return Err(Failure::Usage("oidc-per-minute needs [oidc] in the settings' file".to_owned())),
+        (Some(oidc), per_minute) => Some(OidcConfig { per_minute: per_minute.or(oidc.per_minute), ..oidc }),
+        (None, None) => None,
+    };
     Ok(Trust {
         audit,
         checkpoints,
         keys: settings.keys.clone(),
-        oidc: settings.oidc.clone(),
+        oidc,
         tls,
         max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
         drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),

@@ -125,6 +125,8 @@ fn settings_that_contradict_each_other_are_refused_by_name() {
         (&["--tls-cert", "x.pem"][..], 2, "tls-key"),
         (&["--audit", "x.sqlite", "--no-audit"], 2, "no-audit"),
         (&["--keys", "none.toml"], 1, "none.toml"),
+        (&["--oidc-per-minute", "5"], 2, "[oidc]"),
+        (&["--oidc-per-minute", "0"], 2, "--oidc-per-minute"),
         (&["--listen", "0.0.0.0:0"], 1, "--insecure"),
         (&["--otlp-endpoint", "collector"], 1, "otlp-endpoint"),
         (&["--config", oidc], 1, "https"),

@@ -252,6 +252,26 @@ fn what_a_token_allows_is_said_by_the_configured_claim() {
 }
 
 #[test]
+fn a_subject_may_ask_so_often_whatever_token_it_shows() {
+    let issuer = Issuer::start();
+    let config = OidcConfig { per_minute: Some(2), name: "preferred_username".to_owned(), ..issuer.config() };
+    let oidc = Oidc::start(&config).unwrap();
+    let asks = |subject: &str, name: &str, kid: &str| {
+        let mut claims = issuer.claims();
+        claims["sub"] = json!(subject);
+        claims["preferred_username"] = json!(name);
+        run(oidc.identify(&issuer.token(kid, &claims)))
+    };
+    assert!(asks("1", "ada", "ed").is_ok() && asks("1", "ada", "ec").is_ok());
+    let refused = asks("1", "grace", "ed").unwrap_err();
+    assert!(matches!(&refused, Refusal::TooOften { per_minute: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("`oidc:grace#1` may ask 2 times"), "{refused}");
+    assert!(asks("2", "ada", "ed").is_ok(), "another subject of the same name has its own");
+    let none = Oidc::start(&OidcConfig { per_minute: Some(0), ..issuer.config() }).err().unwrap();
+    assert!(none.to_string().contains("per-minute"), "{none}");
+}
+
+#[test]
 fn addresses_that_cannot_be_trusted_are_refused() {
     for address in [
         "http://idp.hospital.example/realms/x",
