@@ -160,6 +160,10 @@ struct Settings {
     /// A DICOM series is complete when none of its images came for so long, seconds, of tasks that answer for bags [default: 10]
     #[arg(long, env = "MELO_SERVE_DICOM_SERIES_QUIET_S", value_name = "S")]
     dicom_series_quiet_s: Option<u64>,
+    /// Days after which refused DICOM objects and notes of answered series are deleted; what waits for its answer or its receiver never is
+    /// [default: the newest are kept]
+    #[arg(long, env = "MELO_SERVE_DICOM_KEEP_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    dicom_keep_days: Option<u32>,
     /// Routes, destinations and bounds of the DICOM network: docs/dicom-network.md
     #[arg(skip)]
     #[serde(skip_serializing)]
@@ -271,8 +275,16 @@ fn state(settings: &Settings) -> PathBuf {
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
 fn dicom(settings: &Settings) -> Option<DicomConfig> {
-    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom_series_quiet_s, dicom, .. } =
-        settings;
+    let Settings {
+        dicom_listen,
+        dicom_ae_title,
+        dicom_any_peer,
+        dicom_tasks,
+        dicom_series_quiet_s,
+        dicom_keep_days,
+        dicom,
+        ..
+    } = settings;
     if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
         return None;
     }
@@ -282,6 +294,7 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     dicom.any_peer = dicom_any_peer.unwrap_or(dicom.any_peer);
     dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
     dicom.series_quiet_s = dicom_series_quiet_s.unwrap_or(dicom.series_quiet_s);
+    dicom.keep_days = dicom_keep_days.or(dicom.keep_days);
     Some(dicom)
 }
 
