@@ -41,12 +41,12 @@ pub mod fuzzing {
 
 pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
-    Action, Anchor, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record, Report,
-    Stored, entries, verify,
+    Action, Anchor, Archived, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record,
+    Report, Stored, archive, entries, verify, verify_together,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
-pub use clock::rfc3339;
+pub use clock::{parse as parse_rfc3339, rfc3339};
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;

@@ -1,6 +1,7 @@
 //! What was answered: who asked, when, on which input, with which plug-in and backbone, and what came out. A file of
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
+mod archive;
 mod chain;
 mod checkpoint;
 mod file;
@@ -21,11 +22,12 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::oneshot;
 
+pub use archive::{Archived, archive};
 pub use chain::{Entry, Head, Stored};
 pub use checkpoint::{Checkpoint, CheckpointConfig};
 pub use file::entries;
 pub use record::{Action, Record};
-pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify};
+pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify, verify_together};
 
 /// Records of one transaction at the most.
 const BATCH: usize = 4096;

@@ -116,7 +116,7 @@ impl Store {
         }
     }
 
-    fn damaged(&self, broken: &Broken) -> Error {
+    pub(super) fn damaged(&self, broken: &Broken) -> Error {
         let reason = format!("{broken}; keep it as evidence, `melo audit verify` tells more, and begin a new one");
         Error::Damaged { path: self.path.clone(), reason }
     }
@@ -135,25 +135,9 @@ impl Store {
         self.in_place()?;
         self.is_ours(head)?;
         let failed = failed(&self.path);
-        let (before, mut head) = (head.rows, head.clone());
+        let before = head.rows;
         let batch = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        {
-            let places = vec!["?"; COLUMNS.len() + 1].join(", ");
-            let sql = format!("INSERT INTO records ({}, hash) VALUES ({places})", COLUMNS.join(", "));
-            let mut insert = batch.prepare(&sql).map_err(&failed)?;
-            for record in records {
-                let n = head.rows + 1;
-                let own = with_fields((n, now_ms(), &head.hash), record, |fields| {
-                    let own = hash(fields);
-                    let values = fields.iter().copied().chain([Field::Text(&own)]);
-                    match insert.execute(params_from_iter(values))? {
-                        1 => Ok(own),
-                        rows => Err(rusqlite::Error::StatementChangedRows(rows)),
-                    }
-                });
-                head = Head { rows: n, hash: own.map_err(&failed)? };
-            }
-        }
+        let head = insert(&batch, head, records).map_err(&failed)?;
         // What a guard that is not ours did with them.
         let sql = "SELECT count(*) FROM records WHERE n > ?1 UNION ALL SELECT count(*) FROM records WHERE n = ?2 AND hash = ?3";
         let written = |batch: &Connection| -> rusqlite::Result<Vec<i64>> {
@@ -176,6 +160,31 @@ impl Store {
         self.in_place()?;
         Ok(head)
     }
+}
+
+/// Adds rows behind a head. The new head.
+pub(super) fn insert<'a>(
+    batch: &Connection,
+    head: &Head,
+    records: impl Iterator<Item = &'a Record>,
+) -> rusqlite::Result<Head> {
+    let places = vec!["?"; COLUMNS.len() + 1].join(", ");
+    let sql = format!("INSERT INTO records ({}, hash) VALUES ({places})", COLUMNS.join(", "));
+    let mut insert = batch.prepare(&sql)?;
+    let mut head = head.clone();
+    for record in records {
+        let n = head.rows + 1;
+        let own = with_fields((n, now_ms(), &head.hash), record, |fields| {
+            let own = hash(fields);
+            let values = fields.iter().copied().chain([Field::Text(&own)]);
+            match insert.execute(params_from_iter(values))? {
+                1 => Ok(own),
+                rows => Err(rusqlite::Error::StatementChangedRows(rows)),
+            }
+        });
+        head = Head { rows: n, hash: own? };
+    }
+    Ok(head)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
