@@ -26,6 +26,7 @@ pub struct Metrics {
     batch: Histogram,
     abandoned: IntCounter,
     dicom_deleted: IntCounterVec,
+    syslog: IntCounterVec,
     queue: IntGauge,
     resident_bytes: IntGauge,
     tasks: IntGauge,
@@ -68,6 +69,11 @@ impl Default for Metrics {
                 &["what"],
             )
             .expect(all),
+            syslog: IntCounterVec::new(
+                Opts::new("melo_audit_syslog_total", "Records of the audit for syslog, sent and dropped"),
+                &["result"],
+            )
+            .expect(all),
             queue: IntGauge::new("melo_queue_rows", "Images times tasks admitted and not answered").expect(all),
             resident_bytes: IntGauge::new("melo_resident_plugin_bytes", "Weights of plug-ins in memory").expect(all),
             tasks: IntGauge::new("melo_tasks", "Tasks that are served").expect(all),
@@ -83,6 +89,7 @@ impl Default for Metrics {
         register(Box::new(metrics.batch.clone()));
         register(Box::new(metrics.abandoned.clone()));
         register(Box::new(metrics.dicom_deleted.clone()));
+        register(Box::new(metrics.syslog.clone()));
         register(Box::new(metrics.queue.clone()));
         register(Box::new(metrics.resident_bytes.clone()));
         register(Box::new(metrics.tasks.clone()));
@@ -106,6 +113,10 @@ impl Metrics {
 
     pub(crate) fn dicom_deleted(&self, what: &str, count: u64) {
         self.dicom_deleted.with_label_values(&[what]).inc_by(count);
+    }
+
+    pub(crate) fn syslog(&self, result: &str, count: u64) {
+        self.syslog.with_label_values(&[result]).inc_by(count);
     }
 
     pub(crate) fn waited(&self, time: Duration) {

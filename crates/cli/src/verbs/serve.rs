@@ -5,7 +5,7 @@ use super::task::PrecisionArg;
 use crate::{Failure, advice, machine, note, say};
 use melo::serve::{
     Advice, BatchConfig, CheckpointConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server,
-    SignatureConfig, TlsFiles, Trust, defaults,
+    SignatureConfig, SyslogConfig, TlsClientFiles, TlsFiles, Trust, defaults,
 };
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
@@ -102,6 +102,19 @@ struct Settings {
     /// Age of a checkpoint behind which records were added, s [default: 60]
     #[arg(long, env = "MELO_SERVE_AUDIT_CHECKPOINT_S", value_name = "S")]
     audit_checkpoint_s: Option<u64>,
+    /// Receiver of syslog that every record is sent to as well, as RFC 5424 with DICOM's audit message: udp://HOST:PORT, tcp://HOST:PORT
+    /// or tls://HOST:PORT
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG", value_name = "URL")]
+    audit_syslog: Option<String>,
+    /// Who vouches for the receiver of tls://, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_CA", value_name = "FILE")]
+    audit_syslog_ca: Option<PathBuf>,
+    /// Certificate that is shown to the receiver, where it asks for one, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_CERT", value_name = "FILE")]
+    audit_syslog_cert: Option<PathBuf>,
+    /// Private key of that certificate, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_KEY", value_name = "FILE")]
+    audit_syslog_key: Option<PathBuf>,
     /// Keep no record of answers
     #[arg(long, env = "MELO_SERVE_NO_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_audit: Option<bool>,
@@ -367,6 +380,10 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         (None, None) => None,
         _ => return Err(Failure::Usage("audit-checkpoint and audit-key go together".to_owned())),
     };
+    let syslog = syslog(settings)?;
+    if syslog.is_some() && audit.is_none() {
+        return Err(Failure::Usage("audit-syslog and no-audit exclude each other".to_owned()));
+    }
     let oidc = match (settings.oidc.clone(), settings.oidc_per_minute) {
         (None, Some(_)) => return Err(Failure::Usage("oidc-per-minute needs [oidc] in the settings' file".to_owned())),
         (Some(oidc), per_minute) => Some(OidcConfig { per_minute: per_minute.or(oidc.per_minute), ..oidc }),
@@ -375,6 +392,7 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
     Ok(Trust {
         audit,
         checkpoints,
+        syslog,
         keys: settings.keys.clone(),
         oidc,
         tls,
@@ -384,6 +402,22 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         allowed_hosts: settings.allowed_hosts.clone().unwrap_or_default(),
         insecure: settings.insecure.unwrap_or(false),
     })
+}
+
+/// Where the audit's records are sent.
+fn syslog(settings: &Settings) -> Result<Option<SyslogConfig>, Failure> {
+    let Settings { audit_syslog, audit_syslog_ca, audit_syslog_cert, audit_syslog_key, .. } = settings;
+    let (ca, cert, key) = (audit_syslog_ca.clone(), audit_syslog_cert.clone(), audit_syslog_key.clone());
+    let usage = |reason: &str| Err(Failure::Usage(reason.to_owned()));
+    let tls = match (ca, cert.is_some(), key.is_some()) {
+        (_, true, false) | (_, false, true) => return usage("audit-syslog-cert and audit-syslog-key go together"),
+        (None, true, true) => return usage("audit-syslog-cert needs audit-syslog-ca"),
+        (ca, ..) => ca.map(|ca| TlsClientFiles { ca, server_name: None, cert, key }),
+    };
+    match (audit_syslog, tls) {
+        (None, Some(_)) => usage("audit-syslog-ca needs audit-syslog"),
+        (address, tls) => Ok(address.clone().map(|address| SyslogConfig { address, tls })),
+    }
 }
 
 fn announce(server: &Server) {

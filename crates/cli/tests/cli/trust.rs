@@ -128,6 +128,12 @@ fn settings_that_contradict_each_other_are_refused_by_name() {
         (&["--oidc-per-minute", "5"], 2, "[oidc]"),
         (&["--oidc-per-minute", "0"], 2, "--oidc-per-minute"),
         (&["--listen", "0.0.0.0:0"], 1, "--insecure"),
+        (&["--audit-syslog", "siem:514"], 1, "tcp://HOST:PORT"),
+        (&["--audit-syslog", "tls://siem:6514"], 1, "audit-syslog-ca"),
+        (&["--audit-syslog", "tls://siem:6514", "--audit-syslog-ca", "none.pem"], 1, "none.pem"),
+        (&["--audit-syslog", "udp://siem:514", "--no-audit"], 2, "no-audit"),
+        (&["--audit-syslog-ca", "x.pem"], 2, "audit-syslog"),
+        (&["--audit-syslog-cert", "x.pem"], 2, "audit-syslog-key"),
         (&["--otlp-endpoint", "collector"], 1, "otlp-endpoint"),
         (&["--config", oidc], 1, "https"),
     ] {

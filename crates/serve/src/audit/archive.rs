@@ -12,6 +12,7 @@ use super::file::{ANCHOR, ANCHORED, APPLICATION, VERSION, anchor, beside, failed
 use super::record::{Action, Record};
 use super::store::{Store, insert};
 use super::verify::{Anchor, verify};
+use crate::clock::now_ms;
 use crate::disk::sync_folder;
 use crate::error::Error;
 use melo_vit::folder_of;
@@ -200,7 +201,8 @@ fn move_start(cut: &Connection, head: &Head, last: &Head) -> rusqlite::Result<He
         precision: String::new(),
         output: json!({ "rows": last.rows, "hash": last.hash }),
     };
-    insert(cut, head, [record].iter())
+    let added = insert(cut, head, [record].iter(), now_ms())?;
+    Ok(added.last().unwrap_or(head).clone())
 }
 
 /// Says behind which row a file begins.

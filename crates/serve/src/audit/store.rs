@@ -6,7 +6,6 @@ use super::file::{
 };
 use super::record::Record;
 use super::verify::{self, Broken};
-use crate::clock::now_ms;
 use crate::error::Error;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
@@ -130,14 +129,20 @@ impl Store {
         }
     }
 
-    /// Adds rows behind a head in one transaction. The new head.
-    pub(super) fn append<'a>(&mut self, head: &Head, records: impl Iterator<Item = &'a Record>) -> Result<Head, Error> {
+    /// Adds rows behind a head in one transaction, written at a time, ms since 1970 in UTC. The new rows.
+    pub(super) fn append<'a>(
+        &mut self,
+        head: &Head,
+        records: impl Iterator<Item = &'a Record>,
+        time_ms: i64,
+    ) -> Result<Vec<Head>, Error> {
         self.in_place()?;
         self.is_ours(head)?;
         let failed = failed(&self.path);
         let before = head.rows;
         let batch = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let head = insert(&batch, head, records).map_err(&failed)?;
+        let rows = insert(&batch, head, records, time_ms).map_err(&failed)?;
+        let head = rows.last().unwrap_or(head);
         // What a guard that is not ours did with them.
         let sql = "SELECT count(*) FROM records WHERE n > ?1 UNION ALL SELECT count(*) FROM records WHERE n = ?2 AND hash = ?3";
         let written = |batch: &Connection| -> rusqlite::Result<Vec<i64>> {
@@ -158,23 +163,25 @@ impl Store {
         batch.commit().map_err(&failed)?;
         self.version = data_version(&self.connection).map_err(&failed)?;
         self.in_place()?;
-        Ok(head)
+        Ok(rows)
     }
 }
 
-/// Adds rows behind a head. The new head.
+/// Adds rows behind a head, and gives them.
 pub(super) fn insert<'a>(
     batch: &Connection,
     head: &Head,
     records: impl Iterator<Item = &'a Record>,
-) -> rusqlite::Result<Head> {
+    time_ms: i64,
+) -> rusqlite::Result<Vec<Head>> {
     let places = vec!["?"; COLUMNS.len() + 1].join(", ");
     let sql = format!("INSERT INTO records ({}, hash) VALUES ({places})", COLUMNS.join(", "));
     let mut insert = batch.prepare(&sql)?;
-    let mut head = head.clone();
+    let mut added: Vec<Head> = Vec::new();
     for record in records {
-        let n = head.rows + 1;
-        let own = with_fields((n, now_ms(), &head.hash), record, |fields| {
+        let before = added.last().unwrap_or(head);
+        let n = before.rows + 1;
+        let own = with_fields((n, time_ms, &before.hash), record, |fields| {
             let own = hash(fields);
             let values = fields.iter().copied().chain([Field::Text(&own)]);
             match insert.execute(params_from_iter(values))? {
@@ -182,9 +189,9 @@ pub(super) fn insert<'a>(
                 rows => Err(rusqlite::Error::StatementChangedRows(rows)),
             }
         });
-        head = Head { rows: n, hash: own? };
+        added.push(Head { rows: n, hash: own? });
     }
-    Ok(head)
+    Ok(added)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -299,11 +299,11 @@ fn a_full_disk_refuses_and_leaves_the_chain_whole() {
     let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     store.connection.pragma_update(None, "max_page_count", pages).unwrap();
     let many: Vec<Record> = (0..1000).map(record).collect();
-    let error = store.append(&head, many.iter()).unwrap_err();
+    let error = store.append(&head, many.iter(), 0).unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
     assert_eq!(store.head().unwrap(), head);
     store.connection.pragma_update(None, "max_page_count", 1 << 20).unwrap();
-    let head = store.append(&head, many.iter()).unwrap();
+    let head = store.append(&head, many.iter(), 0).unwrap().pop().unwrap();
     drop(store);
     assert_eq!(verify(&path, None).unwrap(), Report { head, behind: None, broken: None });
 }
