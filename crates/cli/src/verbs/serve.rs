@@ -66,7 +66,7 @@ struct Settings {
     /// How long the first request of a batch waits for others, ms [default: 5]
     #[arg(long, env = "MELO_SERVE_MAX_WAIT_MS", value_name = "MS")]
     max_wait_ms: Option<u64>,
-    /// Images times tasks that may be waiting or in work, of one caller seven eighths; more are answered with 429 at once [default: 1024]
+    /// Images times tasks that may be waiting or in work, for callers in turn; more are answered with 429 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
     queue: Option<usize>,
     /// Images of one request, of tasks that answer for single images [default: 64]

@@ -259,7 +259,7 @@ mod tests {
         let unknown = verify(&path, Some(&noted[0])).unwrap().broken.unwrap();
         assert_eq!((unknown.row, unknown.kind), (3, Kind::Archived), "{unknown}");
         for noted in noted.iter().chain([&Anchor::of(&all)]) {
-            assert_eq!(whole(&path, &[out.clone()], Some(noted)), moved.head);
+            assert_eq!(whole(&path, std::slice::from_ref(&out), Some(noted)), moved.head);
         }
         let last = super::super::entries(&path, 1, None).unwrap().remove(0);
         assert_eq!((last.n, last.record.action.as_str()), (10, "archive"));
@@ -323,7 +323,7 @@ mod tests {
             drop(live);
             let moved = archive(&path, before, &out, None).unwrap().unwrap();
             assert_eq!((moved.first, moved.last.rows, moved.head.rows), (1, 5, 10), "step {step}");
-            assert_eq!(whole(&path, &[out.clone()], Some(&Anchor::of(&all))), moved.head);
+            assert_eq!(whole(&path, std::slice::from_ref(&out), Some(&Anchor::of(&all))), moved.head);
             let again = archive(&path, before, &out, None).unwrap().unwrap();
             assert_eq!((again.last, again.head), (moved.last, moved.head), "once more changes nothing");
             let other = archive(&path, i64::MAX, &out, None).unwrap_err();

@@ -27,7 +27,7 @@ pub struct BatchConfig {
     pub max_batch: usize,
     /// How long the first of a batch waits for others.
     pub max_wait: Duration,
-    /// Rows that may be admitted at a time, of one caller seven eighths; more are refused.
+    /// Rows that may be admitted at a time, and an eighth more where one caller holds them; others are refused.
     pub queue: usize,
 }
 
@@ -145,8 +145,8 @@ impl BatchQueue {
         &self.predictor
     }
 
-    /// Makes room for rows of a caller, or says at once that there is none. Callers take turns, and of what may be admitted one
-    /// never holds all.
+    /// Makes room for rows of a caller, or says at once that there is none. Callers take turns, and who holds nothing yet has a place
+    /// beside one who holds all.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Stopping`].

@@ -2,7 +2,8 @@
 //!
 //! Rows are computed in fair order: next comes the caller who had the fewest, where who comes anew begins beside those who wait (start-time
 //! fair queueing, Goyal, Vin, Cheng 1997, with a clock that goes on by the rows computed over the callers waiting).
-//! Rows are admitted in fair shares: who holds some may hold [`SHARE`] times what then stays free (dynamic thresholds, Choudhury, Hahne 1998).
+//! Rows are admitted in fair shares: beside others who holds some may hold [`SHARE`] times what then stays free (dynamic thresholds,
+//! Choudhury, Hahne 1998).
 
 use super::{BatchConfig, Job};
 use crate::error::Refusal;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 const NEWEST: f64 = 0.2;
 /// What `Retry-After` says at most.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// Rows that a caller may hold for every row that stays free: alone seven eighths of the queue.
+/// Rows that a caller may hold beside others for every row that stays free; seven eighths of the queue are what counts for others.
 const SHARE: usize = 7;
 
 pub(super) enum Taken {
@@ -157,12 +158,15 @@ impl State {
             return true;
         }
         let own = self.lines.get(caller).map_or(0, |line| line.admitted);
-        // Of one request that is larger than a share, the share counts: it leaves a place for who comes then.
+        // Of who holds more than a share, the share counts: it leaves a place for who comes then.
         let share = queue - queue / (SHARE + 1);
         let others = self.lines.iter().filter(|(other, _)| ***other != *caller);
         let others: usize = others.map(|(_, line)| line.admitted.min(share)).sum();
-        let free = queue.checked_sub(others + own + rows);
-        free.is_some_and(|free| own == held || own + rows <= SHARE * free)
+        if own == held || others == 0 {
+            return others + own + rows <= queue;
+        }
+        let free = queue.checked_sub(self.admitted + rows);
+        free.is_some_and(|free| own + rows <= SHARE * free)
     }
 
     fn first_submitted(&self) -> Option<Instant> {
