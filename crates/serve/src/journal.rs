@@ -2,7 +2,7 @@
 
 use crate::audit::{Action, Audit, Record};
 use crate::error::{Error, Refusal};
-use crate::service::Caller;
+use crate::request::Caller;
 use melo_vit::Engine;
 use serde_json::json;
 use std::collections::BTreeMap;

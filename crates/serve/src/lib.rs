@@ -24,6 +24,7 @@ mod lock;
 mod metrics;
 mod places;
 mod registry;
+mod request;
 mod server;
 mod service;
 mod shortest;
@@ -52,8 +53,9 @@ pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteCon
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
+pub use request::{Caller, Image, Limits, Request, SliceFile, Slices};
 pub use server::{Application, Config, Server};
-pub use service::{Caller, Image, Limits, Request, Service, SliceFile, Slices};
+pub use service::Service;
 pub use syslog::{Syslog, SyslogConfig};
 pub use tls::{TlsClientFiles, TlsFiles};
 pub use trust::Trust;

@@ -1,6 +1,6 @@
 //! Who asks, and what they may.
 
-use crate::service::Caller;
+use crate::request::Caller;
 use std::net::IpAddr;
 
 /// Who shows nothing where nothing is asked for.

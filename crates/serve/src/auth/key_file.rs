@@ -6,7 +6,7 @@ use super::rate::Rates;
 use crate::audit::Action;
 use crate::error::{Error, Refusal};
 use crate::journal::{Happened, Journal};
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::watched::{Watched, text_of};
 use melo_vit::hex;
 use serde::{Deserialize, Serialize};

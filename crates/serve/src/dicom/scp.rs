@@ -8,7 +8,7 @@ use super::storage;
 use crate::error::Error;
 use crate::journal::Visitors;
 use crate::places::Places;
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::tls::Certificates;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;

@@ -17,7 +17,7 @@ mod tasks;
 
 use crate::auth::{Identity, Scope};
 use crate::error::Refusal;
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::traces::{Context, Span};
 pub(crate) use app::App;
 use axum::Router;

@@ -4,7 +4,7 @@ use super::app::{App, json};
 use super::request_id::RequestId;
 use crate::auth::Identity;
 use crate::error::Refusal;
-use crate::service::{Image, Request};
+use crate::request::{Image, Request};
 use axum::Extension;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{Multipart, State};

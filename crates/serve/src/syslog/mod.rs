@@ -98,7 +98,7 @@ impl Syslog {
 }
 
 impl Drop for Syslog {
-    /// Sends what is there, as far as [`LAST`] goes.
+    /// Sends what is there, for two seconds at the most.
     fn drop(&mut self) {
         self.ending.begin();
         drop(self.messages.take());

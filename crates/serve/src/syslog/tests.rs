@@ -3,7 +3,7 @@
 use super::*;
 use crate::audit::{Action, Audit, entries};
 use crate::journal::{Happened, Journal};
-use crate::service::Caller;
+use crate::request::Caller;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;

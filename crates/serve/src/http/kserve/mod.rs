@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::registry::Version;
-use crate::service::{Caller, Image, Request};
+use crate::request::{Caller, Image, Request};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
