@@ -8,7 +8,9 @@
 //! once more goes on there.
 
 use super::chain::{COLUMNS, Head};
-use super::file::{ANCHOR, ANCHORED, APPLICATION, VERSION, anchor, beside, failed, guards, private, table, unguarded};
+use super::file::{
+    ANCHOR, ANCHORED, APPLICATION, ARCHIVED, VERSION, anchor, beside, failed, guards, private, table, unguarded,
+};
 use super::record::{Action, Record};
 use super::store::{Store, insert};
 use super::verify::{Anchor, verify};
@@ -149,7 +151,7 @@ impl Live {
             }
         }
         all.execute_batch(guards())?;
-        begin_behind(&all, &self.start)?;
+        begin_behind(&all, &self.start, ARCHIVED)?;
         all.commit()
     }
 
@@ -187,7 +189,7 @@ fn move_start(cut: &Connection, head: &Head, last: &Head) -> rusqlite::Result<He
     cut.execute("DELETE FROM records WHERE n <= ?1", [last.rows])?;
     cut.execute_batch(guards())?;
     cut.execute_batch("DROP TABLE IF EXISTS anchor")?;
-    begin_behind(cut, last)?;
+    begin_behind(cut, last, ANCHORED)?;
     let record = Record {
         action: Action::Archive,
         request_id: String::new(),
@@ -199,18 +201,23 @@ fn move_start(cut: &Connection, head: &Head, last: &Head) -> rusqlite::Result<He
         plugin_digest: None,
         backbone_digest: String::new(),
         precision: String::new(),
-        output: json!({ "rows": last.rows, "hash": last.hash }),
+        output: said_of(last),
     };
     let added = insert(cut, head, [record].iter(), now_ms())?;
     Ok(added.last().unwrap_or(head).clone())
 }
 
-/// Says behind which row a file begins.
-fn begin_behind(connection: &Connection, start: &Head) -> rusqlite::Result<()> {
+/// What the record of an archive says.
+pub(super) fn said_of(last: &Head) -> serde_json::Value {
+    json!({ "rows": last.rows, "hash": last.hash })
+}
+
+/// Says behind which row a file begins, and as which version.
+fn begin_behind(connection: &Connection, start: &Head, version: i64) -> rusqlite::Result<()> {
     if *start == Head::empty() {
         return connection.pragma_update(None, "user_version", VERSION);
     }
-    connection.pragma_update(None, "user_version", ANCHORED)?;
+    connection.pragma_update(None, "user_version", version)?;
     connection.execute_batch(ANCHOR)?;
     connection.execute("INSERT INTO anchor (n, hash) VALUES (?1, ?2)", (start.rows, &start.hash))?;
     Ok(())
@@ -273,6 +280,8 @@ mod tests {
         let again = archive(&path, i64::MAX, &second, None).unwrap().unwrap();
         assert_eq!((again.first, again.last.rows, again.head.rows), (6, 11, 13));
         assert_eq!(verify(&second, None).unwrap().behind, Some(moved.last));
+        let closed = Audit::open(&second, None).err().unwrap().to_string();
+        assert!(closed.contains("older.sqlite") && closed.contains("archive"), "{closed}");
         assert_eq!(whole(&path, &[second.clone(), out.clone()], Some(&Anchor::of(&all))), again.head, "in any order");
         let apart = verify_together(&path, std::slice::from_ref(&out), None).unwrap_err().to_string();
         assert!(apart.contains("audit.sqlite") && apart.contains("old.sqlite") && apart.contains("@11"), "{apart}");
@@ -354,6 +363,8 @@ mod tests {
             verify(&path, None).unwrap().broken
         };
         let unguard = "DROP TRIGGER anchor_is_not_changed; DROP TRIGGER anchor_is_not_removed;";
+        let guard =
+            &ANCHOR[ANCHOR.find("CREATE TRIGGER").unwrap()..ANCHOR.find("CREATE TRIGGER anchor_is_one").unwrap()];
         let hash = "UPDATE anchor SET hash = replace(hash, '0', '1')";
         assert_eq!(found(&format!("{unguard} {hash}")).map(|found| (found.row, found.kind)), Some((6, Kind::Changed)));
         let row = "UPDATE anchor SET n = 4";
@@ -361,6 +372,10 @@ mod tests {
         let gone = "DELETE FROM anchor";
         assert_eq!(found(&format!("{unguard} {gone}")).map(|found| (found.row, found.kind)), Some((1, Kind::Removed)));
         assert_eq!(found(unguard).map(|found| found.kind), Some(Kind::Unguarded));
+        let said = "UPDATE anchor SET n = 6, hash = (SELECT hash FROM records WHERE n = 6)";
+        let said = found(&format!("{unguard} {said}; DELETE FROM records WHERE n = 6; {guard}")).unwrap();
+        assert_eq!((said.row, said.kind), (6, Kind::Removed), "{said}");
+        assert!(said.reason.contains("no record says"), "{said}");
         let first = "DELETE FROM records WHERE n = 6";
         assert_eq!(found(first).map(|found| (found.row, found.kind)), Some((6, Kind::Removed)));
         let (folder, path, before) = aged(5, 9);

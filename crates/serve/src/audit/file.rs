@@ -15,6 +15,8 @@ pub(super) const APPLICATION: i64 = 0x6d65_6c6f;
 pub(super) const VERSION: i64 = 1;
 /// Version of a file whose first rows are in an archive: it has [`ANCHOR`] too.
 pub(super) const ANCHORED: i64 = 2;
+/// Version of an archive that begins so, in which nothing is written any more.
+pub(super) const ARCHIVED: i64 = 3;
 /// How long a lock of another process is waited for, such as that of a backup.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -131,15 +133,20 @@ pub(super) fn known(connection: &Connection, path: &Path) -> Result<(), Error> {
         return damaged("it is an SQLite file, but no audit of melo".to_owned());
     }
     match pragma("user_version")? {
-        VERSION | ANCHORED => Ok(()),
+        VERSION | ANCHORED | ARCHIVED => Ok(()),
         other => {
-            damaged(format!("it is an audit of version {other}, this program knows versions {VERSION} and {ANCHORED}"))
+            damaged(format!("it is an audit of version {other}, this program knows versions {VERSION} to {ARCHIVED}"))
         }
     }
 }
 
+/// Version of a file's tables.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn is_anchored(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == ANCHORED)
+    Ok(matches!(version(connection)?, ANCHORED | ARCHIVED))
 }
 
 /// Behind which row a file begins: none, or the last one of its archive. One that does not say so any more has no such row.

@@ -2,7 +2,8 @@
 
 use super::chain::{COLUMNS, Field, Head, hash, with_fields};
 use super::file::{
-    APPLICATION, Identity, PATIENCE, SCHEMA, VERSION, beside, failed, identity, known, private, unguarded,
+    APPLICATION, ARCHIVED, Identity, PATIENCE, SCHEMA, VERSION, beside, failed, identity, known, private, unguarded,
+    version,
 };
 use super::record::Record;
 use super::verify::{self, Broken};
@@ -38,6 +39,10 @@ impl Store {
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&failed)?;
         if tables > 0 {
             known(&connection, path)?;
+            if version(&connection).map_err(&failed)? == ARCHIVED {
+                let reason = "it is an archive, in which nothing is written any more".to_owned();
+                return Err(Error::Damaged { path: path.to_owned(), reason });
+            }
         }
         // Readers and the writer do not wait for each other, and a commit is on disk when it returns.
         connection.pragma_update(None, "journal_mode", "wal").map_err(&failed)?;

@@ -1,7 +1,9 @@
 //! Walking the chain: is every row the one that was written, and does each follow the one before?
 
+use super::archive::said_of;
 use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
-use super::file::{anchor as start, failed, fields, read, unguarded};
+use super::file::{ARCHIVED, anchor as start, failed, fields, read, unguarded, version};
+use super::record::Action;
 use crate::error::Error;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
@@ -176,7 +178,25 @@ fn walk(connection: &Connection, start: &Head, seen: &mut Seen, is_last: bool) -
         None => end(&moment, &head)?,
         broken => broken,
     };
+    let broken = match (broken, &behind) {
+        (None, Some(start)) => unannounced(&moment, start)?,
+        (broken, _) => broken,
+    };
     Ok(Report { head, behind, broken })
+}
+
+/// Whether a file begins behind a row of which no record says that it was archived. In an archive that record may be of a later file.
+fn unannounced(connection: &Connection, start: &Head) -> rusqlite::Result<Option<Broken>> {
+    if version(connection)? == ARCHIVED {
+        return Ok(None);
+    }
+    let sql = "SELECT count(*) FROM records WHERE action = ?1 AND output = ?2";
+    let said = (Action::Archive.name(), said_of(start).to_string());
+    let found: i64 = connection.query_row(sql, said, |row| row.get(0))?;
+    Ok((found == 0).then(|| {
+        let reason = "removed: rows up to it are not there, and no record says that they were archived".to_owned();
+        Broken { row: start.rows, kind: Kind::Removed, reason }
+    }))
 }
 
 /// Whether a chain that is open holds the row that was noted.
