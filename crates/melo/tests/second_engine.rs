@@ -131,7 +131,7 @@ fn it_predicts_and_serves_what_the_processor_does() {
         assert!(server.service().registry.problems().is_empty(), "{:?}", server.service().registry.problems());
         let bytes = std::fs::read(place.at("19.png")).expect("the image");
         let image = Image { name: "19.png".to_owned(), bytes: bytes.into(), sop_instance_uid: None };
-        let caller = Caller { who: "test".to_owned(), via: "test", request_id: "1".to_owned() };
+        let caller = Caller { who: "test".to_owned(), via: "test", request_id: "1".to_owned(), address: None };
         let tasks = vec!["all".to_owned()];
         let request = Request {
             images: vec![image],

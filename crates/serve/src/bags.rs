@@ -5,7 +5,8 @@
 
 use crate::answer::{Answer, BagAnswers, LeadingHeatmap};
 use crate::error::Refusal;
-use crate::service::{Chosen, Image, Request, Service, Slices, Tasks, blocking};
+use crate::request::{Image, Request, Slices};
+use crate::service::{Chosen, Service, Tasks, blocking};
 use melo_imaging::dicom::Series;
 use melo_predict::{Bag, BagImage, BagPrediction, LEADING};
 use melo_vit::rendering::Plane;

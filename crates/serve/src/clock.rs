@@ -27,8 +27,8 @@ pub(crate) fn dicom(since_1970: Duration) -> (String, String) {
     (time.format("%Y%m%d").to_string(), time.format("%H%M%S%.6f").to_string())
 }
 
-/// A day, `2026-10-01`, as its first millisecond; a time, `2026-10-01T12:00:00Z`, must be in UTC.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+/// Milliseconds since 1970 in UTC of a day, `2026-10-01`, which is its first, or of a time, `2026-10-01T12:00:00Z`, which must be in UTC.
+pub fn parse(text: &str) -> Option<i64> {
     let time = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
     let time = time.strip_suffix('Z').and_then(|_| DateTime::parse_from_rfc3339(&time).ok())?;
     Some(time.timestamp_millis())

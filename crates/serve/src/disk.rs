@@ -1,7 +1,13 @@
-//! What the disk says of our files: the room they have, and who else may use them.
+//! What the disk says of our files: that they are there, the room they have, and who else may use them.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
+
+/// Names in a folder stay after a power failure only when the folder itself is on the disk.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
 
 /// Bytes that may still be written where `path` is.
 #[cfg(unix)]

@@ -106,13 +106,13 @@ pub enum Refusal {
     /// The image, or plug-in, could not be used; the sentence names it and says why.
     #[error("{0}")]
     Unusable(String),
-    /// The queue is full.
+    /// The queue is full, or the caller's share of it.
     #[error("the queue is full, try again in {} s", .0.as_secs())]
     Busy(Duration),
-    /// The key asked more often than it may.
-    #[error("the key `{name}` may ask {per_minute} times a minute, try again in {} s", .wait.as_secs() + 1)]
+    /// The caller asked more often than it may.
+    #[error("`{name}` may ask {per_minute} times a minute, try again in {} s", .wait.as_secs() + 1)]
     TooOften {
-        /// Name of the key.
+        /// Name of the key, or of who has the token.
         name: String,
         /// How often it may.
         per_minute: u32,

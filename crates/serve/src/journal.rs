@@ -2,7 +2,7 @@
 
 use crate::audit::{Action, Audit, Record};
 use crate::error::{Error, Refusal};
-use crate::service::Caller;
+use crate::request::Caller;
 use melo_vit::Engine;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ impl Visitors {
     }
 
     /// A caller who showed a key, a token or a title that is known.
-    pub(crate) fn let_in(&self, caller: Caller, address: Option<IpAddr>) {
+    pub(crate) fn let_in(&self, caller: Caller) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.get(&caller.who).is_some_and(|at| at.elapsed() < SEEN) {
             return;
@@ -130,15 +130,13 @@ impl Visitors {
         }
         seen.insert(caller.who.clone(), Instant::now());
         drop(seen);
-        self.journal.note(
-            Action::Login,
-            caller,
-            Happened { output: json!({ "address": address }), ..Happened::default() },
-        );
+        let output = json!({ "address": caller.address });
+        self.journal.note(Action::Login, caller, Happened { output, ..Happened::default() });
     }
 
     /// A caller who was turned away, and why, without what was shown.
-    pub(crate) fn turn_away(&self, caller: Caller, address: Option<IpAddr>, reason: &str) {
+    pub(crate) fn turn_away(&self, caller: Caller, reason: &str) {
+        let address = caller.address;
         let mut all = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.retain(|_, known| known.more > 0 || known.recorded.elapsed() < TURNED_AWAY);
@@ -172,8 +170,8 @@ mod tests {
         (folder, path, visitors)
     }
 
-    fn caller(who: &str) -> Caller {
-        Caller { who: who.to_owned(), via: "http", request_id: "r".to_owned() }
+    fn caller(who: &str, address: IpAddr) -> Caller {
+        Caller { who: who.to_owned(), via: "http", request_id: "r".to_owned(), address: Some(address) }
     }
 
     #[test]
@@ -181,15 +179,15 @@ mod tests {
         let (_folder, path, visitors) = visitors();
         let address: IpAddr = [10, 0, 0, 1].into();
         for _ in 0..3 {
-            visitors.let_in(caller("ris"), Some(address));
+            visitors.let_in(caller("ris", address));
         }
         for _ in 0..500 {
-            visitors.turn_away(caller("unknown"), Some(address), "the key is not known");
+            visitors.turn_away(caller("unknown", address), "the key is not known");
         }
         visitors.turned_away.lock().unwrap().get_mut(&Some(address)).unwrap().recorded -= TURNED_AWAY;
-        visitors.turn_away(caller("unknown"), Some(address), "the key is not known");
+        visitors.turn_away(caller("unknown", address), "the key is not known");
         for host in 0..3000_u32 {
-            visitors.turn_away(caller("unknown"), Some(IpAddr::from((0x0b00_0000 + host).to_be_bytes())), "no");
+            visitors.turn_away(caller("unknown", IpAddr::from((0x0b00_0000 + host).to_be_bytes())), "no");
         }
         drop(visitors);
         let found = entries(&path, 5000, None).unwrap();

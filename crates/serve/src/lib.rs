@@ -24,9 +24,11 @@ mod lock;
 mod metrics;
 mod places;
 mod registry;
+mod request;
 mod server;
 mod service;
 mod shortest;
+mod syslog;
 mod tls;
 mod traces;
 mod trust;
@@ -41,17 +43,19 @@ pub mod fuzzing {
 
 pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
-    Action, Anchor, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record, Report,
-    Stored, entries, verify,
+    Action, Anchor, Archived, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record,
+    Report, Stored, archive, entries, verify, verify_together,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
-pub use clock::rfc3339;
+pub use clock::{parse as parse_rfc3339, rfc3339};
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
+pub use request::{Caller, Image, Limits, Request, SliceFile, Slices};
 pub use server::{Application, Config, Server};
-pub use service::{Caller, Image, Limits, Request, Service, SliceFile, Slices};
+pub use service::Service;
+pub use syslog::{Syslog, SyslogConfig};
 pub use tls::{TlsClientFiles, TlsFiles};
 pub use trust::Trust;

@@ -25,6 +25,8 @@ pub struct Metrics {
     compute: Histogram,
     batch: Histogram,
     abandoned: IntCounter,
+    dicom_deleted: IntCounterVec,
+    syslog: IntCounterVec,
     queue: IntGauge,
     resident_bytes: IntGauge,
     tasks: IntGauge,
@@ -59,6 +61,19 @@ impl Default for Metrics {
             .expect(all),
             abandoned: IntCounter::new("melo_abandoned_total", "Requests whose caller went away before their batch")
                 .expect(all),
+            dicom_deleted: IntCounterVec::new(
+                Opts::new(
+                    "melo_dicom_deleted_total",
+                    "Refused objects and notes of answered series deleted from the spool",
+                ),
+                &["what"],
+            )
+            .expect(all),
+            syslog: IntCounterVec::new(
+                Opts::new("melo_audit_syslog_total", "Records of the audit for syslog, sent and dropped"),
+                &["result"],
+            )
+            .expect(all),
             queue: IntGauge::new("melo_queue_rows", "Images times tasks admitted and not answered").expect(all),
             resident_bytes: IntGauge::new("melo_resident_plugin_bytes", "Weights of plug-ins in memory").expect(all),
             tasks: IntGauge::new("melo_tasks", "Tasks that are served").expect(all),
@@ -73,6 +88,8 @@ impl Default for Metrics {
         register(Box::new(metrics.compute.clone()));
         register(Box::new(metrics.batch.clone()));
         register(Box::new(metrics.abandoned.clone()));
+        register(Box::new(metrics.dicom_deleted.clone()));
+        register(Box::new(metrics.syslog.clone()));
         register(Box::new(metrics.queue.clone()));
         register(Box::new(metrics.resident_bytes.clone()));
         register(Box::new(metrics.tasks.clone()));
@@ -92,6 +109,14 @@ impl Metrics {
 
     pub(crate) fn abandoned(&self, jobs: u64) {
         self.abandoned.inc_by(jobs);
+    }
+
+    pub(crate) fn dicom_deleted(&self, what: &str, count: u64) {
+        self.dicom_deleted.with_label_values(&[what]).inc_by(count);
+    }
+
+    pub(crate) fn syslog(&self, result: &str, count: u64) {
+        self.syslog.with_label_values(&[result]).inc_by(count);
     }
 
     pub(crate) fn waited(&self, time: Duration) {

@@ -10,7 +10,9 @@ use crate::http::{App, Bodies, Listener, router};
 use crate::journal::{Happened, Journal};
 use crate::metrics::Metrics;
 use crate::registry::{Folder, Registry, RegistryConfig};
-use crate::service::{Limits, Service};
+use crate::request::Limits;
+use crate::service::Service;
+use crate::syslog::Syslog;
 use crate::traces::Traces;
 use crate::trust::Trust;
 use melo_predict::Predictor;
@@ -111,9 +113,11 @@ impl Application {
         config.registry.self_test = (config.limits.timeout / 2).max(Duration::from_secs(1));
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
+            let syslog = config.trust.syslog.as_ref();
+            let syslog = syslog.map(|syslog| Syslog::start(syslog, Arc::clone(&metrics))).transpose()?;
             let checkpoints = config.trust.checkpoints.as_ref();
-            let audit = config.trust.audit.as_deref().map(|path| Audit::open(path, checkpoints)).transpose()?;
-            let audit = audit.map(Arc::new);
+            let open = |path| Audit::open_sending(path, checkpoints, syslog);
+            let audit = config.trust.audit.as_deref().map(open).transpose()?.map(Arc::new);
             let journal = Journal::new(audit.clone(), &*engine);
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref(), &journal)?;
             if let Some(address) = address {

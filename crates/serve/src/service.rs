@@ -5,26 +5,27 @@
 //!   -> batch -> calibrated probabilities -> audit -> answers
 //! ```
 
+mod recorded;
+
 use crate::answer::{Answer, Answers, Heatmap, ImageAnswers, MaskImage};
-use crate::audit::{Action, Audit, Record};
+use crate::audit::Audit;
 use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
 use crate::batch::{Asked, BatchQueue, Computed, Permit};
-use crate::disk;
 use crate::error::Refusal;
-use crate::journal::{Happened, Journal, Visitors, unrecorded};
+use crate::journal::{Journal, Visitors};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
-use crate::shortest;
+use crate::request::{Caller, Image, Limits, Request};
 use melo_imaging::{DecodeMemory, Seen, encode_png};
 use melo_predict::{Drawing, Input, Prepared};
 use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hash_numbers, hex};
+use recorded::records;
 use sha2::{Digest, Sha256};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// Longest side of previews and heat maps, px.
@@ -33,106 +34,6 @@ const SHOWN_SIDE: usize = 1024;
 const MASK_OPACITY: f32 = 0.4;
 /// Heat maps as the server draws them.
 const DRAWING: Drawing = Drawing { method: ExplainMethod::Gradient, opacity: 1.0, longest: SHOWN_SIDE };
-
-/// Less room on the disk of the audit is told before it is used up, bytes.
-const AUDIT_RESERVE: u64 = 64 << 20;
-
-/// How long a server is not ready after a record that could not be written, before it is looked whether its folder can be again.
-const UNRECORDED: Duration = Duration::from_secs(10);
-
-/// What one request may ask for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// Bytes of a request.
-    pub body_bytes: usize,
-    /// Images of a request, of tasks that answer for single images.
-    pub images: usize,
-    /// Images of a bag.
-    pub bag_images: usize,
-    /// From arrival to answer.
-    pub timeout: Duration,
-    /// Images that are decoded at a time.
-    pub decoders: usize,
-    /// Memory of all decoders, by what headers claim, bytes.
-    pub decode_bytes: u64,
-}
-
-impl Limits {
-    /// Files of a request, whatever is asked about them.
-    pub(crate) fn most_images(&self) -> usize {
-        self.images.max(self.bag_images)
-    }
-}
-
-/// An image as it came.
-#[derive(Clone)]
-pub struct Image {
-    /// For messages and answers; never a path.
-    pub name: String,
-    /// The file.
-    pub bytes: Arc<[u8]>,
-    /// SOP Instance UID, where it is known.
-    pub sop_instance_uid: Option<String>,
-}
-
-/// A file of a series.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SliceFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// SHA-256 of its bytes.
-    pub digest: String,
-    /// SOP Instance UID.
-    pub sop_instance_uid: String,
-}
-
-/// A series on the disk, which is one bag.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slices {
-    /// Series Instance UID.
-    pub series_instance_uid: String,
-    /// In the order of the bag; at least one.
-    pub files: Vec<SliceFile>,
-}
-
-/// Who asks, and through which door; goes into the audit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Caller {
-    /// Name of the key, or of the calling application entity.
-    pub who: String,
-    /// `http`, `kserve`, `dicom`, `stow`, `server`.
-    pub via: &'static str,
-    /// The request, as the log names it.
-    pub request_id: String,
-}
-
-impl Caller {
-    /// Nobody: the server does it of itself.
-    pub(crate) fn server() -> Self {
-        Caller { who: "melo".to_owned(), via: "server", request_id: String::new() }
-    }
-}
-
-/// A request to any number of tasks.
-#[derive(Clone)]
-pub struct Request {
-    /// For tasks of single images each by itself, for those of bags together; at least one, or `slices`.
-    pub images: Vec<Image>,
-    /// A series, for tasks of bags alone.
-    pub slices: Option<Slices>,
-    /// Names, or `name@version`; `all` stands for every task.
-    pub tasks: Vec<String>,
-    /// Explain each answer's leading class.
-    pub heatmap: bool,
-    /// Give the masks of tasks that have them.
-    pub masks: bool,
-    /// Give the decoded image back.
-    pub preview: bool,
-    /// Of images with several frames this one, whatever the tasks' cards say.
-    pub frame: Option<Frame>,
-    /// Who asks.
-    pub caller: Caller,
-}
 
 /// Everything that answers, shared by all doors.
 pub struct Service {
@@ -256,7 +157,7 @@ impl Service {
         // Heat maps are rows too, and keep theirs until they are drawn. A file is at least one image of a bag.
         let rows = files * single.len();
         let of_maps = if request.heatmap { rows } else { 0 };
-        let mut permit = self.batches.admit(rows + of_maps + files * of_bags.len())?;
+        let mut permit = self.batches.admit(&request.caller.share(), rows + of_maps + files * of_bags.len())?;
         let bags = self.gather(&request, of_bags).await?;
         let (of_bags, maps_of_bags) = rows_of(&bags, request.heatmap);
         let of_maps = of_maps + maps_of_bags;
@@ -334,7 +235,7 @@ impl Service {
         caller: &Caller,
     ) -> Result<Vec<Answer>, Refusal> {
         let started = Instant::now();
-        let permit = self.batches.admit(inputs.len())?;
+        let permit = self.batches.admit(&caller.share(), inputs.len())?;
         let tasks = self.plugins(vec![Chosen { version: Arc::clone(version), named: true }]).await?;
         let size = version.card.preprocess.size;
         let digests: Vec<String> = inputs.iter().map(|pixels| digest_of_input(pixels)).collect();
@@ -495,54 +396,6 @@ impl Service {
             png: encode_png(&drawn.picture).map_err(|error| Refusal::Internal(error.to_string()))?,
         }))
     }
-
-    /// Records what an admin asks for, before it is done.
-    ///
-    /// # Errors
-    /// [`Refusal::Unavailable`]: then it must not be done.
-    pub(crate) async fn note(
-        self: &Arc<Self>,
-        action: Action,
-        happened: Happened,
-        caller: Caller,
-    ) -> Result<(), Refusal> {
-        let record = self.journal.record(action, caller, happened);
-        self.append(vec![record]).await
-    }
-
-    /// Why nothing can be recorded now. After a failure it is tried whether the folder can be written again.
-    pub(crate) fn audit_trouble(&self) -> Option<String> {
-        let audit = self.audit.as_ref()?;
-        if audit.is_unsigned() {
-            return Some("the checkpoint of the audit could not be written".to_owned());
-        }
-        let folder = melo_vit::folder_of(audit.path()).to_owned();
-        if let Ok(free) = disk::free(&folder)
-            && free < AUDIT_RESERVE
-        {
-            return Some(format!("the disk of the audit has {} MiB left", free >> 20));
-        }
-        let mut failed = self.unrecorded();
-        let trouble = "the audit could not be written".to_owned();
-        if failed.as_ref()?.elapsed() < UNRECORDED {
-            return Some(trouble);
-        }
-        let tried = tempfile::tempfile_in(&folder).and_then(|mut file| file.write_all(&[0; 4096]));
-        *failed = tried.is_err().then(Instant::now);
-        failed.map(|_| trouble)
-    }
-
-    fn unrecorded(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nothing is answered that is not in the audit.
-    async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<(), Refusal> {
-        let Some(audit) = &self.audit else { return Ok(()) };
-        let written = audit.appended(records).await;
-        *self.unrecorded() = written.is_err().then(Instant::now);
-        written.map_err(|error| unrecorded(&error))
-    }
 }
 
 /// Tells work that nobody waits for it any more.
@@ -564,12 +417,6 @@ pub(crate) struct Chosen {
 
 /// Versions with their weights.
 pub(crate) type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
-
-impl Request {
-    fn keeps_pixels(&self) -> bool {
-        self.heatmap || self.masks || self.preview
-    }
-}
 
 /// An image that was read.
 struct Decoded {
@@ -602,33 +449,6 @@ impl Decoded {
     fn frame_of(&self, frame: Frame) -> Option<usize> {
         frame.place(self.frames?).map(|place| place + 1)
     }
-}
-
-fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &Answers) -> Vec<Record> {
-    let record = |input_digest: String, sop_instance_uid: Option<String>, answer: &Answer| Record {
-        action: Action::Answer,
-        request_id: caller.request_id.clone(),
-        who: caller.who.clone(),
-        via: caller.via.to_owned(),
-        input_digest: Some(input_digest),
-        sop_instance_uid,
-        task: answer.task.clone(),
-        plugin_digest: Some(answer.version.clone()),
-        backbone_digest: answer.backbone.clone(),
-        precision: answer.precision.to_string(),
-        output: shortest::value(answer.outputs()),
-    };
-    let mut records = Vec::new();
-    for (index, image) in answers.images.iter().enumerate() {
-        let seen = frame.map_or(image.digest.clone(), |frame| format!("{}#frame={frame}", image.digest));
-        let uid = images.get(index).and_then(|image| image.sop_instance_uid.clone());
-        records.extend(image.answers.iter().map(|answer| record(seen.clone(), uid.clone(), answer)));
-    }
-    for bag in &answers.bags {
-        let seen = format!("{}#bag={}", bag.digest, bag.images.len());
-        records.extend(bag.answers.iter().map(|answer| record(seen.clone(), bag.series_instance_uid.clone(), answer)));
-    }
-    records
 }
 
 /// The mask of an answer, where its task gives one, of an image whose pixels were kept.

@@ -4,6 +4,7 @@ use crate::audit::CheckpointConfig;
 use crate::auth::{Access, OidcConfig};
 use crate::defaults::{DRAIN, MAX_CONNECTIONS};
 use crate::error::Error;
+use crate::syslog::SyslogConfig;
 use crate::tls::TlsFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Trust {
     pub audit: Option<PathBuf>,
     /// Where the audit's signed checkpoints go.
     pub checkpoints: Option<CheckpointConfig>,
+    /// Where the audit's records are sent as well.
+    pub syslog: Option<SyslogConfig>,
     /// File of keys.
     pub keys: Option<PathBuf>,
     /// Identity provider whose tokens are taken.
@@ -40,6 +43,7 @@ impl Default for Trust {
         Trust {
             audit: None,
             checkpoints: None,
+            syslog: None,
             keys: None,
             oidc: None,
             tls: None,

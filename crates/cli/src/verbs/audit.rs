@@ -3,7 +3,9 @@
 use super::plugin::public_key;
 use super::task::check_output;
 use crate::{Failure, json_path, say, say_json};
-use melo::serve::{Anchor, Broken, Checkpoint, Entry, Head, entries, rfc3339, verify};
+use melo::serve::{
+    Anchor, Broken, Checkpoint, Entry, Head, Report, archive, entries, parse_rfc3339, rfc3339, verify, verify_together,
+};
 use melo::sign::SecretKey;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,8 @@ pub(crate) enum Verb {
     /// Check that no record was changed, removed or put in, and name the first that was
     #[command(after_help = "Examples:\n  melo audit verify melo-serve/audit.sqlite\n  \
         melo audit verify audit.sqlite --expect-head 9f86d08...@1200\n  \
-        melo audit verify audit.sqlite --checkpoint /mnt/worm/melo.checkpoint --public-key audit.pub\n\n\
+        melo audit verify audit.sqlite --checkpoint /mnt/worm/melo.checkpoint --public-key audit.pub\n  \
+        melo audit verify audit.sqlite --archive audit-2026.sqlite --archive audit-2025.sqlite\n\n\
         The last hash is printed: noted elsewhere (the server's log has it, too), it shows later that the end was not\n\
         cut off and that not all was written anew. The server may be running.\n\
         Exit status 1 when the chain is broken. What it proves is said in docs/audit.md.")]
@@ -29,9 +32,35 @@ pub(crate) enum Verb {
         /// The public key of who signed it: a file, or the line itself
         #[arg(long, value_name = "FILE|KEY", requires = "checkpoint")]
         public_key: Option<String>,
+        /// A file of older records (`melo audit archive`) that the others must follow; may be repeated
+        #[arg(long, value_name = "FILE")]
+        archive: Vec<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Move older records to a file of their own
+    #[command(after_help = "Examples:\n  \
+        melo audit archive melo-serve/audit.sqlite --before 2027-01-01 --out /mnt/worm/audit-2026.sqlite\n  \
+        melo audit archive audit.sqlite --before 2027-01-01 --out audit-2026.sqlite --checkpoint melo.checkpoint --public-key audit.pub\n\n\
+        The chain is walked first. The server must be stopped. The last record stays, and with a checkpoint all behind it.\n\
+        What was cut off is finished by the same call once more: no record is lost, and none is in a chain twice.\n\
+        Both files verify by themselves, and together: melo audit verify FILE --archive OUT.")]
+    Archive {
+        /// The server's audit
+        file: PathBuf,
+        /// The first moment that stays: a day, or a time such as 2027-01-01T12:00:00Z, in UTC
+        #[arg(long, value_name = "DATE", value_parser = time)]
+        before: i64,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// A signed checkpoint of the server that the chain is held to
+        #[arg(long, value_name = "FILE", requires = "public_key")]
+        checkpoint: Option<PathBuf>,
+        /// The public key of who signed it: a file, or the line itself
+        #[arg(long, value_name = "FILE|KEY", requires = "checkpoint")]
+        public_key: Option<String>,
     },
     /// Check the whole chain and sign where it stands
     #[command(after_help = "Example:\n  \
@@ -68,15 +97,27 @@ pub(crate) enum Verb {
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Verify { file, expect_head, checkpoint, public_key: key, json } => {
-            let checkpoint = match (checkpoint, key) {
-                (Some(path), Some(key)) => Some(Checkpoint::read(path, &public_key(key)?)?.anchor()),
-                _ => None,
-            };
-            run_verify(file, expect_head.as_ref().or(checkpoint.as_ref()), *json)
+        Verb::Verify { file, expect_head, checkpoint, public_key, archive, json } => {
+            let checkpoint = signed(checkpoint.as_deref(), public_key.as_deref())?;
+            run_verify(file, archive, expect_head.as_ref().or(checkpoint.as_ref()), *json)
+        }
+        Verb::Archive { file, before, out, checkpoint, public_key } => {
+            run_archive(file, *before, out, signed(checkpoint.as_deref(), public_key.as_deref())?.as_ref())
         }
         Verb::Checkpoint { file, key, out } => run_checkpoint(file, key, out),
         Verb::Show { file, last, task, json } => run_show(file, *last, task.as_deref(), *json),
+    }
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    parse_rfc3339(text).ok_or_else(|| "expected a day such as 2027-01-31, or 2027-01-31T12:00:00Z".to_owned())
+}
+
+/// What a checkpoint says that the key signed.
+fn signed(checkpoint: Option<&Path>, key: Option<&str>) -> Result<Option<Anchor>, Failure> {
+    match (checkpoint, key) {
+        (Some(path), Some(key)) => Ok(Some(Checkpoint::read(path, &public_key(key)?)?.anchor())),
+        _ => Ok(None),
     }
 }
 
@@ -88,25 +129,55 @@ struct Verified<'a> {
     ok: bool,
     #[serde(flatten)]
     head: &'a Head,
+    behind: &'a Option<Head>,
     broken: &'a Option<Broken>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    archives: Vec<Verified<'a>>,
 }
 
-fn run_verify(file: &Path, anchor: Option<&Anchor>, json: bool) -> Result<(), Failure> {
-    let report = verify(file, anchor)?;
-    if json {
-        let ok = report.broken.is_none();
-        say_json(&Verified { audit: file, ok, head: &report.head, broken: &report.broken })?;
+impl<'a> Verified<'a> {
+    fn of((audit, report): &'a (PathBuf, Report)) -> Self {
+        let Report { head, behind, broken } = report;
+        Verified { audit, ok: broken.is_none(), head, behind, broken, archives: Vec::new() }
     }
-    match &report.broken {
-        Some(broken) => Err(Failure::Message(format!("{}: {broken}", file.display()))),
-        None => {
-            if !json {
-                say(format_args!("{}: {} records, whole", file.display(), report.head.rows));
-                say(format_args!("head {}", report.head));
-            }
-            Ok(())
+}
+
+fn run_verify(file: &Path, archives: &[PathBuf], anchor: Option<&Anchor>, json: bool) -> Result<(), Failure> {
+    let reports = verify_together(file, archives, anchor)?;
+    if json && let Some((last, before)) = reports.split_last() {
+        let archives = before.iter().map(Verified::of).collect();
+        say_json(&Verified { archives, ..Verified::of(last) })?;
+    }
+    for (file, Report { head, behind, broken }) in &reports {
+        if let Some(broken) = broken {
+            return Err(Failure::Message(format!("{}: {broken}", file.display())));
         }
+        if json {
+            continue;
+        }
+        match behind {
+            None => say(format_args!("{}: {} records, whole", file.display(), head.rows)),
+            Some(behind) => {
+                let (count, first) = (head.rows - behind.rows, behind.rows + 1);
+                say(format_args!("{}: {count} records, whole, from row {first} on", file.display()));
+                say(format_args!("behind {behind}"));
+            }
+        }
+        say(format_args!("head {head}"));
     }
+    Ok(())
+}
+
+fn run_archive(file: &Path, before: i64, out: &Path, noted: Option<&Anchor>) -> Result<(), Failure> {
+    check_output("--out", out, &[file])?;
+    let Some(moved) = archive(file, before, out, noted)? else {
+        say(format_args!("{}: no record is older than {}", file.display(), rfc3339(before)));
+        return Ok(());
+    };
+    let (first, last) = (moved.first, &moved.last);
+    say(format_args!("{}: rows {first} to {} moved, head {last}", out.display(), last.rows));
+    say(format_args!("{}: from row {} on, head {}", file.display(), last.rows + 1, moved.head));
+    Ok(())
 }
 
 fn run_checkpoint(file: &Path, key: &Path, out: &Path) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use super::task::PrecisionArg;
 use crate::{Failure, advice, machine, note, say};
 use melo::serve::{
     Advice, BatchConfig, CheckpointConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server,
-    SignatureConfig, TlsFiles, Trust, defaults,
+    SignatureConfig, SyslogConfig, TlsClientFiles, TlsFiles, Trust, defaults,
 };
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
@@ -66,7 +66,7 @@ struct Settings {
     /// How long the first request of a batch waits for others, ms [default: 5]
     #[arg(long, env = "MELO_SERVE_MAX_WAIT_MS", value_name = "MS")]
     max_wait_ms: Option<u64>,
-    /// Images times tasks that may be waiting or in work; more are answered with 429 at once [default: 1024]
+    /// Images times tasks that may be waiting or in work, for callers in turn; more are answered with 429 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
     queue: Option<usize>,
     /// Images of one request, of tasks that answer for single images [default: 64]
@@ -102,6 +102,19 @@ struct Settings {
     /// Age of a checkpoint behind which records were added, s [default: 60]
     #[arg(long, env = "MELO_SERVE_AUDIT_CHECKPOINT_S", value_name = "S")]
     audit_checkpoint_s: Option<u64>,
+    /// Receiver of syslog that every record is sent to as well, as RFC 5424 with DICOM's audit message: udp://HOST:PORT, tcp://HOST:PORT
+    /// or tls://HOST:PORT
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG", value_name = "URL")]
+    audit_syslog: Option<String>,
+    /// Who vouches for the receiver of tls://, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_CA", value_name = "FILE")]
+    audit_syslog_ca: Option<PathBuf>,
+    /// Certificate that is shown to the receiver, where it asks for one, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_CERT", value_name = "FILE")]
+    audit_syslog_cert: Option<PathBuf>,
+    /// Private key of that certificate, PEM
+    #[arg(long, env = "MELO_SERVE_AUDIT_SYSLOG_KEY", value_name = "FILE")]
+    audit_syslog_key: Option<PathBuf>,
     /// Keep no record of answers
     #[arg(long, env = "MELO_SERVE_NO_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_audit: Option<bool>,
@@ -142,6 +155,9 @@ struct Settings {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     oidc: Option<OidcConfig>,
+    /// Requests of one subject of the identity provider in a minute [default: as many as the server can]
+    #[arg(long, env = "MELO_SERVE_OIDC_PER_MINUTE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    oidc_per_minute: Option<u32>,
     /// Receive DICOM images by C-STORE on this address and port; STOW-RS needs none
     #[arg(long, env = "MELO_SERVE_DICOM_LISTEN", value_name = "ADDRESS")]
     dicom_listen: Option<String>,
@@ -157,6 +173,10 @@ struct Settings {
     /// A DICOM series is complete when none of its images came for so long, seconds, of tasks that answer for bags [default: 10]
     #[arg(long, env = "MELO_SERVE_DICOM_SERIES_QUIET_S", value_name = "S")]
     dicom_series_quiet_s: Option<u64>,
+    /// Days after which refused DICOM objects and notes of answered series are deleted; what waits for its answer or its receiver never is
+    /// [default: the newest are kept]
+    #[arg(long, env = "MELO_SERVE_DICOM_KEEP_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    dicom_keep_days: Option<u32>,
     /// Routes, destinations and bounds of the DICOM network: docs/dicom-network.md
     #[arg(skip)]
     #[serde(skip_serializing)]
@@ -268,8 +288,16 @@ fn state(settings: &Settings) -> PathBuf {
 
 /// The `[dicom]` table, overlaid by the flags; none where neither is given.
 fn dicom(settings: &Settings) -> Option<DicomConfig> {
-    let Settings { dicom_listen, dicom_ae_title, dicom_any_peer, dicom_tasks, dicom_series_quiet_s, dicom, .. } =
-        settings;
+    let Settings {
+        dicom_listen,
+        dicom_ae_title,
+        dicom_any_peer,
+        dicom_tasks,
+        dicom_series_quiet_s,
+        dicom_keep_days,
+        dicom,
+        ..
+    } = settings;
     if dicom.is_none() && dicom_listen.is_none() && dicom_ae_title.is_none() && dicom_tasks.is_none() {
         return None;
     }
@@ -279,6 +307,7 @@ fn dicom(settings: &Settings) -> Option<DicomConfig> {
     dicom.any_peer = dicom_any_peer.unwrap_or(dicom.any_peer);
     dicom.tasks = dicom_tasks.clone().unwrap_or(dicom.tasks);
     dicom.series_quiet_s = dicom_series_quiet_s.unwrap_or(dicom.series_quiet_s);
+    dicom.keep_days = dicom_keep_days.or(dicom.keep_days);
     Some(dicom)
 }
 
@@ -351,11 +380,21 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         (None, None) => None,
         _ => return Err(Failure::Usage("audit-checkpoint and audit-key go together".to_owned())),
     };
+    let syslog = syslog(settings)?;
+    if syslog.is_some() && audit.is_none() {
+        return Err(Failure::Usage("audit-syslog and no-audit exclude each other".to_owned()));
+    }
+    let oidc = match (settings.oidc.clone(), settings.oidc_per_minute) {
+        (None, Some(_)) => return Err(Failure::Usage("oidc-per-minute needs [oidc] in the settings' file".to_owned())),
+        (Some(oidc), per_minute) => Some(OidcConfig { per_minute: per_minute.or(oidc.per_minute), ..oidc }),
+        (None, None) => None,
+    };
     Ok(Trust {
         audit,
         checkpoints,
+        syslog,
         keys: settings.keys.clone(),
-        oidc: settings.oidc.clone(),
+        oidc,
         tls,
         max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
         drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),
@@ -363,6 +402,22 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         allowed_hosts: settings.allowed_hosts.clone().unwrap_or_default(),
         insecure: settings.insecure.unwrap_or(false),
     })
+}
+
+/// Where the audit's records are sent.
+fn syslog(settings: &Settings) -> Result<Option<SyslogConfig>, Failure> {
+    let Settings { audit_syslog, audit_syslog_ca, audit_syslog_cert, audit_syslog_key, .. } = settings;
+    let (ca, cert, key) = (audit_syslog_ca.clone(), audit_syslog_cert.clone(), audit_syslog_key.clone());
+    let usage = |reason: &str| Err(Failure::Usage(reason.to_owned()));
+    let tls = match (ca, cert.is_some(), key.is_some()) {
+        (_, true, false) | (_, false, true) => return usage("audit-syslog-cert and audit-syslog-key go together"),
+        (None, true, true) => return usage("audit-syslog-cert needs audit-syslog-ca"),
+        (ca, ..) => ca.map(|ca| TlsClientFiles { ca, server_name: None, cert, key }),
+    };
+    match (audit_syslog, tls) {
+        (None, Some(_)) => usage("audit-syslog-ca needs audit-syslog"),
+        (address, tls) => Ok(address.clone().map(|address| SyslogConfig { address, tls })),
+    }
 }
 
 fn announce(server: &Server) {

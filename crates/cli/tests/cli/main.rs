@@ -3,6 +3,7 @@
 mod adapters;
 mod arrows;
 mod assets;
+mod audit_archive;
 mod bags;
 mod bench;
 mod bench_load;

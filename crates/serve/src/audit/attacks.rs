@@ -113,7 +113,7 @@ fn rows_that_another_process_added_are_not_gone_on_behind() {
     let (_folder, path, head) = chain(3);
     let audit = Audit::open(&path, None).unwrap();
     let mut intruder = Store::open(&path).unwrap();
-    intruder.append(&head, [record(77)].iter()).unwrap();
+    intruder.append(&head, [record(77)].iter(), 0).unwrap();
     for _ in 0..2 {
         let error = audit.append(&[record(4)]).unwrap_err().to_string();
         assert!(error.contains("another process wrote it"), "{error}");

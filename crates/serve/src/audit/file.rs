@@ -1,9 +1,9 @@
 //! The file: its tables, how it is opened, its rows read.
 
-use super::chain::{COLUMNS, Entry, Field, Stored};
+use super::chain::{COLUMNS, Entry, Field, Head, Stored};
 use crate::error::Error;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,6 +13,10 @@ use std::time::Duration;
 pub(super) const APPLICATION: i64 = 0x6d65_6c6f;
 /// Version of the tables.
 pub(super) const VERSION: i64 = 1;
+/// Version of a file whose first rows are in an archive: it has [`ANCHOR`] too.
+pub(super) const ANCHORED: i64 = 2;
+/// Version of an archive that begins so, in which nothing is written any more.
+pub(super) const ARCHIVED: i64 = 3;
 /// How long a lock of another process is waited for, such as that of a backup.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +47,30 @@ CREATE TRIGGER records_come_last BEFORE INSERT ON records
 WHEN NEW.n IS NOT (SELECT coalesce(max(n), 0) + 1 FROM records)
 BEGIN SELECT RAISE(ABORT, 'the audit is append-only: rows are added at its end'); END;
 ";
+
+/// Behind which row a file begins.
+pub(super) const ANCHOR: &str = "\
+CREATE TABLE anchor (
+  n INTEGER NOT NULL,
+  hash TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER anchor_is_not_changed BEFORE UPDATE ON anchor
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only: where it begins is not changed'); END;
+CREATE TRIGGER anchor_is_not_removed BEFORE DELETE ON anchor
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only: where it begins is not removed'); END;
+CREATE TRIGGER anchor_is_one BEFORE INSERT ON anchor WHEN (SELECT count(*) FROM anchor) > 0
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only: it begins once'); END;
+";
+
+/// The guards of [`SCHEMA`], which come after rows that are not the first.
+pub(super) fn guards() -> &'static str {
+    SCHEMA.split_at(SCHEMA.find("CREATE TRIGGER").unwrap_or(SCHEMA.len())).1
+}
+
+/// Its table alone.
+pub(super) fn table() -> &'static str {
+    SCHEMA.strip_suffix(guards()).unwrap_or(SCHEMA)
+}
 
 /// Opens a file that only its owner may read, or makes it.
 pub(super) fn private(path: &Path) -> Result<File, Error> {
@@ -105,9 +133,30 @@ pub(super) fn known(connection: &Connection, path: &Path) -> Result<(), Error> {
         return damaged("it is an SQLite file, but no audit of melo".to_owned());
     }
     match pragma("user_version")? {
-        VERSION => Ok(()),
-        other => damaged(format!("it is an audit of version {other}, this program knows version {VERSION}")),
+        VERSION | ANCHORED | ARCHIVED => Ok(()),
+        other => {
+            damaged(format!("it is an audit of version {other}, this program knows versions {VERSION} to {ARCHIVED}"))
+        }
     }
+}
+
+/// Version of a file's tables.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn is_anchored(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(matches!(version(connection)?, ANCHORED | ARCHIVED))
+}
+
+/// Behind which row a file begins: none, or the last one of its archive. One that does not say so any more has no such row.
+pub(super) fn anchor(connection: &Connection) -> rusqlite::Result<Head> {
+    if !is_anchored(connection)? {
+        return Ok(Head::empty());
+    }
+    let select = "SELECT n, hash FROM anchor";
+    let found = connection.query_row(select, [], |row| Ok(Head { rows: row.get(0)?, hash: row.get(1)? })).optional()?;
+    Ok(found.unwrap_or(Head { rows: 0, hash: String::new() }))
 }
 
 /// A table, trigger, index or view, and its SQL.
@@ -119,16 +168,21 @@ fn parts(connection: &Connection) -> rusqlite::Result<Vec<Part>> {
     parts.collect()
 }
 
-/// What is not as [`SCHEMA`] makes it, in words: a guard that is gone or says something else, or a part that came in.
+/// What is not as [`SCHEMA`], and in an anchored file [`ANCHOR`], makes it, in words: a guard that is gone or says something else, or a part that came in.
 pub(super) fn unguarded(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    static EXPECTED: OnceLock<Vec<Part>> = OnceLock::new();
-    let expected = match EXPECTED.get() {
+    static EXPECTED: [OnceLock<Vec<Part>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let is_anchored = is_anchored(connection)?;
+    let known = &EXPECTED[usize::from(is_anchored)];
+    let expected = match known.get() {
         Some(expected) => expected,
         None => {
             let fresh = Connection::open_in_memory()?;
             fresh.execute_batch(SCHEMA)?;
+            if is_anchored {
+                fresh.execute_batch(ANCHOR)?;
+            }
             let expected = parts(&fresh)?;
-            EXPECTED.get_or_init(|| expected)
+            known.get_or_init(|| expected)
         }
     };
     let found = parts(connection)?;

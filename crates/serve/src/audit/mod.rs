@@ -1,6 +1,7 @@
 //! What was answered: who asked, when, on which input, with which plug-in and backbone, and what came out. A file of
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
+mod archive;
 mod chain;
 mod checkpoint;
 mod file;
@@ -8,8 +9,10 @@ mod record;
 mod store;
 mod verify;
 
+use crate::clock::now_ms;
 use crate::error::Error;
 use crate::lock;
+use crate::syslog::Syslog;
 use checkpoint::Checkpoints;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,11 +24,12 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::oneshot;
 
+pub use archive::{Archived, archive};
 pub use chain::{Entry, Head, Stored};
 pub use checkpoint::{Checkpoint, CheckpointConfig};
 pub use file::entries;
 pub use record::{Action, Record};
-pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify};
+pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify, verify_together};
 
 /// Records of one transaction at the most.
 const BATCH: usize = 4096;
@@ -57,6 +61,18 @@ impl Audit {
     /// [`Error::InUse`] where another process writes it; [`Error::Damaged`] where its end does not fit together, and where the
     /// checkpoint is of another chain or cannot be read; [`Error::Settings`] for the key; [`Error::Io`], [`Error::Audit`].
     pub fn open(path: &Path, checkpoints: Option<&CheckpointConfig>) -> Result<Self, Error> {
+        Audit::open_sending(path, checkpoints, None)
+    }
+
+    /// [`Audit::open`]; what is on the disk is sent to syslog as well.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn open_sending(
+        path: &Path,
+        checkpoints: Option<&CheckpointConfig>,
+        syslog: Option<Syslog>,
+    ) -> Result<Self, Error> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
@@ -77,6 +93,7 @@ impl Audit {
             checkpoints,
             signed: Instant::now(),
             unsigned: Arc::clone(&unsigned),
+            syslog,
         };
         let thread = std::thread::Builder::new().name("melo-audit".into()).spawn(move || writer.run(&waiting));
         let thread = thread.map_err(Error::io(path))?;
@@ -163,6 +180,7 @@ struct Writer {
     signed: Instant,
     /// It could not be written.
     unsigned: Arc<AtomicBool>,
+    syslog: Option<Syslog>,
 }
 
 impl Writer {
@@ -221,10 +239,15 @@ impl Writer {
         if !self.sound {
             self.keep(self.store.head_after(&self.known())?);
         }
-        let head = self.known();
-        let records = jobs.iter().flat_map(|job| &job.records);
-        let head = self.store.append(&head, records)?;
-        self.keep(head);
+        let (head, time_ms) = (self.known(), now_ms());
+        let records = || jobs.iter().flat_map(|job| &job.records);
+        let rows = self.store.append(&head, records(), time_ms)?;
+        if let Some(syslog) = &self.syslog {
+            records().zip(&rows).for_each(|(record, row)| syslog.send(record, row, time_ms));
+        }
+        if let Some(last) = rows.last() {
+            self.keep(last.clone());
+        }
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub enum Action {
     Start,
     /// The server ended as it should.
     Stop,
+    /// The first rows were moved to an archive.
+    Archive,
 }
 
 impl Action {
@@ -48,6 +50,7 @@ impl Action {
             Action::Keys => "keys",
             Action::Start => "start",
             Action::Stop => "stop",
+            Action::Archive => "archive",
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::chain::{COLUMNS, Field, Head, hash, with_fields};
 use super::file::{
-    APPLICATION, Identity, PATIENCE, SCHEMA, VERSION, beside, failed, identity, known, private, unguarded,
+    APPLICATION, ARCHIVED, Identity, PATIENCE, SCHEMA, VERSION, beside, failed, identity, known, private, unguarded,
+    version,
 };
 use super::record::Record;
 use super::verify::{self, Broken};
-use crate::clock::now_ms;
 use crate::error::Error;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
@@ -39,6 +39,10 @@ impl Store {
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&failed)?;
         if tables > 0 {
             known(&connection, path)?;
+            if version(&connection).map_err(&failed)? == ARCHIVED {
+                let reason = "it is an archive, in which nothing is written any more".to_owned();
+                return Err(Error::Damaged { path: path.to_owned(), reason });
+            }
         }
         // Readers and the writer do not wait for each other, and a commit is on disk when it returns.
         connection.pragma_update(None, "journal_mode", "wal").map_err(&failed)?;
@@ -116,7 +120,7 @@ impl Store {
         }
     }
 
-    fn damaged(&self, broken: &Broken) -> Error {
+    pub(super) fn damaged(&self, broken: &Broken) -> Error {
         let reason = format!("{broken}; keep it as evidence, `melo audit verify` tells more, and begin a new one");
         Error::Damaged { path: self.path.clone(), reason }
     }
@@ -130,30 +134,20 @@ impl Store {
         }
     }
 
-    /// Adds rows behind a head in one transaction. The new head.
-    pub(super) fn append<'a>(&mut self, head: &Head, records: impl Iterator<Item = &'a Record>) -> Result<Head, Error> {
+    /// Adds rows behind a head in one transaction, written at a time, ms since 1970 in UTC. The new rows.
+    pub(super) fn append<'a>(
+        &mut self,
+        head: &Head,
+        records: impl Iterator<Item = &'a Record>,
+        time_ms: i64,
+    ) -> Result<Vec<Head>, Error> {
         self.in_place()?;
         self.is_ours(head)?;
         let failed = failed(&self.path);
-        let (before, mut head) = (head.rows, head.clone());
+        let before = head.rows;
         let batch = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        {
-            let places = vec!["?"; COLUMNS.len() + 1].join(", ");
-            let sql = format!("INSERT INTO records ({}, hash) VALUES ({places})", COLUMNS.join(", "));
-            let mut insert = batch.prepare(&sql).map_err(&failed)?;
-            for record in records {
-                let n = head.rows + 1;
-                let own = with_fields((n, now_ms(), &head.hash), record, |fields| {
-                    let own = hash(fields);
-                    let values = fields.iter().copied().chain([Field::Text(&own)]);
-                    match insert.execute(params_from_iter(values))? {
-                        1 => Ok(own),
-                        rows => Err(rusqlite::Error::StatementChangedRows(rows)),
-                    }
-                });
-                head = Head { rows: n, hash: own.map_err(&failed)? };
-            }
-        }
+        let rows = insert(&batch, head, records, time_ms).map_err(&failed)?;
+        let head = rows.last().unwrap_or(head);
         // What a guard that is not ours did with them.
         let sql = "SELECT count(*) FROM records WHERE n > ?1 UNION ALL SELECT count(*) FROM records WHERE n = ?2 AND hash = ?3";
         let written = |batch: &Connection| -> rusqlite::Result<Vec<i64>> {
@@ -174,8 +168,35 @@ impl Store {
         batch.commit().map_err(&failed)?;
         self.version = data_version(&self.connection).map_err(&failed)?;
         self.in_place()?;
-        Ok(head)
+        Ok(rows)
     }
+}
+
+/// Adds rows behind a head, and gives them.
+pub(super) fn insert<'a>(
+    batch: &Connection,
+    head: &Head,
+    records: impl Iterator<Item = &'a Record>,
+    time_ms: i64,
+) -> rusqlite::Result<Vec<Head>> {
+    let places = vec!["?"; COLUMNS.len() + 1].join(", ");
+    let sql = format!("INSERT INTO records ({}, hash) VALUES ({places})", COLUMNS.join(", "));
+    let mut insert = batch.prepare(&sql)?;
+    let mut added: Vec<Head> = Vec::new();
+    for record in records {
+        let before = added.last().unwrap_or(head);
+        let n = before.rows + 1;
+        let own = with_fields((n, time_ms, &before.hash), record, |fields| {
+            let own = hash(fields);
+            let values = fields.iter().copied().chain([Field::Text(&own)]);
+            match insert.execute(params_from_iter(values))? {
+                1 => Ok(own),
+                rows => Err(rusqlite::Error::StatementChangedRows(rows)),
+            }
+        });
+        added.push(Head { rows: n, hash: own? });
+    }
+    Ok(added)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -40,7 +40,7 @@ pub(super) fn tamper(path: &Path, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-fn broken(path: &Path, anchor: Option<&str>) -> Option<Broken> {
+pub(super) fn broken(path: &Path, anchor: Option<&str>) -> Option<Broken> {
     let anchor = anchor.map(|text| text.parse().unwrap());
     verify(path, anchor.as_ref()).unwrap().broken
 }
@@ -278,7 +278,7 @@ fn a_damaged_page_is_an_error_or_a_broken_row_never_a_panic() {
         let read = entries(&path, 500, None);
         match verify(&path, None) {
             // Room that no row takes.
-            Ok(Report { head: found, broken: None }) => {
+            Ok(Report { head: found, broken: None, .. }) => {
                 assert_eq!(found, head, "byte {place}");
                 assert_eq!(read.unwrap(), written, "byte {place}: a chain that verifies is the one that was written");
             }
@@ -299,13 +299,13 @@ fn a_full_disk_refuses_and_leaves_the_chain_whole() {
     let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     store.connection.pragma_update(None, "max_page_count", pages).unwrap();
     let many: Vec<Record> = (0..1000).map(record).collect();
-    let error = store.append(&head, many.iter()).unwrap_err();
+    let error = store.append(&head, many.iter(), 0).unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
     assert_eq!(store.head().unwrap(), head);
     store.connection.pragma_update(None, "max_page_count", 1 << 20).unwrap();
-    let head = store.append(&head, many.iter()).unwrap();
+    let head = store.append(&head, many.iter(), 0).unwrap().pop().unwrap();
     drop(store);
-    assert_eq!(verify(&path, None).unwrap(), Report { head, broken: None });
+    assert_eq!(verify(&path, None).unwrap(), Report { head, behind: None, broken: None });
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn concurrent_appends_share_their_way_to_the_disk() {
         }
     });
     println!("400 appends by 16 callers in {:?}", started.elapsed());
-    assert_eq!(verify(&path, None).unwrap(), Report { head: audit.head(), broken: None });
+    assert_eq!(verify(&path, None).unwrap(), Report { head: audit.head(), behind: None, broken: None });
     assert_eq!(audit.head().rows, 400);
 }
 

@@ -1,11 +1,13 @@
 //! Walking the chain: is every row the one that was written, and does each follow the one before?
 
+use super::archive::said_of;
 use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
-use super::file::{failed, fields, read, unguarded};
+use super::file::{ARCHIVED, anchor as start, failed, fields, read, unguarded, version};
+use super::record::Action;
 use crate::error::Error;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// How far from its place a moved row is looked for.
@@ -27,6 +29,8 @@ pub enum Kind {
     Cut,
     /// The row that was noted elsewhere is another one now: everything up to it was written anew.
     Rewritten,
+    /// The row that was noted elsewhere is in an archive, which is not here.
+    Archived,
     /// The chain is whole, but what refuses changes is gone or something else.
     Unguarded,
 }
@@ -54,6 +58,8 @@ pub struct Report {
     /// The last row of the part that is whole.
     #[serde(flatten)]
     pub head: Head,
+    /// Behind which row it begins, which is the last one of its archive; none of a chain that has its first row.
+    pub behind: Option<Head>,
     /// The first place where it is broken.
     pub broken: Option<Broken>,
 }
@@ -84,6 +90,11 @@ impl Anchor {
     pub(super) fn of(head: &Head) -> Self {
         Anchor { hash: head.hash.clone(), rows: Some(head.rows) }
     }
+
+    /// Number of the row, where it was noted.
+    pub(super) fn rows(&self) -> Option<i64> {
+        self.rows
+    }
 }
 
 impl FromStr for Anchor {
@@ -111,35 +122,99 @@ impl FromStr for Anchor {
 /// [`Error::Io`], [`Error::Damaged`] where SQLite cannot read it, [`Error::Audit`]. That the chain is broken is no
 /// error, but what the report says.
 pub fn verify(path: &Path, anchor: Option<&Anchor>) -> Result<Report, Error> {
-    let connection = read(path)?;
-    let find = || -> rusqlite::Result<Report> {
-        // One moment of the file for all questions.
-        let moment = connection.unchecked_transaction()?;
-        let mut seen = Seen { anchor, found: anchor.is_none_or(|anchor| anchor.hash == NOTHING) };
-        let (head, broken) = Walk::new(&moment, Head::empty(), i64::MIN).run(&mut seen)?;
-        let broken = match broken.or_else(|| seen.missing(&head)) {
-            None => end(&moment, &head)?,
-            broken => broken,
-        };
-        Ok(Report { head, broken })
+    let mut reports = verify_together(path, &[], anchor)?;
+    Ok(reports.remove(0).1)
+}
+
+/// Walks a file and its archives, each of which must begin where another ended: a report of each in the order of their rows, up to the
+/// first that is broken. Where the first archive is missing, so does the first report say.
+///
+/// # Errors
+/// As [`verify`], and [`Error::Damaged`] where two do not follow each other.
+pub fn verify_together(
+    path: &Path,
+    archives: &[PathBuf],
+    anchor: Option<&Anchor>,
+) -> Result<Vec<(PathBuf, Report)>, Error> {
+    let mut files = Vec::new();
+    for path in archives.iter().map(PathBuf::as_path).chain([path]) {
+        let connection = read(path)?;
+        let start = start(&connection).map_err(failed(path))?;
+        files.push((path, connection, start));
+    }
+    // The file itself is the last one, also where an archive claims to begin behind it.
+    let last = files.len() - 1;
+    files[..last].sort_by_key(|(.., start)| start.rows);
+    let mut seen = Seen { anchor, found: anchor.is_none_or(|anchor| anchor.hash == NOTHING), from: files[0].2.rows };
+    let mut reports: Vec<(PathBuf, Report)> = Vec::new();
+    for (place, (path, connection, start)) in files.iter().enumerate() {
+        if let Some((before, Report { head, .. })) = reports.last()
+            && head != start
+        {
+            let reason = format!("it begins behind row {start}, and {} ends with row {head}", before.display());
+            return Err(Error::Damaged { path: path.to_path_buf(), reason });
+        }
+        let report = walk(connection, start, &mut seen, place == last).map_err(failed(path))?;
+        let is_broken = report.broken.is_some();
+        reports.push((path.to_path_buf(), report));
+        if is_broken {
+            break;
+        }
+    }
+    Ok(reports)
+}
+
+/// Walks one file behind the row where it begins; in the last one the noted row must have been found.
+fn walk(connection: &Connection, start: &Head, seen: &mut Seen, is_last: bool) -> rusqlite::Result<Report> {
+    // One moment of the file for all questions.
+    let moment = connection.unchecked_transaction()?;
+    let behind = Some(start.clone()).filter(|start| *start != Head::empty());
+    let (head, broken) = match seen.row(start.rows, &start.hash) {
+        None => Walk::new(&moment, start.clone(), i64::MIN).run(seen)?,
+        broken => (start.clone(), broken),
     };
-    find().map_err(failed(path))
+    let missing = |seen: &Seen| if is_last { seen.missing(&head) } else { None };
+    let broken = match broken.or_else(|| missing(seen)) {
+        None => end(&moment, &head)?,
+        broken => broken,
+    };
+    let broken = match (broken, &behind) {
+        (None, Some(start)) => unannounced(&moment, start)?,
+        (broken, _) => broken,
+    };
+    Ok(Report { head, behind, broken })
+}
+
+/// Whether a file begins behind a row of which no record says that it was archived. In an archive that record may be of a later file.
+fn unannounced(connection: &Connection, start: &Head) -> rusqlite::Result<Option<Broken>> {
+    if version(connection)? == ARCHIVED {
+        return Ok(None);
+    }
+    let sql = "SELECT count(*) FROM records WHERE action = ?1 AND output = ?2";
+    let said = (Action::Archive.name(), said_of(start).to_string());
+    let found: i64 = connection.query_row(sql, said, |row| row.get(0))?;
+    Ok((found == 0).then(|| {
+        let reason = "removed: rows up to it are not there, and no record says that they were archived".to_owned();
+        Broken { row: start.rows, kind: Kind::Removed, reason }
+    }))
 }
 
 /// Whether a chain that is open holds the row that was noted.
 pub(super) fn holds(connection: &Connection, path: &Path, noted: &Head) -> Result<Option<Broken>, Error> {
     let find = || -> rusqlite::Result<Option<Broken>> {
-        let anchor = Anchor::of(noted);
+        let (anchor, start) = (Anchor::of(noted), start(connection)?);
         let last: i64 = connection.query_row("SELECT coalesce(max(n), 0) FROM records", [], |row| row.get(0))?;
         if last < noted.rows {
             return Ok(Some(cut(&Head { rows: last, hash: String::new() }, noted.rows, "the checkpoint has")));
         }
-        if noted.rows == 0 {
-            return Ok(None);
+        if noted.rows <= start.rows {
+            let mut seen = Seen { anchor: Some(&anchor), found: noted.rows == 0, from: start.rows };
+            return Ok(seen.row(start.rows, &start.hash).or_else(|| seen.missing(&start)));
         }
         let sql = "SELECT hash FROM records WHERE n = ?1";
         let hash: Option<String> = connection.query_row(sql, [noted.rows], |row| row.get(0)).optional()?;
-        Ok(Seen { anchor: Some(&anchor), found: false }.row(noted.rows, hash.as_deref().unwrap_or_default()))
+        Ok(Seen { anchor: Some(&anchor), found: false, from: start.rows }
+            .row(noted.rows, hash.as_deref().unwrap_or_default()))
     };
     find().map_err(failed(path))
 }
@@ -148,23 +223,24 @@ pub(super) fn holds(connection: &Connection, path: &Path, noted: &Head) -> Resul
 pub(super) fn tail(connection: &Connection, path: &Path, rows: i64) -> Result<Report, Error> {
     let find = || -> rusqlite::Result<Report> {
         let last: i64 = connection.query_row("SELECT coalesce(max(n), 0) FROM records", [], |row| row.get(0))?;
-        let before = (last - rows).max(0);
+        let first = start(connection)?;
+        let before = (last - rows).max(first.rows);
         let sql = "SELECT hash FROM records WHERE n = ?1";
         let start = match before {
-            0 => Head::empty(),
+            before if before == first.rows => first.clone(),
             before => match connection.query_row(sql, [before], |row| row.get(0)) {
                 Ok(hash) => Head { rows: before, hash },
                 Err(rusqlite::Error::QueryReturnedNoRows) => Head { rows: before, hash: String::new() },
                 Err(error) => return Err(error),
             },
         };
-        let mut seen = Seen { anchor: None, found: true };
+        let mut seen = Seen { anchor: None, found: true, from: first.rows };
         let (head, broken) = Walk::new(connection, start, before).run(&mut seen)?;
         let broken = match broken {
             None => end(connection, &head)?,
             broken => broken,
         };
-        Ok(Report { head, broken })
+        Ok(Report { head, behind: Some(first).filter(|first| *first != Head::empty()), broken })
     };
     find().map_err(failed(path))
 }
@@ -189,6 +265,8 @@ fn cut(head: &Head, ever: i64, who: &str) -> Broken {
 struct Seen<'a> {
     anchor: Option<&'a Anchor>,
     found: bool,
+    /// The row behind which everything begins.
+    from: i64,
 }
 
 impl Seen<'_> {
@@ -206,6 +284,11 @@ impl Seen<'_> {
     fn missing(&self, head: &Head) -> Option<Broken> {
         let anchor = self.anchor.filter(|_| !self.found)?;
         Some(match anchor.rows {
+            Some(rows) if rows < self.from => Broken {
+                row: rows,
+                kind: Kind::Archived,
+                reason: format!("it was noted, and is in an archive: this begins behind row {}", self.from),
+            },
             Some(rows) if rows > head.rows => cut(head, rows, "the noted head has"),
             Some(rows) => Broken {
                 row: rows,
@@ -215,10 +298,17 @@ impl Seen<'_> {
             None => Broken {
                 row: head.rows,
                 kind: Kind::Cut,
-                reason: format!(
-                    "no row has the noted hash {}: the end was cut off, or all was written anew",
-                    anchor.hash
-                ),
+                reason: match self.from {
+                    0 => format!(
+                        "no row has the noted hash {}: the end was cut off, or all was written anew",
+                        anchor.hash
+                    ),
+                    from => format!(
+                        "no row has the noted hash {}: it is in an archive (this begins behind row {from}), the end was cut off, or \
+                         all was written anew",
+                        anchor.hash
+                    ),
+                },
             },
         })
     }

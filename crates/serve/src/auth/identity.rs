@@ -1,5 +1,11 @@
 //! Who asks, and what they may.
 
+use crate::request::Caller;
+use std::net::IpAddr;
+
+/// Who shows nothing where nothing is asked for.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,4 +33,13 @@ pub struct Identity {
     pub name: String,
     /// What it allows.
     pub scopes: Vec<Scope>,
+    /// Where the request comes from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+impl Identity {
+    /// With a request that came through a door.
+    pub(crate) fn caller(self, via: &'static str, request_id: String) -> Caller {
+        Caller { who: self.name, via, request_id, address: self.address }
+    }
 }

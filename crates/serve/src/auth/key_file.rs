@@ -6,7 +6,7 @@ use super::rate::Rates;
 use crate::audit::Action;
 use crate::error::{Error, Refusal};
 use crate::journal::{Happened, Journal};
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::watched::{Watched, text_of};
 use melo_vit::hex;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ impl Keys {
                 let too_often = |wait| Refusal::TooOften { name: key.name.clone(), per_minute, wait };
                 self.rates.take(&key.name, per_minute).map_err(too_often)?;
             }
-            Ok(Identity { name: key.name.clone(), scopes: allowed(&key.scopes) })
+            Ok(Identity { name: key.name.clone(), scopes: allowed(&key.scopes), address: None })
         })
     }
 }
@@ -189,7 +189,7 @@ mod tests {
         let (_folder, path, secrets) = file_with(&[("ris", Scope::Predict, None), ("boss", Scope::Admin, None)]);
         let keys = Keys::open(&path, Journal::none()).unwrap();
         let ris = keys.identify(&secrets[0]).unwrap();
-        assert_eq!(ris, Identity { name: "ris".to_owned(), scopes: vec![Scope::Predict] });
+        assert_eq!(ris, Identity { name: "ris".to_owned(), scopes: vec![Scope::Predict], address: None });
         assert_eq!(keys.identify(&secrets[1]).unwrap().scopes, [Scope::Predict, Scope::Admin]);
         let digest = KeyFile::read(&path).unwrap().keys[0].sha256.clone();
         let almost = format!("{}A", &secrets[0][..secrets[0].len() - 1]);

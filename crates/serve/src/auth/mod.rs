@@ -17,6 +17,7 @@ use key_file::Keys;
 use oidc::Oidc;
 use std::path::Path;
 
+pub(crate) use identity::ANONYMOUS;
 pub use identity::{Identity, Scope};
 pub use key::{Key, NewKey};
 pub use key_file::KeyFile;
@@ -51,7 +52,7 @@ impl Access {
     /// [`Refusal::Unauthorized`].
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         if self.is_open() {
-            return Ok(Identity { name: "anonymous".to_owned(), scopes: vec![Scope::Predict] });
+            return Ok(Identity { name: ANONYMOUS.to_owned(), scopes: vec![Scope::Predict], address: None });
         }
         let shown = shown(headers)?;
         match (&self.keys, &self.oidc) {

@@ -5,6 +5,7 @@
 
 use super::identity::{Identity, Scope};
 use super::key_file::allowed;
+use super::rate::Rates;
 use super::ring_provider;
 use crate::error::{Error, Refusal};
 use crate::trust::is_loopback;
@@ -59,6 +60,9 @@ pub struct OidcConfig {
     /// Claim that names the caller in the audit.
     #[serde(default = "name_claim")]
     pub name: String,
+    /// Requests of a subject in a minute; as many as the server can where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
 }
 
 fn scope_claim() -> String {
@@ -82,6 +86,7 @@ pub(super) struct Oidc {
     provider: Arc<Provider>,
     config: OidcConfig,
     known: Mutex<Known>,
+    rates: Rates,
     /// Whoever fetches holds it.
     fetching: tokio::sync::Mutex<()>,
 }
@@ -121,6 +126,9 @@ impl Oidc {
                 return Err(settings(format!("{name} is empty")));
             }
         }
+        if config.per_minute == Some(0) {
+            return Err(settings("per-minute is at least 1".to_owned()));
+        }
         let provider =
             Provider { issuer: config.issuer.clone(), jwks: config.jwks.clone(), agent: agent(config.ca.as_deref())? };
         let mut known = Known { tried: Some(Instant::now()), ..Known::default() };
@@ -136,6 +144,7 @@ impl Oidc {
             provider: Arc::new(provider),
             config: config.clone(),
             known: Mutex::new(known),
+            rates: Rates::default(),
             fetching: tokio::sync::Mutex::default(),
         })
     }
@@ -152,14 +161,21 @@ impl Oidc {
         let mut reason = String::new();
         for jwk in keys.iter() {
             match self.check(token, header.alg, jwk) {
-                Ok(identity) => return Ok(identity),
+                Ok((subject, identity)) => {
+                    if let Some(per_minute) = self.config.per_minute {
+                        let too_often = |wait| Refusal::TooOften { name: identity.name.clone(), per_minute, wait };
+                        self.rates.take(&subject, per_minute).map_err(too_often)?;
+                    }
+                    return Ok(identity);
+                }
                 Err(error) => reason = error,
             }
         }
         Err(refused(reason))
     }
 
-    fn check(&self, token: &str, algorithm: Algorithm, jwk: &Jwk) -> Result<Identity, String> {
+    /// The subject of a token, and who it says that asks.
+    fn check(&self, token: &str, algorithm: Algorithm, jwk: &Jwk) -> Result<(String, Identity), String> {
         let key = DecodingKey::from_jwk(jwk).map_err(|_| "its key is damaged".to_owned())?;
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_S;
@@ -172,13 +188,14 @@ impl Oidc {
         if claims["iss"].as_str() != Some(&self.config.issuer) {
             return Err("its issuer is not one text".to_owned());
         }
+        let subject = claims["sub"].as_str().ok_or("its subject is no text")?;
         let name = at(&claims, &self.config.name).and_then(Value::as_str);
         let name = name.ok_or_else(|| format!("it has no claim `{}`", self.config.name))?;
         let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect::<String>();
         // Of names that people choose two may have one, of subjects never (OpenID Connect Core, section 2).
-        let name = match claims["sub"].as_str() {
-            Some(subject) if subject != name => format!("{}#{}", plain(name), plain(subject)),
-            _ => plain(name),
+        let name = match subject == name {
+            true => plain(name),
+            false => format!("{}#{}", plain(name), plain(subject)),
         };
         let values: Vec<&str> = match at(&claims, &self.config.claim) {
             Some(Value::String(text)) => text.split_whitespace().collect(),
@@ -193,7 +210,8 @@ impl Oidc {
         if has(&self.config.admin) {
             scopes.push(Scope::Admin);
         }
-        Ok(Identity { name: format!("oidc:{name}"), scopes: allowed(&scopes) })
+        let identity = Identity { name: format!("oidc:{name}"), scopes: allowed(&scopes), address: None };
+        Ok((subject.to_owned(), identity))
     }
 
     /// The provider's keys, fetched anew if they are old or not enough, and if the last attempt was long enough ago.

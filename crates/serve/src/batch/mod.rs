@@ -1,7 +1,7 @@
 //! One queue with a bound, one batcher that takes what is waiting.
 //!
 //! ```text
-//! admit (or Busy, at once) -> decode elsewhere -> submit -> batcher: up to max_batch rows, or max_wait
+//! admit (or Busy, at once) -> decode elsewhere -> submit -> batcher: up to max_batch rows, callers in turn, or max_wait
 //!   -> Predictor::infer over all single images, Predictor::predict_bag for each bag -> answers
 //! ```
 //!
@@ -27,7 +27,7 @@ pub struct BatchConfig {
     pub max_batch: usize,
     /// How long the first of a batch waits for others.
     pub max_wait: Duration,
-    /// Rows that may be admitted at a time; more are refused.
+    /// Rows that may be admitted at a time, and an eighth more where one caller holds them; others are refused.
     pub queue: usize,
 }
 
@@ -66,12 +66,14 @@ pub(crate) struct Job {
 /// Rows that were admitted; they are given back when it goes away.
 pub struct Permit {
     queue: Arc<Queue>,
+    /// Whose they are.
+    caller: Arc<str>,
     rows: usize,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.release(self.rows);
+        self.queue.release(&self.caller, self.rows);
     }
 }
 
@@ -88,7 +90,7 @@ impl Permit {
     pub(crate) fn split(&mut self, rows: usize) -> Permit {
         assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
         self.rows -= rows;
-        Permit { queue: Arc::clone(&self.queue), rows }
+        Permit { queue: Arc::clone(&self.queue), caller: Arc::clone(&self.caller), rows }
     }
 
     /// Makes room for more rows, or says at once that there is none.
@@ -96,7 +98,7 @@ impl Permit {
     /// # Errors
     /// [`Refusal::Busy`].
     pub(crate) fn grow(&mut self, rows: usize) -> Result<(), Refusal> {
-        self.queue.grow(self.rows, rows)?;
+        self.queue.admit(&self.caller, self.rows, rows)?;
         self.rows += rows;
         Ok(())
     }
@@ -143,13 +145,15 @@ impl BatchQueue {
         &self.predictor
     }
 
-    /// Makes room for rows, or says at once that there is none.
+    /// Makes room for rows of a caller, or says at once that there is none. Callers take turns, and who holds nothing yet has a place
+    /// beside one who holds all.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Stopping`].
-    pub fn admit(&self, rows: usize) -> Result<Permit, Refusal> {
-        self.queue.admit(rows)?;
-        Ok(Permit { queue: Arc::clone(&self.queue), rows })
+    pub fn admit(&self, caller: &str, rows: usize) -> Result<Permit, Refusal> {
+        let caller = Arc::from(caller);
+        self.queue.admit(&caller, 0, rows)?;
+        Ok(Permit { queue: Arc::clone(&self.queue), caller, rows })
     }
 
     /// Rows admitted and not yet answered.

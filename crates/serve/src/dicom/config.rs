@@ -51,6 +51,8 @@ pub struct DicomConfig {
     pub keep_refused: usize,
     /// Their size, MiB.
     pub keep_refused_mib: u64,
+    /// Days after which refused objects and notes of answered series go; for ever, within the other bounds, where it is not said.
+    pub keep_days: Option<u32>,
     /// Room that is left on the disk, for the audit above all, MiB: objects are refused and results wait before it is used.
     pub reserve_mib: u64,
     /// Objects of one sender in work at a time; another sender's have a place beside them.
@@ -93,6 +95,7 @@ impl Default for DicomConfig {
             max_waiting_mib: 65_536,
             keep_refused: 1000,
             keep_refused_mib: 4096,
+            keep_days: None,
             reserve_mib: 1024,
             workers: 2,
             series_quiet_s: 10,

@@ -1,6 +1,6 @@
 //! Files that are whole and on the disk, or not there.
 
-use std::fs::File;
+pub(super) use crate::disk::sync_folder;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -32,11 +32,6 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Names in a folder stay after a power failure only when the folder itself is on the disk.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Names of the whole `.dcm` files of a folder, in order.

@@ -19,6 +19,7 @@ mod outbox;
 mod peers;
 mod queue;
 mod results;
+mod retention;
 mod route;
 mod scp;
 mod scu;
@@ -37,6 +38,7 @@ use crate::error::Error;
 use crate::service::Service;
 use known::Known;
 use outbox::Outbox;
+use retention::Retention;
 use route::Routes;
 use spool::{Bounds, Spool};
 use std::net::SocketAddr;
@@ -79,7 +81,9 @@ impl Dicom {
                 longest: Duration::from_secs(config.series_wait_s),
             },
         };
-        let spool = Arc::new(Spool::open(&folder, bounds)?);
+        let keep =
+            config.keep_days.map(|days| Retention::new(&folder, days, Arc::clone(&service.metrics))).transpose()?;
+        let spool = Arc::new(Spool::open(&folder, bounds, Arc::clone(&service.metrics))?);
         let outbox = Arc::new(Outbox::open(&folder, config)?);
         if outbox.len() == 0 {
             tracing::warn!("no DICOM destination: answers go into the audit only");
@@ -102,6 +106,10 @@ impl Dicom {
         for index in 0..=config.workers {
             let worker = Arc::clone(&worker);
             dicom.spawn(format!("melo-dicom-work-{index}"), move || worker.run())?;
+        }
+        if let Some(keep) = keep {
+            let spool = Arc::clone(&dicom.spool);
+            dicom.spawn("melo-dicom-keep".to_owned(), move || keep.run(&spool))?;
         }
         for index in 0..dicom.outbox.len() {
             let outbox = Arc::clone(&dicom.outbox);

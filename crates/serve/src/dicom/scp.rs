@@ -8,7 +8,7 @@ use super::storage;
 use crate::error::Error;
 use crate::journal::Visitors;
 use crate::places::Places;
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::tls::Certificates;
 use dicom_object::FileMetaTableBuilder;
 use dicom_ul::association::server::AccessControl;
@@ -129,8 +129,7 @@ impl Scp {
                     if unknown.len() < NAMED && unknown.insert(peer.ip()) {
                         tracing::warn!(address = %peer.ip(), "a DICOM connection of no known peer is not taken");
                     }
-                    let caller = Caller { who: "unknown".to_owned(), via: "dicom", request_id: String::new() };
-                    self.visitors.turn_away(caller, Some(peer.ip()), "no peer calls from there");
+                    self.visitors.turn_away(caller("unknown", peer.ip()), "no peer calls from there");
                 }
                 Ok((stream, peer)) => {
                     make_room(&mut open, peer.ip());
@@ -234,6 +233,11 @@ fn reject(mut stream: TcpStream) {
 /// Who may begin an association.
 struct Allowed<'a>(&'a DicomConfig, &'a Visitors, IpAddr);
 
+/// Who calls, before anything is asked.
+fn caller(who: &str, address: IpAddr) -> Caller {
+    Caller { who: who.to_owned(), via: "dicom", request_id: String::new(), address: Some(address) }
+}
+
 impl AccessControl for Allowed<'_> {
     fn check_access(
         &self,
@@ -243,9 +247,9 @@ impl AccessControl for Allowed<'_> {
         _: Option<&UserIdentity>,
     ) -> Result<(), AssociationRJServiceUserReason> {
         let Allowed(DicomConfig { calling_ae_titles: titles, peer: peers, .. }, visitors, address) = self;
-        let caller = Caller { who: calling.to_owned(), via: "dicom", request_id: String::new() };
+        let caller = caller(calling, *address);
         if called != this {
-            visitors.turn_away(caller, Some(*address), "another application entity is called");
+            visitors.turn_away(caller, "another application entity is called");
             return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
         }
         let is_titled = titles.is_empty() || titles.iter().any(|title| title == calling);
@@ -254,12 +258,12 @@ impl AccessControl for Allowed<'_> {
             true => {
                 // Where anyone may call, a title says nothing.
                 if !(peers.is_empty() && titles.is_empty()) {
-                    visitors.let_in(caller, Some(*address));
+                    visitors.let_in(caller);
                 }
                 Ok(())
             }
             false => {
-                visitors.turn_away(caller, Some(*address), "no peer of this title calls from there");
+                visitors.turn_away(caller, "no peer of this title calls from there");
                 Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
             }
         }

@@ -6,7 +6,7 @@ use super::route::Routes;
 use super::shelf::Images;
 use super::spool::{self, Origin};
 use super::worker::Trouble;
-use crate::service::SliceFile;
+use crate::request::SliceFile;
 use melo_imaging::dicom;
 use melo_vit::hex;
 use sha2::{Digest, Sha256};

@@ -15,11 +15,12 @@ use super::queue::{self, Queue};
 use super::shelf::{self, Images, Patience, Shelf};
 use crate::disk;
 use crate::error::Error;
+use crate::metrics::Metrics;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often the folder itself is looked at.
@@ -99,6 +100,7 @@ pub(crate) struct Spool {
     refused: PathBuf,
     tries: PathBuf,
     bounds: Bounds,
+    metrics: Arc<Metrics>,
     counter: AtomicU64,
     /// Bytes of objects on their way in.
     receiving: AtomicU64,
@@ -140,7 +142,7 @@ impl Drop for Sending<'_> {
 
 impl Spool {
     /// Opens or makes the folders under `folder`; what waits there is taken up again.
-    pub(super) fn open(folder: &Path, bounds: Bounds) -> Result<Self, Error> {
+    pub(super) fn open(folder: &Path, bounds: Bounds, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let shelf = Shelf::open(folder, bounds.patience).map_err(Error::io(folder))?;
         let mut queue = Queue::default();
         let shelved = shelf.objects().map_err(Error::io(folder))?;
@@ -150,6 +152,7 @@ impl Spool {
             refused: folder.join("refused"),
             tries: folder.join("tries"),
             bounds,
+            metrics,
             counter: AtomicU64::new(0),
             receiving: AtomicU64::new(0),
             state: Mutex::new(State { queue, shelf, stopped: false }),
@@ -387,7 +390,7 @@ impl Spool {
 
     /// The newest refused objects are kept, as far as their number and size go.
     fn thin_out(&self) -> io::Result<()> {
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut deleted) = (0, 0, 0);
         for name in files::objects(&self.refused)?.into_iter().rev() {
             let path = self.refused.join(&name);
             count += 1;
@@ -395,7 +398,12 @@ impl Spool {
             if count > self.bounds.refused || bytes > self.bounds.refused_bytes {
                 files::remove(&path)?;
                 files::remove(&self.refused.join(format!("{name}.json")))?;
+                deleted += 1;
             }
+        }
+        if deleted > 0 {
+            tracing::info!(count = deleted, "the oldest refused objects are deleted: more are not kept");
+            self.metrics.dicom_deleted("refused", deleted);
         }
         Ok(())
     }

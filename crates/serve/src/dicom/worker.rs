@@ -17,7 +17,8 @@ use super::shelf::Images;
 use super::spool::{self, Origin, Spool, Taken};
 use crate::answer::Answers;
 use crate::error::Refusal;
-use crate::service::{Caller, Image, Request, Service, Slices};
+use crate::request::{Caller, Image, Request, Slices};
+use crate::service::Service;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +147,7 @@ impl Worker {
                 who: origin.who.clone(),
                 via: origin.via,
                 request_id: name.trim_end_matches(".dcm").to_owned(),
+                address: None,
             },
         }
     }

@@ -17,7 +17,7 @@ mod tasks;
 
 use crate::auth::{Identity, Scope};
 use crate::error::Refusal;
-use crate::service::Caller;
+use crate::request::Caller;
 use crate::traces::{Context, Span};
 pub(crate) use app::App;
 use axum::Router;
@@ -71,13 +71,13 @@ async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Reque
     let route = request.uri().path();
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
-    let caller = |who: &str| Caller { who: who.to_owned(), via: "http", request_id };
+    let caller = |who: &str| Caller { who: who.to_owned(), via: "http", request_id, address };
     let visitors = &app.service.visitors;
     let identity = match app.access.identify(request.headers()).await {
-        Ok(identity) => identity,
+        Ok(identity) => Identity { address, ..identity },
         Err(refusal) => {
             if matches!(refusal, Refusal::Unauthorized(_)) {
-                visitors.turn_away(caller("unknown"), address, &refusal.to_string());
+                visitors.turn_away(caller("unknown"), &refusal.to_string());
             }
             return refusal.said(route);
         }
@@ -88,11 +88,11 @@ async fn allow(State((app, scope)): State<(Arc<App>, Scope)>, mut request: Reque
             Scope::Admin => "admin",
         };
         let refusal = Refusal::Forbidden(format!("this needs a key of scope `{what}`"));
-        visitors.turn_away(caller(&identity.name), address, &refusal.to_string());
+        visitors.turn_away(caller(&identity.name), &refusal.to_string());
         return refusal.said(route);
     }
     if !app.access.is_open() {
-        visitors.let_in(caller(&identity.name), address);
+        visitors.let_in(caller(&identity.name));
     }
     request.extensions_mut().insert(identity.clone());
     let mut response = next.run(request).await;

@@ -4,7 +4,7 @@ use super::app::{App, json};
 use super::request_id::RequestId;
 use crate::auth::Identity;
 use crate::error::Refusal;
-use crate::service::{Caller, Image, Request};
+use crate::request::{Image, Request};
 use axum::Extension;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{Multipart, State};
@@ -30,7 +30,7 @@ pub(super) async fn predict(
     let limit = app.service.limits.timeout;
     let read = tokio::time::timeout(limit, read(form, app.service.limits.most_images()));
     let form = read.await.map_err(|_| Refusal::Timeout(limit))??;
-    let caller = Caller { who: identity.name, via: "http", request_id };
+    let caller = identity.caller("http", request_id);
     let Form { images, tasks, heatmap, masks, preview, frame } = form;
     let request = Request { images, slices: None, tasks, heatmap, masks, preview, frame, caller };
     // Not as a `serde_json::Value`, which would print numbers of 32 bits with the digits of 64.

@@ -7,7 +7,8 @@ use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::journal::Happened;
 use crate::registry::{Task, Version};
-use crate::service::{Caller, blocking};
+use crate::request::Caller;
+use crate::service::blocking;
 use crate::shortest;
 use axum::Extension;
 use axum::body::Bytes;
@@ -108,7 +109,7 @@ fn signed_by(version: &Version) -> Value {
 type Asker = (Extension<Identity>, Extension<RequestId>);
 
 fn caller((Extension(identity), Extension(RequestId(request_id))): Asker) -> Caller {
-    Caller { who: identity.name, via: "http", request_id }
+    identity.caller("http", request_id)
 }
 
 /// The signature of a body: minisign's file, in base64.

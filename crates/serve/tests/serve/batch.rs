@@ -48,7 +48,7 @@ fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
     let jobs: Vec<_> = (0..12_u64)
         .map(|seed| {
             let own: Vec<Arc<BoundPlugin>> = plugins.iter().skip(seed as usize % 5).cloned().collect();
-            let receiver = queue.admit(own.len()).expect("there is room").submit(asked(&own, seed));
+            let receiver = queue.admit("ris", own.len()).expect("there is room").submit(asked(&own, seed));
             (seed, own, receiver)
         })
         .collect();
@@ -64,13 +64,41 @@ fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
 #[test]
 fn a_full_queue_refuses_at_once_and_has_room_again_when_permits_go() {
     let (queue, _) = queue(BatchConfig { queue: 3, ..common::batches() });
-    let first = queue.admit(2).expect("there is room");
-    let Err(Refusal::Busy(wait)) = queue.admit(2) else { panic!("more than the queue holds") };
+    let first = queue.admit("ris", 2).expect("there is room");
+    let Err(Refusal::Busy(wait)) = queue.admit("ris", 2) else { panic!("more than the queue holds") };
     assert!((1..=60).contains(&wait.as_secs()), "{wait:?}");
-    drop(queue.admit(1).expect("there is room for one"));
+    drop(queue.admit("pacs", 1).expect("there is room for one"));
     drop(first);
-    drop(queue.admit(3).expect("all the room is back"));
-    drop(queue.admit(100).expect("an empty queue takes a request of any size"));
+    drop(queue.admit("ris", 3).expect("all the room is back"));
+    drop(queue.admit("ris", 100).expect("an empty queue takes a request of any size"));
+}
+
+#[test]
+fn who_comes_has_a_place_beside_one_who_holds_all_the_room() {
+    let (queue, _) = queue(BatchConfig { queue: 64, ..common::batches() });
+    let held = |caller: &str| std::iter::from_fn(|| queue.admit(caller, 1).ok()).collect::<Vec<_>>();
+    let one = held("one");
+    assert_eq!(one.len(), 64, "alone all");
+    assert!(queue.admit("two", 9).is_err(), "an eighth is there for others");
+    let mut two = held("two");
+    assert_eq!(two.len(), 1);
+    // As the answers of one come, two has what one had too much.
+    let (mut one, mut most) = (one, 0);
+    while one.pop().is_some() {
+        assert!(one.len() < 50 || queue.admit("one", 1).is_err(), "{} and {}", one.len(), two.len());
+        two.extend(held("two"));
+        most = most.max(one.len().min(two.len()));
+        assert!(queue.admit("three", 1).is_ok(), "{} and {}", one.len(), two.len());
+    }
+    assert!(most >= 28, "nearly half each on the way: {most}");
+    drop(one);
+    // A request that is larger than a share, where nothing else waits.
+    drop(two);
+    let whole = queue.admit("one", 1000).expect("an empty queue takes a request of any size");
+    assert!(queue.admit("one", 1).is_err() && queue.admit("two", 9).is_err());
+    let place = queue.admit("two", 8).expect("an eighth is left for others");
+    drop((whole, place));
+    assert_eq!(queue.load(), 0);
 }
 
 #[test]
@@ -79,9 +107,9 @@ fn work_whose_caller_went_away_is_not_computed() {
     let (queue, metrics) = queue(BatchConfig { max_wait: Duration::from_millis(200), ..common::batches() });
     let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
     // A permit that is not used keeps the batch open.
-    let other = queue.admit(1).expect("there is room");
-    let abandoned = queue.admit(1).expect("there is room").submit(asked(&plugins, 1));
-    let kept = queue.admit(1).expect("there is room").submit(asked(&plugins, 2));
+    let other = queue.admit("ris", 1).expect("there is room");
+    let abandoned = queue.admit("ris", 1).expect("there is room").submit(asked(&plugins, 1));
+    let kept = queue.admit("ris", 1).expect("there is room").submit(asked(&plugins, 2));
     drop(abandoned);
     kept.blocking_recv().expect("an answer").expect("logits");
     drop(other);
@@ -95,12 +123,12 @@ fn draining_answers_what_was_admitted_and_nothing_more() {
     let engine = engine();
     let (queue, _) = queue(common::batches());
     let plugins = [Arc::new(plugin(&*engine, "task", 1).prove(&*engine).expect("it is at home"))];
-    let early = queue.admit(1).expect("there is room").submit(asked(&plugins, 1));
-    let decoding = queue.admit(1).expect("there is room");
+    let early = queue.admit("ris", 1).expect("there is room").submit(asked(&plugins, 1));
+    let decoding = queue.admit("ris", 1).expect("there is room");
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| queue.drain());
-        common::until("the queue closes", || queue.admit(1).is_err());
-        assert_eq!(queue.admit(1).err(), Some(Refusal::Stopping));
+        common::until("the queue closes", || queue.admit("ris", 1).is_err());
+        assert_eq!(queue.admit("ris", 1).err(), Some(Refusal::Stopping));
         // What was admitted before may still be submitted.
         let late = decoding.submit(asked(&plugins, 2));
         for receiver in [early, late] {
@@ -115,7 +143,7 @@ fn a_request_larger_than_a_batch_is_computed() {
     let engine = engine();
     let (queue, _) = queue(BatchConfig { max_batch: 2, ..common::batches() });
     let plugins = versions(&*engine);
-    let receiver = queue.admit(5).expect("there is room").submit(asked(&plugins, 3));
+    let receiver = queue.admit("ris", 5).expect("there is room").submit(asked(&plugins, 3));
     let logits = receiver.blocking_recv().expect("an answer").expect("logits").logits;
     assert_eq!(logits[0].len(), 5);
     let found = probabilities(&plugins[4], &logits[0][4]);

@@ -4,11 +4,19 @@ use crate::common::peer::{data_set, image, options, store};
 use crate::common::{Running, client, config, engine, file, plugin, put, until};
 use dicom_ul::association::{Error as Broken, client::TlsStream};
 use dicom_ul::{ClientAssociation, ClientAssociationOptions};
-use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, TlsClientFiles, TlsFiles};
+use melo_serve::{Config, DestinationConfig, DicomConfig, ResultKind, SyslogConfig, TlsClientFiles, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// Who vouches, with files in a folder.
 struct Authority {
@@ -177,7 +185,7 @@ fn client_hello(version: [u8; 2], modern: bool) -> Vec<u8> {
 
 #[test]
 fn older_versions_and_weak_suites_are_not_spoken() {
-    use std::io::{Read, Write};
+    use std::io::Write;
     let folder = tempfile::tempdir().expect("a folder");
     let ours = Authority::new(folder.path(), "ours");
     let dicom =
@@ -196,4 +204,76 @@ fn older_versions_and_weak_suites_are_not_spoken() {
             assert!(answer.is_empty() || answer[0] == 21, "{version:?} at {address}: {answer:?}");
         }
     }
+}
+
+/// A receiver of syslog that asks for certificates of the authority: what it was sent, message by message.
+fn syslog(ours: &Authority) -> (SocketAddr, Receiver<String>) {
+    let provider = Arc::new(default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ours.ca()).expect("an authority")).expect("it is one");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let [cert, key] = ours.issue("syslog", false);
+    let chain = vec![CertificateDer::from_pem_file(cert).expect("a certificate")];
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_client_cert_verifier(verifier.expect("a verifier"));
+    let config = config.with_single_cert(chain, PrivateKeyDer::from_pem_file(key).expect("a key")).expect("they fit");
+    let (listener, (sender, messages)) = (TcpListener::bind("127.0.0.1:0").expect("a port"), channel());
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(Arc::new(config.clone())).expect("settings");
+            let mut reader = BufReader::new(StreamOwned::new(connection, stream));
+            let mut length = Vec::new();
+            while reader.read_until(b' ', &mut length).is_ok_and(|read| read > 0) {
+                let count = std::str::from_utf8(&length).expect("digits").trim().parse().expect("a length");
+                let mut message = vec![0; count];
+                if reader.read_exact(&mut message).is_err()
+                    || sender.send(String::from_utf8_lossy(&message).into()).is_err()
+                {
+                    break;
+                }
+                length.clear();
+            }
+        }
+    });
+    (address, messages)
+}
+
+#[test]
+fn the_audit_goes_to_a_receiver_of_syslog_that_both_sides_know() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ours, others) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
+    let (receiver, messages) = syslog(&ours);
+    let start = |state: &str, tls: TlsClientFiles| {
+        let mut config = settings(&folder.path().join(state), DicomConfig::default());
+        config.dicom = None;
+        config.trust.audit = Some(folder.path().join(state).join("audit.sqlite"));
+        config.trust.syslog = Some(SyslogConfig { address: format!("tls://{receiver}"), tls: Some(tls) });
+        Running::start(config)
+    };
+    let picture = crate::common::image(1);
+    let ask =
+        |running: &Running| running.predict(&[("image", Some("Doe^John.png"), &picture), ("tasks", None, b"chest")]).0;
+    let running = start("known", ours.caller(Some(ours.issue("melo", false))));
+    assert_eq!(ask(&running), 200);
+    let wait = Duration::from_secs(20);
+    let found: Vec<String> = (0..3).map(|_| messages.recv_timeout(wait).expect("a message")).collect();
+    for (message, action) in found.iter().zip(["start", "serve", "answer"]) {
+        assert!(message.contains(&format!("csd-code=\"{action}\" codeSystemName=\"99MELO\"")), "{message}");
+        assert!(!message.contains("John"), "{message}");
+    }
+    until("three are counted", || {
+        running.service.metrics.text(0).contains("melo_audit_syslog_total{result=\"sent\"} 3")
+    });
+    // Whoever is not known gets nothing, and shows nothing to others; answers go on.
+    for (state, tls) in [("stranger", ours.caller(None)), ("other", others.caller(Some(others.issue("melo", false))))] {
+        let running = start(state, tls);
+        assert_eq!(ask(&running), 200);
+        std::thread::sleep(Duration::from_millis(500));
+        let text = running.service.metrics.text(0);
+        assert!(!text.contains("result=\"sent\""), "{text}");
+    }
+    drop(running);
+    let rest: Vec<String> = messages.try_iter().collect();
+    assert!(rest.len() == 1 && rest[0].contains("Application Stop"), "{rest:?}");
 }

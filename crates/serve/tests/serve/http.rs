@@ -222,7 +222,7 @@ fn wrong_requests_get_one_message_that_names_the_cause() {
 #[test]
 fn a_full_queue_answers_429_at_once_with_retry_after() {
     let room = room_with(|config| config.batches = BatchConfig { queue: 1, ..config.batches });
-    let held = room.server.service.batches.admit(1).expect("there is room");
+    let held = room.server.service.batches.admit("another", 1).expect("there is room");
     let picture = image(1);
     let (kind, body) = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest")]);
     let send = || client().post(room.server.url("/v1/predict")).header("content-type", &kind).send(&body[..]);
@@ -239,7 +239,7 @@ fn what_was_admitted_is_answered_while_the_server_stops() {
     let mut room = room_with(|config| config.batches.max_wait = Duration::from_millis(500));
     let picture = image(1);
     // A permit that is not used keeps the batch open until after the stop has begun.
-    let held = room.server.service.batches.admit(1).expect("there is room");
+    let held = room.server.service.batches.admit("another", 1).expect("there is room");
     let (kind, body) = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest")]);
     let url = room.server.url("/v1/predict");
     let waiting =

@@ -251,3 +251,37 @@ fn a_key_that_asks_too_often_is_told_when_to_come_again() {
     assert_eq!((status, &said["error"]["code"]), (429, &"too_often".into()), "{said}");
     assert_eq!(ask(&admin).status(), 200, "another key is not held up");
 }
+
+#[test]
+fn a_caller_who_fills_the_queue_leaves_a_place_to_others() {
+    let batches = melo_serve::BatchConfig { queue: 8, ..common::batches() };
+    let (_folder, config, [predict, admin]) = prepared(|config| config.batches = batches);
+    let server = Running::start(config);
+    let (kind, body) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"chest")]);
+    let ask = |key: &str| {
+        let request = client().post(server.url("/v1/predict")).header("x-api-key", key).header("content-type", &kind);
+        read(request.send(&body[..])).0
+    };
+    let held = server.service.batches.admit("ris", 8).expect("there is room");
+    assert_eq!((ask(&predict), ask(&admin)), (429, 200), "the key of `ris`, and of another");
+    drop(held);
+    assert_eq!(ask(&predict), 200);
+}
+
+#[test]
+fn callers_without_keys_are_told_apart_by_their_addresses() {
+    let batches = melo_serve::BatchConfig { queue: 8, ..common::batches() };
+    let (_folder, config, _) = prepared(|config| {
+        config.batches = batches;
+        config.trust = Trust::default();
+    });
+    let server = Running::start(config);
+    let (kind, body) = form(&[("image", Some("a.png"), &image(1)), ("tasks", None, b"chest")]);
+    let ask = || read(client().post(server.url("/v1/predict")).header("content-type", &kind).send(&body[..])).0;
+    let another = server.service.batches.admit("anonymous 10.0.0.7", 8).expect("there is room");
+    assert_eq!(ask(), 200);
+    drop(another);
+    let own = server.service.batches.admit("anonymous 127.0.0.1", 8).expect("there is room");
+    assert_eq!(ask(), 429);
+    drop(own);
+}

@@ -134,7 +134,11 @@ fn tokens_of_every_kind_of_key_are_taken() {
     let oidc = Oidc::start(&issuer.config()).unwrap();
     for kid in ["ed", "ec", "rsa"] {
         let identity = run(oidc.identify(&issuer.token(kid, &issuer.claims()))).unwrap();
-        assert_eq!(identity, Identity { name: "oidc:ris-7".to_owned(), scopes: vec![Scope::Predict] }, "{kid}");
+        assert_eq!(
+            identity,
+            Identity { name: "oidc:ris-7".to_owned(), scopes: vec![Scope::Predict], address: None },
+            "{kid}"
+        );
     }
     assert_eq!(issuer.asked.load(Ordering::Relaxed), 1, "the keys are fetched once");
 }
@@ -245,6 +249,26 @@ fn what_a_token_allows_is_said_by_the_configured_claim() {
     assert_eq!(scopes(json!(["melo.admin"])), []);
     assert_eq!(scopes(json!({ "ml-ops": true })), []);
     assert_eq!(with(json!([])).unwrap().name, "oidc:ada#ris-7", "another may be called ada, too");
+}
+
+#[test]
+fn a_subject_may_ask_so_often_whatever_token_it_shows() {
+    let issuer = Issuer::start();
+    let config = OidcConfig { per_minute: Some(2), name: "preferred_username".to_owned(), ..issuer.config() };
+    let oidc = Oidc::start(&config).unwrap();
+    let asks = |subject: &str, name: &str, kid: &str| {
+        let mut claims = issuer.claims();
+        claims["sub"] = json!(subject);
+        claims["preferred_username"] = json!(name);
+        run(oidc.identify(&issuer.token(kid, &claims)))
+    };
+    assert!(asks("1", "ada", "ed").is_ok() && asks("1", "ada", "ec").is_ok());
+    let refused = asks("1", "grace", "ed").unwrap_err();
+    assert!(matches!(&refused, Refusal::TooOften { per_minute: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("`oidc:grace#1` may ask 2 times"), "{refused}");
+    assert!(asks("2", "ada", "ed").is_ok(), "another subject of the same name has its own");
+    let none = Oidc::start(&OidcConfig { per_minute: Some(0), ..issuer.config() }).err().unwrap();
+    assert!(none.to_string().contains("per-minute"), "{none}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::auth::Identity;
 use crate::error::Refusal;
 use crate::registry::Version;
-use crate::service::{Caller, Image, Request};
+use crate::request::{Caller, Image, Request};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -119,7 +119,7 @@ async fn infer(
     if let Some(output) = outputs.iter().find(|output| !known.contains(&output.name.as_str())) {
         return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {known:?}", output.name)).into());
     }
-    let caller = Caller { who: identity.name, via: "kserve", request_id };
+    let caller = identity.caller("kserve", request_id);
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
     let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
     let given: Vec<(Output, Value, Vec<f32>)> = outputs
