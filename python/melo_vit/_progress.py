@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 Told = Callable[[dict[str, Any]], object]
@@ -90,15 +91,14 @@ def curve(rows: list[dict[str, Any]], status: str) -> str:
 
 
 def live_curve() -> Told:
-    from IPython.display import HTML, display
-
+    shown: Any = import_module("IPython.display")
     rows: list[dict[str, Any]] = []
-    handle: Any = display(HTML(curve(rows, "reading images")), display_id=True)
+    handle: Any = shown.display(shown.HTML(curve(rows, "reading images")), display_id=True)
 
     def told(event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
             rows.append(event["row"])
             if handle is not None:
-                handle.update(HTML(curve(rows, f"epoch {event['row']['epoch']}")))
+                handle.update(shown.HTML(curve(rows, f"epoch {event['row']['epoch']}")))
 
     return told

@@ -106,16 +106,17 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise DataError(f"y: has one class only, {self.classes_[0]!r}; a classifier needs two", "OneClass")
         indices = np.searchsorted(self.classes_, labels)
+        names = [str(name) for name in self.classes_]
         splits = validation_split(indices, groups, self.validation, self.seed)
         self._backbone_ = self._loaded()
         self.plugin_ = train(
             self._backbone_,
             images,
-            indices,
+            [names[index] for index in indices],
             splits=splits,
             groups=groups,
             weights=weights,
-            classes=[str(name) for name in self.classes_],
+            classes=names,
             kind="single_label",
             layout=self._layout(),
             value_range=self.value_range,

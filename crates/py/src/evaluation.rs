@@ -5,13 +5,13 @@ use crate::errors::{Door, Failure, OrRaise, work};
 use crate::plugin::{PyPlugin, json, word};
 use melo::data::{Split, open_splits};
 use melo::eval::{Collapse, roc_points, too_few};
-use melo::report::chart::{Axis, Line, LineChart};
-use melo::report::{Sheet, SheetTable};
-use melo::train::{Answers, Figure, Judged, column, figures};
+use melo::report::chart::{Axis, Line, LineChart, swatch};
+use melo::report::{Element, Sheet, SheetTable};
+use melo::train::{Answers, Figure, Judged, column, figure_in_words, figures};
 use melo::vit::{BoundPlugin, Calibration};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A plug-in's answers on a split, and how good they are.
@@ -38,16 +38,27 @@ impl PyEvaluation {
         self.answers.kind.has_probabilities().then(|| Judged::new(&self.answers, *temperature, thresholds))
     }
 
-    fn table(&self) -> SheetTable {
-        let row = |(name, figure): (&String, &Figure)| {
-            vec![name.clone(), format!("{:.3} [{:.3}, {:.3}]", figure.value, figure.low, figure.high)]
+    /// Figures of all, and of each class where there are some.
+    fn tables(&self, alerts: Vec<String>) -> Vec<SheetTable> {
+        let said = |figure: &Figure| format!("{:.3} [{:.3}, {:.3}]", figure.value, figure.low, figure.high);
+        let overall = self.figures.iter().filter(|(name, _)| !name.contains('/'));
+        let rows = overall.map(|(name, figure)| vec![heading(name), said(figure)]).collect();
+        let head = ["Figure", "Value [95 % interval]"].map(str::to_owned).into();
+        let note = "Intervals are by patient.".to_owned();
+        let of_all = SheetTable { title: "How good it is", alerts, head, rows, note, ..SheetTable::default() };
+        let named = self.figures.keys().filter_map(|name| Some(name.split_once('/')?.0));
+        let named: BTreeSet<&str> = named.collect();
+        let row = |class: &String| {
+            let figure =
+                |name: &&str| self.figures.get(&format!("{name}/{class}")).map_or("undefined".to_owned(), said);
+            std::iter::once(class.clone()).chain(named.iter().map(figure)).collect()
         };
-        SheetTable {
-            title: "How good it is",
-            head: vec!["Figure".to_owned(), "Value [95 % interval]".to_owned()],
-            rows: self.figures.iter().map(row).collect(),
-            note: "Intervals are by patient.".to_owned(),
-            ..SheetTable::default()
+        let head = std::iter::once(String::new()).chain(named.iter().map(|name| heading(name)));
+        let (head, rows) = (head.collect(), self.classes.iter().map(row).collect());
+        let of_classes = SheetTable { title: "By class", head, rows, ..SheetTable::default() };
+        match named.is_empty() {
+            true => vec![of_all],
+            false => vec![of_all, of_classes],
         }
     }
 
@@ -82,7 +93,13 @@ impl PyEvaluation {
             diagonal: true,
             lines: (0..c).filter_map(line).collect(),
         };
-        Some(SheetTable { title: "ROC curves", drawn: Some(chart.draw()?), ..SheetTable::default() })
+        let entry = |class: usize| {
+            let name = Element::new("span").text(format!(" {} ", self.classes[class]));
+            Element::new("span").child(swatch(class)).child(name)
+        };
+        let legend = Element::new("p").class("note").children((0..c).map(entry));
+        let drawn = Element::new("div").class("chart").child(chart.draw()?).child(legend);
+        Some(SheetTable { title: "ROC curves", drawn: Some(drawn), ..SheetTable::default() })
     }
 }
 
@@ -174,9 +191,8 @@ impl PyEvaluation {
     /// As a page of HTML, with curves.
     fn to_html(&self) -> PyResult<String> {
         let (n, split) = (self.answers.names.len(), &self.split);
-        let lead = format!("{n} of the {split} split.");
-        let table = SheetTable { alerts: self.warnings()?, ..self.table() };
-        let tables = [Some(table), self.curves()].into_iter().flatten().collect();
+        let lead = format!("Measured on the {n} images of the {split} split.");
+        let tables = self.tables(self.warnings()?).into_iter().chain(self.curves()).collect();
         Ok(Sheet { title: self.task.clone(), lead, tables }.html())
     }
 
@@ -196,6 +212,13 @@ impl PyEvaluation {
         let n = self.answers.names.len();
         format!("<Evaluation of {} on {}: {n} images{}>", self.task, self.split, first.unwrap_or_default())
     }
+}
+
+/// A figure as people call it, as a heading.
+fn heading(name: &str) -> String {
+    let words = figure_in_words(name);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Measures; what Python's `evaluate` is made of.

@@ -48,7 +48,7 @@ pub use state::EpochRow;
 pub use subgroups::{SubgroupFigure, subgroup_figures};
 pub use trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 pub use unseen::{manifest_for, read_for};
-pub use words::{augmentation_in_words, bag_in_words, method_in_words, settings_in_words};
+pub use words::{augmentation_in_words, bag_in_words, figure_in_words, method_in_words, settings_in_words};
 
 /// Name and version of this software, for cards and reports.
 pub const SOFTWARE: &str = concat!("melo ", env!("CARGO_PKG_VERSION"));

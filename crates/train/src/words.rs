@@ -110,6 +110,28 @@ fn plural(count: f64, what: &str) -> String {
     if count == 1.0 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
+/// A figure of [`crate::figures`] as people call it, without its class; the name itself where it has no other.
+pub fn figure_in_words(name: &str) -> &str {
+    match name {
+        "auc_macro" => "macro AUC",
+        "auc" => "AUC",
+        "acc" => "accuracy",
+        "balanced_acc" => "balanced accuracy",
+        "kappa_quadratic" => "quadratic weighted kappa",
+        "kappa_linear" => "linear weighted kappa",
+        "mae" => "mean absolute error",
+        "baseline_mae" => "mean absolute error of one answer to all",
+        "rmse" => "root mean square error",
+        "r2" => "R2",
+        "pearson" => "correlation",
+        "dice" => "Dice",
+        "iou" => "intersection over union",
+        "hd95" => "95 % Hausdorff distance in pixels",
+        "surface_dice" => "surface Dice within one pixel",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use melo::data::spreadsheet;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics, SegmentedClass};
-use melo::train::{Answers, Figure, SubgroupFigure, manifest_for};
+use melo::train::{Answers, Figure, SubgroupFigure, figure_in_words, manifest_for};
 use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -126,8 +126,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         )),
     }
     let numbers = classes.iter().filter(|_| metrics.is_none());
-    let of_numbers = numbers.flat_map(|number| TITLES.map(|(name, _)| format!("{name}/{number}")));
-    for name in TITLES.map(|(name, _)| name.to_owned()).into_iter().chain(of_numbers) {
+    let of_numbers = numbers.flat_map(|number| PRINTED.map(|name| format!("{name}/{number}")));
+    for name in PRINTED.map(str::to_owned).into_iter().chain(of_numbers) {
         if let Some(Figure { value, low, high }) = figures.get(&name) {
             say(format!("{} {value:.4}, 95 % interval {low:.4} to {high:.4}", title(&name)));
         }
@@ -142,32 +142,31 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// Figures that grades have beside those of classes.
 const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
 
-/// Figures that are printed with their intervals, in order, and what they are called.
-const TITLES: [(&str, &str); 15] = [
-    ("auc_macro", "macro AUC"),
-    ("acc", "accuracy"),
-    ("balanced_acc", "balanced accuracy"),
-    ("kappa_quadratic", "quadratic weighted kappa"),
-    ("kappa_linear", "linear weighted kappa"),
-    ("mae", "mean absolute error"),
-    ("baseline_mae", "mean absolute error of one answer to all"),
-    ("rmse", "root mean square error"),
-    ("bias", "bias"),
-    ("r2", "R2"),
-    ("pearson", "correlation"),
-    ("dice", "Dice"),
-    ("iou", "intersection over union"),
-    ("hd95", "95 % Hausdorff distance in pixels"),
-    ("surface_dice", "surface Dice within one pixel"),
+/// Figures that are printed with their intervals, in order.
+const PRINTED: [&str; 15] = [
+    "auc_macro",
+    "acc",
+    "balanced_acc",
+    "kappa_quadratic",
+    "kappa_linear",
+    "mae",
+    "baseline_mae",
+    "rmse",
+    "bias",
+    "r2",
+    "pearson",
+    "dice",
+    "iou",
+    "hd95",
+    "surface_dice",
 ];
 
 /// What a figure is called, one of a number with it.
 fn title(name: &str) -> String {
-    let called = |figure: &str| TITLES.iter().find(|(known, _)| *known == figure).map_or("", |(_, title)| title);
     match name.split_once('/') {
-        None if matches!(name, "dice" | "iou" | "hd95" | "surface_dice") => format!("mean {}", called(name)),
-        None => called(name).to_owned(),
-        Some((figure, number)) => format!("{number}: {}", called(figure)),
+        None if matches!(name, "dice" | "iou" | "hd95" | "surface_dice") => format!("mean {}", figure_in_words(name)),
+        None => figure_in_words(name).to_owned(),
+        Some((figure, number)) => format!("{number}: {}", figure_in_words(figure)),
     }
 }
 
