@@ -161,6 +161,8 @@ def labels_of(y: Any, classes: Sequence[str] | None, kind: str | None) -> tuple[
         raise DataError("y: holds fractions; numbers need kind='regression'", "Labels")
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
+    if kind == "ordinal" and classes is None and values.dtype.kind not in "buif":
+        raise DataError("y: names of grades have no order; say classes=, the lowest first", "Labels")
     found = np.unique(values)
     if len(found) < 2 and classes is None:
         raise DataError(f"y: every image has the same label, {str(found[0])!r}", "OneClass")

@@ -241,7 +241,7 @@ class Evaluation:
 
     @property
     def names(self) -> list[str]:
-        """Names of the images, or bags, ``[n]``."""
+        """Names of the images, or bags, ``[n]``: what a training measured is in their order, what ``evaluate`` did in that of its data."""
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -14,7 +14,9 @@
 # # A first model in ten minutes
 #
 # A plug-in on a frozen Vision Transformer: data, training, figures, answers. The images are generated; the places marked **yours** are where
-# your own go. Research software: no medical device, not for diagnosis.
+# your own go.
+#
+# Research software. It is no medical device and must not be used for diagnosis.
 #
 # Run it in a checkout of melo, or set `MELO_ASSETS` to its folder `assets`.
 

@@ -103,6 +103,19 @@ def test_a_backbone_is_found_again_from_another_folder(folder: Path, monkeypatch
     assert pickle.loads(pickled).source == folder / "vit.safetensors"
 
 
+def test_grades_are_in_the_order_that_is_said(backbone: melo.Backbone) -> None:
+    images = [drawn(number) for number in range(12)]
+    grades = ["none", "mild", "severe"] * 4
+    given: dict[str, Any] = {"kind": "ordinal", "splits": ["train"] * 6 + ["val"] * 6, "epochs": 1, "progress": False}
+    with pytest.raises(melo.DataError, match="the lowest first"):
+        melo.train(backbone, images, grades, **given)
+    plugin = melo.train(backbone, images, grades, classes=["none", "mild", "severe"], **given)
+    assert plugin.kind == "ordinal" and plugin.classes == ["none", "mild", "severe"]
+    assert plugin.val is not None and plugin.val.truth.tolist() == [0, 1, 2] * 2
+    numbers = melo.train(backbone, images, [10, 2, 3] * 4, **given)
+    assert numbers.classes == ["2", "3", "10"]
+
+
 def test_files_and_pickles(backbone: melo.Backbone, plugin: melo.Plugin, tmp_path: Path, folder: Path) -> None:
     path = tmp_path / "spots.safetensors"
     plugin.save(path)

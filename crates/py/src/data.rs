@@ -89,12 +89,15 @@ impl PyData {
         if let Some(weight) = weights.iter().flatten().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
             return Err(Failure::setting("weights", format!("has {weight}, expected positive numbers")).into());
         }
+        // A training sorts images by name: those of arrays stay in their order.
+        let digits = images.len().to_string().len();
         let mut rows = Vec::with_capacity(images.len());
         let mut pixels = HashMap::new();
         for (index, (image, values)) in images.into_iter().zip(labels).enumerate() {
             let path = match image {
                 Image::File(path) => path,
-                Image::Pixels(path, of_image) => {
+                Image::Pixels(_, of_image) => {
+                    let path = PathBuf::from(format!("image {index:0digits$}"));
                     pixels.insert(path.clone(), of_image);
                     path
                 }

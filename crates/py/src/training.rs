@@ -89,7 +89,7 @@ pub(crate) fn train(
     let home = match (&finished.checkpoint, &settings.backbone_out) {
         (Some(checkpoint), Some(path)) => {
             work(py, || checkpoint.write(path, storage).or_raise(Door::Backbone))?;
-            Py::new(py, backbone.get().of_engine(Arc::clone(&finished.engine), path.clone()))?
+            Py::new(py, backbone.get().of_engine(Arc::clone(&finished.engine), std::path::absolute(path)?))?
         }
         _ => backbone,
     };
