@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::input::Input;
 use melo_imaging::{
-    Pixels, Seen, Volume, check_fit, decode_seen, decode_volume, fit_volume, normalise_volume, prepare, read_seen,
-    read_volume,
+    Pixels, Seen, Volume, check_fit, crop_normalise, decode_seen, decode_volume, fit, fit_volume, normalise_volume,
+    read_seen, read_volume,
 };
 use melo_vit::{BoundPlugin, Preprocess, Rendering};
 use rayon::prelude::*;
@@ -81,7 +81,13 @@ impl Prepared {
             prepared.sides.push((pixels.width, pixels.height));
             let input = match specs[..index].iter().position(|&earlier| earlier == spec) {
                 Some(equal) => Arc::clone(&prepared.inputs[equal]),
-                None => prepare(pixels, spec).into(),
+                None => {
+                    // Written where it stays: a copy of it would cost as much as all else here.
+                    let mut input: Arc<[f32]> = std::iter::repeat_n(0.0, 3 * spec.size * spec.size).collect();
+                    let out = Arc::get_mut(&mut input).expect("an input that nobody has yet");
+                    crop_normalise(&fit(pixels, spec), spec, out);
+                    input
+                }
             };
             prepared.inputs.push(input);
             if keep_pixels {
