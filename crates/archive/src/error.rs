@@ -11,7 +11,7 @@ pub enum Error {
     Engine(#[from] melo_vit::Error),
     /// From the predictor.
     #[error(transparent)]
-    Predict(#[from] melo_predict::Error),
+    Predict(Box<melo_predict::Error>),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -273,7 +273,8 @@ impl Answers {
     /// Computes a batch.
     fn add(&mut self, work: &Work<'_>, images: Vec<Image>, observer: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         let good: Vec<&Prepared> = images.iter().filter_map(|image| image.prepared.as_ref()).collect();
-        let mut predictions = work.predictor.predict_prepared(&good, &work.settings.plugins)?.into_iter();
+        let predictions = work.predictor.predict_prepared(&good, &work.settings.plugins);
+        let mut predictions = predictions.map_err(|error| Error::Predict(error.into()))?.into_iter();
         for Image { facts, prepared } in images {
             if let Some(seen) = prepared.as_ref().and_then(|prepared| prepared.seen.first()) {
                 observer(Event::Read { path: &facts.path, seen });

@@ -195,7 +195,7 @@ fn of_embed(error: &(dyn Error + 'static)) -> Option<String> {
 fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref()? {
         melo::archive::Error::Engine(error) => Some(error),
-        melo::archive::Error::Predict(error) => Some(error),
+        melo::archive::Error::Predict(error) => Some(&**error),
         _ => None,
     }
 }
