@@ -1,7 +1,7 @@
 //! `melo archive`: the answers of `melo predict`, every image once whatever kills it, and damages that are found.
 
 use crate::peer::{image, part10};
-use crate::workplace::{Workplace, bytes, embedded_backbone, melo, melo_with_threads, run, train};
+use crate::workplace::{Workplace, bytes, embedded_backbone, melo, melo_with_threads, on, run, train};
 use dicom_core::value::{PrimitiveValue, Value as DicomValue};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
@@ -84,10 +84,10 @@ fn text(field: &Field) -> &str {
     }
 }
 
-/// Names and bits of probabilities of a row.
-fn answer(row: &BTreeMap<String, Field>) -> Vec<(String, u32)> {
-    let (Field::ListInternal(classes), Field::ListInternal(values)) = (&row["classes"], &row["probabilities"]) else {
-        panic!("{row:?} has probabilities")
+/// Names and bits of probabilities of a row, or of its values.
+fn answer(row: &BTreeMap<String, Field>, column: &str) -> Vec<(String, u32)> {
+    let (Field::ListInternal(classes), Field::ListInternal(values)) = (&row["classes"], &row[column]) else {
+        panic!("{row:?} has {column}")
     };
     let bits = |field: &Field| match field {
         Field::Float(value) => value.to_bits(),
@@ -97,8 +97,8 @@ fn answer(row: &BTreeMap<String, Field>) -> Vec<(String, u32)> {
 }
 
 /// The same of a line of `melo predict --json`.
-fn answer_of(line: &Value) -> Vec<(String, u32)> {
-    let values = line["probabilities"].as_object().expect("classes").iter();
+fn answer_of(line: &Value, column: &str) -> Vec<(String, u32)> {
+    let values = line[column].as_object().expect("classes").iter();
     values.map(|(class, value)| (class.clone(), (value.as_f64().expect("a number") as f32).to_bits())).collect()
 }
 
@@ -153,7 +153,7 @@ fn the_answers_are_those_of_predict_to_the_last_bit() {
             (text(&row["image"]), text(&row["task"])),
             (line["image"].as_str().expect("text"), line["task"].as_str().expect("text"))
         );
-        assert_eq!(answer(row), answer_of(line));
+        assert_eq!(answer(row, "probabilities"), answer_of(line, "probabilities"));
         assert_eq!(text(&row["predicted"]), line["predicted"]);
         for name in ["plugin_digest", "backbone_digest", "precision"] {
             assert_eq!(text(&row[name]), line[name], "{name}");
@@ -272,6 +272,30 @@ fn lists_and_manifests_name_images_too() {
     let names = ["test_0.png", "test_1.png"].map(|name| bench.images().join(name).display().to_string());
     assert_eq!(rows_of(&list, "list"), names);
     assert_eq!(rows_of(&bench.images().join("labels.csv"), "manifest").len(), 120);
+}
+
+#[test]
+fn masks_give_shares_and_volumes_are_answered_from_their_files() {
+    let (masks, scans) = (Workplace::new(), Workplace::new());
+    let data = crate::masks::boxes(&masks);
+    let (_, boxes) = crate::masks::trained(&masks, &data, "boxes", "1", &["--mask-classes", "rest,box"]);
+    let data = crate::volumes::volumes(&scans);
+    let (_, ct) = crate::volumes::trained(&scans, &data, "1");
+    for (place, plugin, column, files) in [
+        (&masks, &boxes, "values", ["test_0.png", "test_1.png"]),
+        (&scans, &ct, "probabilities", ["v50.npy", "v51.npy"]),
+    ] {
+        let files = files.map(|name| place.at(name));
+        let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+        let lines = run(on(place, &["predict"], plugin).arg("--json").args(&files)).json_lines();
+        let out = place.at("out");
+        run(&mut archive(melo(), &files, &out, &place.at("vit.safetensors"), &[plugin])).good();
+        let rows = rows(&out);
+        assert_eq!((rows.len(), lines.len()), (2, 2));
+        for (row, line) in rows.iter().zip(&lines) {
+            assert_eq!(answer(row, column), answer_of(line, column));
+        }
+    }
 }
 
 impl crate::workplace::Ran {
