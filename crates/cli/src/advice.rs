@@ -19,6 +19,10 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     if let Some(embed::Error::Interrupted { .. }) = error.downcast_ref() {
         return Failure::Interrupted(format!("{error}; the same command goes on"));
     }
+    #[cfg(feature = "archive")]
+    if let Some(melo::archive::Error::Interrupted { .. }) = error.downcast_ref() {
+        return Failure::Interrupted(format!("{error}; the same command goes on"));
+    }
     let message = match hint(error) {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
@@ -62,6 +66,8 @@ fn of_network(error: &vit::Error) -> bool {
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     let own = of_train(error).or_else(|| of_vit(error)).or_else(|| of_study(error));
     // A library passes on what another one below it says: the advice is the same.
+    #[cfg(feature = "archive")]
+    let own = own.or_else(|| of_archive(error));
     let own = own
         .or_else(|| of_embed(error))
         .or_else(|| of_data(error))
@@ -91,6 +97,9 @@ fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
         Some(interop::Error::File(error)) => Some(error),
         _ => match error.downcast_ref() {
             Some(predict::Error::Engine(error)) => Some(error),
+            #[cfg(feature = "archive")]
+            _ => embed_passes_on(error).or_else(|| archive_passes_on(error)),
+            #[cfg(not(feature = "archive"))]
             _ => embed_passes_on(error),
         },
     }
@@ -176,6 +185,28 @@ fn of_embed(error: &(dyn Error + 'static)) -> Option<String> {
         embed::Error::Value { dtype: "f16", .. } => "--dtype f32 holds it".to_owned(),
         embed::Error::Partial { path, .. } => {
             format!("remove {} to begin anew", vit::folder_of(path).display())
+        }
+        _ => return None,
+    })
+}
+
+/// What an [`melo::archive::Error`] passes on.
+#[cfg(feature = "archive")]
+fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref()? {
+        melo::archive::Error::Engine(error) => Some(error),
+        melo::archive::Error::Predict(error) => Some(&**error),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "archive")]
+fn of_archive(error: &(dyn Error + 'static)) -> Option<String> {
+    use melo::archive::Error::{Damaged, Differs, Foreign};
+    Some(match error.downcast_ref()? {
+        Differs { .. } | Foreign { .. } => "name another --out".to_owned(),
+        Damaged { path, .. } if path.extension().is_some_and(|ending| ending == "parquet") => {
+            "remove it, and the same command computes it again".to_owned()
         }
         _ => return None,
     })

@@ -39,6 +39,10 @@ enum Verb {
     Eval(verbs::eval::Args),
     Predict(verbs::predict::Args),
     Embed(Box<verbs::embed::Args>),
+    /// Answers to all images of an archive, as Parquet files
+    #[cfg(feature = "archive")]
+    #[command(subcommand)]
+    Archive(verbs::archive::Verb),
     Study(verbs::study::Args),
     Serve(Box<verbs::serve::Args>),
     /// Who may ask a server
@@ -98,6 +102,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
         Verb::Embed(args) => verbs::embed::run(&args),
+        #[cfg(feature = "archive")]
+        Verb::Archive(verb) => verbs::archive::run(&verb),
         Verb::Study(args) => verbs::study::run(&args),
         Verb::Serve(args) => verbs::serve::run(*args),
         Verb::Keys(verb) => verbs::keys::run(&verb),

@@ -1,5 +1,7 @@
 //! Progress of long work on standard error: a live bar on a terminal, plain lines when piped.
 
+#[cfg(feature = "archive")]
+mod archive;
 mod study;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,6 +10,8 @@ use melo::vit::TaskKind;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "archive")]
+pub(crate) use archive::ArchiveProgress;
 pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].

@@ -46,6 +46,27 @@ impl fmt::Display for LeftOut {
     }
 }
 
+/// One entry of a folder, as [`walk`] meets it.
+#[derive(Debug)]
+pub enum FolderEntry {
+    /// A file that is to be tried as an image.
+    Image(PathBuf),
+    /// The name, in the folder that was asked about and with `/`, of a file that is none; of a folder that is not looked into, with `/` at
+    /// the end.
+    LeftOut(String),
+    /// What cannot be looked at: a folder that cannot be listed, or a file of no image's name that cannot be opened.
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its name, as of one that is left out.
+        name: String,
+        /// True for a folder.
+        is_folder: bool,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
 /// The images in `folder` and in the folders inside it.
 ///
 /// Hidden files and folders (`.name`, `__MACOSX`), `DICOMDIR` and links that lead back to a folder around them are left out.
@@ -54,34 +75,69 @@ impl fmt::Display for LeftOut {
 /// [`Error::Read`] for a folder that cannot be listed.
 pub fn images_in(folder: &Path) -> Result<FolderFiles, Error> {
     let mut files = FolderFiles::default();
-    enter(folder, "", 0, &mut files)?;
+    walk(folder, &mut |entry| {
+        match entry {
+            FolderEntry::Image(path) => files.images.push(path),
+            FolderEntry::Unreadable { path, source, is_folder: true, .. } => return Err(Error::Read { path, source }),
+            FolderEntry::LeftOut(name) | FolderEntry::Unreadable { name, .. } => files.left_out.names.push(name),
+        }
+        Ok(())
+    })?;
     files.left_out.of = files.images.len() + files.left_out.names.len();
     Ok(files)
 }
 
-fn enter(folder: &Path, inside: &str, depth: usize, files: &mut FolderFiles) -> Result<(), Error> {
-    let failed = |source| Error::Read { path: folder.into(), source };
+/// Goes through `folder` and the folders inside it in the order of [`images_in`], with the names of one folder in memory at a time.
+///
+/// # Errors
+/// Those of `visit`, which end it.
+pub fn walk<E>(folder: &Path, visit: &mut dyn FnMut(FolderEntry) -> Result<(), E>) -> Result<(), E> {
+    enter(folder, "", 0, visit)
+}
+
+fn enter<E>(
+    folder: &Path,
+    inside: &str,
+    depth: usize,
+    visit: &mut dyn FnMut(FolderEntry) -> Result<(), E>,
+) -> Result<(), E> {
     let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-    let mut paths: Vec<PathBuf> = entries.map_err(failed)?.into_iter().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> = match entries {
+        Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+        Err(source) => {
+            let (path, name) = (folder.into(), inside.to_owned());
+            return visit(FolderEntry::Unreadable { path, name, is_folder: true, source });
+        }
+    };
     paths.sort();
     let (folders, plain): (Vec<PathBuf>, Vec<PathBuf>) = paths.into_iter().partition(|path| path.is_dir());
     let name = |path: &Path| format!("{inside}{}", path.file_name().unwrap_or_default().to_string_lossy());
     for path in plain {
-        if is_image_file(&path) {
-            files.images.push(path);
-        } else {
-            files.left_out.names.push(name(&path));
-        }
+        visit(of_file(name(&path), path))?;
     }
     for path in folders {
         let name = format!("{}/", name(&path));
         if is_hidden(&path) || depth == MAX_DEPTH || (path.is_symlink() && leads_back(&path)) {
-            files.left_out.names.push(name);
+            visit(FolderEntry::LeftOut(name))?;
         } else {
-            enter(&path, &name, depth + 1, files)?;
+            enter(&path, &name, depth + 1, visit)?;
         }
     }
     Ok(())
+}
+
+fn of_file(name: String, path: PathBuf) -> FolderEntry {
+    if is_image_file(&path) {
+        return FolderEntry::Image(path);
+    }
+    // Opening what is no regular file may wait for ever.
+    match path.is_file() && !is_hidden(&path) {
+        true => match File::open(&path) {
+            Err(source) => FolderEntry::Unreadable { path, name, is_folder: false, source },
+            Ok(_) => FolderEntry::LeftOut(name),
+        },
+        false => FolderEntry::LeftOut(name),
+    }
 }
 
 /// True for a file that is to be tried as an image: its name ends in one of [`EXTENSIONS`](crate::EXTENSIONS), or it

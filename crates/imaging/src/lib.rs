@@ -10,7 +10,7 @@
 //! crop_normalise    resized Pixels     -> [3, size, size] f32
 //! prepare           fit, then crop_normalise
 //! read_volume       a file, Rendering   -> Volume                   (grey; fit_volume and normalise_volume as of images)
-//! images_in         a folder           -> its images, and what is none
+//! images_in         a folder           -> its images, and what is none (walk: one at a time)
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //!
 //! read_mask          a file, MaskReading -> Mask                     (one class index a pixel)
@@ -60,7 +60,7 @@ pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
 pub use decode_memory::DecodeMemory;
 pub use error::Error;
-pub use folder::{FolderFiles, LeftOut, images_in, is_image_file, looks_like_image};
+pub use folder::{FolderEntry, FolderFiles, LeftOut, images_in, is_image_file, looks_like_image, walk};
 pub use grey::{Fitted, read_fit, read_fit_seen, read_fit_sized};
 pub use limits::{MAX_ASPECT, MAX_PIXELS};
 pub use mask::{

@@ -90,6 +90,8 @@
 
 mod opened;
 
+#[cfg(feature = "archive")]
+pub use melo_archive as archive;
 pub use melo_data as data;
 pub use melo_embed as embed;
 pub use melo_eval as eval;

@@ -1,5 +1,7 @@
 //! The verbs of the command line, and what several of them share.
 
+#[cfg(feature = "archive")]
+pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod backbone;
 pub(crate) mod backbone_args;

@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("melo-data", &["melo-imaging", "melo-vit", "melo-npy"]),
     ("melo-predict", &["melo-imaging", "melo-vit"]),
     ("melo-embed", &["melo-data", "melo-imaging", "melo-vit", "melo-npy"]),
+    ("melo-archive", &["melo-imaging", "melo-predict", "melo-vit"]),
     ("melo-eval", &[]),
     ("melo-report", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
@@ -44,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "melo-eval",
             "melo-predict",
             "melo-embed",
+            "melo-archive",
             "melo-report",
             "melo-train",
             "melo-sign",

@@ -539,12 +539,14 @@ fn data_check_prints_one_object() {
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 19] = [
         &["quickstart"],
         &["train"],
         &["eval"],
         &["predict"],
         &["embed"],
+        &["archive", "run"],
+        &["archive", "check"],
         &["plugin", "info"],
         &["backbone", "info"],
         &["data", "check"],

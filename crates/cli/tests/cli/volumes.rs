@@ -43,7 +43,7 @@ fn npy(voxels: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn volumes(place: &Workplace) -> PathBuf {
+pub(crate) fn volumes(place: &Workplace) -> PathBuf {
     let (mut table, mut index) = (String::from("path,split,label\n"), 0);
     for (split, count) in VOLUMES {
         for _ in 0..count {
@@ -65,7 +65,7 @@ fn command(place: &Workplace, data: &Path, name: &str, epochs: &str) -> (Command
     (command, out)
 }
 
-fn trained(place: &Workplace, data: &Path, epochs: &str) -> (Value, PathBuf) {
+pub(crate) fn trained(place: &Workplace, data: &Path, epochs: &str) -> (Value, PathBuf) {
     let (mut command, out) = command(place, data, "ct", epochs);
     (run(command.args(FLAGS)).json(), out)
 }

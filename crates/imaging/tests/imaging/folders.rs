@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use melo_imaging::{FolderFiles, encode_png, images_in, looks_like_image};
+use melo_imaging::{FolderEntry, FolderFiles, encode_png, images_in, looks_like_image, walk};
 
 use crate::common::pattern;
 
@@ -112,4 +112,22 @@ fn links_in_circles_are_left_out_and_others_are_followed() {
     assert_eq!(found.left_out.names, ["in/round/"]);
     let missing = images_in(&folder.path().join("none")).expect_err("it is not there").to_string();
     assert!(missing.contains("none: cannot be read"), "{missing}");
+}
+
+#[test]
+fn a_walk_meets_what_is_listed_and_names_a_folder_that_is_not_there() {
+    let png = encode_png(&pattern(4, 3)).expect("it can be written");
+    let folder = folder(&[("b.png", &png), ("in/a.png", &png), ("labels.csv", b"path,label\n")]);
+    let mut met = Vec::new();
+    let mut visit = |entry: FolderEntry| {
+        met.push(match entry {
+            FolderEntry::Image(path) => path.strip_prefix(folder.path()).expect("inside").display().to_string(),
+            FolderEntry::LeftOut(name) => format!("-{name}"),
+            FolderEntry::Unreadable { is_folder, .. } => format!("unreadable, a folder: {is_folder}"),
+        });
+        if met.len() == 4 { Err("enough") } else { Ok(()) }
+    };
+    walk(folder.path(), &mut visit).expect("three entries");
+    assert_eq!(walk(&folder.path().join("none"), &mut visit), Err("enough"));
+    assert_eq!(met, ["b.png", "-labels.csv", "in/a.png", "unreadable, a folder: true"]);
 }

@@ -1,0 +1,104 @@
+//! Why an archive is not computed.
+
+use std::path::{Path, PathBuf};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From the engine, or of a plug-in that answers for bags.
+    #[error(transparent)]
+    Engine(#[from] melo_vit::Error),
+    /// From the predictor.
+    #[error(transparent)]
+    Predict(Box<melo_predict::Error>),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// No plug-in was named.
+    #[error("no plug-in: expected at least one")]
+    NoPlugin,
+    /// A plug-in was named twice.
+    #[error("task `{task}`: the plug-in {digest} is named twice")]
+    Twice {
+        /// Its task.
+        task: String,
+        /// SHA-256 of its file.
+        digest: String,
+    },
+    /// Chunks of no image.
+    #[error("chunks of 0 images: expected at least 1")]
+    NoChunk,
+    /// The inputs hold no image.
+    #[error("{inputs}: no image found")]
+    NoInput {
+        /// As they were named.
+        inputs: String,
+    },
+    /// Too short to keep anybody from trying them all.
+    #[error("{}: a key of {found} bytes, expected at least {} (`head -c 32 /dev/urandom`)", path.display(), crate::patient::LEAST)]
+    ShortKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Its length.
+        found: usize,
+    },
+    /// Another process is at work in this folder.
+    #[error("{}: another process is at it", folder.display())]
+    Busy {
+        /// The archive's folder.
+        folder: PathBuf,
+    },
+    /// The folder holds what this archive has not written.
+    #[error("{}: not of this archive", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder was begun with something else.
+    #[error("{}: cannot go on: {what} was {was} and is now {now}", folder.display())]
+    Differs {
+        /// The archive's folder.
+        folder: PathBuf,
+        /// What is not as it was, a field of the plan.
+        what: String,
+        /// How the archive was begun.
+        was: String,
+        /// What was asked for now.
+        now: String,
+    },
+    /// A file of the archive is not as it was written.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Stopped from outside; finished parts are kept.
+    #[error("interrupted after {done} of {of} images, which are kept in {}", folder.display())]
+    Interrupted {
+        /// Images done.
+        done: u64,
+        /// Images of the list.
+        of: u64,
+        /// The archive's folder.
+        folder: PathBuf,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Error::Io { path, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Error::Damaged { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
