@@ -108,9 +108,8 @@ class MeloClassifier(ClassifierMixin, BaseEstimator):
         indices = np.searchsorted(self.classes_, labels)
         names = [str(name) for name in self.classes_]
         splits = validation_split(indices, groups, self.validation, self.seed)
-        self._backbone_ = self._loaded()
         self.plugin_ = train(
-            self._backbone_,
+            self._loaded(),
             images,
             [names[index] for index in indices],
             splits=splits,

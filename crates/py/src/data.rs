@@ -74,17 +74,14 @@ impl PyData {
         let kind: TaskKind = serde_json::from_value(kind.into())
             .map_err(|_| Failure::setting("kind", "expected single_label, ordinal, multi_label or regression"))?;
         let images = taken(images, layout, value_range)?;
-        let wrong = |what: &str, found: usize| {
-            let message = format!("{} images, but {found} {what}", images.len());
-            Failure::new(Door::Data, "Lengths", message)
-        };
-        let lengths = [("labels", Some(labels.len())), ("groups", patients.as_ref().map(Vec::len))];
-        let lengths = lengths.into_iter().chain([("splits", splits.as_ref().map(Vec::len))]);
-        let lengths = lengths.chain([("weights", weights.as_ref().map(Vec::len))]);
+        let lengths = [
+            ("labels", Some(labels.len())),
+            ("groups", patients.as_ref().map(Vec::len)),
+            ("splits", splits.as_ref().map(Vec::len)),
+            ("weights", weights.as_ref().map(Vec::len)),
+        ];
         for (what, found) in lengths {
-            if let Some(found) = found.filter(|&found| found != images.len()) {
-                return Err(wrong(what, found).into());
-            }
+            Failure::unless_as_many((images.len(), "images"), (found.unwrap_or(images.len()), what))?;
         }
         if let Some(weight) = weights.iter().flatten().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
             return Err(Failure::setting("weights", format!("has {weight}, expected positive numbers")).into());

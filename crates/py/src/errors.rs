@@ -61,6 +61,14 @@ impl Failure {
         Failure { facts, ..Failure::new(Door::Setting, "Setting", format!("{setting}: {reason}")) }
     }
 
+    /// Refuses as many of one thing as not of another.
+    pub(crate) fn unless_as_many((n, of): (usize, &str), (others, what): (usize, &str)) -> Result<(), Self> {
+        match n == others {
+            true => Ok(()),
+            false => Err(Failure::new(Door::Data, "Lengths", format!("{n} {of}, but {others} {what}"))),
+        }
+    }
+
     fn of(door: Door, error: &impl Error, facts: Vec<(&'static str, Fact)>) -> Self {
         Failure { class: door.class(), kind: variant(error), message: error.to_string(), facts }
     }

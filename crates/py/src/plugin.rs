@@ -200,7 +200,11 @@ impl PyPlugin {
     /// SHA-256 of its file.
     #[getter]
     fn digest(&self) -> PyResult<String> {
-        Ok(self.info()?.digest)
+        // One that was read knows its file's.
+        match self.bound.digest.is_empty() {
+            true => Ok(self.info()?.digest),
+            false => Ok(self.bound.digest.clone()),
+        }
     }
 
     /// Its epochs.

@@ -19,10 +19,7 @@ fn cases(
     truth: &PyReadonlyArray1<'_, bool>,
 ) -> Result<(Vec<f32>, Vec<bool>), Failure> {
     let (scores, truth) = (scores.as_array().to_vec(), truth.as_array().to_vec());
-    if scores.len() != truth.len() {
-        let message = format!("{} scores, but {} of truth", scores.len(), truth.len());
-        return Err(Failure::new(Door::Data, "Lengths", message));
-    }
+    Failure::unless_as_many((scores.len(), "scores"), (truth.len(), "of truth"))?;
     match scores.iter().position(|score| !score.is_finite()) {
         Some(index) => Err(Failure::new(Door::Data, "NonFinite", format!("score {index} is {}", scores[index]))),
         None => Ok((scores, truth)),
@@ -87,10 +84,7 @@ pub(crate) fn clustered_auc(
 ) -> PyResult<(f64, f64, f64)> {
     let (scores, truth) = cases(&probabilities, &truth)?;
     let clusters: Vec<usize> = clusters.as_array().iter().map(|&cluster| cluster as usize).collect();
-    if clusters.len() != scores.len() {
-        let message = format!("{} scores, but {} groups", scores.len(), clusters.len());
-        return Err(Failure::new(Door::Data, "Lengths", message).into());
-    }
+    Failure::unless_as_many((scores.len(), "scores"), (clusters.len(), "groups"))?;
     let found = eval::ClusteredAuc::new(&scores, &truth, &clusters).ok_or_else(|| undefined("the AUC"))?;
     let found = found.estimate(self::level(level)?);
     Ok((found.value, found.low, found.high))
@@ -109,10 +103,7 @@ pub(crate) fn bootstrap_weights(
         values.as_array().iter().map(|&value| value as usize).collect()
     };
     let (clusters, strata) = (number(clusters), number(strata));
-    if clusters.len() != strata.len() {
-        let message = format!("{} groups, but {} strata", clusters.len(), strata.len());
-        return Err(Failure::new(Door::Data, "Lengths", message).into());
-    }
+    Failure::unless_as_many((clusters.len(), "groups"), (strata.len(), "strata"))?;
     let resampling = Resampling::new(&clusters, &strata, seed);
     let replicate = |replicate| {
         let mut weights = vec![0; clusters.len()];
@@ -136,10 +127,7 @@ pub(crate) fn calibration<'py>(
     let values: Vec<f32> = array.iter().copied().collect();
     let labels: Vec<usize> =
         truth.as_array().iter().map(|&label| usize::try_from(label).unwrap_or(usize::MAX)).collect();
-    if labels.len() != n {
-        let message = format!("{n} rows of probabilities, but {} of truth", labels.len());
-        return Err(Failure::new(Door::Data, "Lengths", message).into());
-    }
+    Failure::unless_as_many((n, "rows of probabilities"), (labels.len(), "of truth"))?;
     if bins == 0 {
         return Err(Failure::setting("bins", "is 0, expected at least 1").into());
     }
