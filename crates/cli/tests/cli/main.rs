@@ -26,6 +26,7 @@ mod packed;
 #[path = "../../../serve/tests/serve/common/peer.rs"]
 mod peer;
 mod recalibrate;
+mod replicas;
 mod resume;
 mod seen;
 mod serve;
