@@ -24,6 +24,7 @@ mod lock;
 mod metrics;
 mod places;
 mod registry;
+mod replica;
 mod request;
 mod server;
 mod service;
@@ -44,7 +45,7 @@ pub mod fuzzing {
 pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
     Action, Anchor, Archived, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record,
-    Report, Stored, archive, entries, verify, verify_together,
+    Report, Stored, archive, entries, verify, verify_replicas, verify_together,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
@@ -53,6 +54,7 @@ pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteCon
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
+pub use replica::host_name;
 pub use request::{Caller, Image, Limits, Request, SliceFile, Slices};
 pub use server::{Application, Config, Server};
 pub use service::Service;

@@ -125,7 +125,15 @@ impl Service {
     /// Every [`Refusal`].
     pub async fn predict(self: &Arc<Self>, request: Request) -> Result<Answers, Refusal> {
         let limit = self.limits.timeout;
-        tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))?
+        let answered =
+            async { tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))? };
+        self.counted(answered).await
+    }
+
+    /// A request for answers, as the metrics see it.
+    async fn counted<T>(&self, answered: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let _in_flight = self.metrics.in_flight();
+        answered.await.inspect_err(|refusal| self.metrics.refused(refusal.code()))
     }
 
     /// Which of the tasks that are named answer for single images, and which for bags, as `name@version` where they were named so.
@@ -224,11 +232,20 @@ impl Service {
     /// Logits `[images][tasks][c]` of inputs that are network inputs already, `[3, size, size]` each.
     ///
     /// # Errors
-    /// [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
+    /// [`Refusal::Full`], [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
     ///
     /// # Panics
     /// If an input is not as long as the version's preprocessing says.
     pub async fn infer(
+        self: &Arc<Self>,
+        inputs: Vec<Arc<[f32]>>,
+        version: &Arc<Version>,
+        caller: &Caller,
+    ) -> Result<Vec<Answer>, Refusal> {
+        self.counted(self.answer_inputs(inputs, version, caller)).await
+    }
+
+    async fn answer_inputs(
         self: &Arc<Self>,
         inputs: Vec<Arc<[f32]>>,
         version: &Arc<Version>,
@@ -387,6 +404,7 @@ impl Service {
         answer: &Answer,
     ) -> Result<Option<Heatmap>, Refusal> {
         let Some(&class) = answer.decision.explained().first() else { return Ok(None) };
+        let _computing = self.metrics.computing();
         let drawn = self.batches.predictor().explain(image, task, plugin, class, DRAWING);
         let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
         Ok(Some(Heatmap {

@@ -202,6 +202,12 @@ impl Registry {
         self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Whether any task is served now.
+    pub(crate) fn serves_any(&self) -> bool {
+        let problems = self.problems();
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner).keys().any(|task| !problems.contains_key(task))
+    }
+
     /// Files and versions that are not served, and why.
     pub fn problems(&self) -> BTreeMap<String, String> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod openapi;
 mod page;
+mod ready;
 mod registry;
 mod series;
 mod signed;
