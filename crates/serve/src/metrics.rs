@@ -1,8 +1,10 @@
 //! What the server counts, in the text format of Prometheus.
 
+use crate::drift::DriftRow;
+use crate::registry::short;
 use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +38,8 @@ pub struct Metrics {
     ready: IntGauge,
     engine_busy: Counter,
     busy: Mutex<Busy>,
+    drift_distance: GaugeVec,
+    drift_outside: IntGaugeVec,
     resident_bytes: IntGauge,
     tasks: IntGauge,
     /// Answers of the last minute, by task.
@@ -97,6 +101,19 @@ impl Default for Metrics {
             engine_busy: Counter::new("melo_engine_busy_seconds_total", "Time in which the engine computed")
                 .expect(all),
             busy: Mutex::default(),
+            drift_distance: GaugeVec::new(
+                Opts::new(
+                    "melo_drift_distance",
+                    "A figure's distance from its reference over its limit: outside from 1 on",
+                ),
+                &["task", "version", "figure"],
+            )
+            .expect(all),
+            drift_outside: IntGaugeVec::new(
+                Opts::new("melo_drift_outside", "1 where a figure is outside its limits"),
+                &["task", "version", "figure"],
+            )
+            .expect(all),
             resident_bytes: IntGauge::new("melo_resident_plugin_bytes", "Weights of plug-ins in memory").expect(all),
             tasks: IntGauge::new("melo_tasks", "Tasks that are served").expect(all),
             registry: registry.clone(),
@@ -119,6 +136,8 @@ impl Default for Metrics {
         register(Box::new(metrics.queue_share.clone()));
         register(Box::new(metrics.ready.clone()));
         register(Box::new(metrics.engine_busy.clone()));
+        register(Box::new(metrics.drift_distance.clone()));
+        register(Box::new(metrics.drift_outside.clone()));
         register(Box::new(metrics.resident_bytes.clone()));
         register(Box::new(metrics.tasks.clone()));
         metrics
@@ -157,6 +176,17 @@ impl Metrics {
 
     pub(crate) fn ready(&self, is_ready: bool) {
         self.ready.set(i64::from(is_ready));
+    }
+
+    /// The charts that there are now, and no others.
+    pub(crate) fn drift(&self, rows: &[DriftRow]) {
+        self.drift_distance.reset();
+        self.drift_outside.reset();
+        for row in rows {
+            let labels = [row.task.as_str(), short(&row.version), row.figure.as_str()];
+            self.drift_distance.with_label_values(&labels).set(row.distance.unwrap_or_default());
+            self.drift_outside.with_label_values(&labels).set(i64::from(row.outside));
+        }
     }
 
     pub(crate) fn queue_holds_at_most(&self, rows: usize) {

@@ -189,6 +189,7 @@ impl Application {
         let drain = move || {
             dicom.into_iter().for_each(Dicom::stop);
             drained.service.batches.drain();
+            drained.service.drift.save();
             if let Err(error) = drained.service.journal.before(vec![(Action::Stop, Happened::default())]) {
                 tracing::error!(%error, "the end could not be recorded");
             }

@@ -2,10 +2,10 @@
 
 use super::plugin::public_key;
 use super::task::check_output;
-use crate::{Failure, json_path, say, say_json};
+use crate::{Failure, json_path, note, say, say_json};
 use melo::serve::{
-    Anchor, Broken, Checkpoint, Entry, Head, Report, archive, entries, parse_rfc3339, rfc3339, verify, verify_replicas,
-    verify_together,
+    Anchor, Broken, Checkpoint, DriftRow, Drifted, Entry, Head, Report, archive, drift_of, entries, parse_rfc3339,
+    rfc3339, verify, verify_replicas, verify_together,
 };
 use melo::sign::SecretKey;
 use serde::Serialize;
@@ -81,6 +81,21 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Whether answers drifted from what the plug-ins were tested on
+    #[command(after_help = "Examples:\n  melo audit drift melo-serve/audit.sqlite\n  \
+        melo audit drift audit.sqlite --plugins /mnt/tasks-by-digest --json\n\n\
+        Every answer of the audit goes through the charts that a server keeps (docs/drift.md), from the first on. Of images\n\
+        an audit holds nothing: size and brightness are in the server's own charts alone.")]
+    Drift {
+        /// The server's audit
+        file: PathBuf,
+        /// Folder of the plug-ins as SHA256.safetensors [default: `plugins` beside the audit, where a server keeps them]
+        #[arg(long, value_name = "DIR")]
+        plugins: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the last records
     #[command(after_help = "Examples:\n  melo audit show melo-serve/audit.sqlite --last 5\n  \
         melo audit show melo-serve/audit.sqlite --task chest --last 1000 --json")]
@@ -116,6 +131,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
             run_archive(file, *before, out, signed(checkpoint.as_deref(), public_key.as_deref())?.as_ref())
         }
         Verb::Checkpoint { file, key, out } => run_checkpoint(file, key, out),
+        Verb::Drift { file, plugins, json } => run_drift(file, plugins.as_deref(), *json),
         Verb::Show { file, last, task, json } => run_show(file, *last, task.as_deref(), *json),
     }
 }
@@ -265,6 +281,36 @@ fn run_checkpoint(file: &Path, key: &Path, out: &Path) -> Result<(), Failure> {
     }
     Checkpoint::now(report.head.clone(), report.replicas.last().cloned()).write(out, &key)?;
     say(format_args!("{}: {} records, signed by key {}", out.display(), report.head.rows, key.public().id()));
+    Ok(())
+}
+
+fn run_drift(file: &Path, plugins: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let beside = file.with_file_name("plugins");
+    let plugins = plugins.unwrap_or(&beside);
+    let report = drift_of(file, plugins)?;
+    if json {
+        return say_json(&report);
+    }
+    for digest in &report.unknown {
+        let short = digest.get(..12).unwrap_or(digest);
+        note(format_args!("left out: answers of plug-in {short}, which is not in {}", plugins.display()));
+    }
+    if report.figures.is_empty() {
+        say("no answer of a plug-in that is known");
+    }
+    for Drifted { row, alarms } in &report.figures {
+        let DriftRow { task, version, figure, reference, reference_images, now, images, outside, .. } = row;
+        let place = format!("{task}@{}: {figure}", version.get(..8).unwrap_or(version));
+        let Some(reference) = reference else {
+            say(format_args!("{place} {now:.4} of {images}: too few for a reference"));
+            continue;
+        };
+        let state = if *outside { "OUTSIDE" } else { "inside" };
+        say(format_args!("{place} {now:.4} after {images}, was {reference:.4} of {reference_images}: {state}"));
+        for alarm in alarms {
+            say(format_args!("    outside from row {}, {}", alarm.n, rfc3339(alarm.time_ms)));
+        }
+    }
     Ok(())
 }
 

@@ -73,6 +73,21 @@ fn audits_of_replicas_verify_together_each_by_its_checkpoint() {
 }
 
 #[test]
+fn drift_of_an_audit_is_told_of_the_plugins_beside_it() {
+    let place = Workplace::new();
+    let audit = audits(&place, &["melo-1"]).remove(0);
+    let report = run(melo().args(["audit", "drift", "--json"]).arg(&audit)).json();
+    let figures = report["figures"].as_array().expect("figures");
+    let confidences = figures.iter().filter(|figure| figure["figure"] == "confidence").count();
+    assert_eq!((confidences, &report["unknown"]), (4, &serde_json::json!([])));
+    let text = run(melo().args(["audit", "drift"]).arg(&audit)).good();
+    assert!(text.contains("too few for a reference"), "{text}");
+    let elsewhere = run(melo().args(["audit", "drift", "--plugins"]).arg(place.at("")).arg(&audit));
+    assert!(elsewhere.stderr.contains("left out: answers of plug-in"), "{elsewhere:?}");
+    assert!(elsewhere.good().contains("no answer of a plug-in that is known"));
+}
+
+#[test]
 fn names_and_shares_that_cannot_be_are_refused() {
     let place = Workplace::new();
     let with = |arguments: &[&str]| {

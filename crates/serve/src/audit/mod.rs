@@ -1,6 +1,7 @@
 //! What was answered: who asked, when, on which input, with which plug-in and backbone, and what came out. A file of
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
+mod answers;
 mod archive;
 mod chain;
 mod checkpoint;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::oneshot;
 
+pub(crate) use answers::answers;
 pub use archive::{Archived, archive};
 pub use chain::{Entry, Head, Stored};
 pub use checkpoint::{Checkpoint, CheckpointConfig};

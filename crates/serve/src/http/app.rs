@@ -3,6 +3,7 @@
 use super::body::Bodies;
 use crate::auth::Access;
 use crate::dicom::spool::Spool;
+use crate::drift::DriftRow;
 use crate::service::Service;
 use crate::traces::Traces;
 use axum::Json;
@@ -34,6 +35,11 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Charts of the versions that are known.
+    pub(crate) fn drift(&self) -> Vec<DriftRow> {
+        self.service.drift.rows(|version| self.service.registry.known(version).is_some())
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

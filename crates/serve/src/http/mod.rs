@@ -171,6 +171,7 @@ fn readiness(troubles: &[String], not_served: usize) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     app.service.metrics.ready(app.troubles().is_empty());
+    app.service.metrics.drift(&app.drift());
     let text = app.service.metrics.text(app.service.batches.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

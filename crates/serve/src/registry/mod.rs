@@ -168,6 +168,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Folder for what outlives the process.
+    pub(crate) fn state(&self) -> &Path {
+        &self.config.state
+    }
+
     fn stored(&self, digest: &str) -> PathBuf {
         self.config.state.join("plugins").join(format!("{digest}.safetensors"))
     }

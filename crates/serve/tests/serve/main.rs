@@ -4,6 +4,7 @@ mod bags;
 mod batch;
 mod common;
 mod dicom;
+mod drift;
 mod encrypted;
 mod hostile;
 mod http;
