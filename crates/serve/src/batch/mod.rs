@@ -157,7 +157,7 @@ impl BatchQueue {
         if config.max_batch == 0 || config.queue == 0 {
             return Err(Error::Settings("max-batch and queue are at least 1".to_owned()));
         }
-        if !(config.pressed_share > 0.0) {
+        if config.pressed_share.is_nan() || config.pressed_share <= 0.0 {
             return Err(Error::Settings(format!(
                 "{} is no share of a queue, expected more than 0",
                 config.pressed_share

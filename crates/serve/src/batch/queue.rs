@@ -76,7 +76,9 @@ impl Queue {
         if !state.has_room(self.config.queue, caller, held, rows) {
             let wait = Duration::from_secs_f64(state.seconds_per_row * state.admitted as f64);
             let wait = wait.clamp(Duration::from_secs(1), LONGEST_RETRY);
-            let is_full = state.admitted + rows > self.config.queue;
+            // Who holds most of it is refused for that, wherever it asks next; to others the queue is full.
+            let own = state.lines.get(caller).map_or(0, |line| line.admitted);
+            let is_full = state.admitted + rows > self.config.queue && 2 * own <= state.admitted;
             return Err(if is_full { Refusal::Full(wait) } else { Refusal::Busy(wait) });
         }
         let clock = state.clock;

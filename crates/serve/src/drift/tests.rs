@@ -66,7 +66,9 @@ fn delay(figure: Figure, law: Law, shift: f64) -> usize {
     let of = |seed: u64| {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut chart = chart(figure, law, 500, &mut random);
-        (0..2000).for_each(|_| drop(chart.add(law(&mut random, 0.0))));
+        for _ in 0..2000 {
+            chart.add(law(&mut random, 0.0));
+        }
         (1..5000).find(|_| {
             chart.add(law(&mut random, shift));
             chart.outside

@@ -46,7 +46,7 @@ fn chart<'a>(charts: &'a [Value], figure: &str) -> &'a Value {
 fn what_drifts_is_seen_goes_on_over_a_restart_and_stands_in_the_audit() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = room(folder.path());
-    let mut server = Running::start(config.clone());
+    let server = Running::start(config.clone());
     let usual: Vec<Vec<u8>> = (0..520).map(image).collect();
     ask(&server, &usual);
     let before = charts(&server);
@@ -61,7 +61,7 @@ fn what_drifts_is_seen_goes_on_over_a_restart_and_stands_in_the_audit() {
     let brightness = chart(&before, "brightness");
     assert_eq!((&brightness["reference_images"], &brightness["images"]), (&Value::from(500), &Value::from(20)));
     assert!(brightness["reference"].as_f64().is_some_and(|mean| (0.3..0.7).contains(&mean)), "{brightness}");
-    server.stop();
+    drop(server);
     let server = Running::start(config);
     assert_eq!(charts(&server), before, "a restart goes on");
     let black = Pixels { width: 40, height: 32, rgb: vec![0; 40 * 32 * 3] };
