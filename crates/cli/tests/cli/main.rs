@@ -31,6 +31,7 @@ mod serve;
 mod server;
 mod signed;
 mod study;
+mod study_slurm;
 mod sweep;
 mod trust;
 mod volumes;
