@@ -185,7 +185,8 @@ two_running() { # OUT
 }
 
 watch() { # STUDY OUT: in the background, its process in `watcher`
-    slurm "$1" "$2" > "$2.log" 2>&1 &
+    # Not through a function: signals are for the program itself.
+    "$melo" --threads 2 study "$1" --out "$2" --launcher slurm > "$2.log" 2>&1 &
     watcher=$!
     started+=("$watcher")
 }
@@ -226,7 +227,7 @@ watch "$study" "$work/killed"
 until_true 60 two_running "$work/killed" || true
 victim=$(grep -o '"pid":[0-9]*' "$(claims "$work/killed" | head -n 1)" | cut -d: -f2)
 kill -9 "$victim"
-until_true 30 grep -q 'was lost and is submitted again' "$work/killed.log" && holds=0 || holds=1
+until_true 60 grep -q 'was lost and is submitted again' "$work/killed.log" && holds=0 || holds=1
 claim $holds "a cell killed with -9" "$(grep -m 1 'was lost' "$work/killed.log" || tail -n 1 "$work/killed.log")"
 until_true 60 two_running "$work/killed" || true
 victim=$(squeue --noheader --array --states=running --format=%i | head -n 1)
@@ -252,6 +253,7 @@ until_true 120 quiet || true
 until_true 60 grep -q 'waiting (' "$work/drained.log" && holds=0 || holds=1
 claim $holds "a node drained" "$(grep 'waiting (' "$work/drained.log" | tail -n 1)"
 kill -9 "$watcher"
+wait "$watcher" 2> /dev/null || true
 scontrol update nodename="$node" state=resume
 status=0
 slurm "$study" "$work/drained" > "$work/drained.log" 2>&1 || status=$?
@@ -264,7 +266,8 @@ watch "$study" "$work/lost"
 until_true 60 two_running "$work/lost" || true
 scontrol update nodename="$node" state=down reason=test
 sleep 3
-scontrol update nodename="$node" state=resume
+# It may be back by itself.
+scontrol update nodename="$node" state=resume 2> /dev/null || true
 ended "$watcher" 0 && holds=0 || holds=1
 detail=$(same_results "$work/local" "$work/lost") || holds=1
 claim $holds "a node lost" "$detail"

@@ -346,7 +346,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("cell.claim");
         held_by(&path, |holder| (holder.host, holder.job) = ("node7".into(), Some("12_3".into())));
-        aged(&path, STALE_AFTER / 2);
+        aged(&path, STALE_AFTER / 2 + Duration::from_secs(5));
         let seen = Claim::take(&path).unwrap().unwrap_err();
         let said = seen.to_string();
         assert!(

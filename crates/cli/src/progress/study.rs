@@ -114,7 +114,8 @@ impl StudyProgress {
         let stand = format!("{running} running, {waiting} waiting{why}, {} done{failed}", self.done);
         self.total.set_message(format!("{stand}{left}"));
         let (said, since) = &self.queue;
-        if self.total.is_hidden() && *said != stand && (said.is_empty() || since.elapsed() >= PIPED_EVERY) {
+        let is_new = running + waiting > 0 && *said != stand;
+        if self.total.is_hidden() && is_new && (said.is_empty() || since.elapsed() >= PIPED_EVERY) {
             crate::note(format_args!("{stand}{left}"));
             self.queue = (stand, Instant::now());
         }

@@ -199,7 +199,7 @@ fn who_stops_watching_leaves_the_jobs_and_the_same_command_picks_them_up() {
     let Material { workplace, file } = &*MATERIAL;
     let cluster = Cluster::new("left");
     cluster.say("hold", "");
-    let mut watch = cluster.study(file).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let watch = cluster.study(file).stderr(Stdio::piped()).spawn().expect("the command starts");
     until(|| cluster.jobs() == 1 && cluster.out.join("slurm/001/array.json").is_file());
     run(&mut cluster.study(file)).refused(1, &["another study works in this folder", "--out"]);
     std::thread::sleep(Duration::from_secs(3));
