@@ -17,8 +17,9 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often a holder gives a sign of life.
@@ -126,11 +127,11 @@ impl Claim {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn take(path: &Path) -> std::result::Result<std::result::Result<Claim, Seen>, Error> {
+    pub(crate) fn take(path: &Path) -> std::result::Result<std::result::Result<Claim, Box<Seen>>, Error> {
         Claim::try_take(path).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
-    fn try_take(path: &Path) -> Result<std::result::Result<Claim, Seen>> {
+    fn try_take(path: &Path) -> Result<std::result::Result<Claim, Box<Seen>>> {
         let holder = Holder::here();
         let bytes = serde_json::to_vec(&holder).expect("a holder is plain data");
         loop {
@@ -158,7 +159,7 @@ impl Claim {
                     let earlier_start = holder.job.is_some() && found.as_ref().is_some_and(|f| f.job == holder.job);
                     let elsewhere = found.as_ref().is_some_and(|found| !found.is_of_this_system());
                     if seen.is_live && !(earlier_start && elsewhere) {
-                        return Ok(Err(seen));
+                        return Ok(Err(Box::new(seen)));
                     }
                     put_away(path, seen.holder.as_ref())?;
                 }
@@ -282,8 +283,8 @@ fn lock(file: &File) -> std::result::Result<(), TryLockError> {
 
 /// Removes a claim that was found stale, and no other that took its place meanwhile.
 fn put_away(path: &Path, stale: Option<&Holder>) -> Result<()> {
-    static NEXT: OnceLock<std::sync::atomic::AtomicU64> = OnceLock::new();
-    let number = NEXT.get_or_init(Default::default).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let aside = path.with_file_name(format!(".melo-{}-{number}", Holder::here().token));
     match std::fs::rename(path, &aside) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

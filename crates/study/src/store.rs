@@ -58,7 +58,7 @@ impl StudyFolder {
     /// [`Error::Busy`], [`Error::Io`].
     pub fn claim(&self) -> Result<Claim, Error> {
         let path = self.0.join("study.claim");
-        Claim::take(&path)?.map_err(|holder| Error::Busy { path, holder: Box::new(holder) })
+        Claim::take(&path)?.map_err(|holder| Error::Busy { path, holder })
     }
 
     /// The folder of the cell with this name, which comes from [`crate::Plan::cell_name`] and holds checked names only; it
@@ -99,7 +99,7 @@ impl CellFolder {
                 Ok(claim) => return Ok(claim),
                 Err(_) if stop.load(Ordering::Relaxed) => return Err(Error::Interrupted { folder: self.0.clone() }),
                 Err(_) if started.elapsed() < GRACE => std::thread::sleep(Duration::from_millis(100)),
-                Err(holder) => return Err(Error::Claimed { path, holder: Box::new(holder) }),
+                Err(holder) => return Err(Error::Claimed { path, holder }),
             }
         }
     }

@@ -63,8 +63,8 @@ impl Study {
     }
 
     /// Computes what is missing as job arrays, those of an earlier call that is gone among them. A lost cell is submitted again, and
-    /// given up where it was lost [`SlurmSettings::retries`] times more without an epoch in between; one that failed in its own words or
-    /// was cancelled is named at the end.
+    /// given up where that was done as often as [`SlurmSettings`] say without an epoch in between; one that failed in its own words or was
+    /// cancelled is named at the end.
     ///
     /// # Errors
     /// As [`Study::run`]; [`Error::NoSlurm`], [`Error::Slurm`], [`Error::Template`]; [`Error::LeftToSlurm`] where it was stopped.
