@@ -72,6 +72,8 @@ impl StudyProgress {
                 self.say(format!("{} was lost and is submitted again: {how}", plan.cell_name(&cell)));
             }
             StudyEvent::CellStarted { cell } => {
+                // A scheduler may have started it before.
+                self.end(plan, &cell);
                 let line = self.view.add(ProgressBar::no_length().with_style(plain()));
                 line.set_message(plan.cell_name(&cell));
                 self.working.push((cell, line));

@@ -136,7 +136,10 @@ impl<'a> Watch<'a> {
                     pause = if changed { POLLS[0] } else { POLLS[1].min(pause * 2) };
                     last = Some(counts);
                 }
-                Err(Error::Slurm { said, .. }) if heard.elapsed() < PATIENCE => self.tell(StudyEvent::Unheard { said }),
+                Err(Error::Slurm { said, .. }) if heard.elapsed() < PATIENCE => {
+                    self.tell(StudyEvent::Unheard { said });
+                    pause = POLLS[1].min(pause * 2);
+                }
                 Err(error) => return Err(error),
             }
             self.pause(pause);
