@@ -235,7 +235,7 @@ scancel "$victim"
 kill -INT "$watcher"
 ended "$watcher" 130 && [ "$(squeue --noheader --array | wc -l)" -ge 1 ] && holds=0 || holds=1
 claim $holds "watching stopped" "$(tail -n 1 "$work/killed.log")"
-before=$(squeue --noheader --array --format=%i | sort)
+before=$(squeue --noheader --array --states=pending,running --format=%i)
 status=0
 slurm "$study" "$work/killed" > "$work/killed.log" 2>&1 || status=$?
 detail=$(same_results "$work/local" "$work/killed") && [ "$status" = 0 ] && holds=0 || holds=1
