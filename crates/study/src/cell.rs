@@ -49,6 +49,7 @@ impl Manifests {
 pub(crate) fn identity(plan: &Plan, cell: &Cell, data: &CellData, backbone: &BackboneInfo) -> Result<Identity, Error> {
     let (preprocess, config) = settings(plan, cell, backbone)?;
     let config = TrainConfig { bag: data.manifest.has_bags().then(BagConfig::default), ..config };
+    let config = config.of_task(data.manifest.kind);
     Ok(Identity {
         cell: plan.cell_name(cell),
         data_digest: data.digest.clone(),
