@@ -16,6 +16,10 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     if let Some(study::Error::Interrupted { .. }) = error.downcast_ref() {
         return Failure::Interrupted(format!("{error} and the same command goes on"));
     }
+    if let Some(study::Error::LeftToSlurm { jobs, .. }) = error.downcast_ref() {
+        let ends = if jobs.is_empty() { String::new() } else { format!("; scancel {} ends them", jobs.join(" ")) };
+        return Failure::Interrupted(format!("{error}; the same command watches again{ends}"));
+    }
     if let Some(embed::Error::Interrupted { .. }) = error.downcast_ref() {
         return Failure::Interrupted(format!("{error}; the same command goes on"));
     }
@@ -253,6 +257,11 @@ fn is_model_name(path: &Path) -> bool {
 fn of_study(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         study::Error::Busy { .. } => "wait for it, or name another --out".to_owned(),
+        study::Error::NoSlurm { .. } => {
+            "run this where Slurm's commands are; --cell and --list-cells serve other schedulers, --launcher local this machine"
+                .to_owned()
+        }
+        study::Error::Record { path, .. } => format!("remove {} to submit anew", vit::folder_of(path).display()),
         study::Error::Foreign { .. } => "name another --out, or remove this file to compute the cell again".to_owned(),
         study::Error::Result { .. } => "remove it to compute the cell again".to_owned(),
         _ => return None,

@@ -1,6 +1,7 @@
 //! One cell: a training, and what it says of every validation and test image.
 
 use crate::cell_result::{CellResult, Identity};
+use crate::claim::Claim;
 use crate::error::Error;
 use crate::method::StudyMethod;
 use crate::plan::{Cell, Plan};
@@ -48,6 +49,7 @@ impl Manifests {
 pub(crate) fn identity(plan: &Plan, cell: &Cell, data: &CellData, backbone: &BackboneInfo) -> Result<Identity, Error> {
     let (preprocess, config) = settings(plan, cell, backbone)?;
     let config = TrainConfig { bag: data.manifest.has_bags().then(BagConfig::default), ..config };
+    let config = config.of_task(data.manifest.kind);
     Ok(Identity {
         cell: plan.cell_name(cell),
         data_digest: data.digest.clone(),
@@ -116,7 +118,8 @@ pub struct CellOptions<'a> {
     pub peak_rss_bytes: fn() -> Option<u64>,
 }
 
-/// Trains a cell on a device, or goes on with it, and writes its result last: a cell with a result is done.
+/// Trains a cell on a device, or goes on with it, under a claim, and writes its result last: a cell with a result is done, and its
+/// result is given back. Why it failed stays in its folder.
 ///
 /// # Errors
 /// Every cause by its name; finished epochs stay in the cell's folder.
@@ -126,7 +129,33 @@ pub fn run_cell(
     folder: &CellFolder,
     device: Arc<dyn Device>,
     options: CellOptions<'_>,
-) -> Result<(), Error> {
+) -> Result<CellResult, Error> {
+    folder.create()?;
+    let claim = folder.claim(options.stop)?;
+    folder.clear_failure()?;
+    let error = match compute(plan, cell, folder, device, options, &claim) {
+        Err(Error::Train(melo_train::Error::Interrupted { .. })) => {
+            return Err(Error::Interrupted { folder: folder.path().to_owned() });
+        }
+        Err(error) => error,
+        done => return done,
+    };
+    if !claim.is_held() {
+        return Err(Error::TakenOver { path: folder.claim_file() });
+    }
+    // A disk that takes no result may take no reason either: the process still says it.
+    let _ = folder.write_failure(&claim.failure(error.to_string()));
+    Err(error)
+}
+
+fn compute(
+    plan: &Plan,
+    cell: &Cell,
+    folder: &CellFolder,
+    device: Arc<dyn Device>,
+    options: CellOptions<'_>,
+    claim: &Claim,
+) -> Result<CellResult, Error> {
     let started = Instant::now();
     let CellOptions { stop, observer, peak_rss_bytes } = options;
     let backbone = read_backbone(&plan.backbones[cell.backbone].weights)?;
@@ -147,7 +176,10 @@ pub fn run_cell(
         preprocess: ready.card().preprocess.clone(),
         config: ready.config().clone(),
     };
-    let run = folder.run()?;
+    if let Some(result) = folder.read_result(&identity)? {
+        return Ok(result);
+    }
+    let run = folder.run(claim)?;
     let mut show = |event: Event<'_>| {
         if let Event::Epoch(row) = event {
             observer(row);
@@ -177,8 +209,9 @@ pub fn run_cell(
         identity,
     };
     folder.write_result(&result)?;
-    run.clear()?;
-    Ok(())
+    drop(run);
+    folder.clear_runs();
+    Ok(result)
 }
 
 /// A plug-in of a finished cell with its backbone, none with full fine-tuning.

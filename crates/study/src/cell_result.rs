@@ -47,3 +47,14 @@ pub struct Identity {
     /// Settings of the training.
     pub config: TrainConfig,
 }
+
+/// Why a cell could not be computed, `failure.json`; gone when it is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellFailure {
+    /// In a sentence.
+    pub reason: String,
+    /// The host that tried.
+    pub host: String,
+    /// Task of an array of Slurm, `JOB_TASK`.
+    pub job: Option<String>,
+}

@@ -1,5 +1,6 @@
 //! What can go wrong in a study, each cause by name.
 
+use crate::claim::Seen;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -23,9 +24,25 @@ pub enum Error {
         name: String,
     },
     /// Another process works in the folder.
-    #[error("{}: another study works in this folder", path.display())]
+    #[error("{}: another study works in this folder: {holder}", path.display())]
     Busy {
-        /// The lock file.
+        /// The claim's file.
+        path: PathBuf,
+        /// Who.
+        holder: Box<Seen>,
+    },
+    /// Another process computes the cell.
+    #[error("{}: another process computes this cell: {holder}", path.display())]
+    Claimed {
+        /// The claim's file.
+        path: PathBuf,
+        /// Who.
+        holder: Box<Seen>,
+    },
+    /// Another process took the cell over while this one computed it.
+    #[error("{}: another process took this cell over", path.display())]
+    TakenOver {
+        /// The claim's file.
         path: PathBuf,
     },
     /// A finished cell belongs to another study file, other data or other weights.
@@ -54,6 +71,46 @@ pub enum Error {
         /// The study's folder.
         folder: PathBuf,
     },
+    /// A command of Slurm cannot be started.
+    #[error("{command}: {source}: Slurm is not installed here")]
+    NoSlurm {
+        /// The command.
+        command: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Slurm refused.
+    #[error("{command} refused: {said}")]
+    Slurm {
+        /// The command.
+        command: &'static str,
+        /// What it said.
+        said: String,
+    },
+    /// A script's template that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Template {
+        /// The template.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// The record of what was submitted cannot be read.
+    #[error("{}: not a record of submitted cells: {reason}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met.
+        reason: String,
+    },
+    /// Asked to stop watching; what was submitted goes on.
+    #[error("no longer watching {}{}", folder.display(), left(jobs))]
+    LeftToSlurm {
+        /// The study's folder.
+        folder: PathBuf,
+        /// Jobs that go on.
+        jobs: Vec<String>,
+    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -80,4 +137,12 @@ pub enum Error {
     /// From the statistics.
     #[error(transparent)]
     Eval(#[from] melo_eval::Error),
+}
+
+fn left(jobs: &[String]) -> String {
+    match jobs {
+        [] => String::new(),
+        [job] => format!("; job {job} goes on"),
+        jobs => format!("; jobs {} go on", jobs.join(" ")),
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::method::{MethodSection, StudyMethod, TrainSection};
+use crate::slurm::SlurmSettings;
 use melo_data::{Augment, ReadOptions};
 use melo_interop::is_hub_name;
 use melo_vit::rendering::Plane;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub backbones: Vec<BackbonePlan>,
     /// Tasks, in order.
     pub tasks: Vec<TaskPlan>,
+    /// What is asked of Slurm.
+    pub slurm: SlurmSettings,
 }
 
 /// A backbone of a study.
@@ -106,6 +109,8 @@ struct StudyFile {
     method: Vec<MethodSection>,
     backbone: Vec<BackboneSection>,
     task: Vec<TaskSection>,
+    #[serde(default)]
+    slurm: SlurmSettings,
 }
 
 #[derive(Deserialize)]
@@ -202,7 +207,7 @@ impl Plan {
     }
 
     fn of(path: &Path, file: StudyFile) -> Result<Plan, String> {
-        let StudyFile { study, train, method, backbone, task } = file;
+        let StudyFile { study, train, method, backbone, task, slurm } = file;
         let folder = melo_vit::folder_of(path);
         let methods = resolve_methods(&study.methods, method, &train)?;
         let names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
@@ -213,6 +218,7 @@ impl Plan {
         };
         let plan = Plan {
             path: path.to_owned(),
+            slurm: slurm.in_folder(folder),
             name: study.name,
             seeds: study.seeds,
             split_seed: study.split_seed,
@@ -261,6 +267,16 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same plan with these settings of Slurm, before those of the file.
+    ///
+    /// # Errors
+    /// [`Error::Study`] that names the key.
+    pub fn on_slurm(self, settings: SlurmSettings) -> Result<Plan, Error> {
+        let plan = Plan { slurm: settings.or(self.slurm), ..self };
+        plan.slurm.check().map_err(|reason| Error::Study { path: plan.path.clone(), reason })?;
+        Ok(plan)
+    }
+
     /// The same plan in another precision.
     ///
     /// # Errors
@@ -301,6 +317,7 @@ impl Plan {
         if !(self.margin >= 0.0 && self.margin < 1.0) {
             return Err(format!("study.margin: {}: expected a difference of AUC in [0, 1)", self.margin));
         }
+        self.slurm.check()?;
         for method in &self.methods {
             if self.precision == Precision::Int8 && method.kind.trains_backbone() {
                 let (name, kind) = (&method.name, method.kind);

@@ -56,6 +56,34 @@ pub enum StudyEvent {
         /// Why.
         reason: String,
     },
+    /// A cell's task ended without a word; it is submitted again.
+    CellLost {
+        /// The cell.
+        cell: Cell,
+        /// How it ended.
+        how: String,
+    },
+    /// Cells were submitted to Slurm.
+    Submitted {
+        /// The job of the array.
+        job: String,
+        /// How many.
+        cells: usize,
+    },
+    /// How the cells that are not done stand with Slurm.
+    Queue {
+        /// Computed now.
+        running: usize,
+        /// In the queue.
+        waiting: usize,
+        /// Slurm's reasons why they wait, and of how many.
+        reasons: Vec<(String, usize)>,
+    },
+    /// Slurm did not answer; it is asked again.
+    Unheard {
+        /// What its command said.
+        said: String,
+    },
 }
 
 /// What a cell's process says to the study that started it.
@@ -115,7 +143,7 @@ impl Study {
         Ok(Study { plan, folder, backbones, manifests: Manifests::default(), device })
     }
 
-    fn identity(&self, cell: &Cell) -> Result<Identity, Error> {
+    pub(crate) fn identity(&self, cell: &Cell) -> Result<Identity, Error> {
         let data = self.manifests.of(&self.plan, cell)?;
         identity(&self.plan, cell, &data, &self.backbones[cell.backbone])
     }
@@ -140,7 +168,7 @@ impl Study {
     /// # Errors
     /// As [`Study::finished`]; [`Error::Busy`]; [`Error::Interrupted`].
     pub fn run(&self, options: StudyOptions<'_>) -> Result<Finished, Error> {
-        let _lock = self.folder.lock()?;
+        let _claim = self.folder.claim()?;
         let StudyOptions { jobs, command, stop, observer } = options;
         let plan = &self.plan;
         let mut finished = Finished { cells: self.finished()?, failures: Vec::new() };
@@ -180,9 +208,14 @@ impl Study {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted { folder: self.folder.path().to_owned() });
         }
-        let place = |cell: &Cell| cells.iter().position(|planned| planned == cell);
-        finished.cells.sort_by_key(|(cell, _)| place(cell));
-        Ok(finished)
+        Ok(self.in_order(finished))
+    }
+
+    /// The same cells in the plan's order.
+    pub(crate) fn in_order(&self, mut finished: Finished) -> Finished {
+        let cells = self.plan.cells();
+        finished.cells.sort_by_key(|(cell, _)| cells.iter().position(|planned| planned == cell));
+        finished
     }
 
     /// One cell in its process; none where the study was stopped.

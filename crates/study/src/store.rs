@@ -1,23 +1,30 @@
-//! The folder of a study: a lock, a folder a cell, and what is made from them.
+//! The folder of a study: a claim, a folder a cell, and what is made from them.
 //!
 //! ```text
-//! OUT/study.lock
+//! OUT/study.claim   who runs or watches the study
 //! OUT/cells/<task>/<backbone>/<method>/<seed…>/  result.json   the cell is done
 //!                                               plugin.safetensors   (frozen backbones)
 //!                                               log.txt  what the process said
-//!                                               run/  states of a cell in work
+//!                                               cell.claim  who computes it
+//!                                               failure.json  why it cannot be computed
+//!                                               run-<claim>/  states of a cell in work
+//! OUT/slurm/<array>/  what was submitted, logs
 //! OUT/results.json  arms.csv  comparisons.csv  report.html  report.md
 //! ```
 
-use crate::cell_result::{CellResult, Identity};
+use crate::cell_result::{CellFailure, CellResult, Identity};
+use crate::claim::Claim;
 use crate::error::Error;
 use crate::report;
 use crate::results::Results;
-use melo_train::RunFolder;
+use melo_train::{EpochRow, RunFolder};
 use melo_vit::write_atomically;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// How the names of folders with states begin.
+const RUN: &str = "run";
 
 /// How long a cell may take to leave after it was asked to stop: some steps of a large model.
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
@@ -29,12 +36,6 @@ pub struct StudyFolder(PathBuf);
 /// A cell's folder.
 #[derive(Clone, Debug)]
 pub struct CellFolder(PathBuf);
-
-/// Held while a process works in a folder; the system gives it back when the process ends, however it ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
 
 impl StudyFolder {
     /// Makes the folder where it is missing.
@@ -55,8 +56,9 @@ impl StudyFolder {
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Io`].
-    pub fn lock(&self) -> Result<Lock, Error> {
-        lock(&self.0.join("study.lock"))
+    pub fn claim(&self) -> Result<Claim, Error> {
+        let path = self.0.join("study.claim");
+        Claim::take(&path)?.map_err(|holder| Error::Busy { path, holder })
     }
 
     /// The folder of the cell with this name, which comes from [`crate::Plan::cell_name`] and holds checked names only; it
@@ -89,15 +91,26 @@ impl CellFolder {
     /// Keeps other processes out. A cell whose study was killed ends by itself, after the step in flight: that is waited for.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Io`].
-    pub fn lock(&self) -> Result<Lock, Error> {
-        let started = Instant::now();
+    /// [`Error::Claimed`], [`Error::Io`], [`Error::Interrupted`].
+    pub(crate) fn claim(&self, stop: &AtomicBool) -> Result<Claim, Error> {
+        let (path, started) = (self.claim_file(), Instant::now());
         loop {
-            match lock(&self.0.join("cell.lock")) {
-                Err(Error::Busy { .. }) if started.elapsed() < GRACE => std::thread::sleep(Duration::from_millis(100)),
-                other => return other,
+            match Claim::take(&path)? {
+                Ok(claim) => return Ok(claim),
+                Err(_) if stop.load(Ordering::Relaxed) => return Err(Error::Interrupted { folder: self.0.clone() }),
+                Err(_) if started.elapsed() < GRACE => std::thread::sleep(Duration::from_millis(100)),
+                Err(holder) => return Err(Error::Claimed { path, holder }),
             }
         }
+    }
+
+    pub(crate) fn claim_file(&self) -> PathBuf {
+        self.0.join("cell.claim")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// What the cell's process printed.
@@ -114,12 +127,80 @@ impl CellFolder {
         self.0.join("result.json")
     }
 
-    /// The states of the training.
+    /// The states of the training under this claim. Those of a claim that is gone are taken over by a rename, so that whoever held it
+    /// and lives after all can no longer write among them.
     ///
     /// # Errors
     /// As [`RunFolder::create`].
-    pub(crate) fn run(&self) -> Result<RunFolder, Error> {
-        Ok(RunFolder::create(&self.0.join("run"))?)
+    pub(crate) fn run(&self, claim: &Claim) -> Result<RunFolder, Error> {
+        let own = self.0.join(format!("{RUN}-{}", claim.token()));
+        for earlier in self.runs() {
+            let is_free = RunFolder::create(&earlier).is_ok();
+            if is_free && std::fs::rename(&earlier, &own).is_ok() {
+                break;
+            }
+        }
+        Ok(RunFolder::create(&own)?)
+    }
+
+    /// Removes the states of all claims, after the result is written.
+    pub(crate) fn clear_runs(&self) {
+        for run in self.runs() {
+            // What is left is of no use, and no harm.
+            let _ = std::fs::remove_dir_all(run);
+        }
+    }
+
+    /// Folders of states, the newest first.
+    fn runs(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let runs = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN));
+        let mut runs: Vec<_> =
+            runs.map(|run| (run.metadata().and_then(|facts| facts.modified()).ok(), run.path())).collect();
+        runs.sort();
+        runs.into_iter().rev().map(|(_, path)| path).collect()
+    }
+
+    /// Epochs of a cell in work.
+    pub(crate) fn epochs(&self) -> Vec<EpochRow> {
+        let table = self.runs().into_iter().find_map(|run| csv::Reader::from_path(run.join("epochs.csv")).ok());
+        table.into_iter().flat_map(csv::Reader::into_deserialize).map_while(Result::ok).collect()
+    }
+
+    /// True when the cell has a result, of whichever settings.
+    pub fn is_done(&self) -> bool {
+        self.result().exists()
+    }
+
+    /// Why the cell could not be computed when it was last tried.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn failure(&self) -> Result<Option<CellFailure>, Error> {
+        let path = self.failure_file();
+        match std::fs::read(&path) {
+            // One that is written while it is read is read the next time.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    pub(crate) fn write_failure(&self, failure: &CellFailure) -> Result<(), Error> {
+        let json = serde_json::to_vec(failure).expect("a failure is plain data");
+        Ok(write_atomically(&self.failure_file(), &json)?)
+    }
+
+    pub(crate) fn clear_failure(&self) -> Result<(), Error> {
+        let path = self.failure_file();
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io { path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    fn failure_file(&self) -> PathBuf {
+        self.0.join("failure.json")
     }
 
     pub(crate) fn write_result(&self, result: &CellResult) -> Result<(), Error> {
@@ -196,14 +277,4 @@ impl CellResult {
 
 fn create_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-fn lock(path: &Path) -> Result<Lock, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
-    }
 }

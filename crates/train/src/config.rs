@@ -4,7 +4,9 @@ use crate::converged::{PATH, PATIENCE};
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
-use melo_vit::{BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, VitConfig, VolumeConfig};
+use melo_vit::{
+    BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, TaskKind, VitConfig, VolumeConfig,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -241,8 +243,19 @@ impl TrainConfig {
         }
     }
 
+    /// The settings as a task of this kind is trained by.
+    pub fn of_task(self, kind: TaskKind) -> Self {
+        let steps = self.bag.is_some() || kind == TaskKind::Segmentation;
+        match self.solver {
+            // What pools bags, and what makes masks, is no convex problem.
+            Solver::Lbfgs if steps => TrainConfig { solver: Solver::AdamW, ..self },
+            Solver::Lbfgs => self.of_path(),
+            Solver::AdamW => self,
+        }
+    }
+
     /// The settings as a head alone is solved by: what does not apply is off, and an epoch is a point of the path of penalties.
-    pub(crate) fn of_path(self) -> Self {
+    fn of_path(self) -> Self {
         TrainConfig {
             epochs: PATH.len(),
             patience: PATIENCE,

@@ -1,7 +1,7 @@
 //! Progress of a study: on a terminal a table of tasks and methods that fills up, above a bar and the cells in work;
-//! one line a finished cell when piped.
+//! one line a finished cell when piped, and one where the queue of a cluster has changed.
 
-use super::{counting, duration};
+use super::{PIPED_EVERY, counting, duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::study::{Cell, CellResult, Plan, StudyEvent};
 use melo::train::EpochRow;
@@ -21,6 +21,9 @@ pub(crate) struct StudyProgress {
     cells: usize,
     done_before: usize,
     done: usize,
+    failed: usize,
+    /// How the queue stood when a line was last printed.
+    queue: (String, Instant),
 }
 
 impl StudyProgress {
@@ -50,6 +53,8 @@ impl StudyProgress {
             cells: 0,
             done_before: 0,
             done: 0,
+            failed: 0,
+            queue: (String::new(), Instant::now()),
         }
     }
 
@@ -59,7 +64,16 @@ impl StudyProgress {
                 (self.cells, self.done_before, self.done) = (cells, done, done);
                 self.say(format!("{cells} cells, {done} of them done before"));
             }
+            StudyEvent::Submitted { job, cells } => self.say(format!("job {job}: {cells} cells submitted")),
+            StudyEvent::Unheard { said } => self.say(format!("Slurm does not answer, and is asked again: {said}")),
+            StudyEvent::Queue { running, waiting, reasons } => self.stand(running, waiting, &reasons),
+            StudyEvent::CellLost { cell, how } => {
+                self.end(plan, &cell);
+                self.say(format!("{} was lost and is submitted again: {how}", plan.cell_name(&cell)));
+            }
             StudyEvent::CellStarted { cell } => {
+                // A scheduler may have started it before.
+                self.end(plan, &cell);
                 let line = self.view.add(ProgressBar::no_length().with_style(plain()));
                 line.set_message(plan.cell_name(&cell));
                 self.working.push((cell, line));
@@ -85,6 +99,7 @@ impl StudyProgress {
                 self.fill(plan, cell.task);
             }
             StudyEvent::CellFailed { cell, reason } => {
+                self.failed += 1;
                 self.end(plan, &cell);
                 self.say(format!("{} failed: {reason}", plan.cell_name(&cell)));
             }
@@ -92,10 +107,31 @@ impl StudyProgress {
         self.total.set_position(self.done as u64);
     }
 
+    /// How the queue stands: on the bar, or in a line where it is another than before, but not more often than now and then.
+    fn stand(&mut self, running: usize, waiting: usize, reasons: &[(String, usize)]) {
+        let reasons: Vec<_> = reasons.iter().map(|(reason, cells)| format!("{cells} {reason}")).collect();
+        let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+        let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
+        let left = self.left().map_or(String::new(), |left| format!("  {} left", duration(left)));
+        let stand = format!("{running} running, {waiting} waiting{why}, {} done{failed}", self.done);
+        self.total.set_message(format!("{stand}{left}"));
+        let (said, since) = &self.queue;
+        let is_new = running + waiting > 0 && *said != stand;
+        if self.total.is_hidden() && is_new && (said.is_empty() || since.elapsed() >= PIPED_EVERY) {
+            crate::note(format_args!("{stand}{left}"));
+            self.queue = (stand, Instant::now());
+        }
+    }
+
+    /// Seconds until all cells are done, by those of this run; none before the first.
+    fn left(&self) -> Option<f64> {
+        let fresh = self.done - self.done_before;
+        let a_cell = self.started.elapsed().as_secs_f64() / fresh as f64;
+        (fresh > 0).then(|| a_cell * (self.cells - self.done) as f64)
+    }
+
     fn line(&self, plan: &Plan, cell: &Cell, result: &CellResult) -> String {
         let best = result.history.iter().rev().find(|row| row.best).unwrap_or(&result.history[0]);
-        let fresh = self.done - self.done_before;
-        let left = self.started.elapsed().as_secs_f64() / fresh as f64 * (self.cells - self.done) as f64;
         format!(
             "[{}/{}] {}  val AUC {:.4} at epoch {} of {}  {:.1} images/s, {}, {} left",
             self.done,
@@ -106,7 +142,7 @@ impl StudyProgress {
             result.history.len(),
             result.history.iter().map(|row| row.images_per_s).sum::<f64>() / result.history.len() as f64,
             duration(result.seconds),
-            duration(left),
+            duration(self.left().unwrap_or(0.0)),
         )
     }
 

@@ -1,27 +1,29 @@
 //! `melo study`: methods compared on tasks, with statistics and a report.
 
+mod cells;
+mod slurm;
+
 use super::data_args::StrictArgs;
 use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::Manifest;
-use melo::study::{
-    CellNews, CellOptions, Error, Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report, run_cell,
-};
-use melo::train::EpochRow;
+use melo::study::{Finished, Plan, Results, Study, StudyFolder, StudyOptions, analyse, report};
 use melo::vit::Device;
 use serde_json::json;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Compare methods on tasks: every seed and fold, honest statistics, one report
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     melo study study.toml --out runs/study                 (again after a kill: goes on where it was)\n  \
-    melo study study.toml --out runs/study --report-only   (of the cells that are done)\n\n\
+    melo study study.toml --out runs/study --report-only   (of the cells that are done)\n  \
+    melo study study.toml --out runs/study --launcher slurm --partition cpu --time 4:00:00 --cpus 8 --jobs 20\n  \
+    melo study study.toml --out runs/study --launcher slurm --dry-run   (prints the script, submits nothing)\n  \
+    melo study study.toml --out runs/study --list-cells    (for any other scheduler, with the next one)\n  \
+    melo study study.toml --out runs/study --cell blood-cell/deit-tiny/lora/seed-0\n\n\
     A small study file:\n  \
     [study]\n  \
     name = \"plug-ins against full fine-tuning\"\n  \
@@ -41,7 +43,7 @@ pub(crate) struct Args {
     /// Folder for cells, results and report
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Cells at a time, which share the threads [default: one a thread]
+    /// Cells at a time: here they share the threads [default: one a thread]; with Slurm `%N` [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Numbers that go into the backbones' matrix products [default: the file's `study.precision`, else f32]
@@ -55,21 +57,31 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     strict: StrictArgs,
-    /// Run this cell in this process
-    #[arg(long, hide = true, value_name = "NAME")]
+    /// Compute this cell alone, in this process; `--report-only` makes a report of all later
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["report_only", "jobs"])]
     cell: Option<String>,
+    /// Tell news as JSON, and stop with standard input
+    #[arg(long, hide = true, requires = "cell")]
+    attached: bool,
+    /// List the cells: `done`, `running`, `failed` or `waiting`, and the name; with `--json` an object a line
+    #[arg(long, conflicts_with_all = ["report_only", "cell", "jobs"])]
+    list_cells: bool,
+    #[command(flatten)]
+    slurm: slurm::SlurmArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    match &args.cell {
-        Some(name) => run_one(args, name).inspect_err(tell_failure),
-        None => run_study(args),
+    args.slurm.check(args)?;
+    match (&args.cell, args.list_cells) {
+        (Some(name), _) => cells::run_one(args, name),
+        (None, true) => cells::list(args),
+        (None, false) => run_study(args),
     }
 }
 
 /// The study file, the folder, and where all is computed.
 fn open(args: &Args) -> Result<(Plan, StudyFolder, Arc<dyn Device>), Failure> {
-    let mut plan = Plan::read(&args.file)?;
+    let mut plan = Plan::read(&args.file)?.on_slurm(args.slurm.settings(args.jobs))?;
     if let Some(precision) = args.precision {
         plan = plan.in_precision(machine::device(precision.into()).info().precision)?;
     }
@@ -83,9 +95,13 @@ fn run_study(args: &Args) -> Result<(), Failure> {
         args.strict.tell(&Manifest::read_with(&task.labels, &task.reading)?)?;
     }
     let study = Study::new(plan, folder, device)?;
-    let finished = match args.report_only {
-        true => Finished { cells: study.finished()?, failures: Vec::new() },
-        false => run_cells(args, &study)?,
+    if args.slurm.dry_run {
+        return slurm::dry_run(args, &study);
+    }
+    let finished = match (args.report_only, args.slurm.launcher) {
+        (true, _) => Finished { cells: study.finished()?, failures: Vec::new() },
+        (false, slurm::Launcher::Local) => run_cells(args, &study)?,
+        (false, slurm::Launcher::Slurm) => slurm::run_cells(args, &study)?,
     };
     let failed = finished.failures.len();
     let results = analyse(&study, finished, &machine::description())?;
@@ -108,7 +124,7 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let command = |name: &str| {
         let mut command = machine::command();
         command.args(["--threads", &(threads / jobs).max(1).to_string(), "study"]);
-        command.arg(&args.file).arg("--out").arg(&args.out).args(["--cell", name]);
+        command.arg(&args.file).arg("--out").arg(&args.out).args(["--attached", "--cell", name]);
         command.args(["--precision", &study.plan.precision.to_string()]);
         command
     };
@@ -118,44 +134,6 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let finished = study.run(options);
     progress.finish();
     Ok(finished?)
-}
-
-/// One cell: its news to the study that started it, and an end when that is gone.
-fn run_one(args: &Args, name: &str) -> Result<(), Failure> {
-    let (plan, folder, device) = open(args)?;
-    let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
-    let cell = plan.cell(name).ok_or_else(unknown)?;
-    let folder = folder.cell(name);
-    folder.create()?;
-    let _lock = folder.lock()?;
-    let stop = interrupt_flag()?;
-    stop_with_standard_input(&stop);
-    let mut observer = |row: &EpochRow| tell(&CellNews::Epoch(row.clone()));
-    let options = CellOptions { stop: &stop, observer: &mut observer, peak_rss_bytes: machine::peak_rss_bytes };
-    Ok(run_cell(&plan, &cell, &folder, device, options)?)
-}
-
-fn tell_failure(failure: &Failure) {
-    if let Some(message) = failure.message() {
-        tell(&CellNews::Failed(message.to_owned()));
-    }
-}
-
-/// A line of JSON to the study.
-fn tell(news: &CellNews) {
-    if let Ok(json) = serde_json::to_string(news) {
-        // The study may be gone: then this process is about to end.
-        let _ = writeln!(std::io::stdout().lock(), "{json}");
-    }
-}
-
-fn stop_with_standard_input(stop: &Arc<AtomicBool>) {
-    let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
-        let mut nothing = [0; 64];
-        while std::io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
-        stop.store(true, Ordering::Relaxed);
-    });
 }
 
 fn summarise(args: &Args, results: &Results, report: &Path) -> Result<(), Failure> {

@@ -33,6 +33,7 @@ mod serve;
 mod server;
 mod signed;
 mod study;
+mod study_slurm;
 mod sweep;
 mod trust;
 mod volumes;

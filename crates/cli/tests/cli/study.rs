@@ -187,9 +187,9 @@ fn a_cell_that_fails_costs_the_others_nothing() {
 }
 
 #[test]
-fn a_cell_by_itself_says_its_failure_as_a_line_of_json() {
+fn a_cell_of_a_study_says_its_failure_as_a_line_of_json() {
     let Whole { workplace, file, .. } = &*WHOLE;
-    let ran = run(study(file, &workplace.at("alone")).args(["--cell", "smear/formula/lora/seed-7"]));
+    let ran = run(study(file, &workplace.at("alone")).args(["--attached", "--cell", "smear/formula/lora/seed-7"]));
     let said: Value = serde_json::from_str(&ran.stdout).expect("one object");
     let reason = said["failed"].as_str().expect("a sentence");
     assert!(reason.contains("no cell of the study has the name smear/formula/lora/seed-7"), "{reason}");
