@@ -120,10 +120,10 @@ pub(crate) fn of_figures(counts: &[Counts], classes: &[String]) -> Vec<String> {
     collapse.into_iter().chain(few).collect()
 }
 
-/// The test split of a card in lines: what was measured, its figures with their intervals, and [`of_figures`]. Nothing where the
-/// card has no record of one.
+/// The test split of a card in lines: what was measured, its figures with their intervals, [`of_sets`] and [`of_figures`]. [`of_sets`] alone
+/// where the card has no record of one.
 pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
-    let Some(test) = &card.test else { return Vec::new() };
+    let Some(test) = &card.test else { return of_sets(card) };
     let patients = test.patients.map_or(String::new(), |patients| format!(" of {patients} patients"));
     let figure = |(name, title): (&str, &str)| {
         let value = card.metrics.get(name)?;

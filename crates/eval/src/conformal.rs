@@ -123,7 +123,9 @@ mod tests {
         let mut patients = |n: usize| -> Vec<(f64, usize)> {
             let of = |patient: usize| {
                 let own: f64 = random.random();
-                (0..random.random_range(1..6)).map(|_| (own + 0.3 * random.random::<f64>(), patient)).collect::<Vec<_>>()
+                (0..random.random_range(1..6))
+                    .map(|_| (own + 0.3 * random.random::<f64>(), patient))
+                    .collect::<Vec<_>>()
             };
             (0..n).flat_map(of).collect()
         };

@@ -127,7 +127,15 @@ export function classesOf(answer, card) {
     threshold: card && answer.thresholds ? answer.thresholds[index] : undefined,
     found: answer.findings ? answer.findings.includes(name) : answer.predicted === name,
     multi: Boolean(answer.findings),
+    set: placeInSet(answer.set, name),
   }));
+}
+
+/** What the prediction set says of a class (1 in it, 0 not), a finding, or a number; nothing without a set. */
+function placeInSet(set, name) {
+  if (!set) return undefined;
+  if (set.classes) return Number(set.classes.includes(name));
+  return set.findings ? set.findings[name] : set.intervals[name]?.join(' to ');
 }
 
 function drawClasses(view, classes) {

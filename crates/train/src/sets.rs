@@ -129,7 +129,10 @@ pub fn sets_in_words(card: &TaskCard) -> Option<String> {
     let interval = interval.map_or(String::new(), |[low, high]| format!(" [{low:.3}, {high:.3}]"));
     let size = figure("set_size").map_or(String::new(), |size| format!(", {size:.2} answers on average"));
     let single = figure("set_single").map_or(String::new(), |single| format!(", {single:.3} of them a single one"));
-    Some(format!("coverage {held:.3}{interval} on the test split of {promise} promised ({}){size}{single}", rule.method))
+    Some(format!(
+        "coverage {held:.3}{interval} on the test split of {promise} promised ({}){size}{single}",
+        rule.method
+    ))
 }
 
 /// That patients were too few for the promise, in words; none where they were enough.
@@ -234,7 +237,8 @@ impl Seen {
             }
             SetMembers::Intervals(sets) => {
                 let truths = sets.into_iter().zip(&answers.numbers[row * c..]);
-                let holds = |set: Option<[f32; 2]>, truth: f32| set.is_none_or(|[low, high]| (low..=high).contains(&truth));
+                let holds =
+                    |set: Option<[f32; 2]>, truth: f32| set.is_none_or(|[low, high]| (low..=high).contains(&truth));
                 truths.map(|(set, &truth)| Case { truth: 0, held: holds(set, truth), size: 1 }).collect()
             }
         };

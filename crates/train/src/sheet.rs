@@ -319,13 +319,16 @@ fn sets(card: &TaskCard) -> Option<SheetTable> {
     let mut head = vec!["Class", "Patients fitted on", "Coverage"];
     head.extend(findings.then_some("Coverage where present"));
     head.extend((card.kind == TaskKind::Regression).then_some("Interval"));
-    let alerts = open_in_words(&card.classes, card.kind, rule).map(|open| format!("Too few patients for the promise of {open}."));
+    let alerts = open_in_words(&card.classes, card.kind, rule)
+        .map(|open| format!("Too few patients for the promise of {open}."));
     let promise = 100.0 * rule.coverage;
     let meaning = match card.kind {
         TaskKind::MultiLabel => "For each finding it says present, absent, or that it cannot tell.",
         TaskKind::Regression => "It is an interval around the answer.",
-        _ => "It is the list of classes that may be true: one class where the plug-in is sure, several where it is not, none where an image is \
-              like none that it was fitted on.",
+        _ => {
+            "It is the list of classes that may be true: one class where the plug-in is sure, several where it is not, none where an image is \
+              like none that it was fitted on."
+        }
     };
     let whom = match rule.by {
         SetBy::All => "of all images together",

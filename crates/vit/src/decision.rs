@@ -27,7 +27,14 @@ impl Decision {
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
-            return Decision { kind, probabilities: Vec::new(), values: outputs, ranking, findings: Vec::new(), set: None };
+            return Decision {
+                kind,
+                probabilities: Vec::new(),
+                values: outputs,
+                ranking,
+                findings: Vec::new(),
+                set: None,
+            };
         }
         ranking.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
         let reached = |&class: &usize| outputs[class] >= thresholds[class];

@@ -294,7 +294,9 @@ impl NamedSet {
         let named = |(name, said): (&String, String)| format!("{name} {said}");
         match &self.set.members {
             SetMembers::Classes(members) => members.iter().map(|&class| self.classes[class].clone()).collect(),
-            SetMembers::Findings(of) => self.classes.iter().zip(of.iter().map(ToString::to_string)).map(named).collect(),
+            SetMembers::Findings(of) => {
+                self.classes.iter().zip(of.iter().map(ToString::to_string)).map(named).collect()
+            }
             SetMembers::Intervals(of) => {
                 let interval = |interval: &Option<[f32; 2]>| match interval {
                     Some([low, high]) => format!("{low:.4} to {high:.4}"),
@@ -365,7 +367,11 @@ mod tests {
         assert_eq!(classes(&lac, TaskKind::SingleLabel, &[0.125, 0.125, 0.75]), [2]);
         assert!(classes(&lac, TaskKind::SingleLabel, &[0.2, 0.2, 0.6]).is_empty());
         let few = rule(SetMethod::Lac, vec![Some(0.5), None, None]);
-        assert_eq!(classes(&few, TaskKind::SingleLabel, &[0.1, 0.8, 0.1]), [1, 2], "what was not fitted is in every set");
+        assert_eq!(
+            classes(&few, TaskKind::SingleLabel, &[0.1, 0.8, 0.1]),
+            [1, 2],
+            "what was not fitted is in every set"
+        );
     }
 
     #[test]
@@ -398,10 +404,7 @@ mod tests {
             set(&[0.5, 0.5, 0.5]),
             SetMembers::Findings(vec![FindingSet::Present, FindingSet::Either, FindingSet::Neither])
         );
-        assert_eq!(
-            set(&[0.25, 0.125, 0.125]),
-            SetMembers::Findings(vec![FindingSet::Absent; 3])
-        );
+        assert_eq!(set(&[0.25, 0.125, 0.125]), SetMembers::Findings(vec![FindingSet::Absent; 3]));
     }
 
     #[test]

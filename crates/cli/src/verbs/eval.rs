@@ -86,7 +86,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return splits::run(args, splits);
     }
     if args.sets.settings(None)?.is_some() {
-        return Err(Failure::Usage("--coverage, --sets and --sets-by are for --splits: a plug-in's own sets are in its card".to_owned()));
+        return Err(Failure::Usage(
+            "--coverage, --sets and --sets-by are for --splits: a plug-in's own sets are in its card".to_owned(),
+        ));
     }
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[args.backbone.path(), &args.plugin, &args.data])?;

@@ -16,7 +16,8 @@ use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
 use melo::vit::{
-    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, NamedSet, Plugin, Precision, SetMembers, TaskCard, TaskKind,
+    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, NamedSet, Plugin, Precision, SetMembers, TaskCard,
+    TaskKind,
 };
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};

@@ -203,5 +203,8 @@ fn the_calibration_of_a_test_is_taken_of_the_numbers_in_the_file() {
     let plugin = Plugin::load(&room.task, engine.backbone()).expect("a plug-in");
     let expected = SelfTest::take(&*engine, &plugin).expect("images of this size");
     let found = &plugin.card.calibrations[0];
-    assert_eq!(found.self_test, expected.read_by(&plugin.card, found.temperature, &found.thresholds, found.sets.as_ref()));
+    assert_eq!(
+        found.self_test,
+        expected.read_by(&plugin.card, found.temperature, &found.thresholds, found.sets.as_ref())
+    );
 }

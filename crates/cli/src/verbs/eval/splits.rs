@@ -57,7 +57,9 @@ fn table(task: &str, found: &RepeatedSplits) -> String {
         SetBy::Class => "each class",
     };
     let mut lines = vec![
-        format!("{task}: {images} validation and test images in {splits} random splits by patient, sets fitted on {fitted_on} patients and held to {held_to}"),
+        format!(
+            "{task}: {images} validation and test images in {splits} random splits by patient, sets fitted on {fitted_on} patients and held to {held_to}"
+        ),
         format!("{}, coverage {} promised for {by}", rule.method, rule.coverage),
     ];
     let width = figures.keys().map(|name| name.chars().count()).max().unwrap_or(0);

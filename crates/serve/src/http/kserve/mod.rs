@@ -16,9 +16,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use melo_vit::{ComputedOn, TaskKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use melo_vit::{ComputedOn, TaskKind};
 use wire::{Infer, Output, SCORES, SET, Tensor, outputs_of};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
