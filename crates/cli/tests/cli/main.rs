@@ -29,6 +29,7 @@ mod resume;
 mod seen;
 mod serve;
 mod server;
+mod sets;
 mod signed;
 mod study;
 mod sweep;

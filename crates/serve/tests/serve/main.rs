@@ -11,5 +11,6 @@ mod openapi;
 mod page;
 mod registry;
 mod series;
+mod sets;
 mod signed;
 mod trust;
