@@ -39,9 +39,7 @@ impl SetSettings {
             return wrong("coverage", format!("is {}, expected a number between 0 and 1", self.coverage));
         }
         match self.method {
-            Some(method) if kind != TaskKind::Segmentation && !method.fits(kind) => {
-                wrong("sets", format!("{method} is not for {}", kind.in_words()))
-            }
+            Some(method) if !method.fits(kind) => wrong("sets", format!("{method} is not for {}", kind.in_words())),
             _ => Ok(()),
         }
     }
