@@ -47,7 +47,7 @@ pub use pretrain::{FormulaSet, initial_checkpoint, small_vit};
 pub use recalibrate::{Reading, has_splits_of, recalibrate};
 pub use schedule::Schedule;
 pub use set_splits::{RepeatedSplits, SplitMean, repeated_splits};
-pub use sets::{SetSettings, fit_sets, open_in_words, open_thresholds, set_figures, sets_in_words};
+pub use sets::{SetSettings, fit_sets, open_in_words, set_figures, sets_in_words};
 pub use settings::MethodSettings;
 pub use sheet::{adapter_in_words, calibrations_in_words, card_sheet, self_test_in_words};
 pub use state::EpochRow;

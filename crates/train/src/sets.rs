@@ -102,7 +102,7 @@ fn true_scores(val: &Answers, temperature: f32, method: SetMethod, by: SetBy) ->
 
 /// Thresholds of a rule that too few patients leave open, by the class that they are of, with the patients that there were; a class of
 /// findings with ` present` or ` absent`. One line for all where the promise is for all.
-pub fn open_thresholds(classes: &[String], kind: TaskKind, rule: &SetRule) -> Vec<(String, u64)> {
+fn open_thresholds(classes: &[String], kind: TaskKind, rule: &SetRule) -> Vec<(String, u64)> {
     let open = |place: usize| rule.thresholds[place].is_none();
     if rule.by == SetBy::All && kind != TaskKind::MultiLabel {
         let patients = rule.patients.first().filter(|_| open(0));
