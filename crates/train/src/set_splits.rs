@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(found.rule.thresholds, [None; 3]);
         assert_eq!((found.figures["set_coverage"].mean, found.figures["set_size"].mean), (1.0, 3.0));
         let said = crate::open_in_words(&names(), TaskKind::SingleLabel, &found.rule).unwrap();
-        assert!(said.contains("0.95 needs 19 patients") && said.contains("all images 15"), "{said}");
+        assert!(said.contains("0.95 needs 19 patients in the validation split, found 15"), "{said}");
     }
 
     #[test]

@@ -100,24 +100,6 @@ fn true_scores(val: &Answers, temperature: f32, method: SetMethod, by: SetBy) ->
     (0..cases.len()).map(|place| cases[shared(place)].clone()).collect()
 }
 
-/// Thresholds of a rule that too few patients leave open, by the class that they are of, with the patients that there were; a class of
-/// findings with ` present` or ` absent`. One line for all where the promise is for all.
-fn open_thresholds(classes: &[String], kind: TaskKind, rule: &SetRule) -> Vec<(String, u64)> {
-    let open = |place: usize| rule.thresholds[place].is_none();
-    if rule.by == SetBy::All && kind != TaskKind::MultiLabel {
-        let patients = rule.patients.first().filter(|_| open(0));
-        return patients.map(|patients| ("all images".to_owned(), *patients)).into_iter().collect();
-    }
-    let name = |place: usize| match (kind, rule.by) {
-        (TaskKind::MultiLabel, SetBy::Class) => format!("{} {}", classes[place / 2], ["absent", "present"][place % 2]),
-        (TaskKind::MultiLabel, SetBy::All) => classes[place / 2].clone(),
-        _ => classes[place].clone(),
-    };
-    let step = if kind == TaskKind::MultiLabel && rule.by == SetBy::All { 2 } else { 1 };
-    let places = (0..rule.thresholds.len()).step_by(step).filter(|place| open(*place));
-    places.map(|place| (name(place), rule.patients[place])).collect()
-}
-
 /// What sets promise and how they kept it on the test split, in words; none without sets or a test split.
 pub fn sets_in_words(card: &TaskCard) -> Option<String> {
     let rule = card.sets.as_ref()?;
@@ -133,18 +115,30 @@ pub fn sets_in_words(card: &TaskCard) -> Option<String> {
     ))
 }
 
-/// That patients were too few for the promise, in words; none where they were enough.
+/// That patients were too few for the promise, and what follows, in words; none where they were enough.
 pub fn open_in_words(classes: &[String], kind: TaskKind, rule: &SetRule) -> Option<String> {
-    let open = open_thresholds(classes, kind, rule);
-    let named: Vec<String> = open.iter().map(|(name, patients)| format!("{name} {patients}")).collect();
-    let needed = clusters_needed(rule.coverage);
-    (!open.is_empty()).then(|| {
-        format!(
-            "prediction sets: a coverage of {} needs {needed} patients to fit on, found {}: what they are of is in every set",
-            rule.coverage,
-            named.join(", ")
-        )
-    })
+    let needed =
+        format!("prediction sets: a promise of {} needs {} patients", rule.coverage, clusters_needed(rule.coverage));
+    let open = |place: &usize| rule.thresholds[*place].is_none();
+    let name = |place: usize| match (kind, rule.by) {
+        (TaskKind::MultiLabel, SetBy::Class) => format!("{} {}", classes[place / 2], ["absent", "present"][place % 2]),
+        (TaskKind::MultiLabel, SetBy::All) => classes[place / 2].clone(),
+        _ => classes[place].clone(),
+    };
+    // One threshold for all is written for each class, and one of a finding twice.
+    let found: Vec<String> = match (kind, rule.by) {
+        (TaskKind::SingleLabel | TaskKind::Ordinal, SetBy::All) => {
+            let patients = rule.patients.first().filter(|_| open(&0))?;
+            return Some(format!("{needed} in the validation split, found {patients}: every answer is in every set"));
+        }
+        (TaskKind::MultiLabel, SetBy::All) => (0..rule.thresholds.len()).step_by(2).filter(open).collect(),
+        _ => (0..rule.thresholds.len()).filter(open).collect::<Vec<usize>>(),
+    }
+    .into_iter()
+    .map(|place| format!("{} {}", name(place), rule.patients[place]))
+    .collect();
+    let found = (!found.is_empty()).then(|| found.join(", "))?;
+    Some(format!("{needed} of each in the validation split, found {found}: nothing excludes these from a set"))
 }
 
 /// How sets hold the truth on a split, by name, with intervals at 95 % by patient; each patient weighs the same. `set_coverage`, the share of

@@ -319,9 +319,8 @@ fn sets(card: &TaskCard) -> Option<SheetTable> {
     let mut head = vec!["Class", "Patients fitted on", "Coverage"];
     head.extend(findings.then_some("Coverage where present"));
     head.extend((card.kind == TaskKind::Regression).then_some("Interval"));
-    let alerts = open_in_words(&card.classes, card.kind, rule)
-        .map(|open| format!("Too few patients for the promise of {open}."));
-    let promise = 100.0 * rule.coverage;
+    let alerts = open_in_words(&card.classes, card.kind, rule).map(|open| format!("Too few patients for {open}."));
+    let promise = (1e6 * rule.coverage).round() / 1e4;
     let meaning = match card.kind {
         TaskKind::MultiLabel => "For each finding it says present, absent, or that it cannot tell.",
         TaskKind::Regression => "It is an interval around the answer.",
@@ -337,7 +336,7 @@ fn sets(card: &TaskCard) -> Option<SheetTable> {
     };
     let kept = crate::sets::sets_in_words(card).map_or(String::new(), |kept| format!(" Seen: {kept}."));
     let note = format!(
-        "A prediction set holds the truth for {promise:.4} % {whom}, if patients are like those of the validation split, on which it was fitted \
+        "A prediction set holds the truth for {promise} % {whom}, if patients are like those of the validation split, on which it was fitted \
          (split conformal prediction, {}). {meaning}{kept}",
         rule.method
     );

@@ -52,7 +52,7 @@ fn too_few_patients_are_said_with_the_number_needed_and_odd_promises_refused() {
     let out = place.at("few.safetensors");
     let fit = |more: &[&str]| run(train(&backbone, &data, &out).args(["--overwrite", "--epochs", "1"]).args(more));
     let said = fit(&["--coverage", "0.95"]).good();
-    assert!(said.contains("a coverage of 0.95 needs 19 patients to fit on, found all images 8"), "{said}");
+    assert!(said.contains("a promise of 0.95 needs 19 patients in the validation split, found 8"), "{said}");
     let answer = run(on(&place, &["predict"], &out).arg("--json").arg(data.with_file_name("test_0.png"))).json();
     assert_eq!(answer["set"]["classes"].as_array().map(Vec::len), Some(4), "every class is in the set");
     fit(&["--coverage", "1"]).refused(2, &["coverage", "is 1, expected a number between 0 and 1"]);
