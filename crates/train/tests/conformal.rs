@@ -29,7 +29,7 @@ struct Golden {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("golden/conformal.json")).unwrap()
+    serde_json::from_str(include_str!("golden/conformal.json")).expect("what the generator wrote")
 }
 
 /// Answers whose logits come to these probabilities.
@@ -52,7 +52,7 @@ fn answers(kind: TaskKind, probabilities: &[Vec<f32>], labels: Vec<usize>) -> An
 
 fn fitted(answers: &Answers, coverage: f64, method: SetMethod, by: SetBy) -> SetRule {
     let asked = SetSettings { coverage, method: Some(method), by: Some(by) };
-    fit_sets(answers, 1.0, &asked).unwrap().unwrap()
+    fit_sets(answers, 1.0, &asked).expect("a method of the kind").expect("no mask")
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn intervals_of_numbers_are_mapies() {
             let SetMembers::Intervals(found) = rule.set(TaskKind::Regression, &[*answer]).members else {
                 panic!("no numbers")
             };
-            for (found, expected) in found[0].unwrap().into_iter().zip(expected) {
+            for (found, expected) in found[0].expect("patients enough").into_iter().zip(expected) {
                 // An end is stored in f32, of numbers below 128.
                 assert!((f64::from(found) - expected).abs() < 1e-5, "{coverage}: {found} {expected}");
             }
