@@ -50,6 +50,9 @@ def prediction(said: _melo.Prediction) -> str:
             pictures += picture(said.heatmap(), f"what {said.task} rests on")
     found = said.predicted if said.findings is None else ", ".join(said.findings) or "no finding"
     answer = f": <b>{html.escape(found)}</b>" if found else ""
+    if said.set is not None and "classes" in said.set:
+        members = ", ".join(said.set["classes"]) or "none"
+        answer += f" <small>{100 * said.set['coverage']:g} % set: {html.escape(members)}</small>"
     return f"<div>{html.escape(said.task)}{answer} <small>{html.escape(said.image)}</small><br>{pictures}{bars(said)}</div>"
 
 

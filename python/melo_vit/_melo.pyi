@@ -356,6 +356,11 @@ class Prediction:
         """The findings that reach their thresholds; None of other tasks."""
 
     @property
+    def set(self) -> dict[str, Any] | None:
+        """What may be true with the coverage that the plug-in promises: ``coverage``, ``method`` and ``classes``, ``findings`` or
+        ``intervals``; None of a plug-in that promises none."""
+
+    @property
     def attention(self) -> NDArray[np.float32] | None:
         """How much each image of a bag counted, ``[images]`` of sum 1; None of single images."""
 

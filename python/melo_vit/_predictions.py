@@ -60,6 +60,8 @@ class Predictions(Sequence[tuple[_melo.Prediction, ...]]):
         records: list[dict[str, Any]] = []
         for said in (said for of_image in self._said for said in of_image):
             record: dict[str, Any] = {"image": said.image, "task": said.task, "predicted": said.predicted}
+            if said.set is not None:
+                record["set"] = next(members for name, members in said.set.items() if name not in ("coverage", "method"))
             record |= {f"p_{name}": float(p) for name, p in zip(said.classes, said.probabilities, strict=True)}
             records.append(record)
         return records

@@ -71,6 +71,9 @@ def train(
     crop_mode: Literal["squash", "center", "border"] | None = None,
     pooling: Literal["attention", "mean", "max"] | None = None,
     unordered: bool | None = None,
+    coverage: float | None = None,
+    sets: Literal["lac", "aps", "raps", "none"] | None = None,
+    sets_by: Literal["all", "class"] | None = None,
     run: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -95,6 +98,9 @@ def train(
     ``solver="adamw"`` it is trained in steps. ``method="full"`` writes the fine-tuned backbone to ``backbone_out``, and
     the plug-in's ``backbone`` is that one.
 
+    Prediction sets are fitted to hold the truth for ``coverage`` of the images (0.9), by ``sets`` (``"lac"``, ``"aps"``, ``"raps"``, ``"none"``),
+    for all images or those of each class (``sets_by``).
+
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
     in flight. Other threads of the program go on meanwhile.
@@ -115,6 +121,7 @@ def train(
         "mask_head": mask_head, "patience": patience, "augment": None if augment is None or augment is True else dict(augment),
         "seed": seed, "image_size": image_size, "crop_mode": crop_mode,
         "pooling": "gated_attention" if pooling == "attention" else pooling, "unordered": unordered,
+        "coverage": coverage, "sets": sets, "sets_by": sets_by,
         "run": None if run is None else os.fspath(run), "resume": resume, "overwrite": overwrite, "f16": f16,
         "backbone_out": None if backbone_out is None else os.fspath(backbone_out),
     }  # fmt: skip

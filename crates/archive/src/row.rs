@@ -27,7 +27,7 @@ pub(crate) enum Get {
 }
 
 /// All columns, in their order.
-pub(crate) const COLUMNS: [(&str, Get); 20] = [
+pub(crate) const COLUMNS: [(&str, Get); 21] = [
     ("input", Get::Whole(|row| i64::try_from(row.image.number).ok())),
     ("image", Get::Text(|row| Some(row.image.path.display().to_string()))),
     ("frame", Get::Whole(|row| row.image.frame.and_then(|(number, _)| number.try_into().ok()))),
@@ -36,6 +36,7 @@ pub(crate) const COLUMNS: [(&str, Get); 20] = [
     ("kind", Get::Text(|row| Some(kind(row.plugin.card.kind).to_owned()))),
     ("predicted", Get::Text(predicted)),
     ("findings", Get::Texts(findings)),
+    ("set", Get::Texts(set)),
     ("classes", Get::Texts(|row| Some(row.plugin.card.classes.clone()))),
     ("probabilities", Get::Numbers(|row| numbers(row, true))),
     ("values", Get::Numbers(|row| numbers(row, false))),
@@ -69,6 +70,11 @@ fn predicted(row: &Row) -> Option<String> {
 fn findings(row: &Row) -> Option<Vec<String>> {
     let decision = row.decision.filter(|decision| decision.kind == TaskKind::MultiLabel)?;
     Some(decision.findings.iter().map(|&class| row.plugin.card.classes[class].clone()).collect())
+}
+
+/// What may be true, as [`melo_vit::NamedSet::items`].
+fn set(row: &Row) -> Option<Vec<String>> {
+    Some(row.decision?.set.as_ref()?.named(&row.plugin.card.classes).items())
 }
 
 /// Probabilities or values, whichever the task has.

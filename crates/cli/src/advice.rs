@@ -124,10 +124,10 @@ pub(crate) fn of_figures(counts: &[Counts], classes: &[String]) -> Vec<String> {
     collapse.into_iter().chain(few).collect()
 }
 
-/// The test split of a card in lines: what was measured, its figures with their intervals, and [`of_figures`]. Nothing where the
-/// card has no record of one.
+/// The test split of a card in lines: what was measured, its figures with their intervals, [`of_sets`] and [`of_figures`]. [`of_sets`] alone
+/// where the card has no record of one.
 pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
-    let Some(test) = &card.test else { return Vec::new() };
+    let Some(test) = &card.test else { return of_sets(card) };
     let patients = test.patients.map_or(String::new(), |patients| format!(" of {patients} patients"));
     let figure = |(name, title): (&str, &str)| {
         let value = card.metrics.get(name)?;
@@ -156,7 +156,19 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
     let of_numbers = of_numbers.iter().map(|(name, title)| (name.as_str(), title.as_str()));
     let figures: Vec<String> = figures.into_iter().chain(of_numbers).filter_map(figure).collect();
     let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
-    std::iter::once(head).chain(of_figures(&melo::train::test_counts(card), &card.classes)).collect()
+    let of_figures = of_figures(&melo::train::test_counts(card), &card.classes);
+    std::iter::once(head).chain(of_sets(card)).chain(of_figures).collect()
+}
+
+/// What a card's prediction sets promise, how they kept it on the test split, and what to do where patients were too few for them.
+pub(crate) fn of_sets(card: &TaskCard) -> Vec<String> {
+    let Some(rule) = &card.sets else { return Vec::new() };
+    let seen = melo::train::sets_in_words(card).map(|seen| format!("prediction sets: {seen}"));
+    let open = melo::train::open_in_words(&card.classes, card.kind, rule);
+    let open = open.map(|open| {
+        format!("WARNING: {open}; more patients in the validation split, a lower --coverage, or --sets-by all")
+    });
+    seen.into_iter().chain(open).collect()
 }
 
 fn of_train(error: &(dyn Error + 'static)) -> Option<String> {

@@ -11,6 +11,7 @@
 //! | is one better | [`Resampling`] with [`RankedScores`] and [`PairedDifference`]; [`delong_paired`], [`bootstrap_p_zero`], [`bootstrap_p_inferior`]; many at once, [`holm`] |
 //! | is it honest | [`reliability_single_label`], [`brier_single_label`], [`fit_temperature_single_label`] |
 //! | where to cut | [`youden`], [`at_sensitivity`], [`at_specificity`] |
+//! | which answers may be true, with a promised coverage | [`conformal_threshold`], [`clusters_needed`], [`means_by_cluster`], [`mean_over_clusters`] |
 //! | how well masks overlap | [`compare_segmentations`], [`segmentation_metrics`] |
 //! | how far numbers and grades are off | [`regression`], [`ordinal`] |
 //! | how to draw it | [`roc_points`], [`precision_recall_points`] |
@@ -33,6 +34,7 @@ mod checks;
 mod clustered_auc;
 mod clustered_share;
 mod collapse;
+mod conformal;
 mod contributions;
 mod curves;
 mod delong;
@@ -63,6 +65,7 @@ pub use calibration::{
 pub use clustered_auc::ClusteredAuc;
 pub use clustered_share::ClusteredShare;
 pub use collapse::{Collapse, Dominant, Never, too_few};
+pub use conformal::{ConformalThreshold, clusters_needed, conformal_threshold, mean_over_clusters, means_by_cluster};
 pub use curves::{PrecisionRecallPoint, RocPoint, average_precision, precision_recall_points, roc_points};
 pub use delong::{AucEstimate, PairedAuc, delong, delong_paired};
 pub use error::Error;

@@ -246,6 +246,13 @@ impl PyPrediction {
         several.then(|| self.decision.findings.iter().map(|&class| self.class(class)).collect())
     }
 
+    /// What may be true with the promised coverage, as `melo predict --json`; None of a plug-in that promises none.
+    #[getter]
+    fn set<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let set = self.decision.set.as_ref().map(|set| set.named(&self.plugin.card.classes));
+        set.map(|set| crate::plugin::json(py, &set)).transpose()
+    }
+
     /// How much each image of a bag counted, of sum 1; None of single images.
     #[getter]
     fn attention<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {

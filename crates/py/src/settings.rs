@@ -2,8 +2,8 @@
 
 use crate::errors::{Door, Failure, OrRaise};
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, Solver, TrainConfig};
-use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, Target};
+use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, SetSettings, Solver, TrainConfig};
+use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, SetBy, SetMethod, Target};
 use melo::{Job, Precision};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -45,6 +45,9 @@ pub(crate) struct Settings {
     crop_mode: Option<CropMode>,
     pooling: Option<BagPooling>,
     unordered: Option<bool>,
+    coverage: Option<f64>,
+    sets: Option<Sets>,
+    sets_by: Option<SetBy>,
     pub(crate) run: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
@@ -52,7 +55,30 @@ pub(crate) struct Settings {
     pub(crate) backbone_out: Option<PathBuf>,
 }
 
+/// How prediction sets are made.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sets {
+    Lac,
+    Aps,
+    Raps,
+    None,
+}
+
 impl Settings {
+    /// What is asked of prediction sets.
+    pub(crate) fn sets(&self) -> Option<SetSettings> {
+        let method = match self.sets {
+            Some(Sets::None) => return None,
+            Some(Sets::Lac) => Some(SetMethod::Lac),
+            Some(Sets::Aps) => Some(SetMethod::Aps),
+            Some(Sets::Raps) => Some(SetMethod::Raps),
+            None => None,
+        };
+        let usual = SetSettings::default();
+        Some(SetSettings { coverage: self.coverage.unwrap_or(usual.coverage), method, by: self.sets_by })
+    }
+
     /// From JSON.
     pub(crate) fn read(json: &str) -> Result<Self, Failure> {
         let wrong = |error: serde_json::Error| Failure::new(Door::Setting, "Setting", error.to_string());

@@ -138,6 +138,7 @@ fn run(
         config,
         storage: if settings.f16 { Storage::F16 } else { Storage::F32 },
         cache: data.cache(),
+        sets: settings.sets(),
         ..usual
     };
     let cache = Arc::clone(&job.cache);

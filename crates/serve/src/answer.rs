@@ -2,7 +2,7 @@
 
 use crate::registry::Version;
 use melo_imaging::Mask;
-use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, Precision, TaskKind};
+use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, NamedSet, Precision, SetMembers, TaskKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -31,6 +31,9 @@ pub struct Answer {
     /// Findings at or above their thresholds, multi-label only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings: Option<Vec<String>>,
+    /// What may be true, with the coverage that the plug-in promises; none where it promises none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<NamedSet>,
     /// SHA-256 of the backbone.
     pub backbone: String,
     /// Numbers that it was computed in.
@@ -195,6 +198,24 @@ impl Answer {
         if self.kind.has_probabilities() { &self.probabilities } else { &self.values }
     }
 
+    /// The set as numbers: of classes `[c]`, 1 for those in it; of findings `[c, 2]`, 1 where absence and presence are; of numbers `[c, 2]`, low and
+    /// high, the least and the largest f32 where there is no end. Nothing without a set.
+    pub(crate) fn set_in_numbers(&self) -> Vec<f32> {
+        let holds = |held: bool| f32::from(u8::from(held));
+        match self.decision.set.as_ref().map(|set| &set.members) {
+            None => Vec::new(),
+            Some(SetMembers::Classes(set)) => {
+                (0..self.probabilities.classes.len()).map(|class| holds(set.contains(&class))).collect()
+            }
+            Some(SetMembers::Findings(sets)) => {
+                sets.iter().flat_map(|set| [false, true].map(|present| holds(set.holds(present)))).collect()
+            }
+            Some(SetMembers::Intervals(sets)) => {
+                sets.iter().flat_map(|interval| interval.unwrap_or([f32::MIN, f32::MAX])).collect()
+            }
+        }
+    }
+
     /// From the logits `[c]` of one image, or the scores `[m, m, c]` of its pixels.
     pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
@@ -211,6 +232,7 @@ impl Answer {
             thresholds: findings.then(|| calibration.thresholds.clone()),
             predicted: card.kind.is_one_class().then(|| name(decision.best())),
             findings: findings.then(|| decision.findings.iter().copied().map(name).collect()),
+            set: decision.set.as_ref().map(|set| set.named(&card.classes)),
             backbone: engine.backbone().digest().to_owned(),
             precision: engine.info().precision,
             calibration: calibration.made.clone(),

@@ -59,12 +59,24 @@ export function verdict(answer) {
   return `${answer.findings.join(', ')} found`;
 }
 
+/** What may be true, with the coverage that the plug-in promises. */
+export function setInWords({ set }) {
+  if (!set) return '';
+  const promise = `with ${percent(set.coverage)} coverage`;
+  if (set.classes) return set.classes.length ? `${set.classes.join(' or ')}, ${promise}` : `No class is as probable as the true ones were: do not rely on this answer (${promise})`;
+  if (set.intervals) return `${Object.entries(set.intervals).map(([name, ends]) => (ends ? `${name} ${number(ends[0])} to ${number(ends[1])}` : `${name} unbounded`)).join(', ')}, ${promise}`;
+  const open = Object.entries(set.findings).filter(([, said]) => said === 'either' || said === 'neither').map(([name]) => name);
+  return open.length ? `Undecided ${promise}: ${open.join(', ')}` : `All findings decided ${promise}`;
+}
+
 async function answerView(image, answer, open) {
   const view = stamp('answer-view');
   view.dataset.task = answer.task;
   view.open = open;
   part(view, 'task').replaceChildren(named(answer.task));
   drawVerdict(view, answer);
+  show(part(view, 'set'), answer.set !== undefined);
+  part(view, 'set').textContent = setInWords(answer);
   if (answer.counted) part(view, 'verdict').append(`, ${answer.counted}`);
   part(view, 'heatmap').addEventListener('click', () => toggleHeat(image, answer));
   view.addEventListener('toggle', () => drawFolds(image));
@@ -115,7 +127,15 @@ export function classesOf(answer, card) {
     threshold: card && answer.thresholds ? answer.thresholds[index] : undefined,
     found: answer.findings ? answer.findings.includes(name) : answer.predicted === name,
     multi: Boolean(answer.findings),
+    set: placeInSet(answer.set, name),
   }));
+}
+
+/** What the prediction set says of a class (1 in it, 0 not), a finding, or a number; nothing without a set. */
+function placeInSet(set, name) {
+  if (!set) return undefined;
+  if (set.classes) return Number(set.classes.includes(name));
+  return set.findings ? set.findings[name] : set.intervals[name]?.join(' to ');
 }
 
 function drawClasses(view, classes) {

@@ -98,16 +98,16 @@ function csvText(text) {
 }
 
 async function asCsv() {
-  const lines = [['image', 'image_sha256', 'task', 'version', 'class', 'probability', 'threshold', 'reported', 'backbone', 'precision', 'error', 'frame', 'value']];
+  const lines = [['image', 'image_sha256', 'task', 'version', 'class', 'probability', 'threshold', 'reported', 'backbone', 'precision', 'error', 'frame', 'value', 'set']];
   for (const image of images) {
     if (image.state === 'failed') {
-      lines.push([csvText(image.file.name), ...Array(9).fill(''), csvText(image.failure), '', '']);
+      lines.push([csvText(image.file.name), ...Array(9).fill(''), csvText(image.failure), '', '', '']);
     }
     for (const answer of image.result?.answers ?? []) {
       const card = await cardOf(answer.task, answer.version).catch(() => null);
       for (const each of classesOf(answer, card)) {
         lines.push([csvText(image.file.name), image.result.digest, answer.task, answer.version, csvText(each.name), each.probability ?? '',
-          each.threshold ?? '', answer.values ? '' : Number(each.found), answer.backbone, answer.precision, '', answer.frame ?? '', each.value ?? '']);
+          each.threshold ?? '', answer.values ? '' : Number(each.found), answer.backbone, answer.precision, '', answer.frame ?? '', each.value ?? '', each.set ?? '']);
       }
     }
   }

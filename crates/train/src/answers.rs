@@ -149,6 +149,18 @@ impl Answers {
         }
     }
 
+    /// These and other images of the same plug-in, one after the other.
+    #[must_use]
+    pub fn with(mut self, other: Answers) -> Answers {
+        self.names.extend(other.names);
+        self.patients.extend(other.patients);
+        self.labels.extend(other.labels);
+        self.numbers.extend(other.numbers);
+        self.logits.extend(other.logits);
+        self.masks.extend(other.masks);
+        self
+    }
+
     /// Probabilities `[n · c]` at a temperature: softmax, or a sigmoid each. Numbers are as the head gave them.
     pub fn probabilities(&self, temperature: f32) -> Vec<f32> {
         let mut values: Vec<f32> = self.logits.iter().map(|x| x / temperature).collect();

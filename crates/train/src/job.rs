@@ -9,6 +9,7 @@ use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
+use crate::sets::SetSettings;
 use crate::state::EpochRow;
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
@@ -39,6 +40,8 @@ pub struct Job {
     pub storage: Storage,
     /// Whether a test split must be there, every image of it readable; else there are test figures where there can be.
     pub needs_test: bool,
+    /// What is asked of prediction sets; none where there are to be none.
+    pub sets: Option<SetSettings>,
     /// Decoded images.
     pub cache: Arc<Cache>,
 }
@@ -51,6 +54,7 @@ pub struct ReadyJob {
     config: TrainConfig,
     storage: Storage,
     needs_test: bool,
+    sets: Option<SetSettings>,
     cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
 }
@@ -95,6 +99,7 @@ impl Job {
             config,
             storage: Storage::F32,
             needs_test: false,
+            sets: Some(SetSettings::default()),
             cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
         }
     }
@@ -109,7 +114,7 @@ impl Job {
     /// # Errors
     /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`].
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
-        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, cache, .. } = self;
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, cache, .. } = self;
         let config = TrainConfig { precision: device.info().precision, ..self.config };
         let config = match (config.bag, manifest.has_bags()) {
             (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
@@ -145,8 +150,9 @@ impl Job {
             let reason = format!("is {}, but {what}", config.class_weights);
             return Err(Error::Setting { setting: "class_weights", reason });
         }
+        sets.iter().try_for_each(|asked| asked.check(card.kind))?;
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume })
+        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, sets, cache, volume })
     }
 
     /// Trains without keeping anything on the way.
@@ -195,7 +201,7 @@ impl ReadyJob {
     /// # Errors
     /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
     pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume } = self;
+        let ReadyJob { start, manifest, card, config, storage, needs_test, sets: asked, cache, volume } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
         let mut sets = {
@@ -235,7 +241,7 @@ impl ReadyJob {
                 answers => Some(answers?),
             },
         };
-        calibrate(&mut plugin.card, &val, test.as_ref())?;
+        calibrate(&mut plugin.card, &val, test.as_ref(), asked.as_ref())?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         Ok(Finished { plugin, engine, checkpoint, storage, history, best, trainable, backbone, val, test })

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::errors::mean_errors;
 use crate::examples::measure;
 use crate::job::{data_name, today};
+use crate::sets::{SetSettings, fit_sets};
 use melo_data::Manifest;
 use melo_vit::{Calibration, ComputedOn, Engine, Plugin, Recalibration, SelfTest, TaskCard, TaskKind};
 use serde::Serialize;
@@ -74,22 +75,26 @@ fn brier(val: &Answers, probabilities: &[f32]) -> Result<f64, Error> {
     })
 }
 
-/// Fits temperature and thresholds to what a plug-in answers on an engine, `val`, and takes its self-test there: what
+/// Fits temperature, thresholds and, where they are asked for, prediction sets to what a plug-in answers on an engine, `val`, and takes its
+/// self-test there: what
 /// [`TaskCard::recalibrate`] adds to its card. `manifest` is where the images come from, as [`crate::manifest_for`] gives it.
 ///
 /// # Errors
-/// [`Error::Eval`]; [`Error::Vit`].
+/// [`Error::Eval`]; [`Error::Setting`]; [`Error::Vit`].
 pub fn recalibrate(
     engine: &dyn Engine,
     plugin: &Plugin,
     manifest: &Manifest,
     val: &Answers,
+    sets: Option<&SetSettings>,
 ) -> Result<Recalibration, Error> {
     let (temperature, thresholds) = fit(val)?;
+    let sets = sets.map(|asked| fit_sets(val, temperature, asked)).transpose()?.flatten();
     let mut new = Recalibration {
-        self_test: SelfTest::take(engine, plugin)?.read_by(&plugin.card, temperature, &thresholds),
+        self_test: SelfTest::take(engine, plugin)?.read_by(&plugin.card, temperature, &thresholds, sets.as_ref()),
         temperature,
         thresholds,
+        sets,
         images: val.names.len(),
         data_digest: manifest.digest(),
         split_digest: manifest.split_digest(),

@@ -2,11 +2,12 @@
 
 use crate::calibrate::test_counts;
 use crate::config::TrainConfig;
+use crate::sets::open_in_words;
 use crate::words::settings_in_words;
 use melo_eval::Collapse;
 use melo_report::chart::{Bin, HeatTable, Reliability, Scatter};
 use melo_report::{Element, Sheet, SheetTable};
-use melo_vit::{INTENDED_USE, PluginInfo, TaskCard, TaskKind};
+use melo_vit::{INTENDED_USE, PluginInfo, SetBy, TaskCard, TaskKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             scatter(card),
             confusion(card),
             reliability(card),
+            sets(card),
             Some(usage(info)),
             calibrations(card),
             Some(provenance(card)),
@@ -98,6 +100,8 @@ fn overall(card: &TaskCard) -> SheetTable {
         ("Test mean distance in grades", "test_mae"),
         ("Test mean Dice", "test_dice"),
         ("Test mean intersection over union", "test_iou"),
+        ("Test coverage of prediction sets", "test_set_coverage"),
+        ("Test answers in a set", "test_set_size"),
         ("Validation mean Dice", "val_dice"),
         ("Validation R²", "val_r2"),
         ("Validation quadratic weighted kappa", "val_kappa"),
@@ -289,6 +293,58 @@ fn reliability(card: &TaskCard) -> Option<SheetTable> {
         head: heads(&["Mean probability", "Share right", "Answers"]),
         rows: test.reliability.iter().map(row).collect(),
         drawn: diagram.draw().map(|chart| Element::new("div").class("chart").child(chart)),
+        note,
+        ..SheetTable::default()
+    })
+}
+
+/// Prediction sets: the promise, and how the test split kept it.
+fn sets(card: &TaskCard) -> Option<SheetTable> {
+    let rule = card.sets.as_ref()?;
+    let findings = card.kind == TaskKind::MultiLabel;
+    let fitted = |class: usize| match findings {
+        true => format!("{} without, {} with", rule.patients[2 * class], rule.patients[2 * class + 1]),
+        false => grouped(rule.patients[class]),
+    };
+    let row = |(class, name): (usize, &String)| {
+        let mut row = vec![name.clone(), fitted(class), figure(card, &format!("test_set_coverage/{name}"))];
+        if findings {
+            row.push(figure(card, &format!("test_set_coverage_present/{name}")));
+        }
+        if card.kind == TaskKind::Regression {
+            row.push(rule.thresholds[class].map_or("unbounded".to_owned(), |half| format!("± {half:.4}")));
+        }
+        row
+    };
+    let mut head = vec!["Class", "Patients fitted on", "Coverage"];
+    head.extend(findings.then_some("Coverage where present"));
+    head.extend((card.kind == TaskKind::Regression).then_some("Interval"));
+    let alerts = open_in_words(&card.classes, card.kind, rule).map(|open| format!("Too few patients for {open}."));
+    let promise = (1e6 * rule.coverage).round() / 1e4;
+    let meaning = match card.kind {
+        TaskKind::MultiLabel => "For each finding it says present, absent, or that it cannot tell.",
+        TaskKind::Regression => "It is an interval around the answer.",
+        _ => {
+            "It is the list of classes that may be true: one class where the plug-in is sure, several where it is not, none where an image is \
+              like none that it was fitted on."
+        }
+    };
+    let whom = match rule.by {
+        SetBy::All => "of all images together",
+        SetBy::Class if findings => "of the images with and without each finding",
+        SetBy::Class => "of the images of each class",
+    };
+    let kept = crate::sets::sets_in_words(card).map_or(String::new(), |kept| format!(" Seen: {kept}."));
+    let note = format!(
+        "A prediction set holds the truth for {promise} % {whom}, if patients are like those of the validation split, on which it was fitted \
+         (split conformal prediction, {}). {meaning}{kept}",
+        rule.method
+    );
+    Some(SheetTable {
+        title: "Prediction sets, on the test split",
+        alerts: alerts.into_iter().collect(),
+        head: heads(&head),
+        rows: card.classes.iter().enumerate().map(row).collect(),
         note,
         ..SheetTable::default()
     })

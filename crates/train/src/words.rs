@@ -137,6 +137,13 @@ pub fn figure_in_words(name: &str) -> &str {
         "iou" => "intersection over union",
         "hd95" => "95 % Hausdorff distance in pixels",
         "surface_dice" => "surface Dice within one pixel",
+        "set_coverage" => "coverage of prediction sets",
+        "set_coverage_present" => "coverage of sets where it is present",
+        "set_coverage_absent" => "coverage of sets where it is absent",
+        "set_size" => "answers in a set",
+        "set_single" => "share of sets of one answer",
+        "set_empty" => "share of empty sets",
+        "set_width" => "width of intervals",
         other => other,
     }
 }

@@ -59,7 +59,7 @@ impl Plugin {
         let on = ComputedOn::from(&engine.info());
         let calibration = self.card.calibration_for(&on);
         if let Some(test) = &calibration.self_test {
-            test.check_meaning(&self.card, calibration.temperature, &calibration.thresholds)?;
+            test.check_meaning(&self.card, &calibration)?;
         }
         Ok(BoundPlugin { plugin: self, on, calibration })
     }

@@ -6,6 +6,7 @@ use crate::decoder::shares;
 use crate::engine::EngineInfo;
 use crate::invalid::Invalid;
 use crate::self_test::SelfTest;
+use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
 use melo_kernels::Precision;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Calibration {
     pub temperature: f32,
     /// A finding is reported from this probability on; one a class `[c]`, used for multi-label tasks.
     pub thresholds: Vec<f32>,
+    /// How prediction sets are made; none where they are not.
+    pub sets: Option<SetRule>,
     /// What the plug-in gave there; none in old cards.
     pub(crate) self_test: Option<SelfTest>,
 }
@@ -73,7 +76,8 @@ impl Calibration {
         assert_eq!(logits.len(), self.thresholds.len(), "logits of another task");
         let mut probabilities = logits.to_vec();
         self.probabilities(kind, &mut probabilities);
-        Decision::new(kind, probabilities, &self.thresholds)
+        let set = self.sets.as_ref().map(|rule| rule.set(kind, &probabilities));
+        Decision { set, ..Decision::new(kind, probabilities, &self.thresholds) }
     }
 }
 
@@ -85,6 +89,9 @@ pub struct Recalibration {
     pub temperature: f32,
     /// As [`TaskCard::thresholds`], `[c]`.
     pub thresholds: Vec<f32>,
+    /// As [`TaskCard::sets`]. Since format 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sets: Option<SetRule>,
     /// What the plug-in gave where it was fitted; names engine and precision.
     pub self_test: SelfTest,
     /// Images of the validation split that it was fitted on.
@@ -117,6 +124,7 @@ impl Recalibration {
             made: self.made(),
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
+            sets: self.sets.clone(),
             self_test: Some(self.self_test.clone()),
         }
     }
@@ -130,6 +138,7 @@ impl TaskCard {
             made: self.self_test.as_ref().map_or_else(trained, ComputedOn::from),
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
+            sets: self.sets.clone(),
             self_test: self.self_test.clone(),
         }
     }
@@ -161,6 +170,7 @@ impl TaskCard {
         for (place, known) in self.calibrations.iter().enumerate() {
             let whole = format!("calibrations[{place}]: ");
             check_fit(known.temperature, &known.thresholds, self.classes.len())
+                .and_then(|()| known.sets.iter().try_for_each(|sets| sets.check(self.kind, self.classes.len())))
                 .and_then(|()| known.self_test.check(self.kind, self.classes.len()))
                 .map_err(|error| error.within(&whole))?;
             let wrong = |reason: String| Err(Invalid::new("calibrations", format!("{whole}{reason}")));

@@ -8,6 +8,7 @@ use crate::decoder::DecoderConfig;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
+use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
 use crate::test_record::TestRecord;
 use crate::volume::VolumeConfig;
@@ -118,6 +119,9 @@ pub struct TaskCard {
     pub temperature: f32,
     /// A finding is reported from this probability on; one a class, used for multi-label tasks. Chosen as the temperature.
     pub thresholds: Vec<f32>,
+    /// How prediction sets are made; none where they are not. Fitted as the temperature. Since format 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sets: Option<SetRule>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
     /// Confidence intervals `[low, high]` of figures by name.
@@ -138,7 +142,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 8;
+    pub const FORMAT: u32 = 9;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -164,6 +168,7 @@ impl TaskCard {
             volume: None,
             backbone,
             temperature: 1.0,
+            sets: None,
             metrics: BTreeMap::new(),
             metric_intervals: BTreeMap::new(),
             test: None,
@@ -177,6 +182,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
             (TaskKind::Segmentation, _) => 7,
@@ -185,6 +191,10 @@ impl TaskCard {
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    fn has_sets(&self) -> bool {
+        self.sets.is_some() || self.calibrations.iter().any(|known| known.sets.is_some())
     }
 
     fn self_tests(&self) -> impl Iterator<Item = &SelfTest> {
@@ -237,6 +247,7 @@ impl TaskCard {
             None => {}
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
+        self.sets.iter().try_for_each(|sets| sets.check(self.kind, classes))?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
         if scaled(self.temperature) || self.calibrations.iter().any(|known| scaled(known.temperature)) {
             return wrong("temperature", "temperature: numbers and masks have none, expected 1".to_owned());
@@ -288,6 +299,7 @@ impl TaskCard {
             (7, "bag", self.bag.is_some()),
             (8, "volume", self.volume.is_some()),
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
+            (9, "sets", self.has_sets()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

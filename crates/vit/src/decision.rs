@@ -1,5 +1,6 @@
 //! From what a head gives to an answer.
 
+use crate::sets::PredictionSet;
 use crate::task_kind::TaskKind;
 
 /// What a task says of one image.
@@ -16,14 +17,24 @@ pub struct Decision {
     pub ranking: Vec<usize>,
     /// Findings whose probability reaches their threshold, in the order of the head; none but for multi-label tasks.
     pub findings: Vec<usize>,
+    /// What may be true with the coverage that the plug-in promises; none where it promises none.
+    pub set: Option<PredictionSet>,
 }
 
 impl Decision {
-    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to.
+    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to; without a
+    /// set.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
-            return Decision { kind, probabilities: Vec::new(), values: outputs, ranking, findings: Vec::new() };
+            return Decision {
+                kind,
+                probabilities: Vec::new(),
+                values: outputs,
+                ranking,
+                findings: Vec::new(),
+                set: None,
+            };
         }
         ranking.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
         let reached = |&class: &usize| outputs[class] >= thresholds[class];
@@ -31,7 +42,7 @@ impl Decision {
             TaskKind::MultiLabel => (0..outputs.len()).filter(reached).collect(),
             _ => Vec::new(),
         };
-        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings }
+        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None }
     }
 
     /// The answer of a task of one class: the most probable class; of ordered ones the median, the first that half of the probability

@@ -43,6 +43,7 @@ mod relative;
 pub mod rendering;
 mod rotary;
 mod self_test;
+mod sets;
 mod task_kind;
 mod tensor_file;
 mod test_record;
@@ -90,6 +91,7 @@ pub use relative::relative_index;
 pub use rendering::Rendering;
 pub use rotary::{Rotary, RotaryGrid, RotaryPairs};
 pub use self_test::SelfTest;
+pub use sets::{FindingSet, NamedSet, PredictionSet, SetBy, SetMembers, SetMethod, SetRule};
 pub use task_kind::TaskKind;
 pub use tensor_file::{
     NamedTensor, Storage, TensorFile, TensorSource, check_finite, folder_of, write_atomically, write_tensors,

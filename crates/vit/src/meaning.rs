@@ -2,6 +2,7 @@
 
 use crate::card::TaskCard;
 use crate::digest::hex;
+use crate::sets::SetRule;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ const DIGITS: usize = 16;
 /// Fields of a card by name, each as the first 16 digits of the SHA-256 of its JSON.
 pub(crate) type Meaning = BTreeMap<String, String>;
 
-/// What a card says now, where logits are read by this temperature and these thresholds.
-pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Meaning {
+/// What a card says now, where logits are read by this temperature, these thresholds and this rule of sets.
+pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32], sets: Option<&SetRule>) -> Meaning {
     let mut meaning = Meaning::new();
     let mut add = |field: &str, json: Vec<u8>| {
         let mut digest = hex(&Sha256::digest(json));
@@ -25,6 +26,9 @@ pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32]) -> 
     add("preprocess", json(&card.preprocess));
     add("temperature", json(&temperature));
     add("thresholds", json(&thresholds));
+    if let Some(sets) = sets {
+        add("sets", json(sets));
+    }
     if let Some(decoder) = &card.decoder {
         add("decoder", json(decoder));
     }

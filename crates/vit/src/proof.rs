@@ -2,14 +2,15 @@
 
 use crate::adapter::Adapter;
 use crate::bag::BagHead;
-use crate::calibration::ComputedOn;
+use crate::calibration::{Calibration, ComputedOn};
 use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
 use crate::image::ImageBatch;
-use crate::meaning::{changed, meaning};
+use crate::meaning::{Meaning, changed, meaning};
 use crate::plugin::Plugin;
 use crate::self_test::{IMAGES, SelfTest};
+use crate::sets::SetRule;
 use crate::tensor_file::Storage;
 use crate::volume::VolumeEmbedding;
 use melo_kernels::Precision;
@@ -43,6 +44,11 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
     Ok([of(first, &images.data[..len]), of(second, &images.data[len..])])
 }
 
+/// What a card says by its own calibration.
+fn own_meaning(card: &TaskCard) -> Meaning {
+    meaning(card, card.temperature, &card.thresholds, card.sets.as_ref())
+}
+
 impl SelfTest {
     /// What a plug-in gives on an engine, and what that means by its card's own calibration.
     ///
@@ -55,25 +61,26 @@ impl SelfTest {
             precision,
             logits: logits(engine, plugin, Some(&plugin.adapter))?,
             bare_logits: logits(engine, plugin, None)?,
-            meaning: meaning(&plugin.card, plugin.card.temperature, &plugin.card.thresholds),
+            meaning: own_meaning(&plugin.card),
         })
     }
 
     /// The same for a calibration that is not the card's own.
     #[must_use]
-    pub fn read_by(self, card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Self {
-        SelfTest { meaning: meaning(card, temperature, thresholds), ..self }
+    pub fn read_by(self, card: &TaskCard, temperature: f32, thresholds: &[f32], sets: Option<&SetRule>) -> Self {
+        SelfTest { meaning: meaning(card, temperature, thresholds, sets), ..self }
     }
 
     /// Whether the logits still mean what they meant, where it is known.
     ///
     /// # Errors
     /// [`Error::MeaningChanged`].
-    pub(crate) fn check_meaning(&self, card: &TaskCard, temperature: f32, thresholds: &[f32]) -> Result<(), Error> {
+    pub(crate) fn check_meaning(&self, card: &TaskCard, calibration: &Calibration) -> Result<(), Error> {
         if self.meaning.is_empty() {
             return Ok(());
         }
-        let fields = changed(&self.meaning, &meaning(card, temperature, thresholds));
+        let Calibration { temperature, thresholds, sets, .. } = calibration;
+        let fields = changed(&self.meaning, &meaning(card, *temperature, thresholds, sets.as_ref()));
         match fields.is_empty() {
             true => Ok(()),
             false => Err(Error::MeaningChanged { task: card.task.clone(), fields }),
@@ -192,7 +199,7 @@ impl Plugin {
     pub fn self_test(&self, engine: &dyn Engine) -> Result<(), Error> {
         match &self.card.self_test {
             Some(test) => {
-                test.check_meaning(&self.card, self.card.temperature, &self.card.thresholds)?;
+                test.check_meaning(&self.card, &self.card.own_calibration())?;
                 test.run(engine, self)
             }
             None => Err(Error::NoSelfTest { task: self.card.task.clone() }),

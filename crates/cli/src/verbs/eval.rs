@@ -1,6 +1,9 @@
 //! `melo eval`: a plug-in measured on a split.
 
+mod splits;
+
 use super::data_args::DataArgs;
+use super::set_args::SetArgs;
 use super::task::{CACHE_MIB, PrecisionArg, check_output, list_unreadable};
 use crate::progress::bar;
 use crate::verbs::backbone_args::BackboneArgs;
@@ -23,7 +26,8 @@ use std::sync::Arc;
     melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --split val --json \\\n    \
     --predictions wbc_val.csv\n  \
     melo eval --backbone vit.safetensors --plugin cxr.safetensors --data cxr/labels.csv --meta cxr/meta.csv \\\n    \
-    --subgroup sex --subgroup age:40,60")]
+    --subgroup sex --subgroup age:40,60\n  \
+    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --splits 20 --coverage 0.95")]
 pub(crate) struct Args {
     #[command(flatten)]
     backbone: BackboneArgs,
@@ -51,6 +55,11 @@ pub(crate) struct Args {
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    /// Instead, fit prediction sets on one random half of the patients of the validation and test images and hold them to the other, this often
+    #[arg(long, value_name = "N", conflicts_with_all = ["split", "predictions", "subgroup"])]
+    splits: Option<usize>,
+    #[command(flatten)]
+    sets: SetArgs,
     #[command(flatten)]
     reading: DataArgs,
 }
@@ -73,6 +82,14 @@ impl From<SplitArg> for Split {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(splits) = args.splits {
+        return splits::run(args, splits);
+    }
+    if args.sets.settings(None)?.is_some() {
+        return Err(Failure::Usage(
+            "--coverage, --sets and --sets-by are for --splits: a plug-in's own sets are in its card".to_owned(),
+        ));
+    }
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[args.backbone.path(), &args.plugin, &args.data])?;
     }
@@ -105,7 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             }
             None => object["n"] = json!(answers.names.len()),
         }
-        let further = figures.iter().filter(|(name, _)| metrics.is_none() || OF_GRADES.contains(&name.as_str()));
+        let further = figures.iter().filter(|(name, _)| metrics.is_none() || is_further(name));
         further.for_each(|(name, figure)| object[name] = json!(figure.value));
         if !args.subgroup.is_empty() {
             object["subgroups"] = serde_json::to_value(&groups)?;
@@ -125,8 +142,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             }
         )),
     }
-    let numbers = classes.iter().filter(|_| metrics.is_none());
-    let of_numbers = numbers.flat_map(|number| PRINTED.map(|name| format!("{name}/{number}")));
+    let of_numbers = classes.iter().flat_map(|number| PRINTED.map(|name| format!("{name}/{number}")));
+    let of_numbers = of_numbers.filter(|name| metrics.is_none() || name.starts_with("set_"));
     for name in PRINTED.map(str::to_owned).into_iter().chain(of_numbers) {
         if let Some(Figure { value, low, high }) = figures.get(&name) {
             say(format!("{} {value:.4}, 95 % interval {low:.4} to {high:.4}", title(&name)));
@@ -139,11 +156,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// True for figures that are no metrics of every classifier: those of grades and of prediction sets.
+fn is_further(name: &str) -> bool {
+    OF_GRADES.contains(&name) || name.starts_with("set_")
+}
+
 /// Figures that grades have beside those of classes.
 const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
 
 /// Figures that are printed with their intervals, in order.
-const PRINTED: [&str; 15] = [
+const PRINTED: [&str; 21] = [
     "auc_macro",
     "acc",
     "balanced_acc",
@@ -159,6 +181,12 @@ const PRINTED: [&str; 15] = [
     "iou",
     "hd95",
     "surface_dice",
+    "set_coverage",
+    "set_coverage_present",
+    "set_size",
+    "set_single",
+    "set_empty",
+    "set_width",
 ];
 
 /// What a figure is called, one of a number with it.
@@ -328,6 +356,9 @@ fn write_predictions(
     }
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
+    if plugin.calibration().sets.is_some() {
+        head.extend(["set", "coverage"].map(str::to_owned));
+    }
     table.write_record(spreadsheet::row(head))?;
     let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
     for (row, (logits, values)) in melo::train::examples(dataset).into_iter().zip(answers) {
@@ -341,6 +372,9 @@ fn write_predictions(
             record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
+        if let Some(set) = plugin.decide(logits).set {
+            record.extend([set.named(&card.classes).items().join("; "), set.coverage.to_string()]);
+        }
         table.write_record(spreadsheet::row(record))?;
     }
     let bytes = table.into_inner()?;

@@ -18,6 +18,7 @@ pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod quickstart;
 pub(crate) mod serve;
+mod set_args;
 pub(crate) mod study;
 mod task;
 pub(crate) mod train;

@@ -15,7 +15,10 @@ use masks::{MaskFile, Masks};
 use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
-use melo::vit::{BoundPlugin, ComputedOn, Decision, EngineInfo, Plugin, Precision, TaskCard, TaskKind};
+use melo::vit::{
+    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, NamedSet, Plugin, Precision, SetMembers, TaskCard,
+    TaskKind,
+};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +41,8 @@ const TOP: usize = 5;
     A plug-in that was trained on bags answers once for each folder, for each volume or file of several frames, and for \
     all other images together, and names the images that counted most. One that was trained on volumes (`--volumes`) \
     answers once for each NIfTI file or array.\n\n\
+    A plug-in that makes prediction sets also says which answers may be true with the coverage that it promises, such as \
+    `90 % set: eosinophil, neutrophil` (docs/conformal.md).\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -176,6 +181,8 @@ struct Said<'a> {
     predicted: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<NamedSet>,
 }
 
 /// What it was computed by.
@@ -231,6 +238,7 @@ impl<'a> Said<'a> {
             top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
+            set: decision.set.as_ref().map(|set| set.named(&card.classes)),
         }
     }
 }
@@ -269,7 +277,7 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
         TaskKind::Regression => {
             let numbers: Vec<String> =
                 card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
-            return format!("{}: {}", card.task, numbers.join(", "));
+            return format!("{}: {}{}", card.task, numbers.join(", "), set(card, decision));
         }
         TaskKind::Segmentation => {
             let shares = card.classes.iter().zip(&decision.values).skip(1);
@@ -281,5 +289,17 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };
-    format!("{}: {said}{}", card.task, best())
+    format!("{}: {said}{}{}", card.task, best(), set(card, decision))
+}
+
+/// What may be true with the coverage that the plug-in promises, behind the answer; of findings those that it leaves open.
+fn set(card: &TaskCard, decision: &Decision) -> String {
+    let Some(set) = &decision.set else { return String::new() };
+    let named = set.named(&card.classes);
+    let SetMembers::Findings(of) = &set.members else { return format!("; {named}") };
+    let open = |set: &FindingSet| matches!(set, FindingSet::Either | FindingSet::Neither);
+    let undecided: Vec<&str> =
+        card.classes.iter().zip(of).filter(|(_, set)| open(set)).map(|(name, _)| name.as_str()).collect();
+    let names = if undecided.is_empty() { "none".to_owned() } else { undecided.join(", ") };
+    format!("; undecided at {}: {names}", named.promise())
 }

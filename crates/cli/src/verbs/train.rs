@@ -15,7 +15,8 @@ use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
 use melo::sign::SecretKey;
 use melo::train::{
-    Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, Task, TrainConfig, task_name, train,
+    Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, TrainConfig,
+    task_name, train,
 };
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         preprocess,
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
+        sets: args.sets.settings(Some(SetSettings::default()))?,
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
     };

@@ -82,7 +82,7 @@ fn a_finding_in_one_slice_is_found_and_pointed_at() {
     let (report, plugin) = trained(&place, &of_volumes, "ct", &["--bag-axis", "axial"]);
     assert!(number(&report["val_auc_macro"]) > 0.9, "{report}");
     let card = PluginInfo::read(&plugin).expect("a plug-in").card;
-    assert_eq!(card.format, 8);
+    assert_eq!(card.format, 9);
     let test = card.test.expect("a test split");
     assert_eq!((test.images, card.provenance.train_images, card.provenance.train_images_of), (16, 32, vec![16, 16]));
 

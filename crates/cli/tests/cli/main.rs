@@ -31,6 +31,7 @@ mod resume;
 mod seen;
 mod serve;
 mod server;
+mod sets;
 mod signed;
 mod study;
 mod study_slurm;

@@ -78,7 +78,7 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     assert!(number(&report["val_auc_macro"]) > 0.9, "{report}");
     let info = PluginInfo::read(&plugin).expect("a plug-in");
     let card = &info.card;
-    assert_eq!((card.format, card.preprocess.size, card.preprocess.depth), (8, 32, Some(32)));
+    assert_eq!((card.format, card.preprocess.size, card.preprocess.depth), (9, 32, Some(32)));
     assert_eq!(info.shapes["volume_embed.proj.weight"], [64, 1, 8, 16, 16]);
     let shown = run(melo().args(["plugin", "info"]).arg(&plugin)).good();
     assert!(shown.contains("patches 8 voxels deep") && shown.contains("32 x 32 x 32 voxels"), "{shown}");

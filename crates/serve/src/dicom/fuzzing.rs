@@ -74,6 +74,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         thresholds: Some(card.own_calibration().thresholds),
         predicted: None,
         findings: Some(vec!["effusion".to_owned()]),
+        set: None,
         backbone: card.backbone.digest.clone(),
         precision: Precision::F32,
         calibration: card.own_calibration().made,

@@ -13,5 +13,6 @@ mod page;
 mod ready;
 mod registry;
 mod series;
+mod sets;
 mod signed;
 mod trust;

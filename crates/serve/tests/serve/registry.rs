@@ -155,7 +155,8 @@ fn foreign_test(plugin: &Plugin, engine: &str, precision: Precision) -> SelfTest
 fn calibration(card: &TaskCard, self_test: SelfTest) -> Recalibration {
     let (temperature, thresholds) = (3.0, vec![0.5; 3]);
     Recalibration {
-        self_test: self_test.read_by(card, temperature, &thresholds),
+        self_test: self_test.read_by(card, temperature, &thresholds, None),
+        sets: None,
         temperature,
         thresholds,
         images: 9,

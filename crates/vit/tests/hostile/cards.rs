@@ -54,8 +54,8 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 9, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 8"]);
+    for format in [0, 10, 1000] {
+        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 9"]);
     }
 }
 
@@ -404,6 +404,44 @@ fn temperature_is_positive_and_finite() {
     for temperature in [json!(null), json!("NaN")] {
         assert_card_refused(|card| card["temperature"] = temperature, &["expected f32"]);
     }
+}
+
+#[test]
+fn prediction_sets_fit_the_task_and_came_with_format_9() {
+    let sets = || json!({"method": "lac", "coverage": 0.9, "by": "all", "thresholds": [0.75, null, 0.75], "patients": [20, 3, 20]});
+    let fixture = Fixture::new();
+    fixture.change_card(|card| {
+        card["kind"] = json!("single_label");
+        card["format"] = json!(9);
+        card["sets"] = sets();
+    });
+    let read = PluginInfo::read(&fixture.path).unwrap().card.sets.unwrap();
+    assert_eq!((read.thresholds, read.coverage), (vec![Some(0.75), None, Some(0.75)], 0.9));
+    let wrong = [
+        ("method", json!("residual"), "sets: `residual` is not for one class an image"),
+        ("method", json!("guess"), "unknown variant `guess`"),
+        ("coverage", json!(1.0), "sets: coverage 1"),
+        ("coverage", json!(0.0), "sets: coverage 0"),
+        ("by", json!("some"), "unknown variant `some`"),
+        ("thresholds", json!([0.5]), "sets: 1 thresholds"),
+        ("thresholds", json!([0.5, -0.5, 0.5]), "sets: threshold -0.5"),
+        ("patients", json!([1, 2]), "2 numbers of patients"),
+    ];
+    for (field, value, word) in wrong {
+        let change = |card: &mut Value| {
+            card["kind"] = json!("single_label");
+            card["format"] = json!(9);
+            card["sets"] = sets();
+            card["sets"][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    let earlier = |card: &mut Value| {
+        card["kind"] = json!("single_label");
+        card["format"] = json!(8);
+        card["sets"] = sets();
+    };
+    assert_card_refused(earlier, &["format 8 has no field `sets`"]);
 }
 
 #[test]

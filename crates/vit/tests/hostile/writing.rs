@@ -42,6 +42,7 @@ fn calibration(temperature: f32, threshold: f32) -> Recalibration {
         meaning: BTreeMap::new(),
     };
     Recalibration {
+        sets: None,
         temperature,
         thresholds: vec![0.5, threshold, 0.5],
         self_test,

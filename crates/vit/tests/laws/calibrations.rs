@@ -4,8 +4,8 @@ use crate::tiny;
 use crate::variants::lora;
 use melo_reference::Reference;
 use melo_vit::{
-    ComputedOn, Device, Engine, Error, Plugin, PluginInfo, Precision, Recalibration, SelfTest, Storage, Target,
-    TaskCard,
+    ComputedOn, Device, Engine, Error, FindingSet, Plugin, PluginInfo, Precision, Recalibration, SelfTest, SetBy,
+    SetMembers, SetMethod, SetRule, Storage, Target, TaskCard,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ fn finished() -> Plugin {
 fn calibration(card: &TaskCard, self_test: SelfTest, temperature: f32) -> Recalibration {
     let thresholds = vec![0.25, 0.5, 0.75];
     let is_old = self_test.meaning.is_empty();
-    let self_test = if is_old { self_test } else { self_test.read_by(card, temperature, &thresholds) };
+    let self_test = if is_old { self_test } else { self_test.read_by(card, temperature, &thresholds, None) };
     Recalibration {
+        sets: None,
         temperature,
         thresholds,
         self_test,
@@ -162,6 +163,46 @@ fn a_card_without_a_self_test_is_used_as_it_is_and_not_relied_on() {
     let bound = plugin.clone().bind(&*engine).expect("there is nothing to hold it to");
     assert!(!bound.is_at_home());
     assert!(matches!(plugin.prove(&*engine), Err(Error::NoSelfTest { .. })));
+}
+
+#[test]
+fn sets_are_the_calibrations_and_no_one_edits_them_unseen() {
+    let rule = |most: f64| SetRule {
+        method: SetMethod::Lac,
+        coverage: 0.9,
+        by: SetBy::Class,
+        thresholds: vec![Some(most); 6],
+        patients: vec![20; 6],
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("task.safetensors");
+    let (f32, int8) = (engine(Precision::F32), engine(Precision::Int8));
+    let mut plugin = finished();
+    plugin.card.sets = Some(rule(0.75));
+    plugin.finish(&*f32, Storage::F32).expect("images of this size");
+    let test = SelfTest::take(&*int8, &plugin).expect("images of this size");
+    let new = calibration(&plugin.card, test, 2.0);
+    let sets = Some(rule(0.25));
+    let self_test = new.self_test.clone().read_by(&plugin.card, 2.0, &new.thresholds, sets.as_ref());
+    plugin.card.recalibrate(Recalibration { sets, self_test, ..new });
+    plugin.save(&path, f32.backbone().config(), Storage::F32).expect("a folder to write to");
+    let read = Plugin::load(&path, f32.backbone()).expect("what was written");
+    assert_eq!((read.card.format, &read.card), (9, &TaskCard { format: 9, ..plugin.card.clone() }));
+    let members = |engine: &dyn Engine| {
+        let set = read.clone().bind(engine).expect("at home").decide(&[3.0, 0.0, -3.0]).set.expect("it makes sets");
+        set.members
+    };
+    let (there, absent, either) = (FindingSet::Present, FindingSet::Absent, FindingSet::Either);
+    assert_eq!(members(&*f32), SetMembers::Findings(vec![there, either, absent]));
+    // At a temperature of 2 the outer ones are 0.82 and 0.18, and 0.5 is neither.
+    assert_eq!(members(&*int8), SetMembers::Findings(vec![there, FindingSet::Neither, absent]));
+    let mut edited = read.clone();
+    edited.card.sets = Some(rule(0.8));
+    let refused = edited.bind(&*f32).unwrap_err();
+    assert!(matches!(&refused, Error::MeaningChanged { fields, .. } if fields == &["sets"]), "{refused:?}");
+    let mut bare = read;
+    bare.card.sets = None;
+    assert!(matches!(bare.bind(&*f32), Err(Error::MeaningChanged { .. })));
 }
 
 #[test]

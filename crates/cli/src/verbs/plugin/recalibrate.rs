@@ -4,10 +4,11 @@ use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
 use crate::verbs::eval::{open_split, read_manifest};
+use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, check_output};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::{Cache, Dataset, Split};
-use melo::train::{Answers, Reading, has_splits_of, recalibrate};
+use melo::train::{Answers, Reading, SetSettings, has_splits_of, open_in_words, recalibrate};
 use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[command(after_help = "Examples:\n  \
     melo plugin recalibrate derm.safetensors --backbone vit.safetensors --data derm/labels.csv --precision int8\n  \
     melo plugin recalibrate derm.safetensors --backbone vit.safetensors --data derm/labels.csv --precision int8 \\\n    \
-    --out derm_int8.safetensors --json\n\n\
+    --out derm_int8.safetensors --json\n  \
+    melo plugin recalibrate derm.safetensors --backbone vit.safetensors --data new/labels.csv --precision f32 --coverage 0.95\n\n\
     They are fitted on the validation split, as at the end of a training, and a self-test is taken. The card keeps what it holds for \
     other precisions: whatever computes the plug-in then takes the calibration that is its own. Weights do not change; the digest \
     of the file does.\n\n\
     It says what the validation split says before and after: the AUC shows what the precision costs, the calibration error what the new \
-    temperature mends.")]
+    temperature mends.\n\n\
+    Prediction sets are fitted too: as the card has them, or as --coverage, --sets and --sets-by say. Their promise is of images that \
+    no training saw: a validation split that chose the best epoch is nearly that, one of new patients is.")]
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
@@ -41,6 +45,8 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sets: SetArgs,
     #[command(flatten)]
     reading: DataArgs,
 }
@@ -77,7 +83,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut plugin = Plugin::load(path, engine.backbone())?;
     let answers = answer(&*engine, &plugin, &val)?;
     let unmended = Reading::new(target.clone(), &card.own_calibration(), &answers)?;
-    let new = recalibrate(&*engine, &plugin, &manifest, &answers)?;
+    let own = card.own_calibration().sets;
+    let sets = args.sets.settings(own.as_ref().map(SetSettings::from))?;
+    let new = recalibrate(&*engine, &plugin, &manifest, &answers, sets.as_ref())?;
+    if let Some(open) = new.sets.as_ref().and_then(|rule| open_in_words(&card.classes, card.kind, rule)) {
+        note(format_args!("warning: {open}"));
+    }
     let after = Reading::new(target, &new.calibration(), &answers)?;
     plugin.card.recalibrate(new);
     let proven = plugin.prove(&*engine).map_err(|error| Failure::from(error).of(path))?;

@@ -6,6 +6,7 @@ use super::volumes::VolumeArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
+use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --last-k 6 --rank-pattern 11:16 --rslora\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
+    melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --coverage 0.95 --sets-by class\n  \
     melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
@@ -70,6 +72,8 @@ pub(crate) struct Args {
     pub(super) reading: DataArgs,
     #[command(flatten)]
     method: MethodArgs,
+    #[command(flatten)]
+    pub(super) sets: SetArgs,
     #[command(flatten)]
     bags: BagArgs,
     #[command(flatten)]

@@ -101,5 +101,5 @@ pub(crate) fn temporary() -> tempfile::TempDir {
 
 /// The self-test of a card whose temperature was set after it was taken.
 pub(crate) fn read_anew(card: &TaskCard) -> Option<SelfTest> {
-    card.self_test.clone().map(|test| test.read_by(card, card.temperature, &card.thresholds))
+    card.self_test.clone().map(|test| test.read_by(card, card.temperature, &card.thresholds, card.sets.as_ref()))
 }

@@ -126,6 +126,10 @@ fn group(source: &Source, answer: &Answer) -> Item {
             group = group.with(Relation::Contains, Item::code(&class_code(source, class), &seen));
         }
     }
+    if let Some(set) = &answer.set {
+        let said = format!("Prediction set, {set}");
+        group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
+    }
     if !answer.leading.is_empty() {
         let counted = Item::text(&concept("121106", "Comment"), text(&counted(source, answer)));
         group = group.with(Relation::Contains, counted);

@@ -16,9 +16,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use melo_vit::{ComputedOn, TaskKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wire::{Infer, Output, SCORES, Tensor, outputs_of};
+use wire::{Infer, Output, SCORES, SET, Tensor, outputs_of};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
 const IMAGE: &str = "image";
@@ -82,12 +83,13 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
     if card.bag.is_none() && card.preprocess.depth.is_none() {
         inputs.push(tensor(PIXELS, "FP32", json!([-1, 3, size, size])));
     }
+    let outputs = outputs_of(card.kind, makes_sets(&app, &version));
     Ok(Json(json!({
         "name": card.task,
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
         "platform": "melo",
         "inputs": inputs,
-        "outputs": outputs_of(card.kind).map(|name| tensor(name, "FP32", shape(&app, &version, -1, name))),
+        "outputs": outputs.iter().map(|name| tensor(name, "FP32", shape(&app, &version, -1, name))).collect::<Vec<_>>(),
         "parameters": { "classes": card.classes, "bag": card.bag.is_some() },
     })))
 }
@@ -115,19 +117,20 @@ async fn infer(
         let message = format!("expected one input, `{IMAGE}` or `{PIXELS}`, found {}", inputs.len());
         return Err(Refusal::BadRequest(message).into());
     }
-    let known = outputs_of(version.card.kind);
+    let known = outputs_of(version.card.kind, makes_sets(&app, &version));
     if let Some(output) = outputs.iter().find(|output| !known.contains(&output.name.as_str())) {
         return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {known:?}", output.name)).into());
     }
     let caller = identity.caller("kserve", request_id);
     let answers = answers(&app, &version, inputs.remove(0), caller).await?;
-    let flat = |of: &dyn Fn(&Answer) -> &[f32]| answers.iter().flat_map(|answer| of(answer).to_vec()).collect();
+    let flat = |of: &dyn Fn(&Answer) -> Vec<f32>| answers.iter().flat_map(of).collect();
     let given: Vec<(Output, Value, Vec<f32>)> = outputs
         .into_iter()
         .map(|output| {
-            let values = match output.name == known[0] {
-                true => flat(&|answer| &answer.outputs().values),
-                false => flat(&|answer| &answer.logits),
+            let values = match output.name.as_str() {
+                SET => flat(&Answer::set_in_numbers),
+                name if name == known[0] => flat(&|answer| answer.outputs().values.clone()),
+                _ => flat(&|answer| answer.logits.clone()),
             };
             let shape = shape(&app, &version, answers.len() as i64, &output.name);
             (output, shape, values)
@@ -136,13 +139,21 @@ async fn infer(
     Ok(wire::write((&version.card.task, &version.digest), id, &given))
 }
 
-/// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`.
+/// Whether answers come with sets here.
+fn makes_sets(app: &App, version: &Version) -> bool {
+    version.card.calibration_for(&ComputedOn::from(&app.service.engine().info())).sets.is_some()
+}
+
+/// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`, of sets of findings and numbers `[n, c, 2]`.
 fn shape(app: &App, version: &Version, images: i64, output: &str) -> Value {
     let card = &version.card;
     match &card.decoder {
         Some(decoder) if output == SCORES => {
             let side = decoder.side(app.service.engine().backbone().config().patch, card.preprocess.size);
             json!([images, side, side, card.classes.len()])
+        }
+        _ if output == SET && matches!(card.kind, TaskKind::MultiLabel | TaskKind::Regression) => {
+            json!([images, card.classes.len(), 2])
         }
         _ => json!([images, card.classes.len()]),
     }

@@ -21,13 +21,17 @@ const SIDES: usize = 8;
 /// Of every pixel of a mask.
 pub(super) const SCORES: &str = "scores";
 
+/// Of a plug-in that makes prediction sets.
+pub(super) const SET: &str = "set";
+
 /// What an answer of this kind may hold, the first by default.
-pub(super) fn outputs_of(kind: TaskKind) -> [&'static str; 2] {
-    match kind {
+pub(super) fn outputs_of(kind: TaskKind, sets: bool) -> Vec<&'static str> {
+    let outputs = match kind {
         TaskKind::Segmentation => ["values", SCORES],
         TaskKind::Regression => ["values", "logits"],
         _ => ["probabilities", "logits"],
-    }
+    };
+    outputs.into_iter().chain(sets.then_some(SET)).collect()
 }
 
 /// A request that was read.
@@ -138,7 +142,7 @@ pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8], kind: TaskKind) ->
         .map(|output| Output { binary: output.parameters.binary_data.unwrap_or(all), name: output.name })
         .collect();
     if outputs.is_empty() {
-        outputs.push(Output { name: outputs_of(kind)[0].to_owned(), binary: all });
+        outputs.push(Output { name: outputs_of(kind, false)[0].to_owned(), binary: all });
     }
     Ok(Infer { id: raw.id, inputs, outputs })
 }
