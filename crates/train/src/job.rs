@@ -9,10 +9,11 @@ use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
-use crate::state::EpochRow;
+use crate::state::{EpochRow, to_json};
+use crate::team::{Team, read_images};
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
-use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, unread_splits, unreadable};
 use melo_vit::{
     Backbone, BackboneReference, BagConfig, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin,
     Preprocess, Storage, TaskCard, TaskKind, VitConfig, VolumeEmbedding, folder_of,
@@ -41,11 +42,14 @@ pub struct Job {
     pub needs_test: bool,
     /// Decoded images.
     pub cache: Arc<Cache>,
+    /// The processes that train together, this one alone where there are no others. Each makes the same job.
+    pub team: Arc<Team>,
 }
 
 /// A training that is about to begin: everything that can be told from settings and manifest is in order.
 pub struct ReadyJob {
     start: Start,
+    home: Home,
     manifest: Manifest,
     card: TaskCard,
     config: TrainConfig,
@@ -53,6 +57,7 @@ pub struct ReadyJob {
     needs_test: bool,
     cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
+    team: Arc<Team>,
 }
 
 /// A finished training.
@@ -96,6 +101,7 @@ impl Job {
             storage: Storage::F32,
             needs_test: false,
             cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
+            team: Team::alone(),
         }
     }
 
@@ -107,9 +113,10 @@ impl Job {
     /// Checks settings and manifest, and puts the backbone where it is computed; no image is opened.
     ///
     /// # Errors
-    /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`].
+    /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`]; [`Error::Team`] where another rank
+    /// makes another job.
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
-        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, cache, .. } = self;
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, cache, team, .. } = self;
         let config = TrainConfig { precision: device.info().precision, ..self.config };
         let config = match (config.bag, manifest.has_bags()) {
             (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
@@ -136,7 +143,11 @@ impl Job {
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
-        let start = start(device, backbone, &config, &preprocess)?;
+        if !team.is_alone() {
+            let things = things(&*device, &backbone, &manifest, (&config, &preprocess), (&task, storage, needs_test))?;
+            team.agree("its job", &things)?;
+        }
+        let (start, home) = start(device, backbone, (&config, &preprocess), &team)?;
         let card = new_card(task, &manifest, preprocess, &start, &config)?;
         if !card.kind.has_probabilities() && config.class_weights != ClassWeights::None {
             let what =
@@ -145,7 +156,7 @@ impl Job {
             return Err(Error::Setting { setting: "class_weights", reason });
         }
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume })
+        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, volume, team })
     }
 
     /// Trains without keeping anything on the way.
@@ -194,18 +205,23 @@ impl ReadyJob {
     /// # Errors
     /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
     pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, manifest, card, config, storage, needs_test, cache, volume } = self;
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, volume, team } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
-        let mut sets = {
+        let sets = unread_splits(&manifest, needed, &card.preprocess, &cache)?;
+        let broken = {
             let observer = Mutex::new(&mut *observer);
             let news = |done, of| {
                 let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
                 observer(Event::Reading { done, of });
             };
-            open_splits(&manifest, needed, &card.preprocess, &cache, &news)?
+            read_images(&sets, &team, &news)?
+        };
+        if !broken.is_empty() {
+            let images = sets.iter().map(Dataset::len).sum();
+            return Err(unreadable(&manifest, needed, images, broken).into());
         }
-        .into_iter();
+        let mut sets = sets.into_iter();
         let (Some(train_set), Some(val_set)) = (sets.next(), sets.next()) else {
             unreachable!("a data set for each split that is needed");
         };
@@ -217,16 +233,16 @@ impl ReadyJob {
                 manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
             }
         };
-        let home = Home::of(&start);
-        let task = Task { start, card, train: &train_set, val: &val_set, volume };
+        let task = Task { start, card, train: &train_set, val: &val_set, volume, team: &team };
         let outcome = train(task, &config, RunOptions { folder, resume, stop, observer: &mut *observer })?;
         let Outcome { mut plugin, checkpoint, history, best, trainable, backbone } = outcome;
         let (engine, checkpoint) = home.finish(checkpoint, storage)?;
         plugin.card.backbone = engine.backbone().reference();
-        let val = Answers::of(&*engine, &plugin, &val_set)?;
+        let together = team.engine(Arc::clone(&engine));
+        let val = Answers::of(&*together, &plugin, &val_set)?;
         let test = match test_set.is_empty() {
             true => None,
-            false => match Answers::of(&*engine, &plugin, &test_set) {
+            false => match Answers::of(&*together, &plugin, &test_set) {
                 Err(error) if !needs_test => {
                     observer(Event::NoTestFigures(&error));
                     None
@@ -256,18 +272,43 @@ impl Finished {
 fn start(
     device: Arc<dyn Device>,
     backbone: Backbone,
-    config: &TrainConfig,
-    preprocess: &Preprocess,
-) -> Result<Start, Error> {
+    (config, preprocess): (&TrainConfig, &Preprocess),
+    team: &Arc<Team>,
+) -> Result<(Start, Home), Error> {
     if !config.method.trains_backbone() {
-        return Ok(Start::Frozen(device.load(backbone)?));
+        let engine = device.load(backbone)?;
+        return Ok((Start::Frozen(team.engine(Arc::clone(&engine))), Home::Engine(engine)));
     }
     let mut checkpoint = backbone.thaw();
     if preprocess.size != checkpoint.config.image_size {
         checkpoint.weights.resize_positions(&mut checkpoint.config, preprocess.size);
     }
     checkpoint.preprocess = preprocess.clone();
-    Ok(Start::Trained { device, checkpoint: Box::new(checkpoint) })
+    let home = Home::Device(Arc::clone(&device));
+    Ok((Start::Trained { device: team.device(device), checkpoint: Box::new(checkpoint) }, home))
+}
+
+/// What makes a job, by name: two ranks of one training have the same.
+fn things(
+    device: &dyn Device,
+    backbone: &Backbone,
+    manifest: &Manifest,
+    (config, preprocess): (&TrainConfig, &Preprocess),
+    (task, storage, needs_test): (&str, Storage, bool),
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let EngineInfo { engine, device, precision, threads: _ } = device.info();
+    let masks = manifest.mask_digest()?.unwrap_or_default();
+    Ok(vec![
+        ("the version", crate::SOFTWARE.to_owned()),
+        ("the kind of processor", format!("{engine}, {device}")),
+        ("the precision", precision.to_string()),
+        ("the backbone (digest)", backbone.info().digest().to_owned()),
+        ("the data (digest of names and labels)", manifest.digest() + &masks),
+        ("the splits (digest)", manifest.split_digest()),
+        ("the settings", to_json(config).to_string()),
+        ("the preprocessing", to_json(preprocess).to_string()),
+        ("the outputs", format!("{task}, {storage:?}, test split {}", if needs_test { "needed" } else { "optional" })),
+    ])
 }
 
 /// Images by name, those of a bag by their places.
@@ -284,13 +325,6 @@ enum Home {
 }
 
 impl Home {
-    fn of(start: &Start) -> Self {
-        match start {
-            Start::Frozen(engine) => Home::Engine(Arc::clone(engine)),
-            Start::Trained { device, .. } => Home::Device(Arc::clone(device)),
-        }
-    }
-
     /// The engine; with full fine-tuning that of the trained weights, as their file will hold them.
     fn finish(
         self,

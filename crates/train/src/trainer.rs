@@ -1,5 +1,7 @@
 //! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
 
+mod ranks;
+
 use crate::adamw::{AdamW, AdamWStep, TensorStep};
 use crate::config::TrainConfig;
 use crate::error::Error;
@@ -13,6 +15,7 @@ use crate::objective::Objective;
 use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
+use crate::team::Team;
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{
     BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind, VolumeEmbedding,
@@ -32,6 +35,8 @@ pub struct Task<'a> {
     pub val: &'a dyn Examples,
     /// What embeds volumes at the start; none where examples are images.
     pub volume: Option<VolumeEmbedding>,
+    /// The processes that train it together; the engine of `start` shares its passes out among them.
+    pub team: &'a Team,
 }
 
 /// News from a run, for whoever shows them.
@@ -141,11 +146,16 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     let backbone = task.start.config().parameters();
     let mut run = Run::new(task, config)?;
+    let taken_up = match folder {
+        Some(folder) => run.take_up(folder, resume)?,
+        None => false,
+    };
     if let Some(folder) = folder
-        && !run.take_up(folder, resume)?
+        && !taken_up
     {
         folder.clear()?;
     }
+    run.spread_state(taken_up)?;
     if let Some(folder) = folder {
         folder.write_config(config)?;
     }
@@ -157,6 +167,7 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
+        run.check_ranks()?;
         if let Some(folder) = folder {
             run.save(folder)?;
         }
@@ -224,23 +235,27 @@ struct Run<'a> {
     volume_gradient: Option<VolumeEmbedding>,
     /// Of every image, where a head alone is trained on images that stay the same.
     probe: Option<ProbeFeatures>,
+    team: &'a Team,
 }
 
 impl<'a> Run<'a> {
     fn new(task: Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
-        let Task { start, card, train, val, volume } = task;
+        let Task { start, card, train, val, volume, team } = task;
         let classes = card.classes.len();
+        let (backbone, threads) = (start.digest(), start.engine_info().threads);
+        let model = Model::new(start, config, &card, volume)?;
+        // Ranks add as many lanes as an engine has at most.
+        let lanes = if team.is_alone() { threads } else { model.engine().lanes(usize::MAX) };
         let record = Record {
             config: config.clone(),
             data_digest: [&*card.provenance.data_digest, &*card.provenance.mask_digest].concat(),
-            backbone: start.digest(),
+            backbone,
             classes: card.classes.clone(),
-            threads: config.method.trains_backbone().then(|| start.engine_info().threads),
+            threads: config.method.trains_backbone().then_some(lanes),
             preprocess: card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),
         };
-        let model = Model::new(start, config, &card, volume)?;
         Ok(Run {
             config,
             best: model.tensors().into_iter().cloned().collect(),
@@ -256,6 +271,7 @@ impl<'a> Run<'a> {
             card,
             train,
             val,
+            team,
         })
     }
 
@@ -314,7 +330,7 @@ impl<'a> Run<'a> {
         };
         let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
         for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
-            if stop.load(Ordering::Relaxed) {
+            if self.team.any("a step's beginning", stop.load(Ordering::Relaxed))? {
                 let folder = folder.map(|folder| folder.path().to_owned());
                 return Err(Error::Interrupted { epoch, folder });
             }
@@ -440,7 +456,7 @@ impl<'a> Run<'a> {
             },
         };
         if let Some(masks) = masks {
-            masks.finish(&mut self.gradients.head)?;
+            masks.finish(&mut self.gradients.head, self.team)?;
         }
         let mut gradients = self.gradients.tensors_mut();
         gradients.extend(self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut));
