@@ -9,7 +9,7 @@ use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
-use crate::state::{EpochRow, to_json};
+use crate::state::{EpochRow, fields};
 use crate::team::{Team, read_images};
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
@@ -295,20 +295,22 @@ fn things(
     manifest: &Manifest,
     (config, preprocess): (&TrainConfig, &Preprocess),
     (task, storage, needs_test): (&str, Storage, bool),
-) -> Result<Vec<(&'static str, String)>, Error> {
+) -> Result<Vec<(String, String)>, Error> {
     let EngineInfo { engine, device, precision, threads: _ } = device.info();
     let masks = manifest.mask_digest()?.unwrap_or_default();
-    Ok(vec![
+    let outputs = format!("{task}, {storage:?}, test split {}", if needs_test { "needed" } else { "optional" });
+    let named = [
         ("the version", crate::SOFTWARE.to_owned()),
         ("the kind of processor", format!("{engine}, {device}")),
         ("the precision", precision.to_string()),
         ("the backbone (digest)", backbone.info().digest().to_owned()),
         ("the data (digest of names and labels)", manifest.digest() + &masks),
-        ("the splits (digest)", manifest.split_digest()),
-        ("the settings", to_json(config).to_string()),
-        ("the preprocessing", to_json(preprocess).to_string()),
-        ("the outputs", format!("{task}, {storage:?}, test split {}", if needs_test { "needed" } else { "optional" })),
-    ])
+        ("the outputs", outputs),
+    ];
+    let settings = fields(config).into_iter().chain(fields(preprocess));
+    let settings = settings.map(|(field, value)| (format!("setting `{field}`"), value.to_string()));
+    let splits = ("the splits (digest)".to_owned(), manifest.split_digest());
+    Ok(named.map(|(what, value)| (what.to_owned(), value)).into_iter().chain(settings).chain([splits]).collect())
 }
 
 /// Images by name, those of a bag by their places.

@@ -135,7 +135,7 @@ impl Record {
 }
 
 /// Name and value of each field, in order of the type's definition.
-fn fields(settings: &impl Serialize) -> serde_json::Map<String, serde_json::Value> {
+pub(crate) fn fields(settings: &impl Serialize) -> serde_json::Map<String, serde_json::Value> {
     match to_json(settings) {
         serde_json::Value::Object(fields) => fields,
         _ => unreachable!("settings are plain structs"),

@@ -132,7 +132,7 @@ impl Team {
     }
 
     /// This rank's part of so many things in a row.
-    pub fn share(&self, of: usize) -> Range<usize> {
+    pub(crate) fn share(&self, of: usize) -> Range<usize> {
         of * self.rank() / self.size()..of * (self.rank() + 1) / self.size()
     }
 
@@ -165,7 +165,7 @@ impl Team {
     ///
     /// # Errors
     /// [`TeamError::Differs`].
-    pub fn agree(&self, what: &str, things: &[(&str, String)]) -> Result<(), TeamError> {
+    pub(crate) fn agree(&self, what: &str, things: &[(String, String)]) -> Result<(), TeamError> {
         let mut mine = Writer::default();
         mine.text(&self.host());
         things.iter().for_each(|(_, value)| mine.text(value));
@@ -176,7 +176,7 @@ impl Team {
         for (rank, (host, others)) in (1..).zip(of_ranks.map(read)) {
             let differs = things.iter().zip(first.iter().zip(others)).find(|(_, (first, other))| *first != other);
             if let Some(((what, _), (expected, found))) = differs {
-                let (what, expected) = ((*what).to_owned(), expected.clone());
+                let (what, expected) = (what.clone(), expected.clone());
                 return Err(TeamError::Differs { rank, host, what, expected, found });
             }
         }

@@ -382,8 +382,8 @@ fn ranks_with_other_jobs_are_told_by_name() {
     let place = Place::new();
     type Change = fn(&mut Job);
     let changes: [(&str, Change); 5] = [
-        ("the settings", |job| job.config.seed = 9),
-        ("the preprocessing", |job| job.preprocess.mean = [0.4; 3]),
+        ("setting `seed`", |job| job.config.seed = 9),
+        ("setting `mean`", |job| job.preprocess.mean = [0.4; 3]),
         ("the outputs", |job| job.storage = Storage::F16),
         ("the data (digest of names and labels)", |job| job.manifest.rows[3].name = "other.png".to_owned()),
         ("the backbone (digest)", |job| {

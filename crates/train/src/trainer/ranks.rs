@@ -41,8 +41,8 @@ impl Run<'_> {
         let losses =
             self.record.history.last().map(|row| format!("{:?}", (row.train_loss, row.val_loss, row.figures())));
         let things = [
-            ("the epoch's losses and figures", losses.unwrap_or_default()),
-            ("the trained weights (digest)", hex(&digest.finalize())),
+            ("the epoch's losses and figures".to_owned(), losses.unwrap_or_default()),
+            ("the trained weights (digest)".to_owned(), hex(&digest.finalize())),
         ];
         Ok(self.team.agree("the end of an epoch", &things)?)
     }
