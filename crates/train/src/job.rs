@@ -208,6 +208,8 @@ impl ReadyJob {
         let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, volume, team } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
+        // What rank 0 cannot write to is known before all read.
+        team.gather::<Error>("its beginning", Ok(Vec::new()))?;
         let sets = unread_splits(&manifest, needed, &card.preprocess, &cache)?;
         let broken = {
             let observer = Mutex::new(&mut *observer);
