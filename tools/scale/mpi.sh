@@ -79,10 +79,9 @@ backbone=$root/assets/vit_small_formula.safetensors
 make_task
 data=$work/labels.csv
 
-# Words before `melo`, by the name of the output: the arguments of all trainings.
-train() { # NAME METHOD ARGUMENT...: what starts it stands in `start`
+train() { # NAME METHOD EPOCHS ARGUMENT...: with `start` before melo and `threads` after it
     "${start[@]}" "$melo" "${threads[@]}" train --backbone "$backbone" --data "$data" --out "$work/$1.safetensors" --task stripes \
-        --method "$2" --epochs 3 --patience 0 --batch-size 10 --json "${@:3}" > "$work/$1.log" 2>&1
+        --method "$2" --epochs "$3" --patience 0 --batch-size "$batch" --json "${@:4}" > "$work/$1.log" 2>&1
 }
 
 same() { # NAME NAME: plug-ins, and fine-tuned backbones where there are any
@@ -101,7 +100,7 @@ ranks_of() { # NAME
 # Starts a training of many epochs, kills a rank with -9 after the first, and leaves its state.
 killed() { # MPI RANKS NAME METHOD
     start=("$1" "$2") threads=(--threads 1)
-    train "$3" "$4" --epochs "$epochs" &
+    train "$3" "$4" "$epochs" &
     launcher=$!
     for _ in $(seq 1200); do
         [ "$(wc -l < "$work/$3.run/epochs.csv" 2> /dev/null || echo 0)" -ge 2 ] && break
@@ -122,11 +121,11 @@ equal_plugins() { # MPI
         threads=(--threads 2) start=(env)
         # All weights: in 16 lanes, as with 16 threads.
         [ "$method" != full ] || threads=(--threads 16)
-        [ -e "$work/alone-$method.safetensors" ] || train "alone-$method" "$method"
+        [ -e "$work/alone-$method.safetensors" ] || train "alone-$method" "$method" 3
         threads=(--threads 1)
         for ranks in 1 2 4; do
             name=$1-$method-$ranks start=("$1" "$ranks")
-            if train "$name" "$method" && same "alone-$method" "$name"; then
+            if train "$name" "$method" 3 && same "alone-$method" "$name"; then
                 claim 0 "$1, $method, $ranks ranks" "plug-in byte-equal to one process"
             else
                 claim 1 "$1, $method, $ranks ranks" "$(tail -n 1 "$work/$name.log")"
@@ -135,15 +134,15 @@ equal_plugins() { # MPI
     done
 }
 
-resumed_plugins() { # MPI METHOD: killed on 4, then on 2 ranks, ended by 3
+resumed_plugins() { # MPI METHOD: killed on 4 ranks, ended by 3
     local name=$1-$2-killed status=0
     threads=(--threads 2) start=(env)
     [ "$2" != full ] || threads=(--threads 16)
-    [ -e "$work/long-$2.safetensors" ] || train "long-$2" "$2" --epochs "$epochs"
+    [ -e "$work/long-$2.safetensors" ] || train "long-$2" "$2" "$epochs"
     killed "$1" 4 "$name" "$2" || status=1
     claim "$status" "$1, $2, kill -9 of a rank of 4" "the job ends, epochs done stay: $(($(wc -l < "$work/$name.run/epochs.csv") - 1)) of $epochs"
     start=("$1" 3) threads=(--threads 1) status=0
-    train "$name" "$2" --epochs "$epochs" --resume && same "long-$2" "$name" || status=1
+    train "$name" "$2" "$epochs" --resume && same "long-$2" "$name" || status=1
     claim "$status" "$1, $2, --resume on 3 ranks" "plug-in byte-equal to one process that was never killed"
 }
 
@@ -161,15 +160,15 @@ failures() { # MPI
     local other=libmpich.so.12
     [ "$1" = openmpi ] || other=libmpi.so.40
     threads=(--threads 1) start=("$1" 3)
-    MELO_MPI=/nowhere/libmpi.so train "$1-none" lora || true
+    MELO_MPI=/nowhere/libmpi.so train "$1-none" lora 3 || true
     one_line "$1, no library" "/nowhere/libmpi.so" "$1-none"
-    MELO_MPI=$other train "$1-other" lora || true
+    MELO_MPI=$other train "$1-other" lora 3 || true
     one_line "$1, another's library" "it is not the launcher's" "$1-other"
-    train "$1-usage" lora --rank 0 || true
+    train "$1-usage" lora 3 --rank 0 || true
     one_line "$1, wrong usage" "rank" "$1-usage"
     cp -r "$work" "$work.broken"
     echo broken > "$work.broken/train_3.png"
-    data="$work.broken/labels.csv" train "$1-broken" lora || true
+    data="$work.broken/labels.csv" train "$1-broken" lora 3 || true
     one_line "$1, a broken image" "train_3.png" "$1-broken"
     rm -r "$work.broken"
     # Rank 1 has another seed than rank 0.
@@ -179,13 +178,13 @@ failures() { # MPI
 }
 
 # Two ranks of a thread against two threads, in turn, by the seconds of epochs after the first.
-speed() { # NAME ARGUMENT...
-    local ratios=() pair
+speed() { # NAME
+    local ratios=() pair batch=32
     for pair in $(seq "$pairs"); do
         start=(taskset -c 0,1) threads=(--threads 2)
-        train "speed-threads" lora --epochs 4 --batch-size 32 --overwrite "${@:2}"
+        train "speed-threads" lora 4 --overwrite
         start=(openmpi 2 --bind-to none taskset -c 0,1) threads=(--threads 1)
-        train "speed-ranks" lora --epochs 4 --batch-size 32 --overwrite "${@:2}"
+        train "speed-ranks" lora 4 --overwrite
         ratios+=("$(python3 - "$work/speed-threads.run/epochs.csv" "$work/speed-ranks.run/epochs.csv" << 'END'
 import csv, sys
 seconds = [sum(float(row["seconds"]) for row in list(csv.DictReader(open(path)))[1:]) for path in sys.argv[1:]]
@@ -198,7 +197,7 @@ END
     claim "$(python3 -c "print(int($median < 0.95))")" "$1, 2 ranks of a thread against 2 threads" "efficiency $median (pairs ${ratios[*]})"
 }
 
-epochs=12
+epochs=12 batch=10
 for mpi in openmpi mpich; do
     equal_plugins "$mpi"
     resumed_plugins "$mpi" lora
@@ -208,13 +207,13 @@ done
 if [ -n "$shared" ]; then
     backbone=$shared/models/deit_tiny_patch16_224.safetensors data=$shared/data/wbc_bccd4/labels.csv
     start=(env) threads=(--threads 2)
-    train "alone-shared" lora --epochs 1 --batch-size 32
+    train "alone-shared" lora 1
     threads=(--threads 1)
     for ranks in 2 4; do
         start=(openmpi "$ranks") status=0
-        train "shared-$ranks" lora --epochs 1 --batch-size 32 && same alone-shared "shared-$ranks" || status=1
+        train "shared-$ranks" lora 1 && same alone-shared "shared-$ranks" || status=1
         claim "$status" "openmpi, DeiT-Tiny, $ranks ranks" "plug-in byte-equal to one process"
     done
 fi
-[ "$pairs" = 0 ] || speed "$(basename "$(dirname "$backbone")")"
+[ "$pairs" = 0 ] || speed "$(basename "$backbone" .safetensors)"
 exit "$failed"

@@ -22,9 +22,14 @@ pub struct Launch {
     pub variable: &'static str,
     /// Which rank it is.
     pub rank: usize,
+    /// Which of those on its machine; its rank where that is not said.
+    pub local: usize,
     /// Of how many, where that is said.
     pub size: Option<usize>,
 }
+
+/// Where launchers say which of a machine's processes one is: Open MPI, MPICH and Intel MPI, Slurm.
+const LOCAL: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
 
 impl Launch {
     /// Of this process; none where it was started by itself.
@@ -34,7 +39,9 @@ impl Launch {
 
     fn of(variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
-        let launch = |launcher, variable, rank, size| Launch { launcher, variable, rank, size };
+        let local = LOCAL.iter().find_map(|name| number(name));
+        let launch =
+            |launcher, variable, rank, size| Launch { launcher, variable, rank, local: local.unwrap_or(rank), size };
         if let (Some(size), Some(rank)) = (number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK")) {
             return Some(launch(Launcher::OpenMpi, "OMPI_COMM_WORLD_SIZE", rank, Some(size)));
         }
@@ -76,8 +83,9 @@ mod tests {
     fn launchers_are_told_by_what_they_set() {
         let open = of(&[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "1"), ("PMIX_RANK", "1")]);
         assert_eq!(open.map(|launch| launch.to_string()), Some("rank 1 of 4 (OMPI_COMM_WORLD_SIZE)".to_owned()));
-        let hydra = of(&[("PMI_SIZE", "2"), ("PMI_RANK", "0")]);
-        assert_eq!(hydra.map(|launch| (launch.launcher, launch.size)), Some((Launcher::Mpich, Some(2))));
+        let hydra = of(&[("PMI_SIZE", "6"), ("PMI_RANK", "4"), ("MPI_LOCALRANKID", "1")]);
+        let found = hydra.map(|launch| (launch.launcher, launch.rank, launch.local, launch.size));
+        assert_eq!(found, Some((Launcher::Mpich, 4, 1, Some(6))));
         let slurm = [("SLURM_STEP_NUM_TASKS", "3"), ("SLURM_PROCID", "2")];
         assert_eq!(of(&slurm).map(|launch| (launch.rank, launch.size)), Some((2, Some(3))));
         let pmix = of(&[slurm[0], slurm[1], ("PMIX_RANK", "2")]);

@@ -39,7 +39,8 @@ mod tests {
     use std::path::PathBuf;
 
     fn failure(path: &str) -> String {
-        let launch = Launch { launcher: Launcher::OpenMpi, variable: "OMPI_COMM_WORLD_SIZE", rank: 0, size: Some(2) };
+        let launch =
+            Launch { launcher: Launcher::OpenMpi, variable: "OMPI_COMM_WORLD_SIZE", rank: 0, local: 0, size: Some(2) };
         open(&launch, &Choice::File(PathBuf::from(path))).expect_err("no MPI").to_string()
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a process that cannot join waits for rank 0 to say the same, and for the launcher to end it.
+/// How long a process of another machine that cannot join waits for rank 0 to say the same, and for the launcher to end it.
 const AFTER_RANK_0: Duration = Duration::from_secs(2);
 
 /// With whom it is trained.
@@ -52,6 +52,8 @@ pub(super) fn join(which: &MpiArg) -> Result<Arc<Team>, Failure> {
             Ok(team)
         }
         Err(error) => {
+            // A machine's processes have the same libraries.
+            output::silence(launch.local > 0);
             if launch.rank > 0 {
                 std::thread::sleep(AFTER_RANK_0);
             }
