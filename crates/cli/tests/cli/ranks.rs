@@ -22,16 +22,15 @@ fn of_two(place: &Workplace, rank: &str, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn one_of_several_without_a_library_ends_with_one_line() {
+fn one_of_several_without_a_library_ends_with_one_line_a_machine() {
     let place = Workplace::new();
-    for rank in ["0", "1"] {
-        let ran = run(&mut of_two(&place, rank, &["--mpi", "/nowhere/libmpi.so"]));
-        assert_eq!((ran.status, ran.stderr.lines().count()), (1, 1), "{}", ran.stderr);
-        assert!(
-            ran.stderr.starts_with("melo: /nowhere/libmpi.so: ") && ran.stderr.contains("--mpi FILE"),
-            "{}",
-            ran.stderr
-        );
+    // Rank 0, the first of another machine, and the second of one.
+    for (rank, local, speaks) in [("0", "0", true), ("1", "0", true), ("1", "1", false)] {
+        let mut command = of_two(&place, rank, &["--mpi", "/nowhere/libmpi.so"]);
+        let ran = run(command.env("OMPI_COMM_WORLD_LOCAL_RANK", local));
+        assert_eq!((ran.status, ran.stderr.lines().count()), (1, usize::from(speaks)), "{}", ran.stderr);
+        let named = ran.stderr.starts_with("melo: /nowhere/libmpi.so: ") && ran.stderr.contains("--mpi FILE");
+        assert_eq!(named, speaks, "{}", ran.stderr);
         assert!(!place.at("task.safetensors").exists());
     }
 }
