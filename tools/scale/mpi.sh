@@ -146,11 +146,11 @@ resumed_plugins() { # MPI METHOD: killed on 4 ranks, ended by 3
     claim "$status" "$1, $2, --resume on 3 ranks" "plug-in byte-equal to one process that was never killed"
 }
 
-one_line() { # CLAIM PATTERN NAME: one line of melo's, with these words; nothing written
+one_line() { # CLAIM PATTERN NAME: one line of melo's has these words; nothing is written
     local lines
-    lines=$(grep -c '^melo: ' "$work/$3.log" || true)
-    if [ "$lines" = 1 ] && grep -q "$2" "$work/$3.log" && [ ! -e "$work/$3.safetensors" ]; then
-        claim 0 "$1" "$(grep -m 1 '^melo: ' "$work/$3.log" | cut -c -200)"
+    lines=$(grep -c "^melo: .*$2" "$work/$3.log" || true)
+    if [ "$lines" = 1 ] && [ ! -e "$work/$3.safetensors" ]; then
+        claim 0 "$1" "$(grep "^melo: .*$2" "$work/$3.log" | cut -c -200)"
     else
         claim 1 "$1" "$lines lines: $(grep -m 1 '^melo: ' "$work/$3.log" || tail -n 1 "$work/$3.log")"
     fi
@@ -164,12 +164,12 @@ failures() { # MPI
     one_line "$1, no library" "/nowhere/libmpi.so" "$1-none"
     MELO_MPI=$other train "$1-other" lora 3 || true
     one_line "$1, another's library" "it is not the launcher's" "$1-other"
-    train "$1-usage" lora 3 --rank 0 || true
-    one_line "$1, wrong usage" "rank" "$1-usage"
+    train "$1-usage" lora 3 --image-size 97 || true
+    one_line "$1, wrong usage" "image size 97" "$1-usage"
     cp -r "$work" "$work.broken"
     echo broken > "$work.broken/train_3.png"
     data="$work.broken/labels.csv" train "$1-broken" lora 3 || true
-    one_line "$1, a broken image" "train_3.png" "$1-broken"
+    one_line "$1, a broken image" "1 of 84 images.*train_3.png" "$1-broken"
     rm -r "$work.broken"
     # Rank 1 has another seed than rank 0.
     local seeded=("$melo" --threads 1 train --backbone "$backbone" --data "$data" --out "$work/$1-differs.safetensors" --seed)

@@ -85,7 +85,7 @@ unsafe impl<H> Send for Functions<H> {}
 /// A library, and of which kind it is.
 pub(crate) fn open(path: &Path) -> Result<(Kind, Box<dyn Calls>), Error> {
     let library =
-        load(path.as_os_str()).map_err(|error| Error::Load { path: path.to_owned(), reason: told(&error) })?;
+        load(path.as_os_str()).map_err(|error| Error::Load { path: path.to_owned(), reason: told(&error, path) })?;
     let symbol = |name: &str| {
         // SAFETY: only the address is taken; nothing is read or called here.
         let symbol = unsafe { library.get::<*const c_void>(name) };
@@ -121,9 +121,10 @@ fn load(name: &OsStr) -> Result<Library, libloading::Error> {
     unsafe { Library::new(name) }
 }
 
-/// The system's own words.
-fn told(error: &libloading::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+/// The system's own words, which may begin with the file.
+fn told(error: &libloading::Error, path: &Path) -> String {
+    let told = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    told.strip_prefix(&format!("{}: ", path.display())).map(str::to_owned).unwrap_or(told)
 }
 
 fn functions<H>(library: Library, path: &Path, (comm, byte): (H, H), ignore: usize) -> Result<Functions<H>, Error> {
