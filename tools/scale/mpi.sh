@@ -103,7 +103,7 @@ killed() { # MPI RANKS NAME METHOD
     train "$3" "$4" "$epochs" &
     launcher=$!
     for _ in $(seq 1200); do
-        [ "$(wc -l < "$work/$3.run/epochs.csv" 2> /dev/null || echo 0)" -ge 2 ] && break
+        [ -e "$work/$3.run/epochs.csv" ] && [ "$(wc -l < "$work/$3.run/epochs.csv")" -ge 2 ] && break
         sleep 0.05
     done
     local ranks status=0
