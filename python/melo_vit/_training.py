@@ -53,6 +53,7 @@ def train(
     lora_dropout: float | None = None,
     bottleneck: int | None = None,
     layer_decay: float | None = None,
+    solver: Literal["lbfgs", "adamw"] | None = None,
     epochs: int = EPOCHS,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -90,7 +91,9 @@ def train(
 
     ``augment`` is ``False``, or some of ``horizontal_flip``, ``vertical_flip``, ``rotate_degrees``, ``crop_scale``,
     ``brightness``, ``contrast``. ``run`` is a folder for states: with ``resume=True`` a training that was killed goes on.
-    ``method="full"`` writes the fine-tuned backbone to ``backbone_out``, and the plug-in's ``backbone`` is that one.
+    ``method="linear"`` is solved to convergence on features computed once, whatever the settings of steps; with
+    ``solver="adamw"`` it is trained in steps. ``method="full"`` writes the fine-tuned backbone to ``backbone_out``, and
+    the plug-in's ``backbone`` is that one.
 
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
@@ -105,7 +108,7 @@ def train(
         "task": task, "method": method, "rank": rank, "alpha": alpha, "targets": [targets] if isinstance(targets, str) else listed(targets),
         "blocks": listed(blocks), "last_k": last_k, "rslora": rslora,
         "rank_pattern": None if rank_pattern is None else {str(block): rank for block, rank in rank_pattern.items()},
-        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay,
+        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay, "solver": solver,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "min_learning_rate": min_learning_rate, "warmup_epochs": warmup_epochs, "weight_decay": weight_decay,
         "clip_norm": clip_norm, "label_smoothing": label_smoothing, "class_weights": class_weights,

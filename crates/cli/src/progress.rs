@@ -6,7 +6,7 @@ mod study;
 
 use crate::output::is_silent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use melo::train::{EpochRow, Event};
+use melo::train::{EpochRow, Event, Solver, TrainConfig};
 use melo::vit::TaskKind;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -16,9 +16,12 @@ pub(crate) use archive::ArchiveProgress;
 pub(crate) use study::StudyProgress;
 
 /// The column heads of the lines of [`epoch_line`].
-fn epoch_head(kind: TaskKind) -> String {
+fn epoch_head(kind: TaskKind, solver: Solver) -> String {
     let figures = validation(kind).into_iter().map(|(head, _)| format!("  {head:>9}")).collect::<String>();
-    format!("epoch  train loss  val loss{figures}  learning rate  images/s")
+    match solver {
+        Solver::AdamW => format!("epoch  train loss  val loss{figures}  learning rate  images/s"),
+        Solver::Lbfgs => format!("    C  train loss  val loss{figures}"),
+    }
 }
 
 /// A figure of the validation split: its head, and where it stands.
@@ -104,6 +107,7 @@ pub(crate) struct TrainProgress {
     bar: ProgressBar,
     reading: Option<Counter>,
     kind: TaskKind,
+    solver: Solver,
     epochs: usize,
     train_images: usize,
     started: Instant,
@@ -113,18 +117,24 @@ pub(crate) struct TrainProgress {
 }
 
 impl TrainProgress {
-    pub(crate) fn new(epochs: usize) -> Self {
+    pub(crate) fn new(config: &TrainConfig) -> Self {
         TrainProgress {
             bar: bar(0, "train"),
             reading: None,
             kind: TaskKind::default(),
-            epochs,
+            solver: config.solver,
+            epochs: config.epochs,
             train_images: 0,
             started: Instant::now(),
             said: Instant::now(),
             images_done: 0,
             epochs_before: 0,
         }
+    }
+
+    /// The settings that are run, once they are known.
+    pub(crate) fn settle(&mut self, config: &TrainConfig) {
+        (self.solver, self.epochs) = (config.solver, config.epochs);
     }
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
@@ -159,7 +169,7 @@ impl TrainProgress {
                         self.epochs
                     ));
                 }
-                self.line(epoch_head(kind));
+                self.line(epoch_head(kind, self.solver));
             }
             Event::Step { epoch, images, loss } => {
                 self.images_done = (epoch - 1) * self.train_images + images;
@@ -219,6 +229,9 @@ fn epoch_line(kind: TaskKind, row: &EpochRow) -> String {
     let mark = if row.best { "  best" } else { "" };
     let figures = validation(kind).into_iter().map(|(_, of)| format!("  {:>9.4}", of(row).unwrap_or(f64::NAN)));
     let figures: String = figures.collect();
+    if let Some(c) = row.c {
+        return format!("{c:>5}  {:>10.4}  {:>8.4}{figures}{mark}", row.train_loss, row.val_loss);
+    }
     format!(
         "{:>5}  {:>10.4}  {:>8.4}{figures}  {:>13.2e}  {:>8.1}{mark}",
         row.epoch, row.train_loss, row.val_loss, row.learning_rate, row.images_per_s

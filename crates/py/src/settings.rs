@@ -2,7 +2,7 @@
 
 use crate::errors::{Door, Failure, OrRaise};
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, TrainConfig};
+use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, Solver, TrainConfig};
 use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, Target};
 use melo::{Job, Precision};
 use serde::Deserialize;
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     lora_dropout: Option<f64>,
     bottleneck: Option<usize>,
     layer_decay: Option<f64>,
+    solver: Option<Solver>,
     epochs: Option<usize>,
     batch_size: Option<usize>,
     learning_rate: Option<f64>,
@@ -84,6 +85,7 @@ impl Settings {
             lora_dropout: self.lora_dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            solver: self.solver,
         };
         let usual = method.resolve(self.method.unwrap_or(Method::Lora), depth).or_raise(Door::Setting)?;
         Ok(TrainConfig {

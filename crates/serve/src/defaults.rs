@@ -12,6 +12,12 @@ pub const MAX_BATCH: usize = 32;
 pub const MAX_WAIT: Duration = Duration::from_millis(5);
 /// Images times tasks that may be waiting or in work.
 pub const QUEUE: usize = 1024;
+/// Share of the queue from which on it counts as pressed.
+pub const PRESSED_SHARE: f64 = 0.9;
+/// How long it is pressed before the server is not ready.
+pub const PRESSED_FOR: Duration = Duration::from_secs(5);
+/// How long requests are still taken after the server was asked to stop.
+pub const LAME_DUCK: Duration = Duration::ZERO;
 /// Images of one request.
 pub const MAX_IMAGES: usize = 64;
 /// Images of one bag.

@@ -49,6 +49,27 @@ pub enum Error {
         /// Where the checkpoint should be.
         checkpoint: PathBuf,
     },
+    /// Two audits, or checkpoints, that should be of two replicas are of one.
+    #[error("{first} and {second} are both of replica `{replica}`")]
+    SameReplica {
+        /// Its name.
+        replica: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A checkpoint is of a replica whose audit is not there.
+    #[error("{checkpoint}: {}", match replica {
+        Some(replica) => format!("it is of replica `{replica}`, of which there is no audit here"),
+        None => "it does not say of which replica it is".to_owned(),
+    })]
+    NoSuchReplica {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Its replica, where it names one.
+        replica: Option<String>,
+    },
     /// A file that one process writes is written by another.
     #[error("{path}: another process writes it")]
     InUse {
@@ -106,9 +127,12 @@ pub enum Refusal {
     /// The image, or plug-in, could not be used; the sentence names it and says why.
     #[error("{0}")]
     Unusable(String),
-    /// The queue is full, or the caller's share of it.
-    #[error("the queue is full, try again in {} s", .0.as_secs())]
+    /// The caller's share of the queue is used up.
+    #[error("your share of the queue is used up, try again in {} s", .0.as_secs())]
     Busy(Duration),
+    /// There is no room, whoever asks; another server may have some.
+    #[error("the server is full, try again in {} s", .0.as_secs())]
+    Full(Duration),
     /// The caller asked more often than it may.
     #[error("`{name}` may ask {per_minute} times a minute, try again in {} s", .wait.as_secs() + 1)]
     TooOften {
@@ -119,6 +143,9 @@ pub enum Refusal {
         /// Until it may again.
         wait: Duration,
     },
+    /// The server is starting.
+    #[error("the server is starting")]
+    Starting,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -144,7 +171,9 @@ impl Refusal {
             Refusal::TooLarge(_) => "too_large",
             Refusal::Unusable(_) => "unusable",
             Refusal::Busy(_) => "busy",
+            Refusal::Full(_) => "full",
             Refusal::TooOften { .. } => "too_often",
+            Refusal::Starting => "starting",
             Refusal::Stopping => "stopping",
             Refusal::Timeout(_) => "timeout",
             Refusal::Unavailable(_) => "unavailable",

@@ -17,6 +17,7 @@ mod clock;
 pub mod defaults;
 mod dicom;
 mod disk;
+mod drift;
 mod error;
 mod http;
 mod journal;
@@ -24,6 +25,7 @@ mod lock;
 mod metrics;
 mod places;
 mod registry;
+mod replica;
 mod request;
 mod server;
 mod service;
@@ -44,15 +46,17 @@ pub mod fuzzing {
 pub use answer::{Answer, Answers, BagAnswers, ByName, Heatmap, ImageAnswers, LeadingHeatmap, MaskImage};
 pub use audit::{
     Action, Anchor, Archived, Audit, Broken, Checkpoint, CheckpointConfig, Entry, Head, InvalidAnchor, Kind, Record,
-    Report, Stored, archive, entries, verify, verify_together,
+    Report, Stored, archive, entries, verify, verify_replicas, verify_together,
 };
 pub use auth::{Access, Identity, Key, KeyFile, NewKey, OidcConfig, Scope};
 pub use batch::{Asked, BatchConfig, BatchQueue, Computed, Permit};
 pub use clock::{parse as parse_rfc3339, rfc3339};
 pub use dicom::{DestinationConfig, DicomConfig, PeerConfig, ResultKind, RouteConfig, Values};
+pub use drift::{Alarm, DriftReport, DriftRow, Drifted, drift_of};
 pub use error::{Error, Refusal};
 pub use metrics::Metrics;
 pub use registry::{Advice, Folder, Registry, RegistryConfig, SignatureConfig, Task, Version};
+pub use replica::host_name;
 pub use request::{Caller, Image, Limits, Request, SliceFile, Slices};
 pub use server::{Application, Config, Server};
 pub use service::Service;

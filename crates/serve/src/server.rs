@@ -1,15 +1,16 @@
 //! A server's life: start, serve, drain.
 
-use crate::audit::{Action, Audit, Head};
+use crate::audit::{Action, Audit, Head, REPLICA};
 use crate::auth::Access;
 use crate::batch::{BatchConfig, BatchQueue};
-use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BAG_IMAGES, MAX_BATCH, MAX_IMAGES, MAX_WAIT, QUEUE, TIMEOUT};
+use crate::defaults::{BODY_BYTES, DECODE_BYTES, MAX_BAG_IMAGES, MAX_IMAGES, TIMEOUT};
 use crate::dicom::{Dicom, DicomConfig};
 use crate::error::Error;
-use crate::http::{App, Bodies, Listener, router};
+use crate::http::{App, Bodies, Listener, router, starting};
 use crate::journal::{Happened, Journal};
 use crate::metrics::Metrics;
 use crate::registry::{Folder, Registry, RegistryConfig};
+use crate::replica::{self, host_name};
 use crate::request::Limits;
 use crate::service::Service;
 use crate::syslog::Syslog;
@@ -38,6 +39,8 @@ const ANCHOR: Duration = Duration::from_secs(600);
 /// Everything that a server is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Which of several servers of one service this is: its name in the audit.
+    pub replica: String,
     /// Address and port to listen on.
     pub listen: String,
     /// Watched folder of plug-ins; none where only the admin API gives them.
@@ -63,11 +66,12 @@ impl Config {
     pub fn new(registry: RegistryConfig) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Config {
+            replica: host_name(),
             listen: "127.0.0.1:0".to_owned(),
             plugins: None,
             builtin: Vec::new(),
             samples: Vec::new(),
-            batches: BatchConfig { max_batch: MAX_BATCH, max_wait: MAX_WAIT, queue: QUEUE },
+            batches: BatchConfig::default(),
             registry,
             limits: Limits {
                 body_bytes: BODY_BYTES,
@@ -103,6 +107,7 @@ impl Application {
 
     /// For a server at `address`, which must not be open to anyone there by oversight.
     async fn open_for(address: Option<SocketAddr>, mut config: Config, engine: Arc<dyn Engine>) -> Result<Self, Error> {
+        replica::check(&config.replica)?;
         let traces = config.trust.otlp_endpoint.as_deref().map(Traces::start).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let (dicom, state) = (config.dicom.clone(), config.registry.state.clone());
@@ -114,16 +119,17 @@ impl Application {
         let bodies = Bodies::new(config.limits.body_bytes, config.limits.timeout);
         let started = tokio::task::spawn_blocking(move || {
             let syslog = config.trust.syslog.as_ref();
-            let syslog = syslog.map(|syslog| Syslog::start(syslog, Arc::clone(&metrics))).transpose()?;
+            let syslog =
+                syslog.map(|syslog| Syslog::start(syslog, &config.replica, Arc::clone(&metrics))).transpose()?;
             let checkpoints = config.trust.checkpoints.as_ref();
-            let open = |path| Audit::open_sending(path, checkpoints, syslog);
+            let open = |path| Audit::open_as(&config.replica, path, checkpoints, syslog);
             let audit = config.trust.audit.as_deref().map(open).transpose()?.map(Arc::new);
             let journal = Journal::new(audit.clone(), &*engine);
             let access = Access::open(config.trust.keys.as_deref(), config.trust.oidc.as_ref(), &journal)?;
             if let Some(address) = address {
                 config.trust.allows(address, &access)?;
             }
-            journal.before(vec![(Action::Start, started())])?;
+            journal.before(vec![(Action::Start, started(&config.replica))])?;
             let (engine_of, counts) = (Arc::clone(&engine), Arc::clone(&metrics));
             let registry = Arc::new(Registry::open(config.registry, engine_of, counts, audit.clone())?);
             let batches = BatchQueue::start(Predictor::new(engine), config.batches, Arc::clone(&metrics))?;
@@ -144,7 +150,7 @@ impl Application {
         let dicom = dicom.map(|config| Dicom::start(&config, &state, Arc::clone(&service))).transpose()?;
         let inbox = dicom.as_ref().map(|dicom| Arc::clone(&dicom.spool));
         let hosts = hosts.filter(|_| access.is_open());
-        let app = App { service, access, hosts, samples, bodies, traces, ready: true.into(), inbox };
+        let app = App { service, access, hosts, samples, bodies, traces, stopping: false.into(), inbox };
         Ok(Application { app: Arc::new(app), folder, dicom })
     }
 
@@ -183,6 +189,7 @@ impl Application {
         let drain = move || {
             dicom.into_iter().for_each(Dicom::stop);
             drained.service.batches.drain();
+            drained.service.drift.save();
             if let Err(error) = drained.service.journal.before(vec![(Action::Stop, Happened::default())]) {
                 tracing::error!(%error, "the end could not be recorded");
             }
@@ -200,10 +207,10 @@ struct Background {
 }
 
 impl Background {
-    /// Asks it to end; from now on the application says that it is not ready.
+    /// Asks it to end.
     fn stop(&self, app: &App) {
         tracing::info!("stopping: what was admitted is finished");
-        app.ready.store(false, Ordering::Relaxed);
+        app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stopping.send(true);
     }
 
@@ -219,6 +226,7 @@ pub struct Server {
     application: Application,
     listener: Listener,
     address: SocketAddr,
+    lame_duck: Duration,
 }
 
 impl Server {
@@ -232,8 +240,15 @@ impl Server {
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let listener = Listener::new(listener, &config.trust)?;
-        let application = Application::open_for(Some(address), config, engine).await?;
-        Ok(Server { application, listener, address })
+        let (lame_duck, (opened, open)) = (config.trust.lame_duck, oneshot::channel::<()>());
+        let application = async {
+            let application = Application::open_for(Some(address), config, engine).await;
+            drop(opened);
+            application
+        };
+        let meanwhile = listener.serve_meanwhile(starting(), async { drop(open.await) });
+        let (application, ()) = tokio::join!(application, meanwhile);
+        Ok(Server { application: application?, listener, address, lame_duck })
     }
 
     /// Where it listens.
@@ -256,18 +271,24 @@ impl Server {
         self.application.service()
     }
 
-    /// Serves until `stop` resolves, then finishes what was admitted as far as [`Trust::drain`] and a second more go. Work that may
-    /// still run in threads then is nobody's: who started the runtime need not wait for it.
+    /// Serves until `stop` resolves, says that it is not ready and goes on serving for [`Trust::lame_duck`], then finishes what was
+    /// admitted as far as [`Trust::drain`] and a second more go. Work that may still run in threads then is nobody's: who started
+    /// the runtime need not wait for it.
     ///
     /// # Errors
     /// [`Error::Listen`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let Server { mut application, listener, .. } = self;
+        let Server { mut application, listener, lame_duck, .. } = self;
         let background = application.background();
         let (dicom, drain) = (application.dicom.take(), listener.drain());
         let (stopping, stopped) = oneshot::channel();
         let stop = async {
             stop.await;
+            if !lame_duck.is_zero() {
+                tracing::info!(seconds = lame_duck.as_secs(), "not ready any more, and still answering");
+                application.app.stopping.store(true, Ordering::Relaxed);
+                tokio::time::sleep(lame_duck).await;
+            }
             background.stop(&application.app);
             let dicom = dicom.map(|dicom| tokio::task::spawn_blocking(move || dicom.stop()));
             let _ = stopping.send((Instant::now(), dicom));
@@ -309,9 +330,9 @@ fn note_head(app: &App, noted: Option<Head>) -> Option<Head> {
 }
 
 /// What is recorded of a beginning.
-fn started() -> Happened {
+fn started(replica: &str) -> Happened {
     Happened {
-        output: serde_json::json!({ "software": concat!("melo ", env!("CARGO_PKG_VERSION")) }),
+        output: serde_json::json!({ "software": concat!("melo ", env!("CARGO_PKG_VERSION")), REPLICA: replica }),
         ..Happened::default()
     }
 }

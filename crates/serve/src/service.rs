@@ -5,20 +5,22 @@
 //!   -> batch -> calibrated probabilities -> audit -> answers
 //! ```
 
+mod decoded;
 mod recorded;
 
 use crate::answer::{Answer, Answers, Heatmap, ImageAnswers, MaskImage};
 use crate::audit::Audit;
 use crate::bags::{BagTasks, answers_of, asked_of, rows_of};
 use crate::batch::{Asked, BatchQueue, Computed, Permit};
+use crate::drift::{Drift, Look};
 use crate::error::Refusal;
 use crate::journal::{Journal, Visitors};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Version};
-use crate::request::{Caller, Image, Limits, Request};
+use crate::request::{Caller, Limits, Request};
+use decoded::Decoded;
 use melo_imaging::{DecodeMemory, Seen, encode_png};
 use melo_predict::{Drawing, Input, Prepared};
-use melo_vit::rendering::Frame;
 use melo_vit::{BoundPlugin, Engine, ExplainMethod, Preprocess, hash_numbers, hex};
 use recorded::records;
 use sha2::{Digest, Sha256};
@@ -46,6 +48,8 @@ pub struct Service {
     /// Remembers; none where nothing is to be kept.
     pub audit: Option<Arc<Audit>>,
     pub(crate) journal: Journal,
+    /// Whether what comes is what the plug-ins were tested on.
+    pub(crate) drift: Arc<Drift>,
     /// Who came.
     pub(crate) visitors: Arc<Visitors>,
     /// Bounds of a request.
@@ -68,6 +72,7 @@ impl Service {
         limits: Limits,
     ) -> Self {
         let journal = Journal::new(audit.clone(), &**batches.predictor().engine());
+        let drift = Arc::new(Drift::open(registry.state()));
         let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
         let drawers = Arc::new(Semaphore::new((limits.decoders / 2).max(1)));
         let decode_memory = DecodeMemory::new(limits.decode_bytes);
@@ -78,6 +83,7 @@ impl Service {
             audit,
             visitors: Arc::new(Visitors::new(journal.clone())),
             journal,
+            drift,
             limits,
             decoders,
             drawers,
@@ -125,7 +131,15 @@ impl Service {
     /// Every [`Refusal`].
     pub async fn predict(self: &Arc<Self>, request: Request) -> Result<Answers, Refusal> {
         let limit = self.limits.timeout;
-        tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))?
+        let answered =
+            async { tokio::time::timeout(limit, self.answer(request)).await.map_err(|_| Refusal::Timeout(limit))? };
+        self.counted(answered).await
+    }
+
+    /// A request for answers, as the metrics see it.
+    async fn counted<T>(&self, answered: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let _in_flight = self.metrics.in_flight();
+        answered.await.inspect_err(|refusal| self.metrics.refused(refusal.code()))
     }
 
     /// Which of the tasks that are named answer for single images, and which for bags, as `name@version` where they were named so.
@@ -183,11 +197,13 @@ impl Service {
                 preview: None,
             });
         }
+        let looks: Vec<Vec<Look>> = decoded.iter().map(|image| image.looks(&tasks)).collect();
         let mut answers = Answers { images, bags: answers_of(&bags, self.engine(), computed.bags) };
         if request.keeps_pixels() {
             answers = self.draw(&request, &tasks, decoded, bags, answers, of_maps).await?;
         }
         self.append(records(&request.caller, &request.images, request.frame, &answers)).await?;
+        self.follow(&answers, &looks);
         let took = started.elapsed();
         for (version, _) in &tasks {
             self.metrics.answered(&version.card.task, answers.images.len(), took);
@@ -224,11 +240,20 @@ impl Service {
     /// Logits `[images][tasks][c]` of inputs that are network inputs already, `[3, size, size]` each.
     ///
     /// # Errors
-    /// [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
+    /// [`Refusal::Full`], [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
     ///
     /// # Panics
     /// If an input is not as long as the version's preprocessing says.
     pub async fn infer(
+        self: &Arc<Self>,
+        inputs: Vec<Arc<[f32]>>,
+        version: &Arc<Version>,
+        caller: &Caller,
+    ) -> Result<Vec<Answer>, Refusal> {
+        self.counted(self.answer_inputs(inputs, version, caller)).await
+    }
+
+    async fn answer_inputs(
         self: &Arc<Self>,
         inputs: Vec<Arc<[f32]>>,
         version: &Arc<Version>,
@@ -258,6 +283,7 @@ impl Service {
             .collect();
         let answers = Answers { images, bags: Vec::new() };
         self.append(records(caller, &[], None, &answers)).await?;
+        self.follow(&answers, &[]);
         self.metrics.answered(&version.card.task, answers.images.len(), started.elapsed());
         Ok(answers.images.into_iter().flat_map(|image| image.answers).collect())
     }
@@ -387,6 +413,7 @@ impl Service {
         answer: &Answer,
     ) -> Result<Option<Heatmap>, Refusal> {
         let Some(&class) = answer.decision.explained().first() else { return Ok(None) };
+        let _computing = self.metrics.computing();
         let drawn = self.batches.predictor().explain(image, task, plugin, class, DRAWING);
         let drawn = drawn.map_err(|error| Refusal::Internal(error.to_string()))?;
         Ok(Some(Heatmap {
@@ -417,39 +444,6 @@ pub(crate) struct Chosen {
 
 /// Versions with their weights.
 pub(crate) type Tasks = Vec<(Arc<Version>, Arc<BoundPlugin>)>;
-
-/// An image that was read.
-struct Decoded {
-    /// SHA-256 of its bytes.
-    digest: String,
-    /// How many frames or pages it holds, where there are several.
-    frames: Option<usize>,
-    /// As the tasks want it.
-    prepared: Prepared,
-}
-
-impl Decoded {
-    fn new(image: &Image, specs: &[Preprocess], frame: Option<Frame>, keep_pixels: bool) -> Result<Self, Refusal> {
-        let specs: Vec<&Preprocess> = specs.iter().collect();
-        let prepared = Prepared::of_bytes(&image.bytes, Path::new(&image.name), &specs, keep_pixels);
-        let prepared = prepared.map_err(|error| Refusal::Unusable(error.to_string()))?;
-        let place = prepared.seen.first().and_then(|seen| seen.place);
-        let later = |frame| matches!(frame, Frame::Number(2..));
-        if frame.is_some_and(later) && place.is_none() {
-            let name = &image.name;
-            return Err(Refusal::Unusable(format!("{name}: a frame is asked for, and the file holds one image")));
-        }
-        // A name may choose a frame of its own: then it is not ours to say which.
-        let place = place.filter(|place| matches!(place.kind, "frame" | "page") && !image.name.contains('#'));
-        let digest = hex(&Sha256::digest(&image.bytes));
-        Ok(Decoded { digest, frames: place.map(|place| place.count), prepared })
-    }
-
-    /// The number of a frame, 1 the first, where there are several.
-    fn frame_of(&self, frame: Frame) -> Option<usize> {
-        frame.place(self.frames?).map(|place| place + 1)
-    }
-}
 
 /// The mask of an answer, where its task gives one, of an image whose pixels were kept.
 fn mask_of_answer(

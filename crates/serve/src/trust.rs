@@ -2,7 +2,7 @@
 
 use crate::audit::CheckpointConfig;
 use crate::auth::{Access, OidcConfig};
-use crate::defaults::{DRAIN, MAX_CONNECTIONS};
+use crate::defaults::{DRAIN, LAME_DUCK, MAX_CONNECTIONS};
 use crate::error::Error;
 use crate::syslog::SyslogConfig;
 use crate::tls::TlsFiles;
@@ -27,7 +27,10 @@ pub struct Trust {
     pub tls: Option<TlsFiles>,
     /// Connections at a time; more are turned away.
     pub max_connections: usize,
-    /// How long requests that were begun are waited for at the end.
+    /// How long requests are still taken after the server was asked to stop, while it says that it is not ready: a balancer sees it
+    /// and sends the next ones elsewhere.
+    pub lame_duck: Duration,
+    /// How long requests that were begun are waited for after that.
     pub drain: Duration,
     /// Collector of OpenTelemetry that is told of requests.
     pub otlp_endpoint: Option<String>,
@@ -48,6 +51,7 @@ impl Default for Trust {
             oidc: None,
             tls: None,
             max_connections: MAX_CONNECTIONS,
+            lame_duck: LAME_DUCK,
             drain: DRAIN,
             otlp_endpoint: None,
             allowed_hosts: Vec::new(),

@@ -10,7 +10,7 @@ export async function patiently(ask, signal, { onBusy = () => {}, onKey = () => 
     try {
       return await ask();
     } catch (error) {
-      if (error.status === 429) await waitBusy(error.retryAfter, signal, onBusy);
+      if (error.retryAfter) await waitBusy(error.retryAfter, signal, onBusy);
       else if (error.status === 401) await waitKey(error, signal, onKey);
       else throw error;
     }

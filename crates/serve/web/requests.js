@@ -62,8 +62,9 @@ export function predict(file, tasks, what, signal, onSent) {
     request.onabort = () => reject(signal.reason);
     request.onload = () => {
       if (request.status !== 200) {
-        const wait = Number.parseInt(request.getResponseHeader('Retry-After'), 10);
-        reject(refusal(request.status, request.responseText, { key: used, retryAfter: Number.isFinite(wait) ? wait : BUSY_S }));
+        const said = Number.parseInt(request.getResponseHeader('Retry-After'), 10);
+        const unsaid = request.status === 429 ? BUSY_S : undefined;
+        reject(refusal(request.status, request.responseText, { key: used, retryAfter: Number.isFinite(said) ? said : unsaid }));
         return;
       }
       try {

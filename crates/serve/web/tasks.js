@@ -2,7 +2,7 @@
 
 import { cardWhenOpened, drawFigures } from './cards.js';
 import { matches } from './choice.js';
-import { $, digest, kindText, part, plural, show, stamp, write } from './dom.js';
+import { $, digest, kindText, number, part, plural, show, stamp, write } from './dom.js';
 import { RATES_KEPT, onState, rates, server } from './state.js';
 
 const served = new Map();
@@ -25,6 +25,9 @@ function drawServed() {
     }
     show(part(view, 'pinned'), task.pinned);
     write(part(view, 'rate'), String(task.images_per_minute));
+    const outside = task.drift.filter(row => row.outside);
+    show(part(view, 'drift'), outside.length > 0);
+    write(part(view, 'drift'), outside.map(drifted).join(' '));
     drawSpark(view.querySelector('polyline'), rates.get(task.name));
   }
   filterServed();
@@ -40,6 +43,11 @@ function servedView(task) {
   part(view, 'version').append(digest(task.version, `version digest of ${task.name}`), kept(task));
   cardWhenOpened(part(view, 'card'), task.name, task.version);
   return view;
+}
+
+/** A figure that is outside its limits, in words. */
+function drifted({ figure, now, reference, reference_images: images }) {
+  return `Drift: ${figure} is ${number(now)}, it was ${number(reference)} of ${plural(images, 'image')}.`;
 }
 
 function kept(task) {

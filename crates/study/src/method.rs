@@ -1,7 +1,7 @@
 //! A method of a study: what is trained, and with which settings.
 
 use melo_data::Augment;
-use melo_train::{ClassWeights, Error as TrainError, Method, MethodSettings, TrainConfig};
+use melo_train::{ClassWeights, Error as TrainError, Method, MethodSettings, Solver, TrainConfig};
 use melo_vit::{Target, VitConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ pub(crate) struct MethodSection {
     dropout: Option<f64>,
     bottleneck: Option<usize>,
     layer_decay: Option<f64>,
+    solver: Option<Solver>,
 }
 
 /// A method with the study's shared settings.
@@ -109,6 +110,7 @@ impl MethodSection {
             lora_dropout: self.dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            solver: self.solver,
         }
     }
 
@@ -185,7 +187,10 @@ impl fmt::Display for StudyMethod {
         for (name, value) in ratios.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             write!(f, ", {name} {value}")?;
         }
-        write!(f, ", learning rate {}", section.learning_rate.unwrap_or(config.learning_rate))
+        match config.solver {
+            Solver::AdamW => write!(f, ", learning rate {}", section.learning_rate.unwrap_or(config.learning_rate)),
+            Solver::Lbfgs => f.write_str(", L-BFGS to convergence"),
+        }
     }
 }
 

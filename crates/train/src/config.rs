@@ -1,5 +1,6 @@
 //! Settings of a run, with the defaults of the paper's code where it has them.
 
+use crate::converged::{PATH, PATIENCE};
 use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
@@ -61,6 +62,51 @@ impl fmt::Display for ClassWeights {
     }
 }
 
+/// How trained values are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// In steps over epochs.
+    #[default]
+    AdamW,
+    /// A head alone on features that are computed once: L-BFGS to convergence on standardised features, for each of some strengths of
+    /// penalty, of which the validation loss chooses one. Settings of steps, augmentation and label smoothing do not apply.
+    Lbfgs,
+}
+
+impl Solver {
+    fn is_steps(&self) -> bool {
+        *self == Solver::AdamW
+    }
+}
+
+impl fmt::Display for Solver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Solver::AdamW => "adamw",
+            Solver::Lbfgs => "lbfgs",
+        })
+    }
+}
+
+/// Where a classifier begins that is trained in steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadStart {
+    /// Every class equally likely.
+    #[default]
+    Zeros,
+    /// The linear probe of the backbone as it is (Kumar et al., arXiv 2202.10054: what is adapted beside a head of zeros is first bent
+    /// to it).
+    Probe,
+}
+
+impl HeadStart {
+    fn is_zeros(&self) -> bool {
+        *self == HeadStart::Zeros
+    }
+}
+
 /// What makes masks of patches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,6 +151,12 @@ pub struct TrainConfig {
     pub lora_dropout: f64,
     /// Settings of the bottlenecks.
     pub bottleneck: BottleneckConfig,
+    /// How trained values are found; of a head alone there is a choice.
+    #[serde(default, skip_serializing_if = "Solver::is_steps")]
+    pub solver: Solver,
+    /// Where a classifier begins; unused for bags, volumes and masks.
+    #[serde(default, skip_serializing_if = "HeadStart::is_zeros")]
+    pub head_start: HeadStart,
     /// Passes over the training split.
     pub epochs: usize,
     /// Images a step, or bags.
@@ -167,6 +219,8 @@ impl TrainConfig {
             lora_plus: defaults::LORA_PLUS,
             lora_dropout: defaults::LORA_DROPOUT,
             bottleneck: BottleneckConfig::none(),
+            solver: Solver::AdamW,
+            head_start: HeadStart::Zeros,
             epochs: defaults::EPOCHS,
             batch_size: defaults::BATCH_SIZE,
             learning_rate: defaults::LEARNING_RATE,
@@ -187,6 +241,20 @@ impl TrainConfig {
         }
     }
 
+    /// The settings as a head alone is solved by: what does not apply is off, and an epoch is a point of the path of penalties.
+    pub(crate) fn of_path(self) -> Self {
+        TrainConfig {
+            epochs: PATH.len(),
+            patience: PATIENCE,
+            label_smoothing: 0.0,
+            warmup_epochs: 0.0,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+            augment: Augment::none(),
+            ..self
+        }
+    }
+
     /// Refuses settings of parts that the method does not train.
     fn check_method(&self) -> Result<(), Error> {
         let method = self.method;
@@ -197,6 +265,7 @@ impl TrainConfig {
             ("lora_dropout", low_rank || self.lora_dropout == 0.0),
             ("bottleneck", bottlenecks == (self.bottleneck.width > 0)),
             ("layer_decay", method.trains_backbone() || self.layer_decay == 1.0),
+            ("solver", method == Method::Linear || self.solver == Solver::AdamW),
         ];
         match settings.into_iter().find(|(_, fits)| !fits) {
             Some((setting, _)) => Err(Error::Setting { setting, reason: format!("does not fit method {method}") }),

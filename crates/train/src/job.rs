@@ -6,7 +6,7 @@
 
 use crate::answers::Answers;
 use crate::calibrate::calibrate;
-use crate::config::{ClassWeights, TrainConfig};
+use crate::config::{ClassWeights, Solver, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
 use crate::state::{EpochRow, fields};
@@ -129,6 +129,13 @@ impl Job {
         if config.volume.is_some() && (config.bag.is_some() || manifest.kind == TaskKind::Segmentation) {
             return Err(Error::VolumesInBags { path: manifest.path });
         }
+        let steps = config.bag.is_some() || manifest.kind == TaskKind::Segmentation;
+        let config = match config.solver {
+            // What pools bags, and what makes masks, is no convex problem.
+            Solver::Lbfgs if steps => TrainConfig { solver: Solver::AdamW, ..config },
+            Solver::Lbfgs => config.of_path(),
+            Solver::AdamW => config,
+        };
         config.check()?;
         let info = backbone.info();
         config.lora.check(info.config())?;

@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::examples::{Examples, lengths};
-use melo_data::EpochAugment;
 use melo_vit::Engine;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +34,6 @@ impl SplitFeatures {
 pub(crate) struct ProbeImages<'a> {
     pub(crate) train: &'a dyn Examples,
     pub(crate) val: &'a dyn Examples,
-    /// What training images go through: nothing that changes them.
-    pub(crate) augment: EpochAugment<'a>,
     /// Epoch that is to begin, and the run folder, for an interruption.
     pub(crate) epoch: usize,
     pub(crate) folder: Option<PathBuf>,
@@ -55,7 +52,7 @@ impl ProbeImages<'_> {
     ) -> Result<ProbeFeatures, Error> {
         let all = self.train.len() + self.val.len();
         let mut done = 0;
-        let mut of = |examples: &dyn Examples, augment: Option<EpochAugment<'_>>| -> Result<SplitFeatures, Error> {
+        let mut of = |examples: &dyn Examples| -> Result<SplitFeatures, Error> {
             let width = engine.backbone().config().feature_width();
             let order: Vec<usize> = (0..examples.len()).collect();
             let mut features =
@@ -64,7 +61,7 @@ impl ProbeImages<'_> {
                 if stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted { epoch: self.epoch, folder: self.folder.clone() });
                 }
-                let source = examples.epoch(order, augment);
+                let source = examples.epoch(order, None);
                 let mut images = 0;
                 for length in lengths(examples, order) {
                     images += length;
@@ -76,6 +73,6 @@ impl ProbeImages<'_> {
             }
             Ok(features)
         };
-        Ok(ProbeFeatures { train: of(self.train, Some(self.augment))?, val: of(self.val, None)? })
+        Ok(ProbeFeatures { train: of(self.train)?, val: of(self.val)? })
     }
 }

@@ -1,6 +1,6 @@
 //! What may be said of a method, and the one place that makes settings of it.
 
-use crate::config::{TrainConfig, defaults};
+use crate::config::{Solver, TrainConfig, defaults};
 use crate::error::Error;
 use crate::method::Method;
 use melo_vit::{BottleneckConfig, LoraConfig, Target};
@@ -32,6 +32,8 @@ pub struct MethodSettings {
     pub bottleneck: Option<usize>,
     /// See [`TrainConfig::layer_decay`].
     pub layer_decay: Option<f64>,
+    /// How a head alone is found; L-BFGS where it is not given.
+    pub solver: Option<Solver>,
 }
 
 impl MethodSettings {
@@ -60,6 +62,7 @@ impl MethodSettings {
             ("lora_dropout", "lora", low_rank || self.lora_dropout.is_none()),
             ("bottleneck", "adapter", bottlenecks || self.bottleneck.is_none()),
             ("layer_decay", "full", all || self.layer_decay.is_none()),
+            ("solver", "linear", method == Method::Linear || self.solver.is_none()),
         ];
         match settings.into_iter().find(|(_, _, fits)| !fits) {
             Some((setting, owner, _)) => Err(Error::ForeignSetting { setting, owner, method }),
@@ -92,6 +95,7 @@ impl MethodSettings {
             config.bottleneck = BottleneckConfig { width: self.bottleneck.unwrap_or(config.bottleneck.width), blocks };
         }
         config.layer_decay = self.layer_decay.unwrap_or(config.layer_decay);
+        config.solver = self.solver.unwrap_or(config.solver);
         Ok(config)
     }
 
@@ -124,7 +128,8 @@ impl TrainConfig {
             true => BottleneckConfig { width: defaults::BOTTLENECK, blocks: (0..depth).collect() },
             false => BottleneckConfig::none(),
         };
-        TrainConfig { method, lora, bottleneck, learning_rate: method.learning_rate(), ..usual }
+        let solver = if method == Method::Linear { Solver::Lbfgs } else { Solver::AdamW };
+        TrainConfig { method, lora, bottleneck, solver, learning_rate: method.learning_rate(), ..usual }
     }
 }
 

@@ -6,8 +6,9 @@ use crate::config::TrainConfig;
 use crate::error::Error;
 use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hash_numbers, hex, write_tensors};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// Metadata key that holds the record's JSON.
@@ -22,6 +23,9 @@ pub struct EpochRow {
     pub epoch: usize,
     /// Learning rate of its last step.
     pub learning_rate: f64,
+    /// Inverse strength of the penalty, of a head that is solved to convergence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c: Option<f64>,
     /// Mean loss over training images.
     pub train_loss: f64,
     /// Mean loss over validation images.
@@ -70,6 +74,13 @@ impl EpochRow {
     /// What decides which epoch is the best, the higher the better.
     pub fn score(&self) -> f64 {
         self.figures().first().map_or(f64::NEG_INFINITY, |(_, value)| *value)
+    }
+
+    /// True where it is better than another: by its score and then its validation loss; of a head that is solved to convergence by that
+    /// loss, which tells neighbours on the path apart where an AUC of few images cannot.
+    pub(crate) fn is_better(&self, than: &EpochRow) -> bool {
+        let tie = self.c.is_some() || self.score() == than.score();
+        if tie { self.val_loss < than.val_loss } else { self.score() > than.score() }
     }
 }
 
@@ -122,12 +133,19 @@ impl Record {
             let threads = |record: &Record| record.threads.map_or("any".to_owned(), |threads| threads.to_string());
             return mismatch("the number of threads", threads(saved), threads(self));
         }
-        let both = fields(&saved.config).into_iter().zip(fields(&self.config));
-        let both = both.chain(fields(&saved.preprocess).into_iter().zip(fields(&self.preprocess)));
-        for ((field, saved), (_, current)) in both {
-            let more_epochs = field == "epochs" && saved.as_u64() < current.as_u64();
-            if saved != current && !more_epochs {
-                return mismatch(&format!("setting `{field}`"), saved.to_string(), current.to_string());
+        let of_config = (fields(&saved.config), fields(&self.config));
+        let of_preprocess = (fields(&saved.preprocess), fields(&self.preprocess));
+        for (saved, current) in [of_config, of_preprocess] {
+            // What is at its default is left out of either.
+            let names: BTreeSet<&String> = saved.keys().chain(current.keys()).collect();
+            for field in names {
+                let (saved, current) = (saved.get(field), current.get(field));
+                let number = |value: Option<&Value>| value.and_then(Value::as_u64);
+                let more_epochs = field == "epochs" && number(saved) < number(current);
+                if saved != current && !more_epochs {
+                    let say = |value: Option<&Value>| value.map_or_else(|| "not set".to_owned(), Value::to_string);
+                    return mismatch(&format!("setting `{field}`"), say(saved), say(current));
+                }
             }
         }
         Ok(())
@@ -135,15 +153,15 @@ impl Record {
 }
 
 /// Name and value of each field, in order of the type's definition.
-pub(crate) fn fields(settings: &impl Serialize) -> serde_json::Map<String, serde_json::Value> {
+pub(crate) fn fields(settings: &impl Serialize) -> serde_json::Map<String, Value> {
     match to_json(settings) {
-        serde_json::Value::Object(fields) => fields,
+        Value::Object(fields) => fields,
         _ => unreachable!("settings are plain structs"),
     }
 }
 
 /// Settings as JSON, by way of text: an f32 of 0.8 stays 0.8 and does not become 0.800000011920929.
-pub(crate) fn to_json(settings: &impl Serialize) -> serde_json::Value {
+pub(crate) fn to_json(settings: &impl Serialize) -> Value {
     let text = serde_json::to_string(settings).expect("settings are plain data");
     serde_json::from_str(&text).expect("what was written can be read")
 }

@@ -3,7 +3,8 @@
 mod ranks;
 
 use crate::adamw::{AdamW, AdamWStep, TensorStep};
-use crate::config::TrainConfig;
+use crate::config::{HeadStart, Solver, TrainConfig};
+use crate::converged::{PATH, PATIENCE, Probe};
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::{Examples, class_counts, evaluate, lengths, numbers};
@@ -18,7 +19,8 @@ use crate::state::{EpochRow, Record, State, Values, to_json};
 use crate::team::Team;
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{
-    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind, VolumeEmbedding,
+    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Head, Plugin, TaskCard, TaskKind,
+    VolumeEmbedding,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -162,8 +164,15 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     let trainable = run.model.parameters();
     let (images, epochs_done) = (run.train.len(), run.record.history.len());
     observer(Event::Started { kind: run.card.kind, trainable, backbone, images, epochs_done });
+    if config.solver == Solver::Lbfgs && !run.sees_the_same() {
+        let reason = "is lbfgs, which needs images that stay the same, and a classifier of pooled features".to_owned();
+        return Err(Error::Setting { setting: "solver", reason });
+    }
     if !run.is_finished() && run.is_probe() {
         run.compute_probe(folder, stop, observer)?;
+    }
+    if epochs_done == 0 && config.head_start == HeadStart::Probe {
+        run.start_head(folder, stop, observer)?;
     }
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
@@ -307,7 +316,11 @@ impl<'a> Run<'a> {
     fn is_finished(&self) -> bool {
         let done = self.record.history.len();
         let since_best = self.record.best().map_or(0, |best| done - best.epoch);
-        done >= self.config.epochs || (self.config.patience > 0 && since_best >= self.config.patience)
+        let epochs = match self.config.solver {
+            Solver::AdamW => self.config.epochs,
+            Solver::Lbfgs => PATH.len(),
+        };
+        done >= epochs || (self.config.patience > 0 && since_best >= self.config.patience)
     }
 
     fn epoch(
@@ -319,29 +332,11 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let done = self.record.history.len();
         let epoch = done + 1;
-        let train = self.train;
-        let order = melo_data::shuffled(train.len(), self.config.seed, done as u64);
-        let steps_per_epoch = order.len().div_ceil(self.config.batch_size);
-        let schedule = Schedule {
-            peak: self.config.learning_rate,
-            floor: self.config.min_learning_rate,
-            warmup_steps: (self.config.warmup_epochs * steps_per_epoch as f64).round() as usize,
-            steps: self.config.epochs * steps_per_epoch,
+        let images = self.train.len();
+        let (train_loss, learning_rate, c) = match self.config.solver {
+            Solver::AdamW => self.steps(folder, stop, observer)?,
+            Solver::Lbfgs => self.solve(folder, stop)?,
         };
-        let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
-        for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
-            if self.team.any("a step's beginning", stop.load(Ordering::Relaxed))? {
-                let folder = folder.map(|folder| folder.path().to_owned());
-                return Err(Error::Interrupted { epoch, folder });
-            }
-            learning_rate = schedule.at(done * steps_per_epoch + step);
-            loss += self.step(batch, learning_rate)? * batch.len() as f64;
-            images += batch.len();
-            if !loss.is_finite() {
-                return Err(Error::Diverged { loss, epoch, learning_rate: self.config.learning_rate });
-            }
-            observer(Event::Step { epoch, images, loss: loss / images as f64 });
-        }
         observer(Event::Validating { epoch });
         let (val_loss, judged) = match &self.model.head.decoder {
             Some(decoder) => self.judge_masks(decoder)?,
@@ -354,16 +349,14 @@ impl<'a> Run<'a> {
         let mut row = EpochRow {
             epoch,
             learning_rate,
-            train_loss: loss / images as f64,
+            c,
+            train_loss,
             val_loss,
             images_per_s: images as f64 / seconds,
             seconds,
             ..judged
         };
-        let better = |best: &EpochRow| {
-            row.score() > best.score() || (row.score() == best.score() && row.val_loss < best.val_loss)
-        };
-        row.best = self.record.best().is_none_or(better);
+        row.best = self.record.best().is_none_or(|best| row.is_better(best));
         if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }
@@ -371,16 +364,64 @@ impl<'a> Run<'a> {
         Ok(row)
     }
 
-    /// True where every epoch sees the same features: a head alone, no augmentation, and an engine that steps it on features.
-    fn is_probe(&self) -> bool {
-        let nothing = |_: usize, _: &[f32], _: &mut [f32]| 0.0;
-        let Model { head, bag, .. } = &self.model;
+    /// The steps of an epoch: their mean loss, and the learning rate of the last.
+    fn steps(
+        &mut self,
+        folder: Option<&RunFolder>,
+        stop: &AtomicBool,
+        observer: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<(f64, f64, Option<f64>), Error> {
+        let done = self.record.history.len();
+        let epoch = done + 1;
+        let order = melo_data::shuffled(self.train.len(), self.config.seed, done as u64);
+        let steps_per_epoch = order.len().div_ceil(self.config.batch_size);
+        let schedule = Schedule {
+            peak: self.config.learning_rate,
+            floor: self.config.min_learning_rate,
+            warmup_steps: (self.config.warmup_epochs * steps_per_epoch as f64).round() as usize,
+            steps: self.config.epochs * steps_per_epoch,
+        };
+        let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
+        for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
+            go_on(self.team, stop, epoch, folder)?;
+            learning_rate = schedule.at(done * steps_per_epoch + step);
+            loss += self.step(batch, learning_rate)? * batch.len() as f64;
+            images += batch.len();
+            if !loss.is_finite() {
+                return Err(Error::Diverged { loss, epoch, learning_rate: self.config.learning_rate });
+            }
+            observer(Event::Step { epoch, images, loss: loss / images as f64 });
+        }
+        Ok((loss / images as f64, learning_rate, None))
+    }
+
+    /// The next point on the path of penalties: the mean loss, no learning rate, and `C`.
+    fn solve(&mut self, folder: Option<&RunFolder>, stop: &AtomicBool) -> Result<(f64, f64, Option<f64>), Error> {
+        let done = self.record.history.len();
+        go_on(self.team, stop, done + 1, folder)?;
+        let c = PATH[done];
+        let features = &self.probe.as_ref().expect("a head alone that is solved knows the features").train.values;
+        let loss = Probe::new(features, self.train, &self.objective).solve(c, &mut self.model.head);
+        Ok((loss, 0.0, Some(c)))
+    }
+
+    /// True where every epoch sees the same features, of which a head alone makes answers.
+    fn sees_the_same(&self) -> bool {
         self.config.method == Method::Linear
-            && head.blocks().is_none()
+            && self.model.head.blocks().is_none()
             && self.config.augment == Augment::none()
             && self.train.is_fixed()
             && self.val.is_fixed()
-            && (bag.is_some() || self.model.engine().head_step(&[], &nothing, head, &mut head.clone()).is_some())
+    }
+
+    /// The same, and something that finds the head on features.
+    fn is_probe(&self) -> bool {
+        let nothing = |_: usize, _: &[f32], _: &mut [f32]| 0.0;
+        let Model { head, bag, .. } = &self.model;
+        self.sees_the_same()
+            && (self.config.solver == Solver::Lbfgs
+                || bag.is_some()
+                || self.model.engine().head_step(&[], &nothing, head, &mut head.clone()).is_some())
     }
 
     fn compute_probe(
@@ -392,12 +433,43 @@ impl<'a> Run<'a> {
         let images = ProbeImages {
             train: self.train,
             val: self.val,
-            augment: EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch: 0 },
             epoch: self.record.history.len() + 1,
             folder: folder.map(|folder| folder.path().to_owned()),
         };
         let progress = &mut |done, of| observer(Event::Features { done, of });
         self.probe = Some(images.features(self.model.engine(), stop, progress)?);
+        Ok(())
+    }
+
+    /// Sets the head to the linear probe of the backbone as it is, of the penalty that the validation split chooses.
+    fn start_head(
+        &mut self,
+        folder: Option<&RunFolder>,
+        stop: &AtomicBool,
+        observer: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<(), Error> {
+        if self.model.head.decoder.is_some() || self.model.bag.is_some() || self.model.volume.is_some() {
+            return Ok(());
+        }
+        self.compute_probe(folder, stop, observer)?;
+        let mut best: Option<(f64, Head, usize)> = None;
+        for (point, &c) in PATH.iter().enumerate() {
+            go_on(self.team, stop, 1, folder)?;
+            let features = &self.probe.as_ref().expect("they were computed").train.values;
+            Probe::new(features, self.train, &self.objective).solve(c, &mut self.model.head);
+            let (loss, _) = self.validate()?;
+            match &best {
+                Some((lowest, ..)) if loss >= *lowest => {}
+                _ => best = Some((loss, self.model.head.clone(), point)),
+            }
+            if best.as_ref().is_some_and(|(.., at)| point - at >= PATIENCE) {
+                break;
+            }
+        }
+        self.probe = None;
+        if let Some((_, head, _)) = best {
+            self.model.head = head;
+        }
         Ok(())
     }
 
@@ -606,6 +678,14 @@ impl<'a> Run<'a> {
             backbone,
             history: self.record.history,
         })
+    }
+}
+
+/// Refuses to go on with an epoch once it is stopped from outside, on any rank.
+fn go_on(team: &Team, stop: &AtomicBool, epoch: usize, folder: Option<&RunFolder>) -> Result<(), Error> {
+    match team.any("going on", stop.load(Ordering::Relaxed))? {
+        true => Err(Error::Interrupted { epoch, folder: folder.map(|folder| folder.path().to_owned()) }),
+        false => Ok(()),
     }
 }
 

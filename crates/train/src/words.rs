@@ -1,6 +1,7 @@
 //! Settings of a training as people say them, for cards and reports.
 
-use crate::config::{ClassWeights, TrainConfig};
+use crate::config::{ClassWeights, Solver, TrainConfig};
+use crate::converged::PATH;
 use crate::groups::{MASK_HEAD_RATE, VOLUME_EMBED_RATE};
 use crate::method::Method;
 use melo_data::Augment;
@@ -28,14 +29,22 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
         Some(_) => format!("{rate}; that of the embedding {VOLUME_EMBED_RATE} times as high"),
         None => rate,
     };
+    let steps = config.solver == Solver::AdamW;
+    let path = || {
+        let (first, last) = (PATH[0], PATH[PATH.len() - 1]);
+        format!(
+            "L-BFGS to convergence on standardised features; the penalty 1 / C of the lowest validation loss, C from {first} to {last}"
+        )
+    };
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
+        ("Solver", (!steps).then(path)),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Pooling", config.bag.map(bag_in_words)),
         ("Volumes", config.volume.map(volume_in_words)),
-        ("Epochs", Some(epochs)),
-        ("Batch", Some(plural(config.batch_size as f64, if config.bag.is_some() { "bag" } else { "image" }))),
-        ("Learning rate", Some(rate)),
+        ("Epochs", steps.then_some(epochs)),
+        ("Batch", steps.then(|| plural(config.batch_size as f64, if config.bag.is_some() { "bag" } else { "image" }))),
+        ("Learning rate", steps.then_some(rate)),
         ("LoRA+", (config.lora_plus != 1.0).then(|| format!("B learns at {} times the rate of A", config.lora_plus))),
         ("Dropout of low-rank updates", positive(config.lora_dropout, percent(config.lora_dropout))),
         ("Decay of the rate by layer", (config.layer_decay != 1.0).then(|| config.layer_decay.to_string())),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use melo_data::{Augment, EpochAugment, Labels};
-use melo_train::{Examples, Method, Outcome, Resume, RunOptions, Start, Task, Team, TrainConfig, train};
+use melo_train::{Examples, Method, Outcome, Resume, RunOptions, Solver, Start, Task, Team, TrainConfig, train};
 use melo_vit::{
     Checkpoint, Description, DeviceSpec, Engine, ImageBatch, ImageSource, Precision, Preprocess, TaskCard, TaskKind,
     VitConfig,
@@ -66,6 +66,7 @@ fn run(unit: (f32, f32)) -> (Arc<dyn Engine>, Outcome) {
         epochs: 6,
         batch_size: 8,
         augment: Augment::none(),
+        solver: Solver::AdamW,
         ..TrainConfig::for_method(Method::Linear, 2)
     };
     let (train_images, val) = (Images::new(48, 1, unit), Images::new(24, 2, unit));

@@ -4,7 +4,8 @@
 
 use melo_data::{Augment, EpochAugment, Labels};
 use melo_train::{
-    Error, Event, Examples, Method, Outcome, Resume, RunFolder, RunOptions, Start, Task, Team, TrainConfig, train,
+    Error, Event, Examples, Method, Outcome, Resume, RunFolder, RunOptions, Solver, Start, Task, Team, TrainConfig,
+    train,
 };
 use melo_vit::{
     Checkpoint, Description, DeviceSpec, ImageBatch, ImageError, ImageSource, Precision, Preprocess, TaskCard,
@@ -69,6 +70,7 @@ fn config(precision: Precision) -> TrainConfig {
         batch_size: 7,
         precision,
         augment: Augment::none(),
+        solver: Solver::AdamW,
         ..TrainConfig::for_method(Method::Linear, 2)
     }
 }
@@ -146,5 +148,38 @@ fn a_resumed_probe_computes_features_again_and_ends_the_same() {
         let (resumed, seen) = run(&config, true, Some((&folder, Resume::Always)), None);
         assert_eq!(seen, 60);
         assert_eq!(resumed.unwrap().plugin.head, straight.plugin.head);
+    }
+}
+
+#[test]
+fn a_solved_head_sees_every_image_once_and_survives_a_stop() {
+    let config = TrainConfig { solver: Solver::Lbfgs, ..config(Precision::F32) };
+    let (straight, seen) = run(&config, true, None, None);
+    let straight = straight.unwrap();
+    assert_eq!(seen, 60);
+    let c = straight.best.c.expect("it is a point on the path");
+    let lowest = straight.history.iter().map(|row| row.val_loss).fold(f64::INFINITY, f64::min);
+    assert_eq!(straight.best.val_loss, lowest);
+    assert!(
+        straight.history.windows(2).all(|pair| pair[0].train_loss >= pair[1].train_loss),
+        "a weaker penalty fits closer"
+    );
+    let place = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(&place.path().join("run")).unwrap();
+    let (stopped, _) = run(&config, true, Some((&folder, Resume::Never)), Some(2));
+    assert!(matches!(stopped.unwrap_err(), Error::Interrupted { epoch: 3, .. }));
+    let resumed = run(&config, true, Some((&folder, Resume::Always)), None).0.unwrap();
+    assert_eq!((resumed.plugin.head, resumed.best.c), (straight.plugin.head, Some(c)));
+}
+
+#[test]
+fn what_cannot_be_solved_on_features_is_refused() {
+    let changing = TrainConfig { solver: Solver::Lbfgs, augment: Augment::default(), ..config(Precision::F32) };
+    for (config, fixed) in [(changing, true), (TrainConfig { solver: Solver::Lbfgs, ..config(Precision::F32) }, false)]
+    {
+        match run(&config, fixed, None, None).0 {
+            Err(Error::Setting { setting: "solver", .. }) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::plugin::public_key;
 use super::task::check_output;
-use crate::{Failure, json_path, say, say_json};
+use crate::{Failure, json_path, note, say, say_json};
 use melo::serve::{
-    Anchor, Broken, Checkpoint, Entry, Head, Report, archive, entries, parse_rfc3339, rfc3339, verify, verify_together,
+    Anchor, Broken, Checkpoint, DriftRow, Drifted, Entry, Head, Report, archive, drift_of, entries, parse_rfc3339,
+    rfc3339, verify, verify_replicas, verify_together,
 };
 use melo::sign::SecretKey;
 use serde::Serialize;
@@ -16,22 +17,25 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  melo audit verify melo-serve/audit.sqlite\n  \
         melo audit verify audit.sqlite --expect-head 9f86d08...@1200\n  \
         melo audit verify audit.sqlite --checkpoint /mnt/worm/melo.checkpoint --public-key audit.pub\n  \
-        melo audit verify audit.sqlite --archive audit-2026.sqlite --archive audit-2025.sqlite\n\n\
+        melo audit verify audit.sqlite --archive audit-2026.sqlite --archive audit-2025.sqlite\n  \
+        melo audit verify melo-1/audit.sqlite melo-2/audit.sqlite --checkpoint melo-1.checkpoint --checkpoint melo-2.checkpoint \\\n      \
+        --public-key audit.pub\n\n\
         The last hash is printed: noted elsewhere (the server's log has it, too), it shows later that the end was not\n\
         cut off and that not all was written anew. The server may be running.\n\
         Exit status 1 when the chain is broken. What it proves is said in docs/audit.md.")]
     Verify {
-        /// The server's audit
-        file: PathBuf,
+        /// The server's audit; of several servers (`melo serve --replica`) one each
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// A last hash that was noted before, with the number of its row
         #[arg(long, value_name = "HASH[@N]")]
         expect_head: Option<Anchor>,
-        /// A signed checkpoint of the server (`melo serve --audit-checkpoint`), from where it was kept
+        /// A signed checkpoint of the server (`melo serve --audit-checkpoint`), from where it was kept; of several servers one each
         #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with = "expect_head")]
-        checkpoint: Option<PathBuf>,
-        /// The public key of who signed it: a file, or the line itself
+        checkpoint: Vec<PathBuf>,
+        /// The public key of who signed it: a file, or the line itself; may be repeated
         #[arg(long, value_name = "FILE|KEY", requires = "checkpoint")]
-        public_key: Option<String>,
+        public_key: Vec<String>,
         /// A file of older records (`melo audit archive`) that the others must follow; may be repeated
         #[arg(long, value_name = "FILE")]
         archive: Vec<PathBuf>,
@@ -77,6 +81,21 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Whether answers drifted from what the plug-ins were tested on
+    #[command(after_help = "Examples:\n  melo audit drift melo-serve/audit.sqlite\n  \
+        melo audit drift audit.sqlite --plugins /mnt/tasks-by-digest --json\n\n\
+        Every answer of the audit goes through the charts that a server keeps (docs/drift.md), from the first on. Of images\n\
+        an audit holds nothing: size and brightness are in the server's own charts alone.")]
+    Drift {
+        /// The server's audit
+        file: PathBuf,
+        /// Folder of the plug-ins as SHA256.safetensors [default: `plugins` beside the audit, where a server keeps them]
+        #[arg(long, value_name = "DIR")]
+        plugins: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the last records
     #[command(after_help = "Examples:\n  melo audit show melo-serve/audit.sqlite --last 5\n  \
         melo audit show melo-serve/audit.sqlite --task chest --last 1000 --json")]
@@ -97,14 +116,22 @@ pub(crate) enum Verb {
 
 pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Verify { file, expect_head, checkpoint, public_key, archive, json } => {
-            let checkpoint = signed(checkpoint.as_deref(), public_key.as_deref())?;
-            run_verify(file, archive, expect_head.as_ref().or(checkpoint.as_ref()), *json)
+        Verb::Verify { files, expect_head, checkpoint, public_key, archive, json } => {
+            let checkpoints = read_checkpoints(checkpoint, public_key)?;
+            match (files.as_slice(), checkpoints.as_slice()) {
+                ([file], []) => run_verify(file, archive, expect_head.as_ref(), *json),
+                ([file], [(_, checkpoint)]) => run_verify(file, archive, Some(&checkpoint.anchor()), *json),
+                _ if expect_head.is_some() || !archive.is_empty() => Err(Failure::Usage(
+                    "--expect-head and --archive are of one audit: verify that one alone".to_owned(),
+                )),
+                _ => run_verify_replicas(files, &checkpoints, *json),
+            }
         }
         Verb::Archive { file, before, out, checkpoint, public_key } => {
             run_archive(file, *before, out, signed(checkpoint.as_deref(), public_key.as_deref())?.as_ref())
         }
         Verb::Checkpoint { file, key, out } => run_checkpoint(file, key, out),
+        Verb::Drift { file, plugins, json } => run_drift(file, plugins.as_deref(), *json),
         Verb::Show { file, last, task, json } => run_show(file, *last, task.as_deref(), *json),
     }
 }
@@ -121,6 +148,18 @@ fn signed(checkpoint: Option<&Path>, key: Option<&str>) -> Result<Option<Anchor>
     }
 }
 
+/// Checkpoints, each signed by one of the keys.
+fn read_checkpoints(files: &[PathBuf], keys: &[String]) -> Result<Vec<(PathBuf, Checkpoint)>, Failure> {
+    let keys = keys.iter().map(|key| public_key(key)).collect::<Result<Vec<_>, _>>()?;
+    let read = |path: &PathBuf| {
+        let mut read = keys.iter().map(|key| Checkpoint::read(path, key));
+        let first = read.next().ok_or_else(|| Failure::Usage("--checkpoint needs --public-key".to_owned()))?;
+        let checkpoint = read.fold(first, |found, next| found.or(next));
+        Ok((path.clone(), checkpoint?))
+    };
+    files.iter().map(read).collect()
+}
+
 /// What `melo audit verify --json` prints.
 #[derive(Serialize)]
 struct Verified<'a> {
@@ -131,14 +170,15 @@ struct Verified<'a> {
     head: &'a Head,
     behind: &'a Option<Head>,
     broken: &'a Option<Broken>,
+    replicas: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     archives: Vec<Verified<'a>>,
 }
 
 impl<'a> Verified<'a> {
     fn of((audit, report): &'a (PathBuf, Report)) -> Self {
-        let Report { head, behind, broken } = report;
-        Verified { audit, ok: broken.is_none(), head, behind, broken, archives: Vec::new() }
+        let Report { head, behind, broken, replicas } = report;
+        Verified { audit, ok: broken.is_none(), head, behind, broken, replicas, archives: Vec::new() }
     }
 }
 
@@ -148,22 +188,74 @@ fn run_verify(file: &Path, archives: &[PathBuf], anchor: Option<&Anchor>, json: 
         let archives = before.iter().map(Verified::of).collect();
         say_json(&Verified { archives, ..Verified::of(last) })?;
     }
-    for (file, Report { head, behind, broken }) in &reports {
-        if let Some(broken) = broken {
+    for (file, report) in &reports {
+        if let Some(broken) = &report.broken {
             return Err(Failure::Message(format!("{}: {broken}", file.display())));
         }
-        if json {
-            continue;
+        if !json {
+            say_whole(&file.display().to_string(), report);
         }
-        match behind {
-            None => say(format_args!("{}: {} records, whole", file.display(), head.rows)),
-            Some(behind) => {
-                let (count, first) = (head.rows - behind.rows, behind.rows + 1);
-                say(format_args!("{}: {count} records, whole, from row {first} on", file.display()));
-                say(format_args!("behind {behind}"));
+    }
+    Ok(())
+}
+
+/// That an audit is whole.
+fn say_whole(name: &str, Report { head, behind, .. }: &Report) {
+    match behind {
+        None => say(format_args!("{name}: {} records, whole", head.rows)),
+        Some(behind) => {
+            let (count, first) = (records_of(head, Some(behind)), behind.rows + 1);
+            say(format_args!("{name}: {count} records, whole, from row {first} on"));
+            say(format_args!("behind {behind}"));
+        }
+    }
+    say(format_args!("head {head}"));
+}
+
+fn records_of(head: &Head, behind: Option<&Head>) -> i64 {
+    head.rows - behind.map_or(0, |behind| behind.rows)
+}
+
+/// What `melo audit verify --json` prints of several.
+#[derive(Serialize)]
+struct VerifiedReplicas<'a> {
+    ok: bool,
+    records: i64,
+    audits: Vec<Verified<'a>>,
+}
+
+/// A verdict a replica, and one in all.
+fn run_verify_replicas(files: &[PathBuf], checkpoints: &[(PathBuf, Checkpoint)], json: bool) -> Result<(), Failure> {
+    let reports = verify_replicas(files, checkpoints)?;
+    let records = reports.iter().map(|(_, report)| records_of(&report.head, report.behind.as_ref())).sum();
+    let broken: Vec<&PathBuf> =
+        reports.iter().filter(|(_, report)| report.broken.is_some()).map(|(file, _)| file).collect();
+    if json {
+        say_json(&VerifiedReplicas {
+            ok: broken.is_empty(),
+            records,
+            audits: reports.iter().map(Verified::of).collect(),
+        })?;
+    } else {
+        for (file, report) in &reports {
+            let replica = report.replicas.last().map_or(String::new(), |replica| format!("replica {replica}: "));
+            let name = format!("{replica}{}", file.display());
+            match &report.broken {
+                None => say_whole(&name, report),
+                Some(broken) => say(format_args!("{name}: {broken}")),
             }
         }
-        say(format_args!("head {head}"));
+    }
+    match broken.first() {
+        None if json => {}
+        None => say(format_args!("{} audits: {records} records, all whole", reports.len())),
+        Some(first) => {
+            let (count, all) = (broken.len(), reports.len());
+            return Err(Failure::Message(format!(
+                "{count} of {all} audits are broken, the first is {}",
+                first.display()
+            )));
+        }
     }
     Ok(())
 }
@@ -187,8 +279,38 @@ fn run_checkpoint(file: &Path, key: &Path, out: &Path) -> Result<(), Failure> {
     if let Some(broken) = &report.broken {
         return Err(Failure::Message(format!("{}: {broken}", file.display())));
     }
-    Checkpoint::now(report.head.clone()).write(out, &key)?;
+    Checkpoint::now(report.head.clone(), report.replicas.last().cloned()).write(out, &key)?;
     say(format_args!("{}: {} records, signed by key {}", out.display(), report.head.rows, key.public().id()));
+    Ok(())
+}
+
+fn run_drift(file: &Path, plugins: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let beside = file.with_file_name("plugins");
+    let plugins = plugins.unwrap_or(&beside);
+    let report = drift_of(file, plugins)?;
+    if json {
+        return say_json(&report);
+    }
+    for digest in &report.unknown {
+        let short = digest.get(..12).unwrap_or(digest);
+        note(format_args!("left out: answers of plug-in {short}, which is not in {}", plugins.display()));
+    }
+    if report.figures.is_empty() {
+        say("no answer of a plug-in that is known");
+    }
+    for Drifted { row, alarms } in &report.figures {
+        let DriftRow { task, version, figure, reference, reference_images, now, images, outside, .. } = row;
+        let place = format!("{task}@{}: {figure}", version.get(..8).unwrap_or(version));
+        let Some(reference) = reference else {
+            say(format_args!("{place} {now:.4} of {images}: too few for a reference"));
+            continue;
+        };
+        let state = if *outside { "OUTSIDE" } else { "inside" };
+        say(format_args!("{place} {now:.4} after {images}, was {reference:.4} of {reference_images}: {state}"));
+        for alarm in alarms {
+            say(format_args!("    outside from row {}, {}", alarm.n, rfc3339(alarm.time_ms)));
+        }
+    }
     Ok(())
 }
 

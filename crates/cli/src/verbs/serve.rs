@@ -5,7 +5,7 @@ use super::task::PrecisionArg;
 use crate::{Failure, advice, machine, note, say};
 use melo::serve::{
     Advice, BatchConfig, CheckpointConfig, Config, DicomConfig, Limits, OidcConfig, RegistryConfig, Server,
-    SignatureConfig, SyslogConfig, TlsClientFiles, TlsFiles, Trust, defaults,
+    SignatureConfig, SyslogConfig, TlsClientFiles, TlsFiles, Trust, defaults, host_name,
 };
 use melo::synthetic::{Phantom, phantom};
 use melo::vit::{Engine, INTENDED_USE, return_large_buffers, write_atomically};
@@ -28,6 +28,7 @@ const SAMPLE_SEED: u64 = 1 << 40;
     melo serve                                            a page with generated tasks, to look around\n  \
     melo serve --backbone vit.safetensors --plugins tasks/\n  \
     melo serve --config serve.toml --listen 0.0.0.0:8443 --keys keys.toml --tls-cert cert.pem --tls-key key.pem\n  \
+    melo serve --backbone vit.safetensors --plugins /mnt/tasks --replica melo-1 --lame-duck-s 8   behind a balancer\n  \
     curl -F image=@film.png -F tasks=all http://127.0.0.1:8080/v1/predict\n\n\
     Every flag can also be an environment variable, as shown, and a key of the --config file: `max-batch = 32`.\n\
     A flag wins over a variable, a variable over the file. The API is described in docs/serve.md and, by the server \
@@ -54,6 +55,9 @@ struct Settings {
     /// Watched folder: the plug-ins in it are served, also those that come later
     #[arg(long, env = "MELO_SERVE_PLUGINS", value_name = "DIR")]
     plugins: Option<PathBuf>,
+    /// Name of this server among several of one service: in the audit, its checkpoints and syslog [default: name of the host]
+    #[arg(long, env = "MELO_SERVE_REPLICA", value_name = "NAME")]
+    replica: Option<String>,
     /// Folder for what must outlive the process: accepted plug-ins and their versions [default: melo-serve]
     #[arg(long, env = "MELO_SERVE_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
@@ -66,9 +70,15 @@ struct Settings {
     /// How long the first request of a batch waits for others, ms [default: 5]
     #[arg(long, env = "MELO_SERVE_MAX_WAIT_MS", value_name = "MS")]
     max_wait_ms: Option<u64>,
-    /// Images times tasks that may be waiting or in work, for callers in turn; more are answered with 429 at once [default: 1024]
+    /// Images times tasks that may be waiting or in work, for callers in turn; more are answered with 503 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_QUEUE", value_name = "N")]
     queue: Option<usize>,
+    /// Share of the queue from which on the server is not ready, so that a balancer asks others; above 1 never [default: 0.9]
+    #[arg(long, env = "MELO_SERVE_UNREADY_QUEUE_SHARE", value_name = "SHARE")]
+    unready_queue_share: Option<f64>,
+    /// How long the queue has that share before, s [default: 5]
+    #[arg(long, env = "MELO_SERVE_UNREADY_QUEUE_S", value_name = "S")]
+    unready_queue_s: Option<u64>,
     /// Images of one request, of tasks that answer for single images [default: 64]
     #[arg(long, env = "MELO_SERVE_MAX_IMAGES", value_name = "N")]
     max_images: Option<usize>,
@@ -139,6 +149,10 @@ struct Settings {
     /// Connections at a time; more are answered with 503 at once [default: 1024]
     #[arg(long, env = "MELO_SERVE_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<usize>,
+    /// How long requests are still taken after SIGTERM, while the server says that it is not ready: more than a balancer needs to see
+    /// it, s [default: 0]
+    #[arg(long, env = "MELO_SERVE_LAME_DUCK_S", value_name = "S")]
+    lame_duck_s: Option<u64>,
     /// How long requests that were begun are waited for when the server stops, s [default: 30]
     #[arg(long, env = "MELO_SERVE_DRAIN_S", value_name = "S")]
     drain_s: Option<u64>,
@@ -324,6 +338,7 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration, tru
         ..RegistryConfig::new(state(settings))
     };
     Config {
+        replica: settings.replica.clone().unwrap_or_else(host_name),
         listen: settings.listen.clone().unwrap_or_else(|| defaults::LISTEN.to_owned()),
         plugins: settings.plugins.clone(),
         builtin: demonstration.plugins,
@@ -332,6 +347,8 @@ fn config(settings: &Settings, threads: usize, demonstration: Demonstration, tru
             max_batch: settings.max_batch.unwrap_or(defaults::MAX_BATCH),
             max_wait: settings.max_wait_ms.map_or(defaults::MAX_WAIT, Duration::from_millis),
             queue: settings.queue.unwrap_or(defaults::QUEUE),
+            pressed_share: settings.unready_queue_share.unwrap_or(defaults::PRESSED_SHARE),
+            pressed_for: settings.unready_queue_s.map_or(defaults::PRESSED_FOR, Duration::from_secs),
         },
         limits: Limits {
             body_bytes: settings.max_body_mib.map_or(defaults::BODY_BYTES, |mib| mib.saturating_mul(MIB)),
@@ -397,6 +414,7 @@ fn trust(settings: &Settings) -> Result<Trust, Failure> {
         oidc,
         tls,
         max_connections: settings.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
+        lame_duck: settings.lame_duck_s.map_or(defaults::LAME_DUCK, Duration::from_secs),
         drain: settings.drain_s.map_or(defaults::DRAIN, Duration::from_secs),
         otlp_endpoint: settings.otlp_endpoint.clone(),
         allowed_hosts: settings.allowed_hosts.clone().unwrap_or_default(),

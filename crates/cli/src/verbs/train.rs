@@ -60,7 +60,12 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
     };
     let ranks = ranks::in_words(team)?;
-    let show = |ready: &ReadyJob| note(screen::beginning(ready, ranks));
+    let show = |ready: &ReadyJob| {
+        note(screen::beginning(ready, ranks));
+        if let Some(unused) = args.unused(ready.config()) {
+            note(unused);
+        }
+    };
     let folder = || team.leads().then(|| run_folder(args)).transpose();
     let finished = run_with_progress(job, show, folder, resume(args.resume))?;
     if !team.leads() {
@@ -85,9 +90,10 @@ pub(super) fn run_with_progress(
     resume: Resume,
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
-    let mut progress = TrainProgress::new(job.config.epochs);
+    let mut progress = TrainProgress::new(&job.config);
     let cache = Arc::clone(&job.cache);
     let ready = job.prepare(&mut |event| progress.show(event))?;
+    progress.settle(ready.config());
     show(&ready);
     let folder = folder()?;
     let observer = &mut |event: Event<'_>| {
@@ -158,7 +164,7 @@ pub(super) fn train_with_progress(
     resume: Resume,
 ) -> Result<Outcome, Failure> {
     let stop = interrupt_flag()?;
-    let mut progress = TrainProgress::new(config.epochs);
+    let mut progress = TrainProgress::new(config);
     let options = RunOptions { folder: Some(folder), resume, stop: &stop, observer: &mut |event| progress.show(event) };
     let outcome = train(task, config, options);
     progress.finish();
@@ -203,17 +209,19 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
         });
+        if let Some(c) = best.c {
+            object["c"] = c.into();
+        }
         best.figures().into_iter().for_each(|(name, value)| object[name] = value.into());
         return say_json(&object);
     }
     let memory = peak_rss_bytes
         .map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", grouped((bytes >> 20) as usize)));
     say(format!(
-        "{}: best epoch {} of {}, validation {}\n\
+        "{}: {}, validation {}\n\
          {} trainable parameters ({percent:.3} %), {} bytes, {}{memory}",
         args.out.display(),
-        best.epoch,
-        history.len(),
+        screen::chosen(best, history.len()),
         in_words(plugin.card.kind, best),
         grouped(*trainable),
         grouped(bytes),

@@ -9,6 +9,7 @@ mod bags;
 mod bench;
 mod bench_load;
 mod data_verbs;
+mod deploy;
 mod disk_full;
 mod embed;
 #[path = "../../../serve/tests/serve/common/form.rs"]
@@ -26,6 +27,7 @@ mod packed;
 mod peer;
 mod ranks;
 mod recalibrate;
+mod replicas;
 mod resume;
 mod seen;
 mod serve;

@@ -153,7 +153,7 @@ fn checkpoints_follow_the_chain_and_are_signed() {
 
 impl Kept {
     fn checkpoint_by(&self, key: &SecretKey) -> String {
-        Checkpoint::now(verify(&self.path, None).unwrap().head).sign(key).to_string()
+        Checkpoint::now(verify(&self.path, None).unwrap().head, None).sign(key).to_string()
     }
 }
 
@@ -199,7 +199,7 @@ fn a_checkpoint_that_is_gone_is_missed() {
     let error = error.to_string();
     assert!(error.contains("audit.sqlite") && error.contains("elsewhere"), "{error}");
     // Made by hand, it is gone on with.
-    Checkpoint::now(verify(&kept.path, None).unwrap().head).write(&kept.config.file, &kept.key).unwrap();
+    Checkpoint::now(verify(&kept.path, None).unwrap().head, None).write(&kept.config.file, &kept.key).unwrap();
     drop(kept.open().unwrap());
 }
 

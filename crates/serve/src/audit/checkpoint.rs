@@ -34,12 +34,14 @@ pub struct Checkpoint {
     pub head: Head,
     /// When it was signed, ms since 1970 in UTC.
     pub time_ms: i64,
+    /// Whose audit it is, where that was said.
+    pub replica: Option<String>,
 }
 
 impl Checkpoint {
-    /// A chain's head, now.
-    pub fn now(head: Head) -> Self {
-        Checkpoint { head, time_ms: now_ms() }
+    /// The head of a replica's chain, now.
+    pub fn now(head: Head, replica: Option<String>) -> Self {
+        Checkpoint { head, time_ms: now_ms(), replica }
     }
 
     /// What `melo audit verify` holds a chain to.
@@ -51,7 +53,8 @@ impl Checkpoint {
     pub fn sign(&self, key: &SecretKey) -> Note {
         let origin = Checkpoint::origin(key.public());
         let hash = STANDARD.encode(bytes_of(&self.head.hash));
-        let text = format!("{origin}\n{}\n{hash}\ntime {}\n", self.head.rows, rfc3339(self.time_ms));
+        let replica = self.replica.as_ref().map_or(String::new(), |replica| format!("replica {replica}\n"));
+        let text = format!("{origin}\n{}\n{hash}\ntime {}\n{replica}", self.head.rows, rfc3339(self.time_ms));
         Note::new(text, &origin, key)
     }
 
@@ -93,7 +96,8 @@ impl Checkpoint {
         let rows = lines.next()?.parse().ok().filter(|&rows: &i64| rows >= 0)?;
         let hash = STANDARD.decode(lines.next()?).ok().filter(|hash| hash.len() == NOTHING.len() / 2)?;
         let time_ms = parse(lines.next()?.strip_prefix("time ")?)?;
-        first.then(|| Checkpoint { head: Head { rows, hash: hex(&hash) }, time_ms })
+        let replica = lines.next().and_then(|line| line.strip_prefix("replica ")).map(str::to_owned);
+        first.then(|| Checkpoint { head: Head { rows, hash: hex(&hash) }, time_ms, replica })
     }
 }
 
@@ -107,23 +111,34 @@ fn bytes_of(digits: &str) -> Vec<u8> {
 pub(super) struct Checkpoints {
     config: CheckpointConfig,
     key: SecretKey,
+    replica: String,
     pub(super) last: Option<Head>,
+    /// Whose the last one was when the server began.
+    of: Option<String>,
 }
 
 impl Checkpoints {
     /// Reads the last one, of which nothing is known yet where the chain is empty.
-    pub(super) fn open(config: &CheckpointConfig, chain: &Path, head: &Head) -> Result<Self, Error> {
+    pub(super) fn open(config: &CheckpointConfig, replica: &str, chain: &Path, head: &Head) -> Result<Self, Error> {
         let key = SecretKey::read(&config.key).map_err(|error| Error::Settings(error.to_string()))?;
-        let last = match Checkpoint::read(&config.file, key.public()) {
-            Ok(checkpoint) => Some(checkpoint.head),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+        let (last, of) = match Checkpoint::read(&config.file, key.public()) {
+            Ok(checkpoint) => (Some(checkpoint.head), checkpoint.replica),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => (None, None),
             Err(error) => return Err(error),
         };
         if last.is_none() && head.rows > 0 {
             let (path, checkpoint) = (chain.to_owned(), config.file.clone());
             return Err(Error::NoCheckpoint { path, rows: head.rows, checkpoint });
         }
-        Ok(Checkpoints { config: config.clone(), key, last })
+        Ok(Checkpoints { config: config.clone(), key, replica: replica.to_owned(), last, of })
+    }
+
+    /// Why a chain does not hold the last one, where that is another replica's.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let Some(other) = self.of.as_ref().filter(|other| **other != self.replica) else { return error };
+        let reason =
+            format!("it is the checkpoint of replica `{other}`, and this is replica `{}`: {error}", self.replica);
+        Error::Damaged { path: self.config.file.clone(), reason }
     }
 
     pub(super) fn every(&self) -> Duration {
@@ -140,7 +155,7 @@ impl Checkpoints {
         if self.last.as_ref() == Some(head) {
             return Ok(());
         }
-        let note = Checkpoint::now(head.clone()).write(&self.config.file, &self.key)?;
+        let note = Checkpoint::now(head.clone(), Some(self.replica.clone())).write(&self.config.file, &self.key)?;
         tracing::info!(rows = head.rows, %note, "audit checkpoint");
         self.last = Some(head.clone());
         Ok(())

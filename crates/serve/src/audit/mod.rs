@@ -1,17 +1,20 @@
 //! What was answered: who asked, when, on which input, with which plug-in and backbone, and what came out. A file of
 //! SQLite whose rows are a chain of hashes, specified in `docs/audit.md`.
 
+mod answers;
 mod archive;
 mod chain;
 mod checkpoint;
 mod file;
 mod record;
+mod replicas;
 mod store;
 mod verify;
 
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::lock;
+use crate::replica::host_name;
 use crate::syslog::Syslog;
 use checkpoint::Checkpoints;
 use std::fs::File;
@@ -24,11 +27,14 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::oneshot;
 
+pub(crate) use answers::answers;
 pub use archive::{Archived, archive};
 pub use chain::{Entry, Head, Stored};
 pub use checkpoint::{Checkpoint, CheckpointConfig};
 pub use file::entries;
 pub use record::{Action, Record};
+pub(crate) use replicas::REPLICA;
+pub use replicas::verify_replicas;
 pub use verify::{Anchor, Broken, InvalidAnchor, Kind, Report, verify, verify_together};
 
 /// Records of one transaction at the most.
@@ -61,14 +67,15 @@ impl Audit {
     /// [`Error::InUse`] where another process writes it; [`Error::Damaged`] where its end does not fit together, and where the
     /// checkpoint is of another chain or cannot be read; [`Error::Settings`] for the key; [`Error::Io`], [`Error::Audit`].
     pub fn open(path: &Path, checkpoints: Option<&CheckpointConfig>) -> Result<Self, Error> {
-        Audit::open_sending(path, checkpoints, None)
+        Audit::open_as(&host_name(), path, checkpoints, None)
     }
 
-    /// [`Audit::open`]; what is on the disk is sent to syslog as well.
+    /// [`Audit::open`] for a replica, whose name checkpoints say; what is on the disk is sent to syslog as well.
     ///
     /// # Errors
     /// As [`Audit::open`].
-    pub fn open_sending(
+    pub fn open_as(
+        replica: &str,
         path: &Path,
         checkpoints: Option<&CheckpointConfig>,
         syslog: Option<Syslog>,
@@ -79,9 +86,9 @@ impl Audit {
         let lock = lock(path)?;
         let store = Store::open(path)?;
         let head = store.head()?;
-        let mut checkpoints = checkpoints.map(|config| Checkpoints::open(config, path, &head)).transpose()?;
+        let mut checkpoints = checkpoints.map(|config| Checkpoints::open(config, replica, path, &head)).transpose()?;
         if let Some(checkpoints) = &mut checkpoints {
-            checkpoints.last.as_ref().map_or(Ok(()), |noted| store.holds(noted))?;
+            checkpoints.last.as_ref().map_or(Ok(()), |noted| store.holds(noted)).map_err(|e| checkpoints.explain(e))?;
             checkpoints.sign(&head)?;
         }
         let (head, unsigned) = (Arc::new(Mutex::new(head)), Arc::new(AtomicBool::new(false)));

@@ -305,7 +305,7 @@ fn a_full_disk_refuses_and_leaves_the_chain_whole() {
     store.connection.pragma_update(None, "max_page_count", 1 << 20).unwrap();
     let head = store.append(&head, many.iter(), 0).unwrap().pop().unwrap();
     drop(store);
-    assert_eq!(verify(&path, None).unwrap(), Report { head, behind: None, broken: None });
+    assert_eq!(verify(&path, None).unwrap(), Report { head, behind: None, broken: None, replicas: Vec::new() });
 }
 
 #[test]
@@ -321,7 +321,10 @@ fn concurrent_appends_share_their_way_to_the_disk() {
         }
     });
     println!("400 appends by 16 callers in {:?}", started.elapsed());
-    assert_eq!(verify(&path, None).unwrap(), Report { head: audit.head(), behind: None, broken: None });
+    assert_eq!(
+        verify(&path, None).unwrap(),
+        Report { head: audit.head(), behind: None, broken: None, replicas: Vec::new() }
+    );
     assert_eq!(audit.head().rows, 400);
 }
 

@@ -4,6 +4,7 @@ use super::archive::said_of;
 use super::chain::{COLUMNS, Field, Head, NOTHING, hash};
 use super::file::{ARCHIVED, anchor as start, failed, fields, read, unguarded, version};
 use super::record::Action;
+use super::replicas::replicas_of;
 use crate::error::Error;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
@@ -62,6 +63,8 @@ pub struct Report {
     pub behind: Option<Head>,
     /// The first place where it is broken.
     pub broken: Option<Broken>,
+    /// Under which names of replicas a server wrote it, the newest last; none of a file that says no name.
+    pub replicas: Vec<String>,
 }
 
 /// A head that was noted elsewhere: `HASH`, or `HASH@ROWS`.
@@ -182,7 +185,8 @@ fn walk(connection: &Connection, start: &Head, seen: &mut Seen, is_last: bool) -
         (None, Some(start)) => unannounced(&moment, start)?,
         (broken, _) => broken,
     };
-    Ok(Report { head, behind, broken })
+    let replicas = replicas_of(&moment)?;
+    Ok(Report { head, behind, broken, replicas })
 }
 
 /// Whether a file begins behind a row of which no record says that it was archived. In an archive that record may be of a later file.
@@ -240,7 +244,7 @@ pub(super) fn tail(connection: &Connection, path: &Path, rows: i64) -> Result<Re
             None => end(connection, &head)?,
             broken => broken,
         };
-        Ok(Report { head, behind: Some(first).filter(|first| *first != Head::empty()), broken })
+        Ok(Report { head, behind: Some(first).filter(|first| *first != Head::empty()), broken, replicas: Vec::new() })
     };
     find().map_err(failed(path))
 }

@@ -10,6 +10,7 @@
 
 mod queue;
 
+use crate::defaults;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
 use melo_predict::{Bag, BagPrediction, Input, Logits, Predictor};
@@ -29,6 +30,29 @@ pub struct BatchConfig {
     pub max_wait: Duration,
     /// Rows that may be admitted at a time, and an eighth more where one caller holds them; others are refused.
     pub queue: usize,
+    /// Share of the queue from which on it counts as pressed; above 1 never.
+    pub pressed_share: f64,
+    /// How long it is pressed before the server says that it is not ready.
+    pub pressed_for: Duration,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        BatchConfig {
+            max_batch: defaults::MAX_BATCH,
+            max_wait: defaults::MAX_WAIT,
+            queue: defaults::QUEUE,
+            pressed_share: defaults::PRESSED_SHARE,
+            pressed_for: defaults::PRESSED_FOR,
+        }
+    }
+}
+
+impl BatchConfig {
+    /// Rows from which on the queue is pressed.
+    fn pressed(&self) -> usize {
+        (self.pressed_share * self.queue as f64).ceil() as usize
+    }
 }
 
 /// What one request asks.
@@ -96,7 +120,7 @@ impl Permit {
     /// Makes room for more rows, or says at once that there is none.
     ///
     /// # Errors
-    /// [`Refusal::Busy`].
+    /// [`Refusal::Full`], [`Refusal::Busy`].
     pub(crate) fn grow(&mut self, rows: usize) -> Result<(), Refusal> {
         self.queue.admit(&self.caller, self.rows, rows)?;
         self.rows += rows;
@@ -133,6 +157,13 @@ impl BatchQueue {
         if config.max_batch == 0 || config.queue == 0 {
             return Err(Error::Settings("max-batch and queue are at least 1".to_owned()));
         }
+        if !(config.pressed_share > 0.0) {
+            return Err(Error::Settings(format!(
+                "{} is no share of a queue, expected more than 0",
+                config.pressed_share
+            )));
+        }
+        metrics.queue_holds_at_most(config.queue);
         let queue = Arc::new(Queue::new(config));
         let batcher = Batcher { predictor: predictor.clone(), queue: Arc::clone(&queue), metrics };
         let thread = std::thread::Builder::new().name("melo-batcher".into()).spawn(move || batcher.run());
@@ -149,7 +180,7 @@ impl BatchQueue {
     /// beside one who holds all.
     ///
     /// # Errors
-    /// [`Refusal::Busy`], [`Refusal::Stopping`].
+    /// [`Refusal::Full`], [`Refusal::Busy`], [`Refusal::Stopping`].
     pub fn admit(&self, caller: &str, rows: usize) -> Result<Permit, Refusal> {
         let caller = Arc::from(caller);
         self.queue.admit(&caller, 0, rows)?;
@@ -159,6 +190,11 @@ impl BatchQueue {
     /// Rows admitted and not yet answered.
     pub fn load(&self) -> usize {
         self.queue.load()
+    }
+
+    /// How long the queue has been pressed, where that is longer than it may be.
+    pub(crate) fn pressed(&self) -> Option<Duration> {
+        self.queue.pressed_too_long()
     }
 
     /// Rows that may be admitted at a time.
@@ -194,6 +230,7 @@ impl Batcher {
             }
             let started = Instant::now();
             jobs.iter().for_each(|job| self.metrics.waited(started - job.submitted));
+            let _computing = self.metrics.computing();
             self.answer(jobs, started);
         }
     }

@@ -39,6 +39,8 @@ struct State {
     /// Rows admitted and not yet answered, of all lines.
     admitted: usize,
     closed: bool,
+    /// Since when the load is at [`BatchConfig::pressed_share`] or more.
+    pressed: Option<Instant>,
     /// Running mean of what a row takes, s.
     seconds_per_row: f64,
 }
@@ -65,7 +67,7 @@ impl Queue {
     /// More rows for a caller's request that has `held`; none yet of a new one.
     ///
     /// # Errors
-    /// [`Refusal::Busy`], and [`Refusal::Stopping`] for a new one.
+    /// [`Refusal::Full`], [`Refusal::Busy`], and [`Refusal::Stopping`] for a new one.
     pub(super) fn admit(&self, caller: &Arc<str>, held: usize, rows: usize) -> Result<(), Refusal> {
         let mut state = self.state();
         if state.closed && held == 0 {
@@ -73,18 +75,26 @@ impl Queue {
         }
         if !state.has_room(self.config.queue, caller, held, rows) {
             let wait = Duration::from_secs_f64(state.seconds_per_row * state.admitted as f64);
-            return Err(Refusal::Busy(wait.clamp(Duration::from_secs(1), LONGEST_RETRY)));
+            let wait = wait.clamp(Duration::from_secs(1), LONGEST_RETRY);
+            let is_full = state.admitted + rows > self.config.queue;
+            return Err(if is_full { Refusal::Full(wait) } else { Refusal::Busy(wait) });
         }
         let clock = state.clock;
         let line = state.lines.entry(Arc::clone(caller)).or_insert_with(|| Line { had: clock, ..Line::default() });
         line.admitted += rows;
         state.admitted += rows;
+        if state.admitted >= self.config.pressed() {
+            state.pressed.get_or_insert_with(Instant::now);
+        }
         Ok(())
     }
 
     pub(super) fn release(&self, caller: &str, rows: usize) {
         let mut state = self.state();
         state.admitted -= rows;
+        if state.admitted < self.config.pressed() {
+            state.pressed = None;
+        }
         if let Some(line) = state.lines.get_mut(caller) {
             line.admitted -= rows;
         }
@@ -95,6 +105,12 @@ impl Queue {
 
     pub(super) fn load(&self) -> usize {
         self.state().admitted
+    }
+
+    /// How long its load has been at [`BatchConfig::pressed_share`] or more without a pause, from [`BatchConfig::pressed_for`] on.
+    pub(super) fn pressed_too_long(&self) -> Option<Duration> {
+        let pressed = self.state().pressed.map(|since| since.elapsed());
+        pressed.filter(|pressed| *pressed >= self.config.pressed_for)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -226,7 +242,12 @@ mod tests {
     type Reply = Receiver<Result<Computed, Refusal>>;
 
     fn queue(max_batch: usize) -> Arc<Queue> {
-        Arc::new(Queue::new(BatchConfig { max_batch, max_wait: Duration::ZERO, queue: 1 << 20 }))
+        Arc::new(Queue::new(BatchConfig {
+            max_batch,
+            max_wait: Duration::ZERO,
+            queue: 1 << 20,
+            ..BatchConfig::default()
+        }))
     }
 
     fn push(queue: &Arc<Queue>, caller: &str, rows: usize) -> Reply {

@@ -244,7 +244,7 @@ impl Worker {
 fn trouble(refusal: Refusal) -> Trouble {
     let reason = refusal.to_string();
     match refusal {
-        Refusal::Busy(_) | Refusal::Unavailable(_) => Trouble::Later(reason),
+        Refusal::Busy(_) | Refusal::Full(_) | Refusal::Unavailable(_) => Trouble::Later(reason),
         Refusal::Stopping => Trouble::Stopping,
         Refusal::Timeout(_) | Refusal::Internal(_) => Trouble::Doubtful(reason),
         _ => Trouble::Refused(reason),

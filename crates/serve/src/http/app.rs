@@ -3,6 +3,7 @@
 use super::body::Bodies;
 use crate::auth::Access;
 use crate::dicom::spool::Spool;
+use crate::drift::DriftRow;
 use crate::service::Service;
 use crate::traces::Traces;
 use axum::Json;
@@ -10,6 +11,7 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A server behind its routes.
 pub(crate) struct App {
@@ -26,22 +28,33 @@ pub(crate) struct App {
     /// Names that this machine is asked by beside addresses; none where pages of other sites are no danger: there are keys, or
     /// another application listens.
     pub(crate) hosts: Option<Vec<String>>,
-    /// False until the plug-ins of the start were read, and again while the server stops.
-    pub(crate) ready: AtomicBool,
+    /// From when the server is asked to stop.
+    pub(crate) stopping: AtomicBool,
     /// Where objects that come by STOW-RS go; none where there is no DICOM network.
     pub(crate) inbox: Option<Arc<Spool>>,
 }
 
 impl App {
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// Charts of the versions that are known.
+    pub(crate) fn drift(&self) -> Vec<DriftRow> {
+        self.service.drift.rows(|version| self.service.registry.known(version).is_some())
     }
 
-    /// Why it cannot keep its word now; nothing where it can. Paths concern nobody outside.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Why requests should go elsewhere now; nothing where it is ready. Paths and names of tasks concern nobody outside.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        let stopping = (!self.is_ready()).then(|| "the server is starting or stopping".to_owned());
+        let Service { batches, registry, .. } = &*self.service;
+        let stopping = self.is_stopping().then(|| "the server is stopping".to_owned());
+        let nothing = (!registry.serves_any()).then(|| "no plug-in is served".to_owned());
+        let pressed = |time: Duration| {
+            format!("the queue has {} of {} rows, for {} s", batches.load(), batches.capacity(), time.as_secs())
+        };
+        let pressed = batches.pressed().map(pressed);
         let inbox = self.inbox.as_ref().and_then(|inbox| inbox.room().err()).map(|full| full.to_string());
-        [stopping, inbox, self.service.audit_trouble()].into_iter().flatten().collect()
+        [stopping, nothing, pressed, inbox, self.service.audit_trouble()].into_iter().flatten().collect()
     }
 }
 

@@ -73,7 +73,7 @@ impl Held {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self.fate.load(Ordering::Relaxed) {
             SLOW => Some(Refusal::Timeout(self.bodies.timeout)),
-            FULL => Some(Refusal::Busy(Duration::from_secs(1))),
+            FULL => Some(Refusal::Full(Duration::from_secs(1))),
             _ => None,
         }
     }

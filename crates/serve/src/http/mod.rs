@@ -23,7 +23,7 @@ pub(crate) use app::App;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -64,6 +64,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), watch))
         .with_state(app)
+}
+
+/// What answers while the plug-ins are read: it lives, and is not ready.
+pub(crate) fn starting() -> Router {
+    let refused = |uri: Uri| async move { Refusal::Starting.said(uri.path()) };
+    Router::new()
+        .route("/v2/health/live", get(|| async { StatusCode::OK }))
+        .route("/v2/health/ready", get(|| async { readiness(&[Refusal::Starting.to_string()], 0) }))
+        .fallback(refused)
 }
 
 /// Lets those through whose key allows it, and tells the handler who they are.
@@ -137,6 +146,10 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     if let (Some(traces), Some(context)) = (&app.traces, &context) {
         traces.add(&Span { context, method: method.as_str(), route: &route, status, request_id: &id.0, took });
     }
+    if app.is_stopping() {
+        // A balancer must not find its kept connection closed under the next request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(id) = id.header() {
         response.headers_mut().insert(request_id::HEADER, id);
     }
@@ -146,12 +159,19 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 async fn ready(State(app): State<Arc<App>>) -> Response {
     // Not among the threads that block: they may all be at work. Names of tasks are for those who may ask.
     let (troubles, not_served) = (app.troubles(), app.service.registry.problems().len());
+    readiness(&troubles, not_served)
+}
+
+/// What `/v2/health/ready` says.
+fn readiness(troubles: &[String], not_served: usize) -> Response {
     let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": troubles.is_empty(), "reasons": troubles, "not_served": not_served });
     (status, app::json(body)).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    app.service.metrics.ready(app.troubles().is_empty());
+    app.service.metrics.drift(&app.drift());
     let text = app.service.metrics.text(app.service.batches.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

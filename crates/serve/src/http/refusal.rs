@@ -17,7 +17,9 @@ impl Refusal {
             Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Unusable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Busy(_) | Refusal::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Stopping | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Full(_) | Refusal::Starting | Refusal::Stopping | Refusal::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Refusal::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -35,8 +37,12 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.body()).into_response();
         match &self {
-            Refusal::Busy(wait) => {
+            Refusal::Busy(wait) | Refusal::Full(wait) => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            }
+            // Another server may be there by then, or this one again.
+            Refusal::Starting | Refusal::Stopping => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
             }
             Refusal::TooOften { wait, .. } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));

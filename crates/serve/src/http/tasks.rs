@@ -4,6 +4,7 @@ use super::app::{App, json};
 use super::request_id::RequestId;
 use crate::audit::Action;
 use crate::auth::Identity;
+use crate::drift::DriftRow;
 use crate::error::Refusal;
 use crate::journal::Happened;
 use crate::registry::{Task, Version};
@@ -27,8 +28,9 @@ use std::sync::Arc;
 const SIGNATURE: &str = "melo-signature";
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
+    let drift = app.drift();
     let tasks: Vec<Value> =
-        app.service.registry.tasks().iter().map(|task| summary(&app, task, &task.current)).collect();
+        app.service.registry.tasks().iter().map(|task| summary(&app, task, &task.current, &drift)).collect();
     let engine = app.service.engine();
     let backbone = engine.backbone();
     json(value!({
@@ -46,13 +48,13 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
     let version = app.service.registry.find(&name)?;
     let task = app.service.registry.tasks().into_iter().find(|task| task.name == version.card.task);
     let task = task.ok_or_else(|| Refusal::NotFound(format!("task `{}` is gone", version.card.task)))?;
-    let mut found = summary(&app, &task, &version);
+    let mut found = summary(&app, &task, &version, &app.drift());
     found["card"] = shortest::value(&version.card);
     Ok(json(found))
 }
 
 /// A task as `shown`, one of its versions, has it.
-fn summary(app: &App, task: &Task, shown: &Version) -> Value {
+fn summary(app: &App, task: &Task, shown: &Version, drift: &[DriftRow]) -> Value {
     let version = |version: &Arc<Version>| {
         value!({
             "version": version.digest,
@@ -77,6 +79,7 @@ fn summary(app: &App, task: &Task, shown: &Version) -> Value {
         "size": card.preprocess.size,
         "metrics": card.metrics,
         "metric_intervals": card.metric_intervals,
+        "drift": drift.iter().filter(|row| row.version == shown.digest).collect::<Vec<_>>(),
         "images_per_minute": app.service.metrics.images_per_minute(&task.name),
         "versions": task.versions.iter().map(version).collect::<Vec<_>>(),
     });

@@ -168,6 +168,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Folder for what outlives the process.
+    pub(crate) fn state(&self) -> &Path {
+        &self.config.state
+    }
+
     fn stored(&self, digest: &str) -> PathBuf {
         self.config.state.join("plugins").join(format!("{digest}.safetensors"))
     }
@@ -200,6 +205,12 @@ impl Registry {
     /// All tasks, by name.
     pub fn tasks(&self) -> Vec<Task> {
         self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Whether any task is served now.
+    pub(crate) fn serves_any(&self) -> bool {
+        let problems = self.problems();
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner).keys().any(|task| !problems.contains_key(task))
     }
 
     /// Files and versions that are not served, and why.

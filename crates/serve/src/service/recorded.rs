@@ -4,6 +4,7 @@ use super::Service;
 use crate::answer::{Answer, Answers};
 use crate::audit::{Action, Record};
 use crate::disk;
+use crate::drift::Look;
 use crate::error::Refusal;
 use crate::journal::{Happened, unrecorded};
 use crate::request::{Caller, Image};
@@ -58,6 +59,23 @@ impl Service {
 
     fn unrecorded(&self) -> MutexGuard<'_, Option<Instant>> {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the charts of drift what was answered; of images with their looks, where they were sent as such.
+    pub(super) fn follow(&self, answers: &Answers, looks: &[Vec<Look>]) {
+        for (index, image) in answers.images.iter().enumerate() {
+            for (place, answer) in image.answers.iter().enumerate() {
+                let look = looks.get(index).and_then(|looks| looks.get(place)).copied();
+                self.drift.add(&answer.of, &answer.decision, look);
+            }
+        }
+        for answer in answers.bags.iter().flat_map(|bag| &bag.answers) {
+            self.drift.add(&answer.of, &answer.decision, None);
+        }
+        if self.drift.is_due() {
+            let drift = Arc::clone(&self.drift);
+            tokio::task::spawn_blocking(move || drift.save());
+        }
     }
 
     /// Nothing is answered that is not in the audit.

@@ -2,6 +2,7 @@
 
 use crate::audit::{Action, Head, Record};
 use crate::clock::rfc3339;
+use crate::replica::host_name;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
@@ -15,22 +16,24 @@ const BOM: &str = "\u{feff}";
 
 /// Who sends.
 pub(super) struct Source {
-    /// Name of the machine: printable ASCII, or `-`.
+    /// Name of the machine.
     host: String,
+    /// Which of several servers.
+    replica: String,
     process: u32,
 }
 
 impl Source {
-    /// This process.
-    pub(super) fn here() -> Self {
-        Source { host: host(), process: std::process::id() }
+    /// This process, as a replica of that name.
+    pub(super) fn here(replica: &str) -> Self {
+        Source { host: host_name(), replica: replica.to_owned(), process: std::process::id() }
     }
 
     /// The message of a row that was written at a time, ms since 1970 in UTC.
     pub(super) fn message(&self, record: &Record, row: &Head, time_ms: i64) -> Vec<u8> {
         let meaning = Meaning::of(record);
         let priority = PRIORITIES[usize::from(meaning.outcome != 0)];
-        let (time, Source { host, process }) = (rfc3339(time_ms), self);
+        let (time, Source { host, process, .. }) = (rfc3339(time_ms), self);
         let head = format!("<{priority}>1 {time} {host} melo {process} DICOM+RFC3881 - {BOM}");
         let whole = self.xml(record, &meaning, row, time_ms, true);
         match head.len() + whole.len() <= BYTES {
@@ -74,7 +77,7 @@ impl Source {
             ("UserIsRequestor", if is_asked { "false" } else { "true" }),
         ];
         element(&mut xml, "ActiveParticipant", &own, |xml| code(xml, "RoleIDCode", &("110150", "Application"), "DCM"));
-        element(&mut xml, "AuditSourceIdentification", &[("AuditSourceID", &self.host)], |_| ());
+        element(&mut xml, "AuditSourceIdentification", &[("AuditSourceID", &self.replica)], |_| ());
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         // Roles 3, report, and 13, security resource; type 2, system object (RFC 3881, section 5.4).
         let mut object = |id: &str, role: &str, kind: &str, name: &str, details: &[(&str, &str)]| {
@@ -180,16 +183,6 @@ fn escaped(xml: &mut String, text: &str) {
     }
 }
 
-/// Name of this machine, as a header takes it (RFC 5424, section 6).
-fn host() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    let plain: String = name.chars().filter(char::is_ascii_graphic).take(255).collect();
-    if plain.is_empty() { "-".to_owned() } else { plain }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +205,7 @@ mod tests {
     }
 
     fn sent(record: &Record) -> String {
-        let source = Source { host: "node-1".to_owned(), process: 42 };
+        let source = Source { host: "node-1".to_owned(), replica: "melo-2".to_owned(), process: 42 };
         let row = Head { rows: 7, hash: "01".repeat(32) };
         String::from_utf8(source.message(record, &row, 1_790_856_000_250)).unwrap()
     }
@@ -244,7 +237,7 @@ mod tests {
             "<ActiveParticipant UserID=\"R&amp;D &quot;one&quot; &lt;x&gt;\u{fffd}\" UserIsRequestor=\"true\"></ActiveParticipant>".to_owned(),
             r#"<ActiveParticipant UserID="42" UserName="melo" UserIsRequestor="false">"#.to_owned(),
             r#"<RoleIDCode csd-code="110150" codeSystemName="DCM" originalText="Application"></RoleIDCode></ActiveParticipant>"#.to_owned(),
-            r#"<AuditSourceIdentification AuditSourceID="node-1"></AuditSourceIdentification>"#.to_owned(),
+            r#"<AuditSourceIdentification AuditSourceID="melo-2"></AuditSourceIdentification>"#.to_owned(),
             object("1.2.3", "3", "sop_instance_uid", "image", detail("input_digest", &"ab".repeat(32))),
             object(
                 &"cd".repeat(32),

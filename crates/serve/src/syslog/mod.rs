@@ -63,11 +63,11 @@ impl Ending {
 }
 
 impl Syslog {
-    /// Whether the receiver is there is seen with the first record.
+    /// Sends as the replica of that name. Whether the receiver is there is seen with the first record.
     ///
     /// # Errors
     /// [`Error::Settings`] for the address; [`Error::Io`] and [`Error::Damaged`] of the files for TLS.
-    pub fn start(config: &SyslogConfig, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    pub fn start(config: &SyslogConfig, replica: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let way = Way::new(config)?;
         let (messages, waiting) = sync_channel(WAITING);
         let (end, ended) = channel();
@@ -85,7 +85,7 @@ impl Syslog {
         };
         let thread = std::thread::Builder::new().name("melo-syslog".into()).spawn(run);
         thread.map_err(|error| Error::Settings(format!("the thread of syslog: {error}")))?;
-        Ok(Syslog { source: Source::here(), metrics, messages: Some(messages), ending, ended })
+        Ok(Syslog { source: Source::here(replica), metrics, messages: Some(messages), ending, ended })
     }
 
     /// A record that is on the disk, as a row that was written at a time, ms since 1970 in UTC.

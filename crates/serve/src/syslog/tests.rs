@@ -21,8 +21,8 @@ fn sending(address: &str) -> Sending {
     let path = folder.path().join("audit.sqlite");
     let metrics = Arc::new(Metrics::default());
     let config = SyslogConfig { address: address.to_owned(), tls: None };
-    let syslog = Syslog::start(&config, Arc::clone(&metrics)).unwrap();
-    let audit = Audit::open_sending(&path, None, Some(syslog)).unwrap();
+    let syslog = Syslog::start(&config, "melo-1", Arc::clone(&metrics)).unwrap();
+    let audit = Audit::open_as("melo-1", &path, None, Some(syslog)).unwrap();
     Sending { _folder: folder, path, audit, metrics }
 }
 
@@ -150,7 +150,7 @@ fn addresses_that_cannot_be_are_refused() {
         "tls://siem:6514",
     ] {
         let config = SyslogConfig { address: address.to_owned(), tls: None };
-        let error = Syslog::start(&config, Arc::default()).err().unwrap_or_else(|| panic!("{address}"));
+        let error = Syslog::start(&config, "melo-1", Arc::default()).err().unwrap_or_else(|| panic!("{address}"));
         assert!(matches!(&error, Error::Settings(reason) if reason.contains("audit-syslog")), "{address}: {error}");
     }
 }

@@ -171,7 +171,7 @@ fn a_bag_counts_as_its_images_and_one_larger_than_the_queue_is_taken_alone() {
     let text = room.server.service.metrics.text(0);
     assert!(text.contains("melo_answers_total{task=\"ct\"} 20") && text.contains("melo_batch_rows_sum 20"), "{text}");
     let held = room.server.service.batches.admit("another", 1).expect("there is room");
-    assert_eq!(room.server.predict(&fields(&files, "ct")).0, 429);
+    assert_eq!(room.server.predict(&fields(&files, "ct")).0, 503);
     drop(held);
     until("nothing is left behind", || room.server.service.batches.load() == 0);
     assert_eq!(room.server.predict(&fields(&files, "ct")).0, 200);

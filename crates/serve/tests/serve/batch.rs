@@ -65,7 +65,7 @@ fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
 fn a_full_queue_refuses_at_once_and_has_room_again_when_permits_go() {
     let (queue, _) = queue(BatchConfig { queue: 3, ..common::batches() });
     let first = queue.admit("ris", 2).expect("there is room");
-    let Err(Refusal::Busy(wait)) = queue.admit("ris", 2) else { panic!("more than the queue holds") };
+    let Err(Refusal::Full(wait)) = queue.admit("ris", 2) else { panic!("more than the queue holds") };
     assert!((1..=60).contains(&wait.as_secs()), "{wait:?}");
     drop(queue.admit("pacs", 1).expect("there is room for one"));
     drop(first);

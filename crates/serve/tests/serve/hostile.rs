@@ -147,13 +147,13 @@ fn places_are_bounded_and_the_next_one_is_told_at_once() {
     until("a place", || room.answer(&request("GET /v2/health/live HTTP/1.1", b"")).starts_with("HTTP/1.1 200"));
 }
 
-/// Whether 429 has come, without waiting for it.
+/// Whether 503 has come, without waiting for it.
 fn refused_busy(stream: &TcpStream) -> bool {
     let mut answer = [0; 1024];
     stream.set_nonblocking(true).expect("a socket");
     let came = stream.peek(&mut answer).unwrap_or(0);
     let answer = String::from_utf8_lossy(&answer[..came]);
-    answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after")
+    answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after")
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_all_bodies_hold_is_bounded() {
     assert!(held.iter().filter(|stream| refused_busy(stream)).count() < 5, "the others go on");
     drop(held);
     until("room again", || {
-        !room.answer(&request("POST /v2/models/chest/infer HTTP/1.1", &almost)).starts_with("HTTP/1.1 429")
+        !room.answer(&request("POST /v2/models/chest/infer HTTP/1.1", &almost)).starts_with("HTTP/1.1 503")
     });
     room.still_answers();
 }

@@ -220,14 +220,14 @@ fn wrong_requests_get_one_message_that_names_the_cause() {
 }
 
 #[test]
-fn a_full_queue_answers_429_at_once_with_retry_after() {
+fn a_full_queue_answers_503_at_once_with_retry_after() {
     let room = room_with(|config| config.batches = BatchConfig { queue: 1, ..config.batches });
     let held = room.server.service.batches.admit("another", 1).expect("there is room");
     let picture = image(1);
     let (kind, body) = common::form(&[("image", Some("a.png"), &picture), ("tasks", None, b"chest")]);
     let send = || client().post(room.server.url("/v1/predict")).header("content-type", &kind).send(&body[..]);
     let refused = send().expect("an answer");
-    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.status(), 503);
     let after = refused.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::parse::<u64>);
     assert!(matches!(after, Some(Ok(1..=60))), "{after:?}");
     drop(held);

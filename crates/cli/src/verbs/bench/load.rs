@@ -30,7 +30,7 @@ const PARTS: usize = 10;
     melo bench load --url http://127.0.0.1:8080 --backbone load-test/backbone.safetensors \\\n      \
     --plugins load-test/plugins --clients 64 --seconds 600 --pid $!\n\n\
     Images are synthetic PNGs. Before anything is sent, the answer to every image and task is computed here as \
-    `melo predict` does. A request that the server is too full for (429) is sent again after what its Retry-After says, and \
+    `melo predict` does. A request that there is no room for (429, 503 with Retry-After) is sent again after what that says, and \
     counted apart. Exit status 1 when an answer was wrong or a request failed.")]
 pub(crate) struct Args {
     /// The server, such as http://127.0.0.1:8080
@@ -164,7 +164,7 @@ fn report(
     let latency = Latency::of(timed.iter().filter(|t| t.sent >= 0.0).map(|t| t.finished - t.sent).collect());
     let details = format!(
         "  {answers_per_s:.2} answers/s; latency p50 {}, p90 {}, p99 {}, max {}\n  {requests} requests, {answers} answers: \
-         {wrong} wrong, {failures} requests failed, {busy} times too full (429)\n  largest difference {largest_difference:.1e}, \
+         {wrong} wrong, {failures} requests failed, {busy} times too full (429, 503)\n  largest difference {largest_difference:.1e}, \
          allowed {:.0e}; exchanged answers would differ by {:.1e} at least\n{}",
         time(latency.p50),
         time(latency.p90),

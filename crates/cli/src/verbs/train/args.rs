@@ -10,7 +10,7 @@ use crate::verbs::data_args::DataArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, TrainConfig, defaults};
+use melo::train::{ClassWeights, MaskHead, Method, Solver, TrainConfig};
 use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
@@ -89,39 +89,39 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 struct OptimiserArgs {
-    /// Passes over the training split
-    #[arg(long, default_value_t = defaults::EPOCHS)]
-    epochs: usize,
-    /// Images a step, or bags; memory does not grow with it
-    #[arg(long, default_value_t = defaults::BATCH_SIZE)]
-    batch_size: usize,
+    /// Passes over the training split [default: 20]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Images a step, or bags; memory does not grow with it [default: 16]
+    #[arg(long)]
+    batch_size: Option<usize>,
     /// Highest learning rate [default: 0.001; full: 0.0001]
     #[arg(long)]
     lr: Option<f64>,
-    /// Learning rate at the end of the cosine
-    #[arg(long, default_value_t = defaults::MIN_LEARNING_RATE)]
-    min_lr: f64,
-    /// Epochs of linear warm-up
-    #[arg(long, default_value_t = defaults::WARMUP_EPOCHS)]
-    warmup_epochs: f64,
-    /// Weight decay of matrices
-    #[arg(long, default_value_t = defaults::WEIGHT_DECAY)]
-    weight_decay: f64,
-    /// Largest norm of the gradient; 0 is unlimited
-    #[arg(long, default_value_t = defaults::CLIP_NORM)]
-    clip_norm: f64,
-    /// Label smoothing, for one class an image
-    #[arg(long, default_value_t = defaults::LABEL_SMOOTHING)]
-    label_smoothing: f64,
+    /// Learning rate at the end of the cosine [default: 0.000001]
+    #[arg(long)]
+    min_lr: Option<f64>,
+    /// Epochs of linear warm-up [default: 1]
+    #[arg(long)]
+    warmup_epochs: Option<f64>,
+    /// Weight decay of matrices [default: 0.05]
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Largest norm of the gradient; 0 is unlimited [default: 1]
+    #[arg(long)]
+    clip_norm: Option<f64>,
+    /// Label smoothing, for one class an image [default: 0.1]
+    #[arg(long)]
+    label_smoothing: Option<f64>,
     /// Weights of classes in the loss
     #[arg(long, value_enum, default_value_t = WeightsArg::None)]
     class_weights: WeightsArg,
     /// What makes masks of patches, of a task of masks
     #[arg(long, value_enum, default_value_t = MaskHeadArg::Upsampling)]
     mask_head: MaskHeadArg,
-    /// Stop after this many epochs without a better validation figure; 0 never
-    #[arg(long, default_value_t = defaults::PATIENCE)]
-    patience: usize,
+    /// Stop after this many epochs without a better validation figure; 0 never [default: 10]
+    #[arg(long)]
+    patience: Option<usize>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -221,14 +221,14 @@ impl Args {
         let config = self.method.config(depth)?;
         let optimiser = &self.optimiser;
         Ok(TrainConfig {
-            epochs: optimiser.epochs,
-            batch_size: optimiser.batch_size,
+            epochs: optimiser.epochs.unwrap_or(config.epochs),
+            batch_size: optimiser.batch_size.unwrap_or(config.batch_size),
             learning_rate: optimiser.lr.unwrap_or(config.learning_rate),
-            min_learning_rate: optimiser.min_lr,
-            warmup_epochs: optimiser.warmup_epochs,
-            weight_decay: optimiser.weight_decay,
-            clip_norm: optimiser.clip_norm,
-            label_smoothing: optimiser.label_smoothing,
+            min_learning_rate: optimiser.min_lr.unwrap_or(config.min_learning_rate),
+            warmup_epochs: optimiser.warmup_epochs.unwrap_or(config.warmup_epochs),
+            weight_decay: optimiser.weight_decay.unwrap_or(config.weight_decay),
+            clip_norm: optimiser.clip_norm.unwrap_or(config.clip_norm),
+            label_smoothing: optimiser.label_smoothing.unwrap_or(config.label_smoothing),
             class_weights: match optimiser.class_weights {
                 WeightsArg::None => ClassWeights::None,
                 WeightsArg::Balanced => ClassWeights::Balanced,
@@ -237,11 +237,39 @@ impl Args {
                 MaskHeadArg::Upsampling => MaskHead::Upsampling,
                 MaskHeadArg::Linear => MaskHead::Linear,
             },
-            patience: optimiser.patience,
+            patience: optimiser.patience.unwrap_or(config.patience),
             augment: self.images.augment(),
             seed: self.seed,
             bag: self.bags.config()?,
             ..config
+        })
+    }
+}
+
+impl Args {
+    /// A word on flags that were given and do not apply to what is run.
+    pub(super) fn unused(&self, config: &TrainConfig) -> Option<String> {
+        if config.solver == Solver::AdamW {
+            return None;
+        }
+        let of = &self.optimiser;
+        let given = [
+            ("--epochs", of.epochs.is_some()),
+            ("--batch-size", of.batch_size.is_some()),
+            ("--lr", of.lr.is_some()),
+            ("--min-lr", of.min_lr.is_some()),
+            ("--warmup-epochs", of.warmup_epochs.is_some()),
+            ("--weight-decay", of.weight_decay.is_some()),
+            ("--clip-norm", of.clip_norm.is_some()),
+            ("--label-smoothing", of.label_smoothing.is_some()),
+            ("--patience", of.patience.is_some()),
+        ];
+        let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+        (!given.is_empty()).then(|| {
+            format!(
+                "note: a head alone is solved to convergence, without {}; --solver adamw trains it in steps",
+                given.join(", ")
+            )
         })
     }
 }

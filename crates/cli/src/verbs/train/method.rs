@@ -3,7 +3,7 @@
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
-use melo::train::{Error, Method, MethodSettings, TrainConfig};
+use melo::train::{Error, HeadStart, Method, MethodSettings, Solver, TrainConfig};
 use melo::vit::Target;
 use std::collections::BTreeMap;
 
@@ -46,6 +46,26 @@ pub(super) struct MethodArgs {
     /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 1]
     #[arg(long, value_name = "SHARE")]
     layer_decay: Option<f64>,
+    /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
+    #[arg(long, value_enum)]
+    solver: Option<SolverArg>,
+    /// Where a classifier begins
+    #[arg(long, value_enum)]
+    head_start: Option<HeadStartArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HeadStartArg {
+    Zeros,
+    Probe,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SolverArg {
+    /// In steps over epochs
+    Adamw,
+    /// To convergence, on features that are computed once; the validation split chooses the penalty
+    Lbfgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,8 +131,19 @@ impl MethodArgs {
             lora_dropout: self.lora_dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            solver: self.solver.map(|solver| match solver {
+                SolverArg::Adamw => Solver::AdamW,
+                SolverArg::Lbfgs => Solver::Lbfgs,
+            }),
         };
-        settings.resolve(self.method.into(), depth).map_err(|error| match error {
+        let with_start = |config| TrainConfig {
+            head_start: match self.head_start {
+                Some(HeadStartArg::Probe) => HeadStart::Probe,
+                _ => HeadStart::Zeros,
+            },
+            ..config
+        };
+        settings.resolve(self.method.into(), depth).map(with_start).map_err(|error| match error {
             Error::ForeignSetting { setting, owner, method } => {
                 usage(format!("{} is for --method {owner}, not for {method}", flag(setting)))
             }

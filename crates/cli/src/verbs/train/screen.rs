@@ -4,7 +4,7 @@ use super::Args;
 use crate::advice;
 use crate::progress::grouped;
 use melo::data::{Manifest, Row, Split};
-use melo::train::{Finished, ReadyJob, settings_in_words};
+use melo::train::{EpochRow, Finished, ReadyJob, settings_in_words};
 use melo::vit::{LoraConfig, TaskKind};
 use std::collections::HashSet;
 
@@ -84,11 +84,19 @@ fn classes(manifest: &Manifest) -> String {
     each.collect::<Vec<_>>().join(", ") + &rest
 }
 
+/// `best epoch 7 of 17`, or which penalty was chosen.
+pub(super) fn chosen(best: &EpochRow, epochs: usize) -> String {
+    match best.c {
+        Some(c) => format!("C {c}, the best of {epochs}"),
+        None => format!("best epoch {} of {epochs}", best.epoch),
+    }
+}
+
 /// The figures of the test split, what the best epoch says of the number of epochs, and what to do next.
 pub(super) fn ending(args: &Args, finished: &Finished) -> String {
     let (best, epochs) = (finished.best.epoch, finished.history.len());
     let mut lines = advice::of_test(&finished.plugin.card);
-    if best == epochs && epochs > 1 {
+    if best == epochs && epochs > 1 && finished.best.c.is_none() {
         let more = epochs + epochs.div_ceil(2);
         lines.push(format!("the best epoch is the last: more may be better, --epochs {more} --resume goes on"));
     }

@@ -95,7 +95,7 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
 async fn ready(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<StatusCode, Refused> {
     let version = path.find(&app)?;
     match app.service.registry.problem_of(&version.card.task) {
-        _ if !app.is_ready() => Err(Refused(Refusal::Stopping)),
+        _ if app.is_stopping() => Err(Refused(Refusal::Stopping)),
         Some(problem) => Err(Refused(Refusal::Unavailable(problem))),
         None => Ok(StatusCode::OK),
     }

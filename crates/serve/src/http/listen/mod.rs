@@ -37,6 +37,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(30);
 /// Time for a caller to end a connection that we have ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// Time for requests that came while the server started, all of which are answered at once.
+const MEANWHILE: Duration = Duration::from_secs(1);
 /// Bytes of headers of a request that are certainly taken, and of what is read at once: with the last piece read they may be a third more.
 const BUFFER: usize = 48 << 10;
 /// Headers of a request.
@@ -99,12 +101,27 @@ impl Listener {
         self.drain
     }
 
-    /// Serves until `stop` resolves, then waits for the requests that were begun, but not for ever.
+    /// Serves until `stop` resolves, then closes the port and waits for the requests that were begun, but not for ever.
     pub(crate) async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let Listener { tcp, tls, places, drain } = self;
+        let reread = self.tls.clone().map(|tls| tokio::spawn(reread(tls)));
+        let (taken, drain) = (self.take(router, stop).await, self.drain);
+        drop(self);
+        taken.end(drain).await;
+        if let Some(reread) = reread {
+            reread.abort();
+        }
+    }
+
+    /// Serves until `stop` resolves; the port stays open.
+    pub(crate) async fn serve_meanwhile(&self, router: Router, stop: impl Future<Output = ()>) {
+        self.take(router, stop).await.end(MEANWHILE).await;
+    }
+
+    /// Takes connections until `stop` resolves.
+    async fn take(&self, router: Router, stop: impl Future<Output = ()>) -> Taken {
+        let Listener { tcp, tls, places, .. } = self;
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
         let (stopping, stopped) = watch::channel(false);
-        let reread = tls.clone().map(|tls| tokio::spawn(reread(tls)));
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -138,15 +155,24 @@ impl Listener {
                 drop(place);
             });
         }
-        drop(tcp);
-        let _ = stopping.send(true);
-        let done = async { while connections.join_next().await.is_some() {} };
-        if timeout(drain, done).await.is_err() {
+        Taken { connections, stopping }
+    }
+}
+
+/// Connections that were taken.
+struct Taken {
+    connections: JoinSet<()>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Taken {
+    /// Ends those that are idle, and the others with their request, or after a time.
+    async fn end(mut self, patience: Duration) {
+        let _ = self.stopping.send(true);
+        let connections = &mut self.connections;
+        if timeout(patience, async { while connections.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!(connections = connections.len(), "requests were not finished in time and are given up");
             connections.shutdown().await;
-        }
-        if let Some(reread) = reread {
-            reread.abort();
         }
     }
 }

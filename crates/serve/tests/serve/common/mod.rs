@@ -85,7 +85,7 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 }
 
 pub(crate) fn batches() -> BatchConfig {
-    BatchConfig { max_batch: 8, max_wait: Duration::from_millis(2), queue: 256 }
+    BatchConfig { max_batch: 8, max_wait: Duration::from_millis(2), queue: 256, ..BatchConfig::default() }
 }
 
 /// Settings of a server whose state is under `folder`, and its plug-ins in `folder/plugins`.

@@ -36,7 +36,7 @@ pub(crate) struct Timed {
 /// What happened.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// Sent, without those that were sent again after a 429.
+    /// Sent, without those that were sent again because there was no room.
     pub(crate) requests: usize,
     /// Answers that came and were compared.
     pub(crate) answers: usize,

@@ -23,7 +23,7 @@ pub(crate) struct Server {
 /// What came back.
 pub(crate) enum Reply {
     Answered(Answered),
-    /// 429, and how long to wait.
+    /// 429, or 503 with a time to come back after: how long to wait.
     Busy(Duration),
     Failed(String),
 }
@@ -98,9 +98,11 @@ impl Server {
             Ok(response) => response,
             Err(error) => return Reply::Failed(error.to_string()),
         };
-        if response.status() == 429 {
-            let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-            return Reply::Busy(seconds.map_or(USUAL_WAIT, Duration::from_secs));
+        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        match (response.status().as_u16(), seconds.map(Duration::from_secs)) {
+            (429, wait) => return Reply::Busy(wait.unwrap_or(USUAL_WAIT)),
+            (503, Some(wait)) => return Reply::Busy(wait),
+            _ => {}
         }
         let parsed = body(response).and_then(|body| serde_json::from_slice(&body).map_err(|error| error.to_string()));
         parsed.map_or_else(Reply::Failed, Reply::Answered)
