@@ -68,7 +68,7 @@ fn of_network(error: &vit::Error) -> bool {
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
-    let own = of_train(error).or_else(|| of_vit(error)).or_else(|| of_study(error));
+    let own = of_train(error).or_else(|| of_mpi(error)).or_else(|| of_vit(error)).or_else(|| of_study(error));
     // A library passes on what another one below it says: the advice is the same.
     #[cfg(feature = "archive")]
     let own = own.or_else(|| of_archive(error));
@@ -179,6 +179,18 @@ fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
             "--bag-column NAME names the column, --bag-axis axial cuts volumes into bags of slices".to_owned()
         }
         train::Error::Diverged { .. } => "try a lower --lr".to_owned(),
+        _ => return None,
+    })
+}
+
+fn of_mpi(error: &(dyn Error + 'static)) -> Option<String> {
+    use melo::mpi::Error::{Apart, Foreign, Load, NoLibrary};
+    Some(match error.downcast_ref()? {
+        NoLibrary { .. } => "--mpi FILE names it, --mpi off trains in every process by itself".to_owned(),
+        Load { .. } | Foreign { .. } => "--mpi FILE names another".to_owned(),
+        Apart { .. } => {
+            "--mpi FILE names the launcher's; with Slurm, srun --mpi=pmix or --mpi=pmi2 tells it".to_owned()
+        }
         _ => return None,
     })
 }

@@ -79,7 +79,11 @@ fn command() -> clap::Command {
 /// process. `program` is how the command is started again: a file, and what comes before its arguments.
 pub fn main(arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
     machine::started_by(program);
-    let matches = command().get_matches_from(arguments);
+    let silent = verbs::train::leaves_usage_to_rank_0(&arguments);
+    let matches = match command().try_get_matches_from(arguments) {
+        Err(error) if silent => std::process::exit(error.exit_code()),
+        matches => matches.unwrap_or_else(|error| error.exit()),
+    };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = run(cli);
     packed::wait();
@@ -95,10 +99,14 @@ pub fn main(arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    machine::use_threads(cli.threads.map_or(0, usize::from));
+    let threads = cli.threads.map_or(0, usize::from);
+    // Ranks of a training share cores out first.
+    if !matches!(cli.verb, Verb::Train(_)) {
+        machine::use_threads(threads);
+    }
     match cli.verb {
         Verb::Quickstart(args) => verbs::quickstart::run(&args),
-        Verb::Train(args) => verbs::train::run(&args),
+        Verb::Train(args) => verbs::train::run(&args, threads),
         Verb::Eval(args) => verbs::eval::run(&args),
         Verb::Predict(args) => verbs::predict::run(&args),
         Verb::Embed(args) => verbs::embed::run(&args),

@@ -3,6 +3,7 @@
 use crate::advice;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why a verb ended early.
 #[derive(Debug)]
@@ -35,6 +36,32 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same, of another place.
+    pub(crate) fn on(self, place: &str) -> Self {
+        let placed = |message: String| format!("{place}: {message}");
+        match self {
+            Failure::Message(message) => Failure::Message(placed(message)),
+            Failure::Usage(message) => Failure::Usage(placed(message)),
+            Failure::Interrupted(message) => Failure::Interrupted(placed(message)),
+            Failure::Reported => Failure::Reported,
+        }
+    }
+}
+
+/// True in a process that others speak for.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing more, or speaks again.
+pub(crate) fn silence(silent: bool) {
+    SILENT.store(silent, Ordering::Relaxed);
+}
+
+/// True where nothing is said.
+pub(crate) fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         advice::failure(&error)
@@ -44,6 +71,9 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 /// Prints to standard output. A reader that went away (`| head`) ends the program quietly; results that cannot be
 /// written for another reason, such as a full disk, are a failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
+    if is_silent() {
+        return;
+    }
     if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
@@ -55,6 +85,9 @@ pub(crate) fn say(text: impl std::fmt::Display) {
 
 /// Prints to standard error. That nobody can read it is no reason to lose a training run, so a failure is passed over.
 pub(crate) fn note(text: impl std::fmt::Display) {
+    if is_silent() {
+        return;
+    }
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 

@@ -4,6 +4,7 @@
 mod archive;
 mod study;
 
+use crate::output::is_silent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use melo::train::{EpochRow, Event, Solver, TrainConfig};
 use melo::vit::TaskKind;
@@ -55,7 +56,7 @@ const PIPED_EVERY: Duration = Duration::from_secs(60);
 
 /// A bar that counts to `total`; invisible when standard error is not a terminal.
 pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
+    let target = match std::io::stderr().is_terminal() && !is_silent() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };

@@ -46,13 +46,35 @@ pub struct EpochAugment<'a> {
     pub epoch: u64,
 }
 
-/// Splits of a manifest as data sets, every image decoded once. `progress(done, of)` is called from several threads, once an
-/// image. Where the manifest [says how](crate::Reading::masks), they come with their masks, on the slice, frame or page that `spec` takes
-/// of the image.
+/// Splits of a manifest as data sets; no image is read. Where the manifest [says how](crate::Reading::masks), they come with their masks, on
+/// the slice, frame or page that `spec` takes of the image.
 ///
 /// # Errors
-/// [`Error::EmptySplit`]; [`Error::Unreadable`] with *all* images that cannot be read, have no mask, or one that cannot be read, is of
-/// another size than its image or has a value that is no class; a pack that was made for another preprocessing.
+/// [`Error::EmptySplit`]; a pack that was made for another preprocessing.
+pub fn unread_splits(
+    manifest: &Manifest,
+    splits: &[Split],
+    spec: &Preprocess,
+    cache: &Arc<Cache>,
+) -> Result<Vec<Dataset>, Error> {
+    manifest.check_preprocess(spec)?;
+    let rows: Vec<Vec<Row>> =
+        splits.iter().map(|&split| manifest.split(split).into_iter().cloned().collect()).collect();
+    if let Some(split) = rows.iter().position(Vec::is_empty) {
+        return Err(Error::EmptySplit { path: manifest.path.clone(), split: splits[split] });
+    }
+    let datasets = rows.into_iter().map(|rows| Dataset::new(rows, spec.clone(), Arc::clone(cache)));
+    Ok(match &manifest.reading.masks {
+        Some(masks) => datasets.map(|dataset| dataset.with_masks(masks)).collect(),
+        None => datasets.collect(),
+    })
+}
+
+/// [`unread_splits`], every image decoded once. `progress(done, of)` is called from several threads, once an image.
+///
+/// # Errors
+/// As [`unread_splits`]; [`Error::Unreadable`] with *all* images that cannot be read, have no mask, or one that cannot be read, is of
+/// another size than its image or has a value that is no class.
 pub fn open_splits(
     manifest: &Manifest,
     splits: &[Split],
@@ -60,19 +82,7 @@ pub fn open_splits(
     cache: &Arc<Cache>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Dataset>, Error> {
-    manifest.check_preprocess(spec)?;
-    let path = || manifest.path.clone();
-    let rows: Vec<Vec<Row>> =
-        splits.iter().map(|&split| manifest.split(split).into_iter().cloned().collect()).collect();
-    if let Some(split) = rows.iter().position(Vec::is_empty) {
-        return Err(Error::EmptySplit { path: path(), split: splits[split] });
-    }
-    let datasets: Vec<Dataset> =
-        rows.into_iter().map(|rows| Dataset::new(rows, spec.clone(), Arc::clone(cache))).collect();
-    let datasets: Vec<Dataset> = match &manifest.reading.masks {
-        Some(masks) => datasets.into_iter().map(|dataset| dataset.with_masks(masks)).collect(),
-        None => datasets,
-    };
+    let datasets = unread_splits(manifest, splits, spec, cache)?;
     let images = datasets.iter().map(Dataset::len).sum();
     let (mut broken, mut read) = (Vec::new(), 0);
     for dataset in &datasets {
@@ -82,8 +92,13 @@ pub fn open_splits(
     if broken.is_empty() {
         return Ok(datasets);
     }
+    Err(unreadable(manifest, splits, images, broken))
+}
+
+/// What is said of a manifest of whose splits, of so many images, some cannot be read.
+pub fn unreadable(manifest: &Manifest, splits: &[Split], images: usize, mut broken: Vec<Unreadable>) -> Error {
     broken.sort_by_key(|unreadable| unreadable.line);
-    Err(Error::Unreadable { path: path(), splits: splits.to_vec(), images, broken })
+    Error::Unreadable { path: manifest.path.clone(), splits: splits.to_vec(), images, broken }
 }
 
 impl Dataset {
@@ -160,17 +175,26 @@ impl Dataset {
     ///
     /// `progress(done, of)` is called from the pool's threads, once an image.
     pub fn preload(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Unreadable> {
+        self.preload_rows(&(0..self.len()).collect::<Vec<_>>(), progress)
+    }
+
+    /// As [`Dataset::preload`], of these rows alone.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn preload_rows(&self, rows: &[usize], progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Unreadable> {
         let done = AtomicUsize::new(0);
-        let decode = |(row, image): (usize, &Row)| {
+        let decode = |&row: &usize| {
+            let image = &self.rows[row];
             let error = match &self.masks {
                 _ if self.spec.depth.is_some() => self.cache.volume(image, &self.spec).err(),
                 None => self.cache.fitted(image, &self.spec).err(),
                 Some(masks) => self.cache.fitted_with_mask(image, &self.spec, masks).err(),
             };
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.rows.len());
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, rows.len());
             error.map(|error| Unreadable { row, line: image.line, error })
         };
-        self.rows.par_iter().enumerate().filter_map(decode).collect()
+        rows.par_iter().filter_map(decode).collect()
     }
 
     /// The images of rows `order`: index `i` of the source is row `order[i]`. Without `augment`, centre crops.

@@ -55,7 +55,7 @@ pub use augment::Augment;
 pub use cache::Cache;
 pub use check::{check, examine};
 pub use columns::{Columns, ImageGroup, columns, columns_with};
-pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits};
+pub use dataset::{Dataset, EpochAugment, EpochView, Unreadable, open_splits, unread_splits, unreadable};
 pub use error::Error;
 pub use manifest::{InBag, Labels, Manifest, MaskFile, Row, images_of_bag};
 pub use note::Note;

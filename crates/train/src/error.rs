@@ -1,6 +1,7 @@
 //! What can go wrong while training, each cause by name.
 
 use crate::method::Method;
+use crate::team::TeamError;
 use melo_vit::TaskKind;
 use std::path::PathBuf;
 
@@ -152,6 +153,9 @@ pub enum Error {
         /// Its reason.
         source: std::io::Error,
     },
+    /// From the ranks that train together.
+    #[error(transparent)]
+    Team(#[from] TeamError),
     /// From the engine, or from a file of weights.
     #[error(transparent)]
     Vit(#[from] melo_vit::Error),

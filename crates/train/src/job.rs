@@ -10,10 +10,11 @@ use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
 use crate::sets::SetSettings;
-use crate::state::EpochRow;
+use crate::state::{EpochRow, fields};
+use crate::team::{Team, read_images};
 use crate::trainer::{Event, Outcome, Resume, RunOptions, Task, train};
 use chrono::{DateTime, Utc};
-use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, open_splits};
+use melo_data::{Cache, DEFAULT_FRACTIONS, Dataset, Labels, Manifest, Row, Split, unread_splits, unreadable};
 use melo_vit::{
     Backbone, BackboneReference, BagConfig, Checkpoint, CropMode, CropOffset, Device, Engine, EngineInfo, Plugin,
     Preprocess, Storage, TaskCard, TaskKind, VitConfig, VolumeEmbedding, folder_of,
@@ -44,11 +45,14 @@ pub struct Job {
     pub sets: Option<SetSettings>,
     /// Decoded images.
     pub cache: Arc<Cache>,
+    /// The processes that train together, this one alone where there are no others. Each makes the same job.
+    pub team: Arc<Team>,
 }
 
 /// A training that is about to begin: everything that can be told from settings and manifest is in order.
 pub struct ReadyJob {
     start: Start,
+    home: Home,
     manifest: Manifest,
     card: TaskCard,
     config: TrainConfig,
@@ -57,6 +61,7 @@ pub struct ReadyJob {
     sets: Option<SetSettings>,
     cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
+    team: Arc<Team>,
 }
 
 /// A finished training.
@@ -101,6 +106,7 @@ impl Job {
             needs_test: false,
             sets: Some(SetSettings::default()),
             cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
+            team: Team::alone(),
         }
     }
 
@@ -112,9 +118,10 @@ impl Job {
     /// Checks settings and manifest, and puts the backbone where it is computed; no image is opened.
     ///
     /// # Errors
-    /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`].
+    /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`]; [`Error::Team`] where another rank
+    /// makes another job.
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
-        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, cache, .. } = self;
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, cache, team, .. } = self;
         let config = TrainConfig { precision: device.info().precision, ..self.config };
         let config = match (config.bag, manifest.has_bags()) {
             (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
@@ -142,7 +149,11 @@ impl Job {
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
-        let start = start(device, backbone, &config, &preprocess)?;
+        if !team.is_alone() {
+            let things = things(&*device, &backbone, &manifest, (&config, &preprocess), (&task, storage, needs_test))?;
+            team.agree("its job", &things)?;
+        }
+        let (start, home) = start(device, backbone, (&config, &preprocess), &team)?;
         let card = new_card(task, &manifest, preprocess, &start, &config)?;
         if !card.kind.has_probabilities() && config.class_weights != ClassWeights::None {
             let what =
@@ -152,7 +163,7 @@ impl Job {
         }
         sets.iter().try_for_each(|asked| asked.check(card.kind))?;
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, manifest, card, config, storage, needs_test, sets, cache, volume })
+        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, cache, volume, team })
     }
 
     /// Trains without keeping anything on the way.
@@ -201,18 +212,26 @@ impl ReadyJob {
     /// # Errors
     /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
     pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, manifest, card, config, storage, needs_test, sets: asked, cache, volume } = self;
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, volume, team } =
+            self;
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
-        let mut sets = {
+        // What rank 0 cannot write to is known before all read.
+        team.gather::<Error>("its beginning", Ok(Vec::new()))?;
+        let sets = unread_splits(&manifest, needed, &card.preprocess, &cache)?;
+        let broken = {
             let observer = Mutex::new(&mut *observer);
             let news = |done, of| {
                 let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
                 observer(Event::Reading { done, of });
             };
-            open_splits(&manifest, needed, &card.preprocess, &cache, &news)?
+            read_images(&sets, &team, &news)?
+        };
+        if !broken.is_empty() {
+            let images = sets.iter().map(Dataset::len).sum();
+            return Err(unreadable(&manifest, needed, images, broken).into());
         }
-        .into_iter();
+        let mut sets = sets.into_iter();
         let (Some(train_set), Some(val_set)) = (sets.next(), sets.next()) else {
             unreachable!("a data set for each split that is needed");
         };
@@ -224,16 +243,16 @@ impl ReadyJob {
                 manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
             }
         };
-        let home = Home::of(&start);
-        let task = Task { start, card, train: &train_set, val: &val_set, volume };
+        let task = Task { start, card, train: &train_set, val: &val_set, volume, team: &team };
         let outcome = train(task, &config, RunOptions { folder, resume, stop, observer: &mut *observer })?;
         let Outcome { mut plugin, checkpoint, history, best, trainable, backbone } = outcome;
         let (engine, checkpoint) = home.finish(checkpoint, storage)?;
         plugin.card.backbone = engine.backbone().reference();
-        let val = Answers::of(&*engine, &plugin, &val_set)?;
+        let together = team.engine(Arc::clone(&engine));
+        let val = Answers::of(&*together, &plugin, &val_set)?;
         let test = match test_set.is_empty() {
             true => None,
-            false => match Answers::of(&*engine, &plugin, &test_set) {
+            false => match Answers::of(&*together, &plugin, &test_set) {
                 Err(error) if !needs_test => {
                     observer(Event::NoTestFigures(&error));
                     None
@@ -263,18 +282,45 @@ impl Finished {
 fn start(
     device: Arc<dyn Device>,
     backbone: Backbone,
-    config: &TrainConfig,
-    preprocess: &Preprocess,
-) -> Result<Start, Error> {
+    (config, preprocess): (&TrainConfig, &Preprocess),
+    team: &Arc<Team>,
+) -> Result<(Start, Home), Error> {
     if !config.method.trains_backbone() {
-        return Ok(Start::Frozen(device.load(backbone)?));
+        let engine = device.load(backbone)?;
+        return Ok((Start::Frozen(team.engine(Arc::clone(&engine))), Home::Engine(engine)));
     }
     let mut checkpoint = backbone.thaw();
     if preprocess.size != checkpoint.config.image_size {
         checkpoint.weights.resize_positions(&mut checkpoint.config, preprocess.size);
     }
     checkpoint.preprocess = preprocess.clone();
-    Ok(Start::Trained { device, checkpoint: Box::new(checkpoint) })
+    let home = Home::Device(Arc::clone(&device));
+    Ok((Start::Trained { device: team.device(device), checkpoint: Box::new(checkpoint) }, home))
+}
+
+/// What makes a job, by name: two ranks of one training have the same.
+fn things(
+    device: &dyn Device,
+    backbone: &Backbone,
+    manifest: &Manifest,
+    (config, preprocess): (&TrainConfig, &Preprocess),
+    (task, storage, needs_test): (&str, Storage, bool),
+) -> Result<Vec<(String, String)>, Error> {
+    let EngineInfo { engine, device, precision, threads: _ } = device.info();
+    let masks = manifest.mask_digest()?.unwrap_or_default();
+    let outputs = format!("{task}, {storage:?}, test split {}", if needs_test { "needed" } else { "optional" });
+    let named = [
+        ("the version", crate::SOFTWARE.to_owned()),
+        ("the kind of processor", format!("{engine}, {device}")),
+        ("the precision", precision.to_string()),
+        ("the backbone (digest)", backbone.info().digest().to_owned()),
+        ("the data (digest of names and labels)", manifest.digest() + &masks),
+        ("the outputs", outputs),
+    ];
+    let settings = fields(config).into_iter().chain(fields(preprocess));
+    let settings = settings.map(|(field, value)| (format!("setting `{field}`"), value.to_string()));
+    let splits = ("the splits (digest)".to_owned(), manifest.split_digest());
+    Ok(named.map(|(what, value)| (what.to_owned(), value)).into_iter().chain(settings).chain([splits]).collect())
 }
 
 /// Images by name, those of a bag by their places.
@@ -291,13 +337,6 @@ enum Home {
 }
 
 impl Home {
-    fn of(start: &Start) -> Self {
-        match start {
-            Start::Frozen(engine) => Home::Engine(Arc::clone(engine)),
-            Start::Trained { device, .. } => Home::Device(Arc::clone(device)),
-        }
-    }
-
     /// The engine; with full fine-tuning that of the trained weights, as their file will hold them.
     fn finish(
         self,

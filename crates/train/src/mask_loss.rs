@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::examples::Examples;
+use crate::team::{Reader, Team, Writer};
 use melo_data::EpochAugment;
 use melo_vit::{
     Decoder, DecoderTape, Engine, Head, ImageError, ImagePart, ImageSource, PluginRef, classes_of,
@@ -87,17 +88,18 @@ impl<'a> MaskLoss<'a> {
         Ok((loss, overlaps))
     }
 
-    /// Adds what the images gave to the decoder's gradient.
+    /// Adds what the images gave, on any rank, to the decoder's gradient.
     ///
     /// # Errors
     /// [`Error::Vit`] with the first image whose mask or pixels could not be read.
-    pub(crate) fn finish(self, gradient: &mut Head) -> Result<(), Error> {
+    pub(crate) fn finish(self, gradient: &mut Head, team: &Team) -> Result<(), Error> {
         if let Some((image, source)) = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(melo_vit::Error::Image { index: self.order[image], source }.into());
         }
-        let sums = gradient.decoder.iter_mut().flat_map(Decoder::tensors_mut);
         let parts: Vec<Decoder> =
             self.gradients.into_iter().filter_map(|part| part.into_inner().ok().flatten()).collect();
+        let parts = of_all_ranks(parts, self.decoder, team)?;
+        let sums = gradient.decoder.iter_mut().flat_map(Decoder::tensors_mut);
         for (tensor, sum) in sums.enumerate() {
             for part in &parts {
                 sum.iter_mut().zip(part.tensors()[tensor]).for_each(|(sum, part)| *sum += part);
@@ -113,6 +115,26 @@ impl<'a> MaskLoss<'a> {
         self.examples.mask(self.order, self.augment, image, &mut labels)?;
         Ok((pixels, labels))
     }
+}
+
+/// What all ranks have of consecutive images, in their order.
+fn of_all_ranks(mine: Vec<Decoder>, like: &Decoder, team: &Team) -> Result<Vec<Decoder>, Error> {
+    if team.size() == 1 {
+        return Ok(mine);
+    }
+    let mut bytes = Writer::default();
+    mine.iter().flat_map(Decoder::tensors).for_each(|tensor| bytes.values(tensor));
+    let all = team.gather::<Error>("gradients of masks", Ok(bytes.bytes()))?;
+    let mut parts = Vec::new();
+    for bytes in &all {
+        let mut bytes = Reader::new(bytes);
+        while !bytes.is_empty() {
+            let mut part = like.zeros_like();
+            part.tensors_mut().into_iter().for_each(|tensor| *tensor = bytes.values());
+            parts.push(part);
+        }
+    }
+    Ok(parts)
 }
 
 /// What `each` makes of the outputs of every image of a source, under a head that reads patches, in their order: on all threads, and a chunk

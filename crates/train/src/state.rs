@@ -153,7 +153,7 @@ impl Record {
 }
 
 /// Name and value of each field, in order of the type's definition.
-fn fields(settings: &impl Serialize) -> serde_json::Map<String, Value> {
+pub(crate) fn fields(settings: &impl Serialize) -> serde_json::Map<String, Value> {
     match to_json(settings) {
         Value::Object(fields) => fields,
         _ => unreachable!("settings are plain structs"),

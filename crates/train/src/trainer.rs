@@ -1,5 +1,7 @@
 //! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
 
+mod ranks;
+
 use crate::adamw::{AdamW, AdamWStep, TensorStep};
 use crate::config::{HeadStart, Solver, TrainConfig};
 use crate::converged::{PATH, PATIENCE, Probe};
@@ -14,6 +16,7 @@ use crate::objective::Objective;
 use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
 use crate::state::{EpochRow, Record, State, Values, to_json};
+use crate::team::Team;
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{
     BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Head, Plugin, TaskCard, TaskKind,
@@ -34,6 +37,8 @@ pub struct Task<'a> {
     pub val: &'a dyn Examples,
     /// What embeds volumes at the start; none where examples are images.
     pub volume: Option<VolumeEmbedding>,
+    /// The processes that train it together; the engine of `start` shares its passes out among them.
+    pub team: &'a Team,
 }
 
 /// News from a run, for whoever shows them.
@@ -143,11 +148,16 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     let backbone = task.start.config().parameters();
     let mut run = Run::new(task, config)?;
+    let taken_up = match folder {
+        Some(folder) => run.take_up(folder, resume)?,
+        None => false,
+    };
     if let Some(folder) = folder
-        && !run.take_up(folder, resume)?
+        && !taken_up
     {
         folder.clear()?;
     }
+    run.spread_state(taken_up)?;
     if let Some(folder) = folder {
         folder.write_config(config)?;
     }
@@ -166,6 +176,7 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
+        run.check_ranks()?;
         if let Some(folder) = folder {
             run.save(folder)?;
         }
@@ -233,23 +244,27 @@ struct Run<'a> {
     volume_gradient: Option<VolumeEmbedding>,
     /// Of every image, where a head alone is trained on images that stay the same.
     probe: Option<ProbeFeatures>,
+    team: &'a Team,
 }
 
 impl<'a> Run<'a> {
     fn new(task: Task<'a>, config: &'a TrainConfig) -> Result<Self, Error> {
-        let Task { start, card, train, val, volume } = task;
+        let Task { start, card, train, val, volume, team } = task;
         let classes = card.classes.len();
+        let (backbone, threads) = (start.digest(), start.engine_info().threads);
+        let model = Model::new(start, config, &card, volume)?;
+        // Ranks add as many lanes as an engine has at most.
+        let lanes = if team.is_alone() { threads } else { model.engine().lanes(usize::MAX) };
         let record = Record {
             config: config.clone(),
             data_digest: [&*card.provenance.data_digest, &*card.provenance.mask_digest].concat(),
-            backbone: start.digest(),
+            backbone,
             classes: card.classes.clone(),
-            threads: config.method.trains_backbone().then(|| start.engine_info().threads),
+            threads: config.method.trains_backbone().then_some(lanes),
             preprocess: card.preprocess.clone(),
             steps: 0,
             history: Vec::new(),
         };
-        let model = Model::new(start, config, &card, volume)?;
         Ok(Run {
             config,
             best: model.tensors().into_iter().cloned().collect(),
@@ -265,6 +280,7 @@ impl<'a> Run<'a> {
             card,
             train,
             val,
+            team,
         })
     }
 
@@ -367,7 +383,7 @@ impl<'a> Run<'a> {
         };
         let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
         for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
-            go_on(stop, epoch, folder)?;
+            go_on(self.team, stop, epoch, folder)?;
             learning_rate = schedule.at(done * steps_per_epoch + step);
             loss += self.step(batch, learning_rate)? * batch.len() as f64;
             images += batch.len();
@@ -382,7 +398,7 @@ impl<'a> Run<'a> {
     /// The next point on the path of penalties: the mean loss, no learning rate, and `C`.
     fn solve(&mut self, folder: Option<&RunFolder>, stop: &AtomicBool) -> Result<(f64, f64, Option<f64>), Error> {
         let done = self.record.history.len();
-        go_on(stop, done + 1, folder)?;
+        go_on(self.team, stop, done + 1, folder)?;
         let c = PATH[done];
         let features = &self.probe.as_ref().expect("a head alone that is solved knows the features").train.values;
         let loss = Probe::new(features, self.train, &self.objective).solve(c, &mut self.model.head);
@@ -438,7 +454,7 @@ impl<'a> Run<'a> {
         self.compute_probe(folder, stop, observer)?;
         let mut best: Option<(f64, Head, usize)> = None;
         for (point, &c) in PATH.iter().enumerate() {
-            go_on(stop, 1, folder)?;
+            go_on(self.team, stop, 1, folder)?;
             let features = &self.probe.as_ref().expect("they were computed").train.values;
             Probe::new(features, self.train, &self.objective).solve(c, &mut self.model.head);
             let (loss, _) = self.validate()?;
@@ -512,7 +528,7 @@ impl<'a> Run<'a> {
             },
         };
         if let Some(masks) = masks {
-            masks.finish(&mut self.gradients.head)?;
+            masks.finish(&mut self.gradients.head, self.team)?;
         }
         let mut gradients = self.gradients.tensors_mut();
         gradients.extend(self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut));
@@ -665,9 +681,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Refuses to go on with an epoch once it is stopped from outside.
-fn go_on(stop: &AtomicBool, epoch: usize, folder: Option<&RunFolder>) -> Result<(), Error> {
-    match stop.load(Ordering::Relaxed) {
+/// Refuses to go on with an epoch once it is stopped from outside, on any rank.
+fn go_on(team: &Team, stop: &AtomicBool, epoch: usize, folder: Option<&RunFolder>) -> Result<(), Error> {
+    match team.any("going on", stop.load(Ordering::Relaxed))? {
         true => Err(Error::Interrupted { epoch, folder: folder.map(|folder| folder.path().to_owned()) }),
         false => Ok(()),
     }

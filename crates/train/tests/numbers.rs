@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use melo_data::{Augment, EpochAugment, Labels};
-use melo_train::{Examples, Method, Outcome, Resume, RunOptions, Solver, Start, Task, TrainConfig, train};
+use melo_train::{Examples, Method, Outcome, Resume, RunOptions, Solver, Start, Task, Team, TrainConfig, train};
 use melo_vit::{
     Checkpoint, Description, DeviceSpec, Engine, ImageBatch, ImageSource, Precision, Preprocess, TaskCard, TaskKind,
     VitConfig,
@@ -70,7 +70,14 @@ fn run(unit: (f32, f32)) -> (Arc<dyn Engine>, Outcome) {
         ..TrainConfig::for_method(Method::Linear, 2)
     };
     let (train_images, val) = (Images::new(48, 1, unit), Images::new(24, 2, unit));
-    let task = Task { start: Start::Frozen(Arc::clone(&engine)), card, train: &train_images, val: &val, volume: None };
+    let task = Task {
+        start: Start::Frozen(Arc::clone(&engine)),
+        card,
+        train: &train_images,
+        val: &val,
+        volume: None,
+        team: &Team::alone(),
+    };
     let stop = AtomicBool::new(false);
     let options = RunOptions { folder: None, resume: Resume::Never, stop: &stop, observer: &mut |_| () };
     (engine, train(task, &config, options).unwrap())

@@ -4,7 +4,8 @@
 
 use melo_data::{Augment, EpochAugment, Labels};
 use melo_train::{
-    Error, Event, Examples, Method, Outcome, Resume, RunFolder, RunOptions, Solver, Start, Task, TrainConfig, train,
+    Error, Event, Examples, Method, Outcome, Resume, RunFolder, RunOptions, Solver, Start, Task, Team, TrainConfig,
+    train,
 };
 use melo_vit::{
     Checkpoint, Description, DeviceSpec, ImageBatch, ImageError, ImageSource, Precision, Preprocess, TaskCard,
@@ -96,7 +97,14 @@ fn run(
             stop.store(stop_after == Some(row.epoch), Ordering::Relaxed);
         }
     };
-    let task = Task { start: Start::Frozen(engine), card, train: &train_images, val: &val, volume: None };
+    let task = Task {
+        start: Start::Frozen(engine),
+        card,
+        train: &train_images,
+        val: &val,
+        volume: None,
+        team: &Team::alone(),
+    };
     let (folder, resume) = folder.map_or((None, Resume::Never), |(folder, resume)| (Some(folder), resume));
     let outcome = train(task, config, RunOptions { folder, resume, stop: &stop, observer });
     (outcome, train_images.loaded.into_inner() + val.loaded.into_inner())

@@ -176,6 +176,36 @@ pub trait Engine: Debug + Send + Sync {
         gradients: &mut Gradients,
     ) -> Result<(f64, Vec<f32>), Error>;
 
+    /// Lanes in which [`Engine::step_lanes`] sums the gradients of so many images: a function of their number alone. By default one.
+    fn lanes(&self, images: usize) -> usize {
+        images.min(1)
+    }
+
+    /// Some lanes of a batch, each apart: a step whose lanes are computed in several places, and added in their order, is the same to the
+    /// last bit wherever each was. Overwrites `gradients`, one a lane; returns each lane's loss and logits. [`Engine::step`] is the sum of
+    /// all lanes, but where all weights are trained: to save memory it may then have fewer.
+    ///
+    /// # Errors
+    /// As [`Engine::step`]; gradients may then be anything.
+    ///
+    /// # Panics
+    /// As [`Engine::step`], and if there is not one gradient a lane.
+    fn step_lanes(
+        &self,
+        batch: &Batch<'_>,
+        adapter: &Adapter,
+        head: &Head,
+        lanes: Range<usize>,
+        gradients: &mut [Gradients],
+    ) -> Result<Vec<(f64, Vec<f32>)>, Error> {
+        assert!(lanes.end <= self.lanes(batch.images) && lanes.len() == gradients.len(), "a gradient for each lane");
+        let whole = |gradients: &mut Gradients| {
+            gradients.clear();
+            self.step(batch, adapter, head, gradients)
+        };
+        gradients.iter_mut().map(whole).collect()
+    }
+
     /// The relevance of every patch of `image [3, size, size]`, normalised, to `class` under a plug-in.
     ///
     /// With token pooling it is the row of the class token, or the mean of its row and the distillation token's where the

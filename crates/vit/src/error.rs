@@ -290,6 +290,9 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
+    /// Another process that computes a part of a pass could not.
+    #[error("{0}")]
+    Elsewhere(Box<dyn std::error::Error + Send + Sync>),
     /// An image could not be given by its source.
     #[error("{source}")]
     Image {

@@ -43,7 +43,7 @@ impl Gradients {
     }
 
     /// True when both are gradients of the same trainable parts.
-    pub(crate) fn is_shaped_like(&self, other: &Gradients) -> bool {
+    pub fn is_shaped_like(&self, other: &Gradients) -> bool {
         let lengths = |gradients: &Gradients| gradients.tensors().into_iter().map(Vec::len).collect::<Vec<_>>();
         let configs = |gradients: &Gradients| {
             let Adapter { config, bottlenecks, .. } = &gradients.adapter;

@@ -5,7 +5,7 @@ use super::train::{resume, train_with_progress};
 use crate::progress::duration;
 use crate::{Failure, machine, say, say_json};
 use melo::data::Augment;
-use melo::train::{FormulaSet, Method, RunFolder, Start, Task, TrainConfig, initial_checkpoint, small_vit};
+use melo::train::{FormulaSet, Method, RunFolder, Start, Task, Team, TrainConfig, initial_checkpoint, small_vit};
 use melo::vit::{Backbone, BackboneReference, LoraConfig, Precision, Storage, TaskCard, TaskKind};
 use std::path::PathBuf;
 
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
     card.provenance.data_digest = format!("{} images of {classes} formulas", args.images);
     let start = Start::Trained { device: machine::device(Some(Precision::F32)), checkpoint: Box::new(checkpoint) };
-    let task = Task { start, card, train: &train_set, val: &val_set, volume: None };
+    let task = Task { start, card, train: &train_set, val: &val_set, volume: None, team: &Team::alone() };
     let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
     if !args.resume {
         folder.refuse_existing()?;

@@ -3,10 +3,12 @@
 mod args;
 mod bags;
 mod method;
+mod ranks;
 mod screen;
 mod volumes;
 
 pub(crate) use args::{Args, CropArg};
+pub(crate) use ranks::leaves_usage_to_rank_0;
 
 use super::plugin::sign_file;
 use super::task::{check_output, list_unreadable, remark};
@@ -15,8 +17,8 @@ use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
 use melo::sign::SecretKey;
 use melo::train::{
-    Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, TrainConfig,
-    task_name, train,
+    Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, Team,
+    TrainConfig, task_name, train,
 };
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -24,10 +26,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, threads: usize) -> Result<(), Failure> {
+    let team = ranks::join(&args.mpi)?;
+    let result = ranks::threads(&team, threads).and_then(|threads| {
+        machine::use_threads(threads);
+        trained(args, &team)
+    });
+    ranks::concluded(&team, result)
+}
+
+fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
     let started = Instant::now();
-    check_outputs(args)?;
-    let key = args.sign_key.as_deref().map(SecretKey::read).transpose()?;
+    if team.leads() {
+        check_outputs(args)?;
+    }
+    let key = args.sign_key.as_deref().filter(|_| team.leads()).map(SecretKey::read).transpose()?;
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
     let mut config = args.config(backbone.info().config().depth)?;
@@ -44,15 +57,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         sets: args.sets.settings(Some(SetSettings::default()))?,
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
+        team: Arc::clone(team),
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
     };
+    let ranks = ranks::in_words(team)?;
     let show = |ready: &ReadyJob| {
-        note(screen::beginning(ready));
+        note(screen::beginning(ready, ranks));
         if let Some(unused) = args.unused(ready.config()) {
             note(unused);
         }
     };
-    let finished = run_with_progress(job, show, || run_folder(args).map(Some), resume(args.resume))?;
+    let folder = || team.leads().then(|| run_folder(args)).transpose();
+    let finished = run_with_progress(job, show, folder, resume(args.resume))?;
+    if !team.leads() {
+        return Ok(());
+    }
     if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
         checkpoint.write(&path, finished.storage)?;
     }

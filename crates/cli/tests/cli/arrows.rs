@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("melo-eval", &[]),
     ("melo-report", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
+    ("melo-mpi", &["melo-train"]),
     (
         "melo-study",
         &[
@@ -48,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "melo-archive",
             "melo-report",
             "melo-train",
+            "melo-mpi",
             "melo-sign",
             "melo-study",
             "melo-serve",
@@ -75,8 +77,9 @@ const OF_CARDS: [&str; 4] = [
 /// The engine of tests, which every crate may use in its own, and none outside them.
 const REFERENCE: &str = "melo-reference";
 
-/// The crate that may hold `unsafe`, and so cannot take the workspace's lints as they are.
-const UNSAFE_CRATE: &str = "melo-kernels";
+/// The crates that may hold `unsafe`, and so cannot take the workspace's lints as they are: what computes, and what calls a library that is
+/// loaded at run time.
+const UNSAFE_CRATES: [&str; 2] = ["melo-kernels", "melo-mpi"];
 
 fn workspace() -> Metadata {
     MetadataCommand::new()
@@ -157,7 +160,7 @@ fn answers_are_read_by_the_calibration_of_a_bound_plugin() {
 }
 
 #[test]
-fn unsafe_is_forbidden_outside_the_kernels() {
+fn unsafe_is_forbidden_outside_the_kernels_and_mpi() {
     let metadata = workspace();
     let read =
         |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -167,7 +170,9 @@ fn unsafe_is_forbidden_outside_the_kernels() {
     };
     let root = read(metadata.workspace_root.join("Cargo.toml").as_std_path());
     assert!(section(&root, "[workspace.lints.rust]", "unsafe_code = \"forbid\""), "the workspace forbids unsafe");
-    for package in metadata.workspace_packages().into_iter().filter(|package| package.name != UNSAFE_CRATE) {
+    for package in
+        metadata.workspace_packages().into_iter().filter(|package| !UNSAFE_CRATES.contains(&package.name.as_str()))
+    {
         let manifest = read(package.manifest_path.as_std_path());
         assert!(section(&manifest, "[lints]", "workspace = true"), "{} takes the workspace's lints", package.name);
     }

@@ -25,6 +25,7 @@ mod others_files;
 mod packed;
 #[path = "../../../serve/tests/serve/common/peer.rs"]
 mod peer;
+mod ranks;
 mod recalibrate;
 mod replicas;
 mod resume;

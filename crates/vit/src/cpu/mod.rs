@@ -32,8 +32,9 @@ use packed::Packed;
 use rayon::ThreadPool;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
-use walk::Workspace;
+use walk::{LANES, Workspace};
 
 /// Images of a group: one has rows enough to keep the matrix product busy, and what is computed of it stays in the cache.
 const GROUP: usize = 1;
@@ -169,6 +170,24 @@ impl Engine for CpuEngine {
         self.backbone.check_source(batch.source, batch.size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| self.packed.step(batch, (adapter, head), gradients, workspace))
+    }
+
+    fn lanes(&self, images: usize) -> usize {
+        self.shared.workspace.lanes_of(images, LANES)
+    }
+
+    fn step_lanes(
+        &self,
+        batch: &Batch<'_>,
+        adapter: &Adapter,
+        head: &Head,
+        lanes: Range<usize>,
+        gradients: &mut [Gradients],
+    ) -> Result<Vec<(f64, Vec<f32>)>, Error> {
+        self.backbone.check_source(batch.source, batch.size)?;
+        let Shared { pool, workspace, .. } = &*self.shared;
+        let lanes = (lanes, self.lanes(batch.images));
+        pool.install(|| self.packed.step_lanes(batch, (adapter, head), lanes, gradients, workspace))
     }
 
     fn explain(

@@ -38,6 +38,11 @@ impl Workspace {
         Workspace { group, free: Mutex::new(Vec::new()), lanes: Mutex::new(Vec::new()) }
     }
 
+    /// Lanes of a step on so many images, at most `most`.
+    pub(crate) fn lanes_of(&self, images: usize, most: usize) -> usize {
+        images.div_ceil(self.group).min(most)
+    }
+
     /// Runs `work` with the buffers of a worker that is not busy.
     pub(crate) fn with_buffers<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
         let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,6 +139,32 @@ impl Packed {
         workspace: &Workspace,
     ) -> Result<(f64, Vec<f32>), Error> {
         let all_weights = gradients.weights.is_some();
+        let most = if all_weights { rayon::current_num_threads() } else { LANES };
+        let lanes = workspace.lanes_of(batch.images, most);
+        let kept = || workspace.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = std::mem::take(&mut *kept());
+        sums.retain(|sum| sum.is_shaped_like(gradients));
+        sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
+        let results = self.step_lanes(batch, (adapter, head), (0..lanes, lanes), &mut sums[..lanes], workspace);
+        if results.is_ok() {
+            sums[..lanes].iter().for_each(|sum| gradients.add(sum));
+        }
+        *kept() = sums;
+        let results = results?;
+        Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
+    }
+
+    /// As [`crate::Engine::step_lanes`], of `lanes` in all.
+    pub(crate) fn step_lanes(
+        &self,
+        batch: &Batch<'_>,
+        (adapter, head): (&Adapter, &Head),
+        (range, lanes): (Range<usize>, usize),
+        sums: &mut [Gradients],
+        workspace: &Workspace,
+    ) -> Result<Vec<(f64, Vec<f32>)>, Error> {
+        assert_eq!(sums.len(), range.len(), "a gradient for each lane");
+        let all_weights = sums.iter().any(|sum| sum.weights.is_some());
         assert!(
             !all_weights || batch.size == self.config.image_size,
             "all weights are trained at their own image size"
@@ -141,18 +172,12 @@ impl Packed {
         let (positions, layers) = (self.positions(batch.size), batch.source.layers());
         assert!(!all_weights || layers.is_none(), "all weights are trained on images");
         let groups = batch.images.div_ceil(workspace.group);
-        let lanes = groups.min(if all_weights { rayon::current_num_threads() } else { LANES });
-        let kept = || workspace.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sums = std::mem::take(&mut *kept());
-        sums.retain(|sum| sum.is_shaped_like(gradients));
-        sums.resize_with(lanes.max(sums.len()), || Gradients::zeros(adapter, head, &self.config, all_weights));
         let to_the_input = all_weights || layers.is_some();
         let tape_from = tape_start(adapter, to_the_input);
         self.prepare_backward(tape_from.unwrap_or(self.config.depth), to_the_input);
-        let results: Result<Vec<(f64, Vec<f32>)>, Error> = sums[..lanes]
-            .par_iter_mut()
-            .enumerate()
-            .map(|(lane, sum)| {
+        sums.par_iter_mut()
+            .zip(range)
+            .map(|(sum, lane)| {
                 sum.clear();
                 let mut result = (0.0, Vec::new());
                 for group in groups * lane / lanes..groups * (lane + 1) / lanes {
@@ -186,13 +211,7 @@ impl Packed {
                 }
                 Ok(result)
             })
-            .collect();
-        if results.is_ok() {
-            sums[..lanes].iter().for_each(|sum| gradients.add(sum));
-        }
-        *kept() = sums;
-        let results = results?;
-        Ok((results.iter().map(|(loss, _)| loss).sum(), results.into_iter().flat_map(|(_, logits)| logits).collect()))
+            .collect()
     }
 
     /// How a forward pass over so many images is spread over the threads of the ambient pool.

@@ -183,6 +183,42 @@ fn grouping_does_not_change_gradients() {
     }
 }
 
+/// As several processes compute them: to the last bit, on any number of threads, and where all weights are trained those of as many threads.
+#[test]
+fn lanes_computed_apart_and_added_in_order_are_the_step() {
+    let config = tiny::config();
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let adapter = tiny::adapter(&lora(4, 3.0, &Target::ALL), &config, 3);
+    let head = tiny::head(3, &config, 4);
+    for (images_of_batch, all_weights) in [(53, false), (53, true), (5, false), (0, false)] {
+        let batch = images(images_of_batch, config.image_size, 2);
+        let of = |threads| tiny::engine_of(checkpoint.clone(), Precision::F32, threads, 1);
+        let (expected, expected_loss, expected_logits) = step(&*of(16), &batch, (&adapter, &head), all_weights);
+        for engine in [of(1), of(3)] {
+            let zeros = || Gradients::zeros(&adapter, &head, &config, all_weights);
+            let dropout = Some(Dropout { probability: 0.2, seed: 1, step: 2 });
+            let input = Batch { source: &batch, images: batch.len(), size: batch.size, loss: &label_loss, dropout };
+            let lanes = engine.lanes(batch.len());
+            assert_eq!(lanes, images_of_batch.min(16));
+            let (mut sum, mut loss, mut logits) = (zeros(), 0.0, Vec::new());
+            for range in [0..lanes / 3, lanes / 3..lanes] {
+                let mut parts = vec![zeros(); range.len()];
+                // What was there before does not count.
+                parts.iter_mut().flat_map(Gradients::tensors_mut).for_each(|tensor| tensor.fill(7.0));
+                let found = engine.step_lanes(&input, &adapter, &head, range, &mut parts).expect("some lanes");
+                for (part, (of_lane, more)) in parts.iter().zip(found) {
+                    let tensors = sum.tensors_mut().into_iter().zip(part.tensors());
+                    tensors.for_each(|(sum, part)| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part));
+                    loss += of_lane;
+                    logits.extend(more);
+                }
+            }
+            assert_eq!((loss, logits), (expected_loss, expected_logits.clone()));
+            assert_eq!(sum.tensors(), expected.tensors(), "{images_of_batch} images");
+        }
+    }
+}
+
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let config = tiny::config();

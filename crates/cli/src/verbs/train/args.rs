@@ -2,6 +2,7 @@
 
 use super::bags::BagArgs;
 use super::method::MethodArgs;
+use super::ranks::MpiArg;
 use super::volumes::VolumeArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
@@ -26,7 +27,9 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
-    melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n\n\
+    melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n  \
+    mpirun -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors         (the same plug-in)\n  \
+    srun --mpi=pmix -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
 pub(crate) struct Args {
@@ -68,6 +71,9 @@ pub(crate) struct Args {
     /// Numbers that go into the backbone's matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     pub(super) precision: PrecisionArg,
+    /// Ranks of mpirun or srun train together: `auto`; `off`, each for itself; or this MPI library
+    #[arg(long, default_value = "auto", value_name = "WHICH", env = "MELO_MPI", value_parser = MpiArg::parse)]
+    pub(super) mpi: MpiArg,
     #[command(flatten)]
     pub(super) reading: DataArgs,
     #[command(flatten)]

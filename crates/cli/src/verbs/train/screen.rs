@@ -11,8 +11,8 @@ use std::collections::HashSet;
 /// Classes that are listed with their counts.
 const LISTED: usize = 12;
 
-/// What is trained on what, in lines.
-pub(super) fn beginning(ready: &ReadyJob) -> String {
+/// What is trained on what, in lines, and by which ranks.
+pub(super) fn beginning(ready: &ReadyJob, ranks: Option<String>) -> String {
     let (card, manifest, vit, engine) = (ready.card(), ready.manifest(), ready.vit(), ready.engine_info());
     let kind = card.kind.in_words();
     let splits = Split::ALL.map(|split| format!("{split} {}", grouped(manifest.examples(split))));
@@ -31,6 +31,7 @@ pub(super) fn beginning(ready: &ReadyJob) -> String {
         },
         ("backbone", backbone),
     ];
+    rows.extend(ranks.map(|ranks| ("ranks", ranks)));
     let settings = settings_in_words(ready.config(), card.kind);
     rows.extend(settings.iter().map(|(name, value)| (*name, value.clone())));
     if let Some((_, method)) = rows.iter_mut().find(|(name, _)| *name == "Method") {
