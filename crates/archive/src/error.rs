@@ -40,6 +40,34 @@ pub enum Error {
         /// As they were named.
         inputs: String,
     },
+    /// An address that leads nowhere.
+    #[error("{}: expected a path, s3://BUCKET/PREFIX or file:///PATH", name.display())]
+    Place {
+        /// As it was named.
+        name: PathBuf,
+    },
+    /// Objects, in a build that does not reach them.
+    #[error("s3://{bucket}: this build reads no object stores")]
+    NoStores {
+        /// The bucket.
+        bucket: String,
+    },
+    /// A store that cannot be asked, or refuses to say what it holds.
+    #[error("s3://{bucket}: {reason}")]
+    Store {
+        /// The bucket.
+        bucket: String,
+        /// What the store, or the way to it, says.
+        reason: String,
+    },
+    /// A store that gives nothing any more, whichever object is asked for.
+    #[error("{object}: {reason}")]
+    Lost {
+        /// The object that was asked for.
+        object: String,
+        /// What the store, or the way to it, says.
+        reason: String,
+    },
     /// Too short to keep anybody from trying them all.
     #[error("{}: a key of {found} bytes, expected at least {} (`head -c 32 /dev/urandom`)", path.display(), crate::patient::LEAST)]
     ShortKey {

@@ -70,6 +70,14 @@ impl NameReader {
     }
 }
 
+/// The names at these places of a file, which ascend.
+pub(crate) fn names_at(path: &Path, places: &[u64]) -> Result<Vec<PathBuf>, Error> {
+    let mut wanted = places.iter().peekable();
+    let names = BufReader::new(File::open(path).map_err(Error::io(path))?).split(0);
+    let taken = (0..).zip(names).filter(|(place, _)| wanted.next_if_eq(&place).is_some());
+    taken.map(|(_, name)| name.map(path_of).map_err(Error::io(path))).collect()
+}
+
 #[cfg(unix)]
 fn bytes_of(path: &Path) -> std::io::Result<&[u8]> {
     use std::os::unix::ffi::OsStrExt;

@@ -10,12 +10,14 @@ use crate::part::{PartAbout, encode};
 use crate::patient::PatientKey;
 use crate::plan::Plan;
 use crate::row::{By, Row};
+use crate::sources::{BYTES, Source, fetched};
+use crate::store::Stores;
 use melo_imaging::Seen;
 use melo_predict::{Predictor, Prepared};
 use melo_vit::{BoundPlugin, Decision, Preprocess};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -91,11 +93,15 @@ pub fn run(
     stop: &AtomicBool,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finished, Error> {
-    check_settings(settings)?;
+    if settings.chunk == 0 {
+        return Err(Error::NoChunk);
+    }
+    check_plugins(&settings.plugins)?;
     // Before anything is made in a folder of somebody else.
     plan_in(folder)?;
     let folder = ArchiveFolder::open(folder)?;
-    let (plan, listed) = planned(predictor, settings, inputs, &folder, stop, observer)?;
+    let stores = Stores::default();
+    let (plan, listed) = planned(predictor, settings, (inputs, &stores), &folder, stop, observer)?;
     let digest = plan.digest();
     let names = names_in(folder.path())?;
     let is_there = |number: &u64| names.contains(&part_name(*number, &digest));
@@ -103,19 +109,17 @@ pub fn run(
     let images = |numbers: &BTreeSet<u64>| numbers.iter().map(|&number| plan.inputs_of(number) as u64).sum::<u64>();
     let resumed = plan.inputs - images(&pending);
     observer(Event::Planned { listed: &listed, done: resumed });
-    let work = Work { predictor, settings, plan: &plan, digest: &digest, folder: &folder, pending: &pending };
+    let (plan_of, digest) = (&plan, digest.as_str());
+    let work = Work { predictor, settings, plan: plan_of, digest, folder: &folder, stores: &stores, pending: &pending };
     work.compute(resumed, stop, observer)?;
     let manifest = finish(&folder, &plan, &pending)?;
     Ok(Finished { plan, manifest, resumed })
 }
 
-fn check_settings(settings: &Settings) -> Result<(), Error> {
-    let plugins = &settings.plugins;
+/// Refuses what an image cannot be asked, or would be asked twice.
+pub(crate) fn check_plugins(plugins: &[Arc<BoundPlugin>]) -> Result<(), Error> {
     if plugins.is_empty() {
         return Err(Error::NoPlugin);
-    }
-    if settings.chunk == 0 {
-        return Err(Error::NoChunk);
     }
     plugins.iter().try_for_each(|plugin| plugin.refuse_bags())?;
     let same = |(place, plugin): &(usize, &Arc<BoundPlugin>)| {
@@ -131,14 +135,14 @@ fn check_settings(settings: &Settings) -> Result<(), Error> {
 fn planned(
     predictor: &Predictor,
     settings: &Settings,
-    inputs: &[Input],
+    (inputs, stores): (&[Input], &Stores),
     folder: &ArchiveFolder,
     stop: &AtomicBool,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Plan, Listed), Error> {
     let was = plan_in(folder.path())?;
     let file = folder.temporary()?;
-    let listed = list(inputs, (file.as_file(), file.path(), folder.path()), stop, observer)?;
+    let listed = list((inputs, stores), (file.as_file(), file.path(), folder.path()), stop, observer)?;
     if listed.inputs == 0 {
         return Err(Error::NoInput { inputs: in_words(inputs) });
     }
@@ -155,9 +159,10 @@ fn planned(
     Ok((plan, listed))
 }
 
-fn in_words(inputs: &[Input]) -> String {
+pub(crate) fn in_words(inputs: &[Input]) -> String {
     let word = |input: &Input| match input {
         Input::Folder(folder) => folder.display().to_string(),
+        Input::Prefix(prefix) => prefix.to_string(),
         Input::Images(_) => "a list".to_owned(),
     };
     inputs.iter().map(word).collect::<Vec<_>>().join(", ")
@@ -170,6 +175,7 @@ struct Work<'a> {
     plan: &'a Plan,
     digest: &'a str,
     folder: &'a ArchiveFolder,
+    stores: &'a Stores,
     pending: &'a BTreeSet<u64>,
 }
 
@@ -206,24 +212,48 @@ impl Work<'_> {
         let specs: Vec<&Preprocess> = self.settings.plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
         let key = self.settings.patient_key.as_ref();
         let at_once = BATCH.max(2 * rayon::current_num_threads());
-        let mut names = NameReader::open(&self.folder.at(INPUTS))?;
-        let mut next = 0;
-        for &chunk in self.pending {
-            (next..chunk).try_for_each(|passed| names.skip(self.plan.inputs_of(passed)))?;
-            next = chunk + 1;
-            let of_chunk = names.take(self.plan.inputs_of(chunk))?;
-            let first = chunk * self.plan.chunk as u64;
-            let mut numbered: Vec<(u64, PathBuf)> = (first..).zip(of_chunk).collect();
-            while !numbered.is_empty() {
-                let batch: Vec<(u64, PathBuf)> = numbered.drain(..at_once.min(numbered.len())).collect();
-                let read = |(number, path)| Image::read(number, path, &specs, key);
-                let images = batch.into_par_iter().map(read).collect();
-                if send.send(Ok(Batch { chunk, images, is_last: numbered.is_empty() })).is_err() {
+        fetched(self.stores, self.named()?, at_once, |sources| {
+            let (mut together, mut bytes) = (Vec::new(), 0);
+            for source in sources {
+                let source = source?;
+                let (chunk, is_last) = (source.chunk, source.is_last);
+                bytes += source.held();
+                together.push(source);
+                if !is_last && together.len() < at_once && bytes < BYTES {
+                    continue;
+                }
+                let read = |source| Image::read(source, &specs, key);
+                let images = std::mem::take(&mut together).into_par_iter().map(read).collect();
+                bytes = 0;
+                if send.send(Ok(Batch { chunk, images, is_last })).is_err() {
                     return Ok(());
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    /// The images of all pending chunks.
+    fn named(&self) -> Result<impl Iterator<Item = Result<Source, Error>> + Send, Error> {
+        let mut names = NameReader::open(&self.folder.at(INPUTS))?;
+        let mut next = 0;
+        let of_chunk = move |&chunk: &u64| -> Result<Vec<Source>, Error> {
+            (next..chunk).try_for_each(|passed| names.skip(self.plan.inputs_of(passed)))?;
+            next = chunk + 1;
+            let count = self.plan.inputs_of(chunk);
+            let first = chunk * self.plan.chunk as u64;
+            let numbered = (first..).zip(names.take(count)?);
+            let source = |(number, path)| {
+                let is_last = number + 1 == first + count as u64;
+                Source { chunk, number, path, is_last, fetched: None }
+            };
+            Ok(numbered.map(source).collect())
+        };
+        let each = |sources: Result<Vec<Source>, Error>| match sources {
+            Ok(sources) => sources.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        Ok(self.pending.iter().map(of_chunk).flat_map(each))
     }
 
     fn answer(

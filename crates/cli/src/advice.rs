@@ -202,8 +202,14 @@ fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Er
 
 #[cfg(feature = "archive")]
 fn of_archive(error: &(dyn Error + 'static)) -> Option<String> {
-    use melo::archive::Error::{Damaged, Differs, Foreign};
+    use melo::archive::Error::{Damaged, Differs, Foreign, Lost, NoStores, Store};
     Some(match error.downcast_ref()? {
+        NoStores { .. } => "`cargo build --release -p melo-cli --features object-store` makes one that does".to_owned(),
+        Store { .. } => {
+            "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say where it is and who asks"
+                .to_owned()
+        }
+        Lost { .. } => "what is done is kept, and the same command goes on".to_owned(),
         Differs { .. } | Foreign { .. } => "name another --out".to_owned(),
         Damaged { path, .. } if path.extension().is_some_and(|ending| ending == "parquet") => {
             "remove it, and the same command computes it again".to_owned()

@@ -1,12 +1,14 @@
 //! `melo archive`: answers to all images of an archive as Parquet files, and whether those are whole.
 
+mod estimate;
+
 use super::data_args::DataArgs;
 use super::task::{PrecisionArg, remark};
 use super::train::interrupt_flag;
 use crate::progress::{ArchiveProgress, grouped};
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::{Failure, json_path, say, say_json};
-use melo::archive::{CHUNK, Checked, Finished, Input, PatientKey, Settings, check, run as run_archive};
+use melo::archive::{CHUNK, Checked, Finished, Input, PatientKey, Place, SAMPLE, Settings, check, run as run_archive};
 use melo::predict::Predictor;
 use serde::Serialize;
 use serde_json::json;
@@ -20,7 +22,9 @@ pub(crate) enum Verb {
         melo archive run /archive/2024 --backbone vit.safetensors --plugin cxr.safetensors --out cxr-2024\n  \
         melo archive run films/ more.txt --backbone vit/ --plugin cxr.safetensors --plugin tb.safetensors --out answers --precision auto\n  \
         melo archive run labels.csv --backbone vit/ --plugin wbc.safetensors --out wbc --json\n  \
-        melo archive run /archive --backbone vit/ --plugin cxr.safetensors --out cxr --patient-key patients.key\n\n\
+        melo archive run /archive --backbone vit/ --plugin cxr.safetensors --out cxr --patient-key patients.key\n  \
+        melo archive run s3://films/2024 --backbone vit/ --plugin cxr.safetensors --out cxr    (a build with --features object-store)\n  \
+        melo archive run /archive --backbone vit/ --plugin cxr.safetensors --estimate\n\n\
         Then, in DuckDB: SELECT image, predicted FROM 'cxr-2024/parts/*.parquet' WHERE error IS NULL. Columns: docs/archive.md.\n\n\
         Killed or interrupted, the same command goes on and ends with the same bytes: every image once, none twice. Another plug-in, \
         backbone, precision or list is refused in a folder that was begun.\n\n\
@@ -41,8 +45,8 @@ pub(crate) enum Verb {
 
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
-    /// Folders (every image in them, told by content, also in the folders inside), text files with an image a line (.txt), manifests
-    /// (.csv, .tsv, .xlsx), or images
+    /// Folders (every image in them, told by content, also in the folders inside), s3://BUCKET/PREFIX, text files with an image a line
+    /// (.txt), manifests (.csv, .tsv, .xlsx), or images
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -51,8 +55,14 @@ pub(crate) struct RunArgs {
     #[arg(long, required = true)]
     plugin: Vec<PathBuf>,
     /// Folder for the Parquet files, and all that is needed to go on
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "estimate")]
+    out: Option<PathBuf>,
+    /// Write nothing, and say what it would take: rates of a few images on this machine, hours, bytes read
+    #[arg(long, conflicts_with_all = ["out", "chunk", "precision"])]
+    estimate: bool,
+    /// Images that --estimate looks at
+    #[arg(long, value_name = "N", default_value_t = SAMPLE as u32, requires = "estimate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    sample: u32,
     /// Images of a file: what a kill costs at most, and Ctrl-C waits for
     #[arg(long, value_name = "N", default_value_t = CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     chunk: u32,
@@ -80,29 +90,37 @@ fn run_all(args: &RunArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let inputs = inputs(args)?;
     let patient_key = args.patient_key.as_deref().map(PatientKey::read).transpose()?;
+    let Some(out) = &args.out else { return estimate::run(args, &inputs, patient_key.as_ref()) };
     let predictor = Predictor::new(args.backbone.engine(args.precision.into())?);
     let plugins = args.plugin.iter().map(|path| Ok(predictor.plugin(path)?)).collect::<Result<_, Failure>>()?;
     let settings = Settings { plugins, chunk: args.chunk as usize, patient_key };
     let stop = interrupt_flag()?;
     let mut progress = ArchiveProgress::new();
-    let finished = run_archive(&predictor, &settings, &inputs, &args.out, &stop, &mut |event| progress.show(event));
+    let finished = run_archive(&predictor, &settings, &inputs, out, &stop, &mut |event| progress.show(event));
     let tally = progress.finish();
     let finished = finished?;
     remark(&tally);
-    report(args, &finished, started.elapsed().as_secs_f64())?;
+    report((out, args.json), &finished, started.elapsed().as_secs_f64())?;
     refused(&finished)
 }
 
-/// Folders as they are, lists and manifests as what they name, and all other files as images.
+/// Folders and prefixes as they are, lists and manifests as what they name, and all other files as images.
 fn inputs(args: &RunArgs) -> Result<Vec<Input>, Failure> {
     let (mut inputs, mut images) = (Vec::new(), Vec::new());
-    for path in &args.inputs {
+    for named in &args.inputs {
+        let path = match Place::of(named)? {
+            Place::Local(path) => path,
+            Place::Object(prefix) => {
+                inputs.push(Input::Prefix(prefix));
+                continue;
+            }
+        };
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
         match ending.as_str() {
             _ if path.is_dir() => inputs.push(Input::Folder(path.clone())),
-            "txt" => inputs.push(Input::list(path)?),
+            "txt" => inputs.push(Input::list(&path)?),
             "csv" | "tsv" | "xlsx" => {
-                let rows = args.reading.manifest(path)?.rows;
+                let rows = args.reading.manifest(&path)?.rows;
                 inputs.push(Input::Images(rows.into_iter().map(|row| row.path).collect()));
             }
             _ => images.push(path.clone()),
@@ -115,11 +133,11 @@ fn inputs(args: &RunArgs) -> Result<Vec<Input>, Failure> {
 }
 
 /// The contract of the JSON is `docs/json.md`.
-fn report(args: &RunArgs, finished: &Finished, seconds: f64) -> Result<(), Failure> {
+fn report((out, json): (&Path, bool), finished: &Finished, seconds: f64) -> Result<(), Failure> {
     let Finished { plan, manifest, resumed } = finished;
-    if args.json {
+    if json {
         return say_json(&json!({
-            "out": args.out.to_string_lossy(),
+            "out": out.to_string_lossy(),
             "inputs": manifest.inputs,
             "rows": manifest.rows,
             "errors": manifest.errors,
@@ -136,7 +154,7 @@ fn report(args: &RunArgs, finished: &Finished, seconds: f64) -> Result<(), Failu
     }
     let [inputs, rows, parts] =
         [manifest.inputs, manifest.rows, manifest.parts.len() as u64].map(|count| grouped(count as usize));
-    say(format_args!("{}: {inputs} images, {rows} rows in {parts} parts", args.out.display()));
+    say(format_args!("{}: {inputs} images, {rows} rows in {parts} parts", out.display()));
     Ok(())
 }
 

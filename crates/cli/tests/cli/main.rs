@@ -2,12 +2,14 @@
 
 mod adapters;
 mod archive_run;
+mod archive_store;
 mod arrows;
 mod assets;
 mod audit_archive;
 mod bags;
 mod bench;
 mod bench_load;
+mod bucket;
 mod data_verbs;
 mod disk_full;
 mod embed;
