@@ -42,8 +42,9 @@ impl Place {
         let place = match scheme {
             "s3" => {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
                 let object = ObjectName { bucket: bucket.to_owned(), key: key.to_owned() };
-                (!bucket.is_empty()).then_some(Place::Object(object))
+                (!bucket.is_empty() && bucket.chars().all(is_name)).then_some(Place::Object(object))
             }
             "file" => rest.strip_prefix("localhost").unwrap_or(rest).strip_prefix('/').and_then(|path| {
                 let decoded = decoded(path)?;
@@ -85,9 +86,15 @@ mod tests {
 
     #[test]
     fn an_address_of_another_kind_is_refused() {
-        for name in
-            ["s3:///2024", "gs://films", "https://host/films", "file://host/films", "file:///%zz", "file:///%c3"]
-        {
+        for name in [
+            "s3:///2024",
+            "s3://a b/2024",
+            "gs://films",
+            "https://host/films",
+            "file://host/films",
+            "file:///%zz",
+            "file:///%c3",
+        ] {
             let refused = Place::of(Path::new(name)).expect_err("it is refused").to_string();
             assert!(refused.starts_with(name), "{refused}");
         }

@@ -38,6 +38,9 @@ const FRAME: usize = 1 << 18;
 const DESCRIPTION: u64 = 1 << 16;
 /// Bytes of the largest object that is read.
 const LARGEST: u64 = 1 << 30;
+/// What goes into a header as it is.
+const INTO_HEADERS: [&str; 5] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"];
 /// Codes of refusals that concern one object; all others concern the store, or who asks.
 const OF_OBJECTS: [&str; 4] = ["NoSuchKey", "AccessDenied", "AllAccessDisabled", "InvalidObjectState"];
 
@@ -48,6 +51,7 @@ impl Bucket {
     /// Reads the `AWS_*` environment, and asks once whether there is such a bucket. Who may not list may read.
     pub(crate) fn open(bucket: &str) -> Result<Self, Error> {
         let refused = |reason: String| Error::Store { bucket: bucket.to_owned(), reason };
+        check_environment().map_err(refused)?;
         let built = |retry: RetryConfig| {
             let agent = |connect| agent(connect).map_err(&refused);
             let connector = Connector { store: agent(CONNECT)?, role: agent(ROLE_CONNECT)? };
@@ -126,6 +130,26 @@ fn refused(error: &object_store::Error) -> Refused {
     }
 }
 
+/// Refuses what the crate would take for granted.
+fn check_environment() -> Result<(), String> {
+    let odd = |name: &&str| std::env::var(name).is_ok_and(|value| value.contains(|c: char| !matches!(c, ' '..='~')));
+    if let Some(name) = INTO_HEADERS.iter().find(odd) {
+        return Err(format!("{name} has a character that no header can hold"));
+    }
+    for (name, endpoint) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if !name.starts_with("AWS_ENDPOINT") {
+            continue;
+        }
+        let address = endpoint.to_str().and_then(|endpoint| endpoint.parse::<ureq::http::Uri>().ok());
+        let scheme = address.as_ref().and_then(|address| address.scheme_str());
+        if !matches!(scheme, Some("http" | "https")) {
+            return Err(format!("{name}: expected https://HOST or http://HOST"));
+        }
+    }
+    Ok(())
+}
+
 /// With the certificates of `AWS_CA_BUNDLE` where there is one, and proxies as the environment says.
 fn agent(connect: Duration) -> Result<Agent, String> {
     let mut config = Agent::config_builder()
@@ -202,6 +226,7 @@ impl HttpService for Service {
         })?;
         let (parts, body) = answer.into_parts();
         let body = match parts.status.is_client_error() || parts.status.is_server_error() {
+            true if is_role => Away::Role { reason: parts.status.to_string() }.to_string().into(),
             true => described(body).into(),
             false => HttpResponseBody::new(Incoming(Mutex::new(body.into_reader()))),
         };

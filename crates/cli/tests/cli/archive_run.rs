@@ -240,6 +240,40 @@ fn an_interrupt_ends_after_the_chunk_in_flight_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn an_estimate_writes_nothing_and_tells_hours_and_bytes() {
+    let (bench, place) = (&*BENCH, Workplace::new());
+    let list: Vec<PathBuf> = (0..6).map(|number| bench.images().join(format!("test_{number}.png"))).collect();
+    let broken = place.write("broken.png", "no image");
+    let mut command = melo();
+    command.args(["archive", "run", "--estimate", "--json", "--backbone"]).arg(&bench.backbone);
+    let ran = run(command.arg("--plugin").arg(&bench.plugin).args(&list).arg(&broken));
+    assert!(ran.stderr.contains("broken.png"), "{ran:?}");
+    let said = ran.json();
+    assert_eq!((&said["inputs"], &said["sample"], &said["refused"]), (&7.into(), &7.into(), &1.into()));
+    let sizes: usize = list.iter().chain([&broken]).map(|path| bytes(path).len()).sum();
+    let each = said["bytes_per_image"].as_f64().expect("a number");
+    assert!((each * 7.0 - sizes as f64).abs() < 0.5, "{each}");
+    let precisions = said["precisions"].as_array().expect("precisions");
+    assert_eq!(precisions.iter().map(|of| &of["precision"]).collect::<Vec<_>>(), ["f32", "bf16", "int8"]);
+    for of in precisions {
+        let rate = of["images_per_second"].as_f64().expect("a rate");
+        let alone =
+            ["read_images_per_second", "decode_images_per_second"].map(|name| said[name].as_f64().expect("a rate"));
+        assert!(rate > 0.0 && alone.iter().all(|alone| rate <= *alone), "{said}");
+        let archives = of["archives"].as_array().expect("archives");
+        assert_eq!(
+            archives.iter().map(|of| of["images"].as_u64()).collect::<Vec<_>>(),
+            [Some(7), Some(1_000_000), Some(100_000_000)]
+        );
+        let hours = archives[1]["machine_hours"].as_f64().expect("hours");
+        assert!((hours * rate * 3600.0 - 1e6).abs() < 1.0, "{hours}");
+    }
+    let mut both = bench.archive(&place.at("out"));
+    assert_eq!(run(both.arg("--estimate")).status, 2, "--out says that something is written");
+    assert!(!place.at("out").exists());
+}
+
+#[test]
 fn another_plugin_is_refused_and_a_damaged_part_is_found() {
     let (bench, place) = (&*BENCH, Workplace::new());
     let out = place.at("out");

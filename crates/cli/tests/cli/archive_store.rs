@@ -142,6 +142,8 @@ fn a_store_that_cannot_be_asked_is_one_line() {
     let with = |name: &str, value: &str| run(asked(&bucket, "s3://films", &out).env(name, value));
     refused(&with("AWS_ACCESS_KEY_ID", "OTHER"), &["s3://films: 403 Forbidden: InvalidAccessKeyId", "AWS_"]);
     refused(&with("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), &["s3://films: 127.0.0.1: ", "refused"]);
+    refused(&with("AWS_ENDPOINT_URL", "nowhere"), &["s3://films: AWS_ENDPOINT_URL: expected https://"]);
+    refused(&with("AWS_ACCESS_KEY_ID", "a\nb"), &["s3://films: AWS_ACCESS_KEY_ID has a character that no header"]);
     refused(&with("AWS_CA_BUNDLE", "/nowhere.pem"), &["s3://films: AWS_CA_BUNDLE: /nowhere.pem: "]);
     refused(&run(asked(&bucket, "s3://films", &out).env_remove("AWS_SECRET_ACCESS_KEY")), &["s3://films: ", "Secret"]);
     let list = place.write("list.txt", "s3://nowhere/a.png\n");
