@@ -1,12 +1,13 @@
 //! What a whole archive would take, from a few of its images: rates of reading, decoding and computing on this machine.
 
 use crate::caught::caught;
+use crate::draft::{check_plugins, in_words};
 use crate::error::Error;
 use crate::image::Image;
 use crate::inputs::{Input, Listed, list};
 use crate::names::names_at;
 use crate::patient::PatientKey;
-use crate::run::{Event, check_plugins, in_words};
+use crate::run::Event;
 use crate::sources::{Source, fetched};
 use crate::store::Stores;
 use melo_imaging::file_of;
@@ -83,9 +84,9 @@ impl Sample {
         let sources =
             fetched(&stores, sources.into_iter().map(Ok), most, |sources| sources.collect::<Result<Vec<_>, _>>())?;
         let fetch_seconds = lap();
-        let sources: Vec<Source> = sources.into_par_iter().map(read).collect();
+        let sources: Vec<Source<()>> = sources.into_par_iter().map(read).collect();
         let read_seconds = lap();
-        let bytes = sources.iter().map(Source::held).sum();
+        let bytes = sources.iter().map(Source::bytes).sum();
 
         let specs: Vec<&Preprocess> = plugins.iter().map(|plugin| &plugin.card.preprocess).collect();
         let images: Vec<Image> = sources.into_par_iter().map(|source| Image::read(source, &specs, key)).collect();
@@ -151,13 +152,12 @@ fn places(listed: &Listed, most: usize) -> Vec<u64> {
     (0..count).map(place).collect()
 }
 
-fn sources(places: &[u64], names: Vec<PathBuf>) -> Vec<Source> {
-    let source = |(&number, path)| Source { chunk: 0, number, path, is_last: false, fetched: None };
-    places.iter().zip(names).map(source).collect()
+fn sources(places: &[u64], names: Vec<PathBuf>) -> Vec<Source<()>> {
+    places.iter().zip(names).map(|(&number, path)| Source::new(0, number, path, false)).collect()
 }
 
 /// With the bytes of a file, too.
-fn read(source: Source) -> Source {
+fn read(source: Source<()>) -> Source<()> {
     let path = file_of(&source.path);
     let of_file = || caught(|| crate::image::read(&path)).unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
     let bytes = source.fetched.unwrap_or_else(of_file);

@@ -38,7 +38,7 @@ pub(crate) struct Image {
 
 impl Image {
     /// Reads and prepares a file, or what was fetched of an object; whatever is wrong with it is in its facts.
-    pub(crate) fn read(source: Source, specs: &[&Preprocess], key: Option<&PatientKey>) -> Self {
+    pub(crate) fn read<T>(source: Source<T>, specs: &[&Preprocess], key: Option<&PatientKey>) -> Self {
         let Source { number, path, fetched, .. } = source;
         let mut facts = Facts { number, path, ..Facts::default() };
         let prepared = match caught(|| facts.prepare(fetched, specs, key)) {

@@ -32,12 +32,12 @@ pub(crate) static BENCH: LazyLock<Bench> = LazyLock::new(|| {
 });
 
 impl Bench {
-    fn images(&self) -> PathBuf {
+    pub(crate) fn images(&self) -> PathBuf {
         self.workplace.at("fundus")
     }
 
     /// All images, a part every four.
-    fn archive(&self, out: &Path) -> Command {
+    pub(crate) fn archive(&self, out: &Path) -> Command {
         let mut command = archive(melo(), &[&self.images()], out, &self.backbone, &[&self.plugin]);
         command.args(["--chunk", "4"]);
         command
@@ -343,7 +343,7 @@ fn masks_give_shares_and_volumes_are_answered_from_their_files() {
 
 impl crate::workplace::Ran {
     /// Requires a failure whose last line has all of these.
-    fn refused_after(self, parts: &[&str]) {
+    pub(crate) fn refused_after(self, parts: &[&str]) {
         assert_eq!(self.status, 1, "{self:?}");
         let last = self.stderr.lines().last().unwrap_or_default();
         assert!(parts.iter().all(|part| last.contains(part)), "expected {parts:?} in {last}");

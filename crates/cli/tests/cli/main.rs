@@ -1,6 +1,7 @@
 //! The real binary on real files, and the house's own rules.
 
 mod adapters;
+mod archive_queue;
 mod archive_run;
 mod archive_store;
 mod arrows;

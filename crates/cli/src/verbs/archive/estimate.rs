@@ -4,7 +4,7 @@ use super::RunArgs;
 use crate::progress::{ArchiveProgress, grouped};
 use crate::verbs::train::interrupt_flag;
 use crate::{Failure, say, say_json};
-use melo::archive::{Input, Need, PatientKey, Sample};
+use melo::archive::{Input, Need, Sample};
 use melo::predict::Predictor;
 use melo::vit::Precision;
 use serde_json::{Value, json};
@@ -24,18 +24,19 @@ struct Line {
     rate: f64,
 }
 
-pub(super) fn run(args: &RunArgs, inputs: &[Input], key: Option<&PatientKey>) -> Result<(), Failure> {
+pub(super) fn run(args: &RunArgs, inputs: &[Input]) -> Result<(), Failure> {
+    let key = args.asked.patient_key()?;
     let stop = interrupt_flag()?;
     let mut sample: Option<Sample> = None;
     let mut lines = Vec::new();
     for precision in PRECISIONS {
-        let predictor = Predictor::new(args.backbone.engine(Some(precision))?);
-        let plugins = args.plugin.iter().map(|path| predictor.plugin(path)).collect::<Result<Vec<_>, _>>()?;
+        let predictor = Predictor::new(args.asked.backbone.engine(Some(precision))?);
+        let plugins = args.asked.plugin.iter().map(|path| predictor.plugin(path)).collect::<Result<Vec<_>, _>>()?;
         let sample = match &mut sample {
             Some(sample) => sample,
             none => {
-                let mut progress = ArchiveProgress::new();
-                let taken = Sample::take((&plugins, key), inputs, args.sample as usize, &stop, &mut |event| {
+                let mut progress = ArchiveProgress::new(false);
+                let taken = Sample::take((&plugins, key.as_ref()), inputs, args.sample as usize, &stop, &mut |event| {
                     progress.show(event);
                 });
                 progress.finish();
