@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # check.sh: runs every other script beside it: Slurm, MPI, NATS and what else is there, each on real servers of this machine.
-#   MELO    the binary (target/release/melo, built with --features queue)
+#   MELO    the binary (target/release/melo, built with --features queue,object-store)
 # Exit status 1 where one of them failed.
 set -uo pipefail
 cd "$(dirname "$0")/../.."

@@ -6,20 +6,17 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
 
 import boto3
 import pyarrow.parquet
 
-MELO = sys.argv[1]
-IMAGES = int(sys.argv[2]) if len(sys.argv) > 2 else 300
-KILLS = int(sys.argv[3]) if len(sys.argv) > 3 else 10
+MELO, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
+IMAGES, KILLS = int(sys.argv[3]), int(sys.argv[4])
 BACKBONE = "assets/vit_small_formula.safetensors"
 PLUGINS = ["assets/phantoms/fundus.safetensors", "assets/phantoms/mammogram.safetensors"]
 REGION = "eu-central-1"
-WORK = pathlib.Path(tempfile.mkdtemp(prefix="melo-s3-"))
 
 
 def png(seed, side=48):

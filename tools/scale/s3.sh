@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# s3.sh MELO [IMAGES [KILLS]]: `melo archive run` on objects of moto, an S3 server that checks signatures, on loopback: the answers of
-# a local copy, kills at random moments, wrong keys, no bucket, no server. MELO is a binary with --features object-store; the working
-# folder is that of the repository.
-#   S3_CACHE    where Python's packages are kept (${TMPDIR:-/tmp}/melo-s3)
+# s3.sh [IMAGES [KILLS]]: `melo archive run` on objects of moto, an S3 server that checks signatures, on loopback: the answers of a local copy, kills, wrong
+# keys, no bucket, no server.
+#   IMAGES  generated images (300)
+#   KILLS   kill -9 at random moments (10)
+#   MELO    the binary (target/release/melo, built with --features object-store)
+# It installs moto and pyarrow into a temporary folder. One line a claim; exit status 1 where one does not hold.
 set -euo pipefail
-(($#)) || { sed -n '2,/^set/{/^#/s/^# \?//p}' "$0" >&2; exit 2; }
-here=$(dirname "$0")
-cache=${S3_CACHE:-${TMPDIR:-/tmp}/melo-s3}
-if ! cmp -s "$here/requirements.txt" "$cache/requirements.txt"; then
-    python3 -m venv "$cache"
-    "$cache/bin/pip" install --quiet --requirement "$here/requirements.txt"
-    cp "$here/requirements.txt" "$cache/requirements.txt"
-fi
-exec "$cache/bin/python" "$here/s3.py" "$@"
+cd "$(dirname "$0")/../.."
+melo=${MELO:-target/release/melo}
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli --features object-store" >&2; exit 1; }
+place=$(mktemp -d "${TMPDIR:-/tmp}/melo-s3-XXXXXX")
+trap 'rm -rf "$place"' EXIT
+python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --target "$place/site" --requirement tools/scale/requirements.txt
+PYTHONPATH="$place/site" python3 tools/scale/s3.py "$(realpath "$melo")" "$place" "${1:-300}" "${2:-10}"

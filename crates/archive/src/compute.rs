@@ -135,13 +135,12 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         let (mut answers, mut of_chunk) = (Answers::default(), None);
         for batch in batches {
-            let Batch { chunk, held, images, is_last } = match (batch, &of_chunk) {
-                (Ok(batch), _) => batch,
-                (Err(error), None) => return Err(error),
-                (Err(error), Some((chunk, _))) => {
-                    let chunk: u64 = *chunk;
-                    let held = of_chunk.take().map(|(_, held)| held).expect("it is there");
-                    settle(chunk, held, Some(&error))?;
+            let Batch { chunk, held, images, is_last } = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    if let Some((chunk, held)) = of_chunk.take() {
+                        settle(chunk, held, Some(&error))?;
+                    }
                     return Err(error);
                 }
             };

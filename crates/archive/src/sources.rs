@@ -38,7 +38,8 @@ impl<T> Source<T> {
     }
 }
 
-/// Gives `take` the images of `named`, whose objects are fetched while `at_once` earlier ones are decoded.
+/// Gives `take` the images of `named`. Objects are fetched while `at_once` earlier ones are decoded; where the first image is none, and none was
+/// listed, there is nothing to do ahead.
 pub(crate) fn fetched<T: Send, O>(
     stores: &Stores,
     named: impl Iterator<Item = Result<Source<T>, Error>> + Send,
@@ -46,14 +47,12 @@ pub(crate) fn fetched<T: Send, O>(
     take: impl FnOnce(&mut dyn Iterator<Item = Result<Source<T>, Error>>) -> O,
 ) -> O {
     let mut named = named.peekable();
-    let is_object = |source: &Result<Source<T>, Error>| source.as_ref().is_ok_and(|source| source.is_object());
-    let threads = if !stores.is_empty() || named.peek().is_some_and(is_object) { AT_ONCE } else { 1 };
-    ahead(
-        named,
-        Limits { threads, items: 2 * at_once, bytes: BYTES },
-        |source, room| fetch(stores, source?, room),
-        take,
-    )
+    let is_object = |source: &Result<Source<T>, Error>| source.as_ref().is_ok_and(Source::is_object);
+    if stores.is_empty() && !named.peek().is_some_and(is_object) {
+        return take(&mut named.map(|source| fetch(stores, source?, &|_| true)));
+    }
+    let limits = Limits { threads: AT_ONCE, items: 2 * at_once, bytes: BYTES };
+    ahead(named, limits, |source, room| fetch(stores, source?, room), take)
 }
 
 fn fetch<T>(stores: &Stores, source: Source<T>, room: &dyn Fn(u64) -> bool) -> Result<Source<T>, Error> {
