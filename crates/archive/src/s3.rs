@@ -132,8 +132,8 @@ fn refused(error: &object_store::Error) -> Refused {
 
 /// Refuses what the crate would take for granted.
 fn check_environment() -> Result<(), String> {
-    let odd = |name: &&str| std::env::var(name).is_ok_and(|value| value.contains(|c: char| !matches!(c, ' '..='~')));
-    if let Some(name) = INTO_HEADERS.iter().find(odd) {
+    let odd = |value: String| value.contains(|letter: char| !matches!(letter, ' '..='~'));
+    if let Some(name) = INTO_HEADERS.into_iter().find(|name| std::env::var(name).is_ok_and(odd)) {
         return Err(format!("{name} has a character that no header can hold"));
     }
     for (name, endpoint) in std::env::vars_os() {
