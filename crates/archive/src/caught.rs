@@ -1,19 +1,12 @@
 //! Panics as reasons.
 
-use std::any::Any;
+use melo_vit::panic_message;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What `work` gives, or what it said when it panicked. It must leave nothing half done that is used afterwards.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| format!("panicked while it was read: {}", said(&*panic)))
-}
-
-fn said(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "without a word",
-    }
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| format!("panicked while it was read: {}", panic_message(&*panic)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(crate) const INPUTS: &str = "inputs";
 pub(crate) const PLAN: &str = "plan.json";
 /// What was computed; written when all is.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// Where the workers of an archive find their queue and each other.
+pub(crate) const QUEUE: &str = "queue.json";
 /// The folder of the parts, which holds nothing else, so that tools read it whole.
 const PARTS: &str = "parts";
 /// What one process at a time holds.
@@ -21,11 +23,11 @@ const LOCK: &str = "lock";
 /// How the names of files in the making begin.
 const TEMPORARY: &str = ".melo-archive-";
 
-/// The folder, held by this process.
+/// The folder of an archive.
 pub(crate) struct ArchiveFolder {
     path: PathBuf,
-    /// The system lets go of it when the process dies.
-    _lock: File,
+    /// The system lets go of it when the process dies; workers hold none.
+    _lock: Option<File>,
 }
 
 /// The name of a part in the archive's folder: its number, and whose it is by the plan's digest.
@@ -61,8 +63,9 @@ fn is_part(name: &str, plan_digest: &str, parts: u64) -> bool {
 pub(crate) fn foreign(names: &BTreeSet<String>, plan: Option<&Plan>) -> Vec<String> {
     let of_plan = plan.map(|plan| (plan.digest(), plan.chunks()));
     let is_part = |name: &str| of_plan.as_ref().is_some_and(|(digest, parts)| is_part(name, digest, *parts));
-    let own =
-        |name: &str| [INPUTS, PLAN, MANIFEST, LOCK].contains(&name) || name.starts_with(TEMPORARY) || is_part(name);
+    let own = |name: &str| {
+        [INPUTS, PLAN, MANIFEST, QUEUE, LOCK].contains(&name) || name.starts_with(TEMPORARY) || is_part(name)
+    };
     names.iter().filter(|name| !own(name)).cloned().collect()
 }
 
@@ -80,7 +83,7 @@ pub(crate) fn plan_in(folder: &Path) -> Result<Option<Plan>, Error> {
 }
 
 impl ArchiveFolder {
-    /// Makes the folder where it is missing, takes it for this process, and removes what a kill left in the making.
+    /// Makes the folder where it is missing, and takes it for this process.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let parts = path.join(PARTS);
         std::fs::create_dir_all(&parts).map_err(Error::io(&parts))?;
@@ -91,11 +94,29 @@ impl ArchiveFolder {
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Busy { folder: path.to_owned() }),
         }
-        for name in names_in(path)?.into_iter().filter(|name| name.starts_with(TEMPORARY)) {
-            let left = path.join(name);
+        Ok(ArchiveFolder { path: path.to_owned(), _lock: Some(file) })
+    }
+
+    /// The folder of an archive that others are at, too.
+    #[cfg(feature = "queue")]
+    pub(crate) fn join(path: &Path) -> Self {
+        ArchiveFolder { path: path.to_owned(), _lock: None }
+    }
+
+    /// Removes what a kill left in the making, unless it may be a worker's that is alive.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let names = names_in(&self.path)?;
+        for name in names.iter().filter(|name| name.starts_with(TEMPORARY) && !names.contains(QUEUE)) {
+            let left = self.at(name);
             std::fs::remove_file(&left).map_err(Error::io(&left))?;
         }
-        Ok(ArchiveFolder { path: path.to_owned(), _lock: file })
+        Ok(())
+    }
+
+    /// The parts of a plan that are not there.
+    pub(crate) fn missing(&self, plan: &Plan) -> Result<BTreeSet<u64>, Error> {
+        let (names, digest) = (names_in(&self.path)?, plan.digest());
+        Ok((0..plan.chunks()).filter(|&number| !names.contains(&part_name(number, &digest))).collect())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -2,6 +2,7 @@
 
 use crate::caught::caught;
 use crate::patient::PatientKey;
+use crate::sources::Source;
 use melo_imaging::{dicom, file_of};
 use melo_predict::Prepared;
 use melo_vit::{Preprocess, hex};
@@ -36,10 +37,11 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Reads and prepares a file; whatever is wrong with it is in its facts.
-    pub(crate) fn read(number: u64, path: PathBuf, specs: &[&Preprocess], key: Option<&PatientKey>) -> Self {
+    /// Reads and prepares a file, or what was fetched of an object; whatever is wrong with it is in its facts.
+    pub(crate) fn read<T>(source: Source<T>, specs: &[&Preprocess], key: Option<&PatientKey>) -> Self {
+        let Source { number, path, fetched, .. } = source;
         let mut facts = Facts { number, path, ..Facts::default() };
-        let prepared = match caught(|| facts.prepare(specs, key)) {
+        let prepared = match caught(|| facts.prepare(fetched, specs, key)) {
             Ok(Ok(prepared)) => {
                 let place = prepared.seen.first().and_then(|seen| seen.place);
                 facts.frame = place.map(|place| (place.number, place.count));
@@ -59,9 +61,16 @@ impl Image {
 }
 
 impl Facts {
-    fn prepare(&mut self, specs: &[&Preprocess], key: Option<&PatientKey>) -> Result<Prepared, melo_imaging::Error> {
+    fn prepare(
+        &mut self,
+        fetched: Option<std::io::Result<Vec<u8>>>,
+        specs: &[&Preprocess],
+        key: Option<&PatientKey>,
+    ) -> Result<Prepared, melo_imaging::Error> {
+        let is_object = fetched.is_some();
         let file = file_of(&self.path);
-        let bytes = read(&file).map_err(|source| melo_imaging::Error::Read { path: self.path.clone(), source })?;
+        let bytes = fetched.unwrap_or_else(|| read(&file));
+        let bytes = bytes.map_err(|source| melo_imaging::Error::Read { path: self.path.clone(), source })?;
         self.digest = Some(hex(&Sha256::digest(&bytes)));
         if dicom::is_dicom(&bytes) {
             // A header that cannot be read is told by the decoder.
@@ -72,7 +81,7 @@ impl Facts {
             self.patient = next().zip(key).map(|(patient, key)| key.code(&patient));
         }
         // In a name that is a file's own, `#` begins no fragment.
-        match file == self.path && self.path.as_os_str().as_encoded_bytes().contains(&b'#') {
+        match !is_object && file == self.path && self.path.as_os_str().as_encoded_bytes().contains(&b'#') {
             true => Prepared::of_file(&self.path, specs, false),
             false => Prepared::of_bytes(&bytes, &self.path, specs, false),
         }
@@ -80,7 +89,7 @@ impl Facts {
 }
 
 /// The bytes of a regular file; what waits in a pipe is never read.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     match std::fs::metadata(path)?.is_file() {
         true => std::fs::read(path),
         false => Err(std::io::Error::other("not a regular file")),

@@ -3,7 +3,9 @@
 use crate::error::Error;
 use crate::folder::INPUTS;
 use crate::names::NameWriter;
+use crate::place::{ObjectName, Place};
 use crate::run::Event;
+use crate::store::Stores;
 use melo_imaging::{FolderEntry, walk};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -19,7 +21,9 @@ const NEWS: u64 = 10_000;
 pub enum Input {
     /// The images in a folder and in the folders inside it, in the order of [`melo_imaging::images_in`].
     Folder(PathBuf),
-    /// Images that are named elsewhere; taken in the order of their names.
+    /// The images below a prefix of an object store, in the order of their keys.
+    Prefix(ObjectName),
+    /// Images that are named elsewhere, files and objects; taken in the order of their names.
     Images(Vec<PathBuf>),
 }
 
@@ -29,12 +33,8 @@ impl Input {
     /// # Errors
     /// [`Error::Io`], also for what is no UTF-8.
     pub fn list(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let names = text.lines().map(|line| line.trim_start_matches('\u{feff}').trim()).filter(|line| !line.is_empty());
-        let folder = melo_vit::folder_of(path);
-        // `./a.png` would be another name than the one that the list has.
-        let within = |name: &str| if folder == Path::new(".") { name.into() } else { folder.join(name) };
-        Ok(Input::Images(names.map(within).collect()))
+        let listed = melo_imaging::read_list(path).map_err(Error::io(path))?;
+        Ok(Input::Images(listed.into_iter().map(|listed| listed.path).collect()))
     }
 }
 
@@ -59,6 +59,7 @@ struct Listing<'a, W: Write> {
     /// First 16 bytes of the SHA-256 of the names so far, where one may come twice.
     seen: Option<HashSet<[u8; 16]>>,
     listed: Listed,
+    stores: &'a Stores,
     stop: &'a AtomicBool,
     observer: &'a mut dyn FnMut(Event<'_>),
     /// What is being written, and the archive's folder.
@@ -67,14 +68,15 @@ struct Listing<'a, W: Write> {
 
 /// Writes the names of all images to `file` at `path`; the archive's own, in `folder`, are passed over.
 pub(crate) fn list(
-    inputs: &[Input],
+    (inputs, stores): (&[Input], &Stores),
     (file, path, folder): (impl Write, &Path, &Path),
     stop: &AtomicBool,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<Listed, Error> {
     let seen = (inputs.len() > 1).then(HashSet::new);
     let listed = Listed::default();
-    let mut listing = Listing { names: NameWriter::new(file), seen, listed, stop, observer, paths: (path, folder) };
+    let names = NameWriter::new(file);
+    let mut listing = Listing { names, seen, listed, stores, stop, observer, paths: (path, folder) };
     inputs.iter().try_for_each(|input| listing.take(input))?;
     let Listing { names, listed, .. } = listing;
     let inputs = names.count;
@@ -89,28 +91,39 @@ impl<W: Write> Listing<'_, W> {
                 let own = self.paths.1.join(INPUTS);
                 walk(folder, &mut |entry| match entry {
                     FolderEntry::Image(path) if path == own => Ok(()),
-                    FolderEntry::Image(path) => self.add(&path),
-                    FolderEntry::LeftOut(_) => {
-                        self.listed.left_out += 1;
-                        Ok(())
-                    }
                     FolderEntry::Unreadable { path, source, .. } if path == *folder => Err(Error::Io { path, source }),
-                    FolderEntry::Unreadable { path, source, .. } => {
-                        let named = format!("{}: {source}", path.display());
-                        (self.observer)(Event::Unlisted(&named));
-                        self.listed.unlisted.push(named);
-                        Ok(())
-                    }
+                    entry => self.meet(entry),
                 })
             }
+            Input::Prefix(prefix) => self.stores.walk(prefix, &mut |entry| self.meet(entry)),
             Input::Images(images) => {
                 let mut sorted: Vec<&PathBuf> = images.iter().collect();
                 sorted.sort();
                 sorted.dedup();
                 self.listed.repeated += (images.len() - sorted.len()) as u64;
-                sorted.into_iter().try_for_each(|path| self.add(path))
+                sorted.into_iter().try_for_each(|path| match Place::of(path)? {
+                    Place::Local(path) => self.add(&path),
+                    Place::Object(object) => {
+                        // A bucket that is not there is told before anything is computed.
+                        self.stores.bucket(&object.bucket)?;
+                        self.add(path)
+                    }
+                })
             }
         }
+    }
+
+    fn meet(&mut self, entry: FolderEntry) -> Result<(), Error> {
+        match entry {
+            FolderEntry::Image(path) => return self.add(&path),
+            FolderEntry::LeftOut(_) => self.listed.left_out += 1,
+            FolderEntry::Unreadable { path, source, .. } => {
+                let named = format!("{}: {source}", path.display());
+                (self.observer)(Event::Unlisted(&named));
+                self.listed.unlisted.push(named);
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &Path) -> Result<(), Error> {

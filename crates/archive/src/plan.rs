@@ -2,11 +2,14 @@
 
 use crate::error::Error;
 use crate::inputs::Listed;
+use crate::patient::PatientKey;
+use crate::run::Settings;
 use melo_predict::Predictor;
 use melo_vit::{BoundPlugin, ComputedOn, EngineInfo, Precision, TaskKind, hex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,10 +69,9 @@ pub struct PlannedPlugin {
 impl Plan {
     pub(crate) fn new(
         predictor: &Predictor,
-        plugins: &[Arc<BoundPlugin>],
+        Settings { plugins, patient_key, .. }: &Settings,
         listed: &Listed,
         chunk: usize,
-        patient_key: Option<String>,
     ) -> Self {
         let EngineInfo { engine, device, precision, .. } = predictor.engine().info();
         let planned = |plugin: &Arc<BoundPlugin>| PlannedPlugin {
@@ -91,7 +93,7 @@ impl Plan {
             precision,
             engine: engine.to_owned(),
             device,
-            patient_key,
+            patient_key: patient_key.as_ref().map(PatientKey::fingerprint),
         }
     }
 
@@ -123,9 +125,12 @@ impl Plan {
 
     /// Images of the part `number`.
     pub(crate) fn inputs_of(&self, number: u64) -> usize {
-        let first = number * self.chunk as u64;
-        // At most `chunk`.
-        self.inputs.saturating_sub(first).min(self.chunk as u64) as usize
+        inputs_of(self.inputs, self.chunk, number)
+    }
+
+    /// Images of these parts.
+    pub(crate) fn images(&self, numbers: &BTreeSet<u64>) -> u64 {
+        numbers.iter().map(|&number| self.inputs_of(number) as u64).sum()
     }
 
     /// Refuses to go on with `self` in a folder that was begun as `was`.
@@ -154,6 +159,13 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Images of the chunk `number` of `inputs` in chunks of `chunk`.
+pub(crate) fn inputs_of(inputs: u64, chunk: usize, number: u64) -> usize {
+    let first = number * chunk as u64;
+    // At most `chunk`.
+    inputs.saturating_sub(first).min(chunk as u64) as usize
 }
 
 fn value(of: &impl Serialize) -> Value {

@@ -64,7 +64,7 @@ impl Place {
     }
 
     fn settings(&self) -> Settings {
-        Settings { plugins: self.plugins.clone(), chunk: 3, patient_key: None }
+        Settings { plugins: self.plugins.clone(), chunk: Some(3), patient_key: None }
     }
 
     fn films(&self) -> Vec<Input> {
@@ -217,6 +217,17 @@ fn a_stopped_run_goes_on_and_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn a_folder_keeps_its_chunks_where_none_are_asked_for() {
+    let place = Place::new(6);
+    place.run("straight").expect("it runs");
+    place.stopped("out", 1);
+    let unasked = Settings { chunk: None, ..place.settings() };
+    let finished = place.run_with(&unasked, &place.films(), "out").expect("it goes on");
+    assert_eq!(finished.plan.chunk, 3);
+    assert!(place.files("out") == place.files("straight"));
+}
+
+#[test]
 fn another_plan_is_refused_by_the_name_of_what_differs() {
     let place = Place::new(4);
     place.stopped("out", 1);
@@ -228,7 +239,7 @@ fn another_plan_is_refused_by_the_name_of_what_differs() {
         assert!(place.files("out") == files, "nothing changed");
     };
     let (settings, films) = (place.settings(), place.films());
-    refused(&Settings { chunk: 4, ..settings.clone() }, &films, &["`chunk` was 3 and is now 4"]);
+    refused(&Settings { chunk: Some(4), ..settings.clone() }, &films, &["`chunk` was 3 and is now 4"]);
     let mut other = settings.clone();
     other.plugins[1] = place.plugin("any", TaskKind::MultiLabel, 9);
     refused(&other, &films, &["`plugin_digest` of plug-in `any`", &place.plugins[1].digest, &other.plugins[1].digest]);
@@ -370,7 +381,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         assert!(!place.at("out/plan.json").exists());
     };
     refused(&Settings { plugins: Vec::new(), ..settings.clone() }, &place.films(), "no plug-in");
-    refused(&Settings { chunk: 0, ..settings.clone() }, &place.films(), "chunks of 0 images");
+    refused(&Settings { chunk: Some(0), ..settings.clone() }, &place.films(), "chunks of 0 images");
     let twice = [&place.plugins[..], &place.plugins[..1]].concat();
     refused(&Settings { plugins: twice, ..settings.clone() }, &place.films(), "task `one`: the plug-in");
     refused(&settings, &[Input::Folder(place.at("none"))], "none: No such file");

@@ -230,11 +230,33 @@ fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Er
 
 #[cfg(feature = "archive")]
 fn of_archive(error: &(dyn Error + 'static)) -> Option<String> {
-    use melo::archive::Error::{Damaged, Differs, Foreign};
+    use melo::archive::Error::{self, Damaged, Differs, Foreign, Lost, NoStores, Store};
     Some(match error.downcast_ref()? {
+        NoStores { .. } => "`cargo build --release -p melo-cli --features object-store` makes one that does".to_owned(),
+        Store { .. } => {
+            "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say where it is and who asks"
+                .to_owned()
+        }
+        Lost { .. } => "what is done is kept, and the same command goes on".to_owned(),
+        Error::NotPlanned { .. } => "--backbone, --plugin and --patient-key name the planned ones".to_owned(),
+        Error::Taken { .. } => "--name gives this archive another, `melo archive collect` ends that one".to_owned(),
+        Error::NotQueued { .. } => "`melo archive plan` does".to_owned(),
+        Error::Gone { .. } => "`melo archive plan` queues what is missing".to_owned(),
+        Error::Incomplete { failures, .. } if failures.is_empty() => {
+            "`melo archive work` computes them, `melo archive status` tells how far it is".to_owned()
+        }
+        Error::Incomplete { .. } => "`melo archive plan` queues them again, `melo archive run` computes them here".to_owned(),
+        Error::Refused { .. } => {
+            "NATS_USER and NATS_PASSWORD, NATS_TOKEN, --nats-creds or --nats-nkey give others".to_owned()
+        }
+        Error::NoJetStream { .. } => "`nats-server --jetstream` has it".to_owned(),
+        Error::NoFile { .. } => {
+            "mount their storage here as it was where they were planned; `melo archive run` writes rows for files that are gone".to_owned()
+        }
+        Error::Elsewhere { .. } => "start it there, or plan with absolute paths".to_owned(),
         Differs { .. } | Foreign { .. } => "name another --out".to_owned(),
         Damaged { path, .. } if path.extension().is_some_and(|ending| ending == "parquet") => {
-            "remove it, and the same command computes it again".to_owned()
+            "remove it, and `melo archive run` computes it again".to_owned()
         }
         _ => return None,
     })

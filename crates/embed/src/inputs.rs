@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use melo_data::{Labels, Manifest, Row, Split};
+use melo_imaging::ListedImage;
 use melo_vit::TaskKind;
 use std::path::{Path, PathBuf};
 
@@ -55,11 +56,9 @@ impl Inputs {
     /// # Errors
     /// [`Error::Io`], also for what is no UTF-8; [`Error::NoInput`].
     pub fn list(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let names = text.lines().map(|line| line.trim_start_matches('\u{feff}').trim()).filter(|line| !line.is_empty());
-        let folder = melo_vit::folder_of(path);
-        let input = |name: &str| Input { path: folder.join(name), name: name.to_owned(), ..Input::file(name) };
-        let images: Vec<Input> = names.map(input).collect();
+        let listed = melo_imaging::read_list(path).map_err(Error::io(path))?;
+        let input = |ListedImage { path, name }| Input { path, name, fields: Vec::new(), packed: None };
+        let images: Vec<Input> = listed.into_iter().map(input).collect();
         match images.is_empty() {
             true => Err(Error::NoInput { path: path.to_owned() }),
             false => Ok(Inputs { columns: Vec::new(), images }),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, dicom, has_image_extension, nifti};
 
 /// Bytes that [`looks_like_image`] is shown: more than any format needs, compressed NIfTI among them.
-const START: u64 = 4096;
+pub const START: u64 = 4096;
 /// Folders inside folders that are looked into.
 const MAX_DEPTH: usize = 64;
 /// How many names a sentence lists.
@@ -143,20 +143,24 @@ fn of_file(name: String, path: PathBuf) -> FolderEntry {
 /// True for a file that is to be tried as an image: its name ends in one of [`EXTENSIONS`](crate::EXTENSIONS), or it
 /// begins as one does. Hidden files, `DICOMDIR`, and what is no regular file, are none.
 pub fn is_image_file(path: &Path) -> bool {
+    // By its name also where it cannot be read: whoever reads it says why.
+    is_image_name(path).unwrap_or_else(|| {
+        let mut start = Vec::new();
+        let read = |file: File| file.take(START).read_to_end(&mut start).ok();
+        path.is_file() && File::open(path).ok().and_then(read).is_some() && looks_like_image(&start)
+    })
+}
+
+/// What [`is_image_file`] says of a name alone; none where the first [`START`] bytes decide.
+pub fn is_image_name(path: &Path) -> Option<bool> {
     if is_hidden(path) || path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("DICOMDIR")) {
-        return false;
+        return Some(false);
     }
-    if has_image_extension(path) {
-        // Also where it cannot be read: whoever reads it says why.
-        return true;
-    }
-    let mut start = Vec::new();
-    let read = |file: File| file.take(START).read_to_end(&mut start).ok();
-    path.is_file() && File::open(path).ok().and_then(read).is_some() && looks_like_image(&start)
+    has_image_extension(path).then_some(true)
 }
 
 /// True for a name that folders hide: `.name`, or what macOS puts into archives.
-fn is_hidden(path: &Path) -> bool {
+pub fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "__MACOSX" || name.as_encoded_bytes().starts_with(b"."))
 }
 

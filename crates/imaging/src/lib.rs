@@ -11,6 +11,7 @@
 //! prepare           fit, then crop_normalise
 //! read_volume       a file, Rendering   -> Volume                   (grey; fit_volume and normalise_volume as of images)
 //! images_in         a folder           -> its images, and what is none (walk: one at a time)
+//! read_list         a text file        -> the images that it names
 //! heatmap::overlay  Pixels, relevance  -> Pixels                     (the same geometry, backwards)
 //!
 //! read_mask          a file, MaskReading -> Mask                     (one class index a pixel)
@@ -40,6 +41,7 @@ mod jpeg2000;
 mod jpeg_ls;
 mod levels;
 mod limits;
+mod list;
 mod mask;
 mod nifti;
 mod numbers;
@@ -60,9 +62,13 @@ pub use crop::Padded;
 pub use decode::{decode, decode_seen, decode_with, read, read_seen, read_with};
 pub use decode_memory::DecodeMemory;
 pub use error::Error;
-pub use folder::{FolderEntry, FolderFiles, LeftOut, images_in, is_image_file, looks_like_image, walk};
+pub use folder::{
+    FolderEntry, FolderFiles, LeftOut, START, images_in, is_hidden, is_image_file, is_image_name, looks_like_image,
+    walk,
+};
 pub use grey::{Fitted, read_fit, read_fit_seen, read_fit_sized};
 pub use limits::{MAX_ASPECT, MAX_PIXELS};
+pub use list::{ListedImage, read_list};
 pub use mask::{
     IGNORE, MASK_COLOURS, Mask, MaskReading, PaddedMask, Restored, Segment, SegmentCode, SegmentationAbout,
     decode_mask, encode_mask_dicom, encode_mask_png, fit_mask, mask_overlay, mask_overlay_within, prepare_mask,

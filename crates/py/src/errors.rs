@@ -269,9 +269,7 @@ pub(crate) fn work<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Fai
     match done {
         Ok(done) => Ok(done?),
         Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            let message = format!("a defect of melo: {said}; please report it");
+            let message = format!("a defect of melo: {}; please report it", vit::panic_message(&*panic));
             Err(Failure { class: "InternalError", kind: "Panic".to_owned(), message, facts: Vec::new() }.raise())
         }
     }

@@ -34,6 +34,7 @@ mod meaning;
 mod model_description;
 mod named;
 mod packed_cache;
+mod panicked;
 mod plugin;
 mod positions;
 mod preprocess;
@@ -84,6 +85,7 @@ pub use melo_kernels::{
 };
 pub use model_description::ModelDescription;
 pub use packed_cache::{PackedCache, Unkept};
+pub use panicked::panic_message;
 pub use plugin::{Plugin, PluginInfo};
 pub use preprocess::{CropMode, CropOffset, Interpolation, Preprocess};
 pub use random::truncated_normal;

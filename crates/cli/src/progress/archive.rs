@@ -10,9 +10,11 @@ use std::time::Instant;
 /// Refused images that are named; the rest is counted, and in the files.
 const NAMED: u64 = 20;
 
-/// Shows `melo archive run`.
+/// Shows `melo archive run`, `plan` and `work`.
 pub(crate) struct ArchiveProgress {
     bar: ProgressBar,
+    /// False where others compute the same archive.
+    alone: bool,
     started: Instant,
     said: Instant,
     done_before: u64,
@@ -23,10 +25,10 @@ pub(crate) struct ArchiveProgress {
 }
 
 impl ArchiveProgress {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(alone: bool) -> Self {
         let (bar, now) = (bar(0, "archive"), Instant::now());
         let tally = Tally::default();
-        ArchiveProgress { bar, started: now, said: now, done_before: 0, done: 0, of: 0, refused: 0, tally }
+        ArchiveProgress { bar, alone, started: now, said: now, done_before: 0, done: 0, of: 0, refused: 0, tally }
     }
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
@@ -49,12 +51,15 @@ impl ArchiveProgress {
                 self.done += images as u64;
                 self.bar.set_position(self.done);
                 let rate = (self.done - self.done_before) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-                let left = duration((self.of - self.done) as f64 / rate);
+                let left = match self.alone {
+                    true => format!("  {} left", duration((self.of - self.done) as f64 / rate)),
+                    false => String::new(),
+                };
                 let refused = match self.refused {
                     0 => String::new(),
                     refused => format!("  {refused} refused"),
                 };
-                self.stand(format!("{rate:.1} images/s  {left} left{refused}"));
+                self.stand(format!("{rate:.1} images/s{left}{refused}"));
             }
         }
     }
@@ -67,6 +72,7 @@ impl ArchiveProgress {
         let images = grouped(listed.inputs as usize);
         match done {
             0 => self.line(format!("{images} images")),
+            _ if !self.alone => self.line(format!("{} of {images} images done", grouped(done as usize))),
             _ => self.line(format!("going on after {} of {images} images", grouped(done as usize))),
         }
         if listed.left_out > 0 {
@@ -84,6 +90,21 @@ impl ArchiveProgress {
             note(format_args!("archive {} of {}  {message}", self.done, self.of));
         }
         self.bar.set_message(message);
+    }
+
+    /// Says lines from other threads.
+    #[cfg(feature = "queue")]
+    pub(crate) fn listener(&self) -> melo::archive::Listener {
+        use melo::archive::News;
+        let bar = self.bar.clone();
+        std::sync::Arc::new(move |news| {
+            let said = match news {
+                News::Lost => "the NATS server is lost; trying until it is back".to_owned(),
+                News::Back => "the NATS server is back".to_owned(),
+                News::Said(text) => format!("the NATS server: {text}"),
+            };
+            bar.suspend(|| note(format_args!("melo: {said}")));
+        })
     }
 
     fn line(&self, text: String) {

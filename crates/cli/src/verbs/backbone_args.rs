@@ -14,7 +14,7 @@ pub(crate) struct BackboneArgs {
     pub(crate) path: PathBuf,
     /// Which of several sets of weights in the file: a key such as state_dict_ema or teacher, or what its names begin with
     #[arg(long, value_name = "KEY")]
-    weights_key: Option<String>,
+    pub(crate) weights_key: Option<String>,
 }
 
 impl BackboneArgs {

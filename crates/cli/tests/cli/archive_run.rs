@@ -16,13 +16,13 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// A tiny backbone, images and a plug-in, made once for all tests, which only read them.
-struct Bench {
-    workplace: Workplace,
-    backbone: PathBuf,
-    plugin: PathBuf,
+pub(crate) struct Bench {
+    pub(crate) workplace: Workplace,
+    pub(crate) backbone: PathBuf,
+    pub(crate) plugin: PathBuf,
 }
 
-static BENCH: LazyLock<Bench> = LazyLock::new(|| {
+pub(crate) static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let workplace = Workplace::lasting("archive");
     let backbone = workplace.tiny_backbone("vit", 1, None);
     let data = workplace.phantoms(Phantom::Fundus, 32, [60, 30, 30]);
@@ -32,19 +32,19 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
 });
 
 impl Bench {
-    fn images(&self) -> PathBuf {
+    pub(crate) fn images(&self) -> PathBuf {
         self.workplace.at("fundus")
     }
 
     /// All images, a part every four.
-    fn archive(&self, out: &Path) -> Command {
+    pub(crate) fn archive(&self, out: &Path) -> Command {
         let mut command = archive(melo(), &[&self.images()], out, &self.backbone, &[&self.plugin]);
         command.args(["--chunk", "4"]);
         command
     }
 }
 
-fn archive(mut melo: Command, inputs: &[&Path], out: &Path, backbone: &Path, plugins: &[&Path]) -> Command {
+pub(crate) fn archive(mut melo: Command, inputs: &[&Path], out: &Path, backbone: &Path, plugins: &[&Path]) -> Command {
     melo.args(["archive", "run"]).args(inputs).arg("--out").arg(out).arg("--backbone").arg(backbone);
     for plugin in plugins {
         melo.arg("--plugin").arg(plugin);
@@ -53,13 +53,13 @@ fn archive(mut melo: Command, inputs: &[&Path], out: &Path, backbone: &Path, plu
 }
 
 /// The bytes of all files of an archive.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = |folder: &Path| folder.read_dir().expect("the folder").map(|entry| entry.expect("an entry").path());
     let files = entries(folder).chain(entries(&folder.join("parts"))).filter(|path| path.is_file());
     files.map(|path| (path.strip_prefix(folder).expect("inside").to_owned(), bytes(&path))).collect()
 }
 
-fn parts(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn parts(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = folder.join("parts").read_dir() else { return Vec::new() };
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut parts: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
@@ -67,7 +67,7 @@ fn parts(folder: &Path) -> Vec<PathBuf> {
     parts
 }
 
-fn rows(folder: &Path) -> Vec<BTreeMap<String, Field>> {
+pub(crate) fn rows(folder: &Path) -> Vec<BTreeMap<String, Field>> {
     let columns = |row: Row| row.get_column_iter().map(|(name, field)| (name.clone(), field.clone())).collect();
     let of_part = |path: PathBuf| {
         let reader = SerializedFileReader::new(std::fs::File::open(path).expect("a part")).expect("Parquet");
@@ -77,7 +77,7 @@ fn rows(folder: &Path) -> Vec<BTreeMap<String, Field>> {
     parts(folder).into_iter().flat_map(of_part).collect()
 }
 
-fn text(field: &Field) -> &str {
+pub(crate) fn text(field: &Field) -> &str {
     match field {
         Field::Str(text) => text,
         other => panic!("{other:?} is no text"),
@@ -85,7 +85,7 @@ fn text(field: &Field) -> &str {
 }
 
 /// Names and bits of probabilities of a row, or of its values.
-fn answer(row: &BTreeMap<String, Field>, column: &str) -> Vec<(String, u32)> {
+pub(crate) fn answer(row: &BTreeMap<String, Field>, column: &str) -> Vec<(String, u32)> {
     let (Field::ListInternal(classes), Field::ListInternal(values)) = (&row["classes"], &row[column]) else {
         panic!("{row:?} has {column}")
     };
@@ -240,6 +240,40 @@ fn an_interrupt_ends_after_the_chunk_in_flight_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn an_estimate_writes_nothing_and_tells_hours_and_bytes() {
+    let (bench, place) = (&*BENCH, Workplace::new());
+    let list: Vec<PathBuf> = (0..6).map(|number| bench.images().join(format!("test_{number}.png"))).collect();
+    let broken = place.write("broken.png", "no image");
+    let mut command = melo();
+    command.args(["archive", "run", "--estimate", "--json", "--backbone"]).arg(&bench.backbone);
+    let ran = run(command.arg("--plugin").arg(&bench.plugin).args(&list).arg(&broken));
+    assert!(ran.stderr.contains("broken.png"), "{ran:?}");
+    let said = ran.json();
+    assert_eq!((&said["inputs"], &said["sample"], &said["refused"]), (&7.into(), &7.into(), &1.into()));
+    let sizes: usize = list.iter().chain([&broken]).map(|path| bytes(path).len()).sum();
+    let each = said["bytes_per_image"].as_f64().expect("a number");
+    assert!((each * 7.0 - sizes as f64).abs() < 0.5, "{each}");
+    let precisions = said["precisions"].as_array().expect("precisions");
+    assert_eq!(precisions.iter().map(|of| &of["precision"]).collect::<Vec<_>>(), ["f32", "bf16", "int8"]);
+    for of in precisions {
+        let rate = of["images_per_second"].as_f64().expect("a rate");
+        let alone =
+            ["read_images_per_second", "decode_images_per_second"].map(|name| said[name].as_f64().expect("a rate"));
+        assert!(rate > 0.0 && alone.iter().all(|alone| rate <= *alone), "{said}");
+        let archives = of["archives"].as_array().expect("archives");
+        assert_eq!(
+            archives.iter().map(|of| of["images"].as_u64()).collect::<Vec<_>>(),
+            [Some(7), Some(1_000_000), Some(100_000_000)]
+        );
+        let hours = archives[1]["machine_hours"].as_f64().expect("hours");
+        assert!((hours * rate * 3600.0 - 1e6).abs() < 1.0, "{hours}");
+    }
+    let mut both = bench.archive(&place.at("out"));
+    assert_eq!(run(both.arg("--estimate")).status, 2, "--out says that something is written");
+    assert!(!place.at("out").exists());
+}
+
+#[test]
 fn another_plugin_is_refused_and_a_damaged_part_is_found() {
     let (bench, place) = (&*BENCH, Workplace::new());
     let out = place.at("out");
@@ -309,7 +343,7 @@ fn masks_give_shares_and_volumes_are_answered_from_their_files() {
 
 impl crate::workplace::Ran {
     /// Requires a failure whose last line has all of these.
-    fn refused_after(self, parts: &[&str]) {
+    pub(crate) fn refused_after(self, parts: &[&str]) {
         assert_eq!(self.status, 1, "{self:?}");
         let last = self.stderr.lines().last().unwrap_or_default();
         assert!(parts.iter().all(|part| last.contains(part)), "expected {parts:?} in {last}");

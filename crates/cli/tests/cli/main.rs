@@ -1,13 +1,16 @@
 //! The real binary on real files, and the house's own rules.
 
 mod adapters;
+mod archive_queue;
 mod archive_run;
+mod archive_store;
 mod arrows;
 mod assets;
 mod audit_archive;
 mod bags;
 mod bench;
 mod bench_load;
+mod bucket;
 mod data_verbs;
 mod deploy;
 mod disk_full;

@@ -1,0 +1,59 @@
+"""estimate.py MELO [IMAGES [PAIRS]]: holds `melo archive run --estimate` to runs, on one core and on two, and two processes, each on a core of its own with
+half of the images, to one. Prints ratios, which a busy machine blurs; the working folder is that of the repository. MELO is a binary with --features archive."""
+
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+
+MELO = sys.argv[1]
+IMAGES = int(sys.argv[2]) if len(sys.argv) > 2 else 240
+PAIRS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+WITH = ["--backbone", "assets/vit_small_formula.safetensors", "--plugin", "assets/phantoms/fundus.safetensors"]
+WORK = pathlib.Path(tempfile.mkdtemp(prefix="melo-estimate-"))
+
+
+def png(seed, side=512):
+    """A grey PNG that depends on `seed`."""
+    draw = random.Random(seed)
+    rows = b"".join(b"\0" + bytes((column * step + row) & 255 for column in range(side)) for row in range(side) for step in [draw.randrange(1, 4)])
+    chunk = lambda kind, data: len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+    head = side.to_bytes(4) + side.to_bytes(4) + bytes([8, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+
+
+def pinned(cores, folder, *more):
+    command = ["taskset", "-c", cores, MELO, "archive", "run", str(folder), *WITH, *more, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def told(process):
+    return json.loads(process.communicate()[0])
+
+
+def rate(cores, folders):
+    """Images a second of runs at once, the first start included."""
+    started = time.time()
+    runs = [pinned(core, folder, "--out", str(pathlib.Path(tempfile.mkdtemp(dir=WORK)) / "out")) for core, folder in zip(cores, folders)]
+    return sum(told(run)["inputs"] for run in runs) / (time.time() - started)
+
+
+for number in range(IMAGES):
+    folder = WORK / "films" / str(number % 2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number}.png").write_bytes(png(number))
+films = WORK / "films"
+ratios = {"run / estimate, a core": [], "run / estimate, two cores": [], "two processes / twice one": []}
+for _ in range(PAIRS):
+    for what, cores in [("a core", "0"), ("two cores", "0,1")]:
+        estimate = told(pinned(cores, films, "--estimate"))["precisions"][0]["images_per_second"]
+        ratios[f"run / estimate, {what}"].append(rate([cores], [films]) / estimate)
+    one = rate(["0"], [films / "0"])
+    ratios["two processes / twice one"].append(rate(["0", "1"], [films / "0", films / "1"]) / one / 2)
+for what, found in ratios.items():
+    print(f"{what}: {statistics.median(found):.2f} of {', '.join(f'{ratio:.2f}' for ratio in found)}")
