@@ -124,7 +124,8 @@ impl Queue {
             }
             _ => failed(format!("cannot be reached: {error}")),
         })?;
-        let jetstream = jetstream::new(client.clone());
+        // It spawns a task.
+        let jetstream = runtime.block_on(async { jetstream::new(client.clone()) });
         let name = name.to_owned();
         Ok(Queue { runtime, client, jetstream, name, server, last_words: Arc::default(), is_closed })
     }
@@ -269,15 +270,15 @@ impl Queue {
         })
     }
 
-    /// Takes a chunk as soon as there is one; none where none is left with anybody, or `stop` is raised. A server that is lost is waited for.
+    /// Takes a chunk as soon as there is one; none where none is left with anybody, or `is_over`. A server that is lost is waited for.
     pub(crate) fn take(
         &self,
         (consumer, ack_wait): &(PullConsumer, Duration),
         plan: &str,
-        stop: &AtomicBool,
+        is_over: impl Fn() -> bool,
     ) -> Result<Option<Held>, Error> {
         let mut missed = 0;
-        while !stop.load(Ordering::Relaxed) {
+        while !is_over() {
             if self.is_closed.load(Ordering::Relaxed) {
                 return Err(Error::Refused { server: self.server.clone() });
             }

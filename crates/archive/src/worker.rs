@@ -131,26 +131,21 @@ impl<'a> Worker<'a> {
 
     fn compute(&self, observer: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         let consumer = self.queue.consumer()?;
+        // A chunk that failed ends the worker, which may be waiting for the next one.
+        let has_failed = AtomicBool::new(false);
+        let is_over = || self.stop.load(Ordering::Relaxed) || has_failed.load(Ordering::Relaxed);
         let next = || {
-            while let Some(held) = self.queue.take(&consumer, self.work.digest, self.stop)? {
+            while let Some(held) = self.queue.take(&consumer, self.work.digest, is_over)? {
                 if let Some(held) = self.worth_computing(held) {
                     return Ok(Some((held.chunk, held)));
                 }
             }
             Ok(None)
         };
-        let settle = |_, held: Held, failed: Option<&Error>| match failed {
-            Some(error) => {
-                self.note(&held, error.to_string(), false);
-                held.give_back(PAUSE);
-                Ok(())
-            }
-            None => {
-                self.work.folder.sync()?;
-                held.done();
-                self.change(|progress| progress.report.parts += 1);
-                self.refuse_stopped()
-            }
+        let settle = |_, held: Held, failed: Option<&Error>| {
+            let settled = self.settle(held, failed);
+            has_failed.store(failed.is_some() || settled.is_err(), Ordering::Relaxed);
+            settled
         };
         self.work.compute(next, settle, &mut |event| {
             match event {
@@ -160,6 +155,18 @@ impl<'a> Worker<'a> {
             }
             observer(event);
         })?;
+        self.refuse_stopped()
+    }
+
+    fn settle(&self, held: Held, failed: Option<&Error>) -> Result<(), Error> {
+        if let Some(error) = failed {
+            self.note(&held, error.to_string(), false);
+            held.give_back(PAUSE);
+            return Ok(());
+        }
+        self.work.folder.sync()?;
+        held.done();
+        self.change(|progress| progress.report.parts += 1);
         self.refuse_stopped()
     }
 
