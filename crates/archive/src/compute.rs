@@ -198,26 +198,31 @@ fn read<T: Send>(settings: &Settings, sources: Vec<Source<T>>) -> Vec<Image> {
     sources.into_par_iter().map(|source| Image::read(source, &specs, key)).collect()
 }
 
-/// Images a second, decoded and computed, of these; a few of them are for warming up.
+/// Images a second, decoded and computed: of the last and largest of some groups of these, and of no more than take about a second.
 #[cfg(feature = "queue")]
 pub(crate) fn rate(
     predictor: &Predictor,
     settings: &Settings,
     stores: &Stores,
-    images: Vec<PathBuf>,
+    images: &[PathBuf],
 ) -> Result<f64, Error> {
-    let mut rate = f64::INFINITY;
-    let (warm, measured) = images.split_at(images.len() / 4);
-    for part in [warm, measured] {
+    let (mut rest, mut size) = (images, 4);
+    loop {
+        // What would be left is no group of its own.
+        let (group, after) = rest.split_at(if rest.len() < 2 * size { rest.len() } else { size });
         let started = Instant::now();
-        let named = (0..).zip(part.iter().cloned()).map(|(number, path)| Ok(Source::<()>::new(0, number, path, false)));
+        let named =
+            (0..).zip(group.iter().cloned()).map(|(number, path)| Ok(Source::<()>::new(0, number, path, false)));
         let sources = fetched(stores, named, BATCH, |sources| sources.collect::<Result<Vec<_>, _>>())?;
-        let images = read(settings, sources);
-        let good: Vec<&Prepared> = images.iter().filter_map(|image| image.prepared.as_ref()).collect();
+        let read = read(settings, sources);
+        let good: Vec<&Prepared> = read.iter().filter_map(|image| image.prepared.as_ref()).collect();
         predictor.predict_prepared(&good, &settings.plugins).map_err(|error| Error::Predict(error.into()))?;
-        rate = part.len() as f64 / started.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
+        if after.is_empty() || seconds > 1.0 {
+            return Ok(group.len() as f64 / seconds);
+        }
+        (rest, size) = (after, 2 * size);
     }
-    Ok(rate)
 }
 
 impl Answers {

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Images that a rate is measured on.
+/// Images that a rate is measured on, at most.
 const MEASURED: usize = 4 * BATCH;
 /// How long a machine such as this one computes a chunk whose length nobody gave, seconds: what a kill costs, and a stop waits for. Writing a
 /// part and asking for the next chunk take some hundredths of a second.
@@ -87,7 +87,7 @@ pub fn enqueue(
 /// Images of a part, by how fast this machine computes those that are named in a file.
 fn chunk_for(predictor: &Predictor, settings: &Settings, stores: &Stores, names: &Path) -> Result<usize, Error> {
     let (images, count) = spread(names, MEASURED)?;
-    let rate = rate(predictor, settings, stores, images)?;
+    let rate = rate(predictor, settings, stores, &images)?;
     let longest = LONGEST.min(usize::try_from(count / SHARES).unwrap_or(LONGEST));
     let chunk = ((rate * CHUNK_S) as usize).min(longest).max(BATCH);
     Ok(chunk - chunk % BATCH)

@@ -38,6 +38,8 @@ const WINDOW: usize = 256;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Chunks that all workers together may hold.
 const HELD: i64 = 1_000_000;
+/// How often a consumer has nothing to hand out while there are messages, before it is made anew.
+const STRANDED: usize = 2;
 /// How often a queue is looked for in vain before it is said to be gone: a server that was just started may not know it yet.
 const LOOKS: usize = 5;
 
@@ -124,7 +126,8 @@ impl Queue {
             }
             _ => failed(format!("cannot be reached: {error}")),
         })?;
-        let jetstream = jetstream::new(client.clone());
+        // It spawns a task.
+        let jetstream = runtime.block_on(async { jetstream::new(client.clone()) });
         let name = name.to_owned();
         Ok(Queue { runtime, client, jetstream, name, server, last_words: Arc::default(), is_closed })
     }
@@ -205,13 +208,6 @@ impl Queue {
             max_messages_per_subject: 1,
             ..Config::default()
         };
-        let consumer = pull::Config {
-            durable_name: Some(CONSUMER.to_owned()),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait,
-            max_ack_pending: HELD,
-            ..pull::Config::default()
-        };
         if !self.refuse_other(owner)? {
             let made = self.runtime.block_on(self.jetstream.create_stream(work));
             if let Err(error) = made {
@@ -223,7 +219,7 @@ impl Queue {
         self.runtime.block_on(async {
             self.jetstream.get_or_create_stream(state).await.map_err(|error| self.failed(&error))?;
             let stream = self.found(&self.stream()).await?;
-            stream.create_consumer(consumer).await.map_err(|error| self.failed(&error))?;
+            stream.create_consumer(consumer_of(ack_wait)).await.map_err(|error| self.failed(&error))?;
             Ok(())
         })
     }
@@ -260,24 +256,23 @@ impl Queue {
     }
 
     /// The consumer, for [`Self::take`].
-    pub(crate) fn consumer(&self) -> Result<(PullConsumer, Duration), Error> {
+    pub(crate) fn consumer(&self, ack_wait: Duration) -> Result<(PullConsumer, Duration), Error> {
         self.runtime.block_on(async {
             let stream = self.found(&self.stream()).await?;
-            let consumer: PullConsumer = stream.get_consumer(CONSUMER).await.map_err(|_| self.gone())?;
-            let ack_wait = consumer.cached_info().config.ack_wait;
-            Ok((consumer, ack_wait))
+            let consumer = stream.get_or_create_consumer(CONSUMER, consumer_of(ack_wait)).await;
+            Ok((consumer.map_err(|error| self.failed(&error))?, ack_wait))
         })
     }
 
-    /// Takes a chunk as soon as there is one; none where none is left with anybody, or `stop` is raised. A server that is lost is waited for.
+    /// Takes a chunk as soon as there is one; none where none is left with anybody, or `is_over`. A server that is lost is waited for.
     pub(crate) fn take(
         &self,
         (consumer, ack_wait): &(PullConsumer, Duration),
         plan: &str,
-        stop: &AtomicBool,
+        is_over: impl Fn() -> bool,
     ) -> Result<Option<Held>, Error> {
-        let mut missed = 0;
-        while !stop.load(Ordering::Relaxed) {
+        let (mut missed, mut stranded) = (0, 0);
+        while !is_over() {
             if self.is_closed.load(Ordering::Relaxed) {
                 return Err(Error::Refused { server: self.server.clone() });
             }
@@ -293,11 +288,29 @@ impl Queue {
                         return Err(self.gone());
                     }
                     std::thread::sleep(Duration::from_secs(1));
+                    continue;
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(500));
+                    continue;
+                }
+            }
+            stranded = if self.runtime.block_on(is_idle(consumer)) { stranded + 1 } else { 0 };
+            if stranded == STRANDED {
+                self.runtime.block_on(self.renew(*ack_wait));
+                stranded = 0;
             }
         }
         Ok(None)
+    }
+
+    /// A consumer that knows nothing: a server that was killed may have kept messages and forgotten that nobody holds them. What was done is
+    /// handed out again, and found done.
+    async fn renew(&self, ack_wait: Duration) {
+        let Ok(stream) = self.jetstream.get_stream(self.stream()).await else { return };
+        // Where the server is lost meanwhile, the next one does it.
+        let _ = stream.delete_consumer(CONSUMER).await;
+        let _ = stream.create_consumer(consumer_of(ack_wait)).await;
     }
 
     async fn messages(&self) -> Result<u64, InfoError> {
@@ -446,6 +459,24 @@ impl Drop for Held {
     }
 }
 
+fn consumer_of(ack_wait: Duration) -> pull::Config {
+    pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait,
+        max_ack_pending: HELD,
+        ..pull::Config::default()
+    }
+}
+
+/// True where a consumer has nothing to hand out, and nobody holds anything; or where there is none.
+async fn is_idle(consumer: &PullConsumer) -> bool {
+    match consumer.get_info().await {
+        Ok(info) => info.num_pending == 0 && info.num_ack_pending == 0,
+        Err(error) => error.to_string().contains("consumer not found"),
+    }
+}
+
 /// A message, if one comes in time.
 async fn pulled(consumer: &PullConsumer) -> Option<Message> {
     let mut batch = consumer.batch().max_messages(1).expires(PULL).messages().await.ok()?;
@@ -465,8 +496,8 @@ fn options(broker: &Broker, listener: Listener, is_closed: Arc<AtomicBool>) -> R
                 None
             }
             Event::ServerError(error) => Some(News::Said(error.to_string())),
-            Event::ClientError(error) => Some(News::Said(error.to_string())),
-            Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => None,
+            // Each attempt to find the server again is an error of the client.
+            Event::ClientError(_) | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => None,
         };
         if let Some(news) = news {
             listener(news);

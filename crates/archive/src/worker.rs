@@ -9,7 +9,7 @@ use crate::part::digest;
 use crate::plan::Plan;
 use crate::queue::{Held, Listener, Queue};
 use crate::run::{Event, Settings};
-use crate::shared::{Failure, Shared, WorkerReport, WorkerState, joined, now, this_worker};
+use crate::shared::{Failure, Shared, WorkerReport, WorkerState, joined, now, random, this_worker};
 use crate::store::Stores;
 use melo_predict::Predictor;
 use std::collections::VecDeque;
@@ -132,27 +132,30 @@ impl<'a> Worker<'a> {
     }
 
     fn compute(&self, observer: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
-        let consumer = self.queue.consumer()?;
+        let consumer = self.queue.consumer(Duration::from_secs(self.shared.ack_wait_s))?;
+        // A chunk that failed ends the worker, which may be waiting for the next one.
+        let has_failed = AtomicBool::new(false);
+        let is_over = || self.stop.load(Ordering::Relaxed) || has_failed.load(Ordering::Relaxed);
         let next = || {
-            while let Some(held) = self.queue.take(&consumer, self.work.digest, self.stop)? {
-                if let Some(held) = self.worth_computing(held) {
-                    return Ok(Some((held.chunk, held)));
+            loop {
+                while let Some(held) = self.queue.take(&consumer, self.work.digest, is_over)? {
+                    if let Some(held) = self.worth_computing(held) {
+                        return Ok(Some((held.chunk, held)));
+                    }
+                }
+                match self.queue_again() {
+                    _ if is_over() => return Ok(None),
+                    Ok(false) => return Ok(None),
+                    // A server that is lost is waited for where chunks are taken.
+                    Ok(true) | Err(Error::Broker { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
-            Ok(None)
         };
-        let settle = |_, held: Held, failed: Option<&Error>| match failed {
-            Some(error) => {
-                self.note(&held, error.to_string(), false);
-                held.give_back(PAUSE);
-                Ok(())
-            }
-            None => {
-                self.work.folder.sync()?;
-                held.done();
-                self.change(|progress| progress.report.parts += 1);
-                self.refuse_stopped()
-            }
+        let settle = |_, held: Held, failed: Option<&Error>| {
+            let settled = self.settle(held, failed);
+            has_failed.store(failed.is_some() || settled.is_err(), Ordering::Relaxed);
+            settled
         };
         self.work.compute(next, settle, &mut |event| {
             match event {
@@ -162,6 +165,33 @@ impl<'a> Worker<'a> {
             }
             observer(event);
         })?;
+        self.refuse_stopped()
+    }
+
+    /// At the end of the queue: parts that are not there nevertheless, because a server that was killed forgot them, are queued again. False where
+    /// there are none.
+    fn queue_again(&self) -> Result<bool, Error> {
+        let mut missing = self.work.folder.missing(self.work.plan)?;
+        if !missing.is_empty() {
+            let failures = self.queue.noted::<Failure>("failure")?;
+            for failure in failures.iter().filter(|failure| failure.given_up) {
+                missing.remove(&failure.part);
+            }
+        }
+        let missing: Vec<u64> = missing.into_iter().collect();
+        self.queue.put(&missing, self.work.digest, &random()?)?;
+        Ok(!missing.is_empty())
+    }
+
+    fn settle(&self, held: Held, failed: Option<&Error>) -> Result<(), Error> {
+        if let Some(error) = failed {
+            self.note(&held, error.to_string(), false);
+            held.give_back(PAUSE);
+            return Ok(());
+        }
+        self.work.folder.sync()?;
+        held.done();
+        self.change(|progress| progress.report.parts += 1);
         self.refuse_stopped()
     }
 

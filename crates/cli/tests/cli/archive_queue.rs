@@ -88,7 +88,7 @@ fn archive(verb: &str, out: &Path, url: &str) -> Command {
 fn plan(out: &Path, url: &str, more: &[&str]) -> Command {
     let mut command = archive("plan", out, url);
     command.arg(BENCH.images()).arg("--backbone").arg(&BENCH.backbone).arg("--plugin").arg(&BENCH.plugin);
-    command.args(["--chunk", "4", "--ack-wait", "2"]).args(more);
+    command.args(["--chunk", "4"]).args(more);
     command
 }
 
@@ -128,9 +128,9 @@ fn workers_that_are_killed_and_a_server_that_is_restarted_change_no_byte() {
     let Some(mut server) = Nats::start() else { return };
     let (place, url) = (Workplace::new(), server.url());
     let out = place.at("out");
-    let planned = run(&mut plan(&out, &url, &["--json", "--max-deliver", "50"])).json();
+    let planned = run(&mut plan(&out, &url, &["--json", "--max-deliver", "50", "--ack-wait", "2"])).json();
     assert_eq!((&planned["parts"], &planned["queued"]), (&30.into(), &30.into()));
-    let again = run(&mut plan(&out, &url, &["--json", "--max-deliver", "50"])).json();
+    let again = run(&mut plan(&out, &url, &["--json", "--max-deliver", "50", "--ack-wait", "2"])).json();
     assert_eq!((&again["missing"], &again["queued"]), (&30.into(), &0.into()), "what is queued is not queued again");
     run(&mut archive("collect", &out, &url)).refused_after(&["30 of 30 parts are not there", "melo archive work"]);
 
@@ -290,7 +290,16 @@ fn another_archive_of_the_same_name_and_other_plugins_are_refused() {
     planned(&first, &["--precision", "bf16"]).refused_after(&["cannot go on", "is now"]);
 
     let labels = BENCH.images().join("labels.csv");
-    run(train(&BENCH.backbone, &labels, &local).args(["--epochs", "1", "--seed", "5", "--task", "fundus"])).good();
+    run(train(&BENCH.backbone, &labels, &local).args([
+        "--epochs",
+        "1",
+        "--seed",
+        "5",
+        "--task",
+        "fundus",
+        "--overwrite",
+    ]))
+    .good();
     let refused = run(&mut archive("work", &first, &url));
     refused.refused_after(&["`plugin_digest` of plug-in `fundus` is planned as", "--plugin"]);
     run(archive("work", &first, &url).arg("--plugin").arg(&BENCH.plugin)).good();
