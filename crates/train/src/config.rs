@@ -91,24 +91,6 @@ impl fmt::Display for Solver {
     }
 }
 
-/// Where a classifier begins that is trained in steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeadStart {
-    /// Every class equally likely.
-    #[default]
-    Zeros,
-    /// The linear probe of the backbone as it is (Kumar et al., arXiv 2202.10054: what is adapted beside a head of zeros is first bent
-    /// to it).
-    Probe,
-}
-
-impl HeadStart {
-    fn is_zeros(&self) -> bool {
-        *self == HeadStart::Zeros
-    }
-}
-
 /// What makes masks of patches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,9 +138,6 @@ pub struct TrainConfig {
     /// How trained values are found; of a head alone there is a choice.
     #[serde(default, skip_serializing_if = "Solver::is_steps")]
     pub solver: Solver,
-    /// Where a classifier begins; unused for bags, volumes and masks.
-    #[serde(default, skip_serializing_if = "HeadStart::is_zeros")]
-    pub head_start: HeadStart,
     /// Passes over the training split.
     pub epochs: usize,
     /// Images a step, or bags.
@@ -222,7 +201,6 @@ impl TrainConfig {
             lora_dropout: defaults::LORA_DROPOUT,
             bottleneck: BottleneckConfig::none(),
             solver: Solver::AdamW,
-            head_start: HeadStart::Zeros,
             epochs: defaults::EPOCHS,
             batch_size: defaults::BATCH_SIZE,
             learning_rate: defaults::LEARNING_RATE,

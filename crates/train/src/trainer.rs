@@ -3,8 +3,8 @@
 mod ranks;
 
 use crate::adamw::{AdamW, AdamWStep, TensorStep};
-use crate::config::{HeadStart, Solver, TrainConfig};
-use crate::converged::{PATH, PATIENCE, Probe};
+use crate::config::{Solver, TrainConfig};
+use crate::converged::{PATH, Probe};
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::{Examples, class_counts, evaluate, lengths, numbers};
@@ -19,8 +19,7 @@ use crate::state::{EpochRow, Record, State, Values, to_json};
 use crate::team::Team;
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{
-    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Head, Plugin, TaskCard, TaskKind,
-    VolumeEmbedding,
+    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind, VolumeEmbedding,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -170,9 +169,6 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     if !run.is_finished() && run.is_probe() {
         run.compute_probe(folder, stop, observer)?;
-    }
-    if epochs_done == 0 && config.head_start == HeadStart::Probe {
-        run.start_head(folder, stop, observer)?;
     }
     while !run.is_finished() {
         let row = run.epoch(folder, stop, observer)?;
@@ -438,38 +434,6 @@ impl<'a> Run<'a> {
         };
         let progress = &mut |done, of| observer(Event::Features { done, of });
         self.probe = Some(images.features(self.model.engine(), stop, progress)?);
-        Ok(())
-    }
-
-    /// Sets the head to the linear probe of the backbone as it is, of the penalty that the validation split chooses.
-    fn start_head(
-        &mut self,
-        folder: Option<&RunFolder>,
-        stop: &AtomicBool,
-        observer: &mut (dyn FnMut(Event<'_>) + Send),
-    ) -> Result<(), Error> {
-        if self.model.head.decoder.is_some() || self.model.bag.is_some() || self.model.volume.is_some() {
-            return Ok(());
-        }
-        self.compute_probe(folder, stop, observer)?;
-        let mut best: Option<(f64, Head, usize)> = None;
-        for (point, &c) in PATH.iter().enumerate() {
-            go_on(self.team, stop, 1, folder)?;
-            let features = &self.probe.as_ref().expect("they were computed").train.values;
-            Probe::new(features, self.train, &self.objective).solve(c, &mut self.model.head);
-            let (loss, _) = self.validate()?;
-            match &best {
-                Some((lowest, ..)) if loss >= *lowest => {}
-                _ => best = Some((loss, self.model.head.clone(), point)),
-            }
-            if best.as_ref().is_some_and(|(.., at)| point - at >= PATIENCE) {
-                break;
-            }
-        }
-        self.probe = None;
-        if let Some((_, head, _)) = best {
-            self.model.head = head;
-        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::usage;
 use crate::Failure;
 use clap::ValueEnum;
-use melo::train::{Error, HeadStart, Method, MethodSettings, Solver, TrainConfig};
+use melo::train::{Error, Method, MethodSettings, Solver, TrainConfig};
 use melo::vit::Target;
 use std::collections::BTreeMap;
 
@@ -49,15 +49,6 @@ pub(super) struct MethodArgs {
     /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
     #[arg(long, value_enum)]
     solver: Option<SolverArg>,
-    /// Where a classifier begins
-    #[arg(long, value_enum)]
-    head_start: Option<HeadStartArg>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum HeadStartArg {
-    Zeros,
-    Probe,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,14 +127,7 @@ impl MethodArgs {
                 SolverArg::Lbfgs => Solver::Lbfgs,
             }),
         };
-        let with_start = |config| TrainConfig {
-            head_start: match self.head_start {
-                Some(HeadStartArg::Probe) => HeadStart::Probe,
-                _ => HeadStart::Zeros,
-            },
-            ..config
-        };
-        settings.resolve(self.method.into(), depth).map(with_start).map_err(|error| match error {
+        settings.resolve(self.method.into(), depth).map_err(|error| match error {
             Error::ForeignSetting { setting, owner, method } => {
                 usage(format!("{} is for --method {owner}, not for {method}", flag(setting)))
             }
