@@ -8,7 +8,7 @@ use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hash_numbers, hex, 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Metadata key that holds the record's JSON.
@@ -137,8 +137,8 @@ impl Record {
         let of_preprocess = (fields(&saved.preprocess), fields(&self.preprocess));
         for (saved, current) in [of_config, of_preprocess] {
             // What is at its default is left out of either.
-            let names: BTreeSet<&String> = saved.keys().chain(current.keys()).collect();
-            for field in names {
+            let gone = saved.keys().filter(|field| !current.contains_key(*field));
+            for field in current.keys().chain(gone) {
                 let (saved, current) = (saved.get(field), current.get(field));
                 let number = |value: Option<&Value>| value.and_then(Value::as_u64);
                 let more_epochs = field == "epochs" && number(saved) < number(current);

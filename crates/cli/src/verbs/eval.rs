@@ -356,9 +356,6 @@ fn write_predictions(
     }
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
-    if plugin.calibration().sets.is_some() {
-        head.extend(["set", "coverage"].map(str::to_owned));
-    }
     table.write_record(spreadsheet::row(head))?;
     let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
     for (row, (logits, values)) in melo::train::examples(dataset).into_iter().zip(answers) {
@@ -372,9 +369,6 @@ fn write_predictions(
             record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
-        if let Some(set) = plugin.decide(logits).set {
-            record.extend([set.named(&card.classes).items().join("; "), set.coverage.to_string()]);
-        }
         table.write_record(spreadsheet::row(record))?;
     }
     let bytes = table.into_inner()?;

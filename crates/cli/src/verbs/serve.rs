@@ -222,9 +222,13 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     let served: Result<(), Failure> = runtime.block_on(async {
-        let server = Server::start(config, engine).await?;
+        let mut stop = std::pin::pin!(stop_signal()?);
+        let server = tokio::select! {
+            server = Server::start(config, engine) => server?,
+            () = &mut stop => return Ok(()),
+        };
         announce(&server);
-        server.run(stop_signal()).await?;
+        server.run(stop).await?;
         Ok(())
     });
     // Threads that decode or draw for nobody are not waited for.
@@ -461,20 +465,21 @@ fn announce(server: &Server) {
     note("Open that address in a browser. Ctrl-C stops the server.");
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-async fn stop_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            },
-            Err(_) => drop(interrupt.await),
+/// Resolves at Ctrl-C or SIGTERM, which end the process no more from this call on.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
+    })
+}
+
+/// Resolves at Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

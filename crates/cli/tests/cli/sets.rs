@@ -50,7 +50,9 @@ fn too_few_patients_are_said_with_the_number_needed_and_odd_promises_refused() {
     let backbone = place.tiny_backbone("vit", 1, None);
     let data = place.phantoms(Phantom::BloodSmear, 40, [8, 8, 4]);
     let out = place.at("few.safetensors");
-    let fit = |more: &[&str]| run(train(&backbone, &data, &out).args(["--overwrite", "--epochs", "1"]).args(more));
+    let fit = |more: &[&str]| {
+        run(train(&backbone, &data, &out).args(["--overwrite", "--epochs", "1", "--batch-size", "2"]).args(more))
+    };
     let said = fit(&["--coverage", "0.95"]).good();
     assert!(said.contains("a promise of 0.95 needs 19 patients in the validation split, found 8"), "{said}");
     let answer = run(on(&place, &["predict"], &out).arg("--json").arg(data.with_file_name("test_0.png"))).json();
