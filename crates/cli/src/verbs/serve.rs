@@ -222,7 +222,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     let served: Result<(), Failure> = runtime.block_on(async {
-        let mut stop = std::pin::pin!(stop_signal()?);
+        let mut stop = Box::pin(stop_signal()?);
         let server = tokio::select! {
             server = Server::start(config, engine) => server?,
             () = &mut stop => return Ok(()),
