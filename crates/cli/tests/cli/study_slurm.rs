@@ -316,7 +316,7 @@ fn cells_can_be_listed_and_computed_one_by_one() {
 #[test]
 fn a_cell_whose_process_was_killed_is_taken_over_at_once() {
     let Material { workplace, .. } = &*MATERIAL;
-    let file = workplace.write("long.toml", STUDY.replace("epochs = 2", "epochs = 4000"));
+    let file = workplace.write("long.toml", STUDY.replace("epochs = 2", "epochs = 4000\npatience = 0"));
     let out = workplace.at("taken_over");
     let cell = || {
         let mut command = study(&file, &out);
