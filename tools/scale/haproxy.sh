@@ -2,16 +2,13 @@
 # Two replicas of `melo serve` behind deploy/haproxy.cfg, under load: one is killed with -9 and started again, then the other is asked to
 # stop, then a plug-in is replaced in the shared folder. One line a claim; exit status 1 where one does not hold.
 #
-#     tools/scale/haproxy.sh [MELO]          # the binary; otherwise target/release/melo, target/debug/melo, or that of the path
+#     MELO=target/release/melo tools/scale/haproxy.sh          # the binary; else target/release/melo
 #
 # On loopback alone; HAProxy is installed from Debian where it is missing and this is root. Ports from $MELO_SCALE_PORT (18080) on.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-melo=${1:-}
-for found in "$root/target/release/melo" "$root/target/debug/melo" "$(command -v melo || true)"; do
-    [ -n "$melo" ] || { [ -x "$found" ] && melo=$found; } || true
-done
-[ -n "$melo" ] || { echo "haproxy: no binary of melo: build one, or name it" >&2; exit 2; }
+melo=${MELO:-$root/target/release/melo}
+[ -x "$melo" ] || { echo "haproxy: no binary $melo: build one, or name it in MELO" >&2; exit 2; }
 if ! command -v haproxy > /dev/null; then
     if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy > /dev/null
