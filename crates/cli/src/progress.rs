@@ -20,7 +20,7 @@ fn epoch_head(kind: TaskKind, solver: Solver) -> String {
     let figures = validation(kind).into_iter().map(|(head, _)| format!("  {head:>9}")).collect::<String>();
     match solver {
         Solver::AdamW => format!("epoch  train loss  val loss{figures}  learning rate  images/s"),
-        Solver::Lbfgs => format!("    C  train loss  val loss{figures}"),
+        Solver::Lbfgs => format!("     C  train loss  val loss{figures}"),
     }
 }
 
@@ -230,7 +230,7 @@ fn epoch_line(kind: TaskKind, row: &EpochRow) -> String {
     let figures = validation(kind).into_iter().map(|(_, of)| format!("  {:>9.4}", of(row).unwrap_or(f64::NAN)));
     let figures: String = figures.collect();
     if let Some(c) = row.c {
-        return format!("{c:>5}  {:>10.4}  {:>8.4}{figures}{mark}", row.train_loss, row.val_loss);
+        return format!("{c:>6}  {:>10.4}  {:>8.4}{figures}{mark}", row.train_loss, row.val_loss);
     }
     format!(
         "{:>5}  {:>10.4}  {:>8.4}{figures}  {:>13.2e}  {:>8.1}{mark}",
