@@ -88,7 +88,8 @@ pub(crate) fn note(text: impl std::fmt::Display) {
     if is_silent() {
         return;
     }
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    // In one write: what launchers and other ranks say does not come in between.
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Prints one JSON value on one line.
