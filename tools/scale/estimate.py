@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
+
+from grey_png import grey_png
 
 MELO = sys.argv[1]
 IMAGES = int(sys.argv[2]) if len(sys.argv) > 2 else 240
@@ -21,10 +22,7 @@ WORK = pathlib.Path(tempfile.mkdtemp(prefix="melo-estimate-"))
 def png(seed, side=512):
     """A grey PNG that depends on `seed`."""
     draw = random.Random(seed)
-    rows = b"".join(b"\0" + bytes((column * step + row) & 255 for column in range(side)) for row in range(side) for step in [draw.randrange(1, 4)])
-    chunk = lambda kind, data: len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-    head = side.to_bytes(4) + side.to_bytes(4) + bytes([8, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    return grey_png([draw.randbytes(side) for _ in range(side)])
 
 
 def pinned(cores, folder, *more):

@@ -49,17 +49,11 @@ mpich() { # RANKS COMMAND...
 
 # A task that a small backbone can learn: stripes of two widths, in noise; neither split is a multiple of the ranks.
 make_task() {
-    python3 - "$work" << 'END'
-import csv, os, random, struct, sys, zlib
+    PYTHONPATH=$root/tools/scale python3 - "$work" << 'END'
+import csv, os, random, sys
+from grey_png import grey_png
 
 SIDE = 96
-
-def png(path, pixels):
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    rows = b"".join(b"\0" + bytes(row) for row in pixels)
-    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 draw = random.Random(1)
 noise = lambda value: min(255, max(0, int(draw.gauss(value, 60))))
@@ -70,7 +64,8 @@ with open(os.path.join(sys.argv[1], "labels.csv"), "w", newline="") as file:
         for index in range(images):
             name, label = f"{split}_{index}.png", index % 2
             rows = [[noise(180 if x // (6 + 6 * label) % 2 else 60) for x in range(SIDE)] for _ in range(SIDE)]
-            png(os.path.join(sys.argv[1], name), rows)
+            with open(os.path.join(sys.argv[1], name), "wb") as image:
+                image.write(grey_png(rows))
             table.writerow([name, split, "ab"[label]])
 END
 }

@@ -16,10 +16,10 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import pyarrow.parquet
+from grey_png import grey_png
 
 MELO, PLACE, IMAGES, KILLS = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 RATES = "rates" in sys.argv[5:]
@@ -68,10 +68,7 @@ def tiny_backbone(path):
 
 
 def png(grey):
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    rows = b"".join(b"\0" + grey[y * SIDE:(y + 1) * SIDE] for y in range(SIDE))
-    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    return grey_png([grey[y * SIDE:(y + 1) * SIDE] for y in range(SIDE)])
 
 
 def dicom(grey, number):

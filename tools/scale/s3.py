@@ -7,10 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-import zlib
 
 import boto3
 import pyarrow.parquet
+from grey_png import grey_png
 
 MELO, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
 IMAGES, KILLS = int(sys.argv[3]), int(sys.argv[4])
@@ -22,10 +22,7 @@ REGION = "eu-central-1"
 def png(seed, side=48):
     """A grey PNG that depends on `seed`."""
     draw = random.Random(seed)
-    rows = b"".join(b"\0" + draw.randbytes(side) for _ in range(side))
-    chunk = lambda kind, data: len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-    head = side.to_bytes(4) + side.to_bytes(4) + bytes([8, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return grey_png([draw.randbytes(side) for _ in range(side)])
 
 
 def make(folder):

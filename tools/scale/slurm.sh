@@ -92,17 +92,11 @@ END
 # Two tasks that a small backbone can learn: stripes of two widths, squares in two corners, in noise.
 make_study() {
     cp "$root/assets/vit_small_formula.safetensors" "$work/backbone.safetensors"
-    python3 - "$work" << 'END'
-import csv, os, random, struct, sys, zlib
+    PYTHONPATH=$root/tools/scale python3 - "$work" << 'END'
+import csv, os, random, sys
+from grey_png import grey_png
 
 SIDE = 96
-
-def png(path, pixels):
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    rows = b"".join(b"\0" + bytes(row) for row in pixels)
-    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 def stripes(x, y, label):
     return 180 if x // (6 + 6 * label) % 2 else 60
@@ -121,7 +115,9 @@ for task, of in [("stripes", stripes), ("corner", corner)]:
             for index in range(images):
                 name, label = f"{split}_{index}.png", index % 2
                 noise = lambda value: min(255, max(0, int(draw.gauss(value, 60))))
-                png(os.path.join(folder, name), [[noise(of(x, y, label)) for x in range(SIDE)] for y in range(SIDE)])
+                rows = [[noise(of(x, y, label)) for x in range(SIDE)] for y in range(SIDE)]
+                with open(os.path.join(folder, name), "wb") as image:
+                    image.write(grey_png(rows))
                 table.writerow([name, split, "ab"[label]])
 END
     cat > "$work/study.toml" << 'END'
