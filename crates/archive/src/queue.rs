@@ -28,7 +28,8 @@ use tokio::time::{sleep, timeout};
 
 /// The durable consumer that all workers pull from.
 const CONSUMER: &str = "workers";
-/// How long a worker asks for a message before it looks at what else there is to do.
+/// How long a worker asks for a message before it looks whether any are left: the first time, twice as long each time, and at most.
+const FIRST_PULL: Duration = Duration::from_millis(50);
 const PULL: Duration = Duration::from_secs(2);
 /// How often workers say how they are.
 const REPORT: Duration = Duration::from_secs(2);
@@ -271,12 +272,12 @@ impl Queue {
         plan: &str,
         is_over: impl Fn() -> bool,
     ) -> Result<Option<Held>, Error> {
-        let (mut missed, mut stranded) = (0, 0);
+        let (mut missed, mut stranded, mut patience) = (0, 0, FIRST_PULL);
         while !is_over() {
             if self.is_closed.load(Ordering::Relaxed) {
                 return Err(Error::Refused { server: self.server.clone() });
             }
-            if let Some(message) = self.runtime.block_on(pulled(consumer)) {
+            if let Some(message) = self.runtime.block_on(pulled(consumer, patience)) {
                 return self.held(message, plan, *ack_wait).map(Some);
             }
             match self.runtime.block_on(self.messages()) {
@@ -295,7 +296,9 @@ impl Queue {
                     continue;
                 }
             }
-            stranded = if self.runtime.block_on(is_idle(consumer)) { stranded + 1 } else { 0 };
+            let is_stranded = patience == PULL && self.runtime.block_on(is_idle(consumer));
+            stranded = if is_stranded { stranded + 1 } else { 0 };
+            patience = PULL.min(2 * patience);
             if stranded == STRANDED {
                 self.runtime.block_on(self.renew(*ack_wait));
                 stranded = 0;
@@ -478,8 +481,8 @@ async fn is_idle(consumer: &PullConsumer) -> bool {
 }
 
 /// A message, if one comes in time.
-async fn pulled(consumer: &PullConsumer) -> Option<Message> {
-    let mut batch = consumer.batch().max_messages(1).expires(PULL).messages().await.ok()?;
+async fn pulled(consumer: &PullConsumer, patience: Duration) -> Option<Message> {
+    let mut batch = consumer.batch().max_messages(1).expires(patience).messages().await.ok()?;
     // The server ends the request; where it is lost nobody does.
     timeout(2 * PULL, batch.next()).await.ok()??.ok()
 }
