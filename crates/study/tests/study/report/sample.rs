@@ -1,6 +1,6 @@
 //! Made-up results that look like those of a study: seven tasks, five methods, several shares of the data.
 
-use melo_eval::{Collapse, Dominant, Never, NetBenefit};
+use melo_eval::{Collapse, Dominant, NetBenefit, Never};
 use melo_study::*;
 
 /// A PNG of one pixel.
@@ -395,7 +395,7 @@ pub(crate) fn study() -> Results {
             replicates: 2000,
             date: "2026-11-28".into(),
             settings: vec![
-                ("Epochs".into(), "20 at the most, ended after 10 without a better validation AUC".into()),
+                ("Epochs".into(), "20 at the most, ended after 10 without a better one on the validation split".into()),
                 ("Batch".into(), "16 images".into()),
                 ("Augmentation".into(), "mirrored left to right, turned by up to 10°".into()),
             ],
