@@ -98,7 +98,8 @@ pub(super) fn ending(args: &Args, finished: &Finished) -> String {
     let card = &finished.plugin.card;
     let mut lines = advice::of_test(card);
     lines.extend(card.calls_unevenly().then(|| {
-        let over = card.classes.iter().zip(&card.thresholds).map(|(class, usual)| format!("{class} {usual:.3}"));
+        let usual = card.own_calibration().thresholds;
+        let over = card.classes.iter().zip(&usual).map(|(class, usual)| format!("{class} {usual:.3}"));
         let over = over.take(LISTED).collect::<Vec<_>>().join(", ");
         format!("uneven classes: the one is called whose probability is highest over the usual ({over})")
     }));
