@@ -19,6 +19,9 @@ const BINS: usize = 10;
 /// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
 const MIN_CASES: usize = 5;
 
+/// Classes are uneven where the most frequent one has so many times the images of the rarest (decision 0038).
+pub const UNEVEN: f64 = 1.5;
+
 /// Of figures that have no formula for their interval.
 const BOOTSTRAP: Bootstrap = Bootstrap { replicates: 2000, level: LEVEL, seed: 0 };
 /// Images of a number that a card keeps.
@@ -27,7 +30,7 @@ const PAIRS: usize = 500;
 /// A figure with its interval at 95 %.
 pub type Figure = melo_eval::Estimate;
 
-/// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases), the rule of prediction sets, where they are asked for, and, each by the name
+/// Fills in temperature, [`thresholds`], the rule of prediction sets, where they are asked for, and, each by the name
 /// `test_…`, the [`figures`] of the test split, and its [`record`].
 ///
 /// # Errors
@@ -70,11 +73,19 @@ pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
     Ok((temperature, thresholds(val, temperature)))
 }
 
-/// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for tasks of
-/// another kind, which need none.
+/// The threshold of each class `[c]`. Of a finding Youden's on the validation split, one half where the split has too few cases. Of a
+/// single-label task the mean probability of the class on the validation split where its classes are uneven ([`UNEVEN`]), so that a rare class
+/// is called where it is likelier than usual; else one half, and for tasks of another kind, which need none.
 pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
-    if val.kind != TaskKind::MultiLabel {
-        return vec![0.5; val.classes];
+    match val.kind {
+        TaskKind::MultiLabel => {}
+        TaskKind::SingleLabel if is_uneven(val) => {
+            let (probabilities, n) = (val.probabilities(temperature), val.names.len() as f64);
+            let mean =
+                |class| column(&probabilities, class, val.classes).iter().copied().map(f64::from).sum::<f64>() / n;
+            return (0..val.classes).map(|class| mean(class) as f32).collect();
+        }
+        _ => return vec![0.5; val.classes],
     }
     let (probabilities, truth) = (val.probabilities(temperature), val.truth());
     let threshold = |class: usize| {
@@ -85,6 +96,14 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
         youden.map_or(0.5, |point| point.threshold.clamp(0.0, 1.0))
     };
     (0..val.classes).map(threshold).collect()
+}
+
+/// Whether the most frequent class has [`UNEVEN`] times the images of the rarest.
+fn is_uneven(answers: &Answers) -> bool {
+    let mut counts = vec![0; answers.classes];
+    answers.labels.iter().for_each(|&label| counts[label] += 1);
+    let (rarest, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
+    f64::from(most) >= UNEVEN * f64::from(rarest)
 }
 
 /// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images, or of findings),
@@ -290,6 +309,22 @@ mod tests {
         assert!(card.temperature > 2.0, "{}", card.temperature);
         assert_eq!(card.thresholds, [0.5, 0.5], "the most probable class needs no threshold");
         assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
+    }
+
+    #[test]
+    fn classes_that_are_uneven_are_called_over_their_usual_probability() {
+        let mut card = card(TaskKind::SingleLabel);
+        let mut uneven = answers(TaskKind::SingleLabel, 1.0);
+        uneven.labels.iter_mut().enumerate().for_each(|(at, label)| *label = usize::from(at % 4 == 0));
+        calibrate(&mut card, &uneven, None, None).unwrap();
+        let probabilities = uneven.probabilities(card.temperature);
+        let usual = |class: usize| {
+            let of_class = column(&probabilities, class, 2);
+            of_class.iter().sum::<f32>() / of_class.len() as f32
+        };
+        let expected = [usual(0), usual(1)];
+        assert!(card.thresholds.iter().zip(expected).all(|(found, usual)| (found - usual).abs() < 1e-5), "{card:?}");
+        assert!(card.calls_unevenly() && card.format_written() == 10);
     }
 
     #[test]

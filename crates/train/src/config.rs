@@ -41,7 +41,7 @@ pub mod defaults {
     pub const CLIP_NORM: f64 = 1.0;
     /// Label smoothing, as the paper's code.
     pub const LABEL_SMOOTHING: f64 = 0.1;
-    /// Epochs without a better validation AUC.
+    /// Epochs without a better one on the validation split.
     pub const PATIENCE: usize = 10;
 }
 
@@ -162,7 +162,7 @@ pub struct TrainConfig {
     /// What makes masks of patches; unused for other tasks.
     #[serde(default)]
     pub mask_head: MaskHead,
-    /// Epochs without a better validation AUC before the run ends; 0 never ends early.
+    /// Epochs without a better one on the validation split before the run ends; 0 never ends early.
     pub patience: usize,
     /// Numbers in the backbone's matrix products; what is trained stays f32.
     pub precision: Precision,

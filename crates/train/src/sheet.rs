@@ -144,6 +144,7 @@ fn classes(card: &TaskCard) -> SheetTable {
     let row = |(class, name): (usize, &String)| {
         let decided = match card.kind {
             TaskKind::MultiLabel => format!("from {:.3}", card.thresholds[class]),
+            TaskKind::SingleLabel if card.calls_unevenly() => format!("highest over {:.3}", card.thresholds[class]),
             kind => decided_in_words(kind).to_owned(),
         };
         let count = |counts: &[u64]| counts.get(class).map(|count| grouped(*count));
@@ -373,6 +374,10 @@ fn calibrations(card: &TaskCard) -> Option<SheetTable> {
         TaskKind::MultiLabel => {
             let of_class = card.classes.iter().zip(thresholds).map(|(class, from)| format!("{class} from {from:.3}"));
             of_class.collect::<Vec<_>>().join(", ")
+        }
+        TaskKind::SingleLabel if card.calls_unevenly() => {
+            let of_class = card.classes.iter().zip(thresholds).map(|(class, over)| format!("{class} over {over:.3}"));
+            format!("highest of {}", of_class.collect::<Vec<_>>().join(", "))
         }
         kind => decided_in_words(kind).to_owned(),
     };

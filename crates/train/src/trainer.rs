@@ -352,7 +352,7 @@ impl<'a> Run<'a> {
             seconds,
             ..judged
         };
-        row.best = self.record.best().is_none_or(|best| row.is_better(best));
+        row.best = self.record.best().is_none_or(|best| row.is_better(best, self.card.kind));
         if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }

@@ -52,7 +52,7 @@ pub struct Calibration {
     pub made: ComputedOn,
     /// Logits are divided by it before softmax or sigmoid.
     pub temperature: f32,
-    /// A finding is reported from this probability on; one a class `[c]`, used for multi-label tasks.
+    /// As [`TaskCard::thresholds`], `[c]`.
     pub thresholds: Vec<f32>,
     /// How prediction sets are made; none where they are not.
     pub sets: Option<SetRule>,
@@ -77,7 +77,9 @@ impl Calibration {
         let mut probabilities = logits.to_vec();
         self.probabilities(kind, &mut probabilities);
         let set = self.sets.as_ref().map(|rule| rule.set(kind, &probabilities));
-        Decision { set, ..Decision::new(kind, probabilities, &self.thresholds) }
+        let mut decision = Decision::new(kind, probabilities, &self.thresholds);
+        decision.set = set;
+        decision
     }
 }
 

@@ -117,7 +117,8 @@ pub struct TaskCard {
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
     pub temperature: f32,
-    /// A finding is reported from this probability on; one a class, used for multi-label tasks. Chosen as the temperature.
+    /// One a class, in [0, 1], chosen as the temperature. A finding of a multi-label task is reported from this probability on. Of a
+    /// single-label task the class is called whose probability is highest over its threshold: since format 10, and always one half before.
     pub thresholds: Vec<f32>,
     /// How prediction sets are made; none where they are not. Fitted as the temperature. Since format 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +143,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 9;
+    pub const FORMAT: u32 = 10;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -182,6 +183,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
@@ -191,6 +193,23 @@ impl TaskCard {
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    /// Whether another class than the most probable one may be called.
+    pub fn calls_unevenly(&self) -> bool {
+        let uneven = |thresholds: &[f32]| thresholds.iter().any(|threshold| *threshold != thresholds[0]);
+        let all = std::iter::once(&self.thresholds).chain(self.calibrations.iter().map(|known| &known.thresholds));
+        self.kind == TaskKind::SingleLabel && all.into_iter().any(|thresholds| uneven(thresholds))
+    }
+
+    /// What thresholds meant when the card was written: nothing for a single-label task before format 10.
+    pub(crate) fn with_thresholds_of_its_time(mut self) -> Self {
+        if self.format < 10 && self.kind == TaskKind::SingleLabel {
+            let all = std::iter::once(&mut self.thresholds);
+            let all = all.chain(self.calibrations.iter_mut().map(|known| &mut known.thresholds));
+            all.for_each(|thresholds| thresholds.fill(0.5));
+        }
+        self
     }
 
     fn has_sets(&self) -> bool {

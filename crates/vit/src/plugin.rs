@@ -75,7 +75,7 @@ fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
     let json = metadata.get(CARD_KEY).ok_or_else(|| wrong(format!("no `{CARD_KEY}` in its metadata")))?;
     let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
     card.check().map_err(|error| wrong(format!("card: {error}")))?;
-    Ok(card)
+    Ok(card.with_thresholds_of_its_time())
 }
 
 impl Plugin {

@@ -285,7 +285,8 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
             return format!("{}: {} of the image", card.task, shares.join(", "));
         }
         TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
-        TaskKind::SingleLabel => String::new(),
+        TaskKind::SingleLabel if decision.best() == decision.ranking[0] => String::new(),
+        TaskKind::SingleLabel => format!("{}, likelier than usual; ", card.classes[decision.best()]),
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };

@@ -95,7 +95,13 @@ pub(super) fn chosen(best: &EpochRow, epochs: usize) -> String {
 /// The figures of the test split, what the best epoch says of the number of epochs, and what to do next.
 pub(super) fn ending(args: &Args, finished: &Finished) -> String {
     let (best, epochs) = (finished.best.epoch, finished.history.len());
-    let mut lines = advice::of_test(&finished.plugin.card);
+    let card = &finished.plugin.card;
+    let mut lines = advice::of_test(card);
+    lines.extend(card.calls_unevenly().then(|| {
+        let over = card.classes.iter().zip(&card.thresholds).map(|(class, usual)| format!("{class} {usual:.3}"));
+        let over = over.take(LISTED).collect::<Vec<_>>().join(", ");
+        format!("uneven classes: the one is called whose probability is highest over the usual ({over})")
+    }));
     if best == epochs && epochs > 1 && finished.best.c.is_none() {
         let more = epochs + epochs.div_ceil(2);
         lines.push(format!("the best epoch is the last: more may be better, --epochs {more} --resume goes on"));
