@@ -284,6 +284,14 @@ pub enum Error {
         /// The pass, or the part of a network.
         what: String,
     },
+    /// A device that is not there, or has failed.
+    #[error("{device}: {reason}")]
+    Device {
+        /// Which one.
+        device: String,
+        /// Why, in words of its driver where that spoke.
+        reason: String,
+    },
     /// The threads of an engine could not be started.
     #[error("threads could not be started: {reason}")]
     Threads {
