@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("melo-report", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
     ("melo-mpi", &["melo-train"]),
+    ("melo-log", &["melo-vit", "melo-imaging", "melo-train"]),
     (
         "melo-study",
         &[
@@ -50,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "melo-report",
             "melo-train",
             "melo-mpi",
+            "melo-log",
             "melo-sign",
             "melo-study",
             "melo-serve",

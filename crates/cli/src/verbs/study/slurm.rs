@@ -130,6 +130,7 @@ fn command(args: &Args, study: &Study) -> Result<Vec<String>, Failure> {
     let words = ["--threads", &study.plan.slurm.cpus().to_string(), "study"].map(str::to_owned);
     command.extend(words);
     command.extend([absolute(&args.file)?, "--out".to_owned(), absolute(&args.out)?]);
+    command.extend(args.log.words()?);
     command.extend(["--precision", &study.plan.precision.to_string(), "--cell"].map(str::to_owned));
     Ok(command)
 }
