@@ -103,6 +103,7 @@ pub use melo_predict as predict;
 pub use melo_report as report;
 #[cfg(feature = "serve")]
 pub use melo_serve as serve;
+pub use melo_share as share;
 pub use melo_sign as sign;
 pub use melo_study as study;
 pub use melo_synthetic as synthetic;

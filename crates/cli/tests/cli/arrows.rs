@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::path::{Path, PathBuf};
 
 /// Every crate with the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("melo-kernels", &[]),
     ("melo-vit", &["melo-kernels"]),
     (REFERENCE, &["melo-vit"]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
     ("melo-mpi", &["melo-train"]),
     ("melo-log", &["melo-vit", "melo-imaging", "melo-train"]),
+    ("melo-share", &["melo-vit", "melo-sign", "melo-interop", "melo-report", "melo-train"]),
     (
         "melo-study",
         &[
@@ -52,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "melo-train",
             "melo-mpi",
             "melo-log",
+            "melo-share",
             "melo-sign",
             "melo-study",
             "melo-serve",
