@@ -3,7 +3,7 @@
 use crate::Failure;
 use melo::eval::{Collapse, Counts};
 use melo::vit::{TaskCard, TaskKind};
-use melo::{data, embed, interop, predict, serve, study, train, vit};
+use melo::{data, embed, interop, predict, serve, share, study, train, vit};
 use std::error::Error;
 use std::path::Path;
 
@@ -52,7 +52,8 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         _ => false,
     };
     let of_settings = error.downcast_ref().is_some_and(of_training) || error.downcast_ref().is_some_and(of_embedding);
-    of_settings || error.downcast_ref().is_some_and(of_network)
+    let of_names = matches!(error.downcast_ref(), Some(share::Error::Reference { .. }));
+    of_settings || of_names || error.downcast_ref().is_some_and(of_network)
 }
 
 /// True for settings that a network cannot carry.
@@ -76,7 +77,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| of_embed(error))
         .or_else(|| of_data(error))
         .or_else(|| of_interop(error))
-        .or_else(|| of_serve(error));
+        .or_else(|| of_serve(error))
+        .or_else(|| of_share(error));
     own.or_else(|| hint(passed_on(error)?))
 }
 
@@ -96,6 +98,9 @@ fn passed_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
             study::Error::Train(error) => error,
             _ => return None,
         });
+    }
+    if let Some(share::Error::Plugin(error)) = error.downcast_ref() {
+        return Some(error);
     }
     match error.downcast_ref() {
         Some(interop::Error::File(error)) => Some(error),
@@ -389,6 +394,16 @@ fn of_serve(error: &(dyn Error + 'static)) -> Option<String> {
         serve::Error::OpenDicom { .. } => {
             "name peers (`[[dicom.peer]]` with `ae-title` and `address`), listen on 127.0.0.1, or say --dicom-any-peer"
                 .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_share(error: &(dyn Error + 'static)) -> Option<String> {
+    Some(match error.downcast_ref()? {
+        share::Error::Tampered { .. } => "nothing of it is used; `melo plugin pull` asks for it again".to_owned(),
+        share::Error::Refused { status: 401 | 403, .. } => {
+            "HF_TOKEN holds a token for the hub, `docker login` saves a password for a registry".to_owned()
         }
         _ => return None,
     })

@@ -5,6 +5,7 @@ mod machine;
 mod output;
 mod packed;
 mod progress;
+mod shared;
 mod verbs;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -71,6 +72,21 @@ enum Verb {
     Completions(verbs::completions::Args),
 }
 
+impl Verb {
+    /// Plug-ins that are read, where a reference may stand for a file.
+    fn plugins(&mut self) -> Vec<&mut std::path::PathBuf> {
+        match self {
+            Verb::Eval(args) => vec![&mut args.plugin],
+            Verb::Predict(args) => args.plugin.iter_mut().collect(),
+            Verb::Embed(args) => args.plugin.iter_mut().collect(),
+            #[cfg(feature = "archive")]
+            Verb::Archive(verb) => verb.plugins(),
+            Verb::Plugin(verb) => verb.plugins(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Verbs that compute nothing: they take `--threads` and `--device` as all do, and do not speak of them.
 const COMPUTE_NOTHING: [&str; 3] = ["keys", "audit", "completions"];
 
@@ -103,7 +119,8 @@ pub fn main(arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(mut cli: Cli) -> Result<(), Failure> {
+    shared::locate(&mut cli.verb)?;
     let threads = cli.threads.map_or(0, usize::from);
     // Ranks of a training share cores out first.
     if !matches!(cli.verb, Verb::Train(_)) {

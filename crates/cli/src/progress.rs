@@ -153,8 +153,8 @@ impl TrainProgress {
                 }
             }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
-            Event::Started { kind, trainable, backbone, images, epochs_done } => {
-                self.kind = kind;
+            Event::Started { card, trainable, backbone, images, epochs_done, .. } => {
+                self.kind = card.kind;
                 self.train_images = images;
                 self.bar.set_length((self.epochs * images) as u64);
                 self.started = Instant::now();
@@ -169,7 +169,7 @@ impl TrainProgress {
                         self.epochs
                     ));
                 }
-                self.line(epoch_head(kind, self.solver));
+                self.line(epoch_head(card.kind, self.solver));
             }
             Event::Step { epoch, images, loss } => {
                 self.images_done = (epoch - 1) * self.train_images + images;
@@ -190,6 +190,7 @@ impl TrainProgress {
             }
             Event::Validating { epoch } => self.bar.set_message(format!("epoch {epoch}/{}  validating", self.epochs)),
             Event::Epoch(row) => self.line(epoch_line(self.kind, row)),
+            Event::Batch { .. } | Event::Validated { .. } | Event::Card(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! What is in the cache is used as it is, without a question to the hub; `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT` and
 //! `HF_HUB_OFFLINE` have the meaning that they have for `huggingface_hub`. A download that was cut off goes on where it stood.
 
+use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use melo_vit::{Error, MappedFile, hex};
@@ -34,22 +35,78 @@ pub fn locate(path: &Path) -> Result<PathBuf, Error> {
         return Ok(path.to_owned());
     };
     let wrong = |reason: String| Error::Config { path: path.to_owned(), reason };
-    let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
-    let cache = Cache::from_env();
-    if let Some(folder) = cached(&cache.repo(repo.clone())) {
-        return Ok(folder);
+    let repo = repository(name, revision);
+    match cached(&Cache::from_env().repo(repo.clone())) {
+        Some(folder) => Ok(folder),
+        None => hub(repo).and_then(|hub| download(&hub)).map_err(wrong),
     }
+}
+
+/// Files of a repository on the hub that are there, in the order of their names, through the cache; the first must be there, and is held to
+/// its SHA-256. Those in the cache are used as they are, but where they are to be `fresh`.
+///
+/// # Errors
+/// [`Error::Config`] that names the repository and what stands in the way.
+pub fn hub_files(path: &Path, names: &[&str], fresh: bool) -> Result<Vec<PathBuf>, Error> {
+    let wrong = |reason: String| Error::Config { path: path.to_owned(), reason };
+    let (name, revision) =
+        hub_name(path).ok_or_else(|| wrong("expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION".into()))?;
+    let repo = repository(name, revision);
+    let cache = Cache::from_env().repo(repo.clone());
+    let first = names.first().copied().unwrap_or_default();
+    if !fresh && let Some(file) = cache.get(first) {
+        held(first, &file, true).map_err(wrong)?;
+        return Ok(names.iter().filter_map(|name| cache.get(name)).collect());
+    }
+    let hub = hub(repo).map_err(wrong)?;
+    let listing = listing(&hub).map_err(wrong)?;
+    let there = |name: &str| listing.siblings.iter().any(|file| file.rfilename == name);
+    if !there(first) {
+        return Err(wrong(format!("it holds no {first}")));
+    }
+    let mut files = Vec::new();
+    for name in names.iter().filter(|name| there(name)) {
+        let file = fetch_again(&hub, name).map_err(wrong)?;
+        if *name == first {
+            held(name, &file, true).map_err(wrong)?;
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// Where the hub is, and the token for it, if there is one.
+///
+/// # Errors
+/// Why `HF_ENDPOINT` is not asked.
+pub fn hub_access() -> Result<(String, Option<String>), String> {
+    let address = std::env::var("HF_ENDPOINT").unwrap_or_default();
+    endpoint(&address)?;
+    let address = if address.is_empty() { "https://huggingface.co".to_owned() } else { address };
+    Ok((address.trim_end_matches('/').to_owned(), token()))
+}
+
+fn repository(name: &str, revision: &str) -> Repo {
+    Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned())
+}
+
+fn token() -> Option<String> {
+    std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| Cache::from_env().token())
+}
+
+/// The hub, unless it is not to be asked.
+fn hub(repo: Repo) -> Result<Hub, String> {
+    let folder = Cache::from_env();
     if is_set("HF_HUB_OFFLINE") {
-        let folder = cache.path().display();
-        return Err(wrong(format!("not in the cache {folder}, and HF_HUB_OFFLINE forbids to download it")));
+        let folder = folder.path().display();
+        return Err(format!("not in the cache {folder}, and HF_HUB_OFFLINE forbids to download it"));
     }
-    let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
-    let builder = ApiBuilder::from_env().with_token(token).with_retries(RETRIES);
+    let builder = ApiBuilder::from_env().with_token(token()).with_retries(RETRIES);
     let builder =
         builder.with_progress(std::io::stderr().is_terminal()).with_user_agent("melo", env!("CARGO_PKG_VERSION"));
-    endpoint(&std::env::var("HF_ENDPOINT").unwrap_or_default()).map_err(wrong)?;
-    let api = builder.build().map_err(|error| wrong(error.to_string()))?;
-    download(&Hub { repo: api.repo(repo), api }).map_err(wrong)
+    endpoint(&std::env::var("HF_ENDPOINT").unwrap_or_default())?;
+    let api = builder.build().map_err(|error| error.to_string())?;
+    Ok(Hub { repo: api.repo(repo), api })
 }
 
 /// A model's repository, and who asks for it.
@@ -84,8 +141,8 @@ pub fn is_hub_name(path: &Path) -> bool {
     hub_name(path).is_some()
 }
 
-/// `owner/name` and revision of a path that names a model on the hub.
-fn hub_name(path: &Path) -> Option<(&str, &str)> {
+/// `owner/name` and revision of a path that names a model on the hub, `hf:OWNER/NAME[@REVISION]`.
+pub fn hub_name(path: &Path) -> Option<(&str, &str)> {
     let text = path.to_str()?;
     let name = match text.strip_prefix("hf:") {
         Some(name) => name,
@@ -114,13 +171,7 @@ fn cached(repo: &CacheRepo) -> Option<PathBuf> {
 
 /// Downloads weights and descriptions, and holds what the hub keeps by its SHA-256 to it.
 fn download(hub: &Hub) -> Result<PathBuf, String> {
-    let listing = hub.repo.info().map_err(|error| match error.to_string() {
-        text if text.contains("401") || text.contains("403") => {
-            format!("{text}: the model is private, gated or not there; accept its terms and set HF_TOKEN")
-        }
-        text if text.contains("404") => format!("{text}: no such model or revision on the hub"),
-        text => text,
-    })?;
+    let listing = listing(hub)?;
     let there = |name: &str| listing.siblings.iter().any(|file| file.rfilename == name);
     let weights = WEIGHTS.into_iter().find(|name| there(name));
     let weights = weights.ok_or_else(|| format!("holds none of {}", WEIGHTS.join(", ")))?;
@@ -134,8 +185,35 @@ fn download(hub: &Hub) -> Result<PathBuf, String> {
     Ok(melo_vit::folder_of(&path).to_owned())
 }
 
-/// What the hub calls a file becomes a file's name here, and is looked at before anything is fetched.
+/// The files of the repository.
+fn listing(hub: &Hub) -> Result<RepoInfo, String> {
+    hub.repo.info().map_err(|error| match error.to_string() {
+        text if text.contains("401") || text.contains("403") => {
+            format!("{text}: the model is private, gated or not there; accept its terms and set HF_TOKEN")
+        }
+        text if text.contains("404") => format!("{text}: no such model or revision on the hub"),
+        text => text,
+    })
+}
+
+/// A file that is not in the cache.
 fn fetch(hub: &Hub, name: &str) -> Result<PathBuf, String> {
+    check_names(hub, name)?;
+    let path = hub.repo.get(name).map_err(|error| format!("{name}: {error}"))?;
+    held(name, &path, false)?;
+    Ok(path)
+}
+
+/// A file as the hub has it now, whatever the cache holds.
+fn fetch_again(hub: &Hub, name: &str) -> Result<PathBuf, String> {
+    check_names(hub, name)?;
+    let path = hub.repo.download(name).map_err(|error| format!("{name}: {error}"))?;
+    held(name, &path, false)?;
+    Ok(path)
+}
+
+/// What the hub calls a file becomes a file's name here, and is looked at before anything is fetched.
+fn check_names(hub: &Hub, name: &str) -> Result<(), String> {
     let Hub { api, repo } = hub;
     let said = api.metadata(&repo.url(name)).map_err(|error| format!("{name}: {error}"))?;
     for (what, digest) in [("etag", said.etag()), ("commit", said.commit_hash())] {
@@ -143,10 +221,17 @@ fn fetch(hub: &Hub, name: &str) -> Result<PathBuf, String> {
             return Err(format!("{name}: the hub gives the {what} `{}`, which is no digest", digest.escape_debug()));
         }
     }
-    let path = repo.get(name).map_err(|error| format!("{name}: {error}"))?;
+    Ok(())
+}
+
+/// Holds a file of the cache to the SHA-256 that the hub keeps it by; small ones need not have one.
+fn held(name: &str, path: &Path, must: bool) -> Result<(), String> {
     let blob = path.canonicalize().map_err(|error| format!("{name}: {error}"))?;
     // Large files are kept under their SHA-256, small ones under git's own digest.
     let expected = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if expected.len() != 64 && must {
+        return Err(format!("{name}: the hub keeps it by `{expected}`, which is no SHA-256 to hold it to"));
+    }
     if expected.len() == 64 {
         let bytes = MappedFile::open(&blob).map_err(|error| format!("{name}: {error}"))?;
         let found = hex(&Sha256::digest(&*bytes));
@@ -160,7 +245,7 @@ fn fetch(hub: &Hub, name: &str) -> Result<PathBuf, String> {
             ));
         }
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Files that an index of shards names; none for other weights.

@@ -29,7 +29,7 @@ pub use authors::{AuthorsFormat, write_authors};
 pub use checkpoint::{ReadCheckpoint, ReadSettings, Statistics, read_backbone, read_checkpoint, read_checkpoint_with};
 pub use class_names::class_names;
 pub use error::Error;
-pub use hub::{is_hub_name, locate};
+pub use hub::{hub_access, hub_files, hub_name, is_hub_name, locate};
 pub use import::{AdapterFormat, ImportSettings, Imported, detect_format, import};
 pub use layout::Layout;
 pub use merge::{merge, write_hugging_face, write_timm};

@@ -100,11 +100,13 @@ pub use melo_embed as embed;
 pub use melo_eval as eval;
 pub use melo_imaging as imaging;
 pub use melo_interop as interop;
+pub use melo_log as log;
 pub use melo_mpi as mpi;
 pub use melo_predict as predict;
 pub use melo_report as report;
 #[cfg(feature = "serve")]
 pub use melo_serve as serve;
+pub use melo_share as share;
 pub use melo_sign as sign;
 pub use melo_study as study;
 pub use melo_synthetic as synthetic;

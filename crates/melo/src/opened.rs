@@ -1,6 +1,7 @@
 //! A backbone ready to compute, mapped from where packed weights are kept between starts.
 
 use melo_interop::{ReadSettings, locate, read_checkpoint_with};
+use melo_share::cache_folder;
 use melo_vit::{Device, Engine, Error, PackedCache, Unkept};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +53,7 @@ fn cache(notes: &mut Vec<String>) -> Option<PackedCache> {
     let folder = match std::env::var_os(FOLDER).filter(|folder| !folder.is_empty()) {
         Some(word) if word == "off" => return None,
         Some(folder) => PathBuf::from(folder),
-        None => standard()?,
+        None => cache_folder()?,
     };
     let mib = match std::env::var(LIMIT).map(|mib| (mib.parse(), mib)) {
         Ok((Ok(0), _)) => return None,
@@ -64,10 +65,4 @@ fn cache(notes: &mut Vec<String>) -> Option<PackedCache> {
         Err(_) => LIMIT_MIB,
     };
     PackedCache::open(&folder, mib.saturating_mul(1 << 20)).ok()
-}
-
-/// `$XDG_CACHE_HOME/melo`, or `~/.cache/melo`.
-fn standard() -> Option<PathBuf> {
-    let folder = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_absolute());
-    Some(folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?.join("melo"))
 }

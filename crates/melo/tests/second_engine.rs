@@ -7,7 +7,8 @@ use melo::synthetic::{Phantom, phantom};
 use melo::train::Finished as Trained;
 use melo::vit::{Description, Preprocess, Storage, VitConfig};
 use melo::{
-    Checkpoint, Device, DeviceSpec, Job, Manifest, Method, MethodSettings, Plugin, Precision, Predictor, TrainConfig,
+    Checkpoint, Device, DeviceSpec, Event, Job, Manifest, Method, MethodSettings, Plugin, Precision, Predictor,
+    TrainConfig,
 };
 use melo_cuda::Cuda;
 use melo_cuda_host::Host;
@@ -185,8 +186,11 @@ fn it_carries_a_study() {
         let folder = folder.cell(&plan.cell_name(&cell));
         folder.create().expect("a folder");
         let mut epochs = 0;
-        let options =
-            CellOptions { stop: &AtomicBool::new(false), observer: &mut |_| epochs += 1, peak_rss_bytes: || None };
+        let options = CellOptions {
+            stop: &AtomicBool::new(false),
+            observer: &mut |event| epochs += usize::from(matches!(event, Event::Epoch(_))),
+            peak_rss_bytes: || None,
+        };
         run_cell(&plan, &cell, &folder, reference(), options).expect("a cell");
         assert!(epochs >= 2, "two epochs of low-rank updates, and the path of a head alone: {epochs}");
     }

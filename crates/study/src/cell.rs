@@ -8,7 +8,7 @@ use crate::plan::{Cell, Plan};
 use crate::store::CellFolder;
 use melo_data::{Manifest, Row};
 use melo_interop::read_backbone;
-use melo_train::{EpochRow, Event, Job, Resume, RunOptions, TrainConfig};
+use melo_train::{Event, Job, Resume, RunOptions, TrainConfig};
 use melo_vit::{BackboneInfo, BagConfig, Device, Plugin, Preprocess, TaskKind};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -112,8 +112,8 @@ pub(crate) fn manifest(plan: &Plan, cell: &Cell) -> Result<Manifest, Error> {
 pub struct CellOptions<'a> {
     /// Set from outside to stop after the step in flight.
     pub stop: &'a AtomicBool,
-    /// Told every epoch.
-    pub observer: &'a mut (dyn FnMut(&EpochRow) + Send),
+    /// Told the news of the training.
+    pub observer: &'a mut (dyn FnMut(Event<'_>) + Send),
     /// The most memory that this process ever held, bytes.
     pub peak_rss_bytes: fn() -> Option<u64>,
 }
@@ -180,13 +180,8 @@ fn compute(
         return Ok(result);
     }
     let run = folder.run(claim)?;
-    let mut show = |event: Event<'_>| {
-        if let Event::Epoch(row) = event {
-            observer(row);
-        }
-    };
     // An unfinished state of other settings, or of another number of threads, is of no use to this cell.
-    let options = RunOptions { folder: Some(&run), resume: Resume::IfSame, stop, observer: &mut show };
+    let options = RunOptions { folder: Some(&run), resume: Resume::IfSame, stop, observer };
     let finished = ready.run(options)?;
     let stored_bytes = match &finished.checkpoint {
         Some(tuned) => 4 * (tuned.config.parameters() + finished.plugin.parameters()) as u64,

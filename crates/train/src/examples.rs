@@ -135,6 +135,12 @@ pub(crate) fn class_counts(examples: &dyn Examples, classes: usize) -> Vec<usize
     counts
 }
 
+/// Which of the classes or findings `[n, c]` all examples in order have.
+pub(crate) fn truth(examples: &dyn Examples, classes: usize) -> Vec<bool> {
+    let of = |index| (0..classes).map(move |class| examples.labels(index).has(class));
+    (0..examples.len()).flat_map(of).collect()
+}
+
 /// The numbers `[n, c]` of all examples in order; nothing of classes.
 pub(crate) fn numbers(examples: &dyn Examples) -> Vec<f32> {
     let of = |index| match examples.labels(index) {

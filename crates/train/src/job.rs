@@ -263,6 +263,7 @@ impl ReadyJob {
         calibrate(&mut plugin.card, &val, test.as_ref(), asked.as_ref())?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
+        observer(Event::Card(&plugin.card));
         Ok(Finished { plugin, engine, checkpoint, storage, history, best, trainable, backbone, val, test })
     }
 }

@@ -7,7 +7,7 @@ use crate::config::{Solver, TrainConfig};
 use crate::converged::{PATH, Probe};
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
-use crate::examples::{Examples, class_counts, evaluate, lengths, numbers};
+use crate::examples::{Examples, class_counts, evaluate, lengths, numbers, truth};
 use crate::folder::RunFolder;
 use crate::mask_loss::{MaskLoss, Overlap, mean_dice, of_outputs};
 use crate::method::Method;
@@ -19,7 +19,8 @@ use crate::state::{EpochRow, Record, State, Values, to_json};
 use crate::team::Team;
 use melo_data::{Assigned, Augment, EpochAugment};
 use melo_vit::{
-    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, Plugin, TaskCard, TaskKind, VolumeEmbedding,
+    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, ImageSource, Plugin, TaskCard, TaskKind,
+    VolumeEmbedding,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -41,7 +42,6 @@ pub struct Task<'a> {
 }
 
 /// News from a run, for whoever shows them.
-#[derive(Debug)]
 pub enum Event<'a> {
     /// The manifest had not all splits, and was given them.
     Splits(Assigned),
@@ -63,8 +63,10 @@ pub enum Event<'a> {
     NoTestFigures(&'a Error),
     /// Before the first epoch.
     Started {
-        /// What kind of answers is trained.
-        kind: TaskKind,
+        /// What is trained: metrics are not there yet.
+        card: &'a TaskCard,
+        /// The settings that are run.
+        config: &'a TrainConfig,
         /// Trained values.
         trainable: usize,
         /// Values of the backbone.
@@ -73,6 +75,17 @@ pub enum Event<'a> {
         images: usize,
         /// Epochs already done, when resuming.
         epochs_done: usize,
+    },
+    /// Before the first step of an epoch, but of volumes, and of a head alone whose features are known.
+    Batch {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// What the first step is about to learn from, augmented: `[3, size, size]` each.
+        source: &'a dyn ImageSource,
+        /// How many there are.
+        images: usize,
+        /// Their side, pixels.
+        size: usize,
     },
     /// After every step.
     Step {
@@ -88,8 +101,19 @@ pub enum Event<'a> {
         /// Epoch, from 1.
         epoch: usize,
     },
+    /// The answers to the validation split, of classes, grades and findings.
+    Validated {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Probabilities, `[n, c]`.
+        probabilities: &'a [f32],
+        /// Which classes or findings are true, `[n, c]`.
+        truth: &'a [bool],
+    },
     /// After every epoch, when its state is on the disk.
     Epoch(&'a EpochRow),
+    /// The finished card, with the figures of the test split where there are any.
+    Card(&'a TaskCard),
 }
 
 /// What becomes of a state that a run folder holds.
@@ -162,7 +186,7 @@ pub fn train(task: Task<'_>, config: &TrainConfig, options: RunOptions<'_>) -> R
     }
     let trainable = run.model.parameters();
     let (images, epochs_done) = (run.train.len(), run.record.history.len());
-    observer(Event::Started { kind: run.card.kind, trainable, backbone, images, epochs_done });
+    observer(Event::Started { card: &run.card, config, trainable, backbone, images, epochs_done });
     if config.solver == Solver::Lbfgs && !run.sees_the_same() {
         let reason = "is lbfgs, which needs images that stay the same, and a classifier of pooled features".to_owned();
         return Err(Error::Setting { setting: "solver", reason });
@@ -338,6 +362,10 @@ impl<'a> Run<'a> {
             Some(decoder) => self.judge_masks(decoder)?,
             None => {
                 let (loss, answers) = self.validate()?;
+                if self.objective.kind().has_probabilities() {
+                    let truth = truth(self.val, self.card.classes.len());
+                    observer(Event::Validated { epoch, probabilities: &answers, truth: &truth });
+                }
                 (loss, self.judge(&answers)?)
             }
         };
@@ -380,6 +408,13 @@ impl<'a> Run<'a> {
         let (mut loss, mut images, mut learning_rate) = (0.0, 0, 0.0);
         for (step, batch) in order.chunks(self.config.batch_size).enumerate() {
             go_on(self.team, stop, epoch, folder)?;
+            if step == 0 && self.probe.is_none() && self.model.volume.is_none() {
+                let augment =
+                    EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch: done as u64 };
+                let images = lengths(self.train, batch).iter().sum();
+                let source = &*self.train.epoch(batch, Some(augment));
+                observer(Event::Batch { epoch, source, images, size: self.train.size() });
+            }
             learning_rate = schedule.at(done * steps_per_epoch + step);
             loss += self.step(batch, learning_rate)? * batch.len() as f64;
             images += batch.len();

@@ -53,6 +53,20 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Plug-ins that are read.
+    pub(crate) fn plugins(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Verb::Run(args) => args.asked.plugin.iter_mut().collect(),
+            #[cfg(feature = "queue")]
+            Verb::Plan(args) => args.plugins(),
+            #[cfg(feature = "queue")]
+            Verb::Work(args) => args.plugins(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]

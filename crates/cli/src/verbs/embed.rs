@@ -48,7 +48,7 @@ pub(crate) struct Args {
     out: PathBuf,
     /// Plug-in, whose low-rank updates and preprocessing are used [default: the bare backbone]
     #[arg(long)]
-    plugin: Option<PathBuf>,
+    pub(crate) plugin: Option<PathBuf>,
     /// What of an image is written
     #[arg(long, value_enum, default_value_t = WhatArg::Pooled)]
     what: WhatArg,

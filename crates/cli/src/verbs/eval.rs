@@ -33,7 +33,7 @@ pub(crate) struct Args {
     backbone: BackboneArgs,
     /// Plug-in
     #[arg(long)]
-    plugin: PathBuf,
+    pub(crate) plugin: PathBuf,
     /// Manifest (CSV, .xlsx), a folder with a folder for every class, or a pack
     #[arg(long)]
     data: PathBuf,

@@ -13,6 +13,7 @@ pub(crate) mod embed;
 pub(crate) mod eval;
 mod images;
 pub(crate) mod keys;
+mod log_args;
 pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod pretrain;

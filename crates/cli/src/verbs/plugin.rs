@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod merge;
 mod recalibrate;
+mod share;
 mod sign;
 
 use super::task::check_output;
@@ -15,7 +16,7 @@ use melo::sign::{Signature, beside};
 use melo::train::card_sheet;
 use melo::vit::{PluginInfo, TaskCard};
 use serde::Serialize;
-pub(crate) use sign::{public_key, sign_file};
+pub(crate) use sign::{check_signer, public_key, sign_file};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -48,6 +49,24 @@ pub(crate) enum Verb {
     Keygen(sign::KeygenArgs),
     Sign(sign::SignArgs),
     Verify(sign::VerifyArgs),
+    Push(share::PushArgs),
+    Pull(share::PullArgs),
+    Search(share::SearchArgs),
+    Gallery(share::GalleryArgs),
+}
+
+impl Verb {
+    /// Plug-ins that are read; what is written to stays a file's name.
+    pub(crate) fn plugins(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Verb::Info { plugin, .. } | Verb::Card { plugin, .. } => vec![plugin],
+            Verb::Certify(args) => args.read_only().into_iter().collect(),
+            Verb::Export(args) => vec![&mut args.plugin],
+            Verb::Merge(args) => vec![&mut args.plugin],
+            Verb::Verify(args) => args.plugins.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The object of `--json`; the contract is `docs/json.md`.
@@ -75,6 +94,10 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Keygen(args) => sign::keygen(args),
         Verb::Sign(args) => sign::sign(args),
         Verb::Verify(args) => sign::verify(args),
+        Verb::Push(args) => share::run_push(args),
+        Verb::Pull(args) => share::run_pull(args),
+        Verb::Search(args) => share::run_search(args),
+        Verb::Gallery(args) => share::run_gallery(args),
     }
 }
 

@@ -34,6 +34,7 @@ const TOP: usize = 5;
     melo predict --backbone vit.safetensors --plugin wbc.safetensors smear.png\n  \
     melo predict --backbone vit.safetensors --plugin cxr.safetensors --plugin tb.safetensors films/ --json\n  \
     melo predict --backbone deit_tiny_patch16_224.safetensors photo.jpg        (its own 1000 classes)\n  \
+    melo predict --backbone vit.safetensors --plugin hf:lab/chest-film@v2 film.dcm   (fetched once; oci://HOST/REPOSITORY:TAG too)\n  \
     melo predict --backbone vit.safetensors --plugin oct.safetensors scans/ --heatmap maps/\n  \
     melo predict --backbone vit.safetensors --plugin polyp.safetensors frames/ --masks masks/\n\n\
     A heat map shows which parts of an image an answer rests on, not where a disease is. Colours run from none over \
@@ -49,7 +50,7 @@ pub(crate) struct Args {
     backbone: BackboneArgs,
     /// Plug-in; may be given several times [default: the backbone's own classifier]
     #[arg(long)]
-    plugin: Vec<PathBuf>,
+    pub(crate) plugin: Vec<PathBuf>,
     /// Images, or folders: every image in them, told by content, also in the folders inside
     #[arg(required = true)]
     images: Vec<PathBuf>,

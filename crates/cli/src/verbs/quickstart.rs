@@ -149,7 +149,7 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path) -> Result<Row, Failure>
             ..Job::new(machine::device(Some(Precision::F32)), backbone, Manifest::read(data)?)
         };
         let run_folder = || Ok(Some(RunFolder::create(&folder.join(kind.name()).join(name))?));
-        run_with_progress(job, |_| {}, run_folder, Resume::Never).map_err(|failure| match failure {
+        run_with_progress(job, |_| {}, run_folder, Resume::Never, &mut |_| ()).map_err(|failure| match failure {
             Failure::Interrupted(_) => {
                 Failure::Interrupted("stopped; the quickstart begins anew when run again".into())
             }

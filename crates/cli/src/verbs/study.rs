@@ -4,6 +4,7 @@ mod cells;
 mod slurm;
 
 use super::data_args::StrictArgs;
+use super::log_args::LogArgs;
 use super::task::PrecisionArg;
 use super::train::interrupt_flag;
 use crate::progress::StudyProgress;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 #[command(after_help = "Examples:\n  \
     melo study study.toml --out runs/study                 (again after a kill: goes on where it was)\n  \
     melo study study.toml --out runs/study --report-only   (of the cells that are done)\n  \
+    melo study study.toml --out runs/study --log mlflow:http://127.0.0.1:5000   (a run a cell)\n  \
     melo study study.toml --out runs/study --launcher slurm --partition cpu --time 4:00:00 --cpus 8 --jobs 20\n  \
     melo study study.toml --out runs/study --launcher slurm --dry-run   (prints the script, submits nothing)\n  \
     melo study study.toml --out runs/study --list-cells    (for any other scheduler, with the next one)\n  \
@@ -55,6 +57,8 @@ pub(crate) struct Args {
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    log: LogArgs,
     #[command(flatten)]
     strict: StrictArgs,
     /// Compute this cell alone, in this process; `--report-only` makes a report of all later
@@ -121,12 +125,13 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let threads = machine::threads();
     let jobs = args.jobs.map_or(threads, usize::from);
+    let logs = args.log.words()?;
     let command = |name: &str| {
         let mut command = machine::command();
         command.args(["--threads", &(threads / jobs).max(1).to_string()]);
         command.args(["--device", &machine::device_name().to_string(), "study"]);
         command.arg(&args.file).arg("--out").arg(&args.out).args(["--attached", "--cell", name]);
-        command.args(["--precision", &study.plan.precision.to_string()]);
+        command.args(["--precision", &study.plan.precision.to_string()]).args(&logs);
         command
     };
     let mut progress = StudyProgress::new(&study.plan);

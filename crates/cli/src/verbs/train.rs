@@ -10,11 +10,13 @@ mod volumes;
 pub(crate) use args::{Args, CropArg};
 pub(crate) use ranks::leaves_usage_to_rank_0;
 
+use super::log_args;
 use super::plugin::sign_file;
 use super::task::{check_output, list_unreadable, remark};
 use crate::progress::{TrainProgress, duration, grouped, in_words, percent};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::Cache;
+use melo::log::{Logs, Run};
 use melo::sign::SecretKey;
 use melo::train::{
     Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, Team,
@@ -41,6 +43,8 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         check_outputs(args)?;
     }
     let key = args.sign_key.as_deref().filter(|_| team.leads()).map(SecretKey::read).transpose()?;
+    let task = args.task.clone().unwrap_or_else(|| task_name(&args.data));
+    let mut logs = if team.leads() { Some(logs(args, &task)?) } else { None };
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
     let mut config = args.config(backbone.info().config().depth)?;
@@ -51,7 +55,7 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         preprocess.rendering.plane = plane;
     }
     let job = Job {
-        task: args.task.clone().unwrap_or_else(|| task_name(&args.data)),
+        task,
         preprocess,
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
@@ -68,27 +72,53 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         }
     };
     let folder = || team.leads().then(|| run_folder(args)).transpose();
-    let finished = run_with_progress(job, show, folder, resume(args.resume))?;
-    if !team.leads() {
-        return Ok(());
+    let news = &mut |event: &Event<'_>| logs.iter_mut().for_each(|logs| logs.show(event));
+    let written = run_with_progress(job, show, folder, resume(args.resume), news).and_then(|finished| {
+        if team.leads() {
+            write(args, &finished, key.as_ref())?;
+        }
+        Ok(finished)
+    });
+    if let Some(logs) = logs {
+        log_args::end(logs, &written, Some(&args.out));
     }
+    match (written?, team.leads()) {
+        (finished, true) => report(args, &finished, started.elapsed().as_secs_f64()),
+        (_, false) => Ok(()),
+    }
+}
+
+/// Writes what came of it.
+fn write(args: &Args, finished: &Finished, key: Option<&SecretKey>) -> Result<(), Failure> {
     if let (Some(checkpoint), Some(path)) = (&finished.checkpoint, args.backbone_out()) {
         checkpoint.write(&path, finished.storage)?;
     }
     finished.save(&args.out)?;
-    if let Some(key) = &key {
+    if let Some(key) = key {
         sign_file(&args.out, key, None)?;
     }
-    report(args, &finished, started.elapsed().as_secs_f64())
+    Ok(())
+}
+
+/// What else is told of the training.
+fn logs(args: &Args, task: &str) -> Result<Logs, Failure> {
+    let run = Run {
+        name: args.out.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        experiment: task.to_owned(),
+        tags: Vec::new(),
+        folder: Some(args.run_path()),
+    };
+    args.log.open(run, &args.run_path().join("tensorboard"))
 }
 
 /// Trains with a live view; Ctrl-C stops after the step in flight. The folder is opened when all else is in order and `show` has
-/// said what is about to begin.
+/// said what is about to begin; `news` is told what the view is.
 pub(super) fn run_with_progress(
     job: Job,
     show: impl FnOnce(&ReadyJob),
     folder: impl FnOnce() -> Result<Option<RunFolder>, Failure>,
     resume: Resume,
+    news: &mut (dyn FnMut(&Event<'_>) + Send),
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
     let mut progress = TrainProgress::new(&job.config);
@@ -102,6 +132,7 @@ pub(super) fn run_with_progress(
         if matches!(event, Event::Started { .. }) {
             remark(&cache.tally());
         }
+        news(&event);
         progress.show(event);
     };
     let options = RunOptions { folder: folder.as_ref(), resume, stop: &stop, observer };

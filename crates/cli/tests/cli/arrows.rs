@@ -23,6 +23,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("melo-report", &[]),
     ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
     ("melo-mpi", &["melo-train"]),
+    ("melo-log", &["melo-vit", "melo-imaging", "melo-train"]),
+    ("melo-share", &["melo-vit", "melo-sign", "melo-interop", "melo-report", "melo-train"]),
     (
         "melo-study",
         &[
@@ -53,6 +55,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "melo-report",
             "melo-train",
             "melo-mpi",
+            "melo-log",
+            "melo-share",
             "melo-sign",
             "melo-study",
             "melo-serve",

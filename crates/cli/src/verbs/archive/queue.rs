@@ -87,6 +87,18 @@ pub(crate) struct WorkArgs {
     json: bool,
 }
 
+impl PlanArgs {
+    pub(super) fn plugins(&mut self) -> Vec<&mut PathBuf> {
+        self.asked.plugin.iter_mut().collect()
+    }
+}
+
+impl WorkArgs {
+    pub(super) fn plugins(&mut self) -> Vec<&mut PathBuf> {
+        self.plugin.iter_mut().collect()
+    }
+}
+
 /// Say how a queued archive is doing: rate, what is left, failures, workers
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \

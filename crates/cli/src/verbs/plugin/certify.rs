@@ -29,6 +29,13 @@ pub(crate) struct Args {
     precision: PrecisionArg,
 }
 
+impl Args {
+    /// The plug-in, where it is not written to.
+    pub(super) fn read_only(&mut self) -> Option<&mut PathBuf> {
+        (self.check || self.out.is_some()).then_some(&mut self.plugin)
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Args { plugin: path, out, .. } = args;
     if let Some(out) = out {

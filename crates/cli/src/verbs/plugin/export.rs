@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
     What a format cannot hold is refused by name.")]
 pub(crate) struct Args {
     /// Plug-in file
-    plugin: PathBuf,
+    pub(super) plugin: PathBuf,
     #[command(flatten)]
     backbone: BackboneArgs,
     /// Whose files to write

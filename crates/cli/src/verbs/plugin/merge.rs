@@ -17,7 +17,7 @@ use std::path::PathBuf;
     Bottlenecks are layers of their own and cannot be merged.")]
 pub(crate) struct Args {
     /// Plug-in file
-    plugin: PathBuf,
+    pub(super) plugin: PathBuf,
     #[command(flatten)]
     backbone: BackboneArgs,
     /// Whose checkpoint to write

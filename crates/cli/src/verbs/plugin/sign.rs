@@ -44,7 +44,7 @@ pub(crate) struct SignArgs {
 pub(crate) struct VerifyArgs {
     /// Plug-in files
     #[arg(required = true)]
-    plugins: Vec<PathBuf>,
+    pub(super) plugins: Vec<PathBuf>,
     /// A public key: a file, or the line itself
     #[arg(long, value_name = "FILE|KEY", required_unless_present = "trusted_keys", conflicts_with = "trusted_keys")]
     public_key: Option<String>,
@@ -160,6 +160,13 @@ fn signer(plugin: &Path, bytes: &[u8], digest: &str, trusted: &TrustedKeys) -> R
     let signature = Signature::read(&path)?;
     let found = trusted.check_file(digest).and_then(|()| trusted.signer(bytes, &signature));
     Ok(found.map_err(|untrusted| untrusted.to_string()))
+}
+
+/// Refuses a plug-in that nobody on a list signed.
+pub(crate) fn check_signer(plugin: &Path, list: &Path) -> Result<(), Failure> {
+    let bytes = std::fs::read(plugin).map_err(|error| Failure::Message(format!("{}: {error}", plugin.display())))?;
+    let trusted = trusted(None, Some(list))?;
+    signer(plugin, &bytes, &sha256(&bytes), &trusted)?.map(drop).map_err(Failure::Message)
 }
 
 /// The keys that a user names, alone or in a list.

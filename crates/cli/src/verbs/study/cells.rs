@@ -1,10 +1,12 @@
 //! Cells one by one: what a study's own processes and every other scheduler run.
 
 use super::{Args, open};
+use crate::verbs::log_args;
 use crate::verbs::train::interrupt_flag;
 use crate::{Failure, machine, note, say, say_json};
-use melo::study::{CellNews, CellOptions, CellResult, CellState, Error, run_cell};
-use melo::train::EpochRow;
+use melo::log::Run;
+use melo::study::{Cell, CellFolder, CellNews, CellOptions, CellResult, CellState, Error, Plan, run_cell};
+use melo::train::{EpochRow, Event};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -61,8 +63,36 @@ fn compute(
     let (plan, folder, device) = open(args)?;
     let unknown = || Error::UnknownCell { path: plan.path.clone(), name: name.to_owned() };
     let cell = plan.cell(name).ok_or_else(unknown)?;
+    let place = folder.cell(name);
+    let mut logs = args.log.open(run(&plan, &cell, &place), &folder.path().join("tensorboard").join(name))?;
+    let observer = &mut |event: Event<'_>| {
+        logs.show(&event);
+        if let Event::Epoch(row) = event {
+            observer(row);
+        }
+    };
     let options = CellOptions { stop, observer, peak_rss_bytes: machine::peak_rss_bytes };
-    Ok(run_cell(&plan, &cell, &folder.cell(name), device, options)?)
+    let result = run_cell(&plan, &cell, &place, device, options).map_err(Failure::from);
+    let plugin = Some(place.plugin()).filter(|plugin| plugin.is_file());
+    log_args::end(logs, &result, plugin.as_deref());
+    result
+}
+
+/// A cell as logs name it: by the study's own words.
+fn run(plan: &Plan, cell: &Cell, folder: &CellFolder) -> Run {
+    let mut tags = vec![
+        ("study", plan.name.clone()),
+        ("backbone", plan.backbones[cell.backbone].name.clone()),
+        ("method", plan.methods[cell.method].name.clone()),
+    ];
+    tags.extend(cell.fold.map(|fold| ("fold", fold.to_string())));
+    tags.push(("data_fraction", cell.data_fraction.to_string()));
+    Run {
+        name: plan.cell_name(cell),
+        experiment: plan.name.clone(),
+        tags: tags.into_iter().map(|(tag, value)| (tag.to_owned(), value)).collect(),
+        folder: Some(folder.path().to_owned()),
+    }
 }
 
 fn tell_failure(failure: &Failure) {

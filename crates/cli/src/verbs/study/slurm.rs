@@ -135,6 +135,7 @@ fn command(args: &Args, study: &Study) -> Result<Vec<String>, Failure> {
     }
     command.push("study".to_owned());
     command.extend([absolute(&args.file)?, "--out".to_owned(), absolute(&args.out)?]);
+    command.extend(args.log.words()?);
     command.extend(["--precision", &study.plan.precision.to_string(), "--cell"].map(str::to_owned));
     Ok(command)
 }

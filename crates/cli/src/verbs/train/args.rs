@@ -7,6 +7,7 @@ use super::volumes::VolumeArgs;
 use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
+use crate::verbs::log_args::LogArgs;
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
     melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --log tensorboard:logs --log mlflow:http://127.0.0.1:5000\n  \
     mpirun -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors         (the same plug-in)\n  \
     srun --mpi=pmix -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
@@ -74,6 +76,8 @@ pub(crate) struct Args {
     /// Ranks of mpirun or srun train together: `auto`; `off`, each for itself; or this MPI library
     #[arg(long, default_value = "auto", value_name = "WHICH", env = "MELO_MPI", value_parser = MpiArg::parse)]
     pub(super) mpi: MpiArg,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
     #[command(flatten)]
     pub(super) reading: DataArgs,
     #[command(flatten)]
