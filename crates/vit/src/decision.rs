@@ -1,5 +1,6 @@
 //! From what a head gives to an answer.
 
+use crate::scope::InScope;
 use crate::sets::PredictionSet;
 use crate::task_kind::TaskKind;
 
@@ -19,11 +20,13 @@ pub struct Decision {
     pub findings: Vec<usize>,
     /// What may be true with the coverage that the plug-in promises; none where it promises none.
     pub set: Option<PredictionSet>,
+    /// Whether the image is one for the plug-in; none where it cannot tell.
+    pub scope: Option<InScope>,
 }
 
 impl Decision {
     /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to; without a
-    /// set.
+    /// set or a scope.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -34,6 +37,7 @@ impl Decision {
                 ranking,
                 findings: Vec::new(),
                 set: None,
+                scope: None,
             };
         }
         ranking.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
@@ -42,7 +46,7 @@ impl Decision {
             TaskKind::MultiLabel => (0..outputs.len()).filter(reached).collect(),
             _ => Vec::new(),
         };
-        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None }
+        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None, scope: None }
     }
 
     /// The answer of a task of one class: the most probable class; of ordered ones the median, the first that half of the probability

@@ -2,7 +2,7 @@
 
 use crate::workplace::{Ran, Workplace, bytes, melo, run, train};
 use melo::synthetic::Phantom;
-use melo::vit::{Plugin, PluginInfo, Precision, SelfTest, TaskCard};
+use melo::vit::{Plugin, PluginInfo, Precision, ReadBy, SelfTest, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -203,8 +203,7 @@ fn the_calibration_of_a_test_is_taken_of_the_numbers_in_the_file() {
     let plugin = Plugin::load(&room.task, engine.backbone()).expect("a plug-in");
     let expected = SelfTest::take(&*engine, &plugin).expect("images of this size");
     let found = &plugin.card.calibrations[0];
-    assert_eq!(
-        found.self_test,
-        expected.read_by(&plugin.card, found.temperature, &found.thresholds, found.sets.as_ref())
-    );
+    let (sets, scope_limits) = (found.sets.as_ref(), found.scope_limits.as_ref());
+    let by = ReadBy { temperature: found.temperature, thresholds: &found.thresholds, sets, scope_limits };
+    assert_eq!(found.self_test, expected.read_by(&plugin.card, by));
 }
