@@ -128,7 +128,12 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
             left.made()
         )
     }));
+    notes.extend(card.scope.iter().map(|_| {
+        "the card's scope is left out: what describes the training images is in no file of others".to_owned()
+    }));
     let card = TaskCard {
+        scope: None,
+        scope_limits: None,
         lora: adapter.config.clone(),
         bottleneck: BottleneckConfig::none(),
         self_test: None,

@@ -23,6 +23,8 @@ const POINTS: usize = 192;
 const NEIGHBOUR: usize = 5;
 /// The least deviation of a place, in parts of the median one: a place that never moved would decide alone.
 const LEAST_DEVIATION: f64 = 0.05;
+/// The largest number that every storage holds, f16's.
+const LARGEST: f64 = 65_504.0;
 /// Share of the validation images within either distance, in parts of which the two are compared.
 const USUAL: f64 = 0.9;
 
@@ -158,7 +160,9 @@ fn fit(scope: &mut Scope, seen: &[f32], storage: Storage) {
     let mut sorted = deviations.clone();
     sorted.sort_by(f64::total_cmp);
     let least = (LEAST_DEVIATION * sorted[w / 2]).max(f64::from(f32::MIN_POSITIVE).sqrt());
-    let stored = |values: &mut dyn Iterator<Item = f64>| values.map(|x| storage.round(x as f32)).collect::<Vec<f32>>();
+    let stored = |values: &mut dyn Iterator<Item = f64>| -> Vec<f32> {
+        values.map(|x| storage.round(x.clamp(-LARGEST, LARGEST) as f32)).collect()
+    };
     scope.mean = stored(&mut means.iter().copied());
     scope.scale = stored(&mut deviations.iter().map(|deviation| 1.0 / deviation.max(least)));
     let projected: Vec<Vec<f64>> = seen.chunks_exact(w).map(|row| scope.projected(row)).collect();
@@ -269,4 +273,81 @@ pub fn scope_open_in_words(limits: &ScopeLimits) -> Option<String> {
     limits.limits.is_none().then(|| {
         format!("nothing is said of an image being in scope: {patients} patients, and {false_alarms} false alarms need {needed}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use melo_vit::TaskKind;
+
+    /// Rows of mean zero: `[a + b, a - b, c]` with all signs of three lengths.
+    fn rows() -> Vec<Vec<f64>> {
+        let signs = (0..8).map(|bits: usize| [0, 1, 2].map(|place| if bits >> place & 1 == 1 { 1.0 } else { -1.0 }));
+        signs.map(|[a, b, c]| vec![3.0 * a + b, 3.0 * a - b, 0.1 * c]).collect()
+    }
+
+    #[test]
+    fn whitened_rows_are_a_ball_as_far_as_their_number_allows() {
+        // So many rows that hardly anything is shrunk.
+        let rows: Vec<Vec<f64>> = (0..1000).flat_map(|_| rows()).collect();
+        let w = whitening(&rows, 3);
+        assert!(w[1] == 0.0 && w[2] == 0.0 && w[5] == 0.0, "lower triangular: {w:?}");
+        let y: Vec<Vec<f64>> = rows
+            .iter()
+            .map(|row| w.chunks_exact(3).map(|w| w.iter().zip(row).map(|(w, x)| w * x).sum()).collect())
+            .collect();
+        for i in 0..3 {
+            for j in 0..3 {
+                let found = y.iter().map(|y| y[i] * y[j]).sum::<f64>() / y.len() as f64;
+                // The third place is as small as what is added to it.
+                let expected = f64::from(u8::from(i == j));
+                assert!((found - expected).abs() < if i == 2 { 0.2 } else { 2e-3 }, "{i} {j}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_covariance_is_shrunk_as_scikit_learn_shrinks_it() {
+        let w = whitening(&rows(), 3);
+        // sklearn.covariance.ledoit_wolf(rows, assume_centered=True), inverse of its Cholesky factor.
+        let expected = [0.318706048, 0.0, 0.0, -0.390571582, 0.504102873, 0.0, 0.0, 0.0, 1.76822652];
+        let worst = w.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-5, "{w:?}");
+    }
+
+    #[test]
+    fn images_that_are_all_alike_give_finite_numbers() {
+        assert!(whitening(&vec![vec![0.0; 3]; 5], 3).iter().all(|x| x.is_finite()));
+    }
+
+    fn answers(distances: Vec<[f64; 2]>) -> Answers {
+        let n = distances.len();
+        Answers {
+            kind: TaskKind::SingleLabel,
+            classes: 2,
+            names: (0..n).map(|i| format!("{i:03}.png")).collect(),
+            patients: vec![None; n],
+            labels: vec![0; n],
+            numbers: Vec::new(),
+            logits: vec![0.0; 2 * n],
+            masks: Vec::new(),
+            distances,
+        }
+    }
+
+    #[test]
+    fn limits_keep_the_promise_and_too_few_patients_say_nothing() {
+        let val = answers((1..=39).map(|i| [f64::from(i), 1.0]).collect());
+        let asked = ScopeSettings { false_alarms: 0.05 };
+        let limits = fit_limits(&val, &asked).unwrap().unwrap();
+        let [mean, neighbour] = limits.limits.unwrap();
+        // The 38th of 39: two in forty are beyond.
+        assert!((mean - 38.0).abs() < 1e-9 && neighbour > 1.0, "{limits:?}");
+        assert_eq!((limits.patients, flagged(&limits, &val).unwrap().value), (39, 1.0 / 39.0));
+        let few = fit_limits(&answers(vec![[1.0, 1.0]; 18]), &asked).unwrap().unwrap();
+        assert_eq!((few.limits, flagged(&few, &val)), (None, None));
+        assert!(scope_open_in_words(&few).unwrap().contains("18 patients, and 0.05 false alarms need 19"));
+        assert_eq!(fit_limits(&answers(Vec::new()), &asked).unwrap(), None);
+        assert!(fit_limits(&val, &ScopeSettings { false_alarms: 1.0 }).is_err());
+    }
 }

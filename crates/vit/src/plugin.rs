@@ -165,6 +165,10 @@ impl Plugin {
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        if self.card.scope.as_ref() != self.scope.as_ref().map(|scope| &scope.config) {
+            let reason = "card: scope: another than that of the plug-in".to_owned();
+            return Err(Error::Card { path: path.to_owned(), reason });
+        }
         let tensors = self.named_tensors(vit);
         check_storable(path, &tensors, storage)?;
         let json = card_json(&self.card, path)?;

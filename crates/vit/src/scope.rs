@@ -254,3 +254,59 @@ fn signs(row: usize, word: usize) -> u32 {
     k = k.wrapping_mul(0xc2b2_ae35);
     k ^ k >> 16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        let config = ScopeConfig { blocks: vec![3], dimensions: 2, points: 3, neighbour: 2 };
+        Scope {
+            config,
+            mean: vec![1.0; 40],
+            scale: vec![2.0; 40],
+            whitening: vec![0.5, 0.0, 1.0, 0.25],
+            points: vec![0.0, 0.0, 3.0, 4.0, 30.0, 40.0],
+        }
+    }
+
+    #[test]
+    fn signs_are_as_the_format_says() {
+        let found = [(0, 0), (0, 1), (1, 0), (47, 95)].map(|(row, word)| signs(row, word));
+        assert_eq!(found, [0x92ca_2f0e, 0x96a0_f96b, 0x5032_e8f1, 0xcc7d_3f7c], "{found:#x?}");
+        let ones: u32 = (0..48).flat_map(|row| (0..24).map(move |word| signs(row, word).count_ones())).sum();
+        assert!((17_800..19_100).contains(&ones), "half of 36,864: {ones}");
+    }
+
+    #[test]
+    fn the_mean_is_at_no_distance_and_distances_are_those_of_the_definition() {
+        let scope = scope();
+        assert_eq!(scope.distances(&[1.0; 40]), [0.0, (25.0_f64 / 2.0).sqrt()], "the second of three points");
+        let f: Vec<f32> = (0..40).map(|place| 1.0 + place as f32 / 8.0).collect();
+        let sign = |row: usize, place: usize| if signs(row, place / 32) >> (place % 32) & 1 == 1 { 1.0 } else { -1.0 };
+        let r: Vec<f64> =
+            (0..2).map(|row| (0..40).map(|at| sign(row, at) * at as f64 / 4.0).sum::<f64>() / 40f64.sqrt()).collect();
+        let y = [0.5 * r[0], r[0] + 0.25 * r[1]];
+        let mean = ((y[0] * y[0] + y[1] * y[1]) / 2.0).sqrt();
+        let mut to: Vec<f64> = [[0.0, 0.0], [3.0, 4.0], [30.0, 40.0]]
+            .iter()
+            .map(|p| (((y[0] - p[0]).powi(2) + (y[1] - p[1]).powi(2)) / 2.0).sqrt())
+            .collect();
+        to.sort_by(f64::total_cmp);
+        let found = scope.distances(&f);
+        assert!((found[0] - mean).abs() < 1e-12 && (found[1] - to[1]).abs() < 1e-12, "{found:?}, {mean}, {to:?}");
+        let among = [vec![9.0; 40], f.clone(), vec![7.0; 40]].concat();
+        assert_eq!(scope.distances_among(&[1, 3, 5], &among), found);
+    }
+
+    #[test]
+    fn the_larger_part_of_a_limit_is_the_score_and_one_is_in_scope() {
+        let limits = |limits| ScopeLimits { false_alarms: 0.05, limits, patients: 20 };
+        let read = |distances| limits(Some([2.0, 4.0])).read(distances).unwrap();
+        assert_eq!(read([1.0, 3.0]), InScope { in_scope: true, score: 0.75 });
+        assert_eq!(read([2.0, 4.0]), InScope { in_scope: true, score: 1.0 });
+        assert_eq!(read([3.0, 4.0]), InScope { in_scope: false, score: 1.5 });
+        assert_eq!(limits(None).read([1.0, 1.0]), None, "too few patients say nothing");
+        assert_eq!(read([3.0, 4.0]).to_string(), "not in scope (1.50)");
+    }
+}

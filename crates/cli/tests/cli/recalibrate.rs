@@ -81,7 +81,7 @@ fn a_calibration_is_added_and_taken_where_it_is_at_home() {
     let said = room.recalibrate(&room.task, &room.data, &["--precision", "int8", "--json", "--out", path(&out)]).json();
     assert_eq!(bytes(&room.task), before, "only --out is written");
     let new = card(&out);
-    assert_eq!((new.format, new.calibrations.len()), (9, 1));
+    assert_eq!((new.format, new.calibrations.len()), (10, 1));
     assert_eq!(TaskCard { format: own.format, calibrations: Vec::new(), ..new.clone() }, own, "the rest stays");
     let made = &new.calibrations[0];
     assert_eq!(
@@ -128,7 +128,7 @@ fn a_calibration_is_added_and_taken_where_it_is_at_home() {
     // Again, in place: the same place is replaced and the other is kept.
     for precision in ["bf16", "int8"] {
         let said = room.recalibrate(&out, &room.data, &["--precision", precision]).good();
-        for part in ["computed in", "calibrated in", "validation split of 12 images", "format 9"] {
+        for part in ["computed in", "calibrated in", "validation split of 12 images", "format 10"] {
             assert!(said.contains(part), "{said}");
         }
     }
