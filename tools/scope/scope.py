@@ -1,8 +1,8 @@
 """Do plug-ins know which images are for them? Trains one a task and shows it others' images, corrupted ones, and phantoms.
 
     pip install -r tools/golden/pixels-requirements.txt
-    python tools/scope/scope.py --melo target/release/melo --backbone deit_tiny_patch16_224.safetensors --data DATA --out OUT \\
-        --phantoms melo-quickstart TASK... [-- --method linear]
+    python tools/scope/scope.py TASK... --melo target/release/melo --backbone deit_tiny_patch16_224.safetensors --data DATA --out OUT \\
+        --phantoms melo-quickstart [-- --method linear]
 
 A TASK is a folder of DATA with a `labels.csv` that has splits; `--phantoms` the folder of a `melo quickstart`, `--others` further folders of images or
 manifests. What stands behind `--` goes to `melo train`. Prints tables in Markdown, as docs/scope.md has them.
@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-#: Test images of a task that are corrupted.
-CORRUPTED = 32
+#: Test images of a task that are corrupted, and phantoms of a kind.
+CORRUPTED, PHANTOMS = 32, 40
 
 
 def noise(image):
@@ -55,15 +56,18 @@ CORRUPTIONS = {
 
 def corrupt(task, out):
     """A folder of images a corruption."""
-    with open(task / "labels.csv", newline="") as table:
-        test = [row["path"] for row in csv.DictReader(table) if row["split"] == "test"]
-    chosen = [test[place] for place in np.linspace(0, len(test) - 1, min(CORRUPTED, len(test))).astype(int)]
     for number, change in enumerate(CORRUPTIONS.values()):
         folder = out / f"{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        for path in chosen:
-            image = Image.open(task / path).convert("RGB")
-            change(image).save(folder / f"{Path(path).stem}.png", compress_level=1)
+        for path in test_images(task, CORRUPTED):
+            change(Image.open(path).convert("RGB")).save(folder / f"{path.stem}.png", compress_level=1)
+
+
+def test_images(task, most):
+    """Spread over the test split."""
+    with open(task / "labels.csv", newline="") as table:
+        test = [row["path"] for row in csv.DictReader(table) if row["split"] == "test"]
+    return [task / test[place] for place in np.linspace(0, len(test) - 1, min(most, len(test))).astype(int)]
 
 
 def main():
@@ -97,28 +101,36 @@ def main():
         words = ["eval", "--json", "--backbone", args.backbone, "--plugin", plugin(task), "--data", args.data / task / "labels.csv"]
         return json.loads(melo(*words, *precision, "--scope", *others))
 
-    phantoms = sorted(args.phantoms.glob("*/labels.csv")) if args.phantoms else []
+    phantoms = args.out / "phantoms"
+    phantoms.mkdir(exist_ok=True)
+    for kind in sorted(args.phantoms.glob("*/labels.csv")) if args.phantoms else []:
+        for path in test_images(kind.parent, PHANTOMS):
+            shutil.copy(path, phantoms / f"{kind.parent.name}_{path.name}")
+    has_phantoms = any(phantoms.iterdir())
+
     print("| task | own test images flagged | others: AUROC | FPR95 | flagged | the nearest: AUROC, FPR95 | phantoms: AUROC | FPR95 |")
     print("|---|---|---|---|---|---|---|---|")
+    flagged = {}
     for task in args.tasks:
-        others = [args.data / other / "labels.csv" for other in args.tasks if other != task] + args.others
-        found = measured(task, others)
+        found = measured(task, [args.data / other / "labels.csv" for other in args.tasks if other != task] + args.others)
         low, high = found["flagged_interval"]
         *each, pooled = found["others"]
         worst = min(each, key=lambda other: (other["auroc"], -other["fpr95"]))
         name = Path(worst["images_of"])
-        name = name.parent.name if name.name == "labels.csv" else name.name
-        made = measured(task, phantoms)["others"][-1] if phantoms else {"auroc": float("nan"), "fpr95": float("nan")}
+        name = name.parent.name if name.name in ("labels.csv", "images") else name.name
+        made = [args.out / "corrupted" / task / f"{n}" for n in range(len(CORRUPTIONS))] + [phantoms] * has_phantoms
+        made = measured(task, made)["others"]
+        flagged[task] = [corrupted["flagged"] for corrupted in made]
+        of_phantoms = f"{made[len(CORRUPTIONS)]['auroc']:.4f} | {made[len(CORRUPTIONS)]['fpr95']:.3f}" if has_phantoms else "|"
         print(
-            f"| {task} | {found['flagged']:.3f} [{low:.3f}, {high:.3f}] of {found['images']} | {pooled['auroc']:.4f} | {pooled['fpr95']:.3f} | {pooled['flagged']:.3f} "
-            f"| {name}: {worst['auroc']:.4f}, {worst['fpr95']:.3f} | {made['auroc']:.4f} | {made['fpr95']:.3f} |",
+            f"| {task} | {found['flagged']:.3f} [{low:.3f}, {high:.3f}] of {found['images']} | {pooled['auroc']:.4f} | {pooled['fpr95']:.3f} "
+            f"| {pooled['flagged']:.3f} | {name}: {worst['auroc']:.4f}, {worst['fpr95']:.3f} | {of_phantoms} |",
             flush=True,
         )
     print(f"\n| flagged of {CORRUPTED} test images | " + " | ".join(args.tasks) + " |")
     print("|---" * (len(args.tasks) + 1) + "|")
-    flagged = {task: measured(task, [args.out / "corrupted" / task / f"{n}" for n in range(len(CORRUPTIONS))])["others"] for task in args.tasks}
     for number, name in enumerate(CORRUPTIONS):
-        print(f"| {name} | " + " | ".join(f"{flagged[task][number]['flagged']:.2f}" for task in args.tasks) + " |")
+        print(f"| {name} | " + " | ".join(f"{flagged[task][number]:.2f}" for task in args.tasks) + " |")
 
 
 if __name__ == "__main__":
