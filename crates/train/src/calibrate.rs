@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn logits_that_are_too_sure_get_a_temperature_above_one() {
         let mut card = card(TaskKind::SingleLabel);
-        calibrate(&mut card, &answers(TaskKind::SingleLabel, 12.0), (None, None)).unwrap();
+        calibrate(&mut card, &answers(TaskKind::SingleLabel, 12.0), None, (None, None)).unwrap();
         assert!(card.temperature > 2.0, "{}", card.temperature);
         assert_eq!(card.thresholds, [0.5, 0.5], "the most probable class needs no threshold");
         assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
@@ -302,7 +302,7 @@ mod tests {
     fn a_threshold_is_youdens_where_there_are_cases_and_one_half_elsewhere() {
         let mut card = card(TaskKind::MultiLabel);
         let val = answers(TaskKind::MultiLabel, 3.0);
-        calibrate(&mut card, &val, (None, None)).unwrap();
+        calibrate(&mut card, &val, None, (None, None)).unwrap();
         let scores = column(&val.probabilities(card.temperature), 0, 2);
         let youden = melo_eval::youden(&scores, &column(&val.truth(), 0, 2)).unwrap();
         assert_eq!(card.thresholds, [youden.threshold, 0.5]);

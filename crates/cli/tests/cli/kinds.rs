@@ -58,7 +58,7 @@ fn numbers_are_trained_measured_answered_and_served_in_their_units() {
         number(&low_high[0]) <= number(&measured["mae/age"]) && number(&measured["mae/age"]) <= number(&low_high[1])
     );
     let table = std::fs::read_to_string(table).expect("the table is written");
-    assert!(table.starts_with("path,label_age,age\ntest_0.png,20,"), "{table}");
+    assert!(table.starts_with("path,label_age,age,scope_score\ntest_0.png,20,"), "{table}");
 
     let image = place.at("test_0.png");
     let answer = run(on(&place, &["predict"], &plugin).arg("--json").arg(&image)).json();
