@@ -361,6 +361,14 @@ class Prediction:
         ``intervals``; None of a plug-in that promises none."""
 
     @property
+    def in_scope(self) -> bool | None:
+        """Whether the image is one for the plug-in; None where it cannot tell."""
+
+    @property
+    def scope_score(self) -> float | None:
+        """How far the image is from those of the training, 1 at the limit; None where that is not known."""
+
+    @property
     def attention(self) -> NDArray[np.float32] | None:
         """How much each image of a bag counted, ``[images]`` of sum 1; None of single images."""
 

@@ -74,6 +74,8 @@ def train(
     coverage: float | None = None,
     sets: Literal["lac", "aps", "raps", "none"] | None = None,
     sets_by: Literal["all", "class"] | None = None,
+    scope: bool | None = None,
+    scope_false_alarms: float | None = None,
     run: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -99,7 +101,8 @@ def train(
     the plug-in's ``backbone`` is that one.
 
     Prediction sets are fitted to hold the truth for ``coverage`` of the images (0.9), by ``sets`` (``"lac"``, ``"aps"``, ``"raps"``, ``"none"``),
-    for all images or those of each class (``sets_by``).
+    for all images or those of each class (``sets_by``). The plug-in tells which images are for it, and calls ``scope_false_alarms`` of its
+    own out of scope (0.05), unless ``scope`` is false.
 
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
@@ -121,7 +124,7 @@ def train(
         "mask_head": mask_head, "patience": patience, "augment": None if augment is None or augment is True else dict(augment),
         "seed": seed, "image_size": image_size, "crop_mode": crop_mode,
         "pooling": "gated_attention" if pooling == "attention" else pooling, "unordered": unordered,
-        "coverage": coverage, "sets": sets, "sets_by": sets_by,
+        "coverage": coverage, "sets": sets, "sets_by": sets_by, "scope": scope, "scope_false_alarms": scope_false_alarms,
         "run": None if run is None else os.fspath(run), "resume": resume, "overwrite": overwrite, "f16": f16,
         "backbone_out": None if backbone_out is None else os.fspath(backbone_out),
     }  # fmt: skip

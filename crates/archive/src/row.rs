@@ -24,10 +24,12 @@ pub(crate) enum Get {
     Whole(fn(&Row) -> Option<i64>),
     Texts(fn(&Row) -> Option<Vec<String>>),
     Numbers(fn(&Row) -> Option<Vec<f32>>),
+    Number(fn(&Row) -> Option<f32>),
+    Truth(fn(&Row) -> Option<bool>),
 }
 
 /// All columns, in their order.
-pub(crate) const COLUMNS: [(&str, Get); 21] = [
+pub(crate) const COLUMNS: [(&str, Get); 23] = [
     ("input", Get::Whole(|row| i64::try_from(row.image.number).ok())),
     ("image", Get::Text(|row| Some(row.image.path.display().to_string()))),
     ("frame", Get::Whole(|row| row.image.frame.and_then(|(number, _)| number.try_into().ok()))),
@@ -37,6 +39,8 @@ pub(crate) const COLUMNS: [(&str, Get); 21] = [
     ("predicted", Get::Text(predicted)),
     ("findings", Get::Texts(findings)),
     ("set", Get::Texts(set)),
+    ("in_scope", Get::Truth(|row| Some(row.decision?.scope?.in_scope))),
+    ("scope_score", Get::Number(|row| Some(row.decision?.scope?.score))),
     ("classes", Get::Texts(|row| Some(row.plugin.card.classes.clone()))),
     ("probabilities", Get::Numbers(|row| numbers(row, true))),
     ("values", Get::Numbers(|row| numbers(row, false))),

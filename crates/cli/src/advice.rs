@@ -162,7 +162,7 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
     let figures: Vec<String> = figures.into_iter().chain(of_numbers).filter_map(figure).collect();
     let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
     let of_figures = of_figures(&melo::train::test_counts(card), &card.classes);
-    std::iter::once(head).chain(of_sets(card)).chain(of_figures).collect()
+    std::iter::once(head).chain(of_sets(card)).chain(melo::train::scope_in_words(card)).chain(of_figures).collect()
 }
 
 /// What a card's prediction sets promise, how they kept it on the test split, and what to do where patients were too few for them.

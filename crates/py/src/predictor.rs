@@ -253,6 +253,18 @@ impl PyPrediction {
         set.map(|set| crate::plugin::json(py, &set)).transpose()
     }
 
+    /// Whether the image is one for the plug-in; None where it cannot tell.
+    #[getter]
+    fn in_scope(&self) -> Option<bool> {
+        Some(self.decision.scope?.in_scope)
+    }
+
+    /// How far the image is from those of the training, 1 at the limit; None where that is not known.
+    #[getter]
+    fn scope_score(&self) -> Option<f32> {
+        Some(self.decision.scope?.score)
+    }
+
     /// How much each image of a bag counted, of sum 1; None of single images.
     #[getter]
     fn attention<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {

@@ -140,6 +140,7 @@ fn run(
         storage: if settings.f16 { Storage::F16 } else { Storage::F32 },
         cache: data.cache(),
         sets: settings.sets(),
+        scope: settings.scope(),
         ..usual
     };
     let cache = Arc::clone(&job.cache);

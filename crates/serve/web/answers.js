@@ -69,12 +69,19 @@ export function setInWords({ set }) {
   return open.length ? `Undecided ${promise}: ${open.join(', ')}` : `All findings decided ${promise}`;
 }
 
+/** Whether the image is one for the task; nothing where it is, or nobody can tell. */
+export function scopeInWords({ in_scope: inScope, scope_score: score }) {
+  return inScope === false ? `Not for this task: the image is unlike those that it was trained on (score ${number(score)}, limit 1). Do not rely on this answer` : '';
+}
+
 async function answerView(image, answer, open) {
   const view = stamp('answer-view');
   view.dataset.task = answer.task;
   view.open = open;
   part(view, 'task').replaceChildren(named(answer.task));
   drawVerdict(view, answer);
+  show(part(view, 'scope'), answer.in_scope === false);
+  part(view, 'scope').textContent = scopeInWords(answer);
   show(part(view, 'set'), answer.set !== undefined);
   part(view, 'set').textContent = setInWords(answer);
   if (answer.counted) part(view, 'verdict').append(`, ${answer.counted}`);

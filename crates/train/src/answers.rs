@@ -3,6 +3,7 @@
 use crate::error::{Error, InvalidAnswers};
 use crate::examples::numbers;
 use crate::mask_answers::MaskAnswers;
+use crate::scope::with_distances;
 use melo_data::{Dataset, Labels, Row};
 use melo_eval::SegmentedClass;
 use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
@@ -32,6 +33,9 @@ pub struct Answers {
     /// How well each class of each image was found, `[n · c]`; of masks alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<SegmentedClass>,
+    /// How far each image is from those of the training, `[n]`, see [`melo_vit::Scope::distances`]; none of a plug-in that does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<[f64; 2]>,
 }
 
 /// Images that are counted as they are asked for.
@@ -71,8 +75,19 @@ impl Answers {
         let images = dataset.epoch(&order, None);
         let source = Observed { source: &images, loaded: AtomicUsize::new(0), begun };
         let (size, rows) = (dataset.spec().size, examples(dataset));
+        let mut distances = Vec::new();
         let MaskAnswers { truth, found, classes: masks } = match (&plugin.head.decoder, &plugin.bag) {
-            (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?,
+            (Some(decoder), _) => {
+                if plugin.scope.is_some() {
+                    distances = with_distances(engine, plugin, (&images, dataset.len(), size))?.1;
+                }
+                MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?
+            }
+            (None, None) if plugin.scope.is_some() => {
+                let (logits, found) = with_distances(engine, plugin, (&source, dataset.len(), size))?;
+                distances = found;
+                MaskAnswers::none(numbers(dataset), logits)
+            }
             (None, None) => {
                 let images = (dataset.len(), size);
                 let logits = engine.logits_of(&source, images, plugin.into(), plugin.volume.as_ref())?;
@@ -101,6 +116,7 @@ impl Answers {
             numbers: truth,
             logits: found,
             masks,
+            distances,
         })
     }
 
@@ -125,6 +141,10 @@ impl Answers {
         if all != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
             return Err(InvalidAnswers::Logits { images: n, classes: c });
         }
+        let scopes = self.distances.len();
+        if (scopes != 0 && scopes != n) || self.distances.as_flattened().iter().any(|x| !x.is_finite()) {
+            return Err(InvalidAnswers::Lengths);
+        }
         let limit = if multi_label { 2 } else { c };
         match self.labels.iter().find(|&&label| label >= limit) {
             Some(&label) => Err(InvalidAnswers::Label { label, limit }),
@@ -145,6 +165,7 @@ impl Answers {
             numbers: pick(&self.numbers, width(self.numbers.len()), rows),
             logits: pick(&self.logits, self.classes, rows),
             masks: pick(&self.masks, width(self.masks.len()), rows),
+            distances: pick(&self.distances, width(self.distances.len()), rows),
             ..*self
         }
     }
@@ -158,6 +179,7 @@ impl Answers {
         self.numbers.extend(other.numbers);
         self.logits.extend(other.logits);
         self.masks.extend(other.masks);
+        self.distances.extend(other.distances);
         self
     }
 
@@ -241,6 +263,7 @@ mod tests {
             numbers: Vec::new(),
             logits: vec![0.0, 1.0, 2.0, -1.0, 0.5, 0.5, 3.0, 1.0],
             masks: Vec::new(),
+            distances: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
+use crate::scope::{ScopeSettings, describe, has_scope};
 use crate::sets::SetSettings;
 use crate::state::{EpochRow, fields};
 use crate::team::{Team, read_images};
@@ -43,6 +44,8 @@ pub struct Job {
     pub needs_test: bool,
     /// What is asked of prediction sets; none where there are to be none.
     pub sets: Option<SetSettings>,
+    /// What is asked of the scope; none where the plug-in is not to tell which images are for it. Bags and volumes have none.
+    pub scope: Option<ScopeSettings>,
     /// Decoded images.
     pub cache: Arc<Cache>,
     /// The processes that train together, this one alone where there are no others. Each makes the same job.
@@ -59,6 +62,7 @@ pub struct ReadyJob {
     storage: Storage,
     needs_test: bool,
     sets: Option<SetSettings>,
+    scope: Option<ScopeSettings>,
     cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
     team: Arc<Team>,
@@ -105,6 +109,7 @@ impl Job {
             storage: Storage::F32,
             needs_test: false,
             sets: Some(SetSettings::default()),
+            scope: Some(ScopeSettings::default()),
             cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
             team: Team::alone(),
         }
@@ -121,7 +126,8 @@ impl Job {
     /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`]; [`Error::Team`] where another rank
     /// makes another job.
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
-        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, cache, team, .. } = self;
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, scope, .. } = self;
+        let (cache, team) = (self.cache, self.team);
         let config = TrainConfig { precision: device.info().precision, ..self.config };
         let config = match (config.bag, manifest.has_bags()) {
             (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
@@ -163,7 +169,8 @@ impl Job {
         }
         sets.iter().try_for_each(|asked| asked.check(card.kind))?;
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, cache, volume, team })
+        scope.iter().try_for_each(ScopeSettings::check)?;
+        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, scope, cache, volume, team })
     }
 
     /// Trains without keeping anything on the way.
@@ -212,8 +219,8 @@ impl ReadyJob {
     /// # Errors
     /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
     pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, volume, team } =
-            self;
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, volume, team, .. } = self;
+        let (asked_sets, asked_scope) = (self.sets, self.scope);
         let RunOptions { folder, resume, stop, observer } = options;
         let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
         // What rank 0 cannot write to is known before all read.
@@ -249,6 +256,13 @@ impl ReadyJob {
         let (engine, checkpoint) = home.finish(checkpoint, storage)?;
         plugin.card.backbone = engine.backbone().reference();
         let together = team.engine(Arc::clone(&engine));
+        let asked_scope = asked_scope.filter(|_| has_scope(&plugin.card));
+        if asked_scope.is_some() {
+            plugin.round(storage);
+            let scope = describe(&*together, &plugin, &train_set, storage)?;
+            plugin.card.scope = Some(scope.config.clone());
+            plugin.scope = Some(scope);
+        }
         let val = Answers::of(&*together, &plugin, &val_set)?;
         let test = match test_set.is_empty() {
             true => None,
@@ -260,7 +274,7 @@ impl ReadyJob {
                 answers => Some(answers?),
             },
         };
-        calibrate(&mut plugin.card, &val, test.as_ref(), asked.as_ref())?;
+        calibrate(&mut plugin.card, &val, test.as_ref(), (asked_sets.as_ref(), asked_scope.as_ref()))?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         observer(Event::Card(&plugin.card));

@@ -2,6 +2,7 @@
 
 use crate::calibrate::test_counts;
 use crate::config::TrainConfig;
+use crate::scope::scope_open_in_words;
 use crate::sets::open_in_words;
 use crate::words::settings_in_words;
 use melo_eval::Collapse;
@@ -32,6 +33,7 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             confusion(card),
             reliability(card),
             sets(card),
+            scope(card),
             Some(usage(info)),
             calibrations(card),
             Some(provenance(card)),
@@ -102,6 +104,7 @@ fn overall(card: &TaskCard) -> SheetTable {
         ("Test mean intersection over union", "test_iou"),
         ("Test coverage of prediction sets", "test_set_coverage"),
         ("Test answers in a set", "test_set_size"),
+        ("Test images out of scope", "test_scope_flagged"),
         ("Validation mean Dice", "val_dice"),
         ("Validation R²", "val_r2"),
         ("Validation quadratic weighted kappa", "val_kappa"),
@@ -299,6 +302,27 @@ fn reliability(card: &TaskCard) -> Option<SheetTable> {
     })
 }
 
+/// Which images are for the plug-in.
+fn scope(card: &TaskCard) -> Option<SheetTable> {
+    let (config, limits) = (card.scope.as_ref()?, card.scope_limits.as_ref()?);
+    let seen = figure(card, "test_scope_flagged");
+    let promise = (1e6 * limits.false_alarms).round() / 1e4;
+    let note = format!(
+        "Each answer comes with a score of how far the image is from those of the training; above 1 it is out of scope, and the answer \
+         must not be relied on. The limit was set on the validation split, so that {promise} % of images of new patients like those \
+         are called so. An image in scope may still be answered wrongly."
+    );
+    let numbers = |values: &[usize]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Some(SheetTable {
+        title: "Scope, on the test split",
+        alerts: scope_open_in_words(limits).map(|open| format!("{open}.")).into_iter().collect(),
+        head: heads(&["Out of scope", "Patients fitted on", "Blocks", "Training images kept"]),
+        rows: vec![vec![seen, grouped(limits.patients), numbers(&config.blocks), numbers(&[config.points])]],
+        note,
+        ..SheetTable::default()
+    })
+}
+
 /// Prediction sets: the promise, and how the test split kept it.
 fn sets(card: &TaskCard) -> Option<SheetTable> {
     let rule = card.sets.as_ref()?;
@@ -485,7 +509,7 @@ mod tests {
         let mut card = TaskCard::new("<b>".into(), TaskKind::SingleLabel, classes, preprocess, backbone);
         card.metrics.insert("test_auc_macro".into(), 0.91234);
         card.metric_intervals.insert("test_auc_macro".into(), [0.8, 0.95]);
-        PluginInfo { card, shapes: BTreeMap::new(), digest: "def".into(), bytes: 10 }
+        PluginInfo { card, shapes: BTreeMap::new(), digest: "def".into(), bytes: 10, scope_bytes: 0 }
     }
 
     #[test]

@@ -640,7 +640,7 @@ impl<'a> Run<'a> {
     fn plugin(&self) -> Plugin {
         let Model { adapter, head, bag, volume, .. } = &self.model;
         let (adapter, head, bag) = (adapter.clone(), self.objective.in_units(head.clone()), bag.clone());
-        Plugin { card: self.card(), adapter, head, bag, volume: volume.clone(), digest: String::new() }
+        Plugin { card: self.card(), adapter, head, bag, volume: volume.clone(), scope: None, digest: String::new() }
     }
 
     /// The task's card with the settings of this run and the best epoch's metrics.
@@ -670,7 +670,15 @@ impl<'a> Run<'a> {
             card.backbone.digest = checkpoint.digest();
         }
         Ok(Outcome {
-            plugin: Plugin { card, adapter, head: self.objective.in_units(head), bag, volume, digest: String::new() },
+            plugin: Plugin {
+                card,
+                adapter,
+                head: self.objective.in_units(head),
+                bag,
+                volume,
+                scope: None,
+                digest: String::new(),
+            },
             checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,

@@ -147,6 +147,7 @@ pub fn figure_in_words(name: &str) -> &str {
         "set_single" => "share of sets of one answer",
         "set_empty" => "share of empty sets",
         "set_width" => "width of intervals",
+        "scope_flagged" => "share of images out of scope",
         other => other,
     }
 }

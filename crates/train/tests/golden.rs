@@ -439,6 +439,7 @@ fn check_explanations(case: &str) {
         head: golden.head.clone(),
         bag: None,
         volume: None,
+        scope: None,
         digest: String::new(),
     };
     let logits = golden.expected("logits");

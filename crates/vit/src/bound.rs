@@ -5,6 +5,7 @@ use crate::decision::Decision;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::plugin::Plugin;
+use crate::scope::Given;
 use std::ops::Deref;
 
 /// A plug-in that is bound to an engine, with the calibration that its answers there are read by.
@@ -87,6 +88,14 @@ impl BoundPlugin {
     /// If there are not as many logits as classes.
     pub fn decide(&self, logits: &[f32]) -> Decision {
         self.calibration.decide(self.plugin.card.kind, logits)
+    }
+
+    /// What a plug-in gave of one image comes to: as [`BoundPlugin::decide`], and whether the image is one for it.
+    ///
+    /// # Panics
+    /// If there are not as many logits as classes.
+    pub fn answer(&self, given: &Given) -> Decision {
+        self.calibration.answer(self.plugin.card.kind, given)
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place.

@@ -5,6 +5,7 @@ use crate::decision::Decision;
 use crate::decoder::shares;
 use crate::engine::EngineInfo;
 use crate::invalid::Invalid;
+use crate::scope::{Given, ScopeLimits};
 use crate::self_test::SelfTest;
 use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
@@ -56,6 +57,8 @@ pub struct Calibration {
     pub thresholds: Vec<f32>,
     /// How prediction sets are made; none where they are not.
     pub sets: Option<SetRule>,
+    /// From which distances on an image is out of scope; none of a plug-in without a description.
+    pub scope_limits: Option<ScopeLimits>,
     /// What the plug-in gave there; none in old cards.
     pub(crate) self_test: Option<SelfTest>,
 }
@@ -81,6 +84,14 @@ impl Calibration {
         decision.set = set;
         decision
     }
+
+    /// As [`Calibration::decide`], and whether the image is one for the plug-in.
+    pub(crate) fn answer(&self, kind: TaskKind, given: &Given) -> Decision {
+        let scope = self.scope_limits.as_ref().zip(given.distances).and_then(|(limits, found)| limits.read(found));
+        let mut decision = self.decide(kind, &given.logits);
+        decision.scope = scope;
+        decision
+    }
 }
 
 /// A calibration that came after the training, for another engine or precision; since format 5 of a card.
@@ -94,6 +105,9 @@ pub struct Recalibration {
     /// As [`TaskCard::sets`]. Since format 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets: Option<SetRule>,
+    /// As [`TaskCard::scope_limits`]. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_limits: Option<ScopeLimits>,
     /// What the plug-in gave where it was fitted; names engine and precision.
     pub self_test: SelfTest,
     /// Images of the validation split that it was fitted on.
@@ -127,6 +141,7 @@ impl Recalibration {
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
             sets: self.sets.clone(),
+            scope_limits: self.scope_limits.clone(),
             self_test: Some(self.self_test.clone()),
         }
     }
@@ -141,6 +156,7 @@ impl TaskCard {
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
             sets: self.sets.clone(),
+            scope_limits: self.scope_limits.clone(),
             self_test: self.self_test.clone(),
         }
     }
@@ -176,6 +192,10 @@ impl TaskCard {
                 .and_then(|()| known.self_test.check(self.kind, self.classes.len()))
                 .map_err(|error| error.within(&whole))?;
             let wrong = |reason: String| Err(Invalid::new("calibrations", format!("{whole}{reason}")));
+            known.scope_limits.iter().try_for_each(ScopeLimits::check).map_err(|error| error.within(&whole))?;
+            if known.scope_limits.is_some() != self.scope.is_some() {
+                return wrong("scope_limits belong to a description, and to each calibration beside it".to_owned());
+            }
             if let Some((name, value)) = known.metrics.iter().find(|(_, value)| !value.is_finite()) {
                 return wrong(format!("metric `{name}` is {value}, which JSON cannot hold"));
             }

@@ -7,6 +7,7 @@ use crate::calibration::{Recalibration, check_fit};
 use crate::decoder::DecoderConfig;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
+use crate::scope::{SCOPE_SCORE, ScopeConfig, ScopeLimits};
 use crate::self_test::SelfTest;
 use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
@@ -113,6 +114,9 @@ pub struct TaskCard {
     /// How volumes are embedded, where it answers for volumes; none where it answers for images. Since format 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeConfig>,
+    /// Shape of the description of its training images; none where it has none. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeConfig>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -123,6 +127,9 @@ pub struct TaskCard {
     /// How prediction sets are made; none where they are not. Fitted as the temperature. Since format 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets: Option<SetRule>,
+    /// From which distances on an image is out of scope; with `scope`, and with it alone. Fitted as the temperature. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_limits: Option<ScopeLimits>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
     /// Confidence intervals `[low, high]` of figures by name.
@@ -167,9 +174,11 @@ impl TaskCard {
             bottleneck: BottleneckConfig::none(),
             bag: None,
             volume: None,
+            scope: None,
             backbone,
             temperature: 1.0,
             sets: None,
+            scope_limits: None,
             metrics: BTreeMap::new(),
             metric_intervals: BTreeMap::new(),
             test: None,
@@ -183,7 +192,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
-            _ if self.calls_unevenly() => 10,
+            _ if self.scope.is_some() || self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
@@ -267,6 +276,7 @@ impl TaskCard {
         }
         check_fit(self.temperature, &self.thresholds, classes)?;
         self.sets.iter().try_for_each(|sets| sets.check(self.kind, classes))?;
+        self.check_scope()?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
         if scaled(self.temperature) || self.calibrations.iter().any(|known| scaled(known.temperature)) {
             return wrong("temperature", "temperature: numbers and masks have none, expected 1".to_owned());
@@ -294,6 +304,22 @@ impl TaskCard {
         self.preprocess.check()
     }
 
+    fn check_scope(&self) -> Result<(), Invalid> {
+        let wrong = |reason: String| Err(Invalid::new("scope", format!("scope: {reason}")));
+        self.scope.iter().try_for_each(ScopeConfig::check)?;
+        self.scope_limits.iter().try_for_each(ScopeLimits::check)?;
+        if self.scope.is_some() && (self.bag.is_some() || self.volume.is_some()) {
+            return wrong("of single images alone".to_owned());
+        }
+        if self.scope.is_some() && self.classes.iter().any(|class| class == SCOPE_SCORE) {
+            return wrong(format!("a class is called `{SCOPE_SCORE}`"));
+        }
+        match self.scope_limits.is_some() == self.scope.is_some() {
+            true => Ok(()),
+            false => wrong("a description and its limits belong together".to_owned()),
+        }
+    }
+
     /// A field that came with a later format than the card's and says more than its absence would.
     fn field_of_a_later_format(&self) -> Option<&'static str> {
         let provenance = Provenance::default();
@@ -319,6 +345,7 @@ impl TaskCard {
             (8, "volume", self.volume.is_some()),
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
             (9, "sets", self.has_sets()),
+            (10, "scope", self.scope.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

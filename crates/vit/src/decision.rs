@@ -1,5 +1,6 @@
 //! From what a head gives to an answer.
 
+use crate::scope::InScope;
 use crate::sets::PredictionSet;
 use crate::task_kind::TaskKind;
 
@@ -19,13 +20,15 @@ pub struct Decision {
     pub findings: Vec<usize>,
     /// What may be true with the coverage that the plug-in promises; none where it promises none.
     pub set: Option<PredictionSet>,
+    /// Whether the image is one for the plug-in; none where it cannot tell.
+    pub scope: Option<InScope>,
     /// See [`Decision::best`].
     best: usize,
 }
 
 impl Decision {
     /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]` as [`crate::TaskCard::thresholds`]
-    /// says; without a set.
+    /// says; without a set or a scope.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -36,6 +39,7 @@ impl Decision {
                 ranking,
                 findings: Vec::new(),
                 set: None,
+                scope: None,
                 best: 0,
             };
         }
@@ -50,7 +54,8 @@ impl Decision {
             TaskKind::Ordinal => median(&outputs),
             _ => ranking[0],
         };
-        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None, best }
+        let (values, set, scope) = (Vec::new(), None, None);
+        Decision { kind, probabilities: outputs, values, ranking, findings, set, scope, best }
     }
 
     /// The answer of a task of one class: the one whose probability is highest over its threshold, which with equal thresholds is the most

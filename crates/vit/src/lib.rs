@@ -43,6 +43,7 @@ mod random;
 mod relative;
 pub mod rendering;
 mod rotary;
+mod scope;
 mod self_test;
 mod sets;
 mod task_kind;
@@ -79,6 +80,7 @@ pub use head::Head;
 pub use image::{ImageBatch, ImageError, ImagePart, ImageSource, VoxelBatch};
 pub use intended_use::INTENDED_USE;
 pub use invalid::Invalid;
+pub use meaning::ReadBy;
 pub use melo_kernels::{
     MappedFile, Precision, UnknownPrecision, binary_cross_entropy, cross_entropy, cross_entropy_and_dice,
     ranked_probability, return_large_buffers, smooth_l1,
@@ -92,6 +94,7 @@ pub use random::truncated_normal;
 pub use relative::relative_index;
 pub use rendering::Rendering;
 pub use rotary::{Rotary, RotaryGrid, RotaryPairs};
+pub use scope::{Given, InScope, SCOPE_SCORE, Scope, ScopeConfig, ScopeLimits};
 pub use self_test::SelfTest;
 pub use sets::{FindingSet, NamedSet, PredictionSet, SetBy, SetMembers, SetMethod, SetRule};
 pub use task_kind::TaskKind;

@@ -9,6 +9,7 @@ use crate::config::VitConfig;
 use crate::digest::hex;
 use crate::error::Error;
 use crate::head::Head;
+use crate::scope::Scope;
 use crate::task_kind::TaskKind;
 use crate::tensor_file::{
     CARD_KEY, NamedTensor, Storage, TensorFile, check_storable, require, write_atomically, write_tensors,
@@ -31,6 +32,8 @@ pub struct Plugin {
     pub bag: Option<BagHead>,
     /// What makes patches of voxels, where it answers for volumes.
     pub volume: Option<VolumeEmbedding>,
+    /// What the images looked like that it was trained on, where it knows.
+    pub scope: Option<Scope>,
     /// SHA-256 (hex) of the file it was read from; empty for one that was never written.
     pub digest: String,
 }
@@ -46,12 +49,15 @@ pub struct PluginInfo {
     pub digest: String,
     /// Size of the file.
     pub bytes: usize,
+    /// Of it, what describes the training images; 0 where nothing does.
+    pub scope_bytes: usize,
 }
 
 impl PluginInfo {
-    /// Trained numbers in the file.
+    /// Trained numbers in the file; the description of its training images is none.
     pub fn parameters(&self) -> usize {
-        self.shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
+        let trained = self.shapes.iter().filter(|(name, _)| !name.starts_with(Scope::PREFIX));
+        trained.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// Reads card and shapes.
@@ -65,6 +71,7 @@ impl PluginInfo {
             shapes: file.shapes()?,
             digest: hex(&Sha256::digest(file.bytes())),
             bytes: file.bytes().len(),
+            scope_bytes: file.bytes_of(Scope::PREFIX)?,
         })
     }
 }
@@ -114,6 +121,9 @@ impl Plugin {
         if let Some(decoder) = &card.decoder {
             decoder.check(backbone.config(), card.classes.len()).map_err(|error| wrong(error.to_string()))?;
         }
+        if let Some(scope) = &card.scope {
+            scope.check_network(backbone.config()).map_err(|error| wrong(error.to_string()))?;
+        }
         let mut head = Head::of_card(&card, backbone.config());
         require(file, &head.shapes())?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
@@ -127,11 +137,15 @@ impl Plugin {
         // Before room is made for what a card claims.
         let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, backbone.config());
         require(file, &card.volume.map(of_volumes).unwrap_or_default())?;
+        let of_scope = |config| Scope::tensor_shapes(config, backbone.config());
+        require(file, &card.scope.as_ref().map(of_scope).unwrap_or_default())?;
         let mut volume = card.volume.map(|config| VolumeEmbedding::zeros(config, &card.preprocess, backbone.config()));
+        let mut scope = card.scope.as_ref().map(|config| Scope::zeros(config, backbone.config()));
         let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
         let tensors = tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut));
-        file.read_all(&shapes, tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut)).collect())?;
-        Ok(Plugin { card, adapter, head, bag, volume, digest: hex(&Sha256::digest(file.bytes())) })
+        let tensors = tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
+        file.read_all(&shapes, tensors.chain(scope.iter_mut().flat_map(Scope::tensors_mut)).collect())?;
+        Ok(Plugin { card, adapter, head, bag, volume, scope, digest: hex(&Sha256::digest(file.bytes())) })
     }
 
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
@@ -142,7 +156,7 @@ impl Plugin {
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
         let adapter = Adapter::none(backbone.config());
-        Some(Plugin { card, adapter, head, bag: None, volume: None, digest: String::new() })
+        Some(Plugin { card, adapter, head, bag: None, volume: None, scope: None, digest: String::new() })
     }
 
     /// Writes the plug-in atomically, in [`TaskCard::format_written`].
@@ -151,6 +165,10 @@ impl Plugin {
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        if self.card.scope.as_ref() != self.scope.as_ref().map(|scope| &scope.config) {
+            let reason = "card: scope: another than that of the plug-in".to_owned();
+            return Err(Error::Card { path: path.to_owned(), reason });
+        }
         let tensors = self.named_tensors(vit);
         check_storable(path, &tensors, storage)?;
         let json = card_json(&self.card, path)?;
@@ -169,7 +187,8 @@ impl Plugin {
 
     fn named_tensors(&self, vit: &VitConfig) -> Vec<NamedTensor<'_>> {
         let shapes = tensor_shapes(&self.card, &self.adapter, &self.head, self.bag.as_ref(), vit);
-        shapes.into_iter().zip(self.tensors()).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
+        let tensors = self.tensors().chain(self.scope.iter().flat_map(Scope::tensors));
+        shapes.into_iter().zip(tensors).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
     }
 
     /// Adapter, head, what pools bags, and what embeds volumes.
@@ -226,6 +245,7 @@ fn tensor_shapes(
     shapes.extend(bag.into_iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, vit.feature_width())));
     let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, vit);
     shapes.extend(card.volume.into_iter().flat_map(of_volumes));
+    shapes.extend(card.scope.iter().flat_map(|config| Scope::tensor_shapes(config, vit)));
     shapes
 }
 

@@ -7,10 +7,10 @@ use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef};
 use crate::error::Error;
 use crate::image::ImageBatch;
-use crate::meaning::{Meaning, changed, meaning};
+use crate::meaning::{Meaning, ReadBy, changed, meaning};
 use crate::plugin::Plugin;
+use crate::scope::Scope;
 use crate::self_test::{IMAGES, SelfTest};
-use crate::sets::SetRule;
 use crate::tensor_file::Storage;
 use crate::volume::VolumeEmbedding;
 use melo_kernels::Precision;
@@ -46,7 +46,9 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
 
 /// What a card says by its own calibration.
 fn own_meaning(card: &TaskCard) -> Meaning {
-    meaning(card, card.temperature, &card.thresholds, card.sets.as_ref())
+    let TaskCard { temperature, thresholds, sets, scope_limits, .. } = card;
+    let (sets, scope_limits) = (sets.as_ref(), scope_limits.as_ref());
+    meaning(card, ReadBy { temperature: *temperature, thresholds, sets, scope_limits })
 }
 
 impl SelfTest {
@@ -67,8 +69,8 @@ impl SelfTest {
 
     /// The same for a calibration that is not the card's own.
     #[must_use]
-    pub fn read_by(self, card: &TaskCard, temperature: f32, thresholds: &[f32], sets: Option<&SetRule>) -> Self {
-        SelfTest { meaning: meaning(card, temperature, thresholds, sets), ..self }
+    pub fn read_by(self, card: &TaskCard, by: ReadBy<'_>) -> Self {
+        SelfTest { meaning: meaning(card, by), ..self }
     }
 
     /// Whether the logits still mean what they meant, where it is known.
@@ -79,8 +81,10 @@ impl SelfTest {
         if self.meaning.is_empty() {
             return Ok(());
         }
-        let Calibration { temperature, thresholds, sets, .. } = calibration;
-        let fields = changed(&self.meaning, &meaning(card, *temperature, thresholds, sets.as_ref()));
+        let Calibration { temperature, thresholds, sets, scope_limits, .. } = calibration;
+        let (sets, scope_limits) = (sets.as_ref(), scope_limits.as_ref());
+        let by = ReadBy { temperature: *temperature, thresholds, sets, scope_limits };
+        let fields = changed(&self.meaning, &meaning(card, by));
         match fields.is_empty() {
             true => Ok(()),
             false => Err(Error::MeaningChanged { task: card.task.clone(), fields }),
@@ -182,13 +186,19 @@ impl Plugin {
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
-        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
-        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
-        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
-        tensors.flatten().for_each(|x| *x = storage.round(*x));
+        self.round(storage);
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         self.card.format = self.card.format_written();
         Ok(())
+    }
+
+    /// Rounds its numbers to what is stored.
+    pub fn round(&mut self, storage: Storage) {
+        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
+        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
+        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
+        let tensors = tensors.chain(self.scope.iter_mut().flat_map(Scope::tensors_mut));
+        tensors.flatten().for_each(|x| *x = storage.round(*x));
     }
 
     /// Runs the card's own self-test on an engine, wherever it was taken.

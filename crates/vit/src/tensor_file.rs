@@ -33,7 +33,7 @@ impl Storage {
     }
 
     /// `x` as it is read back.
-    pub(crate) fn round(self, x: f32) -> f32 {
+    pub fn round(self, x: f32) -> f32 {
         match self {
             Storage::F32 => x,
             Storage::F16 => f16::from_f32(x).to_f32(),
@@ -166,6 +166,13 @@ impl TensorFile {
     /// [`Error::NotSafetensors`].
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
         Ok(self.parse()?.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
+    }
+
+    /// Bytes of the tensors whose names begin so.
+    pub(crate) fn bytes_of(&self, prefix: &str) -> Result<usize, Error> {
+        let of =
+            self.parse()?.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, view)| view.data().len()).sum();
+        Ok(of)
     }
 
     /// The header's free-form entries.

@@ -76,6 +76,7 @@ struct Fields<'a> {
     plugin: &'a Path,
     bytes: usize,
     parameters: usize,
+    scope_bytes: usize,
     plugin_digest: &'a str,
     /// The key that the signature beside the file says it was made with; `melo plugin verify` checks it.
     signature_key: Option<String>,
@@ -110,6 +111,7 @@ fn show(plugin: &Path, json: bool) -> Result<(), Failure> {
             plugin,
             bytes: info.bytes,
             parameters: info.parameters(),
+            scope_bytes: info.scope_bytes,
             plugin_digest: &info.digest,
             signature_key: signature.map(|signature| signature.key().to_string()),
             card: &info.card,

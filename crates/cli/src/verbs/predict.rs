@@ -16,8 +16,8 @@ use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
 use melo::vit::{
-    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, NamedSet, Plugin, Precision, SetMembers, TaskCard,
-    TaskKind,
+    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, InScope, NamedSet, Plugin, Precision, SetMembers,
+    TaskCard, TaskKind,
 };
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -184,6 +184,8 @@ struct Said<'a> {
     findings: Option<Vec<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<NamedSet>,
+    #[serde(flatten)]
+    scope: Option<InScope>,
 }
 
 /// What it was computed by.
@@ -240,6 +242,7 @@ impl<'a> Said<'a> {
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
             set: decision.set.as_ref().map(|set| set.named(&card.classes)),
+            scope: decision.scope,
         }
     }
 }
@@ -274,16 +277,20 @@ fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>, ma
 pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
     let named = |&class: &usize| format!("{} {:.3}", card.classes[class], decision.probabilities[class]);
     let best = || decision.ranking.iter().take(TOP).map(named).collect::<Vec<String>>().join(", ");
+    let warned = decision
+        .scope
+        .filter(|scope| !scope.in_scope)
+        .map_or(String::new(), |scope| format!("; {scope}, do not rely on this"));
     let said = match card.kind {
         TaskKind::Regression => {
             let numbers: Vec<String> =
                 card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
-            return format!("{}: {}{}", card.task, numbers.join(", "), set(card, decision));
+            return format!("{}: {}{}{warned}", card.task, numbers.join(", "), set(card, decision));
         }
         TaskKind::Segmentation => {
             let shares = card.classes.iter().zip(&decision.values).skip(1);
             let shares: Vec<String> = shares.map(|(name, share)| format!("{name} {:.2} %", 100.0 * share)).collect();
-            return format!("{}: {} of the image", card.task, shares.join(", "));
+            return format!("{}: {} of the image{warned}", card.task, shares.join(", "));
         }
         TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
         TaskKind::SingleLabel if decision.best() == decision.ranking[0] => String::new(),
@@ -291,7 +298,7 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };
-    format!("{}: {said}{}{}", card.task, best(), set(card, decision))
+    format!("{}: {said}{}{}{warned}", card.task, best(), set(card, decision))
 }
 
 /// What may be true with the coverage that the plug-in promises, behind the answer; of findings those that it leaves open.

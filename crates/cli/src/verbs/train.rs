@@ -60,6 +60,7 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         sets: args.sets.settings(Some(SetSettings::default()))?,
+        scope: args.scope(),
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         team: Arc::clone(team),
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)

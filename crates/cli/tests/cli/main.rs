@@ -32,6 +32,7 @@ mod ranks;
 mod recalibrate;
 mod replicas;
 mod resume;
+mod scope;
 mod seen;
 mod serve;
 mod server;

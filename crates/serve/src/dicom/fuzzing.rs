@@ -75,6 +75,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         predicted: None,
         findings: Some(vec!["effusion".to_owned()]),
         set: None,
+        scope: None,
         backbone: card.backbone.digest.clone(),
         precision: Precision::F32,
         calibration: card.own_calibration().made,

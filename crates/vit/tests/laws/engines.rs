@@ -95,6 +95,49 @@ fn forward_with_mixed_plugins() {
     }
 }
 
+/// Behind the outputs, of plug-ins that part from the trunk at different blocks, and of one segment with a plug-in each.
+#[test]
+fn intermediates() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let plugins = plugins(engines[0].backbone());
+        let shared: [(std::ops::Range<usize>, &[usize]); 3] =
+            [(0..1, &[0, 1, 2, 3]), (1..2, &[]), (2..4, &[5, 4, 7, 6])];
+        let single: [(std::ops::Range<usize>, &[usize]); 3] = [(0..1, &[1]), (1..3, &[5]), (3..4, &[6])];
+        for (asked, size) in [shared, single].iter().zip(SIZES) {
+            let segment = |(images, numbers): &(std::ops::Range<usize>, &[usize])| Segment {
+                images: images.clone(),
+                plugins: numbers.iter().map(|&number| (&plugins[number]).into()).collect(),
+            };
+            let (segments, batch) = (asked.iter().map(segment).collect::<Vec<_>>(), images(4, size, 2));
+            for blocks in [&[0][..], &[1], &[0, 1]] {
+                let of = |engine: &Arc<dyn Engine>| engine.forward_intermediates(&batch, size, &segments, blocks);
+                let [found, expected] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
+                let what = format!("{what} at {size}: {blocks:?}");
+                let width = blocks.len() * config.intermediate_width();
+                for (segment, (found, expected)) in segments.iter().zip(found.iter().zip(&expected)) {
+                    for (plugin, (found, expected)) in segment.plugins.iter().zip(found.iter().zip(expected)) {
+                        let each = plugin.head.outputs(&config, size) + width;
+                        assert_eq!(found.len(), segment.images.len() * each, "{what}");
+                        assert_within(1e-5, found, expected, &what);
+                    }
+                }
+            }
+            let cpu = &engines[0];
+            let (plain, with) =
+                (cpu.forward(&batch, size, &segments), cpu.forward_intermediates(&batch, size, &segments, &[0]));
+            let (plain, with) = (plain.expect("a tiled size"), with.expect("a tiled size"));
+            for (segment, (plain, with)) in segments.iter().zip(plain.iter().zip(&with)) {
+                for (plugin, (plain, with)) in segment.plugins.iter().zip(plain.iter().zip(with)) {
+                    let outputs = plugin.head.outputs(&config, size);
+                    let with = with.chunks_exact(outputs + config.intermediate_width()).flat_map(|row| &row[..outputs]);
+                    assert!(with.eq(plain), "{what} at {size}: outputs are the same to the last bit");
+                }
+            }
+        }
+    }
+}
+
 /// At every size, under dropout: adapters, bottlenecks and heads of a plug-in.
 #[test]
 fn step() {

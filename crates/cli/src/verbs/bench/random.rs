@@ -83,6 +83,7 @@ impl PluginArgs {
             head: Head::random(self.classes, vit.feature_width(), seed),
             bag: None,
             volume: None,
+            scope: None,
             card: TaskCard { lora, provenance, ..card },
             digest: String::new(),
         })

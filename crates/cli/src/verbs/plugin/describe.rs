@@ -2,7 +2,7 @@
 
 use crate::{advice, note};
 use melo::train::{adapter_in_words, calibrations_in_words, self_test_in_words};
-use melo::vit::{PluginInfo, TaskCard};
+use melo::vit::{PluginInfo, ScopeConfig, TaskCard};
 
 /// What a user should know of a result, a line each.
 pub(super) fn say_notes(notes: &[String]) {
@@ -21,6 +21,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
          classes     {}\n\
          adapter     {}\n\
          parameters  {} in {} bytes\n\
+         scope       {}\n\
          input       {preprocess}\n\
          calibration {}\n\
          self-test   {}\n\
@@ -32,6 +33,7 @@ pub(super) fn describe(info: &PluginInfo) -> String {
         adapter_in_words(&info.card),
         info.parameters(),
         info.bytes,
+        scope_described(info),
         calibrations_in_words(&info.card),
         self_test_in_words(&info.card),
         metrics.join(", "),
@@ -42,6 +44,13 @@ pub(super) fn describe(info: &PluginInfo) -> String {
         backbone.digest,
         info.digest,
     )
+}
+
+/// What the description of the training images is, and what it takes.
+fn scope_described(info: &PluginInfo) -> String {
+    let Some(ScopeConfig { blocks, dimensions, points, .. }) = &info.card.scope else { return "none".to_owned() };
+    let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+    format!("blocks {}, {points} images in {dimensions} dimensions, {} bytes", blocks.join(" "), info.scope_bytes)
 }
 
 /// Counts without decimals, the rest with four.

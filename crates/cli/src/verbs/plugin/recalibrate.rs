@@ -4,11 +4,14 @@ use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
 use crate::verbs::eval::{open_split, read_manifest};
+use crate::verbs::scope_args::ScopeArgs;
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, check_output};
 use crate::{Failure, machine, note, say, say_json};
 use melo::data::{Cache, Dataset, Split};
-use melo::train::{Answers, Reading, SetSettings, has_splits_of, open_in_words, recalibrate};
+use melo::train::{
+    Answers, Reading, ScopeSettings, SetSettings, has_splits_of, open_in_words, recalibrate, scope_open_in_words,
+};
 use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -27,7 +30,8 @@ use std::sync::{Arc, Mutex, PoisonError};
     It says what the validation split says before and after: the AUC shows what the precision costs, the calibration error what the new \
     temperature mends.\n\n\
     Prediction sets are fitted too: as the card has them, or as --coverage, --sets and --sets-by say. Their promise is of images that \
-    no training saw: a validation split that chose the best epoch is nearly that, one of new patients is.")]
+    no training saw: a validation split that chose the best epoch is nearly that, one of new patients is. So are the limits of the \
+    scope, where the plug-in has one, with the share of false alarms of the card or of --scope-false-alarms.")]
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
@@ -47,6 +51,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     sets: SetArgs,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     reading: DataArgs,
 }
@@ -85,7 +91,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let unmended = Reading::new(target.clone(), &card.own_calibration(), &answers)?;
     let own = card.own_calibration().sets;
     let sets = args.sets.settings(own.as_ref().map(SetSettings::from))?;
-    let new = recalibrate(&*engine, &plugin, &manifest, &answers, sets.as_ref())?;
+    let scope = card.scope_limits.as_ref().map(|own| args.scope.settings(ScopeSettings::from(own)));
+    let new = recalibrate(&*engine, &plugin, &manifest, &answers, (sets.as_ref(), scope.as_ref()))?;
+    if let Some(open) = new.scope_limits.as_ref().and_then(scope_open_in_words) {
+        note(format_args!("warning: {open}"));
+    }
     if let Some(open) = new.sets.as_ref().and_then(|rule| open_in_words(&card.classes, card.kind, rule)) {
         note(format_args!("warning: {open}"));
     }

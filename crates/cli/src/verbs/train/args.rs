@@ -8,11 +8,12 @@ use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
 use crate::verbs::log_args::LogArgs;
+use crate::verbs::scope_args::ScopeArgs;
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, Solver, TrainConfig};
+use melo::train::{ClassWeights, MaskHead, Method, ScopeSettings, Solver, TrainConfig};
 use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,11 @@ pub(crate) struct Args {
     method: MethodArgs,
     #[command(flatten)]
     pub(super) sets: SetArgs,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// The plug-in does not tell which images are for it
+    #[arg(long, conflicts_with = "scope_false_alarms", help_heading = "Scope")]
+    no_scope: bool,
     #[command(flatten)]
     bags: BagArgs,
     #[command(flatten)]
@@ -255,6 +261,11 @@ impl Args {
 }
 
 impl Args {
+    /// What is asked of the scope.
+    pub(super) fn scope(&self) -> Option<ScopeSettings> {
+        (!self.no_scope).then(|| self.scope.settings(ScopeSettings::default()))
+    }
+
     /// A word on flags that were given and do not apply to what is run.
     pub(super) fn unused(&self, config: &TrainConfig) -> Option<String> {
         if config.solver == Solver::AdamW {

@@ -126,6 +126,16 @@ fn group(source: &Source, answer: &Answer) -> Item {
             group = group.with(Relation::Contains, Item::code(&class_code(source, class), &seen));
         }
     }
+    if let Some(scope) = answer.scope {
+        let said = match scope.in_scope {
+            true => format!("Image in scope, score {:.2} of 1", scope.score),
+            false => format!(
+                "IMAGE NOT IN SCOPE, score {:.2} of 1: unlike the images that this was trained on, do not rely on the answer",
+                scope.score
+            ),
+        };
+        group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
+    }
     if let Some(set) = &answer.set {
         let said = format!("Prediction set, {set}");
         group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
