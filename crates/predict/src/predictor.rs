@@ -4,16 +4,14 @@ use crate::error::Error;
 use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
 use melo_imaging::{Restored, restore};
-use melo_vit::{
-    BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment, VolumeEmbedding, planes,
-};
+use melo_vit::{BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, Segment, VolumeEmbedding, planes};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`, or of one that gives masks scores `[m, m, c]`.
+/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`, of an ensemble `[k, c]`, or of one that gives masks scores `[m, m, c]`.
 pub type Logits = Vec<Vec<Vec<f32>>>;
 
 /// What a plug-in says of an image.
@@ -108,7 +106,8 @@ impl Predictor {
             let mut logits: Logits = logits.by_ref().take(inputs.len()).collect();
             let predictions = plugins.iter().zip(places).map(|(plugin, &(input, place))| {
                 let logits = std::mem::take(&mut logits[input][place]);
-                Prediction { plugin: Arc::clone(plugin), decision: plugin.decide(&logits), logits }
+                let decision = plugin.decide(&logits);
+                Prediction { plugin: Arc::clone(plugin), decision, logits: plugin.mean_logits(logits) }
             });
             predictions.collect()
         };
@@ -142,17 +141,19 @@ impl Predictor {
             let mut segments: Vec<Segment<'_>> = Vec::new();
             for group in members.chunk_by(|a, b| same_plugins(a.plugins(inputs), b.plugins(inputs))) {
                 let first = segments.last().map_or(0, |segment| segment.images.end);
-                let plugins = group[0].plugins(inputs).iter().map(|plugin| PluginRef::from(&***plugin)).collect();
+                let plugins = group[0].plugins(inputs).iter().flat_map(|plugin| plugin.members()).collect();
                 segments.push(Segment { images: first..first + group.len(), plugins });
             }
             let source = Members { inputs, members: &members, layers };
             let found = self.engine.forward(&source, size, &segments)?;
             for (segment, of_plugins) in segments.iter().zip(found) {
-                for (place, (of_plugin, plugin)) in of_plugins.into_iter().zip(&segment.plugins).enumerate() {
+                let asked = segment.images.clone().next().map_or(&[][..], |image| members[image].plugins(inputs));
+                let places = asked.iter().enumerate().flat_map(|(place, plugin)| plugin.members().map(move |_| place));
+                for (place, (of_plugin, plugin)) in places.zip(of_plugins.into_iter().zip(&segment.plugins)) {
                     let of_images = of_plugin.chunks_exact(plugin.head.outputs(self.engine.backbone().config(), size));
                     segment.images.clone().zip(of_images).for_each(|(image, found)| {
                         let Member { input, plugins } = &members[image];
-                        logits[*input][plugins.start + place] = found.to_vec();
+                        logits[*input][plugins.start + place].extend_from_slice(found);
                     });
                 }
             }

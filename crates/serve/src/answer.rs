@@ -22,6 +22,9 @@ pub struct Answer {
     /// Numbers in their units, in the order of the head; of a mask the share of each class in what the network saw; none of classes.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub values: ByName,
+    /// Standard deviation of what the members of an ensemble say, in the order of the head; none of single plug-ins.
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub spread: ByName,
     /// A finding is reported from these on; one a class, multi-label only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
@@ -216,7 +219,7 @@ impl Answer {
         }
     }
 
-    /// From the logits `[c]` of one image, or the scores `[m, m, c]` of its pixels.
+    /// From the logits `[c]` of one image, `[k, c]` of an ensemble's members, or the scores `[m, m, c]` of its pixels.
     pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
         let card = &version.card;
         let (calibration, decision) = (plugin.calibration(), plugin.decide(&logits));
@@ -229,6 +232,7 @@ impl Answer {
             kind: card.kind,
             probabilities: by_name(&decision.probabilities),
             values: by_name(&decision.values),
+            spread: by_name(&decision.spread),
             thresholds: findings.then(|| calibration.thresholds.clone()),
             predicted: card.kind.is_one_class().then(|| name(decision.best())),
             findings: findings.then(|| decision.findings.iter().copied().map(name).collect()),
@@ -243,7 +247,7 @@ impl Answer {
             leading: Vec::new(),
             heatmaps: Vec::new(),
             of: Arc::clone(version),
-            logits,
+            logits: plugin.mean_logits(logits),
             decision,
         }
     }

@@ -5,6 +5,7 @@ use crate::bag::BagConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
 use crate::decoder::DecoderConfig;
+use crate::ensemble::Ensemble;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::self_test::SelfTest;
@@ -113,6 +114,9 @@ pub struct TaskCard {
     /// How volumes are embedded, where it answers for volumes; none where it answers for images. Since format 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeConfig>,
+    /// Its members, where it is an ensemble of folds. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -142,7 +146,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 9;
+    pub const FORMAT: u32 = 10;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -166,6 +170,7 @@ impl TaskCard {
             bottleneck: BottleneckConfig::none(),
             bag: None,
             volume: None,
+            ensemble: None,
             backbone,
             temperature: 1.0,
             sets: None,
@@ -182,6 +187,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.ensemble.is_some() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
@@ -191,6 +197,11 @@ impl TaskCard {
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    /// Members of an ensemble of folds; 1 of a single plug-in.
+    pub fn members(&self) -> usize {
+        self.ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len())
     }
 
     fn has_sets(&self) -> bool {
@@ -246,6 +257,12 @@ impl TaskCard {
             }
             None => {}
         }
+        if let Some(ensemble) = &self.ensemble {
+            if masks || self.bag.is_some() || self.volume.is_some() {
+                return wrong("ensemble", "ensemble: members answer for single images, without masks".to_owned());
+            }
+            ensemble.check()?;
+        }
         check_fit(self.temperature, &self.thresholds, classes)?;
         self.sets.iter().try_for_each(|sets| sets.check(self.kind, classes))?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
@@ -269,7 +286,7 @@ impl TaskCard {
             test.check(self.kind, classes)?;
         }
         if let Some(self_test) = &self.self_test {
-            self_test.check(self.kind, classes)?;
+            self_test.check(self.kind, classes * self.members())?;
         }
         self.check_calibrations()?;
         self.preprocess.check()
@@ -300,6 +317,7 @@ impl TaskCard {
             (8, "volume", self.volume.is_some()),
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
             (9, "sets", self.has_sets()),
+            (10, "ensemble", self.ensemble.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

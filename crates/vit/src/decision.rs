@@ -17,13 +17,16 @@ pub struct Decision {
     pub ranking: Vec<usize>,
     /// Findings whose probability reaches their threshold, in the order of the head; none but for multi-label tasks.
     pub findings: Vec<usize>,
+    /// Standard deviation of what the members of an ensemble say, `[c]`, in the order of the head: of probabilities, or of numbers in their units;
+    /// none of single plug-ins.
+    pub spread: Vec<f32>,
     /// What may be true with the coverage that the plug-in promises; none where it promises none.
     pub set: Option<PredictionSet>,
 }
 
 impl Decision {
-    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to; without a
-    /// set.
+    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to; without
+    /// spread and set.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -33,6 +36,7 @@ impl Decision {
                 values: outputs,
                 ranking,
                 findings: Vec::new(),
+                spread: Vec::new(),
                 set: None,
             };
         }
@@ -42,7 +46,7 @@ impl Decision {
             TaskKind::MultiLabel => (0..outputs.len()).filter(reached).collect(),
             _ => Vec::new(),
         };
-        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None }
+        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, spread: Vec::new(), set: None }
     }
 
     /// The answer of a task of one class: the most probable class; of ordered ones the median, the first that half of the probability

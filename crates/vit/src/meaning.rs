@@ -26,6 +26,9 @@ pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32], set
     add("preprocess", json(&card.preprocess));
     add("temperature", json(&temperature));
     add("thresholds", json(&thresholds));
+    if card.members() > 1 {
+        add("members", json(&card.members()));
+    }
     if let Some(sets) = sets {
         add("sets", json(sets));
     }

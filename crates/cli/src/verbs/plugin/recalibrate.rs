@@ -7,8 +7,10 @@ use crate::verbs::eval::{open_split, read_manifest};
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, check_output};
 use crate::{Failure, machine, note, say, say_json};
-use melo::data::{Cache, Dataset, Split};
-use melo::train::{Answers, Reading, SetSettings, has_splits_of, open_in_words, recalibrate};
+use melo::data::{Cache, Dataset, Manifest, Split};
+use melo::train::{
+    Answers, Reading, SetSettings, has_splits_of, manifests_of_folds, open_in_words, out_of_fold, recalibrate,
+};
 use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ use std::sync::{Arc, Mutex, PoisonError};
     of the file does.\n\n\
     It says what the validation split says before and after: the AUC shows what the precision costs, the calibration error what the new \
     temperature mends.\n\n\
+    An ensemble of folds is calibrated on what is said of every training and validation image by the fold that did not see it, so it needs \
+    the images and splits that it was trained on.\n\n\
     Prediction sets are fitted too: as the card has them, or as --coverage, --sets and --sets-by say. Their promise is of images that \
     no training saw: a validation split that chose the best epoch is nearly that, one of new patients is.")]
 pub(crate) struct Args {
@@ -76,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let same_splits = has_splits_of(&card, &manifest);
     warn(&card, &args.data, same_splits);
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
-    let val = open_split(&manifest, Split::Val, &card.preprocess, &cache)?;
+    let val = open(&card, &manifest, &cache)?;
     let target = ComputedOn::from(&machine::device(args.precision.into()).info());
     let before = before(args, &card, &target, &val)?;
     let engine = args.backbone.engine(args.precision.into())?;
@@ -131,7 +135,7 @@ fn warn(card: &TaskCard, data: &Path, same_splits: Option<bool>) {
 
 /// The validation split as the card's own engine and calibration have it, where that is computed here and is not what is
 /// calibrated for; a plug-in that is not what it was is refused.
-fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &Dataset) -> Result<Option<Reading>, Failure> {
+fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &[Dataset]) -> Result<Option<Reading>, Failure> {
     let own = card.own_calibration();
     if own.made.engine != target.engine {
         return Ok(None);
@@ -148,7 +152,20 @@ fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &Dataset) -> R
     Ok(Some(Reading::new(own.made.clone(), &own, &answers)?))
 }
 
-fn answer(engine: &dyn Engine, plugin: &Plugin, val: &Dataset) -> Result<Answers, Failure> {
+/// The validation split, or of an ensemble those of its folds.
+fn open(card: &TaskCard, manifest: &Manifest, cache: &Arc<Cache>) -> Result<Vec<Dataset>, Failure> {
+    if card.ensemble.is_none() {
+        return Ok(vec![open_split(manifest, Split::Val, &card.preprocess, cache)?]);
+    }
+    let folds = manifests_of_folds(card, manifest)?;
+    folds.iter().map(|fold| open_split(fold, Split::Val, &card.preprocess, cache)).collect()
+}
+
+fn answer(engine: &dyn Engine, plugin: &Plugin, val: &[Dataset]) -> Result<Answers, Failure> {
+    if plugin.card.ensemble.is_some() {
+        return Ok(out_of_fold(engine, plugin, val)?);
+    }
+    let val = &val[0];
     let progress = Mutex::new(Counter::new(val.len(), "answer"));
     let begun = |images| progress.lock().unwrap_or_else(PoisonError::into_inner).set(images);
     Ok(Answers::observed(engine, plugin, val, &begun)?)
