@@ -1,9 +1,9 @@
 //! Ensembles of folds: the training and validation split in `k` parts by patient, and a member for each, trained on the others and validated on
 //! it.
 //!
-//! What is said of an image by the member that did not see it, is said out of fold. On these answers of all training and validation images
-//! temperature, thresholds and prediction sets are fitted: no patient is in them whose member was trained on them. Applied are they to the
-//! mean of all members, which is better than one of them; sets of it are rather too large than too small.
+//! What the member that did not see an image says of it is said out of fold. Temperature, thresholds and prediction sets are fitted on these
+//! answers of all training and validation images, none of which is of a member that was trained on the patient. They are applied to the mean
+//! of all members, which is better than one of them: sets are rather too large than too small.
 
 use crate::answers::Answers;
 use crate::calibrate::{calibrate, fit};

@@ -173,7 +173,8 @@ fn answer(engine: &dyn Engine, plugin: &Plugin, val: &[Dataset]) -> Result<Answe
 
 /// Before and after, a line each.
 fn table(card: &TaskCard, images: usize, readings: &[Reading]) -> String {
-    let mut lines = vec![format!("{}, validation split of {images} images", card.task)];
+    let split = if card.ensemble.is_some() { "out of fold," } else { "validation split of" };
+    let mut lines = vec![format!("{}, {split} {images} images", card.task)];
     let heads: &[(&str, &str)] = match card.kind {
         TaskKind::Regression => &[("r2", "R2"), ("mae", "mean absolute error")],
         TaskKind::Segmentation => &[("dice", "mean Dice")],
