@@ -6,7 +6,7 @@
 //! of all members, which is better than one of them: sets are rather too large than too small.
 
 use crate::answers::Answers;
-use crate::calibrate::{calibrate, fit};
+use crate::calibrate::calibrate;
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::measure;
@@ -14,7 +14,7 @@ use crate::job::{Finished, ReadyJob, test_answers, today};
 use crate::state::EpochRow;
 use crate::trainer::{Event, Outcome, RunOptions, Task, train};
 use melo_data::{Dataset, Manifest, Split, unread_splits};
-use melo_vit::{Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind};
+use melo_vit::{Calibration, Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,10 +56,15 @@ impl ReadyJob {
             let (Some(val_set), Some(train_set)) = (val_set, train_set) else {
                 unreachable!("a data set for each of two splits");
             };
-            let mut card = card.clone();
-            card.provenance.data_digest = of_fold.digest();
             let folder = folder.map(|folder| folder.fold(fold + 1)).transpose()?;
-            let task = Task { start: start.clone(), card, train: &train_set, val: &val_set, volume: None, team: &team };
+            let task = Task {
+                start: start.clone(),
+                card: card.clone(),
+                train: &train_set,
+                val: &val_set,
+                volume: None,
+                team: &team,
+            };
             let options = RunOptions { folder: folder.as_ref(), resume, stop, observer: &mut *observer };
             let mut outcome = train(task, &config, options)?;
             outcome.plugin.round(storage);
@@ -73,12 +78,11 @@ impl ReadyJob {
         let first = plugins.iter().filter_map(|plugin| plugin.adapter.first_block()).min().unwrap_or(vit.depth);
         let cost = vit.ensemble_cost(card.preprocess.size, first, folds);
         let mut plugin = ensemble(plugins, Ensemble { members: records, cost });
-        plugin.card.provenance.data_digest = card.provenance.data_digest;
         plugin.card.provenance.train_images =
             [Split::Train, Split::Val].map(|split| manifest.examples(split)).iter().sum();
         // What is said of the test split is read by them.
-        (plugin.card.temperature, plugin.card.thresholds) = fit(&out_of_fold)?;
-        let best = mean_row(&best, out_of_fold_figures(&out_of_fold, &plugin)?);
+        calibrate(&mut plugin.card, &out_of_fold, None, asked.as_ref())?;
+        let best = mean_row(&best, out_of_fold_figures(&out_of_fold, &plugin.card.own_calibration())?);
         let named = best.figures().into_iter().map(|(name, value)| (name.to_owned(), value));
         plugin.card.metrics = named.collect();
         let test = test_answers(&*together, &plugin, test_set, needs_test, observer)?;
@@ -158,14 +162,14 @@ fn ensemble(plugins: Vec<Plugin>, record: Ensemble) -> Plugin {
 }
 
 /// The figures of a validation split of what is said out of fold, and nothing else of a row.
-fn out_of_fold_figures(answers: &Answers, plugin: &Plugin) -> Result<EpochRow, Error> {
+fn out_of_fold_figures(answers: &Answers, calibration: &Calibration) -> Result<EpochRow, Error> {
     let mut row = EpochRow::default();
     if answers.kind == TaskKind::Regression {
         (row.val_r2, row.val_mae) = mean_errors(&answers.logits, &answers.numbers, answers.classes)?;
         return Ok(row);
     }
-    let probabilities = answers.probabilities(plugin.card.temperature);
-    let metrics = measure(answers.kind, &probabilities, &answers.labels, &plugin.card.thresholds)?;
+    let probabilities = answers.probabilities(calibration.temperature);
+    let metrics = measure(answers.kind, &probabilities, &answers.labels, &calibration.thresholds)?;
     (row.val_auc_macro, row.val_acc) = (metrics.auc_macro, Some(metrics.acc));
     if let (TaskKind::Ordinal, Some(confusion)) = (answers.kind, &metrics.confusion) {
         let (kappa, mae) = agreement(confusion)?;

@@ -100,7 +100,7 @@ fn an_ensemble_is_one_file_for_every_verb_and_its_folds_are_plugins() {
     let is_one = ["is an ensemble of 3 folds", "melo plugin fold"];
     refused(&["plugin", "export", path, "--format", "peft"]).refused(1, &is_one);
     refused(&["plugin", "export", path, "--format", "onnx"]).refused(1, &is_one);
-    refused(&["plugin", "merge", path]).refused(1, &is_one);
+    refused(&["plugin", "merge", path, "--layout", "timm"]).refused(1, &is_one);
     run(on(&place, &["eval"], &out).arg("--data").arg(&data).args(["--splits", "3"]))
         .refused(2, &["--splits is for single"]);
     run(melo().args(["plugin", "fold"]).arg(&out).args(["--fold", "4", "--out"]).arg(place.at("no")))
@@ -158,5 +158,4 @@ fn folds_that_cannot_be_are_refused() {
     refused(&["--folds", "1"], &["folds", "is 1, expected 2 to 20"]);
     refused(&["--folds", "21"], &["is 21, expected 2 to 20"]);
     refused(&["--folds", "5", "--method", "full"], &["--folds is for --method lora, linear or adapter, not for full"]);
-    refused(&["--folds", "5", "--pooling", "mean", "--bag-column", "label"], &["folds", "not for bags or volumes"]);
 }

@@ -25,7 +25,10 @@ fn net_benefit_is_that_of_dcurves() {
         let found = decision_curve(&case.probabilities, &case.positive, &golden.thresholds).unwrap();
         for ((found, model), all) in found.iter().zip(case.model).zip(case.all) {
             // Sums of counts in f64, in another order.
-            assert!((found.model - model).abs() < 1e-12 && (found.all - all).abs() < 1e-12, "{found:?}: {model}, {all}");
+            assert!(
+                (found.model - model).abs() < 1e-12 && (found.all - all).abs() < 1e-12,
+                "{found:?}: {model}, {all}"
+            );
         }
     }
 }

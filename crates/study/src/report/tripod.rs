@@ -21,12 +21,20 @@ const ITEMS: [(&str, &str, Where); 52] = [
     ("3b", "Whom the model is for, and who uses it", Authors),
     ("3c", "Known inequalities of health between groups", Authors),
     ("4", "Objectives", Here("comparison", "the question that the study answers, its reference and its margin")),
-    ("5a", "Sources of the data, for training and evaluation", Here("audit", "images, patients and splits; where they come from is for the authors")),
+    (
+        "5a",
+        "Sources of the data, for training and evaluation",
+        Here("audit", "images, patients and splits; where they come from is for the authors"),
+    ),
     ("5b", "Dates of the data", Authors),
     ("6a", "Setting: centres, their number and place", Authors),
     ("6b", "Who was eligible", Authors),
     ("6c", "Treatments received", Authors),
-    ("7", "Preparation of the data, and whether alike in all groups", Here("method", "settings of the trainings: size, crop, augmentation, the same for all")),
+    (
+        "7",
+        "Preparation of the data, and whether alike in all groups",
+        Here("method", "settings of the trainings: size, crop, augmentation, the same for all"),
+    ),
     ("8a", "The outcome and how it was assessed", Authors),
     ("8b", "Who assessed it", Authors),
     ("8c", "Blinding of the assessment", Authors),
@@ -37,13 +45,37 @@ const ITEMS: [(&str, &str, Where); 52] = [
     ("11", "Missing data", Here("audit", "images that cannot be read, classes without cases")),
     ("12a", "How data were used: splits, sample sizes", Here("audit", "images, patients and classes of each split")),
     ("12b", "Handling of predictors", Here("method", "settings of the trainings")),
-    ("12c", "Type of model, all steps of building, internal validation", Here("method", "methods, settings, seeds and folds")),
+    (
+        "12c",
+        "Type of model, all steps of building, internal validation",
+        Here("method", "methods, settings, seeds and folds"),
+    ),
     ("12d", "Heterogeneity between centres or places", Here("tasks", "subgroups, where the study names such a column")),
-    ("12e", "Measures of performance, and how models are compared", Here("method", "statistics of intervals, differences and verdicts")),
-    ("12f", "Updating of the model, such as recalibration", Here("method", "temperatures, fitted on the validation split")),
-    ("12g", "How predictions of the evaluation were computed", Here("method", "the plug-ins' files compute them; software and digests")),
-    ("13", "Imbalance of classes, and what was done about it", Here("method", "class weights, among the settings; counts are in the data audit")),
-    ("14", "What was done for fairness, and why", Here("tasks", "fairness, where the study names subgroups; why is for the authors")),
+    (
+        "12e",
+        "Measures of performance, and how models are compared",
+        Here("method", "statistics of intervals, differences and verdicts"),
+    ),
+    (
+        "12f",
+        "Updating of the model, such as recalibration",
+        Here("method", "temperatures, fitted on the validation split"),
+    ),
+    (
+        "12g",
+        "How predictions of the evaluation were computed",
+        Here("method", "the plug-ins' files compute them; software and digests"),
+    ),
+    (
+        "13",
+        "Imbalance of classes, and what was done about it",
+        Here("method", "class weights, among the settings; counts are in the data audit"),
+    ),
+    (
+        "14",
+        "What was done for fairness, and why",
+        Here("tasks", "fairness, where the study names subgroups; why is for the authors"),
+    ),
     ("15", "What the model's output is", Here("method", "calibrated probabilities, and decisions at thresholds")),
     ("16", "Differences between training and evaluation data", Here("audit", "the splits side by side")),
     ("17", "Ethical approval, consent", Authors),
@@ -54,13 +86,29 @@ const ITEMS: [(&str, &str, Where); 52] = [
     ("18e", "Availability of the data", Authors),
     ("18f", "Availability of the code", Here("method", "software and version; the study file repeats all of it")),
     ("19", "Involvement of patients and the public", Authors),
-    ("20a", "Flow of participants, cases with and without the outcome", Here("audit", "images and patients of each class")),
+    (
+        "20a",
+        "Flow of participants, cases with and without the outcome",
+        Here("audit", "images and patients of each class"),
+    ),
     ("20b", "Characteristics of participants, by centre, missing data", Authors),
     ("20c", "Training and evaluation data compared", Here("audit", "the splits side by side")),
     ("21", "Participants and events of each analysis", Here("tasks", "test images of each class")),
-    ("22", "The full model, so that others can use it", Here("costs", "the plug-ins: files that compute the answers, with their sizes")),
-    ("23a", "Performance with intervals, of key subgroups too", Here("tasks", "AUC, sensitivity, specificity, calibration, net benefit, subgroups")),
-    ("23b", "Heterogeneity of performance between places", Here("tasks", "subgroups, where the study names such a column")),
+    (
+        "22",
+        "The full model, so that others can use it",
+        Here("costs", "the plug-ins: files that compute the answers, with their sizes"),
+    ),
+    (
+        "23a",
+        "Performance with intervals, of key subgroups too",
+        Here("tasks", "AUC, sensitivity, specificity, calibration, net benefit, subgroups"),
+    ),
+    (
+        "23b",
+        "Heterogeneity of performance between places",
+        Here("tasks", "subgroups, where the study names such a column"),
+    ),
     ("24", "Results of updating", Here("tasks", "calibration before and after")),
     ("25", "Interpretation, fairness included", Authors),
     ("26", "Limitations", Authors),
@@ -93,5 +141,9 @@ pub(super) fn part(others: &[Part]) -> Part {
         "{here} of the {all} items of TRIPOD+AI are reported here, wholly or in part; the others are known to the authors alone. Topics are in short \
          words; what each asks for is in Collins et al., BMJ 385:e078378 (2024)."
     );
-    Part { id: "tripod", heading: "Reporting items: TRIPOD+AI", content: [note(said)].into_iter().chain(table.draw()).collect() }
+    Part {
+        id: "tripod",
+        heading: "Reporting items: TRIPOD+AI",
+        content: [note(said)].into_iter().chain(table.draw()).collect(),
+    }
 }

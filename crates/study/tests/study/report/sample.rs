@@ -1,6 +1,6 @@
 //! Made-up results that look like those of a study: seven tasks, five methods, several shares of the data.
 
-use melo_eval::{Collapse, Dominant, Never, NetBenefit};
+use melo_eval::{Collapse, Dominant, NetBenefit, Never};
 use melo_study::*;
 
 /// A PNG of one pixel.
