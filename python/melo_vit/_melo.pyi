@@ -348,6 +348,10 @@ class Prediction:
         """Before calibration, ``[classes]``; of masks the scores of pixels."""
 
     @property
+    def spread(self) -> NDArray[np.float32] | None:
+        """Standard deviation of what the members of an ensemble of folds say, ``[classes]``; None of single plug-ins."""
+
+    @property
     def predicted(self) -> str | None:
         """The class, or grade; None of findings, numbers and masks."""
 

@@ -53,6 +53,7 @@ def train(
     lora_dropout: float | None = None,
     bottleneck: int | None = None,
     layer_decay: float | None = None,
+    folds: int | None = None,
     solver: Literal["lbfgs", "adamw"] | None = None,
     epochs: int = EPOCHS,
     batch_size: int | None = None,
@@ -104,6 +105,9 @@ def train(
     for all images or those of each class (``sets_by``). The plug-in tells which images are for it, and calls ``scope_false_alarms`` of its
     own out of scope (0.05), unless ``scope`` is false.
 
+    ``folds`` trains an ensemble: so many plug-ins, each without another part of the training and validation patients, as one whose answer is
+    their mean (and ``Prediction.spread`` how far they are apart); they adapt the last two blocks where nothing else is said.
+
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
     in flight. Other threads of the program go on meanwhile.
@@ -117,7 +121,7 @@ def train(
         "task": task, "method": method, "rank": rank, "alpha": alpha, "targets": [targets] if isinstance(targets, str) else listed(targets),
         "blocks": listed(blocks), "last_k": last_k, "rslora": rslora,
         "rank_pattern": None if rank_pattern is None else {str(block): rank for block, rank in rank_pattern.items()},
-        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay, "solver": solver,
+        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay, "folds": folds, "solver": solver,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "min_learning_rate": min_learning_rate, "warmup_epochs": warmup_epochs, "weight_decay": weight_decay,
         "clip_norm": clip_norm, "label_smoothing": label_smoothing, "class_weights": class_weights,

@@ -29,7 +29,7 @@ pub(crate) enum Get {
 }
 
 /// All columns, in their order.
-pub(crate) const COLUMNS: [(&str, Get); 23] = [
+pub(crate) const COLUMNS: [(&str, Get); 24] = [
     ("input", Get::Whole(|row| i64::try_from(row.image.number).ok())),
     ("image", Get::Text(|row| Some(row.image.path.display().to_string()))),
     ("frame", Get::Whole(|row| row.image.frame.and_then(|(number, _)| number.try_into().ok()))),
@@ -44,6 +44,7 @@ pub(crate) const COLUMNS: [(&str, Get); 23] = [
     ("classes", Get::Texts(|row| Some(row.plugin.card.classes.clone()))),
     ("probabilities", Get::Numbers(|row| numbers(row, true))),
     ("values", Get::Numbers(|row| numbers(row, false))),
+    ("spread", Get::Numbers(spread)),
     ("error", Get::Text(|row| row.image.error.clone())),
     ("input_digest", Get::Text(|row| row.image.digest.clone())),
     ("sop_instance_uid", Get::Text(|row| row.image.sop_instance_uid.clone())),
@@ -79,6 +80,11 @@ fn findings(row: &Row) -> Option<Vec<String>> {
 /// What may be true, as [`melo_vit::NamedSet::items`].
 fn set(row: &Row) -> Option<Vec<String>> {
     Some(row.decision?.set.as_ref()?.named(&row.plugin.card.classes).items())
+}
+
+/// How far the members of an ensemble are apart; none of single plug-ins.
+fn spread(row: &Row) -> Option<Vec<f32>> {
+    row.decision.map(|decision| decision.spread.clone()).filter(|spread| !spread.is_empty())
 }
 
 /// Probabilities or values, whichever the task has.

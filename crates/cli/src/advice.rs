@@ -272,6 +272,9 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
         vit::Error::NoSelfTest { .. } => {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
         }
+        vit::Error::IsEnsemble { .. } => {
+            "`melo plugin fold` writes one of its folds as a plug-in of its own".to_owned()
+        }
         vit::Error::NotCalibrated { on, .. } => recalibrates(on.precision),
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),
         vit::Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound && is_model_name(path) => {

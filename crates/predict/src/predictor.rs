@@ -5,7 +5,7 @@ use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
 use melo_imaging::{Restored, restore};
 use melo_vit::{
-    BoundPlugin, Decision, Engine, Given, ImageError, ImageSource, Plugin, PluginRef, Segment, VolumeEmbedding, planes,
+    BoundPlugin, Decision, Engine, Given, ImageError, ImageSource, Plugin, Segment, VolumeEmbedding, planes,
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What every input gives under each of its plug-ins, `given[input][plugin]`.
+/// What every input gives under each of its plug-ins, `given[input][plugin]`; of an ensemble logits `[k, c]`.
 pub type AllGiven = Vec<Vec<Given>>;
 
 /// What a plug-in says of an image.
@@ -108,7 +108,8 @@ impl Predictor {
             let mut given: AllGiven = given.by_ref().take(inputs.len()).collect();
             let predictions = plugins.iter().zip(places).map(|(plugin, &(input, place))| {
                 let given = std::mem::take(&mut given[input][place]);
-                Prediction { plugin: Arc::clone(plugin), decision: plugin.answer(&given), logits: given.logits }
+                let decision = plugin.answer(&given);
+                Prediction { plugin: Arc::clone(plugin), decision, logits: plugin.mean_logits(given.logits) }
             });
             predictions.collect()
         };
@@ -142,14 +143,16 @@ impl Predictor {
             let mut segments: Vec<Segment<'_>> = Vec::new();
             for group in members.chunk_by(|a, b| same_plugins(a.plugins(inputs), b.plugins(inputs))) {
                 let first = segments.last().map_or(0, |segment| segment.images.end);
-                let plugins = group[0].plugins(inputs).iter().map(|plugin| PluginRef::from(&***plugin)).collect();
+                let plugins = group[0].plugins(inputs).iter().flat_map(|plugin| plugin.members()).collect();
                 segments.push(Segment { images: first..first + group.len(), plugins });
             }
             let source = Members { inputs, members: &members, layers };
             let (vit, blocks) = (self.engine.backbone().config(), blocks_of(&members, inputs));
             let found = self.engine.forward_intermediates(&source, size, &segments, &blocks)?;
             for (segment, of_plugins) in segments.iter().zip(found) {
-                for (place, (of_plugin, plugin)) in of_plugins.into_iter().zip(&segment.plugins).enumerate() {
+                let asked = segment.images.clone().next().map_or(&[][..], |image| members[image].plugins(inputs));
+                let places = asked.iter().enumerate().flat_map(|(place, plugin)| plugin.members().map(move |_| place));
+                for (place, (of_plugin, plugin)) in places.zip(of_plugins.into_iter().zip(&segment.plugins)) {
                     let outputs = plugin.head.outputs(vit, size);
                     let of_images = of_plugin.chunks_exact(outputs + blocks.len() * vit.intermediate_width());
                     segment.images.clone().zip(of_images).for_each(|(image, found)| {
@@ -157,8 +160,9 @@ impl Predictor {
                         let Member { input, plugins } = &members[image];
                         let place = plugins.start + place;
                         let scope = inputs[*input].plugins[place].scope.as_ref();
-                        let distances = scope.map(|scope| scope.distances_among(&blocks, intermediates));
-                        given[*input][place] = Given { logits: logits.to_vec(), distances };
+                        let given = &mut given[*input][place];
+                        given.logits.extend_from_slice(logits);
+                        given.distances = scope.map(|scope| scope.distances_among(&blocks, intermediates));
                     });
                 }
             }

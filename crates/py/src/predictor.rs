@@ -233,6 +233,13 @@ impl PyPrediction {
         PyArray1::from_slice(py, &self.logits)
     }
 
+    /// Standard deviation of what the members of an ensemble of folds say, `[classes]`; None of single plug-ins.
+    #[getter]
+    fn spread<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {
+        let spread = &self.decision.spread;
+        (!spread.is_empty()).then(|| PyArray1::from_slice(py, spread))
+    }
+
     /// The class, or grade; None of findings, numbers and masks.
     #[getter]
     fn predicted(&self) -> Option<String> {

@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     lora_dropout: Option<f64>,
     bottleneck: Option<usize>,
     layer_decay: Option<f64>,
+    folds: Option<usize>,
     solver: Option<Solver>,
     epochs: Option<usize>,
     batch_size: Option<usize>,
@@ -120,6 +121,7 @@ impl Settings {
             lora_dropout: self.lora_dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            folds: self.folds,
             solver: self.solver,
         };
         let usual = method.resolve(self.method.unwrap_or(Method::Lora), depth).or_raise(Door::Setting)?;

@@ -22,6 +22,9 @@ pub struct Answer {
     /// Numbers in their units, in the order of the head; of a mask the share of each class in what the network saw; none of classes.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub values: ByName,
+    /// Standard deviation of what the members of an ensemble say, in the order of the head; none of single plug-ins.
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub spread: ByName,
     /// A finding is reported from these on; one a class, multi-label only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
@@ -232,6 +235,7 @@ impl Answer {
             kind: card.kind,
             probabilities: by_name(&decision.probabilities),
             values: by_name(&decision.values),
+            spread: by_name(&decision.spread),
             thresholds: findings.then(|| calibration.thresholds.clone()),
             predicted: card.kind.is_one_class().then(|| name(decision.best())),
             findings: findings.then(|| decision.findings.iter().copied().map(name).collect()),
@@ -247,7 +251,7 @@ impl Answer {
             leading: Vec::new(),
             heatmaps: Vec::new(),
             of: Arc::clone(version),
-            logits: given.logits,
+            logits: plugin.mean_logits(given.logits),
             decision,
         }
     }

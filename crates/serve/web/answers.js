@@ -107,7 +107,12 @@ function drawVerdict(view, answer) {
   if (names.length === 0) node.textContent = 'No finding reaches its threshold';
   else node.replaceChildren(element('b', {}, ...names.flatMap((name, index) => [index ? ', ' : '', named(name)])));
   // Of several findings each stands with its own number below.
-  part(view, 'sure').textContent = names.length === 1 ? percent(answer.probabilities[names[0]]) : '';
+  part(view, 'sure').textContent = names.length === 1 ? withSpread(answer.probabilities[names[0]], answer.spread?.[names[0]]) : '';
+}
+
+/** A probability, and of an ensemble how far its members are apart. */
+function withSpread(probability, spread) {
+  return spread === undefined ? percent(probability) : `${percent(probability)} ± ${percent(spread)}`;
 }
 
 /** The button that opens or closes all answers of an image. */
@@ -131,6 +136,7 @@ export function classesOf(answer, card) {
     name,
     probability: answer.probabilities?.[name],
     value: answer.values?.[name],
+    spread: answer.spread?.[name],
     threshold: card && answer.thresholds ? answer.thresholds[index] : undefined,
     found: answer.findings ? answer.findings.includes(name) : answer.predicted === name,
     multi: Boolean(answer.findings),
@@ -167,7 +173,7 @@ function drawClasses(view, classes) {
   toggle(false);
 }
 
-function classRow({ name, probability, threshold, found, multi }) {
+function classRow({ name, probability, spread, threshold, found, multi }) {
   const row = stamp('class-row');
   const tick = row.querySelector('.tick');
   row.dataset.class = name;
@@ -177,14 +183,15 @@ function classRow({ name, probability, threshold, found, multi }) {
   part(row, 'name').append(named(name));
   part(row, 'mark').textContent = multi ? 'found' : 'predicted';
   show(part(row, 'mark'), found);
+  if (spread !== undefined) row.title = `standard deviation over folds: ${percent(spread)}`;
   row.querySelector('.fill').style.width = `${100 * probability}%`;
   if (threshold === undefined) {
-    part(row, 'value').textContent = percent(probability);
+    part(row, 'value').textContent = withSpread(probability, spread);
     return row;
   }
   const [value, from] = percentPair(probability, threshold);
   row.dataset.threshold = String(threshold);
-  part(row, 'value').textContent = value;
+  part(row, 'value').textContent = spread === undefined ? value : `${value} ± ${percent(spread)}`;
   part(row, 'threshold').textContent = `${found ? '≥' : '<'} ${from}`;
   part(row, 'threshold').title = 'the threshold of this finding';
   show(tick, true);

@@ -6,7 +6,7 @@ use crate::mask_answers::MaskAnswers;
 use crate::scope::with_distances;
 use melo_data::{Dataset, Labels, Row};
 use melo_eval::SegmentedClass;
-use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
+use melo_vit::{ComputedOn, Engine, ImageError, ImagePart, ImageSource, Plugin, Segment, TaskKind, mean_logits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub struct Answers {
     /// True numbers `[n · c]`, of masks the share of each class in the pixels; none of classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<f32>,
-    /// `[n · c]`, before temperature; of masks the share of each class in the pixels.
+    /// `[n · c]`, before temperature, of an ensemble those of its mean ([`mean_logits`]); of masks the share of each class in the pixels.
     pub logits: Vec<f32>,
     /// How well each class of each image was found, `[n · c]`; of masks alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +50,36 @@ impl ImageSource for Observed<'_> {
         (self.begun)(self.loaded.fetch_add(1, Ordering::Relaxed) + 1);
         self.source.load(index, out)
     }
+}
+
+/// Images of which all members of an ensemble are asked at once: their residual streams are held.
+const AT_ONCE: usize = 64;
+
+/// Logits `[n, c]` of the mean of an ensemble's members on images `0..n`, read by the calibration that is its own on the engine.
+fn of_members(
+    engine: &dyn Engine,
+    plugin: &Plugin,
+    source: &dyn ImageSource,
+    (images, size): (usize, usize),
+) -> Result<Vec<f32>, Error> {
+    let card = &plugin.card;
+    let (classes, temperature) =
+        (card.classes.len(), card.calibration_for(&ComputedOn::from(&engine.info())).temperature);
+    let mut logits = Vec::with_capacity(images * classes);
+    for first in (0..images).step_by(AT_ONCE) {
+        let part = ImagePart { source, first };
+        let count = AT_ONCE.min(images - first);
+        let segment = Segment { images: 0..count, plugins: plugin.members().collect() };
+        let found = engine.forward(&part, size, &[segment]).map_err(|error| match error {
+            melo_vit::Error::Image { index, source } => melo_vit::Error::Image { index: first + index, source },
+            other => other,
+        })?;
+        for image in 0..count {
+            let of_image = found[0].iter().flat_map(|of| &of[image * classes..(image + 1) * classes]).copied();
+            logits.extend(mean_logits(card.kind, temperature, &of_image.collect::<Vec<f32>>(), classes));
+        }
+    }
+    Ok(logits)
 }
 
 impl Answers {
@@ -82,6 +112,9 @@ impl Answers {
                     distances = with_distances(engine, plugin, (&images, dataset.len(), size))?.1;
                 }
                 MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?
+            }
+            (None, None) if !plugin.further.is_empty() => {
+                MaskAnswers::none(numbers(dataset), of_members(engine, plugin, &source, (dataset.len(), size))?)
             }
             (None, None) if plugin.scope.is_some() => {
                 let (logits, found) = with_distances(engine, plugin, (&source, dataset.len(), size))?;

@@ -8,7 +8,7 @@ use crate::words::settings_in_words;
 use melo_eval::Collapse;
 use melo_report::chart::{Bin, HeatTable, Reliability, Scatter};
 use melo_report::{Element, Sheet, SheetTable};
-use melo_vit::{INTENDED_USE, PluginInfo, SetBy, TaskCard, TaskKind};
+use melo_vit::{Ensemble, INTENDED_USE, MemberRecord, PluginInfo, SetBy, TaskCard, TaskKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -34,6 +34,7 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             reliability(card),
             sets(card),
             scope(card),
+            ensemble(card),
             Some(usage(info)),
             calibrations(card),
             Some(provenance(card)),
@@ -65,6 +66,12 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
     parts.extend(bag.map(crate::words::bag_in_words));
     parts.extend(volume.map(crate::words::volume_in_words));
     parts.join("; ")
+}
+
+/// How many members an ensemble has and what they cost, in words: `5 folds, each answer their mean: 1.41 times the operations of one`.
+pub fn ensemble_in_words(ensemble: &Ensemble) -> String {
+    let Ensemble { members, cost } = ensemble;
+    format!("{} folds, an answer is their mean: {cost:.2} times the operations of one", members.len())
 }
 
 /// Whether a plug-in can prove itself, in words.
@@ -319,6 +326,41 @@ fn scope(card: &TaskCard) -> Option<SheetTable> {
         head: heads(&["Out of scope", "Patients fitted on", "Blocks", "Training images kept"]),
         rows: vec![vec![seen, grouped(limits.patients), numbers(&config.blocks), numbers(&[config.points])]],
         note,
+        ..SheetTable::default()
+    })
+}
+
+/// The members of an ensemble.
+fn ensemble(card: &TaskCard) -> Option<SheetTable> {
+    let ensemble = card.ensemble.as_ref()?;
+    let figures = [
+        ("Macro AUC", "val_auc_macro"),
+        ("Accuracy", "val_acc"),
+        ("Quadratic weighted kappa", "val_kappa"),
+        ("R²", "val_r2"),
+        ("Mean absolute error", "val_mae"),
+    ];
+    let known = |name: &str| ensemble.members.iter().any(|member| member.metrics.contains_key(name));
+    let figures: Vec<(&str, &str)> = figures.into_iter().filter(|(_, name)| known(name)).collect();
+    let row = |(fold, member): (usize, &MemberRecord)| {
+        let counts = [member.train_images, member.val_images].map(|images| grouped(images as u64));
+        let of = figures
+            .iter()
+            .map(|(_, name)| member.metrics.get(*name).map_or(String::new(), |value| format!("{value:.3}")));
+        [(fold + 1).to_string()].into_iter().chain(counts).chain(of).collect()
+    };
+    let titles: Vec<&str> = figures.iter().map(|(title, _)| *title).collect();
+    Some(SheetTable {
+        title: "Folds",
+        head: heads(&[&["Fold", "Trained on", "Validated on"], &titles[..]].concat()),
+        rows: ensemble.members.iter().enumerate().map(row).collect(),
+        note: format!(
+            "An answer is the mean of what {} members say, their standard deviation its spread; it takes {:.2} times the operations of one. \
+             Figures are those of each member's best epoch on its fold, which chose it; validation figures above, temperature, thresholds and \
+             sets come from the answers to all training and validation images by the member that did not see them.",
+            ensemble.members.len(),
+            ensemble.cost
+        ),
         ..SheetTable::default()
     })
 }

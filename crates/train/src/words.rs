@@ -41,6 +41,10 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
     };
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
+        (
+            "Folds",
+            config.folds.map(|folds| format!("{folds} by patient of training and validation split, a member for each")),
+        ),
         ("Solver", (!steps).then(path)),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Pooling", config.bag.map(bag_in_words)),

@@ -437,6 +437,7 @@ fn check_explanations(case: &str) {
         card,
         adapter: golden.adapter.clone(),
         head: golden.head.clone(),
+        further: Vec::new(),
         bag: None,
         volume: None,
         scope: None,

@@ -4,6 +4,7 @@ use crate::card::TaskCard;
 use crate::decision::Decision;
 use crate::decoder::shares;
 use crate::engine::EngineInfo;
+use crate::ensemble::{mean_logits, spread};
 use crate::invalid::Invalid;
 use crate::scope::{Given, ScopeLimits};
 use crate::self_test::SelfTest;
@@ -71,17 +72,18 @@ impl Calibration {
         kind.probabilities(logits);
     }
 
-    /// What logits `[c]` of one image come to, or scores `[m, m, c]` of its pixels: their classes' shares.
+    /// What logits `[c]` of one image come to, those `[k, c]` of an ensemble's members, or scores `[m, m, c]` of its pixels: their classes'
+    /// shares.
     pub(crate) fn decide(&self, kind: TaskKind, logits: &[f32]) -> Decision {
         if kind == TaskKind::Segmentation {
             return Decision::new(kind, shares(logits, self.thresholds.len()), &self.thresholds);
         }
-        assert_eq!(logits.len(), self.thresholds.len(), "logits of another task");
-        let mut probabilities = logits.to_vec();
+        let classes = self.thresholds.len();
+        let mut probabilities = mean_logits(kind, self.temperature, logits, classes);
         self.probabilities(kind, &mut probabilities);
         let set = self.sets.as_ref().map(|rule| rule.set(kind, &probabilities));
         let mut decision = Decision::new(kind, probabilities, &self.thresholds);
-        decision.set = set;
+        (decision.set, decision.spread) = (set, spread(kind, self.temperature, logits, classes));
         decision
     }
 
@@ -189,7 +191,7 @@ impl TaskCard {
             let whole = format!("calibrations[{place}]: ");
             check_fit(known.temperature, &known.thresholds, self.classes.len())
                 .and_then(|()| known.sets.iter().try_for_each(|sets| sets.check(self.kind, self.classes.len())))
-                .and_then(|()| known.self_test.check(self.kind, self.classes.len()))
+                .and_then(|()| known.self_test.check(self.kind, self.classes.len() * self.members()))
                 .map_err(|error| error.within(&whole))?;
             let wrong = |reason: String| Err(Invalid::new("calibrations", format!("{whole}{reason}")));
             known.scope_limits.iter().try_for_each(ScopeLimits::check).map_err(|error| error.within(&whole))?;

@@ -5,6 +5,7 @@ use crate::bag::BagConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
 use crate::decoder::DecoderConfig;
+use crate::ensemble::Ensemble;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
 use crate::scope::{SCOPE_SCORE, ScopeConfig, ScopeLimits};
@@ -117,6 +118,9 @@ pub struct TaskCard {
     /// Shape of the description of its training images; none where it has none. Since format 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeConfig>,
+    /// Its members, where it is an ensemble of folds. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
@@ -175,6 +179,7 @@ impl TaskCard {
             bag: None,
             volume: None,
             scope: None,
+            ensemble: None,
             backbone,
             temperature: 1.0,
             sets: None,
@@ -192,7 +197,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
-            _ if self.scope.is_some() || self.calls_unevenly() => 10,
+            _ if self.scope.is_some() || self.ensemble.is_some() || self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
@@ -219,6 +224,11 @@ impl TaskCard {
             all.for_each(|thresholds| thresholds.fill(0.5));
         }
         self
+    }
+
+    /// Members of an ensemble of folds; 1 of a single plug-in.
+    pub fn members(&self) -> usize {
+        self.ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len())
     }
 
     fn has_sets(&self) -> bool {
@@ -274,6 +284,13 @@ impl TaskCard {
             }
             None => {}
         }
+        if let Some(ensemble) = &self.ensemble {
+            if masks || self.bag.is_some() || self.volume.is_some() || self.scope.is_some() {
+                let reason = "ensemble: members answer for single images, without masks and without a scope";
+                return wrong("ensemble", reason.to_owned());
+            }
+            ensemble.check()?;
+        }
         check_fit(self.temperature, &self.thresholds, classes)?;
         self.sets.iter().try_for_each(|sets| sets.check(self.kind, classes))?;
         self.check_scope()?;
@@ -298,7 +315,7 @@ impl TaskCard {
             test.check(self.kind, classes)?;
         }
         if let Some(self_test) = &self.self_test {
-            self_test.check(self.kind, classes)?;
+            self_test.check(self.kind, classes * self.members())?;
         }
         self.check_calibrations()?;
         self.preprocess.check()
@@ -346,6 +363,7 @@ impl TaskCard {
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
             (9, "sets", self.has_sets()),
             (10, "scope", self.scope.is_some()),
+            (10, "ensemble", self.ensemble.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -18,6 +18,9 @@ pub struct Decision {
     pub ranking: Vec<usize>,
     /// Findings whose probability reaches their threshold, in the order of the head; none but for multi-label tasks.
     pub findings: Vec<usize>,
+    /// Standard deviation of what the members of an ensemble say, `[c]`, in the order of the head: of probabilities, or of numbers in their units;
+    /// none of single plug-ins.
+    pub spread: Vec<f32>,
     /// What may be true with the coverage that the plug-in promises; none where it promises none.
     pub set: Option<PredictionSet>,
     /// Whether the image is one for the plug-in; none where it cannot tell.
@@ -28,7 +31,7 @@ pub struct Decision {
 
 impl Decision {
     /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]` as [`crate::TaskCard::thresholds`]
-    /// says; without a set or a scope.
+    /// says; without spread, set and scope.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -38,6 +41,7 @@ impl Decision {
                 values: outputs,
                 ranking,
                 findings: Vec::new(),
+                spread: Vec::new(),
                 set: None,
                 scope: None,
                 best: 0,
@@ -54,8 +58,8 @@ impl Decision {
             TaskKind::Ordinal => median(&outputs),
             _ => ranking[0],
         };
-        let (values, set, scope) = (Vec::new(), None, None);
-        Decision { kind, probabilities: outputs, values, ranking, findings, set, scope, best }
+        let (values, spread, set, scope) = (Vec::new(), Vec::new(), None, None);
+        Decision { kind, probabilities: outputs, values, ranking, findings, spread, set, scope, best }
     }
 
     /// The answer of a task of one class: the one whose probability is highest over its threshold, which with equal thresholds is the most

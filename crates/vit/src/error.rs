@@ -221,6 +221,27 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// An ensemble of folds, where a single plug-in is needed.
+    #[error("task `{task}` is an ensemble of {members} folds, and only a single plug-in can be taken here")]
+    IsEnsemble {
+        /// The task.
+        task: String,
+        /// Its members.
+        members: usize,
+    },
+    /// A member of an ensemble that is not there.
+    #[error("{path}: {}", match members {
+        0 => "is a single plug-in, not an ensemble of folds".to_owned(),
+        members => format!("has no fold {}: its folds are 1 to {members}", member + 1),
+    })]
+    NoMember {
+        /// The file.
+        path: PathBuf,
+        /// Which was asked for, 0 the first.
+        member: usize,
+        /// How many there are; 0 where it is no ensemble.
+        members: usize,
+    },
     /// A plug-in that gives other outputs than when it was finished.
     #[error(
         "task `{task}`: the self-test differs by {} (image {image}, class `{class}`, {part} the adapter): expected {expected}, \

@@ -41,6 +41,9 @@ pub(crate) fn meaning(card: &TaskCard, by: ReadBy<'_>) -> Meaning {
     add("preprocess", json(&card.preprocess));
     add("temperature", json(&temperature));
     add("thresholds", json(&thresholds));
+    if card.members() > 1 {
+        add("members", json(&card.members()));
+    }
     if let Some(sets) = sets {
         add("sets", json(sets));
     }

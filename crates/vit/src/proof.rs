@@ -1,10 +1,10 @@
 //! Self-tests taken and run: what ties a plug-in, a backbone and an engine together.
 
-use crate::adapter::Adapter;
 use crate::bag::BagHead;
 use crate::calibration::{Calibration, ComputedOn};
 use crate::card::TaskCard;
-use crate::engine::{Engine, EngineInfo, PluginRef};
+use crate::engine::{Engine, EngineInfo, PluginRef, Segment};
+use crate::ensemble::Member;
 use crate::error::Error;
 use crate::image::ImageBatch;
 use crate::meaning::{Meaning, ReadBy, changed, meaning};
@@ -18,10 +18,11 @@ use melo_kernels::Precision;
 /// Logits of each image, see [`SelfTest::logits`].
 type Logits = [Vec<f32>; IMAGES];
 
-/// What a plug-in, with its adapter or without, gives on the images of the test; one that answers for bags on both as one bag, and on the
+/// What a plug-in, with its adapter or without, gives on the images of the test; an ensemble what each member gives; one that answers for bags on both as one bag, and on the
 /// second as a bag of its own; of one that gives masks the quarters of its maps; one that answers for volumes on those of the test.
-fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Result<Logits, Error> {
+fn logits(engine: &dyn Engine, plugin: &Plugin, adapted: bool) -> Result<Logits, Error> {
     let (head, size) = (&plugin.head, plugin.card.preprocess.size);
+    let adapter = Some(&plugin.adapter).filter(|_| adapted);
     if let Some(depth) = plugin.card.preprocess.depth {
         let (volumes, embedding) = (SelfTest::volumes(depth, size), plugin.volume.as_ref());
         let all = engine.logits_of(&volumes, (IMAGES, size), PluginRef { adapter, head }, embedding)?;
@@ -29,6 +30,18 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
         return Ok([first.to_vec(), second.to_vec()]);
     }
     let images = SelfTest::images(size);
+    if !plugin.further.is_empty() {
+        let members =
+            plugin.members().map(|member| PluginRef { adapter: member.adapter.filter(|_| adapted), ..member });
+        let segment = Segment { images: 0..IMAGES, plugins: members.collect() };
+        let all = engine.forward(&images, size, &[segment])?.swap_remove(0);
+        return Ok(std::array::from_fn(|image| {
+            all.iter()
+                .flat_map(|of_member| &of_member[image * head.rows()..(image + 1) * head.rows()])
+                .copied()
+                .collect()
+        }));
+    }
     let len = images.data.len() / IMAGES;
     let all = match &plugin.bag {
         None => engine.logits(&images, IMAGES, size, PluginRef { adapter, head })?,
@@ -61,8 +74,8 @@ impl SelfTest {
         Ok(SelfTest {
             engine: kind.to_owned(),
             precision,
-            logits: logits(engine, plugin, Some(&plugin.adapter))?,
-            bare_logits: logits(engine, plugin, None)?,
+            logits: logits(engine, plugin, true)?,
+            bare_logits: logits(engine, plugin, false)?,
             meaning: own_meaning(&plugin.card),
         })
     }
@@ -97,7 +110,7 @@ impl SelfTest {
     /// # Errors
     /// [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub(crate) fn check_answers(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
-        let found = logits(engine, plugin, Some(&plugin.adapter))?;
+        let found = logits(engine, plugin, true)?;
         let tolerance = self.tolerance(&ComputedOn::from(&engine.info()));
         compare(&plugin.card, "with", (&self.logits, &found), tolerance)
     }
@@ -181,6 +194,16 @@ fn adapts(card: &TaskCard) -> bool {
 }
 
 impl Plugin {
+    /// Rounds its numbers to what `storage` holds.
+    pub fn round(&mut self, storage: Storage) {
+        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
+        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
+        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
+        let tensors = tensors.chain(self.further.iter_mut().flat_map(Member::tensors_mut));
+        let tensors = tensors.chain(self.scope.iter_mut().flat_map(Scope::tensors_mut));
+        tensors.flatten().for_each(|x| *x = storage.round(*x));
+    }
+
     /// Makes the plug-in what its file will hold: numbers rounded to `storage`, and a self-test of those in the card.
     ///
     /// # Errors
@@ -190,15 +213,6 @@ impl Plugin {
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         self.card.format = self.card.format_written();
         Ok(())
-    }
-
-    /// Rounds its numbers to what is stored.
-    pub fn round(&mut self, storage: Storage) {
-        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
-        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
-        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
-        let tensors = tensors.chain(self.scope.iter_mut().flat_map(Scope::tensors_mut));
-        tensors.flatten().for_each(|x| *x = storage.round(*x));
     }
 
     /// Runs the card's own self-test on an engine, wherever it was taken.

@@ -192,6 +192,19 @@ impl TensorFile {
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| self.not_safetensors(error))
     }
 
+    /// The bytes of a file with some of the tensors, bit for bit, under the names that they are given, and another free-form entry.
+    pub(crate) fn renamed(
+        &self,
+        name: impl Fn(&str) -> Option<String>,
+        key: &str,
+        value: String,
+    ) -> Result<Vec<u8>, Error> {
+        let mut metadata = self.metadata()?;
+        metadata.insert(key.to_owned(), value);
+        let tensors = self.parse()?.tensors().into_iter().filter_map(|(known, view)| Some((name(&known)?, view)));
+        safetensors::serialize(tensors, Some(metadata)).map_err(|error| self.not_safetensors(error))
+    }
+
     /// One tensor as f32.
     ///
     /// # Errors

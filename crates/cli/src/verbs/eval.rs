@@ -105,6 +105,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugin = Plugin::load(&args.plugin, engine.backbone())?.bind(&*engine)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.reading, &args.data, &plugin.card)?;
+    if split == Split::Val && plugin.card.ensemble.is_some() {
+        note(
+            "warning: the folds of an ensemble were trained on the validation split too; its card has the figures out of fold",
+        );
+    }
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&*engine, &plugin, &dataset)?;

@@ -3,6 +3,7 @@
 mod certify;
 mod describe;
 mod export;
+mod fold;
 mod import;
 mod merge;
 mod recalibrate;
@@ -45,6 +46,7 @@ pub(crate) enum Verb {
     Recalibrate(recalibrate::Args),
     Import(import::Args),
     Export(export::Args),
+    Fold(fold::Args),
     Merge(merge::Args),
     Keygen(sign::KeygenArgs),
     Sign(sign::SignArgs),
@@ -91,6 +93,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Recalibrate(args) => recalibrate::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args),
+        Verb::Fold(args) => fold::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Keygen(args) => sign::keygen(args),
         Verb::Sign(args) => sign::sign(args),

@@ -44,6 +44,8 @@ const TOP: usize = 5;
     answers once for each NIfTI file or array.\n\n\
     A plug-in that makes prediction sets also says which answers may be true with the coverage that it promises, such as \
     `90 % set: eosinophil, neutrophil` (docs/conformal.md).\n\n\
+    An ensemble of folds (`melo train --folds`) also says how far its members are apart: `neutrophil 0.912 ± 0.034`, the standard \
+    deviation of their probabilities.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -177,6 +179,8 @@ struct Said<'a> {
     probabilities: Option<ByName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<ByName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<ByName<'a>>,
     top: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted: Option<&'a str>,
@@ -238,6 +242,7 @@ impl<'a> Said<'a> {
             task: &card.task,
             probabilities: by_name(&decision.probabilities).filter(|_| card.kind.has_probabilities()),
             values: by_name(&decision.values).filter(|_| !card.kind.has_probabilities()),
+            spread: by_name(&decision.spread).filter(|_| !decision.spread.is_empty()),
             top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
@@ -275,7 +280,12 @@ fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>, ma
 
 /// Task, findings and the most probable classes.
 pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
-    let named = |&class: &usize| format!("{} {:.3}", card.classes[class], decision.probabilities[class]);
+    let spread = |class: usize, digits| match decision.spread.get(class) {
+        Some(spread) => format!(" ± {spread:.digits$}"),
+        None => String::new(),
+    };
+    let named =
+        |&class: &usize| format!("{} {:.3}{}", card.classes[class], decision.probabilities[class], spread(class, 3));
     let best = || decision.ranking.iter().take(TOP).map(named).collect::<Vec<String>>().join(", ");
     let warned = decision
         .scope
@@ -283,8 +293,9 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
         .map_or(String::new(), |scope| format!("; {scope}, do not rely on this"));
     let said = match card.kind {
         TaskKind::Regression => {
+            let numbers = card.classes.iter().zip(&decision.values).enumerate();
             let numbers: Vec<String> =
-                card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
+                numbers.map(|(at, (name, value))| format!("{name} {value:.4}{}", spread(at, 4))).collect();
             return format!("{}: {}{}{warned}", card.task, numbers.join(", "), set(card, decision));
         }
         TaskKind::Segmentation => {

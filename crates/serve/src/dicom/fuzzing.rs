@@ -71,6 +71,7 @@ static ANSWER: LazyLock<Answer> = LazyLock::new(|| {
         kind: card.kind,
         probabilities: ByName { classes, values: vec![0.75, 0.25] },
         values: ByName { classes: Vec::new(), values: Vec::new() },
+        spread: ByName { classes: Vec::new(), values: Vec::new() },
         thresholds: Some(card.own_calibration().thresholds),
         predicted: None,
         findings: Some(vec!["effusion".to_owned()]),

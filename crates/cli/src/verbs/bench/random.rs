@@ -81,6 +81,7 @@ impl PluginArgs {
         Ok(Plugin {
             adapter: Adapter::random(&lora, vit, seed),
             head: Head::random(self.classes, vit.feature_width(), seed),
+            further: Vec::new(),
             bag: None,
             volume: None,
             scope: None,

@@ -1,7 +1,7 @@
 //! Plug-ins in words for a terminal.
 
 use crate::{advice, note};
-use melo::train::{adapter_in_words, calibrations_in_words, self_test_in_words};
+use melo::train::{adapter_in_words, calibrations_in_words, ensemble_in_words, self_test_in_words};
 use melo::vit::{PluginInfo, ScopeConfig, TaskCard};
 
 /// What a user should know of a result, a line each.
@@ -16,11 +16,14 @@ pub(super) fn describe(info: &PluginInfo) -> String {
     let metrics: Vec<String> =
         metrics.iter().filter(|(name, _)| !name.contains('/')).map(|(name, &value)| figure(name, value)).collect();
     let measured: String = advice::of_test(&info.card).iter().map(|line| format!("\n{line}")).collect();
+    let ensemble = info.card.ensemble.as_ref();
+    let ensemble =
+        ensemble.map_or_else(String::new, |ensemble| format!("\nensemble    {}", ensemble_in_words(ensemble)));
     format!(
         "task        {task}: {kind}\n\
          classes     {}\n\
          adapter     {}\n\
-         parameters  {} in {} bytes\n\
+         parameters  {} in {} bytes{ensemble}\n\
          scope       {}\n\
          input       {preprocess}\n\
          calibration {}\n\

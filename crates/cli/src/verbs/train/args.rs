@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
     melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --coverage 0.95 --sets-by class\n  \
+    melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --folds 5          (an ensemble, one file)\n  \
     melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
@@ -34,7 +35,9 @@ use std::path::{Path, PathBuf};
     mpirun -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors         (the same plug-in)\n  \
     srun --mpi=pmix -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
-    The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
+    The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors; \
+    with --folds there is a folder of these for each, fold-1 the first. Such an ensemble is validated out of fold: every patient of both \
+    splits by the member that did not see it (docs/folds.md).")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) backbone: BackboneArgs,
@@ -109,7 +112,7 @@ struct OptimiserArgs {
     /// Images a step, or bags; memory does not grow with it [default: 16]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Highest learning rate [default: 0.001; full: 0.0001]
+    /// Highest learning rate [default: 0.001; full: 0.0001; with --folds and no blocks: 0.004]
     #[arg(long)]
     lr: Option<f64>,
     /// Learning rate at the end of the cosine [default: 0.000001]

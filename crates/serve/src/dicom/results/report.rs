@@ -140,6 +140,12 @@ fn group(source: &Source, answer: &Answer) -> Item {
         let said = format!("Prediction set, {set}");
         group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
     }
+    if !answer.spread.values.is_empty() {
+        let of = answer.spread.classes.iter().zip(&answer.spread.values);
+        let of: Vec<String> = of.map(|(class, spread)| format!("{class} {spread:.3}")).collect();
+        let said = format!("Standard deviation of what {} folds say: {}", answer.of.card.members(), of.join(", "));
+        group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
+    }
     if !answer.leading.is_empty() {
         let counted = Item::text(&concept("121106", "Comment"), text(&counted(source, answer)));
         group = group.with(Relation::Contains, counted);
