@@ -157,5 +157,9 @@ fn folds_that_cannot_be_are_refused() {
     };
     refused(&["--folds", "1"], &["folds", "is 1, expected 2 to 20"]);
     refused(&["--folds", "21"], &["is 21, expected 2 to 20"]);
+    refused(
+        &["--folds", "5", "--scope-false-alarms", "0.1"],
+        &["--folds", "cannot be used with", "--scope-false-alarms"],
+    );
     refused(&["--folds", "5", "--method", "full"], &["--folds is for --method lora, linear or adapter, not for full"]);
 }

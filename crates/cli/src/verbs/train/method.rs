@@ -48,7 +48,7 @@ pub(super) struct MethodArgs {
     layer_decay: Option<f64>,
     /// lora, linear, adapter: train K plug-ins, each without another K-th of the training and validation patients, into one file
     /// whose answer is their mean; where no blocks are given they adapt all projections of the last 2, so that all cost little more than one
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", conflicts_with = "scope_false_alarms")]
     folds: Option<usize>,
     /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
     #[arg(long, value_enum)]
