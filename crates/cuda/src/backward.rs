@@ -53,7 +53,7 @@ impl Pass<'_> {
         let d_x = self.memory.floats("d x", 0, m * d)?;
         gpu.clear(d_x, m * d)?;
         for (mean, column) in self.means() {
-            gpu.mean_tokens_backward(d_features.from_column(column), d_x, mean)?;
+            gpu.mean_tokens_backward(d_features.at_column(column), d_x, mean)?;
         }
         let Some(norm) = &net.norm else { return Ok(()) };
         let (x, d_x) = (Rows::new(self.stream(depth)?, d), Rows::new(d_x, d));
@@ -163,7 +163,7 @@ impl Pass<'_> {
         if let Some(norms) = &block.qk_norm {
             let raw = Rows::new(self.memory.floats("raw qkv", slot, m * 3 * d)?, 3 * d);
             for (part, norm) in norms.iter().enumerate() {
-                let (raw, d_part) = (raw.from_column(part * d), d_qkv.from_column(part * d));
+                let (raw, d_part) = (raw.at_column(part * d), d_qkv.at_column(part * d));
                 gpu.layernorm_backward(norm, (raw, d_part), d_part, self.heads(m), false)?;
             }
         }
@@ -175,7 +175,7 @@ impl Pass<'_> {
         }
         gpu.layernorm(&block.norm1, x, normed, self.plain(m))?;
         for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
-            let d_part = d_qkv.from_column(part * d);
+            let d_part = d_qkv.at_column(part * d);
             self.adapt_backward((index, target), normed, d_part, needs_input.then_some(d_normed), sums)?;
         }
         if needs_input {

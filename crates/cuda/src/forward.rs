@@ -122,7 +122,7 @@ impl Pass<'_> {
         let qkv = Rows::new(self.memory.floats("qkv", slot, m * 3 * d)?, 3 * d);
         gpu.linear(&block.qkv, normed, qkv, m, false)?;
         for (part, target) in [Target::Q, Target::K, Target::V].into_iter().enumerate() {
-            self.adapt((index, target), normed, qkv.from_column(part * d))?;
+            self.adapt((index, target), normed, qkv.at_column(part * d))?;
         }
         if let Some(norms) = &block.qk_norm {
             if keep {
@@ -130,7 +130,7 @@ impl Pass<'_> {
                 gpu.copy(qkv.at, raw, m * 3 * d)?;
             }
             for (part, norm) in norms.iter().enumerate() {
-                let heads = qkv.from_column(part * d);
+                let heads = qkv.at_column(part * d);
                 gpu.layernorm(norm, heads, heads, self.heads(m))?;
             }
         }

@@ -36,7 +36,7 @@ impl Rows {
     }
 
     /// From this column on.
-    pub(crate) fn from_column(self, column: usize) -> Self {
+    pub(crate) fn at_column(self, column: usize) -> Self {
         Rows { at: self.at.skip(column), ..self }
     }
 }

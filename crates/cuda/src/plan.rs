@@ -143,11 +143,14 @@ impl<'a> Store<'a> {
     }
 }
 
+/// Where a product's matrix and bias are, how many it gives and takes, and its scale.
+type Row = ([u32; 2], usize, usize, f32);
+
 impl Pair {
     /// Adds its four products to the table, entry by entry; none where no entry has one.
     fn new(table: &mut Vec<u32>, entries: &[Option<Matrices>], [ins, outs]: [usize; 2]) -> Option<Self> {
         let inner = entries.iter().flatten().map(|matrices| matrices.inner).max()?;
-        let mut add = |row: &dyn Fn(&Matrices) -> ([u32; 2], usize, usize, f32)| {
+        let mut add = |row: &dyn Fn(&Matrices) -> Row| {
             let first = table.len() / WORDS;
             for entry in entries {
                 let (at, outs, ins, scale) = entry.as_ref().map_or(([0, NO_BIAS], 0, 0, 0.0), row);
