@@ -322,7 +322,7 @@ mod tests {
         let mut card = card(TaskKind::SingleLabel);
         let mut uneven = answers(TaskKind::SingleLabel, 1.0);
         uneven.labels.iter_mut().enumerate().for_each(|(at, label)| *label = usize::from(at % 4 == 0));
-        calibrate(&mut card, &uneven, None, None).unwrap();
+        calibrate(&mut card, &uneven, None, (None, None)).unwrap();
         let probabilities = uneven.probabilities(card.temperature);
         let usual = |class: usize| {
             let of_class = column(&probabilities, class, 2);

@@ -50,9 +50,9 @@ fn activations_and_back() {
         let given = [&[Floats(&h), Floats(&d_g), New(h.len())][..], &sizes].concat();
         let found_d = run("activate_backward", elements(rows * width), 256, &given).expect("as before");
         let (mut g, mut d_h) = (Vec::new(), vec![0.0; h.len()]);
-        for at in 0..rows * width {
+        for (at, d) in d_g.iter().copied().map(f64::from).enumerate() {
             let place = at / width * columns + at % width;
-            let (x, d) = (f64::from(h[place]), f64::from(d_g[at]));
+            let x = f64::from(h[place]);
             let up = if kind == SWIGLU { f64::from(h[place + width]) } else { 1.0 };
             g.push(activation(kind, x) * up);
             d_h[place] = d * up * slope(kind, x);
@@ -203,7 +203,7 @@ fn dropout() {
                 expected.push(f64::from(before) + f64::from(m) * f64::from(x[at]));
             }
         }
-        assert!(expected.iter().any(|x| *x == 0.0) || accumulate == 1, "something is dropped");
+        assert!(expected.contains(&0.0) || accumulate == 1, "something is dropped");
         assert_close(CLOSE, &found[0], &expected, "dropout");
     }
 }
