@@ -162,7 +162,7 @@ pub trait Engine: Debug + Send + Sync {
 
     /// As [`Engine::forward`]; behind the outputs of an image come its intermediates: of each of `blocks`, from 0 and ascending, what the
     /// block gave under that plug-in, without a norm, as the class token, where there is one, and the mean of the patch tokens
-    /// ([`VitConfig::intermediate_width`] numbers). By default asked for by [`Engine::features`], at the price of a pass each.
+    /// ([`crate::VitConfig::intermediate_width`] numbers). By default asked for by [`Engine::features`], at the price of a pass each.
     ///
     /// # Errors
     /// As [`Engine::forward`] and [`Engine::features`].
