@@ -27,7 +27,8 @@ fn answer(stream: &mut TcpStream, registry: &Mutex<Registry>, address: &str) {
         line.clear();
     }
     let lower = head.to_lowercase();
-    let header = |name: &str| lower.split(&format!("{name}: ")).nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
+    let header =
+        |name: &str| lower.split(&format!("{name}: ")).nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
     reader.read_exact(&mut body).unwrap();
     let (method, path) = {
@@ -54,7 +55,8 @@ fn answer(stream: &mut TcpStream, registry: &Mutex<Registry>, address: &str) {
             (202, Vec::new())
         }
         "PUT" => {
-            let name = path.split("digest=").nth(1).map_or(path.clone(), |digest| format!("/v2/lab/chest/blobs/{digest}"));
+            let name =
+                path.split("digest=").nth(1).map_or(path.clone(), |digest| format!("/v2/lab/chest/blobs/{digest}"));
             registry.kept.insert(name, body);
             (201, Vec::new())
         }
@@ -101,7 +103,11 @@ fn a_plugin_goes_to_a_registry_and_comes_back_or_is_refused_by_name() {
         }
         registry.lock().unwrap().asked.clear();
         let kept = pull(&name, false).unwrap();
-        assert_eq!(registry.lock().unwrap().asked, Vec::<String>::new(), "what was fetched once is not asked for again");
+        assert_eq!(
+            registry.lock().unwrap().asked,
+            Vec::<String>::new(),
+            "what was fetched once is not asked for again"
+        );
 
         // Changed in the cache.
         std::fs::write(&kept, b"other").unwrap();
