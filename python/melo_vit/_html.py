@@ -53,6 +53,8 @@ def prediction(said: _melo.Prediction) -> str:
     if said.set is not None and "classes" in said.set:
         members = ", ".join(said.set["classes"]) or "none"
         answer += f" <small>{100 * said.set['coverage']:g} % set: {html.escape(members)}</small>"
+    if said.in_scope is False:
+        answer += f" <b>not in scope</b> (score {said.scope_score:.2f}): do not rely on this"
     return f"<div>{html.escape(said.task)}{answer} <small>{html.escape(said.image)}</small><br>{pictures}{bars(said)}</div>"
 
 

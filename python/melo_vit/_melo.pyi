@@ -348,6 +348,10 @@ class Prediction:
         """Before calibration, ``[classes]``; of masks the scores of pixels."""
 
     @property
+    def spread(self) -> NDArray[np.float32] | None:
+        """Standard deviation of what the members of an ensemble of folds say, ``[classes]``; None of single plug-ins."""
+
+    @property
     def predicted(self) -> str | None:
         """The class, or grade; None of findings, numbers and masks."""
 
@@ -359,6 +363,14 @@ class Prediction:
     def set(self) -> dict[str, Any] | None:
         """What may be true with the coverage that the plug-in promises: ``coverage``, ``method`` and ``classes``, ``findings`` or
         ``intervals``; None of a plug-in that promises none."""
+
+    @property
+    def in_scope(self) -> bool | None:
+        """Whether the image is one for the plug-in; None where it cannot tell."""
+
+    @property
+    def scope_score(self) -> float | None:
+        """How far the image is from those of the training, 1 at the limit; None where that is not known."""
 
     @property
     def attention(self) -> NDArray[np.float32] | None:

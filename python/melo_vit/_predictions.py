@@ -62,6 +62,8 @@ class Predictions(Sequence[tuple[_melo.Prediction, ...]]):
             record: dict[str, Any] = {"image": said.image, "task": said.task, "predicted": said.predicted}
             if said.set is not None:
                 record["set"] = next(members for name, members in said.set.items() if name not in ("coverage", "method"))
+            if said.in_scope is not None:
+                record |= {"in_scope": said.in_scope, "scope_score": said.scope_score}
             record |= {f"p_{name}": float(p) for name, p in zip(said.classes, said.probabilities, strict=True)}
             records.append(record)
         return records

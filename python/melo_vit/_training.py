@@ -53,6 +53,7 @@ def train(
     lora_dropout: float | None = None,
     bottleneck: int | None = None,
     layer_decay: float | None = None,
+    folds: int | None = None,
     solver: Literal["lbfgs", "adamw"] | None = None,
     epochs: int = EPOCHS,
     batch_size: int | None = None,
@@ -74,6 +75,8 @@ def train(
     coverage: float | None = None,
     sets: Literal["lac", "aps", "raps", "none"] | None = None,
     sets_by: Literal["all", "class"] | None = None,
+    scope: bool | None = None,
+    scope_false_alarms: float | None = None,
     run: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -99,7 +102,11 @@ def train(
     the plug-in's ``backbone`` is that one.
 
     Prediction sets are fitted to hold the truth for ``coverage`` of the images (0.9), by ``sets`` (``"lac"``, ``"aps"``, ``"raps"``, ``"none"``),
-    for all images or those of each class (``sets_by``).
+    for all images or those of each class (``sets_by``). The plug-in tells which images are for it, and calls ``scope_false_alarms`` of its
+    own out of scope (0.05), unless ``scope`` is false.
+
+    ``folds`` trains an ensemble: so many plug-ins, each without another part of the training and validation patients, as one whose answer is
+    their mean (and ``Prediction.spread`` how far they are apart); they adapt the last two blocks where nothing else is said.
 
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step
@@ -114,14 +121,14 @@ def train(
         "task": task, "method": method, "rank": rank, "alpha": alpha, "targets": [targets] if isinstance(targets, str) else listed(targets),
         "blocks": listed(blocks), "last_k": last_k, "rslora": rslora,
         "rank_pattern": None if rank_pattern is None else {str(block): rank for block, rank in rank_pattern.items()},
-        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay, "solver": solver,
+        "lora_plus": lora_plus, "lora_dropout": lora_dropout, "bottleneck": bottleneck, "layer_decay": layer_decay, "folds": folds, "solver": solver,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "min_learning_rate": min_learning_rate, "warmup_epochs": warmup_epochs, "weight_decay": weight_decay,
         "clip_norm": clip_norm, "label_smoothing": label_smoothing, "class_weights": class_weights,
         "mask_head": mask_head, "patience": patience, "augment": None if augment is None or augment is True else dict(augment),
         "seed": seed, "image_size": image_size, "crop_mode": crop_mode,
         "pooling": "gated_attention" if pooling == "attention" else pooling, "unordered": unordered,
-        "coverage": coverage, "sets": sets, "sets_by": sets_by,
+        "coverage": coverage, "sets": sets, "sets_by": sets_by, "scope": scope, "scope_false_alarms": scope_false_alarms,
         "run": None if run is None else os.fspath(run), "resume": resume, "overwrite": overwrite, "f16": f16,
         "backbone_out": None if backbone_out is None else os.fspath(backbone_out),
     }  # fmt: skip

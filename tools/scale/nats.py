@@ -26,7 +26,7 @@ MELO, PLACE, IMAGES, KILLS = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), i
 RATES = "rates" in sys.argv[5:]
 WORKERS, RESTARTS, SIDE = 3, 2, 40
 # Images and rounds of the rates.
-RATED, PAIRS = 4000, 5
+RATED, PAIRS = 8000, 5
 # So that there are several chunks a kill, and their workers are missed soon.
 CHUNK, ACK_WAIT_S, MAX_DELIVER = max(8, min(64, IMAGES // (6 * max(KILLS, 1)))), 3, 100
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -301,7 +301,7 @@ def rates():
 
     def pinned(count):
         out = PLACE / f"rates-{count}"
-        planned(out, server.url, "--chunk", 32)
+        planned(out, server.url, "--name", f"rates-{time.time_ns()}")
         started = time.time()
         workers = [worker(out, server, prefix=["taskset", "-c", core]) for core in range(count)]
         for process in workers:

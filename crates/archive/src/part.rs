@@ -62,6 +62,14 @@ pub(crate) fn encode(rows: &[Row], about: &PartAbout) -> Result<Vec<u8>, Parquet
                 let levels = Levels::of(rows.iter().map(get));
                 into.write_batch(&levels.values, Some(&levels.definition), None)?;
             }
+            (ColumnWriter::FloatColumnWriter(into), Get::Number(get)) => {
+                let levels = Levels::of(rows.iter().map(get));
+                into.write_batch(&levels.values, Some(&levels.definition), None)?;
+            }
+            (ColumnWriter::BoolColumnWriter(into), Get::Truth(get)) => {
+                let levels = Levels::of(rows.iter().map(get));
+                into.write_batch(&levels.values, Some(&levels.definition), None)?;
+            }
             (ColumnWriter::ByteArrayColumnWriter(into), Get::Texts(get)) => {
                 let levels = Levels::of_lists(rows.iter().map(get));
                 let values: Vec<ByteArray> = levels.values.iter().map(|value| value.as_str().into()).collect();
@@ -129,6 +137,8 @@ fn schema() -> Result<TypePtr, ParquetError> {
     let field = |(name, get): &(&str, Get)| match get {
         Get::Text(_) => text(name, Repetition::OPTIONAL),
         Get::Whole(_) => number(name, PhysicalType::INT64, Repetition::OPTIONAL),
+        Get::Number(_) => number(name, PhysicalType::FLOAT, Repetition::OPTIONAL),
+        Get::Truth(_) => number(name, PhysicalType::BOOLEAN, Repetition::OPTIONAL),
         Get::Texts(_) => list(name, text("element", Repetition::REQUIRED)?),
         Get::Numbers(_) => list(name, number("element", PhysicalType::FLOAT, Repetition::REQUIRED)?),
     };

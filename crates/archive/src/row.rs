@@ -24,10 +24,12 @@ pub(crate) enum Get {
     Whole(fn(&Row) -> Option<i64>),
     Texts(fn(&Row) -> Option<Vec<String>>),
     Numbers(fn(&Row) -> Option<Vec<f32>>),
+    Number(fn(&Row) -> Option<f32>),
+    Truth(fn(&Row) -> Option<bool>),
 }
 
 /// All columns, in their order.
-pub(crate) const COLUMNS: [(&str, Get); 21] = [
+pub(crate) const COLUMNS: [(&str, Get); 24] = [
     ("input", Get::Whole(|row| i64::try_from(row.image.number).ok())),
     ("image", Get::Text(|row| Some(row.image.path.display().to_string()))),
     ("frame", Get::Whole(|row| row.image.frame.and_then(|(number, _)| number.try_into().ok()))),
@@ -37,9 +39,12 @@ pub(crate) const COLUMNS: [(&str, Get); 21] = [
     ("predicted", Get::Text(predicted)),
     ("findings", Get::Texts(findings)),
     ("set", Get::Texts(set)),
+    ("in_scope", Get::Truth(|row| Some(row.decision?.scope?.in_scope))),
+    ("scope_score", Get::Number(|row| Some(row.decision?.scope?.score))),
     ("classes", Get::Texts(|row| Some(row.plugin.card.classes.clone()))),
     ("probabilities", Get::Numbers(|row| numbers(row, true))),
     ("values", Get::Numbers(|row| numbers(row, false))),
+    ("spread", Get::Numbers(spread)),
     ("error", Get::Text(|row| row.image.error.clone())),
     ("input_digest", Get::Text(|row| row.image.digest.clone())),
     ("sop_instance_uid", Get::Text(|row| row.image.sop_instance_uid.clone())),
@@ -75,6 +80,11 @@ fn findings(row: &Row) -> Option<Vec<String>> {
 /// What may be true, as [`melo_vit::NamedSet::items`].
 fn set(row: &Row) -> Option<Vec<String>> {
     Some(row.decision?.set.as_ref()?.named(&row.plugin.card.classes).items())
+}
+
+/// How far the members of an ensemble are apart; none of single plug-ins.
+fn spread(row: &Row) -> Option<Vec<f32>> {
+    row.decision.map(|decision| decision.spread.clone()).filter(|spread| !spread.is_empty())
 }
 
 /// Probabilities or values, whichever the task has.

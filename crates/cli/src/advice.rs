@@ -162,7 +162,7 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
     let figures: Vec<String> = figures.into_iter().chain(of_numbers).filter_map(figure).collect();
     let head = format!("test split, {} images{patients}: {}", test.images, figures.join(", "));
     let of_figures = of_figures(&melo::train::test_counts(card), &card.classes);
-    std::iter::once(head).chain(of_sets(card)).chain(of_figures).collect()
+    std::iter::once(head).chain(of_sets(card)).chain(melo::train::scope_in_words(card)).chain(of_figures).collect()
 }
 
 /// What a card's prediction sets promise, how they kept it on the test split, and what to do where patients were too few for them.
@@ -271,6 +271,9 @@ fn of_vit(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         vit::Error::NoSelfTest { .. } => {
             "`melo plugin certify FILE --backbone BACKBONE` adds one to the file".to_owned()
+        }
+        vit::Error::IsEnsemble { .. } => {
+            "`melo plugin fold` writes one of its folds as a plug-in of its own".to_owned()
         }
         vit::Error::NotCalibrated { on, .. } => recalibrates(on.precision),
         vit::Error::NoDescription { .. } => "`melo backbone import --statistics` does without".to_owned(),

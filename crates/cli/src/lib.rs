@@ -9,6 +9,7 @@ mod shared;
 mod verbs;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use melo::DeviceName;
 use melo::vit::INTENDED_USE;
 pub(crate) use output::{Failure, json_path, note, say, say_json};
 use std::ffi::OsString;
@@ -29,6 +30,9 @@ struct Cli {
     /// Threads to compute with [default: all cores]
     #[arg(long, global = true, value_name = "N", env = "MELO_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// What computes: cpu, cuda or cuda:N (an NVIDIA GPU; experimental, in builds with the feature cuda), auto
+    #[arg(long, global = true, value_name = "DEVICE", env = "MELO_DEVICE", default_value = "cpu")]
+    device: DeviceName,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -83,12 +87,13 @@ impl Verb {
     }
 }
 
-/// Verbs that compute nothing: they take `--threads` as all do, and do not speak of it.
-const NO_THREADS: [&str; 3] = ["keys", "audit", "completions"];
+/// Verbs that compute nothing: they take `--threads` and `--device` as all do, and do not speak of them.
+const COMPUTE_NOTHING: [&str; 3] = ["keys", "audit", "completions"];
 
 fn command() -> clap::Command {
-    let silent = || Arg::new("threads").long("threads").value_name("N").global(true).hide(true);
-    NO_THREADS.iter().fold(Cli::command(), |command, verb| command.mut_subcommand(verb, |verb| verb.arg(silent())))
+    let silent = |name, value| Arg::new(name).long(name).value_name(value).global(true).hide(true);
+    let silenced = |verb: clap::Command| verb.arg(silent("threads", "N")).arg(silent("device", "DEVICE"));
+    COMPUTE_NOTHING.iter().fold(Cli::command(), |command, verb| command.mut_subcommand(verb, silenced))
 }
 
 /// Runs the command of these arguments, the first of them its own name, and gives its exit status; wrong usage and `--help` end the
@@ -120,6 +125,9 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
     // Ranks of a training share cores out first.
     if !matches!(cli.verb, Verb::Train(_)) {
         machine::use_threads(threads);
+    }
+    if !matches!(cli.verb, Verb::Keys(_) | Verb::Audit(_) | Verb::Completions(_)) {
+        machine::use_device(cli.device)?;
     }
     match cli.verb {
         Verb::Quickstart(args) => verbs::quickstart::run(&args),

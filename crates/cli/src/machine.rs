@@ -3,7 +3,7 @@
 use crate::{note, packed};
 use melo::interop::{ReadSettings, read_checkpoint_with};
 use melo::vit::{Checkpoint, Device, DeviceSpec, Engine, Precision};
-use melo::{Opened, open_engine};
+use melo::{DeviceName, Opened, open_engine};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +12,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Threads that were asked for, 0 for one a core.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// What computes.
+static DEVICE: OnceLock<DeviceName> = OnceLock::new();
 
 /// How this program is started.
 static PROGRAM: OnceLock<Vec<OsString>> = OnceLock::new();
@@ -48,9 +51,31 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// To be called before anything is computed: what is asked for is there, or this says why not.
+pub(crate) fn use_device(name: DeviceName) -> Result<(), melo::vit::Error> {
+    let opened = name.open(&spec(None))?;
+    let name = match opened.info().engine {
+        // `auto` is one thing from here on.
+        "cpu" => DeviceName::Processor,
+        _ if name == DeviceName::Auto => DeviceName::Cuda(0),
+        _ => name,
+    };
+    let _ = DEVICE.set(name);
+    Ok(())
+}
+
+/// What was asked for.
+pub(crate) fn device_name() -> DeviceName {
+    DEVICE.get().copied().unwrap_or_default()
+}
+
+fn spec(precision: Option<Precision>) -> DeviceSpec {
+    DeviceSpec { precision, threads: THREADS.load(Ordering::Relaxed) }
+}
+
 /// What computes in this precision, or in the fastest one.
 pub(crate) fn device(precision: Option<Precision>) -> Arc<dyn Device> {
-    DeviceSpec { precision, threads: THREADS.load(Ordering::Relaxed) }.open()
+    device_name().open(&spec(precision)).expect("it was opened when the program began")
 }
 
 /// Any checkpoint; what was decided while it was read is said.

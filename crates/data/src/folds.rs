@@ -2,7 +2,7 @@
 
 use crate::assign::{largest_first, stratify};
 use crate::random::{Purpose, stream};
-use crate::{DEFAULT_FRACTIONS, Error, Manifest, Split};
+use crate::{DEFAULT_FRACTIONS, Error, Manifest, Row, Split};
 
 impl Manifest {
     /// The fold, below `k`, of every row: by patient, each class spread as evenly as a greedy assignment manages. The
@@ -48,5 +48,26 @@ impl Manifest {
             Some(split) => Err(Error::EmptyFold { path: self.path.clone(), folds: k, fold, split }),
             None => Ok(manifest),
         }
+    }
+
+    /// The same rows, those of train and val assigned anew: fold number `fold` of the [`folds`](Manifest::folds)`(k, seed)` of these rows is
+    /// val, the others are train. Test stays as it is.
+    ///
+    /// Over all `fold` below `k`, every row of train and val is in val exactly once.
+    ///
+    /// # Errors
+    /// Those of [`folds`](Manifest::folds); [`Error::Fold`] unless `fold` is below `k`.
+    pub fn with_validation_fold(&self, k: usize, fold: usize, seed: u64) -> Result<Manifest, Error> {
+        let is_seen = |row: &Row| matches!(row.split, Some(Split::Train | Split::Val));
+        let seen = self.rows.iter().filter(|row| is_seen(row)).cloned().collect();
+        let folds = Manifest { rows: seen, ..self.clone() }.folds(k, seed)?;
+        if fold >= k {
+            return Err(Error::Fold { folds: k, found: fold });
+        }
+        let mut manifest = self.clone();
+        for (row, of_row) in manifest.rows.iter_mut().filter(|row| is_seen(row)).zip(folds) {
+            row.split = Some(if of_row == fold { Split::Val } else { Split::Train });
+        }
+        Ok(manifest)
     }
 }

@@ -53,6 +53,7 @@ impl Embedder {
     pub fn with_plugin(self, path: &Path) -> Result<Self, Error> {
         let plugin = Plugin::load(path, self.engine.backbone())?;
         plugin.refuse_volumes()?;
+        plugin.refuse_ensembles()?;
         let preprocess = plugin.card.preprocess.clone();
         Embedder { plugin: Some(plugin), ..self }.with_preprocess(preprocess)
     }

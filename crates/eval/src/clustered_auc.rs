@@ -149,6 +149,17 @@ impl ClusteredAuc {
         self.flat.iter().map(|flat| flat.weight * flat.half_width(z)).sum()
     }
 
+    /// The difference to `other`, of the same clusters, of others, or of some of both, with its interval of confidence `level`.
+    ///
+    /// # Panics
+    /// Where `level` is not between 0 and 1.
+    pub fn difference(&self, other: &Self, level: f64) -> Estimate {
+        let variance = self.contributions.variance_of_difference(&other.contributions);
+        let unseen = self.unseen(level) + other.unseen(level);
+        let (value, half) = (self.value - other.value, (normal_z(level).powi(2) * variance + unseen * unseen).sqrt());
+        Estimate { value, low: (value - half).max(-1.0), high: (value + half).min(1.0) }
+    }
+
     /// Two-sided p-value of no difference to `other` on the same cases, `P(|Z| > |difference| / √variance)`: DeLong's paired
     /// test, by cluster. Where the difference does not vary it is 1 of a difference of 0, and else `None`.
     pub fn p_of_difference(&self, other: &Self) -> Option<f64> {
@@ -261,6 +272,25 @@ mod tests {
         let once = ClusteredAuc::new(&scores, &truth, &apart(8)).unwrap().estimate(0.95);
         let copies = ClusteredAuc::new(&thrice(&scores), &thrice_truth, &clusters).unwrap().estimate(0.95);
         assert!((once.low - copies.low).abs() < 1e-12 && (once.high - copies.high).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_difference_of_others_has_both_variances_and_one_of_the_same_its_own() {
+        let truth: Vec<_> = (0..40).map(|i| i % 2 == 0).collect();
+        let scores = |shift: usize| (0..40).map(|i| ((i * 7 + shift * (i % 2)) % 11) as f32).collect::<Vec<_>>();
+        let of = |shift, first: usize| {
+            ClusteredAuc::new(&scores(shift), &truth, &(first..first + 40).collect::<Vec<_>>()).unwrap()
+        };
+        let (one, others) = (of(1, 0), of(3, 100));
+        let half = |found: Estimate| (found.high - found.low) / 2.0;
+        let sum = one.contributions.variance() + others.contributions.variance();
+        let found = one.difference(&others, 0.95);
+        assert!((half(found) - 1.959_964 * sum.sqrt()).abs() < 1e-5 && found.value == one.value - others.value);
+        assert_eq!(one.difference(&one, 0.95), Estimate { value: 0.0, low: 0.0, high: 0.0 });
+        let paired = of(3, 0);
+        let p = one.p_of_difference(&paired).unwrap();
+        let found = one.difference(&paired, 1.0 - p);
+        assert!(found.low.abs().min(found.high.abs()) < 1e-6, "the interval at its p ends at no difference: {found:?}");
     }
 
     #[test]

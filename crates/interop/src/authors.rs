@@ -114,6 +114,7 @@ pub fn write_authors(
 ) -> Result<Vec<String>, Error> {
     plugin.refuse_bags()?;
     plugin.refuse_volumes()?;
+    plugin.refuse_ensembles()?;
     let refuse = |what: String| Err(Error::Unwritable { format: "a file of the paper's authors", what });
     let lora = &plugin.adapter.config;
     if plugin.adapter.bottlenecks.first_block().is_some() {

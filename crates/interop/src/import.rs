@@ -128,7 +128,12 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
             left.made()
         )
     }));
+    notes.extend(card.scope.iter().map(|_| {
+        "the card's scope is left out: what describes the training images is in no file of others".to_owned()
+    }));
     let card = TaskCard {
+        scope: None,
+        scope_limits: None,
         lora: adapter.config.clone(),
         bottleneck: BottleneckConfig::none(),
         self_test: None,
@@ -136,7 +141,16 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         ..card
     };
     card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: error.reason })?;
-    let mut plugin = Plugin { card, adapter, head, bag: None, volume: None, digest: String::new() };
+    let mut plugin = Plugin {
+        card,
+        adapter,
+        head,
+        further: Vec::new(),
+        bag: None,
+        volume: None,
+        scope: None,
+        digest: String::new(),
+    };
     plugin.finish(engine, Storage::F32)?;
     Ok(Imported { plugin, notes })
 }

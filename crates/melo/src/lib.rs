@@ -88,10 +88,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod device;
 mod opened;
 
 #[cfg(feature = "archive")]
 pub use melo_archive as archive;
+#[cfg(feature = "cuda")]
+pub use melo_cuda as cuda;
 pub use melo_data as data;
 pub use melo_embed as embed;
 pub use melo_eval as eval;
@@ -110,6 +113,7 @@ pub use melo_synthetic as synthetic;
 pub use melo_train as train;
 pub use melo_vit as vit;
 
+pub use device::{DeviceName, UnknownDevice};
 pub use melo_data::{Manifest, Split};
 pub use melo_interop::{read_backbone, read_checkpoint};
 pub use melo_predict::{Prediction, Predictor, Prepared};

@@ -7,8 +7,11 @@ use melo::synthetic::{Phantom, phantom};
 use melo::train::Finished as Trained;
 use melo::vit::{Description, Preprocess, Storage, VitConfig};
 use melo::{
-    Checkpoint, Device, DeviceSpec, Event, Job, Manifest, Method, MethodSettings, Plugin, Predictor, TrainConfig,
+    Checkpoint, Device, DeviceSpec, Event, Job, Manifest, Method, MethodSettings, Plugin, Precision, Predictor,
+    TrainConfig,
 };
+use melo_cuda::Cuda;
+use melo_cuda_host::Host;
 use melo_reference::Reference;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +26,11 @@ const CLOSE: f32 = 1e-4;
 
 fn reference() -> Arc<dyn Device> {
     Arc::new(Reference)
+}
+
+/// The engine for GPUs, whose kernels run on the processor; none without a C++20 compiler.
+fn gpu() -> Option<Arc<dyn Device>> {
+    Some(Arc::new(Cuda::on(Host::open()?, Some(Precision::F32))))
 }
 
 fn processor() -> Arc<dyn Device> {
@@ -87,12 +95,22 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn it_trains_by_every_method_as_the_processor_does() {
-    let place = Place::new();
-    for method in [Method::Lora, Method::Linear, Method::Adapter, Method::Full] {
-        let (found, expected) = (place.train(reference(), method), place.train(processor(), method));
-        assert_eq!(found.engine.info().engine, "reference");
+    trains_as_the_processor(reference(), &[Method::Lora, Method::Linear, Method::Adapter, Method::Full]);
+}
+
+#[test]
+fn on_a_gpu_plugins_are_trained_as_on_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    trains_as_the_processor(gpu, &[Method::Lora, Method::Linear, Method::Adapter]);
+}
+
+fn trains_as_the_processor(device: Arc<dyn Device>, methods: &[Method]) {
+    let (place, kind) = (Place::new(), device.info().engine);
+    for &method in methods {
+        let (found, expected) = (place.train(Arc::clone(&device), method), place.train(processor(), method));
+        assert_eq!(found.engine.info().engine, kind);
         let card = &found.plugin.card;
-        assert_eq!(card.self_test.as_ref().map(|test| test.engine.as_str()), Some("reference"), "{method}");
+        assert_eq!(card.self_test.as_ref().map(|test| test.engine.as_str()), Some(kind), "{method}");
         for (found, expected) in found.history.iter().zip(&expected.history) {
             // AdamW divides by the size of a slope, so that a slope of nearly 0 steps by its sign: the losses of a few steps
             // are far closer than single weights.

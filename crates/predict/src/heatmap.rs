@@ -51,11 +51,39 @@ impl Predictor {
         plugin.refuse_volumes()?;
         let pixels = image.pixels.get(task).ok_or(Error::NoPixels)?;
         let spec = &plugin.card.preprocess;
-        let explanation =
-            self.engine().explain(&image.inputs[task], spec.size, plugin.into(), class, drawing.method)?;
+        let explanation = self.explanation(&image.inputs[task], plugin, class, drawing.method)?;
         let Drawing { opacity, longest, .. } = drawing;
         let picture = overlay_within(pixels, spec, explanation.grid, &explanation.values, opacity, longest);
         Ok(Drawn { class, explanation, picture })
+    }
+
+    /// The relevance of an input's patches to a class, of an ensemble the mean of what its members find, each of sum 1.
+    fn explanation(
+        &self,
+        input: &[f32],
+        plugin: &Plugin,
+        class: usize,
+        method: ExplainMethod,
+    ) -> Result<Explanation, Error> {
+        let size = plugin.card.preprocess.size;
+        let of = |member| self.engine().explain(input, size, member, class, method);
+        if plugin.further.is_empty() {
+            return Ok(of(plugin.into())?);
+        }
+        let members = plugin.members().map(of).collect::<Result<Vec<Explanation>, _>>()?;
+        let mut mean = Explanation {
+            logits: members.iter().flat_map(|member| &member.logits).copied().collect(),
+            values: vec![0.0; members[0].values.len()],
+            prefix: vec![0.0; members[0].prefix.len()],
+            grid: members[0].grid,
+        };
+        for member in &members {
+            let total: f32 = member.values.iter().chain(&member.prefix).sum();
+            let share = 1.0 / (total.max(f32::MIN_POSITIVE) * members.len() as f32);
+            mean.values.iter_mut().zip(&member.values).for_each(|(mean, x)| *mean += share * x);
+            mean.prefix.iter_mut().zip(&member.prefix).for_each(|(mean, x)| *mean += share * x);
+        }
+        Ok(mean)
     }
 
     /// The heat maps of many images, on all threads: `wanted[image][task]` are the classes to explain, and `take` gets each

@@ -20,6 +20,6 @@ pub use bag::{Bag, BagImage, BagPrediction, LEADING};
 pub use error::Error;
 pub use heatmap::{Drawing, Drawn};
 pub use input::Input;
-pub use predictor::{Logits, Prediction, Predictor, mask_of};
+pub use predictor::{AllGiven, Prediction, Predictor, mask_of};
 pub use prepared::{Prepared, prepare_files};
 pub use segmentation::segmentation_about;

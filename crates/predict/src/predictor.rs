@@ -5,16 +5,16 @@ use crate::input::Input;
 use crate::prepared::{Prepared, prepare_files};
 use melo_imaging::{Restored, restore};
 use melo_vit::{
-    BoundPlugin, Decision, Engine, ImageError, ImageSource, Plugin, PluginRef, Segment, VolumeEmbedding, planes,
+    BoundPlugin, Decision, Engine, Given, ImageError, ImageSource, Plugin, Segment, VolumeEmbedding, planes,
 };
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Logits of every input under each of its plug-ins: `logits[input][plugin]` is `[c]`, or of one that gives masks scores `[m, m, c]`.
-pub type Logits = Vec<Vec<Vec<f32>>>;
+/// What every input gives under each of its plug-ins, `given[input][plugin]`; of an ensemble logits `[k, c]`.
+pub type AllGiven = Vec<Vec<Given>>;
 
 /// What a plug-in says of an image.
 #[derive(Clone, Debug)]
@@ -103,19 +103,20 @@ impl Predictor {
     ) -> Result<Vec<Vec<Prediction>>, Error> {
         let asked: Vec<_> = images.iter().map(|image| image.asking(plugins)).collect();
         let inputs: Vec<&Input> = asked.iter().flat_map(|(inputs, _)| inputs).collect();
-        let mut logits = self.infer(&inputs)?.into_iter();
+        let mut given = self.infer(&inputs)?.into_iter();
         let of_image = |(inputs, places): &(Vec<Input>, Vec<(usize, usize)>)| {
-            let mut logits: Logits = logits.by_ref().take(inputs.len()).collect();
+            let mut given: AllGiven = given.by_ref().take(inputs.len()).collect();
             let predictions = plugins.iter().zip(places).map(|(plugin, &(input, place))| {
-                let logits = std::mem::take(&mut logits[input][place]);
-                Prediction { plugin: Arc::clone(plugin), decision: plugin.decide(&logits), logits }
+                let given = std::mem::take(&mut given[input][place]);
+                let decision = plugin.answer(&given);
+                Prediction { plugin: Arc::clone(plugin), decision, logits: plugin.mean_logits(given.logits) }
             });
             predictions.collect()
         };
         Ok(asked.iter().map(of_image).collect())
     }
 
-    /// Logits of inputs, whoever asks: those of one size, or volumes of as many layers, are one batch, and neighbours with the same
+    /// What inputs give, whoever asks: those of one size, or volumes of as many layers, are one batch, and neighbours with the same
     /// plug-ins one segment.
     ///
     /// # Errors
@@ -123,14 +124,14 @@ impl Predictor {
     ///
     /// # Panics
     /// If an input is not as long as its size says, or a plug-in is bound to another kind of engine or precision.
-    pub fn infer(&self, inputs: &[&Input]) -> Result<Logits, Error> {
+    pub fn infer(&self, inputs: &[&Input]) -> Result<AllGiven, Error> {
         let at_home = |plugin: &Arc<BoundPlugin>| plugin.is_on(&*self.engine);
         assert!(
             inputs.iter().flat_map(|input| &input.plugins).all(at_home),
             "a plug-in that is bound to another engine"
         );
         inputs.iter().flat_map(|input| &input.plugins).try_for_each(|plugin| plugin.refuse_bags())?;
-        let mut logits: Logits = inputs.iter().map(|input| vec![Vec::new(); input.plugins.len()]).collect();
+        let mut given: AllGiven = inputs.iter().map(|input| vec![Given::default(); input.plugins.len()]).collect();
         let mut batches: BTreeMap<(usize, Option<usize>), Vec<Member>> = BTreeMap::new();
         for (input, asked) in inputs.iter().enumerate() {
             for member in Member::of(input, &asked.plugins) {
@@ -142,31 +143,47 @@ impl Predictor {
             let mut segments: Vec<Segment<'_>> = Vec::new();
             for group in members.chunk_by(|a, b| same_plugins(a.plugins(inputs), b.plugins(inputs))) {
                 let first = segments.last().map_or(0, |segment| segment.images.end);
-                let plugins = group[0].plugins(inputs).iter().map(|plugin| PluginRef::from(&***plugin)).collect();
+                let plugins = group[0].plugins(inputs).iter().flat_map(|plugin| plugin.members()).collect();
                 segments.push(Segment { images: first..first + group.len(), plugins });
             }
             let source = Members { inputs, members: &members, layers };
-            let found = self.engine.forward(&source, size, &segments)?;
+            let (vit, blocks) = (self.engine.backbone().config(), blocks_of(&members, inputs));
+            let found = self.engine.forward_intermediates(&source, size, &segments, &blocks)?;
             for (segment, of_plugins) in segments.iter().zip(found) {
-                for (place, (of_plugin, plugin)) in of_plugins.into_iter().zip(&segment.plugins).enumerate() {
-                    let of_images = of_plugin.chunks_exact(plugin.head.outputs(self.engine.backbone().config(), size));
+                let asked = segment.images.clone().next().map_or(&[][..], |image| members[image].plugins(inputs));
+                let places = asked.iter().enumerate().flat_map(|(place, plugin)| plugin.members().map(move |_| place));
+                for (place, (of_plugin, plugin)) in places.zip(of_plugins.into_iter().zip(&segment.plugins)) {
+                    let outputs = plugin.head.outputs(vit, size);
+                    let of_images = of_plugin.chunks_exact(outputs + blocks.len() * vit.intermediate_width());
                     segment.images.clone().zip(of_images).for_each(|(image, found)| {
+                        let (logits, intermediates) = found.split_at(outputs);
                         let Member { input, plugins } = &members[image];
-                        logits[*input][plugins.start + place] = found.to_vec();
+                        let place = plugins.start + place;
+                        let scope = inputs[*input].plugins[place].scope.as_ref();
+                        let given = &mut given[*input][place];
+                        given.logits.extend_from_slice(logits);
+                        given.distances = scope.map(|scope| scope.distances_among(&blocks, intermediates));
                     });
                 }
             }
         }
-        inputs.par_iter().zip(&mut logits).for_each(|(input, logits)| decode(input, logits));
-        Ok(logits)
+        inputs.par_iter().zip(&mut given).for_each(|(input, given)| decode(input, given));
+        Ok(given)
     }
 }
 
+/// Blocks that the descriptions of the plug-ins of a batch look at.
+fn blocks_of(members: &[Member], inputs: &[&Input]) -> Vec<usize> {
+    let scopes = members.iter().flat_map(|member| member.plugins(inputs)).filter_map(|plugin| plugin.scope.as_ref());
+    let blocks: BTreeSet<usize> = scopes.flat_map(|scope| &scope.config.blocks).copied().collect();
+    blocks.into_iter().collect()
+}
+
 /// What heads gave of patches to the scores of pixels, of the plug-ins of an input that give masks.
-fn decode(input: &Input, logits: &mut [Vec<f32>]) {
-    for (plugin, logits) in input.plugins.iter().zip(logits) {
+fn decode(input: &Input, given: &mut [Given]) {
+    for (plugin, given) in input.plugins.iter().zip(given) {
         if let Some(decoder) = &plugin.head.decoder {
-            *logits = decoder.scores(logits, &input.pixels, input.size);
+            given.logits = decoder.scores(&given.logits, &input.pixels, input.size);
         }
     }
 }

@@ -90,7 +90,7 @@ impl PyEvaluation {
             height: 320.0,
             x: Axis::unit("1 − specificity"),
             y: Axis::unit("sensitivity"),
-            diagonal: true,
+            guide: vec![(0.0, 0.0), (1.0, 1.0)],
             lines: (0..c).filter_map(line).collect(),
         };
         let entry = |class: usize| {

@@ -233,6 +233,13 @@ impl PyPrediction {
         PyArray1::from_slice(py, &self.logits)
     }
 
+    /// Standard deviation of what the members of an ensemble of folds say, `[classes]`; None of single plug-ins.
+    #[getter]
+    fn spread<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {
+        let spread = &self.decision.spread;
+        (!spread.is_empty()).then(|| PyArray1::from_slice(py, spread))
+    }
+
     /// The class, or grade; None of findings, numbers and masks.
     #[getter]
     fn predicted(&self) -> Option<String> {
@@ -251,6 +258,18 @@ impl PyPrediction {
     fn set<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let set = self.decision.set.as_ref().map(|set| set.named(&self.plugin.card.classes));
         set.map(|set| crate::plugin::json(py, &set)).transpose()
+    }
+
+    /// Whether the image is one for the plug-in; None where it cannot tell.
+    #[getter]
+    fn in_scope(&self) -> Option<bool> {
+        Some(self.decision.scope?.in_scope)
+    }
+
+    /// How far the image is from those of the training, 1 at the limit; None where that is not known.
+    #[getter]
+    fn scope_score(&self) -> Option<f32> {
+        Some(self.decision.scope?.score)
     }
 
     /// How much each image of a bag counted, of sum 1; None of single images.

@@ -2,7 +2,7 @@
 
 use crate::errors::{Door, Failure, OrRaise};
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, SetSettings, Solver, TrainConfig};
+use melo::train::{ClassWeights, MaskHead, Method, MethodSettings, ScopeSettings, SetSettings, Solver, TrainConfig};
 use melo::vit::{BagConfig, BagPooling, CropMode, Preprocess, SetBy, SetMethod, Target};
 use melo::{Job, Precision};
 use serde::Deserialize;
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     lora_dropout: Option<f64>,
     bottleneck: Option<usize>,
     layer_decay: Option<f64>,
+    folds: Option<usize>,
     solver: Option<Solver>,
     epochs: Option<usize>,
     batch_size: Option<usize>,
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     coverage: Option<f64>,
     sets: Option<Sets>,
     sets_by: Option<SetBy>,
+    scope_false_alarms: Option<f64>,
+    scope: Option<bool>,
     pub(crate) run: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
@@ -77,6 +80,13 @@ impl Settings {
         };
         let usual = SetSettings::default();
         Some(SetSettings { coverage: self.coverage.unwrap_or(usual.coverage), method, by: self.sets_by })
+    }
+
+    /// What is asked of the scope.
+    pub(crate) fn scope(&self) -> Option<ScopeSettings> {
+        let usual = ScopeSettings::default();
+        let false_alarms = self.scope_false_alarms.unwrap_or(usual.false_alarms);
+        self.scope.unwrap_or(true).then_some(ScopeSettings { false_alarms })
     }
 
     /// From JSON.
@@ -111,6 +121,7 @@ impl Settings {
             lora_dropout: self.lora_dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            folds: self.folds,
             solver: self.solver,
         };
         let usual = method.resolve(self.method.unwrap_or(Method::Lora), depth).or_raise(Door::Setting)?;

@@ -43,6 +43,7 @@ impl Observer {
 fn tell(py: Python<'_>, told: &Py<PyAny>, event: &Event<'_>) -> PyResult<()> {
     let object = match event {
         Event::Splits(assigned) => serde_json::json!({"event": "splits", "said": assigned.to_string()}),
+        Event::Fold { fold, of } => serde_json::json!({"event": "fold", "fold": fold, "of": of}),
         Event::Reading { done, of } => serde_json::json!({"event": "reading", "done": done, "of": of}),
         Event::Features { done, of } => serde_json::json!({"event": "features", "done": done, "of": of}),
         Event::NoTestFigures(error) => serde_json::json!({"event": "no_test_figures", "said": error.to_string()}),
@@ -140,6 +141,7 @@ fn run(
         storage: if settings.f16 { Storage::F16 } else { Storage::F32 },
         cache: data.cache(),
         sets: settings.sets(),
+        scope: settings.scope(),
         ..usual
     };
     let cache = Arc::clone(&job.cache);

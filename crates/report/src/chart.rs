@@ -14,7 +14,7 @@
 //!     height: 178.0,
 //!     x: Axis::unit("1 − specificity"),
 //!     y: Axis::unit("sensitivity"),
-//!     diagonal: true,
+//!     guide: vec![(0.0, 0.0), (1.0, 1.0)],
 //!     lines: vec![Line::new(0, vec![(0.0, 0.0), (0.2, 0.7), (1.0, 1.0)])],
 //! };
 //! let svg = roc.draw().expect("it has points").to_string();

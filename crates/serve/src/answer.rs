@@ -2,7 +2,7 @@
 
 use crate::registry::Version;
 use melo_imaging::Mask;
-use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, NamedSet, Precision, SetMembers, TaskKind};
+use melo_vit::{BoundPlugin, ComputedOn, Decision, Engine, Given, InScope, NamedSet, Precision, SetMembers, TaskKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -22,6 +22,9 @@ pub struct Answer {
     /// Numbers in their units, in the order of the head; of a mask the share of each class in what the network saw; none of classes.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub values: ByName,
+    /// Standard deviation of what the members of an ensemble say, in the order of the head; none of single plug-ins.
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub spread: ByName,
     /// A finding is reported from these on; one a class, multi-label only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
@@ -34,6 +37,9 @@ pub struct Answer {
     /// What may be true, with the coverage that the plug-in promises; none where it promises none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set: Option<NamedSet>,
+    /// Whether the image is one for the task; nothing where the plug-in cannot tell.
+    #[serde(flatten)]
+    pub scope: Option<InScope>,
     /// SHA-256 of the backbone.
     pub backbone: String,
     /// Numbers that it was computed in.
@@ -216,10 +222,10 @@ impl Answer {
         }
     }
 
-    /// From the logits `[c]` of one image, or the scores `[m, m, c]` of its pixels.
-    pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, logits: Vec<f32>) -> Self {
+    /// From what the plug-in gave of one image.
+    pub(crate) fn new(version: &Arc<Version>, plugin: &BoundPlugin, engine: &dyn Engine, given: Given) -> Self {
         let card = &version.card;
-        let (calibration, decision) = (plugin.calibration(), plugin.decide(&logits));
+        let (calibration, decision) = (plugin.calibration(), plugin.answer(&given));
         let findings = card.kind == TaskKind::MultiLabel;
         let by_name = |values: &[f32]| ByName { classes: card.classes.clone(), values: values.to_vec() };
         let name = |class: usize| card.classes[class].clone();
@@ -229,10 +235,12 @@ impl Answer {
             kind: card.kind,
             probabilities: by_name(&decision.probabilities),
             values: by_name(&decision.values),
+            spread: by_name(&decision.spread),
             thresholds: findings.then(|| calibration.thresholds.clone()),
             predicted: card.kind.is_one_class().then(|| name(decision.best())),
             findings: findings.then(|| decision.findings.iter().copied().map(name).collect()),
             set: decision.set.as_ref().map(|set| set.named(&card.classes)),
+            scope: decision.scope,
             backbone: engine.backbone().digest().to_owned(),
             precision: engine.info().precision,
             calibration: calibration.made.clone(),
@@ -243,7 +251,7 @@ impl Answer {
             leading: Vec::new(),
             heatmaps: Vec::new(),
             of: Arc::clone(version),
-            logits,
+            logits: plugin.mean_logits(given.logits),
             decision,
         }
     }

@@ -10,7 +10,7 @@ use crate::service::{Chosen, Service, Tasks, blocking};
 use melo_imaging::dicom::Series;
 use melo_predict::{Bag, BagImage, BagPrediction, LEADING};
 use melo_vit::rendering::Plane;
-use melo_vit::{BoundPlugin, Engine, hex};
+use melo_vit::{BoundPlugin, Engine, Given, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) fn answers_of(bags: &[BagTasks], engine: &dyn Engine, found: Vec<BagP
             let answers = tasks.iter().zip(found.by_ref()).map(|((version, plugin), found)| Answer {
                 leading: found.leading(LEADING),
                 attention: found.attention,
-                ..Answer::new(version, plugin, engine, found.logits)
+                ..Answer::new(version, plugin, engine, Given { logits: found.logits, distances: None })
             });
             all.push(BagAnswers {
                 name: bag.name.clone(),

@@ -24,6 +24,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
     answers: IntCounterVec,
+    out_of_scope: IntCounterVec,
     wait: Histogram,
     compute: Histogram,
     batch: Histogram,
@@ -65,6 +66,11 @@ impl Default for Metrics {
             .expect(all),
             answers: IntCounterVec::new(Opts::new("melo_answers_total", "Images answered, by task"), &["task"])
                 .expect(all),
+            out_of_scope: IntCounterVec::new(
+                Opts::new("melo_out_of_scope_total", "Images answered that are not for the task, by task"),
+                &["task"],
+            )
+            .expect(all),
             wait: Histogram::with_opts(seconds("melo_queue_wait_seconds", "From the queue to the batch")).expect(all),
             compute: Histogram::with_opts(seconds("melo_batch_seconds", "Computing a batch")).expect(all),
             batch: Histogram::with_opts(
@@ -123,6 +129,7 @@ impl Default for Metrics {
         register(Box::new(metrics.requests.clone()));
         register(Box::new(metrics.latency.clone()));
         register(Box::new(metrics.answers.clone()));
+        register(Box::new(metrics.out_of_scope.clone()));
         register(Box::new(metrics.wait.clone()));
         register(Box::new(metrics.compute.clone()));
         register(Box::new(metrics.batch.clone()));
@@ -224,6 +231,10 @@ impl Metrics {
         forget_old(times, now);
     }
 
+    pub(crate) fn out_of_scope(&self, task: &str, images: usize) {
+        self.out_of_scope.with_label_values(&[task]).inc_by(images as u64);
+    }
+
     /// Images a minute that a task answered lately.
     pub fn images_per_minute(&self, task: &str) -> usize {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,6 +248,7 @@ impl Metrics {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
         let _ = self.latency.remove_label_values(&[task]);
         let _ = self.answers.remove_label_values(&[task]);
+        let _ = self.out_of_scope.remove_label_values(&[task]);
     }
 
     pub(crate) fn registry_holds(&self, tasks: usize, resident_bytes: usize) {

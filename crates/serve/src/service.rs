@@ -182,10 +182,10 @@ impl Service {
         let (decoded, computed) = self.compute(&request, &tasks, &bags, permit).await?;
         let mut images = Vec::new();
         let images_of_single = if tasks.is_empty() { &[][..] } else { &request.images[..] };
-        for ((image, decoded), logits) in images_of_single.iter().zip(&decoded).zip(computed.logits) {
-            let of_tasks = tasks.iter().zip(logits).map(|((version, plugin), logits)| Answer {
+        for ((image, decoded), given) in images_of_single.iter().zip(&decoded).zip(computed.given) {
+            let of_tasks = tasks.iter().zip(given).map(|((version, plugin), given)| Answer {
                 frame: decoded.frame_of(request.frame.unwrap_or(version.card.preprocess.rendering.frame)),
-                ..Answer::new(version, plugin, self.engine(), logits)
+                ..Answer::new(version, plugin, self.engine(), given)
             });
             // As the first task sees it, like the preview.
             images.push(ImageAnswers {
@@ -237,7 +237,7 @@ impl Service {
         }
     }
 
-    /// Logits `[images][tasks][c]` of inputs that are network inputs already, `[3, size, size]` each.
+    /// Answers for inputs that are network inputs already, `[3, size, size]` each.
     ///
     /// # Errors
     /// [`Refusal::Full`], [`Refusal::Busy`], [`Refusal::Stopping`], [`Refusal::Timeout`], [`Refusal::Internal`].
@@ -268,16 +268,16 @@ impl Service {
         let asked = Asked { inputs: inputs.into_iter().map(input).collect(), bags: Vec::new() };
         let computed = self.wait(permit, asked).await?;
         let images = computed
-            .logits
+            .given
             .into_iter()
             .flatten()
             .zip(digests)
-            .map(|(logits, digest)| ImageAnswers {
+            .map(|(given, digest)| ImageAnswers {
                 name: "tensor".to_owned(),
                 digest,
                 frames: None,
                 remarks: Vec::new(),
-                answers: vec![Answer::new(version, &tasks[0].1, self.engine(), logits)],
+                answers: vec![Answer::new(version, &tasks[0].1, self.engine(), given)],
                 preview: None,
             })
             .collect();
@@ -353,11 +353,11 @@ impl Service {
             inputs.extend(asked);
         }
         let mut computed = self.wait(permit, Asked { inputs, bags: asked_of(bags) }).await?;
-        let mut logits = computed.logits;
+        let mut given = computed.given;
         let of_image = |(first, of_tasks): (usize, Vec<(usize, usize)>)| {
-            of_tasks.into_iter().map(|(input, place)| std::mem::take(&mut logits[first + input][place])).collect()
+            of_tasks.into_iter().map(|(input, place)| std::mem::take(&mut given[first + input][place])).collect()
         };
-        computed.logits = places.into_iter().map(of_image).collect();
+        computed.given = places.into_iter().map(of_image).collect();
         Ok((decoded, computed))
     }
 

@@ -69,12 +69,19 @@ export function setInWords({ set }) {
   return open.length ? `Undecided ${promise}: ${open.join(', ')}` : `All findings decided ${promise}`;
 }
 
+/** Whether the image is one for the task; nothing where it is, or nobody can tell. */
+export function scopeInWords({ in_scope: inScope, scope_score: score }) {
+  return inScope === false ? `Not for this task: the image is unlike those that it was trained on (score ${number(score)}, limit 1). Do not rely on this answer` : '';
+}
+
 async function answerView(image, answer, open) {
   const view = stamp('answer-view');
   view.dataset.task = answer.task;
   view.open = open;
   part(view, 'task').replaceChildren(named(answer.task));
   drawVerdict(view, answer);
+  show(part(view, 'scope'), answer.in_scope === false);
+  part(view, 'scope').textContent = scopeInWords(answer);
   show(part(view, 'set'), answer.set !== undefined);
   part(view, 'set').textContent = setInWords(answer);
   if (answer.counted) part(view, 'verdict').append(`, ${answer.counted}`);
@@ -100,7 +107,12 @@ function drawVerdict(view, answer) {
   if (names.length === 0) node.textContent = 'No finding reaches its threshold';
   else node.replaceChildren(element('b', {}, ...names.flatMap((name, index) => [index ? ', ' : '', named(name)])));
   // Of several findings each stands with its own number below.
-  part(view, 'sure').textContent = names.length === 1 ? percent(answer.probabilities[names[0]]) : '';
+  part(view, 'sure').textContent = names.length === 1 ? withSpread(answer.probabilities[names[0]], answer.spread?.[names[0]]) : '';
+}
+
+/** A probability, and of an ensemble how far its members are apart. */
+function withSpread(probability, spread) {
+  return spread === undefined ? percent(probability) : `${percent(probability)} ± ${percent(spread)}`;
 }
 
 /** The button that opens or closes all answers of an image. */
@@ -124,6 +136,7 @@ export function classesOf(answer, card) {
     name,
     probability: answer.probabilities?.[name],
     value: answer.values?.[name],
+    spread: answer.spread?.[name],
     threshold: card && answer.thresholds ? answer.thresholds[index] : undefined,
     found: answer.findings ? answer.findings.includes(name) : answer.predicted === name,
     multi: Boolean(answer.findings),
@@ -160,7 +173,7 @@ function drawClasses(view, classes) {
   toggle(false);
 }
 
-function classRow({ name, probability, threshold, found, multi }) {
+function classRow({ name, probability, spread, threshold, found, multi }) {
   const row = stamp('class-row');
   const tick = row.querySelector('.tick');
   row.dataset.class = name;
@@ -170,14 +183,15 @@ function classRow({ name, probability, threshold, found, multi }) {
   part(row, 'name').append(named(name));
   part(row, 'mark').textContent = multi ? 'found' : 'predicted';
   show(part(row, 'mark'), found);
+  if (spread !== undefined) row.title = `standard deviation over folds: ${percent(spread)}`;
   row.querySelector('.fill').style.width = `${100 * probability}%`;
   if (threshold === undefined) {
-    part(row, 'value').textContent = percent(probability);
+    part(row, 'value').textContent = withSpread(probability, spread);
     return row;
   }
   const [value, from] = percentPair(probability, threshold);
   row.dataset.threshold = String(threshold);
-  part(row, 'value').textContent = value;
+  part(row, 'value').textContent = spread === undefined ? value : `${value} ± ${percent(spread)}`;
   part(row, 'threshold').textContent = `${found ? '≥' : '<'} ${from}`;
   part(row, 'threshold').title = 'the threshold of this finding';
   show(tick, true);

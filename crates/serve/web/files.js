@@ -98,16 +98,17 @@ function csvText(text) {
 }
 
 async function asCsv() {
-  const lines = [['image', 'image_sha256', 'task', 'version', 'class', 'probability', 'threshold', 'reported', 'backbone', 'precision', 'error', 'frame', 'value', 'set']];
+  const lines = [['image', 'image_sha256', 'task', 'version', 'class', 'probability', 'threshold', 'reported', 'backbone', 'precision', 'error', 'frame', 'value', 'set', 'in_scope', 'scope_score']];
   for (const image of images) {
     if (image.state === 'failed') {
-      lines.push([csvText(image.file.name), ...Array(9).fill(''), csvText(image.failure), '', '', '']);
+      lines.push([csvText(image.file.name), ...Array(9).fill(''), csvText(image.failure), '', '', '', '', '']);
     }
     for (const answer of image.result?.answers ?? []) {
       const card = await cardOf(answer.task, answer.version).catch(() => null);
       for (const each of classesOf(answer, card)) {
         lines.push([csvText(image.file.name), image.result.digest, answer.task, answer.version, csvText(each.name), each.probability ?? '',
-          each.threshold ?? '', answer.values ? '' : Number(each.found), answer.backbone, answer.precision, '', answer.frame ?? '', each.value ?? '', each.set ?? '']);
+          each.threshold ?? '', answer.values ? '' : Number(each.found), answer.backbone, answer.precision, '', answer.frame ?? '', each.value ?? '', each.set ?? '',
+          answer.in_scope === undefined ? '' : Number(answer.in_scope), answer.scope_score ?? '']);
       }
     }
   }

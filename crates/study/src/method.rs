@@ -45,6 +45,7 @@ pub(crate) struct MethodSection {
     dropout: Option<f64>,
     bottleneck: Option<usize>,
     layer_decay: Option<f64>,
+    folds: Option<usize>,
     solver: Option<Solver>,
 }
 
@@ -110,6 +111,7 @@ impl MethodSection {
             lora_dropout: self.dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            folds: self.folds,
             solver: self.solver,
         }
     }
@@ -173,6 +175,9 @@ impl fmt::Display for StudyMethod {
         }
         if config.method.trains_bottlenecks() {
             write!(f, ": width {}", config.bottleneck.width)?;
+        }
+        if let Some(folds) = section.folds {
+            write!(f, ", {folds} folds")?;
         }
         if let Some(k) = section.last_k {
             write!(f, ", last {k} blocks")?;

@@ -3,7 +3,7 @@
 //! An *arm* is one method on one backbone for one task at one share of the training data; its *cells* (seeds, folds) are
 //! averaged. Fractions are in [0, 1]; what is undefined is `None`, with a note where a person would ask why.
 
-use melo_eval::Collapse;
+use melo_eval::{Collapse, NetBenefit};
 use serde::{Deserialize, Serialize};
 
 pub use melo_eval::Estimate;
@@ -191,6 +191,9 @@ pub struct ClassResults {
     pub roc: Vec<(f64, f64)>,
     /// Precision-recall curve of the same: (recall, precision), recall ascending.
     pub precision_recall: Vec<(f64, f64)>,
+    /// Decision curve of the same.
+    #[serde(default)]
+    pub decision_curve: Vec<NetBenefit>,
     /// Operating points chosen on the validation split and measured on the test split.
     pub operating_points: Vec<OperatingPoint>,
 }
@@ -219,6 +222,9 @@ pub struct Subgroup {
     pub images: usize,
     /// Macro AUC, mean over cells; none where it is undefined.
     pub auc: Option<Estimate>,
+    /// What the AUC is above that of the column's largest group; none of that group itself, and where either is undefined.
+    #[serde(default)]
+    pub difference: Option<Estimate>,
     /// Why it is undefined or shaky.
     pub note: Option<String>,
 }

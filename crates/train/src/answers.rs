@@ -3,9 +3,10 @@
 use crate::error::{Error, InvalidAnswers};
 use crate::examples::numbers;
 use crate::mask_answers::MaskAnswers;
+use crate::scope::with_distances;
 use melo_data::{Dataset, Labels, Row};
 use melo_eval::SegmentedClass;
-use melo_vit::{Engine, ImageError, ImageSource, Plugin, TaskKind};
+use melo_vit::{ComputedOn, Engine, ImageError, ImagePart, ImageSource, Plugin, Segment, TaskKind, mean_logits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,11 +28,14 @@ pub struct Answers {
     /// True numbers `[n · c]`, of masks the share of each class in the pixels; none of classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<f32>,
-    /// `[n · c]`, before temperature; of masks the share of each class in the pixels.
+    /// `[n · c]`, before temperature, of an ensemble those of its mean ([`mean_logits`]); of masks the share of each class in the pixels.
     pub logits: Vec<f32>,
     /// How well each class of each image was found, `[n · c]`; of masks alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<SegmentedClass>,
+    /// How far each image is from those of the training, `[n]`, see [`melo_vit::Scope::distances`]; none of a plug-in that does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<[f64; 2]>,
 }
 
 /// Images that are counted as they are asked for.
@@ -46,6 +50,36 @@ impl ImageSource for Observed<'_> {
         (self.begun)(self.loaded.fetch_add(1, Ordering::Relaxed) + 1);
         self.source.load(index, out)
     }
+}
+
+/// Images of which all members of an ensemble are asked at once: their residual streams are held.
+const AT_ONCE: usize = 64;
+
+/// Logits `[n, c]` of the mean of an ensemble's members on images `0..n`, read by the calibration that is its own on the engine.
+fn of_members(
+    engine: &dyn Engine,
+    plugin: &Plugin,
+    source: &dyn ImageSource,
+    (images, size): (usize, usize),
+) -> Result<Vec<f32>, Error> {
+    let card = &plugin.card;
+    let (classes, temperature) =
+        (card.classes.len(), card.calibration_for(&ComputedOn::from(&engine.info())).temperature);
+    let mut logits = Vec::with_capacity(images * classes);
+    for first in (0..images).step_by(AT_ONCE) {
+        let part = ImagePart { source, first };
+        let count = AT_ONCE.min(images - first);
+        let segment = Segment { images: 0..count, plugins: plugin.members().collect() };
+        let found = engine.forward(&part, size, &[segment]).map_err(|error| match error {
+            melo_vit::Error::Image { index, source } => melo_vit::Error::Image { index: first + index, source },
+            other => other,
+        })?;
+        for image in 0..count {
+            let of_image = found[0].iter().flat_map(|of| &of[image * classes..(image + 1) * classes]).copied();
+            logits.extend(mean_logits(card.kind, temperature, &of_image.collect::<Vec<f32>>(), classes));
+        }
+    }
+    Ok(logits)
 }
 
 impl Answers {
@@ -71,8 +105,22 @@ impl Answers {
         let images = dataset.epoch(&order, None);
         let source = Observed { source: &images, loaded: AtomicUsize::new(0), begun };
         let (size, rows) = (dataset.spec().size, examples(dataset));
+        let mut distances = Vec::new();
         let MaskAnswers { truth, found, classes: masks } = match (&plugin.head.decoder, &plugin.bag) {
-            (Some(decoder), _) => MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?,
+            (Some(decoder), _) => {
+                if plugin.scope.is_some() {
+                    distances = with_distances(engine, plugin, (&images, dataset.len(), size))?.1;
+                }
+                MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?
+            }
+            (None, None) if !plugin.further.is_empty() => {
+                MaskAnswers::none(numbers(dataset), of_members(engine, plugin, &source, (dataset.len(), size))?)
+            }
+            (None, None) if plugin.scope.is_some() => {
+                let (logits, found) = with_distances(engine, plugin, (&source, dataset.len(), size))?;
+                distances = found;
+                MaskAnswers::none(numbers(dataset), logits)
+            }
             (None, None) => {
                 let images = (dataset.len(), size);
                 let logits = engine.logits_of(&source, images, plugin.into(), plugin.volume.as_ref())?;
@@ -101,6 +149,7 @@ impl Answers {
             numbers: truth,
             logits: found,
             masks,
+            distances,
         })
     }
 
@@ -125,6 +174,10 @@ impl Answers {
         if all != Some(self.logits.len()) || self.logits.iter().any(|x| !x.is_finite()) {
             return Err(InvalidAnswers::Logits { images: n, classes: c });
         }
+        let scopes = self.distances.len();
+        if (scopes != 0 && scopes != n) || self.distances.as_flattened().iter().any(|x| !x.is_finite()) {
+            return Err(InvalidAnswers::Lengths);
+        }
         let limit = if multi_label { 2 } else { c };
         match self.labels.iter().find(|&&label| label >= limit) {
             Some(&label) => Err(InvalidAnswers::Label { label, limit }),
@@ -145,6 +198,7 @@ impl Answers {
             numbers: pick(&self.numbers, width(self.numbers.len()), rows),
             logits: pick(&self.logits, self.classes, rows),
             masks: pick(&self.masks, width(self.masks.len()), rows),
+            distances: pick(&self.distances, width(self.distances.len()), rows),
             ..*self
         }
     }
@@ -158,6 +212,7 @@ impl Answers {
         self.numbers.extend(other.numbers);
         self.logits.extend(other.logits);
         self.masks.extend(other.masks);
+        self.distances.extend(other.distances);
         self
     }
 
@@ -241,6 +296,7 @@ mod tests {
             numbers: Vec::new(),
             logits: vec![0.0, 1.0, 2.0, -1.0, 0.5, 0.5, 3.0, 1.0],
             masks: Vec::new(),
+            distances: Vec::new(),
         }
     }
 

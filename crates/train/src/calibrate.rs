@@ -7,6 +7,7 @@ use crate::errors::of_number;
 use crate::examples::measure;
 use crate::judged::{Judged, mean_share};
 use crate::mask_answers::settings;
+use crate::scope::{ScopeSettings, fit_limits, flagged};
 use crate::sets::{SetSettings, fit_sets, set_figures};
 use melo_eval::{Bootstrap, ClusteredShare, Counts, Reliability, Resampled, SegmentationFigures, SegmentedClass};
 use melo_vit::{Calibration, ReliabilityPoint, TaskCard, TaskKind, TestRecord};
@@ -19,6 +20,9 @@ const BINS: usize = 10;
 /// A threshold is fitted from this many cases on each side; with fewer it stays at one half.
 const MIN_CASES: usize = 5;
 
+/// Classes are uneven where the most frequent one has so many times the images of the rarest (decision 0038).
+pub const UNEVEN: f64 = 1.5;
+
 /// Of figures that have no formula for their interval.
 const BOOTSTRAP: Bootstrap = Bootstrap { replicates: 2000, level: LEVEL, seed: 0 };
 /// Images of a number that a card keeps.
@@ -27,7 +31,7 @@ const PAIRS: usize = 500;
 /// A figure with its interval at 95 %.
 pub type Figure = melo_eval::Estimate;
 
-/// Fills in temperature, thresholds (multi-label tasks: Youden's, where the split has enough cases), the rule of prediction sets, where they are asked for, and, each by the name
+/// Fills in temperature, [`thresholds`], the rule of prediction sets and the limits of the scope, where they are asked for, and, each by the name
 /// `test_…`, the [`figures`] of the test split, and its [`record`].
 ///
 /// # Errors
@@ -36,10 +40,11 @@ pub fn calibrate(
     card: &mut TaskCard,
     val: &Answers,
     test: Option<&Answers>,
-    sets: Option<&SetSettings>,
+    (sets, scope): (Option<&SetSettings>, Option<&ScopeSettings>),
 ) -> Result<(), Error> {
     (card.temperature, card.thresholds) = fit(val)?;
     card.sets = sets.map(|asked| fit_sets(val, card.temperature, asked)).transpose()?.flatten();
+    card.scope_limits = scope.map(|asked| fit_limits(val, asked)).transpose()?.flatten();
     let Some(test) = test else { return Ok(()) };
     let calibration = card.own_calibration();
     for (name, Figure { value, low, high }) in figures(&card.classes, &calibration, test)? {
@@ -70,11 +75,19 @@ pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
     Ok((temperature, thresholds(val, temperature)))
 }
 
-/// The threshold of each finding `[c]`: Youden's on the validation split, one half where the split has too few cases, and for tasks of
-/// another kind, which need none.
+/// The threshold of each class `[c]`. Of a finding Youden's on the validation split, one half where the split has too few cases. Of a
+/// single-label task the mean probability of the class on the validation split where its classes are uneven ([`UNEVEN`]), so that a rare class
+/// is called where it is likelier than usual; else one half, and for tasks of another kind, which need none.
 pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
-    if val.kind != TaskKind::MultiLabel {
-        return vec![0.5; val.classes];
+    match val.kind {
+        TaskKind::MultiLabel => {}
+        TaskKind::SingleLabel if is_uneven(val) => {
+            let (probabilities, n) = (val.probabilities(temperature), val.names.len() as f64);
+            let mean =
+                |class| column(&probabilities, class, val.classes).iter().copied().map(f64::from).sum::<f64>() / n;
+            return (0..val.classes).map(|class| mean(class) as f32).collect();
+        }
+        _ => return vec![0.5; val.classes],
     }
     let (probabilities, truth) = (val.probabilities(temperature), val.truth());
     let threshold = |class: usize| {
@@ -87,11 +100,20 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
     (0..val.classes).map(threshold).collect()
 }
 
+/// Whether the most frequent class has [`UNEVEN`] times the images of the rarest.
+fn is_uneven(answers: &Answers) -> bool {
+    let mut counts = vec![0; answers.classes];
+    answers.labels.iter().for_each(|&label| counts[label] += 1);
+    let (rarest, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
+    f64::from(most) >= UNEVEN * f64::from(rarest)
+}
+
 /// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images, or of findings),
 /// `balanced_acc`, and for every class `auc/<class>`, `sensitivity/<class>` and `specificity/<class>` at the decisions; of grades also
 /// `kappa_quadratic`, `kappa_linear` and `mae`. Of numbers for each `mae/<number>`, `rmse/…`, `bias/…`, `r2/…`, `pearson/…` and `baseline_mae/…`,
 /// the error of their mean as the answer to all. Of masks `dice`, `iou`, `hd95` and `surface_dice` (distances in pixels, a tolerance of
-/// one), the means over the classes after the first, and each of these by `…/<class>` ([`melo_eval::segmentation_metrics`]). Those of [`set_figures`], where there are sets. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
+/// one), the means over the classes after the first, and each of these by `…/<class>` ([`melo_eval::segmentation_metrics`]). Those of [`set_figures`], where there are sets; `scope_flagged`, the share of
+/// images that are called out of scope, where there is one. Intervals are at 95 %, by patient ([`melo_eval::ClusteredAuc`],
 /// [`melo_eval::ClusteredShare`], [`melo_eval::Resampled`]). What is undefined is left out.
 ///
 /// # Errors
@@ -101,12 +123,14 @@ pub fn figures(
     calibration: &Calibration,
     answers: &Answers,
 ) -> Result<BTreeMap<String, Figure>, Error> {
-    let Calibration { temperature, thresholds, sets, .. } = calibration;
+    let Calibration { temperature, thresholds, sets, scope_limits, .. } = calibration;
     let mut figures = match answers.kind {
         TaskKind::Regression => figures_of_numbers(classes, answers)?,
         TaskKind::Segmentation => figures_of_masks(classes, answers)?,
         _ => figures_of_classes(classes, (*temperature, thresholds), answers)?,
     };
+    let flagged = scope_limits.as_ref().and_then(|limits| flagged(limits, answers));
+    figures.extend(flagged.map(|share| ("scope_flagged".to_owned(), share)));
     figures.extend(sets.iter().flat_map(|rule| set_figures(classes, rule, *temperature, answers)));
     Ok(figures)
 }
@@ -264,6 +288,7 @@ mod tests {
             patients: (0..n).map(|row| Some((row / 2).to_string())).collect(),
             numbers: Vec::new(),
             masks: Vec::new(),
+            distances: Vec::new(),
             labels: match kind {
                 TaskKind::SingleLabel | TaskKind::Ordinal | TaskKind::Regression | TaskKind::Segmentation => {
                     (0..n).map(label).collect()
@@ -286,17 +311,33 @@ mod tests {
     #[test]
     fn logits_that_are_too_sure_get_a_temperature_above_one() {
         let mut card = card(TaskKind::SingleLabel);
-        calibrate(&mut card, &answers(TaskKind::SingleLabel, 12.0), None, None).unwrap();
+        calibrate(&mut card, &answers(TaskKind::SingleLabel, 12.0), None, (None, None)).unwrap();
         assert!(card.temperature > 2.0, "{}", card.temperature);
         assert_eq!(card.thresholds, [0.5, 0.5], "the most probable class needs no threshold");
         assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
     }
 
     #[test]
+    fn classes_that_are_uneven_are_called_over_their_usual_probability() {
+        let mut card = card(TaskKind::SingleLabel);
+        let mut uneven = answers(TaskKind::SingleLabel, 1.0);
+        uneven.labels.iter_mut().enumerate().for_each(|(at, label)| *label = usize::from(at % 4 == 0));
+        calibrate(&mut card, &uneven, None, None).unwrap();
+        let probabilities = uneven.probabilities(card.temperature);
+        let usual = |class: usize| {
+            let of_class = column(&probabilities, class, 2);
+            of_class.iter().sum::<f32>() / of_class.len() as f32
+        };
+        let expected = [usual(0), usual(1)];
+        assert!(card.thresholds.iter().zip(expected).all(|(found, usual)| (found - usual).abs() < 1e-5), "{card:?}");
+        assert!(card.calls_unevenly() && card.format_written() == 10);
+    }
+
+    #[test]
     fn a_threshold_is_youdens_where_there_are_cases_and_one_half_elsewhere() {
         let mut card = card(TaskKind::MultiLabel);
         let val = answers(TaskKind::MultiLabel, 3.0);
-        calibrate(&mut card, &val, None, None).unwrap();
+        calibrate(&mut card, &val, None, (None, None)).unwrap();
         let scores = column(&val.probabilities(card.temperature), 0, 2);
         let youden = melo_eval::youden(&scores, &column(&val.truth(), 0, 2)).unwrap();
         assert_eq!(card.thresholds, [youden.threshold, 0.5]);
@@ -308,7 +349,7 @@ mod tests {
         for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
             let mut card = card(kind);
             let answers = answers(kind, 3.0);
-            calibrate(&mut card, &answers, Some(&answers), None).unwrap();
+            calibrate(&mut card, &answers, Some(&answers), (None, None)).unwrap();
             card.check().unwrap();
             for name in ["test_auc_macro", "test_acc", "test_auc/a", "test_sensitivity/a", "test_specificity/a"] {
                 let (value, [low, high]) = (card.metrics[name], card.metric_intervals[name]);
@@ -341,6 +382,7 @@ mod tests {
             labels: labels.to_vec(),
             numbers: Vec::new(),
             masks: Vec::new(),
+            distances: Vec::new(),
             logits: logits.collect(),
         }
     }
@@ -366,7 +408,7 @@ mod tests {
         for kind in [TaskKind::SingleLabel, TaskKind::MultiLabel] {
             let mut card = card(kind);
             let answers = answers(kind, 3.0);
-            calibrate(&mut card, &answers, Some(&answers), None).unwrap();
+            calibrate(&mut card, &answers, Some(&answers), (None, None)).unwrap();
             card.check().unwrap();
             let test = card.test.unwrap();
             assert_eq!((test.images, test.patients), (60, Some(30)));

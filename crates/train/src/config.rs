@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::method::Method;
 use melo_data::Augment;
 use melo_vit::{
-    BagConfig, BottleneckConfig, DecoderConfig, LoraConfig, Precision, Target, TaskKind, VitConfig, VolumeConfig,
+    BagConfig, BottleneckConfig, DecoderConfig, Ensemble, LoraConfig, Precision, Target, TaskKind, VitConfig,
+    VolumeConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -17,6 +18,10 @@ pub mod defaults {
     /// Width of a bottleneck: `2 · 8 · d + 8 + d` values a block, beside `4 · 4 · d` of rank 4 on query and value, so that
     /// the two methods are compared at the same size.
     pub const BOTTLENECK: usize = 8;
+    /// Last blocks that the members of an ensemble adapt: what is before them is computed once for all (`docs/decisions/0034-folds.md`).
+    pub const FOLDS_LAST_K: usize = 2;
+    /// Highest learning rate of their low-rank matrices, of all six projections, and heads: so few blocks have farther to go.
+    pub const FOLDS_LEARNING_RATE: f64 = 4e-3;
     /// Learning rate of `B` over that of `A`, the same: LoRA+ off.
     pub const LORA_PLUS: f64 = 1.0;
     /// Dropout of the low-rank updates, off.
@@ -41,7 +46,7 @@ pub mod defaults {
     pub const CLIP_NORM: f64 = 1.0;
     /// Label smoothing, as the paper's code.
     pub const LABEL_SMOOTHING: f64 = 0.1;
-    /// Epochs without a better validation AUC.
+    /// Epochs without a better one on the validation split.
     pub const PATIENCE: usize = 10;
 }
 
@@ -162,7 +167,7 @@ pub struct TrainConfig {
     /// What makes masks of patches; unused for other tasks.
     #[serde(default)]
     pub mask_head: MaskHead,
-    /// Epochs without a better validation AUC before the run ends; 0 never ends early.
+    /// Epochs without a better one on the validation split before the run ends; 0 never ends early.
     pub patience: usize,
     /// Numbers in the backbone's matrix products; what is trained stays f32.
     pub precision: Precision,
@@ -170,6 +175,9 @@ pub struct TrainConfig {
     pub augment: Augment,
     /// Seed of initial values, order and augmentation.
     pub seed: u64,
+    /// Members of an ensemble, each validated on its fold of the training and validation split; none of a single plug-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
     /// What pools the images of a bag; none where images are no bags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bag: Option<BagConfig>,
@@ -216,6 +224,7 @@ impl TrainConfig {
             precision: Precision::F32,
             augment: Augment::default(),
             seed: 0,
+            folds: None,
             bag: None,
             volume: None,
         }
@@ -264,6 +273,23 @@ impl TrainConfig {
         }
     }
 
+    /// Refuses ensembles of what is not a plug-in beside a frozen backbone that answers for single images.
+    fn check_folds(&self) -> Result<(), Error> {
+        let Some(folds) = self.folds else { return Ok(()) };
+        let wrong = |reason: String| Err(Error::Setting { setting: "folds", reason: format!("is {folds}, {reason}") });
+        match (Ensemble::MEMBERS.contains(&folds), self.method.trains_backbone()) {
+            (false, _) => {
+                let (least, most) = (Ensemble::MEMBERS.start(), Ensemble::MEMBERS.end());
+                wrong(format!("expected {least} to {most}"))
+            }
+            (_, true) => wrong(format!("but method {} trains the backbone that folds share", self.method)),
+            _ if self.bag.is_some() || self.volume.is_some() => {
+                wrong("but ensembles of folds answer for single images, not for bags or volumes".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -288,6 +314,7 @@ impl TrainConfig {
             );
             return wrong("method", reason);
         }
+        self.check_folds()?;
         if self.epochs == 0 {
             return wrong("epochs", "is 0, expected at least 1".into());
         }

@@ -35,6 +35,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Images and splits that the folds of an ensemble were not made of: which fold saw what is not known.
+    #[error("{}: not the images and splits that the folds of {task} were made of", path.display())]
+    OtherFolds {
+        /// The manifest.
+        path: PathBuf,
+        /// The plug-in's task.
+        task: String,
+    },
     /// The run folder holds a run already.
     #[error("{}: holds a run at epoch {epoch} of {epochs}", folder.display())]
     RunExists {

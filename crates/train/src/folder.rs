@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Settings of the run.
 const CONFIG: &str = "config.json";
+/// The state after the last finished epoch.
+const STATE: &str = "last.safetensors";
 /// One line an epoch.
 const TABLE: &str = "epochs.csv";
 
@@ -47,7 +49,7 @@ impl RunFolder {
 
     /// The state after the last finished epoch.
     pub fn state(&self) -> PathBuf {
-        self.path.join("last.safetensors")
+        self.path.join(STATE)
     }
 
     /// The plug-in (or with full fine-tuning the backbone) of the best epoch so far.
@@ -60,15 +62,36 @@ impl RunFolder {
         self.state().exists()
     }
 
+    /// The folder of a member of an ensemble, fold 1 the first, inside this one.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`].
+    pub(crate) fn fold(&self, fold: usize) -> Result<Self, Error> {
+        RunFolder::create(&self.fold_path(fold))
+    }
+
+    fn fold_path(&self, fold: usize) -> PathBuf {
+        self.path.join(format!("fold-{fold}"))
+    }
+
+    /// The last state of a run here, of an ensemble the first member's.
+    fn any_state(&self) -> Option<PathBuf> {
+        let first = self.fold_path(1).join(STATE);
+        [self.state(), first].into_iter().find(|path| path.exists())
+    }
+
+    /// True when an epoch was finished here, or of an ensemble that is trained here.
+    pub fn holds_run(&self) -> bool {
+        self.any_state().is_some()
+    }
+
     /// Refuses a folder with a run in it.
     ///
     /// # Errors
     /// [`Error::RunExists`], or why its state cannot be read.
     pub fn refuse_existing(&self) -> Result<(), Error> {
-        if !self.has_state() {
-            return Ok(());
-        }
-        let record = State::read_record(&self.state())?;
+        let Some(state) = self.any_state() else { return Ok(()) };
+        let record = State::read_record(&state)?;
         Err(Error::RunExists { folder: self.path.clone(), epoch: record.history.len(), epochs: record.config.epochs })
     }
 

@@ -9,6 +9,7 @@ use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
 use crate::model::Start;
+use crate::scope::{ScopeSettings, describe, has_scope};
 use crate::sets::SetSettings;
 use crate::state::{EpochRow, fields};
 use crate::team::{Team, read_images};
@@ -43,6 +44,8 @@ pub struct Job {
     pub needs_test: bool,
     /// What is asked of prediction sets; none where there are to be none.
     pub sets: Option<SetSettings>,
+    /// What is asked of the scope; none where the plug-in is not to tell which images are for it. Bags and volumes have none.
+    pub scope: Option<ScopeSettings>,
     /// Decoded images.
     pub cache: Arc<Cache>,
     /// The processes that train together, this one alone where there are no others. Each makes the same job.
@@ -51,17 +54,18 @@ pub struct Job {
 
 /// A training that is about to begin: everything that can be told from settings and manifest is in order.
 pub struct ReadyJob {
-    start: Start,
-    home: Home,
-    manifest: Manifest,
-    card: TaskCard,
-    config: TrainConfig,
-    storage: Storage,
-    needs_test: bool,
-    sets: Option<SetSettings>,
-    cache: Arc<Cache>,
+    pub(crate) start: Start,
+    pub(crate) home: Home,
+    pub(crate) manifest: Manifest,
+    pub(crate) card: TaskCard,
+    pub(crate) config: TrainConfig,
+    pub(crate) storage: Storage,
+    pub(crate) needs_test: bool,
+    pub(crate) sets: Option<SetSettings>,
+    pub(crate) scope: Option<ScopeSettings>,
+    pub(crate) cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
-    team: Arc<Team>,
+    pub(crate) team: Arc<Team>,
 }
 
 /// A finished training.
@@ -75,15 +79,16 @@ pub struct Finished {
     pub checkpoint: Option<Checkpoint>,
     /// Numbers that are stored.
     pub storage: Storage,
-    /// Every epoch.
+    /// Every epoch; of an ensemble what its members that came so far had on average, and the seconds of all.
     pub history: Vec<EpochRow>,
-    /// The best one.
+    /// The best one; of an ensemble the mean of its members' best, with the figures of all images out of their folds.
     pub best: EpochRow,
     /// Trained values.
     pub trainable: usize,
     /// Values of the backbone, without a classifier.
     pub backbone: usize,
-    /// What it says of the validation split.
+    /// What it says of the validation split; of an ensemble what is said of every training and validation image by the member that did not
+    /// see it.
     pub val: Answers,
     /// What it says of the test split.
     pub test: Option<Answers>,
@@ -105,6 +110,7 @@ impl Job {
             storage: Storage::F32,
             needs_test: false,
             sets: Some(SetSettings::default()),
+            scope: Some(ScopeSettings::default()),
             cache: Arc::new(Cache::new(Cache::DEFAULT_BYTES)),
             team: Team::alone(),
         }
@@ -121,7 +127,8 @@ impl Job {
     /// [`Error::Setting`], [`Error::ForeignSetting`], [`Error::Card`], [`Error::Images`], [`Error::Vit`]; [`Error::Team`] where another rank
     /// makes another job.
     pub fn prepare(self, observer: &mut dyn FnMut(Event<'_>)) -> Result<ReadyJob, Error> {
-        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, cache, team, .. } = self;
+        let Job { device, backbone, mut manifest, task, preprocess, storage, needs_test, sets, scope, .. } = self;
+        let (cache, team) = (self.cache, self.team);
         let config = TrainConfig { precision: device.info().precision, ..self.config };
         let config = match (config.bag, manifest.has_bags()) {
             (None, true) => TrainConfig { bag: Some(BagConfig::default()), ..config },
@@ -136,6 +143,10 @@ impl Job {
         }
         let config = config.of_task(manifest.kind);
         config.check()?;
+        if let (Some(folds), TaskKind::Segmentation) = (config.folds, manifest.kind) {
+            let reason = format!("is {folds}, but ensembles of folds give no masks");
+            return Err(Error::Setting { setting: "folds", reason });
+        }
         let info = backbone.info();
         config.lora.check(info.config())?;
         config.bottleneck.check(info.config())?;
@@ -163,7 +174,8 @@ impl Job {
         }
         sets.iter().try_for_each(|asked| asked.check(card.kind))?;
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
-        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, cache, volume, team })
+        scope.iter().try_for_each(ScopeSettings::check)?;
+        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, scope, cache, volume, team })
     }
 
     /// Trains without keeping anything on the way.
@@ -207,64 +219,89 @@ impl ReadyJob {
         self.manifest.examples(Split::Train)
     }
 
-    /// Reads the images and trains, or goes on with it.
-    ///
-    /// # Errors
-    /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
-    pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
-        let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, volume, team } =
-            self;
-        let RunOptions { folder, resume, stop, observer } = options;
-        let needed: &[Split] = if needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
-        // What rank 0 cannot write to is known before all read.
-        team.gather::<Error>("its beginning", Ok(Vec::new()))?;
-        let sets = unread_splits(&manifest, needed, &card.preprocess, &cache)?;
+    /// The splits, images of training and validation decoded once, those of the test split too where they are needed.
+    fn read(&self, observer: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<[Dataset; 3], Error> {
+        let ReadyJob { manifest, card, cache, team, .. } = self;
+        let needed: &[Split] = if self.needs_test { &Split::ALL } else { &[Split::Train, Split::Val] };
+        let sets = unread_splits(manifest, needed, &card.preprocess, cache)?;
         let broken = {
-            let observer = Mutex::new(&mut *observer);
+            let observer = Mutex::new(observer);
             let news = |done, of| {
                 let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
                 observer(Event::Reading { done, of });
             };
-            read_images(&sets, &team, &news)?
+            read_images(&sets, team, &news)?
         };
         if !broken.is_empty() {
             let images = sets.iter().map(Dataset::len).sum();
-            return Err(unreadable(&manifest, needed, images, broken).into());
+            return Err(unreadable(manifest, needed, images, broken).into());
         }
         let mut sets = sets.into_iter();
         let (Some(train_set), Some(val_set)) = (sets.next(), sets.next()) else {
             unreachable!("a data set for each split that is needed");
         };
-        let test_set = match sets.next() {
-            Some(test_set) => test_set,
-            None => {
-                let rows: Vec<Row> = manifest.split(Split::Test).into_iter().cloned().collect();
-                let dataset = Dataset::new(rows, card.preprocess.clone(), Arc::new(cache.apart()));
-                manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
-            }
-        };
+        let test_set = sets.next().unwrap_or_else(|| {
+            let rows: Vec<Row> = manifest.split(Split::Test).into_iter().cloned().collect();
+            let dataset = Dataset::new(rows, card.preprocess.clone(), Arc::new(cache.apart()));
+            manifest.reading.masks.iter().fold(dataset, |dataset, masks| dataset.with_masks(masks))
+        });
+        Ok([train_set, val_set, test_set])
+    }
+
+    /// Reads the images and trains, or goes on with it.
+    ///
+    /// # Errors
+    /// Every cause by its name, see [`Error`]; finished epochs stay in the run folder.
+    pub fn run(self, options: RunOptions<'_>) -> Result<Finished, Error> {
+        // What rank 0 cannot write to is known before all read.
+        self.team.gather::<Error>("its beginning", Ok(Vec::new()))?;
+        let [train_set, val_set, test_set] = self.read(&mut *options.observer)?;
+        if let Some(folds) = self.config.folds {
+            return self.run_folds(folds, &test_set, options);
+        }
+        let (asked_sets, asked_scope) = (self.sets, self.scope);
+        let ReadyJob { start, home, card, config, storage, needs_test, volume, team, .. } = self;
+        let RunOptions { folder, resume, stop, observer } = options;
         let task = Task { start, card, train: &train_set, val: &val_set, volume, team: &team };
         let outcome = train(task, &config, RunOptions { folder, resume, stop, observer: &mut *observer })?;
         let Outcome { mut plugin, checkpoint, history, best, trainable, backbone } = outcome;
         let (engine, checkpoint) = home.finish(checkpoint, storage)?;
         plugin.card.backbone = engine.backbone().reference();
         let together = team.engine(Arc::clone(&engine));
+        let asked_scope = asked_scope.filter(|_| has_scope(&plugin.card));
+        if asked_scope.is_some() {
+            plugin.round(storage);
+            let scope = describe(&*together, &plugin, &train_set, storage)?;
+            plugin.card.scope = Some(scope.config.clone());
+            plugin.scope = Some(scope);
+        }
         let val = Answers::of(&*together, &plugin, &val_set)?;
-        let test = match test_set.is_empty() {
-            true => None,
-            false => match Answers::of(&*together, &plugin, &test_set) {
-                Err(error) if !needs_test => {
-                    observer(Event::NoTestFigures(&error));
-                    None
-                }
-                answers => Some(answers?),
-            },
-        };
-        calibrate(&mut plugin.card, &val, test.as_ref(), asked.as_ref())?;
+        let test = test_answers(&*together, &plugin, &test_set, needs_test, observer)?;
+        calibrate(&mut plugin.card, &val, test.as_ref(), (asked_sets.as_ref(), asked_scope.as_ref()))?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         observer(Event::Card(&plugin.card));
         Ok(Finished { plugin, engine, checkpoint, storage, history, best, trainable, backbone, val, test })
+    }
+}
+
+/// What a plug-in says of the test split, where there is one that can be read.
+pub(crate) fn test_answers(
+    engine: &dyn Engine,
+    plugin: &Plugin,
+    test_set: &Dataset,
+    needed: bool,
+    observer: &mut (dyn FnMut(Event<'_>) + Send),
+) -> Result<Option<Answers>, Error> {
+    if test_set.is_empty() {
+        return Ok(None);
+    }
+    match Answers::of(engine, plugin, test_set) {
+        Err(error) if !needed => {
+            observer(Event::NoTestFigures(&error));
+            Ok(None)
+        }
+        answers => answers.map(Some),
     }
 }
 
@@ -332,14 +369,14 @@ fn order_of(row: &Row) -> (&str, usize, &str) {
 }
 
 /// Where the finished plug-in is at home: on the frozen backbone's engine, or on a device that the fine-tuned one is put on.
-enum Home {
+pub(crate) enum Home {
     Engine(Arc<dyn Engine>),
     Device(Arc<dyn Device>),
 }
 
 impl Home {
     /// The engine; with full fine-tuning that of the trained weights, as their file will hold them.
-    fn finish(
+    pub(crate) fn finish(
         self,
         checkpoint: Option<Checkpoint>,
         storage: Storage,
@@ -373,7 +410,7 @@ fn new_card(
     card.provenance.data_digest = manifest.digest();
     card.provenance.split_digest = manifest.split_digest();
     card.provenance.data = data_name(&manifest.path);
-    card.provenance.train_images_of = images_of(manifest);
+    card.provenance.train_images_of = images_of(manifest, config.folds);
     if card.kind == TaskKind::Segmentation {
         card.decoder = Some(config.mask_head.decoder(start.config(), card.classes.len()));
         card.provenance.mask_digest = manifest.mask_digest()?.unwrap_or_default();
@@ -383,13 +420,18 @@ fn new_card(
     Ok(card)
 }
 
-/// Images, or bags, of each class in the training split, `[c]`; nothing of numbers.
-fn images_of(manifest: &Manifest) -> Vec<u64> {
+/// Images, or bags, of each class in the training split, `[c]`, of an ensemble in the validation split too; nothing of numbers.
+fn images_of(manifest: &Manifest, folds: Option<usize>) -> Vec<u64> {
     if manifest.kind == TaskKind::Regression {
         return Vec::new();
     }
     let mut images_of = vec![0; manifest.classes.len()];
-    for row in manifest.split(Split::Train).into_iter().filter(|row| row.is_example()) {
+    let seen = |row: &&Row| match row.split {
+        Some(Split::Train) => true,
+        Some(Split::Val) => folds.is_some(),
+        _ => false,
+    };
+    for row in manifest.rows.iter().filter(seen).filter(|row| row.is_example()) {
         match &row.labels {
             Labels::Single(class) => images_of[*class] += 1,
             Labels::Multi(findings) => {

@@ -6,9 +6,10 @@ use crate::error::Error;
 use crate::errors::mean_errors;
 use crate::examples::measure;
 use crate::job::{data_name, today};
+use crate::scope::{ScopeSettings, fit_limits, flagged};
 use crate::sets::{SetSettings, fit_sets};
 use melo_data::Manifest;
-use melo_vit::{Calibration, ComputedOn, Engine, Plugin, Recalibration, SelfTest, TaskCard, TaskKind};
+use melo_vit::{Calibration, ComputedOn, Engine, Plugin, ReadBy, Recalibration, SelfTest, TaskCard, TaskKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub struct Reading {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
     /// Figures by name: `auc_macro` where it is defined, `ece` (expected calibration error, in [0, 1]), `brier` (of findings their mean);
-    /// of numbers `r2` and `mae`, the means over them; of masks `dice`.
+    /// of numbers `r2` and `mae`, the means over them; of masks `dice`; `scope_flagged`, the share out of scope, where there is one.
     #[serde(flatten)]
     pub figures: BTreeMap<&'static str, f64>,
 }
@@ -52,12 +53,14 @@ impl Reading {
                 [("auc_macro", metrics.auc_macro), ("ece", Some(ece)), ("brier", Some(brier(val, &probabilities)?))]
             }
         };
+        let flagged = calibration.scope_limits.as_ref().and_then(|limits| flagged(limits, val));
+        let flagged = flagged.map(|share| ("scope_flagged", share.value));
         Ok(Reading {
             computed,
             calibration: made.clone(),
             temperature: *temperature,
             thresholds: (val.kind == TaskKind::MultiLabel).then(|| thresholds.clone()),
-            figures: figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            figures: figures.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(flagged).collect(),
         })
     }
 }
@@ -75,7 +78,7 @@ fn brier(val: &Answers, probabilities: &[f32]) -> Result<f64, Error> {
     })
 }
 
-/// Fits temperature, thresholds and, where they are asked for, prediction sets to what a plug-in answers on an engine, `val`, and takes its
+/// Fits temperature, thresholds and, where they are asked for, prediction sets and the limits of a scope to what a plug-in answers on an engine, `val`, and takes its
 /// self-test there: what
 /// [`TaskCard::recalibrate`] adds to its card. `manifest` is where the images come from, as [`crate::manifest_for`] gives it.
 ///
@@ -86,15 +89,19 @@ pub fn recalibrate(
     plugin: &Plugin,
     manifest: &Manifest,
     val: &Answers,
-    sets: Option<&SetSettings>,
+    (sets, scope): (Option<&SetSettings>, Option<&ScopeSettings>),
 ) -> Result<Recalibration, Error> {
     let (temperature, thresholds) = fit(val)?;
     let sets = sets.map(|asked| fit_sets(val, temperature, asked)).transpose()?.flatten();
+    let scope_limits = scope.map(|asked| fit_limits(val, asked)).transpose()?.flatten();
+    let self_test = SelfTest::take(engine, plugin)?;
+    let by = ReadBy { temperature, thresholds: &thresholds, sets: sets.as_ref(), scope_limits: scope_limits.as_ref() };
     let mut new = Recalibration {
-        self_test: SelfTest::take(engine, plugin)?.read_by(&plugin.card, temperature, &thresholds, sets.as_ref()),
+        self_test: self_test.read_by(&plugin.card, by),
         temperature,
         thresholds,
         sets,
+        scope_limits,
         images: val.names.len(),
         data_digest: manifest.digest(),
         split_digest: manifest.split_digest(),

@@ -129,6 +129,7 @@ mod tests {
             },
             logits: rows.iter().flat_map(|(.., logits)| *logits).collect(),
             masks: Vec::new(),
+            distances: Vec::new(),
         }
     }
 

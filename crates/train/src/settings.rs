@@ -14,9 +14,9 @@ pub struct MethodSettings {
     pub rank: Option<usize>,
     /// Numerator of the scale; the rank where it is not given.
     pub alpha: Option<f32>,
-    /// Adapted projections, in any order.
+    /// Adapted projections, in any order; of an ensemble of folds whose blocks are not given all six.
     pub targets: Option<Vec<Target>>,
-    /// Adapted blocks, in any order; all where neither this nor `last_k` is given.
+    /// Adapted blocks, in any order; all where neither this nor `last_k` is given, or of an ensemble of folds the last two.
     pub blocks: Option<Vec<usize>>,
     /// The last blocks alone, so many.
     pub last_k: Option<usize>,
@@ -32,6 +32,8 @@ pub struct MethodSettings {
     pub bottleneck: Option<usize>,
     /// See [`TrainConfig::layer_decay`].
     pub layer_decay: Option<f64>,
+    /// See [`TrainConfig::folds`].
+    pub folds: Option<usize>,
     /// How a head alone is found; L-BFGS where it is not given.
     pub solver: Option<Solver>,
 }
@@ -62,6 +64,7 @@ impl MethodSettings {
             ("lora_dropout", "lora", low_rank || self.lora_dropout.is_none()),
             ("bottleneck", "adapter", bottlenecks || self.bottleneck.is_none()),
             ("layer_decay", "full", all || self.layer_decay.is_none()),
+            ("folds", "lora, linear or adapter", !all || self.folds.is_none()),
             ("solver", "linear", method == Method::Linear || self.solver.is_none()),
         ];
         match settings.into_iter().find(|(_, _, fits)| !fits) {
@@ -80,6 +83,10 @@ impl MethodSettings {
         let mut config = TrainConfig::for_method(method, depth);
         let blocks = self.adapted_blocks(depth)?;
         if method.trains_low_rank() {
+            if self.adapts_late() {
+                config.lora.targets = Target::ALL.to_vec();
+                config.learning_rate = defaults::FOLDS_LEARNING_RATE;
+            }
             let rank = self.rank.unwrap_or(config.lora.rank);
             config.lora = LoraConfig {
                 rank,
@@ -95,8 +102,14 @@ impl MethodSettings {
             config.bottleneck = BottleneckConfig { width: self.bottleneck.unwrap_or(config.bottleneck.width), blocks };
         }
         config.layer_decay = self.layer_decay.unwrap_or(config.layer_decay);
+        config.folds = self.folds;
         config.solver = self.solver.unwrap_or(config.solver);
         Ok(config)
+    }
+
+    /// True of an ensemble of folds of which nothing else is said: its members adapt the last blocks alone.
+    fn adapts_late(&self) -> bool {
+        self.folds.is_some() && self.blocks.is_none() && self.last_k.is_none()
     }
 
     fn adapted_blocks(&self, depth: usize) -> Result<Vec<usize>, Error> {
@@ -107,6 +120,7 @@ impl MethodSettings {
                 Err(Error::Setting { setting: "last_k", reason })
             }
             (None, Some(blocks)) => Ok(sorted(blocks.clone())),
+            (None, None) if self.adapts_late() => Ok((depth.saturating_sub(defaults::FOLDS_LAST_K)..depth).collect()),
             (None, None) => Ok((0..depth).collect()),
         }
     }

@@ -2,12 +2,13 @@
 
 use crate::calibrate::test_counts;
 use crate::config::TrainConfig;
+use crate::scope::scope_open_in_words;
 use crate::sets::open_in_words;
 use crate::words::settings_in_words;
 use melo_eval::Collapse;
 use melo_report::chart::{Bin, HeatTable, Reliability, Scatter};
 use melo_report::{Element, Sheet, SheetTable};
-use melo_vit::{INTENDED_USE, PluginInfo, SetBy, TaskCard, TaskKind};
+use melo_vit::{Ensemble, INTENDED_USE, MemberRecord, PluginInfo, SetBy, TaskCard, TaskKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -32,6 +33,8 @@ pub fn card_sheet(info: &PluginInfo) -> Sheet {
             confusion(card),
             reliability(card),
             sets(card),
+            scope(card),
+            ensemble(card),
             Some(usage(info)),
             calibrations(card),
             Some(provenance(card)),
@@ -63,6 +66,12 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
     parts.extend(bag.map(crate::words::bag_in_words));
     parts.extend(volume.map(crate::words::volume_in_words));
     parts.join("; ")
+}
+
+/// How many members an ensemble has and what they cost, in words: `5 folds, each answer their mean: 1.41 times the operations of one`.
+pub fn ensemble_in_words(ensemble: &Ensemble) -> String {
+    let Ensemble { members, cost } = ensemble;
+    format!("{} folds, an answer is their mean: {cost:.2} times the operations of one", members.len())
 }
 
 /// Whether a plug-in can prove itself, in words.
@@ -102,6 +111,7 @@ fn overall(card: &TaskCard) -> SheetTable {
         ("Test mean intersection over union", "test_iou"),
         ("Test coverage of prediction sets", "test_set_coverage"),
         ("Test answers in a set", "test_set_size"),
+        ("Test images out of scope", "test_scope_flagged"),
         ("Validation mean Dice", "val_dice"),
         ("Validation R²", "val_r2"),
         ("Validation quadratic weighted kappa", "val_kappa"),
@@ -144,6 +154,7 @@ fn classes(card: &TaskCard) -> SheetTable {
     let row = |(class, name): (usize, &String)| {
         let decided = match card.kind {
             TaskKind::MultiLabel => format!("from {:.3}", card.thresholds[class]),
+            TaskKind::SingleLabel if card.calls_unevenly() => format!("highest over {:.3}", card.thresholds[class]),
             kind => decided_in_words(kind).to_owned(),
         };
         let count = |counts: &[u64]| counts.get(class).map(|count| grouped(*count));
@@ -298,6 +309,62 @@ fn reliability(card: &TaskCard) -> Option<SheetTable> {
     })
 }
 
+/// Which images are for the plug-in.
+fn scope(card: &TaskCard) -> Option<SheetTable> {
+    let (config, limits) = (card.scope.as_ref()?, card.scope_limits.as_ref()?);
+    let seen = figure(card, "test_scope_flagged");
+    let promise = (1e6 * limits.false_alarms).round() / 1e4;
+    let note = format!(
+        "Each answer comes with a score of how far the image is from those of the training; above 1 it is out of scope, and the answer \
+         must not be relied on. The limit was set on the validation split, so that {promise} % of images of new patients like those \
+         are called so. An image in scope may still be answered wrongly."
+    );
+    let numbers = |values: &[usize]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Some(SheetTable {
+        title: "Scope, on the test split",
+        alerts: scope_open_in_words(limits).map(|open| format!("{open}.")).into_iter().collect(),
+        head: heads(&["Out of scope", "Patients fitted on", "Blocks", "Training images kept"]),
+        rows: vec![vec![seen, grouped(limits.patients), numbers(&config.blocks), numbers(&[config.points])]],
+        note,
+        ..SheetTable::default()
+    })
+}
+
+/// The members of an ensemble.
+fn ensemble(card: &TaskCard) -> Option<SheetTable> {
+    let ensemble = card.ensemble.as_ref()?;
+    let figures = [
+        ("Macro AUC", "val_auc_macro"),
+        ("Accuracy", "val_acc"),
+        ("Quadratic weighted kappa", "val_kappa"),
+        ("R²", "val_r2"),
+        ("Mean absolute error", "val_mae"),
+    ];
+    let known = |name: &str| ensemble.members.iter().any(|member| member.metrics.contains_key(name));
+    let figures: Vec<(&str, &str)> = figures.into_iter().filter(|(_, name)| known(name)).collect();
+    let row = |(fold, member): (usize, &MemberRecord)| {
+        let counts = [member.train_images, member.val_images].map(|images| grouped(images as u64));
+        let of = figures
+            .iter()
+            .map(|(_, name)| member.metrics.get(*name).map_or(String::new(), |value| format!("{value:.3}")));
+        [(fold + 1).to_string()].into_iter().chain(counts).chain(of).collect()
+    };
+    let titles: Vec<&str> = figures.iter().map(|(title, _)| *title).collect();
+    Some(SheetTable {
+        title: "Folds",
+        head: heads(&[&["Fold", "Trained on", "Validated on"], &titles[..]].concat()),
+        rows: ensemble.members.iter().enumerate().map(row).collect(),
+        note: format!(
+            "An answer is the mean of what {} members say, their standard deviation its spread; it takes {:.2} times the operations of one. \
+             Figures are those of each member's best epoch on its fold, which chose it; validation figures above, temperature, thresholds and \
+             sets come from the answers to all training and validation images by the member that did not see them.",
+            ensemble.members.len(),
+            ensemble.cost
+        ),
+        ..SheetTable::default()
+    })
+}
+
 /// Prediction sets: the promise, and how the test split kept it.
 fn sets(card: &TaskCard) -> Option<SheetTable> {
     let rule = card.sets.as_ref()?;
@@ -373,6 +440,10 @@ fn calibrations(card: &TaskCard) -> Option<SheetTable> {
         TaskKind::MultiLabel => {
             let of_class = card.classes.iter().zip(thresholds).map(|(class, from)| format!("{class} from {from:.3}"));
             of_class.collect::<Vec<_>>().join(", ")
+        }
+        TaskKind::SingleLabel if card.calls_unevenly() => {
+            let of_class = card.classes.iter().zip(thresholds).map(|(class, over)| format!("{class} over {over:.3}"));
+            format!("highest of {}", of_class.collect::<Vec<_>>().join(", "))
         }
         kind => decided_in_words(kind).to_owned(),
     };
@@ -480,7 +551,7 @@ mod tests {
         let mut card = TaskCard::new("<b>".into(), TaskKind::SingleLabel, classes, preprocess, backbone);
         card.metrics.insert("test_auc_macro".into(), 0.91234);
         card.metric_intervals.insert("test_auc_macro".into(), [0.8, 0.95]);
-        PluginInfo { card, shapes: BTreeMap::new(), digest: "def".into(), bytes: 10 }
+        PluginInfo { card, shapes: BTreeMap::new(), digest: "def".into(), bytes: 10, scope_bytes: 0 }
     }
 
     #[test]

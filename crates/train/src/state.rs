@@ -4,7 +4,7 @@
 use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::error::Error;
-use melo_vit::{NamedTensor, Preprocess, Storage, TensorFile, hash_numbers, hex, write_tensors};
+use melo_vit::{NamedTensor, Preprocess, Storage, TaskKind, TensorFile, hash_numbers, hex, write_tensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -58,7 +58,7 @@ pub struct EpochRow {
 }
 
 impl EpochRow {
-    /// Figures of the validation split that there are, by name; the first decides which epoch is the best.
+    /// Figures of the validation split that there are, by name, the one that says most first.
     pub fn figures(&self) -> Vec<(&'static str, f64)> {
         let all = [
             ("val_dice", self.val_dice),
@@ -71,16 +71,16 @@ impl EpochRow {
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// What decides which epoch is the best, the higher the better.
+    /// The first of these, the higher the better.
     pub fn score(&self) -> f64 {
         self.figures().first().map_or(f64::NEG_INFINITY, |(_, value)| *value)
     }
 
-    /// True where it is better than another: by its score and then its validation loss; of a head that is solved to convergence by that
-    /// loss, which tells neighbours on the path apart where an AUC of few images cannot.
-    pub(crate) fn is_better(&self, than: &EpochRow) -> bool {
-        let tie = self.c.is_some() || self.score() == than.score();
-        if tie { self.val_loss < than.val_loss } else { self.score() > than.score() }
+    /// True where it is better than another: by its score and then its validation loss; of tasks of one class (decision 0038), and of a head
+    /// that is solved to convergence, by that loss, which tells epochs apart where an AUC of few images cannot.
+    pub(crate) fn is_better(&self, than: &EpochRow, kind: TaskKind) -> bool {
+        let by_loss = kind == TaskKind::SingleLabel || self.c.is_some() || self.score() == than.score();
+        if by_loss { self.val_loss < than.val_loss } else { self.score() > than.score() }
     }
 }
 

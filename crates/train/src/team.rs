@@ -15,6 +15,7 @@ mod error;
 mod message;
 mod reading;
 
+pub(crate) use engine::in_the_whole;
 pub use error::TeamError;
 
 use crate::error::Error;

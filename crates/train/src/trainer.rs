@@ -45,6 +45,13 @@ pub struct Task<'a> {
 pub enum Event<'a> {
     /// The manifest had not all splits, and was given them.
     Splits(Assigned),
+    /// A member of an ensemble is about to be trained.
+    Fold {
+        /// Its fold, from 1.
+        fold: usize,
+        /// Members in all.
+        of: usize,
+    },
     /// Images are read for the first time, before the first epoch.
     Reading {
         /// Images read.
@@ -380,7 +387,7 @@ impl<'a> Run<'a> {
             seconds,
             ..judged
         };
-        row.best = self.record.best().is_none_or(|best| row.is_better(best));
+        row.best = self.record.best().is_none_or(|best| row.is_better(best, self.card.kind));
         if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }
@@ -640,7 +647,16 @@ impl<'a> Run<'a> {
     fn plugin(&self) -> Plugin {
         let Model { adapter, head, bag, volume, .. } = &self.model;
         let (adapter, head, bag) = (adapter.clone(), self.objective.in_units(head.clone()), bag.clone());
-        Plugin { card: self.card(), adapter, head, bag, volume: volume.clone(), digest: String::new() }
+        Plugin {
+            card: self.card(),
+            adapter,
+            head,
+            further: Vec::new(),
+            bag,
+            volume: volume.clone(),
+            scope: None,
+            digest: String::new(),
+        }
     }
 
     /// The task's card with the settings of this run and the best epoch's metrics.
@@ -670,7 +686,16 @@ impl<'a> Run<'a> {
             card.backbone.digest = checkpoint.digest();
         }
         Ok(Outcome {
-            plugin: Plugin { card, adapter, head: self.objective.in_units(head), bag, volume, digest: String::new() },
+            plugin: Plugin {
+                card,
+                adapter,
+                head: self.objective.in_units(head),
+                further: Vec::new(),
+                bag,
+                volume,
+                scope: None,
+                digest: String::new(),
+            },
             checkpoint: checkpoint.map(|checkpoint| *checkpoint),
             best: row,
             trainable,

@@ -15,7 +15,10 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
     let positive = |value: f64, words: String| (value > 0.0).then_some(words);
     let epochs = match config.patience {
         0 => config.epochs.to_string(),
-        patience => format!("{} at the most, ended after {patience} without a better validation figure", config.epochs),
+        patience => format!(
+            "{} at the most, ended after {patience} without a better one on the validation split",
+            config.epochs
+        ),
     };
     let warmup = positive(config.warmup_epochs, format!(" after {} of warm-up", plural(config.warmup_epochs, "epoch")));
     let rate = format!(
@@ -38,6 +41,10 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
     };
     let rows = [
         ("Method", Some(method_in_words(config.method).replace("a classifier", head))),
+        (
+            "Folds",
+            config.folds.map(|folds| format!("{folds} by patient of training and validation split, a member for each")),
+        ),
         ("Solver", (!steps).then(path)),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Pooling", config.bag.map(bag_in_words)),
@@ -144,6 +151,7 @@ pub fn figure_in_words(name: &str) -> &str {
         "set_single" => "share of sets of one answer",
         "set_empty" => "share of empty sets",
         "set_width" => "width of intervals",
+        "scope_flagged" => "share of images out of scope",
         other => other,
     }
 }
@@ -157,7 +165,7 @@ mod tests {
         let config = TrainConfig { patience: 5, epochs: 20, ..TrainConfig::new(2) };
         let words = settings_in_words(&config, TaskKind::SingleLabel);
         let of = |name: &str| words.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
-        assert_eq!(of("Epochs"), Some("20 at the most, ended after 5 without a better validation figure"));
+        assert_eq!(of("Epochs"), Some("20 at the most, ended after 5 without a better one on the validation split"));
         assert_eq!(of("LoRA+"), None);
         assert!(
             of("Augmentation").unwrap().starts_with("mirrored left to right, turned by up to 10°, cropped to 80 %")

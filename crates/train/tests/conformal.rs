@@ -47,6 +47,7 @@ fn answers(kind: TaskKind, probabilities: &[Vec<f32>], labels: Vec<usize>) -> An
         numbers: Vec::new(),
         logits: probabilities.iter().flatten().map(logit).collect(),
         masks: Vec::new(),
+        distances: Vec::new(),
     }
 }
 

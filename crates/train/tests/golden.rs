@@ -9,12 +9,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+use melo_cuda::Cuda;
+use melo_cuda_host::Host;
 use melo_train::{AdamW, AdamWStep, TensorStep};
 use melo_vit::{
-    Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, DeviceSpec, Engine, ExplainMethod,
-    FeatureKind, Features, Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef, Pool, Precision,
-    Preprocess, Rotary, RotaryGrid, RotaryPairs, Target, TaskCard, TaskKind, TensorFile, VitConfig, Weights,
-    binary_cross_entropy, cross_entropy,
+    Activation, Adapter, Batch, BottleneckConfig, Bottlenecks, Checkpoint, CropMode, Device, DeviceSpec, Engine,
+    ExplainMethod, FeatureKind, Features, Gradients, Head, ImageBatch, Interpolation, LoraConfig, Plugin, PluginRef,
+    Pool, Precision, Preprocess, Rotary, RotaryGrid, RotaryPairs, Target, TaskCard, TaskKind, TensorFile, VitConfig,
+    Weights, binary_cross_entropy, cross_entropy,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -244,21 +246,32 @@ impl Tolerance {
     }
 }
 
+/// On the processor in every precision, and on the engine for GPUs where that computes it: its kernels run on the processor, where there is a
+/// C++20 compiler.
 fn check(case: &str) {
     for precision in Precision::ALL {
-        check_in(precision, case);
+        check_on(&*processor(precision), case);
+    }
+    let cards = [Precision::F32, Precision::Bf16].map(|precision| Some(Cuda::on(Host::open()?, Some(precision))));
+    for card in cards.into_iter().flatten().filter(|_| !["full", "map_pool"].contains(&case)) {
+        check_on(&card, case);
     }
 }
 
-fn engine(checkpoint: Checkpoint, precision: Precision) -> Arc<dyn Engine> {
-    DeviceSpec { precision: Some(precision), threads: 0 }.open().load(checkpoint.freeze()).expect("an engine")
+fn processor(precision: Precision) -> Arc<dyn Device> {
+    DeviceSpec { precision: Some(precision), threads: 0 }.open()
 }
 
-fn check_in(precision: Precision, case: &str) {
+fn engine(checkpoint: Checkpoint, device: &dyn Device) -> Arc<dyn Engine> {
+    device.load(checkpoint.freeze()).expect("an engine")
+}
+
+fn check_on(device: &dyn Device, case: &str) {
     let golden = Golden::load(case);
+    let precision = device.info().precision;
     let tolerance = Tolerance::of(precision, &golden.expected("logits"));
     let all_weights = case == "full";
-    let engine = engine(golden.checkpoint.clone(), precision);
+    let engine = engine(golden.checkpoint.clone(), device);
     let vit = engine.backbone().config();
     let (loss, logits, gradients) = golden.step(&*engine, (&golden.adapter, &golden.head), all_weights);
     assert_close(&format!("logits in {precision}"), &logits, &golden.expected("logits"), tolerance.logits);
@@ -274,17 +287,17 @@ fn check_in(precision: Precision, case: &str) {
     for (name, found) in names.iter().zip(gradients.tensors()) {
         tolerance.assert_gradient(name, found, &golden.expected(name));
     }
-    check_ten_losses(&golden, &tolerance, all_weights);
+    check_ten_losses(&golden, device, &tolerance, all_weights);
 }
 
 /// Ten full-batch AdamW steps on everything that is trained, decay on all of it.
-fn check_ten_losses(golden: &Golden, tolerance: &Tolerance, all_weights: bool) {
+fn check_ten_losses(golden: &Golden, device: &dyn Device, tolerance: &Tolerance, all_weights: bool) {
     let mut checkpoint = golden.checkpoint.clone();
     let (mut adapter, mut head) = (golden.adapter.clone(), golden.head.clone());
     let mut optimizer: Option<AdamW> = None;
     let mut losses = Vec::new();
     for _ in 0..10 {
-        let engine = engine(checkpoint.clone(), tolerance.precision);
+        let engine = engine(checkpoint.clone(), device);
         let (loss, _, gradients) = golden.step(&*engine, (&adapter, &head), all_weights);
         losses.push(loss as f32);
         let gradients = gradients.tensors();
@@ -319,7 +332,7 @@ fn check_own_classifier(case: &str) {
         head.weight = rows.flat_map(|(a, b)| a.iter().chain(b)).map(|w| w / 2.0).collect();
         head.bias = head.bias.iter().zip(&dist.bias).map(|(a, b)| (a + b) / 2.0).collect();
     }
-    let engine = engine(golden.checkpoint.clone(), Precision::F32);
+    let engine = engine(golden.checkpoint.clone(), &*processor(Precision::F32));
     let (images, size) = (golden.images.len(), golden.images.size);
     let bare = PluginRef { adapter: None, head: &head };
     let logits = engine.logits(&golden.images, images, size, bare).unwrap();
@@ -413,7 +426,7 @@ fn check_explanations(case: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vit/tests/golden/explain.safetensors");
     let file = TensorFile::open(&path).unwrap();
     let shapes = file.shapes().unwrap();
-    let engine = engine(golden.checkpoint.clone(), Precision::F32);
+    let engine = engine(golden.checkpoint.clone(), &*processor(Precision::F32));
     let backbone = engine.backbone();
     let (n, c, size) = (golden.images.len(), golden.head.rows(), golden.images.size);
     let (t, prefix) = (backbone.config().tokens(size), backbone.config().prefix_tokens());
@@ -424,8 +437,10 @@ fn check_explanations(case: &str) {
         card,
         adapter: golden.adapter.clone(),
         head: golden.head.clone(),
+        further: Vec::new(),
         bag: None,
         volume: None,
+        scope: None,
         digest: String::new(),
     };
     let logits = golden.expected("logits");
@@ -456,7 +471,7 @@ fn check_features(case: &str) {
     let file = TensorFile::open(&path).unwrap();
     let shapes = file.shapes().unwrap();
     for precision in [Precision::F32, Precision::Bf16] {
-        let engine = engine(golden.checkpoint.clone(), precision);
+        let engine = engine(golden.checkpoint.clone(), &*processor(precision));
         let config = engine.backbone().config();
         let (n, size) = (golden.images.len(), golden.images.size);
         // As logits: of bf16 the share of the largest value.

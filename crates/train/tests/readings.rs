@@ -18,6 +18,7 @@ fn answers(kind: TaskKind) -> Answers {
             .collect(),
         numbers: Vec::new(),
         masks: Vec::new(),
+        distances: Vec::new(),
         logits: (0..60).flat_map(|row| [if multi { score(row) } else { -score(row) }, 0.0]).collect(),
     }
 }

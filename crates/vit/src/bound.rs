@@ -3,8 +3,10 @@
 use crate::calibration::{Calibration, ComputedOn};
 use crate::decision::Decision;
 use crate::engine::Engine;
+use crate::ensemble::mean_logits;
 use crate::error::Error;
 use crate::plugin::Plugin;
+use crate::scope::Given;
 use std::ops::Deref;
 
 /// A plug-in that is bound to an engine, with the calibration that its answers there are read by.
@@ -81,12 +83,38 @@ impl BoundPlugin {
         self.calibration.made == self.on
     }
 
-    /// What the logits `[c]` of one image come to: the one place where a probability becomes an answer.
+    /// What the logits `[c]` of one image, or `[k, c]` of an ensemble's members, come to: the one place where a probability becomes an answer.
+    ///
+    /// # Panics
+    /// If there are not as many logits as classes, or as many of each member.
+    pub fn decide(&self, logits: &[f32]) -> Decision {
+        let (classes, members) = (self.plugin.card.classes.len(), self.plugin.card.members());
+        let whole = self.plugin.head.decoder.is_some() || [classes, members * classes].contains(&logits.len());
+        assert!(whole, "logits of another task");
+        self.calibration.decide(self.plugin.card.kind, logits)
+    }
+
+    /// What a plug-in gave of one image comes to: as [`BoundPlugin::decide`], and whether the image is one for it.
     ///
     /// # Panics
     /// If there are not as many logits as classes.
-    pub fn decide(&self, logits: &[f32]) -> Decision {
-        self.calibration.decide(self.plugin.card.kind, logits)
+    pub fn answer(&self, given: &Given) -> Decision {
+        self.calibration.answer(self.plugin.card.kind, given)
+    }
+
+    /// Logits `[c]` of the answer of one image whose logits are `[c]`, or `[k, c]` of an ensemble's members: see [`mean_logits`]. Scores of
+    /// masks stay as they are.
+    ///
+    /// # Panics
+    /// As [`BoundPlugin::decide`].
+    pub fn mean_logits(&self, logits: Vec<f32>) -> Vec<f32> {
+        match self.plugin.card.members() {
+            1 => logits,
+            _ => {
+                let (kind, classes) = (self.plugin.card.kind, self.plugin.card.classes.len());
+                mean_logits(kind, self.calibration.temperature, &logits, classes)
+            }
+        }
     }
 
     /// Logits `[c]` of one image to calibrated probabilities, in place.

@@ -4,7 +4,9 @@ use crate::card::TaskCard;
 use crate::decision::Decision;
 use crate::decoder::shares;
 use crate::engine::EngineInfo;
+use crate::ensemble::{mean_logits, spread};
 use crate::invalid::Invalid;
+use crate::scope::{Given, ScopeLimits};
 use crate::self_test::SelfTest;
 use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
@@ -52,10 +54,12 @@ pub struct Calibration {
     pub made: ComputedOn,
     /// Logits are divided by it before softmax or sigmoid.
     pub temperature: f32,
-    /// A finding is reported from this probability on; one a class `[c]`, used for multi-label tasks.
+    /// As [`TaskCard::thresholds`], `[c]`.
     pub thresholds: Vec<f32>,
     /// How prediction sets are made; none where they are not.
     pub sets: Option<SetRule>,
+    /// From which distances on an image is out of scope; none of a plug-in without a description.
+    pub scope_limits: Option<ScopeLimits>,
     /// What the plug-in gave there; none in old cards.
     pub(crate) self_test: Option<SelfTest>,
 }
@@ -68,16 +72,27 @@ impl Calibration {
         kind.probabilities(logits);
     }
 
-    /// What logits `[c]` of one image come to, or scores `[m, m, c]` of its pixels: their classes' shares.
+    /// What logits `[c]` of one image come to, those `[k, c]` of an ensemble's members, or scores `[m, m, c]` of its pixels: their classes'
+    /// shares.
     pub(crate) fn decide(&self, kind: TaskKind, logits: &[f32]) -> Decision {
         if kind == TaskKind::Segmentation {
             return Decision::new(kind, shares(logits, self.thresholds.len()), &self.thresholds);
         }
-        assert_eq!(logits.len(), self.thresholds.len(), "logits of another task");
-        let mut probabilities = logits.to_vec();
+        let classes = self.thresholds.len();
+        let mut probabilities = mean_logits(kind, self.temperature, logits, classes);
         self.probabilities(kind, &mut probabilities);
         let set = self.sets.as_ref().map(|rule| rule.set(kind, &probabilities));
-        Decision { set, ..Decision::new(kind, probabilities, &self.thresholds) }
+        let mut decision = Decision::new(kind, probabilities, &self.thresholds);
+        (decision.set, decision.spread) = (set, spread(kind, self.temperature, logits, classes));
+        decision
+    }
+
+    /// As [`Calibration::decide`], and whether the image is one for the plug-in.
+    pub(crate) fn answer(&self, kind: TaskKind, given: &Given) -> Decision {
+        let scope = self.scope_limits.as_ref().zip(given.distances).and_then(|(limits, found)| limits.read(found));
+        let mut decision = self.decide(kind, &given.logits);
+        decision.scope = scope;
+        decision
     }
 }
 
@@ -92,6 +107,9 @@ pub struct Recalibration {
     /// As [`TaskCard::sets`]. Since format 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets: Option<SetRule>,
+    /// As [`TaskCard::scope_limits`]. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_limits: Option<ScopeLimits>,
     /// What the plug-in gave where it was fitted; names engine and precision.
     pub self_test: SelfTest,
     /// Images of the validation split that it was fitted on.
@@ -125,6 +143,7 @@ impl Recalibration {
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
             sets: self.sets.clone(),
+            scope_limits: self.scope_limits.clone(),
             self_test: Some(self.self_test.clone()),
         }
     }
@@ -139,6 +158,7 @@ impl TaskCard {
             temperature: self.temperature,
             thresholds: self.thresholds.clone(),
             sets: self.sets.clone(),
+            scope_limits: self.scope_limits.clone(),
             self_test: self.self_test.clone(),
         }
     }
@@ -171,9 +191,13 @@ impl TaskCard {
             let whole = format!("calibrations[{place}]: ");
             check_fit(known.temperature, &known.thresholds, self.classes.len())
                 .and_then(|()| known.sets.iter().try_for_each(|sets| sets.check(self.kind, self.classes.len())))
-                .and_then(|()| known.self_test.check(self.kind, self.classes.len()))
+                .and_then(|()| known.self_test.check(self.kind, self.classes.len() * self.members()))
                 .map_err(|error| error.within(&whole))?;
             let wrong = |reason: String| Err(Invalid::new("calibrations", format!("{whole}{reason}")));
+            known.scope_limits.iter().try_for_each(ScopeLimits::check).map_err(|error| error.within(&whole))?;
+            if known.scope_limits.is_some() != self.scope.is_some() {
+                return wrong("scope_limits belong to a description, and to each calibration beside it".to_owned());
+            }
             if let Some((name, value)) = known.metrics.iter().find(|(_, value)| !value.is_finite()) {
                 return wrong(format!("metric `{name}` is {value}, which JSON cannot hold"));
             }

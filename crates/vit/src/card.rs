@@ -5,8 +5,10 @@ use crate::bag::BagConfig;
 use crate::bottleneck::BottleneckConfig;
 use crate::calibration::{Recalibration, check_fit};
 use crate::decoder::DecoderConfig;
+use crate::ensemble::Ensemble;
 use crate::invalid::Invalid;
 use crate::preprocess::Preprocess;
+use crate::scope::{SCOPE_SCORE, ScopeConfig, ScopeLimits};
 use crate::self_test::SelfTest;
 use crate::sets::SetRule;
 use crate::task_kind::TaskKind;
@@ -113,15 +115,25 @@ pub struct TaskCard {
     /// How volumes are embedded, where it answers for volumes; none where it answers for images. Since format 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeConfig>,
+    /// Shape of the description of its training images; none where it has none. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeConfig>,
+    /// Its members, where it is an ensemble of folds. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// The backbone it belongs to.
     pub backbone: BackboneReference,
     /// Logits are divided by it before softmax or sigmoid, where [`TaskCard::calibration_for`] chooses the card's own.
     pub temperature: f32,
-    /// A finding is reported from this probability on; one a class, used for multi-label tasks. Chosen as the temperature.
+    /// One a class, in [0, 1], chosen as the temperature. A finding of a multi-label task is reported from this probability on. Of a
+    /// single-label task the class is called whose probability is highest over its threshold: since format 10, and always one half before.
     pub thresholds: Vec<f32>,
     /// How prediction sets are made; none where they are not. Fitted as the temperature. Since format 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets: Option<SetRule>,
+    /// From which distances on an image is out of scope; with `scope`, and with it alone. Fitted as the temperature. Since format 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_limits: Option<ScopeLimits>,
     /// Measured figures by name, such as `val_auc_macro`.
     pub metrics: BTreeMap<String, f64>,
     /// Confidence intervals `[low, high]` of figures by name.
@@ -142,7 +154,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 9;
+    pub const FORMAT: u32 = 10;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -166,9 +178,12 @@ impl TaskCard {
             bottleneck: BottleneckConfig::none(),
             bag: None,
             volume: None,
+            scope: None,
+            ensemble: None,
             backbone,
             temperature: 1.0,
             sets: None,
+            scope_limits: None,
             metrics: BTreeMap::new(),
             metric_intervals: BTreeMap::new(),
             test: None,
@@ -182,6 +197,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.scope.is_some() || self.ensemble.is_some() || self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
             _ if self.self_tests().any(|test| !test.meaning.is_empty()) => 8,
@@ -191,6 +207,28 @@ impl TaskCard {
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    /// Whether another class than the most probable one may be called.
+    pub fn calls_unevenly(&self) -> bool {
+        let uneven = |thresholds: &[f32]| thresholds.iter().any(|threshold| *threshold != thresholds[0]);
+        let all = std::iter::once(&self.thresholds).chain(self.calibrations.iter().map(|known| &known.thresholds));
+        self.kind == TaskKind::SingleLabel && all.into_iter().any(|thresholds| uneven(thresholds))
+    }
+
+    /// What thresholds meant when the card was written: nothing for a single-label task before format 10.
+    pub(crate) fn with_thresholds_of_its_time(mut self) -> Self {
+        if self.format < 10 && self.kind == TaskKind::SingleLabel {
+            let all = std::iter::once(&mut self.thresholds);
+            let all = all.chain(self.calibrations.iter_mut().map(|known| &mut known.thresholds));
+            all.for_each(|thresholds| thresholds.fill(0.5));
+        }
+        self
+    }
+
+    /// Members of an ensemble of folds; 1 of a single plug-in.
+    pub fn members(&self) -> usize {
+        self.ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len())
     }
 
     fn has_sets(&self) -> bool {
@@ -246,8 +284,16 @@ impl TaskCard {
             }
             None => {}
         }
+        if let Some(ensemble) = &self.ensemble {
+            if masks || self.bag.is_some() || self.volume.is_some() || self.scope.is_some() {
+                let reason = "ensemble: members answer for single images, without masks and without a scope";
+                return wrong("ensemble", reason.to_owned());
+            }
+            ensemble.check()?;
+        }
         check_fit(self.temperature, &self.thresholds, classes)?;
         self.sets.iter().try_for_each(|sets| sets.check(self.kind, classes))?;
+        self.check_scope()?;
         let scaled = |temperature: f32| !self.kind.has_probabilities() && temperature != 1.0;
         if scaled(self.temperature) || self.calibrations.iter().any(|known| scaled(known.temperature)) {
             return wrong("temperature", "temperature: numbers and masks have none, expected 1".to_owned());
@@ -269,10 +315,26 @@ impl TaskCard {
             test.check(self.kind, classes)?;
         }
         if let Some(self_test) = &self.self_test {
-            self_test.check(self.kind, classes)?;
+            self_test.check(self.kind, classes * self.members())?;
         }
         self.check_calibrations()?;
         self.preprocess.check()
+    }
+
+    fn check_scope(&self) -> Result<(), Invalid> {
+        let wrong = |reason: String| Err(Invalid::new("scope", format!("scope: {reason}")));
+        self.scope.iter().try_for_each(ScopeConfig::check)?;
+        self.scope_limits.iter().try_for_each(ScopeLimits::check)?;
+        if self.scope.is_some() && (self.bag.is_some() || self.volume.is_some()) {
+            return wrong("of single images alone".to_owned());
+        }
+        if self.scope.is_some() && self.classes.iter().any(|class| class == SCOPE_SCORE) {
+            return wrong(format!("a class is called `{SCOPE_SCORE}`"));
+        }
+        match self.scope_limits.is_some() == self.scope.is_some() {
+            true => Ok(()),
+            false => wrong("a description and its limits belong together".to_owned()),
+        }
     }
 
     /// A field that came with a later format than the card's and says more than its absence would.
@@ -300,6 +362,8 @@ impl TaskCard {
             (8, "volume", self.volume.is_some()),
             (8, "self_test.meaning", self.self_tests().any(|test| !test.meaning.is_empty())),
             (9, "sets", self.has_sets()),
+            (10, "scope", self.scope.is_some()),
+            (10, "ensemble", self.ensemble.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -248,6 +248,11 @@ impl VitConfig {
         }
     }
 
+    /// Length of what a block gives of an image in short: its class token, where there is one, and the mean of its patch tokens.
+    pub fn intermediate_width(&self) -> usize {
+        self.width * (1 + self.class_tokens().min(1))
+    }
+
     /// Checks that the numbers describe a network.
     ///
     /// # Errors

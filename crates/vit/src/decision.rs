@@ -1,5 +1,6 @@
 //! From what a head gives to an answer.
 
+use crate::scope::InScope;
 use crate::sets::PredictionSet;
 use crate::task_kind::TaskKind;
 
@@ -17,13 +18,20 @@ pub struct Decision {
     pub ranking: Vec<usize>,
     /// Findings whose probability reaches their threshold, in the order of the head; none but for multi-label tasks.
     pub findings: Vec<usize>,
+    /// Standard deviation of what the members of an ensemble say, `[c]`, in the order of the head: of probabilities, or of numbers in their units;
+    /// none of single plug-ins.
+    pub spread: Vec<f32>,
     /// What may be true with the coverage that the plug-in promises; none where it promises none.
     pub set: Option<PredictionSet>,
+    /// Whether the image is one for the plug-in; none where it cannot tell.
+    pub scope: Option<InScope>,
+    /// See [`Decision::best`].
+    best: usize,
 }
 
 impl Decision {
-    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]`, which only findings are held to; without a
-    /// set.
+    /// From probabilities `[c]`, of a regression or a mask from its numbers, and thresholds `[c]` as [`crate::TaskCard::thresholds`]
+    /// says; without spread, set and scope.
     pub fn new(kind: TaskKind, outputs: Vec<f32>, thresholds: &[f32]) -> Self {
         let mut ranking: Vec<usize> = (0..outputs.len()).collect();
         if !kind.has_probabilities() {
@@ -33,7 +41,10 @@ impl Decision {
                 values: outputs,
                 ranking,
                 findings: Vec::new(),
+                spread: Vec::new(),
                 set: None,
+                scope: None,
+                best: 0,
             };
         }
         ranking.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
@@ -42,22 +53,20 @@ impl Decision {
             TaskKind::MultiLabel => (0..outputs.len()).filter(reached).collect(),
             _ => Vec::new(),
         };
-        Decision { kind, probabilities: outputs, values: Vec::new(), ranking, findings, set: None }
+        let best = match kind {
+            TaskKind::SingleLabel => raised_most(&outputs, thresholds, &ranking),
+            TaskKind::Ordinal => median(&outputs),
+            _ => ranking[0],
+        };
+        let (values, spread, set, scope) = (Vec::new(), Vec::new(), None, None);
+        Decision { kind, probabilities: outputs, values, ranking, findings, spread, set, scope, best }
     }
 
-    /// The answer of a task of one class: the most probable class; of ordered ones the median, the first that half of the probability
-    /// does not lie above. Of findings the most probable, of numbers the first.
+    /// The answer of a task of one class: the one whose probability is highest over its threshold, which with equal thresholds is the most
+    /// probable one; of ordered classes the median, the first that half of the probability does not lie above. Of findings the most probable,
+    /// of numbers the first.
     pub fn best(&self) -> usize {
-        if self.kind != TaskKind::Ordinal {
-            return self.ranking[0];
-        }
-        let mut below = 0.0;
-        let reaches = |p: &f32| {
-            below += f64::from(*p);
-            below >= 0.5
-        };
-        // Rounded probabilities of the last may end below one.
-        self.probabilities.iter().position(reaches).unwrap_or(self.probabilities.len() - 1)
+        self.best
     }
 
     /// The classes that a heat map explains, the most probable first: every finding, or the answer where there is none; of numbers all,
@@ -72,6 +81,24 @@ impl Decision {
     }
 }
 
+/// The class with the highest probability over threshold; of equal ones the most probable.
+fn raised_most(probabilities: &[f32], thresholds: &[f32], ranking: &[usize]) -> usize {
+    // A threshold of nothing is one that any probability is far above.
+    let raised = |class: usize| f64::from(probabilities[class]) / f64::from(thresholds[class].max(f32::MIN_POSITIVE));
+    ranking.iter().copied().reduce(|best, class| if raised(class) > raised(best) { class } else { best }).unwrap_or(0)
+}
+
+/// The first class that half of the probability does not lie above.
+fn median(probabilities: &[f32]) -> usize {
+    let mut below = 0.0;
+    let reaches = |p: &f32| {
+        below += f64::from(*p);
+        below >= 0.5
+    };
+    // Rounded probabilities of the last may end below one.
+    probabilities.iter().position(reaches).unwrap_or(probabilities.len() - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,8 +107,20 @@ mod tests {
     fn one_class_is_the_most_probable_and_the_first_of_equals() {
         let decision = Decision::new(TaskKind::SingleLabel, vec![0.2, 0.4, 0.4], &[0.0; 3]);
         assert_eq!((decision.best(), decision.ranking.as_slice()), (1, [1, 2, 0].as_slice()));
-        assert!(decision.findings.is_empty(), "thresholds are no matter of one class");
+        assert!(decision.findings.is_empty());
         assert_eq!(decision.explained(), [1]);
+    }
+
+    #[test]
+    fn a_class_of_uneven_thresholds_is_the_one_that_is_raised_most() {
+        let called =
+            |p: &[f32], thresholds: &[f32]| Decision::new(TaskKind::SingleLabel, p.to_vec(), thresholds).best();
+        assert_eq!(called(&[0.6, 0.3, 0.1], &[0.8, 0.15, 0.05]), 1, "0.75, 2 and 2: of equal ones the most probable");
+        assert_eq!(called(&[0.6, 0.25, 0.15], &[0.8, 0.15, 0.05]), 2);
+        assert_eq!(called(&[0.6, 0.3, 0.1], &[0.2; 3]), 0);
+        assert_eq!(called(&[0.9, 0.1, 0.0], &[0.5, 0.5, 0.0]), 0, "what has no probability is not called");
+        let decision = Decision::new(TaskKind::SingleLabel, vec![0.6, 0.3, 0.1], &[0.8, 0.15, 0.05]);
+        assert_eq!((decision.explained(), decision.ranking), (vec![1], vec![0, 1, 2]));
     }
 
     #[test]

@@ -14,10 +14,10 @@ use crate::backbone::{Backbone, BackboneInfo};
 use crate::dropout::Dropout;
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
-use crate::features::Features;
+use crate::features::{FeatureKind, Features};
 use crate::gradients::Gradients;
 use crate::head::Head;
-use crate::image::ImageSource;
+use crate::image::{ImagePart, ImageSource};
 use crate::plugin::Plugin;
 use crate::weights::{Layer, Weights};
 use melo_kernels::Precision;
@@ -159,6 +159,46 @@ pub trait Engine: Debug + Send + Sync {
         size: usize,
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error>;
+
+    /// As [`Engine::forward`]; behind the outputs of an image come its intermediates: of each of `blocks`, from 0 and ascending, what the
+    /// block gave under that plug-in, without a norm, as the class token, where there is one, and the mean of the patch tokens
+    /// ([`VitConfig::intermediate_width`] numbers). By default asked for by [`Engine::features`], at the price of a pass each.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`] and [`Engine::features`].
+    ///
+    /// # Panics
+    /// As [`Engine::forward`].
+    fn forward_intermediates(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+        blocks: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let mut found = self.forward(source, size, segments)?;
+        if blocks.is_empty() {
+            return Ok(found);
+        }
+        let (config, kinds) = (self.backbone().config(), [FeatureKind::Class, FeatureKind::Mean]);
+        for (Segment { images, plugins }, found) in segments.iter().zip(&mut found) {
+            let source = ImagePart { source, first: images.start };
+            for (plugin, found) in plugins.iter().zip(found) {
+                let outputs = plugin.head.outputs(config, size);
+                let mut rows: Vec<Vec<f32>> = found.chunks_exact(outputs).map(<[f32]>::to_vec).collect();
+                for features in blocks.iter().flat_map(|&block| kinds.map(|kind| Features { kind, block, norm: false }))
+                {
+                    if features.kind == FeatureKind::Class && config.class_tokens() == 0 {
+                        continue;
+                    }
+                    let of = self.features(&source, images.len(), size, plugin.adapter, features)?;
+                    rows.iter_mut().zip(of.chunks_exact(config.width)).for_each(|(row, of)| row.extend(of));
+                }
+                *found = rows.concat();
+            }
+        }
+        Ok(found)
+    }
 
     /// Forward, loss and backward of a batch: adds to `gradients`, returns the summed loss and the logits `[n, c]`, or `[n, patches, rows]` as
     /// in [`Engine::forward`]; what a head's decoder holds gets its gradient elsewhere.

@@ -221,6 +221,27 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// An ensemble of folds, where a single plug-in is needed.
+    #[error("task `{task}` is an ensemble of {members} folds, and only a single plug-in can be taken here")]
+    IsEnsemble {
+        /// The task.
+        task: String,
+        /// Its members.
+        members: usize,
+    },
+    /// A member of an ensemble that is not there.
+    #[error("{path}: {}", match members {
+        0 => "is a single plug-in, not an ensemble of folds".to_owned(),
+        members => format!("has no fold {}: its folds are 1 to {members}", member + 1),
+    })]
+    NoMember {
+        /// The file.
+        path: PathBuf,
+        /// Which was asked for, 0 the first.
+        member: usize,
+        /// How many there are; 0 where it is no ensemble.
+        members: usize,
+    },
     /// A plug-in that gives other outputs than when it was finished.
     #[error(
         "task `{task}`: the self-test differs by {} (image {image}, class `{class}`, {part} the adapter): expected {expected}, \
@@ -283,6 +304,14 @@ pub enum Error {
         engine: &'static str,
         /// The pass, or the part of a network.
         what: String,
+    },
+    /// A device that is not there, or has failed.
+    #[error("{device}: {reason}")]
+    Device {
+        /// Which one.
+        device: String,
+        /// Why, in words of its driver where that spoke.
+        reason: String,
     },
     /// The threads of an engine could not be started.
     #[error("threads could not be started: {reason}")]

@@ -24,6 +24,17 @@ impl VitConfig {
         self.forward_flops(size) + self.pool_flops(size) + blocks * backward - spared
     }
 
+    /// What a pass of one image comes to before block `first`, or, of all blocks, to its end. With token pooling the last block counts as
+    /// much as it computes: keys and values of every token.
+    pub(crate) fn flops_before(&self, size: usize, first: usize) -> u64 {
+        let (tokens, d) = (self.tokens(size) as u64, self.width as u64);
+        let block = self.linear_flops(tokens) + self.attention_flops(tokens);
+        let last = if self.pool == Pool::Token { 2 * tokens * d * 2 * d } else { block };
+        let ends = first == self.depth && first > 0;
+        let whole = first - usize::from(ends);
+        self.embed_flops(size) + whole as u64 * block + if ends { last + self.pool_flops(size) } else { 0 }
+    }
+
     /// All blocks of a forward pass of so many tokens; as much as can be counted where it is more.
     pub(crate) fn blocks_flops(&self, tokens: usize) -> u64 {
         let t = tokens as u64;

@@ -2,6 +2,7 @@
 
 use crate::card::TaskCard;
 use crate::digest::hex;
+use crate::scope::ScopeLimits;
 use crate::sets::SetRule;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -13,8 +14,22 @@ const DIGITS: usize = 16;
 /// Fields of a card by name, each as the first 16 digits of the SHA-256 of its JSON.
 pub(crate) type Meaning = BTreeMap<String, String>;
 
-/// What a card says now, where logits are read by this temperature, these thresholds and this rule of sets.
-pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32], sets: Option<&SetRule>) -> Meaning {
+/// What answers are read by: fields of a card or of a calibration.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadBy<'a> {
+    /// Logits are divided by it.
+    pub temperature: f32,
+    /// Of findings, `[c]`.
+    pub thresholds: &'a [f32],
+    /// How prediction sets are made.
+    pub sets: Option<&'a SetRule>,
+    /// From which distances on an image is out of scope.
+    pub scope_limits: Option<&'a ScopeLimits>,
+}
+
+/// What a card says now, where answers are read so.
+pub(crate) fn meaning(card: &TaskCard, by: ReadBy<'_>) -> Meaning {
+    let ReadBy { temperature, thresholds, sets, scope_limits } = by;
     let mut meaning = Meaning::new();
     let mut add = |field: &str, json: Vec<u8>| {
         let mut digest = hex(&Sha256::digest(json));
@@ -26,8 +41,17 @@ pub(crate) fn meaning(card: &TaskCard, temperature: f32, thresholds: &[f32], set
     add("preprocess", json(&card.preprocess));
     add("temperature", json(&temperature));
     add("thresholds", json(&thresholds));
+    if card.members() > 1 {
+        add("members", json(&card.members()));
+    }
     if let Some(sets) = sets {
         add("sets", json(sets));
+    }
+    if let Some(scope) = &card.scope {
+        add("scope", json(scope));
+    }
+    if let Some(limits) = scope_limits {
+        add("scope_limits", json(limits));
     }
     if let Some(decoder) = &card.decoder {
         add("decoder", json(decoder));

@@ -7,8 +7,11 @@ use crate::bottleneck::Bottlenecks;
 use crate::card::TaskCard;
 use crate::config::VitConfig;
 use crate::digest::hex;
+use crate::engine::PluginRef;
+use crate::ensemble::Member;
 use crate::error::Error;
 use crate::head::Head;
+use crate::scope::Scope;
 use crate::task_kind::TaskKind;
 use crate::tensor_file::{
     CARD_KEY, NamedTensor, Storage, TensorFile, check_storable, require, write_atomically, write_tensors,
@@ -23,14 +26,18 @@ use std::path::Path;
 pub struct Plugin {
     /// How to use it.
     pub card: TaskCard,
-    /// Low-rank matrices and bottlenecks.
+    /// Low-rank matrices and bottlenecks; of an ensemble the first member's.
     pub adapter: Adapter,
-    /// Classifier.
+    /// Classifier; of an ensemble the first member's.
     pub head: Head,
+    /// The other members of an ensemble of folds; empty of a single plug-in.
+    pub further: Vec<Member>,
     /// What pools the images of a bag, where it answers for bags.
     pub bag: Option<BagHead>,
     /// What makes patches of voxels, where it answers for volumes.
     pub volume: Option<VolumeEmbedding>,
+    /// What the images looked like that it was trained on, where it knows.
+    pub scope: Option<Scope>,
     /// SHA-256 (hex) of the file it was read from; empty for one that was never written.
     pub digest: String,
 }
@@ -46,12 +53,15 @@ pub struct PluginInfo {
     pub digest: String,
     /// Size of the file.
     pub bytes: usize,
+    /// Of it, what describes the training images; 0 where nothing does.
+    pub scope_bytes: usize,
 }
 
 impl PluginInfo {
-    /// Trained numbers in the file.
+    /// Trained numbers in the file; the description of its training images is none.
     pub fn parameters(&self) -> usize {
-        self.shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
+        let trained = self.shapes.iter().filter(|(name, _)| !name.starts_with(Scope::PREFIX));
+        trained.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// Reads card and shapes.
@@ -65,6 +75,7 @@ impl PluginInfo {
             shapes: file.shapes()?,
             digest: hex(&Sha256::digest(file.bytes())),
             bytes: file.bytes().len(),
+            scope_bytes: file.bytes_of(Scope::PREFIX)?,
         })
     }
 }
@@ -75,7 +86,7 @@ fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
     let json = metadata.get(CARD_KEY).ok_or_else(|| wrong(format!("no `{CARD_KEY}` in its metadata")))?;
     let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
     card.check().map_err(|error| wrong(format!("card: {error}")))?;
-    Ok(card)
+    Ok(card.with_thresholds_of_its_time())
 }
 
 impl Plugin {
@@ -114,12 +125,16 @@ impl Plugin {
         if let Some(decoder) = &card.decoder {
             decoder.check(backbone.config(), card.classes.len()).map_err(|error| wrong(error.to_string()))?;
         }
+        if let Some(scope) = &card.scope {
+            scope.check_network(backbone.config()).map_err(|error| wrong(error.to_string()))?;
+        }
         let mut head = Head::of_card(&card, backbone.config());
-        require(file, &head.shapes())?;
+        require(file, &of_members(&card, head.shapes()))?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
         let mut adapter = Adapter { bottlenecks, ..Adapter::zeros(&card.lora, backbone.config()) };
         let mut bag = card.bag.map(|config| BagHead::zeros(config, backbone.config().feature_width()));
         let shapes = tensor_shapes(&card, &adapter, &head, bag.as_ref(), backbone.config());
+        let shapes = of_members(&card, shapes);
         if let Some(name) = file.shapes()?.into_keys().find(|name| !shapes.iter().any(|(known, _)| known == name)) {
             let hint = "the card's ranks, widths, targets and blocks do not call for it".to_owned();
             return Err(Error::UnexpectedTensor { path: path.to_owned(), name, hint });
@@ -127,11 +142,20 @@ impl Plugin {
         // Before room is made for what a card claims.
         let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, backbone.config());
         require(file, &card.volume.map(of_volumes).unwrap_or_default())?;
+        let of_scope = |config| Scope::tensor_shapes(config, backbone.config());
+        require(file, &card.scope.as_ref().map(of_scope).unwrap_or_default())?;
         let mut volume = card.volume.map(|config| VolumeEmbedding::zeros(config, &card.preprocess, backbone.config()));
+        let mut scope = card.scope.as_ref().map(|config| Scope::zeros(config, backbone.config()));
+        // Before room is made for further members.
+        require(file, &shapes)?;
+        let member = Member { adapter: adapter.clone(), head: head.clone() };
+        let mut further = vec![member; card.members() - 1];
         let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
+        let tensors = tensors.chain(further.iter_mut().flat_map(Member::tensors_mut));
         let tensors = tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut));
-        file.read_all(&shapes, tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut)).collect())?;
-        Ok(Plugin { card, adapter, head, bag, volume, digest: hex(&Sha256::digest(file.bytes())) })
+        let tensors = tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
+        file.read_all(&shapes, tensors.chain(scope.iter_mut().flat_map(Scope::tensors_mut)).collect())?;
+        Ok(Plugin { card, adapter, head, further, bag, volume, scope, digest: hex(&Sha256::digest(file.bytes())) })
     }
 
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
@@ -142,7 +166,16 @@ impl Plugin {
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
         let adapter = Adapter::none(backbone.config());
-        Some(Plugin { card, adapter, head, bag: None, volume: None, digest: String::new() })
+        Some(Plugin {
+            card,
+            adapter,
+            head,
+            further: Vec::new(),
+            bag: None,
+            volume: None,
+            scope: None,
+            digest: String::new(),
+        })
     }
 
     /// Writes the plug-in atomically, in [`TaskCard::format_written`].
@@ -151,6 +184,10 @@ impl Plugin {
     /// [`Error::Io`]; [`Error::NonFinite`] for one that holds NaN or an infinity, also by rounding to f16, and
     /// [`Error::Card`] for a card that could not be read back: these are never written.
     pub fn save(&self, path: &Path, vit: &VitConfig, storage: Storage) -> Result<(), Error> {
+        if self.card.scope.as_ref() != self.scope.as_ref().map(|scope| &scope.config) {
+            let reason = "card: scope: another than that of the plug-in".to_owned();
+            return Err(Error::Card { path: path.to_owned(), reason });
+        }
         let tensors = self.named_tensors(vit);
         check_storable(path, &tensors, storage)?;
         let json = card_json(&self.card, path)?;
@@ -168,20 +205,81 @@ impl Plugin {
     }
 
     fn named_tensors(&self, vit: &VitConfig) -> Vec<NamedTensor<'_>> {
+        assert_eq!(self.card.members(), 1 + self.further.len(), "a record of each member");
         let shapes = tensor_shapes(&self.card, &self.adapter, &self.head, self.bag.as_ref(), vit);
-        shapes.into_iter().zip(self.tensors()).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
+        let shapes = of_members(&self.card, shapes);
+        let tensors = self.tensors().chain(self.scope.iter().flat_map(Scope::tensors));
+        shapes.into_iter().zip(tensors).map(|((name, shape), values)| (name, shape, values.as_slice())).collect()
     }
 
-    /// Adapter, head, what pools bags, and what embeds volumes.
+    /// Adapters and heads, what pools bags, and what embeds volumes.
     fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
         let parts = self.adapter.tensors().into_iter().chain(self.head.tensors());
+        let parts = parts.chain(self.further.iter().flat_map(Member::tensors));
         let parts = parts.chain(self.bag.iter().flat_map(BagHead::tensors));
         parts.chain(self.volume.iter().flat_map(VolumeEmbedding::tensors))
     }
 
-    /// Trained numbers: adapter, head, what pools bags, and what embeds volumes.
+    /// Trained numbers: adapters, heads, what pools bags, and what embeds volumes.
     pub fn parameters(&self) -> usize {
         self.tensors().map(Vec::len).sum()
+    }
+
+    /// What passes take: the plug-in itself, or each member of an ensemble.
+    pub fn members(&self) -> impl Iterator<Item = PluginRef<'_>> {
+        let further = self.further.iter().map(|Member { adapter, head }| PluginRef { adapter: Some(adapter), head });
+        std::iter::once(PluginRef::from(self)).chain(further)
+    }
+
+    /// A member of an ensemble, 0 the first, as a plug-in of its own, see [`TaskCard::of_member`]; none where there is no such member.
+    pub fn member(&self, member: usize) -> Option<Plugin> {
+        let card = self.card.of_member(member)?;
+        let PluginRef { adapter, head } = self.members().nth(member)?;
+        let (adapter, head) = (adapter?.clone(), head.clone());
+        Some(Plugin {
+            card,
+            adapter,
+            head,
+            further: Vec::new(),
+            bag: None,
+            volume: None,
+            scope: None,
+            digest: String::new(),
+        })
+    }
+
+    /// Writes one member of the ensemble at `from`, 0 the first, as a plug-in of its own, atomically: its tensors as they are, bit for bit, see
+    /// [`TaskCard::of_member`] for its card.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotSafetensors`], [`Error::Card`]; [`Error::NoMember`] where there is none of that number.
+    pub fn write_member(from: &Path, member: usize, to: &Path) -> Result<TaskCard, Error> {
+        let file = TensorFile::open(from)?;
+        let card = read_card(from, &file)?;
+        let of_member = card.of_member(member);
+        let Some(card) = of_member else {
+            return Err(Error::NoMember {
+                path: from.to_owned(),
+                member,
+                members: card.ensemble.map_or(0, |of| of.members.len()),
+            });
+        };
+        let prefix = member_prefix(member);
+        let json = card_json(&card, to)?;
+        let bytes = file.renamed(|name| name.strip_prefix(&prefix).map(str::to_owned), CARD_KEY, json)?;
+        write_atomically(to, &bytes)?;
+        Ok(card)
+    }
+
+    /// Refuses an ensemble, where only a single plug-in can be asked.
+    ///
+    /// # Errors
+    /// [`Error::IsEnsemble`].
+    pub fn refuse_ensembles(&self) -> Result<(), Error> {
+        match self.card.members() {
+            1 => Ok(()),
+            members => Err(Error::IsEnsemble { task: self.card.task.clone(), members }),
+        }
     }
 
     /// Refuses a plug-in that answers for volumes, where only images can be asked.
@@ -226,7 +324,25 @@ fn tensor_shapes(
     shapes.extend(bag.into_iter().flat_map(|bag| BagHead::tensor_shapes(bag.config, vit.feature_width())));
     let of_volumes = |config| VolumeEmbedding::tensor_shapes(config, &card.preprocess, vit);
     shapes.extend(card.volume.into_iter().flat_map(of_volumes));
+    shapes.extend(card.scope.iter().flat_map(|config| Scope::tensor_shapes(config, vit)));
     shapes
+}
+
+/// What the tensors of a member of an ensemble are called by, before the names of a single plug-in's.
+fn member_prefix(member: usize) -> String {
+    format!("members.{member}.")
+}
+
+/// The tensors of a card's members: a single plug-in's as they are.
+fn of_members(card: &TaskCard, shapes: Vec<(String, Vec<usize>)>) -> Vec<(String, Vec<usize>)> {
+    if card.ensemble.is_none() {
+        return shapes;
+    }
+    let of_member = |member: usize| {
+        let prefix = member_prefix(member);
+        shapes.iter().map(move |(name, shape)| (format!("{prefix}{name}"), shape.clone()))
+    };
+    (0..card.members()).flat_map(of_member).collect()
 }
 
 /// The first digits of a digest, enough to tell two apart in a message.

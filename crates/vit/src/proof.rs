@@ -1,16 +1,16 @@
 //! Self-tests taken and run: what ties a plug-in, a backbone and an engine together.
 
-use crate::adapter::Adapter;
 use crate::bag::BagHead;
 use crate::calibration::{Calibration, ComputedOn};
 use crate::card::TaskCard;
-use crate::engine::{Engine, EngineInfo, PluginRef};
+use crate::engine::{Engine, EngineInfo, PluginRef, Segment};
+use crate::ensemble::Member;
 use crate::error::Error;
 use crate::image::ImageBatch;
-use crate::meaning::{Meaning, changed, meaning};
+use crate::meaning::{Meaning, ReadBy, changed, meaning};
 use crate::plugin::Plugin;
+use crate::scope::Scope;
 use crate::self_test::{IMAGES, SelfTest};
-use crate::sets::SetRule;
 use crate::tensor_file::Storage;
 use crate::volume::VolumeEmbedding;
 use melo_kernels::Precision;
@@ -18,10 +18,11 @@ use melo_kernels::Precision;
 /// Logits of each image, see [`SelfTest::logits`].
 type Logits = [Vec<f32>; IMAGES];
 
-/// What a plug-in, with its adapter or without, gives on the images of the test; one that answers for bags on both as one bag, and on the
+/// What a plug-in, with its adapter or without, gives on the images of the test; an ensemble what each member gives; one that answers for bags on both as one bag, and on the
 /// second as a bag of its own; of one that gives masks the quarters of its maps; one that answers for volumes on those of the test.
-fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Result<Logits, Error> {
+fn logits(engine: &dyn Engine, plugin: &Plugin, adapted: bool) -> Result<Logits, Error> {
     let (head, size) = (&plugin.head, plugin.card.preprocess.size);
+    let adapter = Some(&plugin.adapter).filter(|_| adapted);
     if let Some(depth) = plugin.card.preprocess.depth {
         let (volumes, embedding) = (SelfTest::volumes(depth, size), plugin.volume.as_ref());
         let all = engine.logits_of(&volumes, (IMAGES, size), PluginRef { adapter, head }, embedding)?;
@@ -29,6 +30,18 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
         return Ok([first.to_vec(), second.to_vec()]);
     }
     let images = SelfTest::images(size);
+    if !plugin.further.is_empty() {
+        let members =
+            plugin.members().map(|member| PluginRef { adapter: member.adapter.filter(|_| adapted), ..member });
+        let segment = Segment { images: 0..IMAGES, plugins: members.collect() };
+        let all = engine.forward(&images, size, &[segment])?.swap_remove(0);
+        return Ok(std::array::from_fn(|image| {
+            all.iter()
+                .flat_map(|of_member| &of_member[image * head.rows()..(image + 1) * head.rows()])
+                .copied()
+                .collect()
+        }));
+    }
     let len = images.data.len() / IMAGES;
     let all = match &plugin.bag {
         None => engine.logits(&images, IMAGES, size, PluginRef { adapter, head })?,
@@ -46,7 +59,9 @@ fn logits(engine: &dyn Engine, plugin: &Plugin, adapter: Option<&Adapter>) -> Re
 
 /// What a card says by its own calibration.
 fn own_meaning(card: &TaskCard) -> Meaning {
-    meaning(card, card.temperature, &card.thresholds, card.sets.as_ref())
+    let TaskCard { temperature, thresholds, sets, scope_limits, .. } = card;
+    let (sets, scope_limits) = (sets.as_ref(), scope_limits.as_ref());
+    meaning(card, ReadBy { temperature: *temperature, thresholds, sets, scope_limits })
 }
 
 impl SelfTest {
@@ -59,16 +74,16 @@ impl SelfTest {
         Ok(SelfTest {
             engine: kind.to_owned(),
             precision,
-            logits: logits(engine, plugin, Some(&plugin.adapter))?,
-            bare_logits: logits(engine, plugin, None)?,
+            logits: logits(engine, plugin, true)?,
+            bare_logits: logits(engine, plugin, false)?,
             meaning: own_meaning(&plugin.card),
         })
     }
 
     /// The same for a calibration that is not the card's own.
     #[must_use]
-    pub fn read_by(self, card: &TaskCard, temperature: f32, thresholds: &[f32], sets: Option<&SetRule>) -> Self {
-        SelfTest { meaning: meaning(card, temperature, thresholds, sets), ..self }
+    pub fn read_by(self, card: &TaskCard, by: ReadBy<'_>) -> Self {
+        SelfTest { meaning: meaning(card, by), ..self }
     }
 
     /// Whether the logits still mean what they meant, where it is known.
@@ -79,8 +94,10 @@ impl SelfTest {
         if self.meaning.is_empty() {
             return Ok(());
         }
-        let Calibration { temperature, thresholds, sets, .. } = calibration;
-        let fields = changed(&self.meaning, &meaning(card, *temperature, thresholds, sets.as_ref()));
+        let Calibration { temperature, thresholds, sets, scope_limits, .. } = calibration;
+        let (sets, scope_limits) = (sets.as_ref(), scope_limits.as_ref());
+        let by = ReadBy { temperature: *temperature, thresholds, sets, scope_limits };
+        let fields = changed(&self.meaning, &meaning(card, by));
         match fields.is_empty() {
             true => Ok(()),
             false => Err(Error::MeaningChanged { task: card.task.clone(), fields }),
@@ -93,7 +110,7 @@ impl SelfTest {
     /// # Errors
     /// [`Error::SelfTestDiffers`]; [`Error::ImageSize`].
     pub(crate) fn check_answers(&self, engine: &dyn Engine, plugin: &Plugin) -> Result<(), Error> {
-        let found = logits(engine, plugin, Some(&plugin.adapter))?;
+        let found = logits(engine, plugin, true)?;
         let tolerance = self.tolerance(&ComputedOn::from(&engine.info()));
         compare(&plugin.card, "with", (&self.logits, &found), tolerance)
     }
@@ -177,15 +194,22 @@ fn adapts(card: &TaskCard) -> bool {
 }
 
 impl Plugin {
+    /// Rounds its numbers to what `storage` holds.
+    pub fn round(&mut self, storage: Storage) {
+        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
+        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
+        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
+        let tensors = tensors.chain(self.further.iter_mut().flat_map(Member::tensors_mut));
+        let tensors = tensors.chain(self.scope.iter_mut().flat_map(Scope::tensors_mut));
+        tensors.flatten().for_each(|x| *x = storage.round(*x));
+    }
+
     /// Makes the plug-in what its file will hold: numbers rounded to `storage`, and a self-test of those in the card.
     ///
     /// # Errors
     /// [`Error::ImageSize`].
     pub fn finish(&mut self, engine: &dyn Engine, storage: Storage) -> Result<(), Error> {
-        let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
-        let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
-        let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
-        tensors.flatten().for_each(|x| *x = storage.round(*x));
+        self.round(storage);
         self.card.self_test = Some(SelfTest::take(engine, self)?);
         self.card.format = self.card.format_written();
         Ok(())

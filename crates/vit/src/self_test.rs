@@ -26,7 +26,7 @@ pub struct SelfTest {
     pub engine: String,
     /// Numbers that they were computed in.
     pub precision: Precision,
-    /// Logits of each image, `[c]`, as the head gives them: before the temperature. Of a mask the mean score of each class in each
+    /// Logits of each image, `[c]`, as the head gives them: before the temperature; of an ensemble those of its members, `[k, c]`. Of a mask the mean score of each class in each
     /// quarter of the map, `[4, c]`: top left, top right, bottom left, bottom right.
     pub logits: [Vec<f32>; IMAGES],
     /// The same without the adapter: the bare backbone under the same head.
@@ -74,7 +74,7 @@ impl SelfTest {
         sums.iter().zip(counts).map(|(sum, count)| (sum / count as f64) as f32).collect()
     }
 
-    /// Checks what it says against the number of classes.
+    /// Checks what it says against the number of classes, counted once a member.
     ///
     /// # Errors
     /// [`Invalid`] for the logits.

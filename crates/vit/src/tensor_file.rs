@@ -33,7 +33,7 @@ impl Storage {
     }
 
     /// `x` as it is read back.
-    pub(crate) fn round(self, x: f32) -> f32 {
+    pub fn round(self, x: f32) -> f32 {
         match self {
             Storage::F32 => x,
             Storage::F16 => f16::from_f32(x).to_f32(),
@@ -168,6 +168,13 @@ impl TensorFile {
         Ok(self.parse()?.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
     }
 
+    /// Bytes of the tensors whose names begin so.
+    pub(crate) fn bytes_of(&self, prefix: &str) -> Result<usize, Error> {
+        let of =
+            self.parse()?.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, view)| view.data().len()).sum();
+        Ok(of)
+    }
+
     /// The header's free-form entries.
     ///
     /// # Errors
@@ -182,6 +189,19 @@ impl TensorFile {
         let mut metadata = self.metadata()?;
         metadata.insert(key.to_owned(), value);
         let tensors = self.parse()?.tensors();
+        safetensors::serialize(tensors, Some(metadata)).map_err(|error| self.not_safetensors(error))
+    }
+
+    /// The bytes of a file with some of the tensors, bit for bit, under the names that they are given, and another free-form entry.
+    pub(crate) fn renamed(
+        &self,
+        name: impl Fn(&str) -> Option<String>,
+        key: &str,
+        value: String,
+    ) -> Result<Vec<u8>, Error> {
+        let mut metadata = self.metadata()?;
+        metadata.insert(key.to_owned(), value);
+        let tensors = self.parse()?.tensors().into_iter().filter_map(|(known, view)| Some((name(&known)?, view)));
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| self.not_safetensors(error))
     }
 

@@ -74,18 +74,25 @@ pub(crate) struct RunArgs {
     /// Folder for the Parquet files, and all that is needed to go on
     #[arg(long, value_name = "DIR", required_unless_present = "estimate")]
     out: Option<PathBuf>,
-    /// Write nothing, and say what it would take: rates of a few images on this machine, hours, bytes read
-    #[arg(long, conflicts_with_all = ["out", "chunk", "precision"])]
-    estimate: bool,
-    /// Images that --estimate looks at
-    #[arg(long, value_name = "N", default_value_t = SAMPLE as u32, requires = "estimate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    sample: u32,
+    #[command(flatten)]
+    estimate: EstimateArgs,
     /// Images of a file: what a kill costs at most, and Ctrl-C waits for [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     chunk: Option<u32>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
+}
+
+/// What it would take, instead.
+#[derive(clap::Args)]
+struct EstimateArgs {
+    /// Write nothing, and say what it would take: rates of a few images on this machine, hours, bytes read
+    #[arg(long, conflicts_with_all = ["out", "chunk", "precision"])]
+    estimate: bool,
+    /// Images that --estimate looks at
+    #[arg(long, value_name = "N", default_value_t = SAMPLE as u32, requires = "estimate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    sample: u32,
 }
 
 /// What is asked about which images.
@@ -128,7 +135,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
 fn run_all(args: &RunArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let inputs = args.asked.inputs()?;
-    let Some(out) = &args.out else { return estimate::run(args, &inputs) };
+    let Some(out) = &args.out else { return estimate::run(&args.asked, &args.estimate, &inputs, args.json) };
     let (predictor, settings) = args.asked.settings(args.chunk)?;
     let stop = interrupt_flag()?;
     let mut progress = ArchiveProgress::new(true);

@@ -3,6 +3,7 @@
 mod decode;
 mod files;
 mod fixtures;
+mod folds;
 mod infer;
 mod line;
 mod load;
@@ -21,6 +22,7 @@ pub(crate) enum Verb {
     Train(train::Args),
     Switch(switch::Args),
     Mixed(mixed::Args),
+    Folds(folds::Args),
     Decode(decode::Args),
     Load(load::Args),
     Fixtures(fixtures::Args),
@@ -32,6 +34,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Train(args) => train::run(args),
         Verb::Switch(args) => switch::run(args),
         Verb::Mixed(args) => mixed::run(args),
+        Verb::Folds(args) => folds::run(args),
         Verb::Decode(args) => decode::run(args),
         Verb::Load(args) => load::run(args),
         Verb::Fixtures(args) => fixtures::run(args),

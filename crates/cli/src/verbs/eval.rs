@@ -1,5 +1,6 @@
 //! `melo eval`: a plug-in measured on a split.
 
+mod scope;
 mod splits;
 
 use super::data_args::DataArgs;
@@ -13,7 +14,7 @@ use melo::data::spreadsheet;
 use melo::data::{Assigned, Cache, Dataset, Labels, Manifest, Split, columns_with, open_splits};
 use melo::eval::{Collapse, FEW_CASES, Metrics, SegmentedClass};
 use melo::train::{Answers, Figure, SubgroupFigure, figure_in_words, manifest_for};
-use melo::vit::{BoundPlugin, Engine, Plugin, Preprocess, TaskCard, TaskKind};
+use melo::vit::{BoundPlugin, Engine, InScope, Plugin, Preprocess, SCOPE_SCORE, TaskCard, TaskKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ use std::sync::Arc;
     --predictions wbc_val.csv\n  \
     melo eval --backbone vit.safetensors --plugin cxr.safetensors --data cxr/labels.csv --meta cxr/meta.csv \\\n    \
     --subgroup sex --subgroup age:40,60\n  \
-    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --splits 20 --coverage 0.95")]
+    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --splits 20 --coverage 0.95\n  \
+    melo eval --backbone vit.safetensors --plugin wbc.safetensors --data wbc/labels.csv --scope cxr/labels.csv photos/")]
 pub(crate) struct Args {
     #[command(flatten)]
     backbone: BackboneArgs,
@@ -58,6 +60,9 @@ pub(crate) struct Args {
     /// Instead, fit prediction sets on one random half of the patients of the validation and test images and hold them to the other, this often
     #[arg(long, value_name = "N", conflicts_with_all = ["split", "predictions", "subgroup"])]
     splits: Option<usize>,
+    /// Instead, how well the plug-in tells these images from its own: folders, images, or manifests, of which the test split counts where there is one
+    #[arg(long, value_name = "OTHERS", num_args = 1.., conflicts_with_all = ["splits", "predictions", "subgroup"])]
+    scope: Vec<PathBuf>,
     #[command(flatten)]
     sets: SetArgs,
     #[command(flatten)]
@@ -90,6 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             "--coverage, --sets and --sets-by are for --splits: a plug-in's own sets are in its card".to_owned(),
         ));
     }
+    if !args.scope.is_empty() {
+        return scope::run(args);
+    }
     if let Some(path) = &args.predictions {
         check_output("--predictions", path, &[args.backbone.path(), &args.plugin, &args.data])?;
     }
@@ -97,6 +105,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let plugin = Plugin::load(&args.plugin, engine.backbone())?.bind(&*engine)?;
     let split = Split::from(args.split);
     let manifest = read_manifest(&args.reading, &args.data, &plugin.card)?;
+    if split == Split::Val && plugin.card.ensemble.is_some() {
+        note(
+            "warning: the folds of an ensemble were trained on the validation split too; its card has the figures out of fold",
+        );
+    }
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
     let dataset = open_split(&manifest, split, &plugin.card.preprocess, &cache)?;
     let answers = Answers::of(&*engine, &plugin, &dataset)?;
@@ -156,16 +169,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True for figures that are no metrics of every classifier: those of grades and of prediction sets.
+/// True for figures that are no metrics of every classifier: those of grades, of prediction sets and of the scope.
 fn is_further(name: &str) -> bool {
-    OF_GRADES.contains(&name) || name.starts_with("set_")
+    OF_GRADES.contains(&name) || name.starts_with("set_") || name == "scope_flagged"
 }
 
 /// Figures that grades have beside those of classes.
 const OF_GRADES: [&str; 3] = ["kappa_quadratic", "kappa_linear", "mae"];
 
 /// Figures that are printed with their intervals, in order.
-const PRINTED: [&str; 21] = [
+const PRINTED: [&str; 22] = [
     "auc_macro",
     "acc",
     "balanced_acc",
@@ -187,6 +200,7 @@ const PRINTED: [&str; 21] = [
     "set_single",
     "set_empty",
     "set_width",
+    "scope_flagged",
 ];
 
 /// What a figure is called, one of a number with it.
@@ -356,9 +370,14 @@ fn write_predictions(
     }
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
     head.extend(card.classes.iter().map(|class| format!("{prefix}{class}")));
+    let limits = plugin.calibration().scope_limits.as_ref();
+    let scopes: Vec<Option<InScope>> =
+        answers.distances.iter().map(|distances| limits.and_then(|limits| limits.read(*distances))).collect();
+    let has_scope = scopes.iter().any(Option::is_some);
+    head.extend(has_scope.then(|| SCOPE_SCORE.to_owned()));
     table.write_record(spreadsheet::row(head))?;
     let answers = logits.chunks_exact(card.classes.len()).zip(probabilities.chunks_exact(card.classes.len()));
-    for (row, (logits, values)) in melo::train::examples(dataset).into_iter().zip(answers) {
+    for (place, (row, (logits, values))) in melo::train::examples(dataset).into_iter().zip(answers).enumerate() {
         let mut record = vec![row.bag.as_ref().map_or(&row.name, |bag| &bag.name).clone()];
         match &row.labels {
             Labels::Single(label) => record.push(card.classes[*label].clone()),
@@ -369,6 +388,7 @@ fn write_predictions(
             record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));
+        record.extend(has_scope.then(|| scopes[place].map_or_else(String::new, |scope| scope.score.to_string())));
         table.write_record(spreadsheet::row(record))?;
     }
     let bytes = table.into_inner()?;

@@ -18,6 +18,7 @@ pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod quickstart;
+mod scope_args;
 pub(crate) mod serve;
 mod set_args;
 pub(crate) mod study;

@@ -3,6 +3,7 @@
 mod certify;
 mod describe;
 mod export;
+mod fold;
 mod import;
 mod merge;
 mod recalibrate;
@@ -45,6 +46,7 @@ pub(crate) enum Verb {
     Recalibrate(recalibrate::Args),
     Import(import::Args),
     Export(export::Args),
+    Fold(fold::Args),
     Merge(merge::Args),
     Keygen(sign::KeygenArgs),
     Sign(sign::SignArgs),
@@ -76,6 +78,7 @@ struct Fields<'a> {
     plugin: &'a Path,
     bytes: usize,
     parameters: usize,
+    scope_bytes: usize,
     plugin_digest: &'a str,
     /// The key that the signature beside the file says it was made with; `melo plugin verify` checks it.
     signature_key: Option<String>,
@@ -90,6 +93,7 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Recalibrate(args) => recalibrate::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args),
+        Verb::Fold(args) => fold::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Keygen(args) => sign::keygen(args),
         Verb::Sign(args) => sign::sign(args),
@@ -110,6 +114,7 @@ fn show(plugin: &Path, json: bool) -> Result<(), Failure> {
             plugin,
             bytes: info.bytes,
             parameters: info.parameters(),
+            scope_bytes: info.scope_bytes,
             plugin_digest: &info.digest,
             signature_key: signature.map(|signature| signature.key().to_string()),
             card: &info.card,

@@ -16,8 +16,8 @@ use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
 use melo::vit::{
-    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, NamedSet, Plugin, Precision, SetMembers, TaskCard,
-    TaskKind,
+    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, InScope, NamedSet, Plugin, Precision, SetMembers,
+    TaskCard, TaskKind,
 };
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,8 @@ const TOP: usize = 5;
     answers once for each NIfTI file or array.\n\n\
     A plug-in that makes prediction sets also says which answers may be true with the coverage that it promises, such as \
     `90 % set: eosinophil, neutrophil` (docs/conformal.md).\n\n\
+    An ensemble of folds (`melo train --folds`) also says how far its members are apart: `neutrophil 0.912 ± 0.034`, the standard \
+    deviation of their probabilities.\n\n\
     An image that cannot be read is named on standard error, the others are answered, and the exit status is 1.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -177,6 +179,8 @@ struct Said<'a> {
     probabilities: Option<ByName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<ByName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<ByName<'a>>,
     top: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted: Option<&'a str>,
@@ -184,6 +188,8 @@ struct Said<'a> {
     findings: Option<Vec<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<NamedSet>,
+    #[serde(flatten)]
+    scope: Option<InScope>,
 }
 
 /// What it was computed by.
@@ -236,10 +242,12 @@ impl<'a> Said<'a> {
             task: &card.task,
             probabilities: by_name(&decision.probabilities).filter(|_| card.kind.has_probabilities()),
             values: by_name(&decision.values).filter(|_| !card.kind.has_probabilities()),
+            spread: by_name(&decision.spread).filter(|_| !decision.spread.is_empty()),
             top: decision.ranking.iter().copied().take(TOP).filter(|_| card.kind.has_probabilities()).collect(),
             predicted: card.kind.is_one_class().then(|| card.classes[decision.best()].as_str()),
             findings: (card.kind == TaskKind::MultiLabel).then(|| findings(card, decision)),
             set: decision.set.as_ref().map(|set| set.named(&card.classes)),
+            scope: decision.scope,
         }
     }
 }
@@ -272,25 +280,36 @@ fn lines(image: &Path, prediction: &Prediction, heatmaps: Option<&[Heatmap]>, ma
 
 /// Task, findings and the most probable classes.
 pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
-    let named = |&class: &usize| format!("{} {:.3}", card.classes[class], decision.probabilities[class]);
+    let spread = |class: usize, digits| match decision.spread.get(class) {
+        Some(spread) => format!(" ± {spread:.digits$}"),
+        None => String::new(),
+    };
+    let named =
+        |&class: &usize| format!("{} {:.3}{}", card.classes[class], decision.probabilities[class], spread(class, 3));
     let best = || decision.ranking.iter().take(TOP).map(named).collect::<Vec<String>>().join(", ");
+    let warned = decision
+        .scope
+        .filter(|scope| !scope.in_scope)
+        .map_or(String::new(), |scope| format!("; {scope}, do not rely on this"));
     let said = match card.kind {
         TaskKind::Regression => {
+            let numbers = card.classes.iter().zip(&decision.values).enumerate();
             let numbers: Vec<String> =
-                card.classes.iter().zip(&decision.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
-            return format!("{}: {}{}", card.task, numbers.join(", "), set(card, decision));
+                numbers.map(|(at, (name, value))| format!("{name} {value:.4}{}", spread(at, 4))).collect();
+            return format!("{}: {}{}{warned}", card.task, numbers.join(", "), set(card, decision));
         }
         TaskKind::Segmentation => {
             let shares = card.classes.iter().zip(&decision.values).skip(1);
             let shares: Vec<String> = shares.map(|(name, share)| format!("{name} {:.2} %", 100.0 * share)).collect();
-            return format!("{}: {} of the image", card.task, shares.join(", "));
+            return format!("{}: {} of the image{warned}", card.task, shares.join(", "));
         }
         TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
-        TaskKind::SingleLabel => String::new(),
+        TaskKind::SingleLabel if decision.best() == decision.ranking[0] => String::new(),
+        TaskKind::SingleLabel => format!("{}, likelier than usual; ", card.classes[decision.best()]),
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };
-    format!("{}: {said}{}{}", card.task, best(), set(card, decision))
+    format!("{}: {said}{}{}{warned}", card.task, best(), set(card, decision))
 }
 
 /// What may be true with the coverage that the plug-in promises, behind the answer; of findings those that it leaves open.

@@ -128,7 +128,8 @@ fn run_cells(args: &Args, study: &Study) -> Result<Finished, Failure> {
     let logs = args.log.words()?;
     let command = |name: &str| {
         let mut command = machine::command();
-        command.args(["--threads", &(threads / jobs).max(1).to_string(), "study"]);
+        command.args(["--threads", &(threads / jobs).max(1).to_string()]);
+        command.args(["--device", &machine::device_name().to_string(), "study"]);
         command.arg(&args.file).arg("--out").arg(&args.out).args(["--attached", "--cell", name]);
         command.args(["--precision", &study.plan.precision.to_string()]).args(&logs);
         command

@@ -20,7 +20,7 @@ use melo::log::{Logs, Run};
 use melo::sign::SecretKey;
 use melo::train::{
     Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, Team,
-    TrainConfig, task_name, train,
+    TrainConfig, ensemble_in_words, task_name, train,
 };
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -60,6 +60,7 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         sets: args.sets.settings(Some(SetSettings::default()))?,
+        scope: args.scope(),
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         team: Arc::clone(team),
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)
@@ -182,7 +183,7 @@ fn run_folder(args: &Args) -> Result<RunFolder, Failure> {
     let folder = RunFolder::create(&args.run_path())?;
     match (args.overwrite, args.resume) {
         (false, false) => folder.refuse_existing()?,
-        (false, true) if args.out.exists() && !folder.has_state() => return Err(args.exists(&args.out)),
+        (false, true) if args.out.exists() && !folder.holds_run() => return Err(args.exists(&args.out)),
         _ => {}
     }
     Ok(folder)
@@ -223,6 +224,7 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
     let Finished { best, trainable, backbone: total, history, plugin, engine, .. } = finished;
     let PluginInfo { bytes, digest, .. } = PluginInfo::read(&args.out)?;
     let percent = percent(*trainable, *total);
+    let ensemble = plugin.card.ensemble.as_ref();
     let peak_rss_bytes = machine::peak_rss_bytes();
     if args.json {
         let mut object = json!({
@@ -241,6 +243,10 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
             "seconds": seconds,
             "peak_rss_bytes": peak_rss_bytes,
         });
+        if let Some(ensemble) = ensemble {
+            object["folds"] = ensemble.members.len().into();
+            object["cost"] = ensemble.cost.into();
+        }
         if let Some(c) = best.c {
             object["c"] = c.into();
         }
@@ -250,15 +256,17 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
     let memory = peak_rss_bytes
         .map_or_else(String::new, |bytes| format!(", {} MiB of memory at most", grouped((bytes >> 20) as usize)));
     say(format!(
-        "{}: {}, validation {}\n\
+        "{}: {}, {} {}\n\
          {} trainable parameters ({percent:.3} %), {} bytes, {}{memory}",
         args.out.display(),
-        screen::chosen(best, history.len()),
+        screen::chosen(finished),
+        if ensemble.is_some() { "out of fold" } else { "validation" },
         in_words(plugin.card.kind, best),
         grouped(*trainable),
         grouped(bytes),
         duration(seconds),
     ));
+    ensemble.map(ensemble_in_words).into_iter().for_each(say);
     say(screen::ending(args, finished));
     Ok(())
 }

@@ -244,9 +244,13 @@ fn an_estimate_writes_nothing_and_tells_hours_and_bytes() {
     let (bench, place) = (&*BENCH, Workplace::new());
     let list: Vec<PathBuf> = (0..6).map(|number| bench.images().join(format!("test_{number}.png"))).collect();
     let broken = place.write("broken.png", "no image");
-    let mut command = melo();
-    command.args(["archive", "run", "--estimate", "--json", "--backbone"]).arg(&bench.backbone);
-    let ran = run(command.arg("--plugin").arg(&bench.plugin).args(&list).arg(&broken));
+    let estimate = |verb| {
+        let mut command = melo();
+        command.args(["archive", verb, "--estimate", "--json", "--backbone"]).arg(&bench.backbone);
+        run(command.arg("--plugin").arg(&bench.plugin).args(&list).arg(&broken))
+    };
+    assert_eq!(estimate("plan").json()["inputs"], 7, "without a queue");
+    let ran = estimate("run");
     assert!(ran.stderr.contains("broken.png"), "{ran:?}");
     let said = ran.json();
     assert_eq!((&said["inputs"], &said["sample"], &said["refused"]), (&7.into(), &7.into(), &1.into()));

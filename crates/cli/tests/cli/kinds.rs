@@ -44,7 +44,7 @@ fn numbers_are_trained_measured_answered_and_served_in_their_units() {
         trained(&place, &data, "age", &["--task", "age", "--kind", "regression", "--label-column", "age"]);
     assert!(number(&report["val_r2"]) > 0.8 && report.get("val_auc_macro").is_none(), "{report}");
     let card = PluginInfo::read(&plugin).expect("a plug-in").card;
-    assert_eq!((card.format, card.classes.join(","), card.temperature), (9, "age".to_owned(), 1.0));
+    assert_eq!((card.format, card.classes.join(","), card.temperature), (10, "age".to_owned(), 1.0));
     assert!(card.metrics["test_mae/age"] < 8.0 && card.metrics["test_baseline_mae/age"] > 15.0, "{:?}", card.metrics);
     assert_eq!(card.test.expect("a test split").pairs[0].len(), 20);
 
@@ -58,7 +58,7 @@ fn numbers_are_trained_measured_answered_and_served_in_their_units() {
         number(&low_high[0]) <= number(&measured["mae/age"]) && number(&measured["mae/age"]) <= number(&low_high[1])
     );
     let table = std::fs::read_to_string(table).expect("the table is written");
-    assert!(table.starts_with("path,label_age,age\ntest_0.png,20,"), "{table}");
+    assert!(table.starts_with("path,label_age,age,scope_score\ntest_0.png,20,"), "{table}");
 
     let image = place.at("test_0.png");
     let answer = run(on(&place, &["predict"], &plugin).arg("--json").arg(&image)).json();
@@ -101,7 +101,7 @@ fn grades_are_trained_and_answered_by_their_median() {
     let (report, plugin) = trained(&place, &data, "grade", &grades);
     assert!(number(&report["val_kappa"]) > 0.5 && number(&report["val_auc_macro"]) > 0.5, "{report}");
     let card = PluginInfo::read(&plugin).expect("a plug-in").card;
-    assert_eq!((card.format, card.classes.join(",")), (9, "low,middle,high".to_owned()));
+    assert_eq!((card.format, card.classes.join(",")), (10, "low,middle,high".to_owned()));
     let measured = run(on(&place, &["eval"], &plugin).arg("--data").arg(&data).arg("--json")).json();
     assert_eq!(measured["kappa_quadratic"], card.metrics["test_kappa_quadratic"]);
     assert_eq!(measured["mae"], card.metrics["test_mae"]);

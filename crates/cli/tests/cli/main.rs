@@ -15,6 +15,7 @@ mod data_verbs;
 mod deploy;
 mod disk_full;
 mod embed;
+mod folds;
 #[path = "../../../serve/tests/serve/common/form.rs"]
 mod form;
 mod intended_use;
@@ -32,6 +33,7 @@ mod ranks;
 mod recalibrate;
 mod replicas;
 mod resume;
+mod scope;
 mod seen;
 mod serve;
 mod server;

@@ -55,7 +55,7 @@ fn masks_are_trained_measured_written_and_served() {
     let (report, plugin) = trained(&place, &data, "boxes", "10", &["--mask-classes", "rest,box"]);
     assert!(number(&report["val_dice"]) > 0.8, "{report}");
     let card = PluginInfo::read(&plugin).expect("a plug-in").card;
-    assert_eq!((card.format, card.classes.join(","), card.temperature), (8, "rest,box".to_owned(), 1.0));
+    assert_eq!((card.format, card.classes.join(","), card.temperature), (10, "rest,box".to_owned(), 1.0));
     assert_eq!((card.provenance.train_images_of.as_slice(), card.provenance.mask_digest.len()), (&[24, 24][..], 64));
 
     let table = place.at("images.csv");

@@ -105,7 +105,7 @@ fn low_rank_settings_reach_the_card_and_the_file() {
     assert_eq!(info.shapes["blocks.7.v.lora_a"], [5, 128]);
     let settings = &info.card.provenance.settings;
     assert_eq!((&settings["lora_plus"], &settings["lora_dropout"]), (&4.0.into(), &0.25.into()));
-    assert_eq!((info.card.format, info.card.provenance.precision), (9, Precision::F32));
+    assert_eq!((info.card.format, info.card.provenance.precision), (10, Precision::F32));
     assert_eq!(info.card.self_test.expect("a finished plug-in has one").precision, Precision::F32);
     run(&mut eval(&embedded_backbone(), &out, &data)).good();
     let said = run(melo().args(["plugin", "info"]).arg(&out)).good();

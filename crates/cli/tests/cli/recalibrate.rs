@@ -2,7 +2,7 @@
 
 use crate::workplace::{Ran, Workplace, bytes, melo, run, train};
 use melo::synthetic::Phantom;
-use melo::vit::{Plugin, PluginInfo, Precision, SelfTest, TaskCard};
+use melo::vit::{Plugin, PluginInfo, Precision, ReadBy, SelfTest, TaskCard};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ fn a_calibration_is_added_and_taken_where_it_is_at_home() {
     let said = room.recalibrate(&room.task, &room.data, &["--precision", "int8", "--json", "--out", path(&out)]).json();
     assert_eq!(bytes(&room.task), before, "only --out is written");
     let new = card(&out);
-    assert_eq!((new.format, new.calibrations.len()), (9, 1));
+    assert_eq!((new.format, new.calibrations.len()), (10, 1));
     assert_eq!(TaskCard { format: own.format, calibrations: Vec::new(), ..new.clone() }, own, "the rest stays");
     let made = &new.calibrations[0];
     assert_eq!(
@@ -128,7 +128,7 @@ fn a_calibration_is_added_and_taken_where_it_is_at_home() {
     // Again, in place: the same place is replaced and the other is kept.
     for precision in ["bf16", "int8"] {
         let said = room.recalibrate(&out, &room.data, &["--precision", precision]).good();
-        for part in ["computed in", "calibrated in", "validation split of 12 images", "format 9"] {
+        for part in ["computed in", "calibrated in", "validation split of 12 images", "format 10"] {
             assert!(said.contains(part), "{said}");
         }
     }
@@ -203,8 +203,7 @@ fn the_calibration_of_a_test_is_taken_of_the_numbers_in_the_file() {
     let plugin = Plugin::load(&room.task, engine.backbone()).expect("a plug-in");
     let expected = SelfTest::take(&*engine, &plugin).expect("images of this size");
     let found = &plugin.card.calibrations[0];
-    assert_eq!(
-        found.self_test,
-        expected.read_by(&plugin.card, found.temperature, &found.thresholds, found.sets.as_ref())
-    );
+    let (sets, scope_limits) = (found.sets.as_ref(), found.scope_limits.as_ref());
+    let by = ReadBy { temperature: found.temperature, thresholds: &found.thresholds, sets, scope_limits };
+    assert_eq!(found.self_test, expected.read_by(&plugin.card, by));
 }

@@ -19,7 +19,7 @@ fn sets_are_fitted_kept_measured_and_answered() {
     assert!(said.contains("prediction sets: coverage ") && said.contains("of 0.8 promised (lac)"), "{said}");
     let card = PluginInfo::read(&out).expect("a plug-in").card;
     let rule = card.sets.expect("it was asked for");
-    assert_eq!((rule.coverage, rule.patients, card.format), (0.8, vec![12; 4], 9));
+    assert_eq!((rule.coverage, rule.patients, card.format), (0.8, vec![12; 4], 10));
     assert!(card.metrics.contains_key("test_set_size") && card.metric_intervals.contains_key("test_set_coverage"));
 
     let answer = run(on(&place, &["predict"], &out).arg("--json").arg(data.with_file_name("test_0.png"))).json();
@@ -55,7 +55,7 @@ fn too_few_patients_are_said_with_the_number_needed_and_odd_promises_refused() {
     assert_eq!(answer["set"]["classes"].as_array().map(Vec::len), Some(4), "every class is in the set");
     fit(&["--coverage", "1"]).refused(2, &["coverage", "is 1, expected a number between 0 and 1"]);
     fit(&["--sets", "none", "--coverage", "0.9"]).refused(2, &["--sets none"]);
-    fit(&["--sets", "none"]).good();
+    fit(&["--sets", "none", "--no-scope"]).good();
     let card = PluginInfo::read(&out).expect("a plug-in").card;
     assert_eq!((card.sets, card.format), (None, 8), "as older software reads it");
     let mut recalibrate = melo();

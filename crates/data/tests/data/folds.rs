@@ -106,3 +106,34 @@ fn refuses_folds_that_patients_cannot_fill() {
     assert_refused!(few(2).with_fold(2, 0, 0), Error::EmptyFold { folds: 2, .. }, "fold 0 of 2", "val");
     assert!(few(3).with_fold(3, 0, 0).is_ok());
 }
+
+#[test]
+fn validation_folds_leave_test_alone_and_validate_every_other_row_once() {
+    for mut whole in [single_label(), multi_label()] {
+        whole.assign_splits(1, [0.6, 0.2, 0.2]).unwrap();
+        let seed = 4;
+        let rounds: Vec<Manifest> = (0..5).map(|fold| whole.with_validation_fold(5, fold, seed).unwrap()).collect();
+        let names = |manifest: &Manifest, split| -> BTreeSet<String> {
+            manifest.split(split).iter().map(|row| row.name.clone()).collect()
+        };
+        let mut validated = BTreeSet::new();
+        for round in &rounds {
+            assert_no_patient_crosses(round);
+            assert_eq!(names(round, Split::Test), names(&whole, Split::Test));
+            let of_fold = names(round, Split::Val);
+            assert!(!of_fold.is_empty() && validated.is_disjoint(&of_fold));
+            validated.extend(of_fold);
+        }
+        let seen: BTreeSet<String> = &names(&whole, Split::Train) | &names(&whole, Split::Val);
+        assert_eq!(validated, seen);
+        let mut backward = whole.clone();
+        backward.rows.reverse();
+        assert_eq!(
+            backward.with_validation_fold(5, 2, seed).unwrap().split_digest(),
+            rounds[2].split_digest(),
+            "whatever the order of rows"
+        );
+        assert!(matches!(whole.with_validation_fold(5, 5, seed), Err(Error::Fold { folds: 5, found: 5 })));
+        assert!(matches!(whole.with_validation_fold(1, 0, seed), Err(Error::Folds { found: 1, .. })));
+    }
+}

@@ -1,6 +1,7 @@
 //! Measures and statistics: against other programs, and on data drawn from a known truth.
 
 mod coverage;
+mod decision_curve;
 mod golden;
 mod intervals;
 mod million;

@@ -18,6 +18,7 @@ use melo_vit::{Calibration, Checkpoint, ComputedOn, Plugin, Precision, Target, T
 pub fn merge(checkpoint: Checkpoint, plugin: &Plugin) -> Result<Checkpoint, Error> {
     plugin.refuse_bags()?;
     plugin.refuse_volumes()?;
+    plugin.refuse_ensembles()?;
     let mut merged = checkpoint;
     if plugin.adapter.bottlenecks.first_block().is_some() {
         let what = "bottlenecks: they are layers of their own, not a change of its weights".to_owned();

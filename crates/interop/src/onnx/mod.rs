@@ -34,6 +34,7 @@ pub enum OnnxWeights {
 pub fn write_onnx(path: &Path, checkpoint: Checkpoint, plugin: &Plugin, weights: OnnxWeights) -> Result<(), Error> {
     plugin.refuse_bags()?;
     plugin.refuse_volumes()?;
+    plugin.refuse_ensembles()?;
     let digest = checkpoint.digest();
     let beside = weights == OnnxWeights::Beside || 4 * checkpoint.config.parameters() > MOST_INSIDE;
     let merged = merge(checkpoint, plugin)?;

@@ -23,6 +23,7 @@ const Q_K_V: [Target; 3] = [Target::Q, Target::K, Target::V];
 pub fn write_peft(path: &Path, plugin: &Plugin, vit: &VitConfig, layout: Layout) -> Result<(), Error> {
     plugin.refuse_bags()?;
     plugin.refuse_volumes()?;
+    plugin.refuse_ensembles()?;
     let refuse = |what: &str| Err(Error::Unwritable { format: "a PEFT folder", what: what.to_owned() });
     if plugin.adapter.bottlenecks.first_block().is_some() {
         return refuse("bottlenecks, only low-rank updates");

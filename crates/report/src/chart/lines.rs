@@ -46,8 +46,8 @@ pub struct LineChart {
     pub x: Axis,
     /// Vertical axis.
     pub y: Axis,
-    /// True for a faint line from the lower left to the upper right: chance, or perfect calibration.
-    pub diagonal: bool,
+    /// A faint line through these points to compare with, such as chance; empty for none.
+    pub guide: Vec<(f64, f64)>,
     /// The lines, later ones on top.
     pub lines: Vec<Line>,
 }
@@ -60,15 +60,11 @@ impl LineChart {
         if drawn.is_empty() {
             return None;
         }
-        let diagonal = self.diagonal.then(|| diagonal(&frame)).flatten();
+        let guide: Vec<_> = self.guide.iter().filter_map(|point| frame.at(*point)).collect();
+        let guide = (guide.len() > 1).then(|| Element::new("path").class("guide").with("d", path(&guide)));
         let picture = Element::picture(&self.title, &self.description, self.width, self.height);
-        Some(picture.children(frame.draw()).children(diagonal).children(drawn))
+        Some(picture.children(frame.draw()).children(guide).children(drawn))
     }
-}
-
-/// From the lower left to the upper right of unit axes.
-pub(super) fn diagonal(frame: &Frame) -> Option<Element> {
-    Some(Element::line("guide", frame.at((0.0, 0.0))?, frame.at((1.0, 1.0))?))
 }
 
 /// A path through `points`, with horizontal and vertical pieces written short.
@@ -131,7 +127,7 @@ mod tests {
             height: 178.0,
             x: Axis::unit("x"),
             y: Axis::unit("y"),
-            diagonal: true,
+            guide: vec![(0.0, 0.0), (1.0, 1.0)],
             lines: vec![Line { steps: true, marks: true, ..Line::new(9, points) }],
         }
     }

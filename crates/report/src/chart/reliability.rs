@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::frame::Frame;
-use super::lines::{diagonal, path};
+use super::lines::path;
 use super::series::{class, marker};
 use crate::element::{Element, coordinate};
 
@@ -80,6 +80,11 @@ fn curve(frame: &Frame, series: usize, bins: &[Bin], before: bool) -> Vec<Elemen
         .class(format!("{} {}", if before { "before" } else { "after" }, class(series)))
         .with("d", path(&places));
     std::iter::once(line).chain(places.iter().map(|at| marker(series, *at, 2.4, before))).collect()
+}
+
+/// From the lower left to the upper right of unit axes.
+fn diagonal(frame: &Frame) -> Option<Element> {
+    Some(Element::line("guide", frame.at((0.0, 0.0))?, frame.at((1.0, 1.0))?))
 }
 
 #[cfg(test)]

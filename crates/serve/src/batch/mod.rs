@@ -13,7 +13,7 @@ mod queue;
 use crate::defaults;
 use crate::error::{Error, Refusal};
 use crate::metrics::Metrics;
-use melo_predict::{Bag, BagPrediction, Input, Logits, Predictor};
+use melo_predict::{AllGiven, Bag, BagPrediction, Input, Predictor};
 use melo_vit::BoundPlugin;
 use queue::{Queue, Taken};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,7 +74,7 @@ impl Asked {
 /// What one request gets, in the order of what it asked.
 pub struct Computed {
     /// Of single images.
-    pub logits: Logits,
+    pub given: AllGiven,
     /// Of bags.
     pub bags: Vec<BagPrediction>,
 }
@@ -244,32 +244,32 @@ impl Batcher {
             self.queue.computed(rows, started.elapsed());
         };
         let inputs: Vec<&Input> = jobs.iter().flat_map(|job| &job.asked.inputs).collect();
-        let mut logits = match guarded(|| self.predictor.infer(&inputs)) {
-            Ok(logits) => logits.into_iter(),
+        let mut given = match guarded(|| self.predictor.infer(&inputs)) {
+            Ok(given) => given.into_iter(),
             Err(refusal) => {
                 computed();
                 return jobs.into_iter().for_each(|job| drop(job.reply.send(Err(refusal.clone()))));
             }
         };
         let own = |job: Job| {
-            let logits: Logits = logits.by_ref().take(job.asked.inputs.len()).collect();
-            (job, logits)
+            let given: AllGiven = given.by_ref().take(job.asked.inputs.len()).collect();
+            (job, given)
         };
-        let jobs: Vec<(Job, Logits)> = jobs.into_iter().map(own).collect();
+        let jobs: Vec<(Job, AllGiven)> = jobs.into_iter().map(own).collect();
         let (with_bags, single): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|(job, _)| !job.asked.bags.is_empty());
         if with_bags.is_empty() {
             computed();
         }
-        for (job, logits) in single {
-            let _ = job.reply.send(Ok(Computed { logits, bags: Vec::new() }));
+        for (job, given) in single {
+            let _ = job.reply.send(Ok(Computed { given, bags: Vec::new() }));
         }
         if with_bags.is_empty() {
             return;
         }
-        let answered: Vec<_> = with_bags.into_iter().map(|(job, logits)| (self.bags(&job), logits, job)).collect();
+        let answered: Vec<_> = with_bags.into_iter().map(|(job, given)| (self.bags(&job), given, job)).collect();
         computed();
-        for (bags, logits, job) in answered {
-            let _ = job.reply.send(bags.map(|bags| Computed { logits, bags }));
+        for (bags, given, job) in answered {
+            let _ = job.reply.send(bags.map(|bags| Computed { given, bags }));
         }
     }
 

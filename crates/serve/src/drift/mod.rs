@@ -31,7 +31,7 @@ pub struct DriftRow {
     pub task: String,
     /// SHA-256 of the plug-in.
     pub version: String,
-    /// What is looked at: `confidence`, `called CLASS`, `value NAME`, `log2_side`, `brightness`.
+    /// What is looked at: `confidence`, `called CLASS`, `value NAME`, `log2_scope`, `log2_side`, `brightness`.
     pub figure: String,
     /// What it was; none while it is learned.
     pub reference: Option<f64>,

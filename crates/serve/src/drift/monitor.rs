@@ -12,6 +12,12 @@ const SIDE: &str = "log2_side";
 /// Mean of what the network sees, 0 black, 1 white.
 const BRIGHTNESS: &str = "brightness";
 
+/// Logarithm to base 2 of the score of the scope: above 0 an image is out of it.
+const SCOPE: &str = "log2_scope";
+
+/// Of a score: an image that is another's copy is not endlessly near.
+const LEAST_SCORE: f64 = 1e-3;
+
 /// What an image looked like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Look {
@@ -57,6 +63,9 @@ impl Monitor {
                 charts.insert(CONFIDENCE.to_owned(), Chart::new(Figure::Mean, confidence));
             }
         }
+        if card.scope.is_some() {
+            charts.insert(SCOPE.to_owned(), Chart::new(Figure::Mean, None));
+        }
         if card.bag.is_none() && card.volume.is_none() {
             charts.extend([SIDE, BRIGHTNESS].map(|name| (name.to_owned(), Chart::new(Figure::Mean, None))));
         }
@@ -89,6 +98,9 @@ impl Monitor {
                 add(CONFIDENCE.to_owned(), probabilities.sum::<f64>() / decision.probabilities.len() as f64);
             }
             TaskKind::SingleLabel | TaskKind::Ordinal => add(CONFIDENCE.to_owned(), probabilities.fold(0.0, f64::max)),
+        }
+        if let Some(scope) = decision.scope {
+            add(SCOPE.to_owned(), f64::from(scope.score).max(LEAST_SCORE).log2());
         }
         if let Some(Look { width, height, brightness }) = look {
             add(SIDE.to_owned(), (width as f64 * height as f64).log2() / 2.0);

@@ -4,7 +4,7 @@ use super::DriftRow;
 use super::monitor::Monitor;
 use crate::audit::answers;
 use crate::error::Error;
-use melo_vit::{ComputedOn, Decision, PluginInfo, Precision, TaskCard};
+use melo_vit::{ComputedOn, Decision, InScope, PluginInfo, Precision, SCOPE_SCORE, TaskCard};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,7 +78,9 @@ impl Followed {
         // The engine is not recorded: what was fitted in this precision.
         let there = ComputedOn { engine: String::new(), precision };
         let thresholds = self.card.calibration_for(&there).thresholds;
-        let decision = Decision::new(self.card.kind, outputs, &thresholds);
+        let scope = output[SCOPE_SCORE].as_f64().map(|score| InScope::of(score as f32));
+        let mut decision = Decision::new(self.card.kind, outputs, &thresholds);
+        decision.scope = scope;
         for name in self.monitor.add(&self.card, &decision, None) {
             if self.monitor.charts[&name].outside {
                 self.alarms.entry(name).or_default().push(alarm);

@@ -64,6 +64,5 @@ impl Resident {
 
 /// Bytes of a plug-in's weights in memory.
 fn weights_bytes(plugin: &Plugin) -> usize {
-    let tensors = plugin.adapter.tensors().into_iter().chain(plugin.head.tensors());
-    tensors.map(|tensor| tensor.len() * size_of::<f32>()).sum()
+    plugin.parameters() * size_of::<f32>()
 }

@@ -9,7 +9,9 @@ use crate::error::Refusal;
 use crate::journal::{Happened, unrecorded};
 use crate::request::{Caller, Image};
 use crate::shortest;
+use melo_vit::SCOPE_SCORE;
 use melo_vit::rendering::Frame;
+use serde_json::Value;
 use std::io::Write;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,12 +63,15 @@ impl Service {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows the charts of drift what was answered; of images with their looks, where they were sent as such.
+    /// Shows the charts of drift, and the count of images out of scope, what was answered; of images with their looks, where they were sent as such.
     pub(super) fn follow(&self, answers: &Answers, looks: &[Vec<Look>]) {
         for (index, image) in answers.images.iter().enumerate() {
             for (place, answer) in image.answers.iter().enumerate() {
                 let look = looks.get(index).and_then(|looks| looks.get(place)).copied();
                 self.drift.add(&answer.of, &answer.decision, look);
+                if let Some(scope) = answer.scope {
+                    self.metrics.out_of_scope(&answer.task, usize::from(!scope.in_scope));
+                }
             }
         }
         for answer in answers.bags.iter().flat_map(|bag| &bag.answers) {
@@ -87,6 +92,15 @@ impl Service {
     }
 }
 
+/// What an answer said: its outputs by name, and the score of its scope where it has one.
+fn output(answer: &Answer) -> Value {
+    let mut output = shortest::value(answer.outputs());
+    if let (Value::Object(fields), Some(scope)) = (&mut output, answer.scope) {
+        fields.insert(SCOPE_SCORE.to_owned(), shortest::value(&scope.score));
+    }
+    output
+}
+
 /// The rows of a request's answers.
 pub(super) fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, answers: &Answers) -> Vec<Record> {
     let record = |input_digest: String, sop_instance_uid: Option<String>, answer: &Answer| Record {
@@ -100,7 +114,7 @@ pub(super) fn records(caller: &Caller, images: &[Image], frame: Option<Frame>, a
         plugin_digest: Some(answer.version.clone()),
         backbone_digest: answer.backbone.clone(),
         precision: answer.precision.to_string(),
-        output: shortest::value(answer.outputs()),
+        output: output(answer),
     };
     let mut records = Vec::new();
     for (index, image) in answers.images.iter().enumerate() {

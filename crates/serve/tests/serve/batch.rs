@@ -53,9 +53,13 @@ fn answers_in_a_mixed_batch_are_those_of_each_image_and_task_alone() {
         })
         .collect();
     for (seed, own, receiver) in jobs {
-        let logits = receiver.blocking_recv().expect("an answer").expect("logits").logits;
-        for (plugin, logits) in own.iter().zip(&logits[0]) {
-            common::assert_close(&probabilities(plugin, logits), &expected(&engine, plugin, &image(seed)), "logits");
+        let given = receiver.blocking_recv().expect("an answer").expect("logits").given;
+        for (plugin, given) in own.iter().zip(&given[0]) {
+            common::assert_close(
+                &probabilities(plugin, &given.logits),
+                &expected(&engine, plugin, &image(seed)),
+                "logits",
+            );
         }
     }
     assert_eq!(queue.load(), 0);
@@ -145,9 +149,9 @@ fn a_request_larger_than_a_batch_is_computed() {
     let (queue, _) = queue(BatchConfig { max_batch: 2, ..common::batches() });
     let plugins = versions(&*engine);
     let receiver = queue.admit("ris", 5).expect("there is room").submit(asked(&plugins, 3));
-    let logits = receiver.blocking_recv().expect("an answer").expect("logits").logits;
-    assert_eq!(logits[0].len(), 5);
-    let found = probabilities(&plugins[4], &logits[0][4]);
+    let given = receiver.blocking_recv().expect("an answer").expect("logits").given;
+    assert_eq!(given[0].len(), 5);
+    let found = probabilities(&plugins[4], &given[0][4].logits);
     let wanted = expected(&engine, &plugins[4], &image(3));
     assert!(found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= CLOSE), "{found:?} {wanted:?}");
 }

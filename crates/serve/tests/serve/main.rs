@@ -12,6 +12,7 @@ mod openapi;
 mod page;
 mod ready;
 mod registry;
+mod scope;
 mod series;
 mod sets;
 mod signed;

@@ -2,7 +2,7 @@
 
 use crate::common::{self, engine, file, plugin, put};
 use melo_serve::{Advice, Folder, Metrics, Refusal, Registry, RegistryConfig};
-use melo_vit::{Engine, Error, Plugin, Precision, Recalibration, SelfTest, TaskCard};
+use melo_vit::{Engine, Error, Plugin, Precision, ReadBy, Recalibration, SelfTest, TaskCard};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -154,9 +154,11 @@ fn foreign_test(plugin: &Plugin, engine: &str, precision: Precision) -> SelfTest
 
 fn calibration(card: &TaskCard, self_test: SelfTest) -> Recalibration {
     let (temperature, thresholds) = (3.0, vec![0.5; 3]);
+    let by = ReadBy { temperature, thresholds: &thresholds, sets: None, scope_limits: None };
     Recalibration {
-        self_test: self_test.read_by(card, temperature, &thresholds, None),
+        self_test: self_test.read_by(card, by),
         sets: None,
+        scope_limits: None,
         temperature,
         thresholds,
         images: 9,

@@ -90,9 +90,16 @@ impl<'a> ArmCells<'a> {
             found
         });
         let per_class = per_class.collect();
+        let auc_of = |group: &Group| self.auc(plan, |fold, scores| scores.judged.auc_macro(Some(group.members(fold))));
         let subgroups = groups.iter().map(|group| {
-            let auc = self.auc(plan, |fold, scores| scores.judged.auc_macro(Some(group.members(fold))));
+            let auc = auc_of(group);
+            let of_column = groups.iter().filter(|other| other.column == group.column);
+            // The first of the largest ones.
+            let largest = of_column.reduce(|a, b| if b.images() > a.images() { b } else { a });
+            let other = largest.filter(|other| other.value != group.value).and_then(auc_of);
+            let difference = auc.as_ref().zip(other).map(|(auc, other)| auc.difference(&other, level));
             Subgroup {
+                difference,
                 column: group.column.clone(),
                 value: group.value.clone(),
                 images: group.images(),
@@ -163,6 +170,7 @@ impl<'a> ArmCells<'a> {
         let by_seed = self.cells.iter().filter(|(cell, _, _)| cell.seed == self.first.seed);
         let positives: u64 = by_seed.clone().map(|(_, _, scores)| scores.positives(class)).sum();
         let cases: u64 = by_seed.map(|(_, result, _)| result.test.names.len() as u64).sum();
+        let percents: Vec<f64> = (1..100).map(|percent| f64::from(percent) / 100.0).collect();
         let (mut all, mut truth) = (Vec::new(), Vec::new());
         for (_, _, scores) in &self.cells {
             all.extend(scores.class_scores(class));
@@ -183,6 +191,7 @@ impl<'a> ArmCells<'a> {
                 .flatten()
                 .map(|point| (point.recall, point.precision))
                 .collect(),
+            decision_curve: melo_eval::decision_curve(&all, &truth, &percents).unwrap_or_default(),
             operating_points: crate::scores::operating_points_of(class, self.cells.iter().map(|(_, _, scores)| scores)),
         }
     }

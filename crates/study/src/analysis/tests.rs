@@ -28,6 +28,7 @@ fn answers(strength: f32, seed: u64) -> Answers {
         labels,
         numbers: Vec::new(),
         masks: Vec::new(),
+        distances: Vec::new(),
         logits,
     }
 }

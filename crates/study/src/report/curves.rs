@@ -3,6 +3,8 @@
 use melo_report::Element;
 use melo_report::chart::{Axis, Line, LineChart};
 
+use melo_eval::NetBenefit;
+
 use super::legend::{panel, panels};
 use super::view::series;
 use super::words::{NOTHING, number};
@@ -10,32 +12,78 @@ use crate::{Arm, ClassResults, LearningPoint, Results, TaskResults};
 
 /// ROC and precision-recall curves of every class.
 pub(super) fn of_classes(results: &Results, task: &TaskResults, arms: &[&Arm]) -> Option<Element> {
-    let roc =
-        Kind { name: "ROC", x: "1 − specificity", y: "sensitivity", steps: false, of: |class| class.roc.clone() };
+    let roc = Kind {
+        heading: "ROC curves",
+        note: "",
+        name: "ROC",
+        x: "1 − specificity",
+        y: |_| Some(Axis::unit("sensitivity")),
+        steps: false,
+        of: |class| class.roc.clone(),
+        guide: |_| vec![(0.0, 0.0), (1.0, 1.0)],
+    };
     let recall = Kind {
+        heading: "Precision-recall curves",
+        note: "",
         name: "precision-recall",
         x: "recall",
-        y: "precision",
+        y: |_| Some(Axis::unit("precision")),
         steps: true,
         of: |class| best_precisions(&class.precision_recall),
+        guide: |_| Vec::new(),
     };
-    let drawn: Vec<_> = [("ROC curves", roc), ("Precision-recall curves", recall)]
+    let decision = Kind {
+        heading: "Decision curves",
+        note: "Net benefit of acting on images whose calibrated probability is at least the threshold: hits less false alarms, weighed by the odds \
+               of the threshold, per image. The faint line acts on every image, zero on none. A method is of use at the thresholds where it \
+               lies above both.",
+        name: "decision curve",
+        x: "threshold",
+        y: |classes| Axis::around("net benefit", worth_showing(classes), 3),
+        steps: false,
+        of: |class| shown(class, |point| point.model),
+        guide: |class| shown(class, |point| point.all),
+    };
+    let drawn: Vec<_> = [roc, recall, decision]
         .into_iter()
-        .filter_map(|(heading, kind)| {
+        .filter_map(|kind| {
             let classes = 0..task.classes.len();
             let drawn = classes.filter_map(|class| kind.panel(results, task, arms, class)).collect();
-            panels("small", heading, "", drawn)
+            panels("small", kind.heading, kind.note, drawn)
         })
         .collect();
     (!drawn.is_empty()).then(|| Element::new("div").class("beside").children(drawn))
 }
 
 struct Kind {
+    heading: &'static str,
+    note: &'static str,
     name: &'static str,
     x: &'static str,
-    y: &'static str,
+    y: fn(&[&ClassResults]) -> Option<Axis>,
     steps: bool,
     of: fn(&ClassResults) -> Vec<(f64, f64)>,
+    /// What to compare with.
+    guide: fn(&ClassResults) -> Vec<(f64, f64)>,
+}
+
+/// How far below zero a decision curve is drawn, of what could be gained at most: further down nobody would act.
+const BELOW: f64 = -0.2;
+
+fn most(class: &ClassResults) -> f64 {
+    class.decision_curve.iter().flat_map(|point| [point.model, point.all]).fold(0.0, f64::max)
+}
+
+fn worth_showing(classes: &[&ClassResults]) -> [f64; 2] {
+    let most = classes.iter().map(|class| most(class)).fold(0.0, f64::max);
+    if most > 0.0 { [BELOW * most, most] } else { [f64::NAN; 2] }
+}
+
+/// The part of a decision curve that is drawn.
+fn shown(class: &ClassResults, of: fn(&NetBenefit) -> f64) -> Vec<(f64, f64)> {
+    let least = BELOW * most(class);
+    let points = class.decision_curve.iter().map(|point| (point.threshold, of(point)));
+    points.filter(|(_, benefit)| *benefit >= least).collect()
 }
 
 /// Of the thresholds with the same recall the one with the best precision: the others only add false alarms.
@@ -67,8 +115,8 @@ impl Kind {
             width: 168.0,
             height: 182.0,
             x: Axis::unit(self.x),
-            y: Axis::unit(self.y),
-            diagonal: !self.steps,
+            y: (self.y)(&with_class.iter().map(|(_, found)| *found).collect::<Vec<_>>())?,
+            guide: (self.guide)(with_class.first()?.1),
             lines: with_class.iter().map(line).collect(),
         };
         let below = format!("{positives} of the test images");
@@ -110,7 +158,7 @@ fn quantity(results: &Results, arms: &[&Arm], name: &str, of: Quantity) -> Optio
         height: 210.0,
         x: Axis::counting("epoch", points().map(|point| point.epoch as f64), 5)?,
         y: Axis::around("", points().map(of), 4)?,
-        diagonal: false,
+        guide: Vec::new(),
         lines: arms.iter().map(line).collect(),
     };
     Some(panel(name, None, chart.draw()?))

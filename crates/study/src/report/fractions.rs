@@ -72,7 +72,7 @@ fn chart(results: &Results, task: &TaskResults, backbone: &str, arms: &[&Arm]) -
             fractions.iter().map(|fraction| (*fraction, share(*fraction))).collect(),
         )?,
         y: Axis::around("test macro AUC", ends, 4)?,
-        diagonal: false,
+        guide: Vec::new(),
         lines: curves
             .iter()
             .map(|(method, found)| Line {

@@ -31,7 +31,7 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
     vec![
         format!(
             "Each method was trained on each task with {word} {} {splits}; these cells are averaged. Epochs \
-             and settings are chosen by the validation macro AUC; figures are of the test split unless they say otherwise.",
+             are chosen by the validation loss, with findings by the macro AUC, settings by the macro AUC; figures are of the test split unless they say otherwise.",
             list(&seeds)
         ),
         format!(

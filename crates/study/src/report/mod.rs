@@ -22,6 +22,7 @@ mod part;
 mod table;
 mod task;
 mod terminal;
+mod tripod;
 mod view;
 mod words;
 

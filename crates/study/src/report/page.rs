@@ -5,7 +5,7 @@ use melo_report::chart::STYLE;
 use melo_vit::INTENDED_USE;
 
 use super::part::Part;
-use super::{ARMS_CSV, COMPARISONS_CSV, audit, comparison, costs, fractions, gap, headline, method, task};
+use super::{ARMS_CSV, COMPARISONS_CSV, audit, comparison, costs, fractions, gap, headline, method, task, tripod};
 use crate::Results;
 
 /// The page's own style, besides that of its charts.
@@ -14,7 +14,7 @@ const PAGE_STYLE: &str = include_str!("style.css");
 /// The report as one HTML page that needs no other file: no script, no font, no picture from elsewhere. It is well-formed
 /// XML but for its first line.
 pub fn html(results: &Results) -> String {
-    let parts: Vec<_> = [
+    let mut parts: Vec<_> = [
         audit::part(results),
         comparison::part(results),
         costs::part(results),
@@ -26,6 +26,7 @@ pub fn html(results: &Results) -> String {
     .into_iter()
     .flatten()
     .collect();
+    parts.push(tripod::part(&parts));
     let body = Element::new("body")
         .child(headline::header(results, contents(&parts)))
         .child(Element::new("main").children(parts.into_iter().enumerate().map(section)))

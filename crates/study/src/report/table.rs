@@ -3,7 +3,7 @@
 use melo_report::Element;
 use melo_report::chart::swatch;
 
-use super::words::{NOTHING, interval, number};
+use super::words::{NOTHING, interval, number, signed, signed_interval};
 use crate::Estimate;
 
 pub(super) use melo_report::{Table, figure, figure_with, head, name, scroll, words};
@@ -21,6 +21,11 @@ pub(super) fn estimate(found: Option<&Estimate>, note: Option<&str>) -> Element 
         (None, Some(note)) => figure("undefined").child(remark(note)),
         (None, None) => figure(NOTHING),
     }
+}
+
+/// A difference with its interval below it.
+pub(super) fn difference(found: Option<&Estimate>) -> Element {
+    found.map_or_else(|| figure(NOTHING), |found| figure_with(signed(found.value), signed_interval(found)))
 }
 
 fn remark(text: &str) -> Element {

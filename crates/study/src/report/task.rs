@@ -5,11 +5,11 @@ use melo_report::Element;
 use super::comparison::{badge, line};
 use super::legend::legend;
 use super::part::{Part, note};
-use super::table::{Table, estimate, figure, name, name_of_series};
+use super::table::{Table, difference, estimate, figure, name, name_of_series};
 use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, series, several_backbones};
 use super::words::{count, list, number};
 use super::{ARMS_CSV, curves, diagnostics, examples, words};
-use crate::{Arm, ClassResults, Results, TaskResults};
+use crate::{Arm, ClassResults, Results, Subgroup, TaskResults};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
     let tasks: Vec<_> = results.tasks.iter().filter(|task| !task.arms.is_empty()).collect();
@@ -64,6 +64,7 @@ fn on_backbone(results: &Results, task: &TaskResults, backbone: &str) -> Vec<Ele
     drawn.extend(diagnostics::confusion(&shown));
     drawn.extend(curves::learning(results, &shown));
     drawn.extend(subgroups(&arms));
+    drawn.extend(fairness(&arms));
     drawn
 }
 
@@ -139,19 +140,40 @@ fn point_cells(class: Option<&ClassResults>, rule: &str) -> [Element; 3] {
 fn subgroups(arms: &[&Arm]) -> Option<Element> {
     let longest = arms.iter().max_by_key(|arm| arm.subgroups.len())?;
     let mut table = Table::new("Test macro AUC of subgroups", &columns(&["subgroup", "test images"], arms));
-    let mut column = None;
-    for group in &longest.subgroups {
-        if column != Some(&group.column) {
-            table.group(&group.column);
-            column = Some(&group.column);
+    for of_column in longest.subgroups.chunk_by(|a, b| a.column == b.column) {
+        table.group(&of_column[0].column);
+        for group in of_column {
+            let of = |arm: &&Arm| {
+                let found = same_group(arm, group);
+                estimate(found.and_then(|group| group.auc.as_ref()), found.and_then(|group| group.note.as_deref()))
+            };
+            table.row(name(&group.value), images(group).chain(arms.iter().map(of)));
         }
-        let of = |arm: &&Arm| {
-            let mut same =
-                arm.subgroups.iter().filter(|other| (&other.column, &other.value) == (&group.column, &group.value));
-            let found = same.next();
-            estimate(found.and_then(|group| group.auc.as_ref()), found.and_then(|group| group.note.as_deref()))
-        };
-        table.row(name(&group.value), std::iter::once(figure(count(group.images as u64))).chain(arms.iter().map(of)));
     }
     table.draw()
+}
+
+/// How much better or worse each subgroup fares than the largest of its column.
+fn fairness(arms: &[&Arm]) -> Option<Element> {
+    let longest = arms.iter().max_by_key(|arm| arm.subgroups.len())?;
+    let caption = "Fairness: test macro AUC of subgroups less that of the largest one";
+    let mut table = Table::new(caption, &columns(&["subgroup", "test images"], arms));
+    for of_column in longest.subgroups.chunk_by(|a, b| a.column == b.column) {
+        let Some(largest) = of_column.iter().reduce(|a, b| if b.images > a.images { b } else { a }) else { continue };
+        let others = of_column.iter().filter(|group| group.value != largest.value);
+        table.group(&format!("{}, against {}", largest.column, largest.value));
+        for group in others {
+            let of = |arm: &&Arm| difference(same_group(arm, group).and_then(|group| group.difference.as_ref()));
+            table.row(name(&group.value), images(group).chain(arms.iter().map(of)));
+        }
+    }
+    table.draw()
+}
+
+fn same_group<'a>(arm: &'a Arm, group: &Subgroup) -> Option<&'a Subgroup> {
+    arm.subgroups.iter().find(|other| (&other.column, &other.value) == (&group.column, &group.value))
+}
+
+fn images(group: &Subgroup) -> impl Iterator<Item = Element> + use<> {
+    std::iter::once(figure(count(group.images as u64)))
 }

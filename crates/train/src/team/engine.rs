@@ -80,13 +80,24 @@ impl Engine for TeamEngine {
         size: usize,
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        self.forward_intermediates(source, size, segments, &[])
+    }
+
+    fn forward_intermediates(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+        blocks: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let share = self.team.share(segments.last().map_or(0, |segment| segment.images.end));
         let part = ImagePart { source, first: share.start };
         let mine: Vec<Segment<'_>> = segments
             .iter()
             .map(|segment| Segment { images: within(&segment.images, &share), plugins: segment.plugins.clone() })
             .collect();
-        let computed = self.engine.forward(&part, size, &mine).map_err(|error| in_the_whole(error, share.start));
+        let computed = self.engine.forward_intermediates(&part, size, &mine, blocks);
+        let computed = computed.map_err(|error| in_the_whole(error, share.start));
         let mine = computed.map(|answers| {
             let mut bytes = Writer::default();
             answers.iter().flatten().for_each(|values| bytes.values(values));
@@ -224,7 +235,7 @@ fn within(images: &Range<usize>, share: &Range<usize>) -> Range<usize> {
 }
 
 /// An error on a part of the images that begins with `first`.
-fn in_the_whole(error: Error, first: usize) -> Error {
+pub(crate) fn in_the_whole(error: Error, first: usize) -> Error {
     match error {
         Error::Image { index, source } => Error::Image { index: first + index, source },
         other => other,

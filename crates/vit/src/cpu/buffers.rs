@@ -94,6 +94,8 @@ pub(crate) struct Buffers {
     pub(crate) attn_pool: PoolTape,
     /// What the head of each segment reads of patches.
     pub(crate) patch_tapes: Vec<PatchTape>,
+    /// Class token and mean patch token of each image after each of the blocks that are asked for, `[images, intermediate width]` a block.
+    pub(crate) intermediates: Vec<Vec<f32>>,
     /// One tape a taped block, or a single one used by every block in turn.
     pub(crate) tape: Vec<BlockTape>,
     pub(crate) backward: BackwardBuffers,
@@ -133,6 +135,8 @@ pub(crate) struct GroupShape<'a> {
     pub(crate) dropout: Option<GroupDropout>,
     /// Threads that share a single image, its tokens cut into as many parts; never in training.
     pub(crate) parts: usize,
+    /// Blocks, ascending, of which the class token and the mean patch token are kept; never in training.
+    pub(crate) intermediates: &'a [usize],
 }
 
 impl GroupShape<'_> {

@@ -31,13 +31,18 @@ impl Packed {
     ) -> usize {
         let depth = self.config.depth;
         let read = segments.iter().flat_map(|segment| segment.head.blocks().unwrap_or_default());
-        let mut stops: BTreeSet<usize> = read.map(|block| block + 1).collect();
+        let kept = shape.intermediates.iter().copied().filter(|&block| block >= from);
+        let mut stops: BTreeSet<usize> = read.copied().chain(kept).map(|block| block + 1).collect();
         stops.insert(depth);
+        buffers.intermediates.clear();
         buffers.patch_tapes.resize_with(segments.len().max(buffers.patch_tapes.len()), PatchTape::default);
         let (mut at, mut tokens) = (from, shape.tokens);
         for stop in stops {
             tokens = self.blocks(shape, segments, at..stop, tape_from, buffers);
             at = stop;
+            if shape.intermediates.contains(&(stop - 1)) {
+                self.keep_intermediates(shape, buffers);
+            }
             for (number, segment) in segments.iter().enumerate() {
                 if let Some(place) = place(segment.head, stop - 1) {
                     self.keep_patches(shape, *segment, (number, place), buffers);

@@ -30,8 +30,16 @@ impl Packed {
         assert!(class < head.rows(), "class {class} of {}", head.rows());
         let positions = self.positions(size);
         let tokens = self.config.tokens(size);
-        let shape =
-            GroupShape { images: 1, size, tokens, layers: None, positions: &positions, dropout: None, parts: 1 };
+        let shape = GroupShape {
+            images: 1,
+            size,
+            tokens,
+            layers: None,
+            positions: &positions,
+            dropout: None,
+            parts: 1,
+            intermediates: &[],
+        };
         let segment = GroupSegment { start: 0, end: 1, adapter, head };
         let mut buffers = Buffers { images: image.to_vec(), ..Buffers::default() };
         self.embed(shape, &mut buffers);

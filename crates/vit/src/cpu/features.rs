@@ -44,14 +44,22 @@ impl Packed {
         if features.kind != FeatureKind::Mean {
             return rows;
         }
-        let mut means = vec![0.0; shape.images * d];
-        let share = 1.0 / taken.len() as f32;
-        for (mean, tokens) in means.chunks_exact_mut(d).zip(rows.chunks_exact(taken.len() * d)) {
-            for token in tokens.chunks_exact(d) {
-                mean.iter_mut().zip(token).for_each(|(mean, x)| *mean += share * x);
-            }
-        }
-        means
+        rows.chunks_exact(taken.len() * d).flat_map(|tokens| mean_of(tokens, d)).collect()
+    }
+
+    /// Keeps class token and mean patch token of each image as they are now, behind those that were kept before.
+    pub(crate) fn keep_intermediates(&self, shape: GroupShape<'_>, buffers: &mut Buffers) {
+        let (d, prefix) = (self.config.width, self.config.prefix_tokens());
+        let class = d * self.config.class_tokens().min(1);
+        let of_image = |x: &[f32]| [x[..class].to_vec(), mean_of(&x[prefix * d..], d)].concat();
+        let kept = buffers.x.chunks_exact(shape.tokens * d).flat_map(of_image).collect();
+        buffers.intermediates.push(kept);
+    }
+
+    /// What was kept of an image of the group, block by block.
+    pub(crate) fn intermediates_of(&self, image: usize, buffers: &Buffers) -> Vec<f32> {
+        let width = self.config.intermediate_width();
+        buffers.intermediates.iter().flat_map(|kept| &kept[image * width..(image + 1) * width]).copied().collect()
     }
 
     /// As [`Packed::blocks`], of every token also where heads read the class token alone.
@@ -113,4 +121,13 @@ impl Packed {
         }
         (losses.iter().sum(), logits)
     }
+}
+
+/// The mean of tokens `[t, d]`.
+fn mean_of(tokens: &[f32], d: usize) -> Vec<f32> {
+    let (mut mean, share) = (vec![0.0; d], 1.0 / (tokens.len() / d) as f32);
+    for token in tokens.chunks_exact(d) {
+        mean.iter_mut().zip(token).for_each(|(mean, x)| *mean += share * x);
+    }
+    mean
 }

@@ -144,6 +144,7 @@ impl Packed {
         self.config.pool == Pool::Token
             && self.config.width.is_multiple_of(PackedWeight::PANEL)
             && shape.dropout.is_none()
+            && !shape.intermediates.contains(&(self.config.depth - 1))
             && segments.iter().all(|segment| segment.head.blocks().is_none())
     }
 

@@ -150,13 +150,23 @@ impl Engine for CpuEngine {
         size: usize,
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        self.forward_intermediates(source, size, segments, &[])
+    }
+
+    fn forward_intermediates(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+        blocks: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
         self.backbone.check_source(source, size)?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| match segments.iter().all(|segment| segment.plugins.len() == 1) {
-            true => self.packed.forward(source, size, segments, workspace),
-            false => self.packed.forward_shared(source, size, segments, workspace),
+            true => self.packed.forward(source, size, segments, blocks, workspace),
+            false => self.packed.forward_shared(source, size, segments, blocks, workspace),
         })
     }
 

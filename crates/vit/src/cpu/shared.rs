@@ -16,7 +16,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ptr::from_ref;
 
 /// One image by block: its residual stream `[t, d]` before the block, and its features `[feature width]` after the last.
-type Trunk = BTreeMap<usize, Vec<f32>>;
+type Streams = BTreeMap<usize, Vec<f32>>;
+
+/// What an image left on its way through the bare backbone.
+#[derive(Clone, Default)]
+struct Trunk {
+    streams: Streams,
+    /// What was kept of it, block by block, see [`Packed::keep_intermediates`].
+    intermediates: Vec<f32>,
+}
 
 /// An image under one of its plug-ins.
 struct Pair<'a> {
@@ -29,7 +37,7 @@ struct Pair<'a> {
 }
 
 impl Packed {
-    /// Logits of every image under each of its plug-ins, see [`crate::Engine::forward`].
+    /// As [`crate::Engine::forward_intermediates`].
     ///
     /// Every image that has a plug-in is loaded once, and every block before the first one that a plug-in adapts is computed
     /// once an image. In between, one residual stream `[t, d]` is held for each image and each block where one of its
@@ -39,6 +47,7 @@ impl Packed {
         source: &dyn ImageSource,
         size: usize,
         segments: &[Segment<'_>],
+        intermediates: &[usize],
         workspace: &Workspace,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let positions = self.positions(size);
@@ -48,6 +57,7 @@ impl Packed {
         let branch_spread = self.spread(pairs.len(), workspace);
         let shape = |images: usize, spread: Spread| GroupShape {
             parts: spread.parts,
+            intermediates,
             ..self.group_shape(images, size, source.layers(), &positions)
         };
 
@@ -115,11 +125,21 @@ impl Packed {
 
     /// Takes the loaded images of a group through the trunk; of each is kept what its `stops` say.
     fn trunk(&self, shape: GroupShape<'_>, stops: &[&BTreeSet<usize>], buffers: &mut Buffers) -> Vec<Trunk> {
-        let mut trunks = vec![Trunk::new(); stops.len()];
+        let mut trunks = vec![Trunk::default(); stops.len()];
         let mut at = 0;
-        for stop in stops.iter().copied().flatten().copied().collect::<BTreeSet<usize>>() {
+        let stops_of_all: BTreeSet<usize> = stops.iter().copied().flatten().copied().collect();
+        let end = stops_of_all.last().copied().unwrap_or(0);
+        let kept = shape.intermediates.iter().map(|block| block + 1).filter(|&stop| stop <= end);
+        buffers.intermediates.clear();
+        for stop in kept.chain(stops_of_all.iter().copied()).collect::<BTreeSet<usize>>() {
             let tokens = self.blocks(shape, &[], at..stop, None, buffers);
             at = stop;
+            if stop > 0 && shape.intermediates.contains(&(stop - 1)) {
+                self.keep_intermediates(shape, buffers);
+            }
+            if !stops_of_all.contains(&stop) {
+                continue;
+            }
             let ends = stop == self.config.depth;
             if ends {
                 self.pool(GroupShape { tokens, ..shape }, buffers);
@@ -128,9 +148,11 @@ impl Packed {
             let len = values.len() / shape.images;
             let images = trunks.iter_mut().zip(stops).zip(values.chunks_exact(len));
             images.filter(|((_, stops), _)| stops.contains(&stop)).for_each(|((trunk, _), values)| {
-                trunk.insert(stop, values.to_vec());
+                trunk.streams.insert(stop, values.to_vec());
             });
         }
+        let numbered = trunks.iter_mut().enumerate();
+        numbered.for_each(|(image, trunk)| trunk.intermediates = self.intermediates_of(image, buffers));
         trunks
     }
 
@@ -146,7 +168,7 @@ impl Packed {
         let ends = departs == self.config.depth;
         let values = if ends { &mut buffers.features } else { &mut buffers.x };
         values.clear();
-        pairs.iter().for_each(|pair| values.extend_from_slice(&trunks[&pair.image][&departs]));
+        pairs.iter().for_each(|pair| values.extend_from_slice(&trunks[&pair.image].streams[&departs]));
         let mut segments: Vec<GroupSegment<'_>> = Vec::new();
         for pairs in pairs.chunk_by(|a, b| a.number == b.number) {
             let start = segments.last().map_or(0, |segment| segment.end);
@@ -156,10 +178,18 @@ impl Packed {
         if !ends {
             self.read(shape, &segments, departs, None, buffers);
         }
+        let before =
+            self.config.intermediate_width() * shape.intermediates.iter().filter(|&&block| block < departs).count();
         let of_images = |(number, segment): (usize, GroupSegment<'_>)| {
             let outputs = self.outputs(shape, number, segment, buffers);
             let each = segment.head.outputs(&self.config, shape.size);
-            outputs.chunks_exact(each).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            let rows = outputs.chunks_exact(each).zip(segment.start..segment.end);
+            let of_image = |(row, image): (&[f32], usize)| {
+                let of_trunk = &trunks[&pairs[image].image].intermediates[..before];
+                let own = if ends { Vec::new() } else { self.intermediates_of(image, buffers) };
+                [row, of_trunk, &own].concat()
+            };
+            rows.map(of_image).collect::<Vec<_>>()
         };
         segments.into_iter().enumerate().flat_map(of_images).collect()
     }

@@ -61,12 +61,13 @@ pub(crate) struct Spread {
 }
 
 impl Packed {
-    /// Logits `[images, c]` of segments that have one plug-in each.
+    /// As [`crate::Engine::forward_intermediates`], of segments that have one plug-in each.
     pub(crate) fn forward(
         &self,
         source: &dyn ImageSource,
         size: usize,
         segments: &[Segment<'_>],
+        intermediates: &[usize],
         workspace: &Workspace,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let images = segments.last().map_or(0, |segment| segment.images.end);
@@ -79,12 +80,19 @@ impl Packed {
                 let segments = segments_of(segments, &range);
                 let shape = GroupShape {
                     parts: spread.parts,
+                    intermediates,
                     ..self.group_shape(range.len(), size, source.layers(), &positions)
                 };
                 workspace.with_buffers(|buffers| {
                     self.group_forward(source, range, shape, &segments, None, buffers)?;
-                    let numbered = segments.iter().enumerate();
-                    Ok(numbered.map(|(number, segment)| self.outputs(shape, number, *segment, buffers)).collect())
+                    let of = |(number, segment): (usize, &GroupSegment<'_>)| {
+                        let outputs = self.outputs(shape, number, *segment, buffers);
+                        let each = segment.head.outputs(&self.config, size);
+                        let rows = outputs.chunks_exact(each).zip(segment.start..segment.end);
+                        rows.flat_map(|(row, image)| [row.to_vec(), self.intermediates_of(image, buffers)].concat())
+                            .collect()
+                    };
+                    Ok(segments.iter().enumerate().map(of).collect())
                 })
             })
             .collect::<Result<_, Error>>()?;
@@ -232,7 +240,7 @@ impl Packed {
         positions: &'a Positions,
     ) -> GroupShape<'a> {
         let tokens = self.config.volume_tokens(size, layers.unwrap_or(1));
-        GroupShape { images, size, tokens, layers, positions, dropout: None, parts: 1 }
+        GroupShape { images, size, tokens, layers, positions, dropout: None, parts: 1, intermediates: &[] }
     }
 
     /// Loads the images of a group and leaves what heads read in `buffers`; returns the tokens of an image that the last block gave.

@@ -54,8 +54,11 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 10, 1000] {
-        assert_card_refused(|card| card["format"] = json!(format), &["format", &format.to_string(), "expected 1 to 9"]);
+    for format in [0, 11, 1000] {
+        assert_card_refused(
+            |card| card["format"] = json!(format),
+            &["format", &format.to_string(), "expected 1 to 10"],
+        );
     }
 }
 
@@ -442,6 +445,53 @@ fn prediction_sets_fit_the_task_and_came_with_format_9() {
         card["sets"] = sets();
     };
     assert_card_refused(earlier, &["format 8 has no field `sets`"]);
+}
+
+#[test]
+fn a_scope_fits_its_limits_and_came_with_format_10() {
+    let scope = || json!({"blocks": [0, 1], "dimensions": 4, "points": 3, "neighbour": 2});
+    let limits = || json!({"false_alarms": 0.05, "limits": [1.5, 0.75], "patients": 20});
+    let wrong = [
+        ("scope", "blocks", json!([]), "scope: blocks [] are none or not ascending"),
+        ("scope", "blocks", json!([1, 1]), "scope: blocks [1, 1] are none or not ascending"),
+        ("scope", "dimensions", json!(0), "scope: 3 points in 0 dimensions"),
+        ("scope", "points", json!(5000), "scope: 5000 points in 4 dimensions"),
+        ("scope", "neighbour", json!(4), "scope: neighbour 4 of 3 points"),
+        ("scope", "novel", json!(4), "unknown field `novel`"),
+        ("scope_limits", "false_alarms", json!(1.0), "scope_limits: false_alarms 1"),
+        ("scope_limits", "limits", json!([1.5, 0.0]), "scope_limits: limit 0"),
+    ];
+    let with = |card: &mut Value| {
+        card["format"] = json!(10);
+        card["scope"] = scope();
+        card["scope_limits"] = limits();
+    };
+    for (part, field, value, word) in wrong {
+        let change = |card: &mut Value| {
+            with(card);
+            card[part][field] = value;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    for (part, word) in
+        [("scope", "scope: a description and its limits"), ("scope_limits", "scope: a description and its limits")]
+    {
+        let change = |card: &mut Value| {
+            with(card);
+            card[part] = Value::Null;
+        };
+        assert_card_refused(change, &[word]);
+    }
+    let earlier = |card: &mut Value| {
+        with(card);
+        card["format"] = json!(9);
+    };
+    assert_card_refused(earlier, &["format 9 has no field `scope`"]);
+    let named = |card: &mut Value| {
+        with(card);
+        card["classes"][0] = json!("scope_score");
+    };
+    assert_card_refused(named, &["a class is called `scope_score`"]);
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn calibration(temperature: f32, threshold: f32) -> Recalibration {
     };
     Recalibration {
         sets: None,
+        scope_limits: None,
         temperature,
         thresholds: vec![0.5, threshold, 0.5],
         self_test,

@@ -4,8 +4,8 @@ use crate::tiny;
 use crate::variants::lora;
 use melo_reference::Reference;
 use melo_vit::{
-    ComputedOn, Device, Engine, Error, FindingSet, Plugin, PluginInfo, Precision, Recalibration, SelfTest, SetBy,
-    SetMembers, SetMethod, SetRule, Storage, Target, TaskCard,
+    ComputedOn, Device, Engine, Error, FindingSet, Plugin, PluginInfo, Precision, ReadBy, Recalibration, SelfTest,
+    SetBy, SetMembers, SetMethod, SetRule, Storage, Target, TaskCard,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,9 +25,11 @@ fn finished() -> Plugin {
 fn calibration(card: &TaskCard, self_test: SelfTest, temperature: f32) -> Recalibration {
     let thresholds = vec![0.25, 0.5, 0.75];
     let is_old = self_test.meaning.is_empty();
-    let self_test = if is_old { self_test } else { self_test.read_by(card, temperature, &thresholds, None) };
+    let by = ReadBy { temperature, thresholds: &thresholds, sets: None, scope_limits: None };
+    let self_test = if is_old { self_test } else { self_test.read_by(card, by) };
     Recalibration {
         sets: None,
+        scope_limits: None,
         temperature,
         thresholds,
         self_test,
@@ -183,7 +185,8 @@ fn sets_are_the_calibrations_and_no_one_edits_them_unseen() {
     let test = SelfTest::take(&*int8, &plugin).expect("images of this size");
     let new = calibration(&plugin.card, test, 2.0);
     let sets = Some(rule(0.25));
-    let self_test = new.self_test.clone().read_by(&plugin.card, 2.0, &new.thresholds, sets.as_ref());
+    let by = ReadBy { temperature: 2.0, thresholds: &new.thresholds, sets: sets.as_ref(), scope_limits: None };
+    let self_test = new.self_test.clone().read_by(&plugin.card, by);
     plugin.card.recalibrate(Recalibration { sets, self_test, ..new });
     plugin.save(&path, f32.backbone().config(), Storage::F32).expect("a folder to write to");
     let read = Plugin::load(&path, f32.backbone()).expect("what was written");

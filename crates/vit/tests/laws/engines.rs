@@ -1,7 +1,7 @@
-//! Every pass on the processor against the same pass on the reference engine, in f64. Steps on all weights are held to it
-//! in `gradients.rs`.
+//! Every pass of every engine against the same pass on the reference engine, in f64: of the processor's, and of the one for GPUs, whose
+//! kernels run on the processor where there is a C++20 compiler. Steps on all weights are held to it in `gradients.rs`.
 //!
-//! Both get the same f32 weights, so what differs is the roundings of f32: 6e-8 each, through some 40 operations one after
+//! All get the same f32 weights, so what differs is the roundings of f32: 6e-8 each, through some 40 operations one after
 //! the other, with sums of up to 48 terms, which mostly cancel; errors of erf (5e-7) come on top. That is 2e-5 of the
 //! largest result, the bound of [`assert_reordered`].
 
@@ -9,6 +9,8 @@ use crate::batches::plugins;
 use crate::gradients::{Setting, assert_gradients};
 use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
+use melo_cuda::Cuda;
+use melo_cuda_host::Host;
 use melo_reference::Reference;
 use melo_vit::{
     Batch, Checkpoint, Device, Dropout, Engine, Error, ExplainMethod, Explanation, FeatureKind, Features, Gradients,
@@ -18,8 +20,35 @@ use std::sync::Arc;
 
 /// The same network on the processor and in f64.
 fn engines(checkpoint: &Checkpoint) -> [Arc<dyn Engine>; 2] {
-    let reference = Reference.load(checkpoint.clone().freeze()).expect("f64 computes every network");
-    [tiny::engine(checkpoint.clone()), reference]
+    [tiny::engine(checkpoint.clone()), in_f64(checkpoint)]
+}
+
+/// The same network on every engine that is held to f64.
+pub(crate) fn held(checkpoint: &Checkpoint) -> Vec<Arc<dyn Engine>> {
+    [tiny::engine(checkpoint.clone())].into_iter().chain(cuda(checkpoint)).collect()
+}
+
+/// The engine for GPUs, with groups of two images: on the processor, or with MELO_TEST_CUDA on a card. None without a C++20 compiler, or for a
+/// network that it refuses by name.
+fn cuda(checkpoint: &Checkpoint) -> Option<Arc<dyn Engine>> {
+    let device = match std::env::var_os("MELO_TEST_CUDA") {
+        Some(_) => Cuda::open(0, Some(Precision::F32)).expect("a card"),
+        None => Cuda::on(Host::open()?, Some(Precision::F32)),
+    };
+    let device = device.with_group(2);
+    match device.load(checkpoint.clone().freeze()) {
+        Ok(engine) => Some(engine),
+        Err(Error::Unsupported { engine: "cuda", what }) => {
+            assert!(checkpoint.config.pool == Pool::Map && what.contains("attention pooling"), "{what}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The same network in f64.
+fn in_f64(checkpoint: &Checkpoint) -> Arc<dyn Engine> {
+    Reference.load(checkpoint.clone().freeze()).expect("f64 computes every network")
 }
 
 /// Smaller than the weights' own, their own, and larger.
@@ -38,8 +67,9 @@ fn they_tell_who_they_are() {
 #[test]
 fn forward_with_mixed_plugins() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
-        let plugins = plugins(engines[0].backbone());
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
+        let plugins = plugins(reference.backbone());
         let asked: [(std::ops::Range<usize>, &[usize]); 5] =
             [(0..1, &[0, 1, 2, 3]), (1..3, &[5, 4, 5]), (3..3, &[1]), (3..4, &[]), (4..6, &[7, 6])];
         let segment = |(images, numbers): &(std::ops::Range<usize>, &[usize])| Segment {
@@ -50,14 +80,60 @@ fn forward_with_mixed_plugins() {
         for size in SIZES {
             let batch = images(6, size, 2);
             let forward = |engine: &Arc<dyn Engine>| engine.forward(&batch, size, &segments).expect("a tiled size");
-            let [found, expected] = engines.each_ref().map(forward);
+            let expected = forward(&reference);
             let shape = |logits: &[Vec<Vec<f32>>]| -> Vec<Vec<usize>> {
                 logits.iter().map(|plugins| plugins.iter().map(Vec::len).collect()).collect()
             };
-            assert_eq!(shape(&found), [vec![3, 2, 5, 1], vec![4, 14, 4], vec![0], vec![], vec![4, 8]]);
-            assert_eq!(shape(&found), shape(&expected));
-            // A single logit may be a sum that cancels: the share is of the largest of all.
-            assert_within(1e-5, &found.concat().concat(), &expected.concat().concat(), &format!("{what} at {size}"));
+            assert_eq!(shape(&expected), [vec![3, 2, 5, 1], vec![4, 14, 4], vec![0], vec![], vec![4, 8]]);
+            for engine in &engines {
+                let (found, what) = (forward(engine), format!("{what} at {size} on {}", engine.info().engine));
+                assert_eq!(shape(&found), shape(&expected));
+                // A single logit may be a sum that cancels: the share is of the largest of all.
+                assert_within(1e-5, &found.concat().concat(), &expected.concat().concat(), &what);
+            }
+        }
+    }
+}
+
+/// Behind the outputs, of plug-ins that part from the trunk at different blocks, and of one segment with a plug-in each.
+#[test]
+fn intermediates() {
+    for (what, config) in variants() {
+        let engines = engines(&tiny::checkpoint(&config, 1));
+        let plugins = plugins(engines[0].backbone());
+        let shared: [(std::ops::Range<usize>, &[usize]); 3] =
+            [(0..1, &[0, 1, 2, 3]), (1..2, &[]), (2..4, &[5, 4, 7, 6])];
+        let single: [(std::ops::Range<usize>, &[usize]); 3] = [(0..1, &[1]), (1..3, &[5]), (3..4, &[6])];
+        for (asked, size) in [shared, single].iter().zip(SIZES) {
+            let segment = |(images, numbers): &(std::ops::Range<usize>, &[usize])| Segment {
+                images: images.clone(),
+                plugins: numbers.iter().map(|&number| (&plugins[number]).into()).collect(),
+            };
+            let (segments, batch) = (asked.iter().map(segment).collect::<Vec<_>>(), images(4, size, 2));
+            for blocks in [&[0][..], &[1], &[0, 1]] {
+                let of = |engine: &Arc<dyn Engine>| engine.forward_intermediates(&batch, size, &segments, blocks);
+                let [found, expected] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
+                let what = format!("{what} at {size}: {blocks:?}");
+                let width = blocks.len() * config.intermediate_width();
+                for (segment, (found, expected)) in segments.iter().zip(found.iter().zip(&expected)) {
+                    for (plugin, (found, expected)) in segment.plugins.iter().zip(found.iter().zip(expected)) {
+                        let each = plugin.head.outputs(&config, size) + width;
+                        assert_eq!(found.len(), segment.images.len() * each, "{what}");
+                        assert_within(1e-5, found, expected, &what);
+                    }
+                }
+            }
+            let cpu = &engines[0];
+            let (plain, with) =
+                (cpu.forward(&batch, size, &segments), cpu.forward_intermediates(&batch, size, &segments, &[0]));
+            let (plain, with) = (plain.expect("a tiled size"), with.expect("a tiled size"));
+            for (segment, (plain, with)) in segments.iter().zip(plain.iter().zip(&with)) {
+                for (plugin, (plain, with)) in segment.plugins.iter().zip(plain.iter().zip(with)) {
+                    let outputs = plugin.head.outputs(&config, size);
+                    let with = with.chunks_exact(outputs + config.intermediate_width()).flat_map(|row| &row[..outputs]);
+                    assert!(with.eq(plain), "{what} at {size}: outputs are the same to the last bit");
+                }
+            }
         }
     }
 }
@@ -80,21 +156,27 @@ fn step() {
 #[test]
 fn explain() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
-        let plugin = tiny::plugin(engines[0].backbone(), &lora(2, 5.0, &Target::ALL), 3, 2);
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
+        let plugin = tiny::plugin(reference.backbone(), &lora(2, 5.0, &Target::ALL), 3, 2);
         let bare = PluginRef { adapter: None, head: &plugin.head };
         for (plugin, size) in [PluginRef::from(&plugin), bare].into_iter().zip([12, 8]) {
             let image = images(1, size, 3).data;
             for (class, method) in
                 [(0, ExplainMethod::Rollout), (0, ExplainMethod::Gradient), (2, ExplainMethod::Gradient)]
             {
-                let explain = |engine: &Arc<dyn Engine>| engine.explain(&image, size, plugin, class, method);
-                let [found, expected] = engines.each_ref().map(explain).map(|found| found.expect("a tiled size"));
-                let what = format!("{what} at {size}, class {class} by {method:?}");
-                assert_eq!((found.grid, found.prefix.len()), (expected.grid, expected.prefix.len()), "{what}");
-                assert_reordered(&found.logits, &expected.logits, &what);
-                let all = |Explanation { values, prefix, .. }: Explanation| [prefix, values].concat();
-                assert_within(4e-5, &all(found), &all(expected), &what);
+                let explain = |engine: &Arc<dyn Engine>| {
+                    engine.explain(&image, size, plugin, class, method).expect("a tiled size")
+                };
+                let expected = explain(&reference);
+                for engine in &engines {
+                    let found = explain(engine);
+                    let what = format!("{what} at {size}, class {class} by {method:?} on {}", engine.info().engine);
+                    assert_eq!((found.grid, found.prefix.len()), (expected.grid, expected.prefix.len()), "{what}");
+                    assert_reordered(&found.logits, &expected.logits, &what);
+                    let all = |Explanation { values, prefix, .. }: &Explanation| [&prefix[..], values].concat();
+                    assert_within(4e-5, &all(&found), &all(&expected), &what);
+                }
             }
         }
     }
@@ -103,16 +185,20 @@ fn explain() {
 #[test]
 fn embed() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
         let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
         let adapter = tiny::with_bottlenecks(adapter, 5, &[0], &config, 5);
         for (size, adapter) in SIZES.into_iter().flat_map(|size| [None, Some(&adapter)].map(|adapter| (size, adapter)))
         {
             let batch = images(3, size, 2);
             let embed = |engine: &Arc<dyn Engine>| engine.embed(&batch, 3, size, adapter).expect("a tiled size");
-            let [found, expected] = engines.each_ref().map(embed);
-            assert_eq!(found.len(), 3 * config.feature_width());
-            assert_reordered(&found, &expected, &format!("{what} at {size}, adapted: {}", adapter.is_some()));
+            let expected = embed(&reference);
+            assert_eq!(expected.len(), 3 * config.feature_width());
+            for engine in &engines {
+                let what = format!("{what} at {size}, adapted: {} on {}", adapter.is_some(), engine.info().engine);
+                assert_reordered(&embed(engine), &expected, &what);
+            }
         }
     }
 }
@@ -120,16 +206,21 @@ fn embed() {
 #[test]
 fn features() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
         let adapter = tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3);
         for (size, adapter) in SIZES.into_iter().zip([None, Some(&adapter), None]) {
             let batch = images(3, size, 2);
             for features in all_features(&config) {
-                let of = |engine: &Arc<dyn Engine>| engine.features(&batch, 3, size, adapter, features);
-                let [found, expected] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
-                let shape = features.shape(&config, size);
-                assert_eq!(found.len(), 3 * shape.iter().product::<usize>(), "{what}: {features:?}");
-                assert_reordered(&found, &expected, &format!("{what} at {size}: {features:?}"));
+                let of = |engine: &Arc<dyn Engine>| {
+                    engine.features(&batch, 3, size, adapter, features).expect("a tiled size")
+                };
+                let (expected, shape) = (of(&reference), features.shape(&config, size));
+                assert_eq!(expected.len(), 3 * shape.iter().product::<usize>(), "{what}: {features:?}");
+                for engine in &engines {
+                    let what = format!("{what} at {size}: {features:?} on {}", engine.info().engine);
+                    assert_reordered(&of(engine), &expected, &what);
+                }
             }
         }
     }
@@ -186,7 +277,7 @@ fn features_that_heads_read_are_what_embed_gives_and_threads_change_nothing() {
 fn features_that_a_network_does_not_have_are_refused_by_name() {
     let config = tiny::config();
     let batch = images(1, config.image_size, 2);
-    for engine in engines(&tiny::checkpoint(&config, 1)) {
+    for engine in held(&tiny::checkpoint(&config, 1)) {
         for (features, words) in [
             (Features { block: 2, ..Features::pooled(&config) }, "block 2 of a backbone whose blocks are 0 to 1"),
             (Features { norm: false, ..Features::pooled(&config) }, "what heads read has its norms"),
@@ -196,7 +287,7 @@ fn features_that_a_network_does_not_have_are_refused_by_name() {
         }
     }
     let config = VitConfig { class_token: false, pool: Pool::Avg, ..config };
-    for engine in engines(&tiny::checkpoint(&config, 1)) {
+    for engine in held(&tiny::checkpoint(&config, 1)) {
         let features = Features::new(FeatureKind::Class, &config);
         let error = engine.features(&batch, 1, config.image_size, None, features).expect_err("no class token");
         assert!(matches!(&error, Error::Features(reason) if reason.contains("class token")), "{error}");
@@ -232,7 +323,8 @@ fn a_step_of_the_head_on_features_is_the_step_on_the_images() {
 #[test]
 fn with_weights() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
         let weights = tiny::checkpoint(&config, 2).weights;
         let (adapter, head) = (tiny::adapter(&lora(4, 2.0, &Target::ALL), &config, 3), tiny::head(3, &config, 4));
         let batch = images(3, config.image_size, 2);
@@ -241,17 +333,21 @@ fn with_weights() {
             assert_eq!((other.backbone().digest(), other.info()), ("", engine.info()), "{what}");
             [other, engine.clone()].map(|engine| logits(&*engine, &batch, Some(&adapter), &head))
         };
-        let [found, expected] = engines.each_ref().map(run);
-        found.iter().zip(&expected).for_each(|(found, expected)| assert_reordered(found, expected, what));
+        let expected = run(&reference);
+        for found in engines.iter().map(run) {
+            found.iter().zip(&expected).for_each(|(found, expected)| assert_reordered(found, expected, what));
+        }
     }
 }
 
 #[test]
 fn a_self_test_taken_on_one_holds_on_the_other() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
-        for (taken, run) in [(0, 1), (1, 0), (1, 1)] {
-            let (taken, run) = (&*engines[taken], &*engines[run]);
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let (engines, reference) = (held(&checkpoint), in_f64(&checkpoint));
+        let pairs = engines.iter().flat_map(|engine| [(engine, &reference), (&reference, engine)]);
+        for (taken, run) in pairs.chain([(&reference, &reference)]) {
+            let (taken, run) = (&**taken, &**run);
             let mut plugin: Plugin = tiny::plugin(taken.backbone(), &lora(4, 2.0, &Target::ALL), 3, 2);
             plugin.card.self_test = Some(SelfTest::take(taken, &plugin).expect("images of this size"));
             assert_eq!(plugin.card.self_test.as_ref().map(|test| test.engine.as_str()), Some(taken.info().engine));
@@ -266,10 +362,11 @@ fn a_self_test_taken_on_one_holds_on_the_other() {
 #[test]
 fn a_wider_network() {
     let config = VitConfig { width: 24, heads: 3, mlp_hidden: 52, image_size: 20, depth: 3, ..tiny::config() };
-    let engines = engines(&tiny::checkpoint(&config, 1));
-    let plugin = tiny::plugin(engines[0].backbone(), &lora(5, 3.0, &Target::ALL), 5, 2);
+    let checkpoint = tiny::checkpoint(&config, 1);
+    let reference = in_f64(&checkpoint);
+    let plugin = tiny::plugin(reference.backbone(), &lora(5, 3.0, &Target::ALL), 5, 2);
     let batch = images(5, 20, 2);
     let run = |engine: &Arc<dyn Engine>| logits(&**engine, &batch, Some(&plugin.adapter), &plugin.head);
-    let [found, expected] = engines.each_ref().map(run);
-    assert_reordered(&found, &expected, "wider");
+    let expected = run(&reference);
+    held(&checkpoint).iter().for_each(|engine| assert_reordered(&run(engine), &expected, "wider"));
 }

@@ -5,6 +5,7 @@ mod batches;
 mod calibrations;
 mod dense;
 mod engines;
+mod ensembles;
 mod explanations;
 mod files;
 mod gradients;

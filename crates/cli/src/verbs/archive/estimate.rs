@@ -1,6 +1,6 @@
-//! `melo archive run --estimate`: what it would take.
+//! `melo archive run --estimate`, and `plan --estimate`: what it would take.
 
-use super::RunArgs;
+use super::{AskedArgs, EstimateArgs};
 use crate::progress::{ArchiveProgress, grouped};
 use crate::verbs::train::interrupt_flag;
 use crate::{Failure, say, say_json};
@@ -24,14 +24,14 @@ struct Line {
     rate: f64,
 }
 
-pub(super) fn run(args: &RunArgs, inputs: &[Input]) -> Result<(), Failure> {
-    let key = args.asked.patient_key()?;
+pub(super) fn run(asked: &AskedArgs, args: &EstimateArgs, inputs: &[Input], json: bool) -> Result<(), Failure> {
+    let key = asked.patient_key()?;
     let stop = interrupt_flag()?;
     let mut sample: Option<Sample> = None;
     let mut lines = Vec::new();
     for precision in PRECISIONS {
-        let predictor = Predictor::new(args.asked.backbone.engine(Some(precision))?);
-        let plugins = args.asked.plugin.iter().map(|path| predictor.plugin(path)).collect::<Result<Vec<_>, _>>()?;
+        let predictor = Predictor::new(asked.backbone.engine(Some(precision))?);
+        let plugins = asked.plugin.iter().map(|path| predictor.plugin(path)).collect::<Result<Vec<_>, _>>()?;
         let sample = match &mut sample {
             Some(sample) => sample,
             none => {
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RunArgs, inputs: &[Input]) -> Result<(), Failure> {
         });
     }
     let sample = sample.expect("taken with the first precision");
-    if args.json { say_json(&in_json(&sample, &lines)) } else { print(&sample, &lines) }
+    if json { say_json(&in_json(&sample, &lines)) } else { print(&sample, &lines) }
 }
 
 /// The contract of the JSON is `docs/json.md`.

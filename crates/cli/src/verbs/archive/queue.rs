@@ -1,6 +1,6 @@
 //! `melo archive plan`, `work`, `status`, `collect`: an archive on several machines, over NATS JetStream.
 
-use super::{AskedArgs, refused, remark, report};
+use super::{AskedArgs, EstimateArgs, estimate, refused, remark, report};
 use crate::progress::{ArchiveProgress, duration, grouped};
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::train::interrupt_flag;
@@ -23,17 +23,20 @@ const WATCH: Duration = Duration::from_secs(2);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     melo archive plan /archive/2024 --backbone /models/vit --plugin /models/cxr.safetensors --out /shared/cxr-2024 --queue nats://broker:4222\n  \
-    NATS_URL=tls://broker NATS_CREDS=melo.creds melo archive plan /archive --backbone /models/vit --plugin /models/tb.safetensors --out /shared/tb\n\n\
+    NATS_URL=tls://broker NATS_CREDS=melo.creds melo archive plan /archive --backbone /models/vit --plugin /models/tb.safetensors --out /shared/tb\n  \
+    melo archive plan /archive --backbone /models/vit --plugin /models/tb.safetensors --estimate\n\n\
     Then, on every machine: melo archive work --out /shared/cxr-2024 --queue nats://broker:4222; and once, when `melo archive status` says that \
     all is there: melo archive collect --out /shared/cxr-2024 --queue nats://broker:4222.\n\n\
     --out, images, backbone and plug-ins are in storage that all machines see under the same paths. The same command again queues what is \
-    neither there nor queued: parts that failed, or were removed.")]
+    neither there nor queued: parts that failed, or were removed.", mut_arg("queue", |queue| queue.required(false).required_unless_present("estimate")))]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     asked: AskedArgs,
     /// Folder for the Parquet files, which all workers see
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "estimate")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    estimate: EstimateArgs,
     /// Images of a part [default: what this machine computes in 20 s, at most 4096 or a hundredth of the archive, at least 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     chunk: Option<u32>,
@@ -47,7 +50,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     ack_wait: u64,
     #[command(flatten)]
-    broker: BrokerArgs,
+    broker: Option<BrokerArgs>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -174,6 +177,9 @@ impl BrokerArgs {
 pub(super) fn run_plan(args: &PlanArgs) -> Result<(), Failure> {
     let asked = &args.asked;
     let inputs = asked.inputs()?;
+    let (Some(out), Some(broker)) = (&args.out, &args.broker) else {
+        return estimate::run(asked, &args.estimate, &inputs, args.json);
+    };
     let (predictor, settings) = asked.settings(args.chunk)?;
     let backbone = &asked.backbone.path;
     let hints = Hints {
@@ -185,14 +191,14 @@ pub(super) fn run_plan(args: &PlanArgs) -> Result<(), Failure> {
     let sharing = Sharing { name: args.name.clone(), max_deliver: args.max_deliver, ack_wait, hints };
     let stop = interrupt_flag()?;
     let mut progress = ArchiveProgress::new(false);
-    let broker = args.broker.broker();
+    let broker = broker.broker();
     let queue = (&broker, &sharing, progress.listener());
-    let queued = enqueue(&predictor, &settings, &inputs, &args.out, queue, &stop, &mut |event| progress.show(event));
+    let queued = enqueue(&predictor, &settings, &inputs, out, queue, &stop, &mut |event| progress.show(event));
     progress.finish();
     let queued = queued?;
     if args.json {
         return say_json(&json!({
-            "out": args.out.to_string_lossy(),
+            "out": out.to_string_lossy(),
             "queue": queued.name,
             "inputs": queued.plan.inputs,
             "inputs_done": queued.done,
@@ -207,7 +213,7 @@ pub(super) fn run_plan(args: &PlanArgs) -> Result<(), Failure> {
     let [parts, missing, fresh, chunk] =
         [queued.plan.chunks() as usize, queued.missing as usize, queued.queued as usize, queued.plan.chunk]
             .map(grouped);
-    let (out, name) = (args.out.display(), &queued.name);
+    let (out, name) = (out.display(), &queued.name);
     say(format_args!(
         "{out}: {missing} of {parts} parts of {chunk} images are missing, {fresh} were queued now in `{name}`; next, on every machine: \
          melo archive work --out {out} --queue {}",

@@ -81,8 +81,10 @@ impl PluginArgs {
         Ok(Plugin {
             adapter: Adapter::random(&lora, vit, seed),
             head: Head::random(self.classes, vit.feature_width(), seed),
+            further: Vec::new(),
             bag: None,
             volume: None,
+            scope: None,
             card: TaskCard { lora, provenance, ..card },
             digest: String::new(),
         })

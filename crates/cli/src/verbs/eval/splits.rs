@@ -25,6 +25,10 @@ pub(super) fn run(args: &Args, splits: usize) -> Result<(), Failure> {
     let engine = args.backbone.engine(args.precision.into())?;
     let plugin = Plugin::load(&args.plugin, engine.backbone())?.bind(&*engine)?;
     let (card, calibration) = (&plugin.card, plugin.calibration());
+    if card.ensemble.is_some() {
+        let why = "--splits is for single plug-ins: the folds of an ensemble were trained on the validation split";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let own = calibration.sets.as_ref().map(SetSettings::from).unwrap_or_default();
     let Some(asked) = args.sets.settings(Some(own))? else {
         return Err(Failure::Usage("--sets none leaves nothing for --splits".to_owned()));

@@ -4,11 +4,15 @@ use crate::progress::Counter;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
 use crate::verbs::eval::{open_split, read_manifest};
+use crate::verbs::scope_args::ScopeArgs;
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, check_output};
 use crate::{Failure, machine, note, say, say_json};
-use melo::data::{Cache, Dataset, Split};
-use melo::train::{Answers, Reading, SetSettings, has_splits_of, open_in_words, recalibrate};
+use melo::data::{Cache, Dataset, Manifest, Split};
+use melo::train::{
+    Answers, Reading, ScopeSettings, SetSettings, has_splits_of, manifests_of_folds, open_in_words, out_of_fold,
+    recalibrate, scope_open_in_words,
+};
 use melo::vit::{ComputedOn, Engine, Plugin, PluginInfo, TaskCard, TaskKind};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -26,8 +30,11 @@ use std::sync::{Arc, Mutex, PoisonError};
     of the file does.\n\n\
     It says what the validation split says before and after: the AUC shows what the precision costs, the calibration error what the new \
     temperature mends.\n\n\
+    An ensemble of folds is calibrated on what is said of every training and validation image by the fold that did not see it, so it needs \
+    the images and splits that it was trained on.\n\n\
     Prediction sets are fitted too: as the card has them, or as --coverage, --sets and --sets-by say. Their promise is of images that \
-    no training saw: a validation split that chose the best epoch is nearly that, one of new patients is.")]
+    no training saw: a validation split that chose the best epoch is nearly that, one of new patients is. So are the limits of the \
+    scope, where the plug-in has one, with the share of false alarms of the card or of --scope-false-alarms.")]
 pub(crate) struct Args {
     /// Plug-in file
     plugin: PathBuf,
@@ -47,6 +54,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     sets: SetArgs,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     reading: DataArgs,
 }
@@ -76,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let same_splits = has_splits_of(&card, &manifest);
     warn(&card, &args.data, same_splits);
     let cache = Arc::new(Cache::new(CACHE_MIB << 20));
-    let val = open_split(&manifest, Split::Val, &card.preprocess, &cache)?;
+    let val = open(&card, &manifest, &cache)?;
     let target = ComputedOn::from(&machine::device(args.precision.into()).info());
     let before = before(args, &card, &target, &val)?;
     let engine = args.backbone.engine(args.precision.into())?;
@@ -85,7 +94,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let unmended = Reading::new(target.clone(), &card.own_calibration(), &answers)?;
     let own = card.own_calibration().sets;
     let sets = args.sets.settings(own.as_ref().map(SetSettings::from))?;
-    let new = recalibrate(&*engine, &plugin, &manifest, &answers, sets.as_ref())?;
+    let scope = card.scope_limits.as_ref().map(|own| args.scope.settings(ScopeSettings::from(own)));
+    let new = recalibrate(&*engine, &plugin, &manifest, &answers, (sets.as_ref(), scope.as_ref()))?;
+    if let Some(open) = new.scope_limits.as_ref().and_then(scope_open_in_words) {
+        note(format_args!("warning: {open}"));
+    }
     if let Some(open) = new.sets.as_ref().and_then(|rule| open_in_words(&card.classes, card.kind, rule)) {
         note(format_args!("warning: {open}"));
     }
@@ -131,7 +144,7 @@ fn warn(card: &TaskCard, data: &Path, same_splits: Option<bool>) {
 
 /// The validation split as the card's own engine and calibration have it, where that is computed here and is not what is
 /// calibrated for; a plug-in that is not what it was is refused.
-fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &Dataset) -> Result<Option<Reading>, Failure> {
+fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &[Dataset]) -> Result<Option<Reading>, Failure> {
     let own = card.own_calibration();
     if own.made.engine != target.engine {
         return Ok(None);
@@ -148,7 +161,20 @@ fn before(args: &Args, card: &TaskCard, target: &ComputedOn, val: &Dataset) -> R
     Ok(Some(Reading::new(own.made.clone(), &own, &answers)?))
 }
 
-fn answer(engine: &dyn Engine, plugin: &Plugin, val: &Dataset) -> Result<Answers, Failure> {
+/// The validation split, or of an ensemble those of its folds.
+fn open(card: &TaskCard, manifest: &Manifest, cache: &Arc<Cache>) -> Result<Vec<Dataset>, Failure> {
+    if card.ensemble.is_none() {
+        return Ok(vec![open_split(manifest, Split::Val, &card.preprocess, cache)?]);
+    }
+    let folds = manifests_of_folds(card, manifest)?;
+    folds.iter().map(|fold| open_split(fold, Split::Val, &card.preprocess, cache)).collect()
+}
+
+fn answer(engine: &dyn Engine, plugin: &Plugin, val: &[Dataset]) -> Result<Answers, Failure> {
+    if plugin.card.ensemble.is_some() {
+        return Ok(out_of_fold(engine, plugin, val)?);
+    }
+    let val = &val[0];
     let progress = Mutex::new(Counter::new(val.len(), "answer"));
     let begun = |images| progress.lock().unwrap_or_else(PoisonError::into_inner).set(images);
     Ok(Answers::observed(engine, plugin, val, &begun)?)
@@ -156,7 +182,8 @@ fn answer(engine: &dyn Engine, plugin: &Plugin, val: &Dataset) -> Result<Answers
 
 /// Before and after, a line each.
 fn table(card: &TaskCard, images: usize, readings: &[Reading]) -> String {
-    let mut lines = vec![format!("{}, validation split of {images} images", card.task)];
+    let split = if card.ensemble.is_some() { "out of fold," } else { "validation split of" };
+    let mut lines = vec![format!("{}, {split} {images} images", card.task)];
     let heads: &[(&str, &str)] = match card.kind {
         TaskKind::Regression => &[("r2", "R2"), ("mae", "mean absolute error")],
         TaskKind::Segmentation => &[("dice", "mean Dice")],

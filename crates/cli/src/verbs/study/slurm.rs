@@ -4,6 +4,7 @@ use super::Args;
 use crate::progress::StudyProgress;
 use crate::verbs::train::interrupt_flag;
 use crate::{Failure, machine, note, say};
+use melo::DeviceName;
 use melo::study::{Finished, SlurmOptions, SlurmSettings, Study};
 use std::path::{Path, PathBuf};
 
@@ -127,8 +128,12 @@ fn command(args: &Args, study: &Study) -> Result<Vec<String>, Failure> {
     for argument in program.get_args() {
         command.push(text(argument.as_ref())?);
     }
-    let words = ["--threads", &study.plan.slurm.cpus().to_string(), "study"].map(str::to_owned);
-    command.extend(words);
+    let (threads, device) = (study.plan.slurm.cpus().to_string(), machine::device_name());
+    command.extend(["--threads", &threads].map(str::to_owned));
+    if device != DeviceName::Processor {
+        command.extend(["--device".to_owned(), device.to_string()]);
+    }
+    command.push("study".to_owned());
     command.extend([absolute(&args.file)?, "--out".to_owned(), absolute(&args.out)?]);
     command.extend(args.log.words()?);
     command.extend(["--precision", &study.plan.precision.to_string(), "--cell"].map(str::to_owned));

@@ -8,11 +8,12 @@ use crate::Failure;
 use crate::verbs::backbone_args::BackboneArgs;
 use crate::verbs::data_args::DataArgs;
 use crate::verbs::log_args::LogArgs;
+use crate::verbs::scope_args::ScopeArgs;
 use crate::verbs::set_args::SetArgs;
 use crate::verbs::task::{CACHE_MIB, PrecisionArg, RenderingArgs};
 use clap::ValueEnum;
 use melo::data::Augment;
-use melo::train::{ClassWeights, MaskHead, Method, Solver, TrainConfig};
+use melo::train::{ClassWeights, MaskHead, Method, ScopeSettings, Solver, TrainConfig};
 use melo::vit::{CropMode, Preprocess};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data cxr.csv --out adapter.safetensors --method adapter --bottleneck 16\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out probe.safetensors --method linear\n  \
     melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --coverage 0.95 --sets-by class\n  \
+    melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --folds 5          (an ensemble, one file)\n  \
     melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
@@ -33,7 +35,9 @@ use std::path::{Path, PathBuf};
     mpirun -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors         (the same plug-in)\n  \
     srun --mpi=pmix -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
-    The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors.")]
+    The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors; \
+    with --folds there is a folder of these for each, fold-1 the first. Such an ensemble is validated out of fold: every patient of both \
+    splits by the member that did not see it (docs/folds.md).")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) backbone: BackboneArgs,
@@ -85,6 +89,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(super) sets: SetArgs,
     #[command(flatten)]
+    scope: ScopeArgs,
+    /// The plug-in does not tell which images are for it
+    #[arg(long, conflicts_with = "scope_false_alarms", help_heading = "Scope")]
+    no_scope: bool,
+    #[command(flatten)]
     bags: BagArgs,
     #[command(flatten)]
     pub(super) volumes: VolumeArgs,
@@ -103,7 +112,7 @@ struct OptimiserArgs {
     /// Images a step, or bags; memory does not grow with it [default: 16]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Highest learning rate [default: 0.001; full: 0.0001]
+    /// Highest learning rate [default: 0.001; full: 0.0001; with --folds and no blocks: 0.004]
     #[arg(long)]
     lr: Option<f64>,
     /// Learning rate at the end of the cosine [default: 0.000001]
@@ -127,7 +136,7 @@ struct OptimiserArgs {
     /// What makes masks of patches, of a task of masks
     #[arg(long, value_enum, default_value_t = MaskHeadArg::Upsampling)]
     mask_head: MaskHeadArg,
-    /// Stop after this many epochs without a better validation figure; 0 never [default: 10]
+    /// Stop after this many epochs without a better one on the validation split (a lower loss; of findings, grades, numbers and masks a better figure); 0 never [default: 10]
     #[arg(long)]
     patience: Option<usize>,
 }
@@ -255,6 +264,11 @@ impl Args {
 }
 
 impl Args {
+    /// What is asked of the scope.
+    pub(super) fn scope(&self) -> Option<ScopeSettings> {
+        (!self.no_scope).then(|| self.scope.settings(ScopeSettings::default()))
+    }
+
     /// A word on flags that were given and do not apply to what is run.
     pub(super) fn unused(&self, config: &TrainConfig) -> Option<String> {
         if config.solver == Solver::AdamW {

@@ -13,7 +13,7 @@ pub(super) struct MethodArgs {
     /// What is trained besides the head
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     method: MethodArg,
-    /// lora, adapter: adapted blocks, from 0 [default: all]
+    /// lora, adapter: adapted blocks, from 0 [default: all; with --folds: the last 2]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     blocks: Vec<usize>,
     /// lora, adapter: adapt the last K blocks
@@ -31,7 +31,7 @@ pub(super) struct MethodArgs {
     /// lora: scale by alpha / √rank (rsLoRA)
     #[arg(long)]
     rslora: bool,
-    /// lora: adapted projections [default: q,v]
+    /// lora: adapted projections [default: q,v; with --folds and no blocks: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     targets: Vec<TargetArg>,
     /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 1]
@@ -46,6 +46,10 @@ pub(super) struct MethodArgs {
     /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 1]
     #[arg(long, value_name = "SHARE")]
     layer_decay: Option<f64>,
+    /// lora, linear, adapter: train K plug-ins, each without another K-th of the training and validation patients, into one file
+    /// whose answer is their mean; where no blocks are given they adapt all projections of the last 2, so that all cost little more than one
+    #[arg(long, value_name = "K")]
+    folds: Option<usize>,
     /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
     #[arg(long, value_enum)]
     solver: Option<SolverArg>,
@@ -122,6 +126,7 @@ impl MethodArgs {
             lora_dropout: self.lora_dropout,
             bottleneck: self.bottleneck,
             layer_decay: self.layer_decay,
+            folds: self.folds,
             solver: self.solver.map(|solver| match solver {
                 SolverArg::Adamw => Solver::AdamW,
                 SolverArg::Lbfgs => Solver::Lbfgs,

@@ -4,7 +4,7 @@ use super::Args;
 use crate::advice;
 use crate::progress::grouped;
 use melo::data::{Manifest, Row, Split};
-use melo::train::{EpochRow, Finished, ReadyJob, settings_in_words};
+use melo::train::{Finished, ReadyJob, settings_in_words};
 use melo::vit::{LoraConfig, TaskKind};
 use std::collections::HashSet;
 
@@ -85,18 +85,28 @@ fn classes(manifest: &Manifest) -> String {
 }
 
 /// `best epoch 7 of 17`, or which penalty was chosen.
-pub(super) fn chosen(best: &EpochRow, epochs: usize) -> String {
-    match best.c {
-        Some(c) => format!("C {c}, the best of {epochs}"),
-        None => format!("best epoch {} of {epochs}", best.epoch),
+pub(super) fn chosen(Finished { best, history, plugin, .. }: &Finished) -> String {
+    let epochs = history.len();
+    match (&plugin.card.ensemble, best.c) {
+        (Some(ensemble), _) => format!("{} folds, best epochs {} on average", ensemble.members.len(), best.epoch),
+        (None, Some(c)) => format!("C {c}, the best of {epochs}"),
+        (None, None) => format!("best epoch {} of {epochs}", best.epoch),
     }
 }
 
 /// The figures of the test split, what the best epoch says of the number of epochs, and what to do next.
 pub(super) fn ending(args: &Args, finished: &Finished) -> String {
     let (best, epochs) = (finished.best.epoch, finished.history.len());
-    let mut lines = advice::of_test(&finished.plugin.card);
-    if best == epochs && epochs > 1 && finished.best.c.is_none() {
+    let card = &finished.plugin.card;
+    let mut lines = advice::of_test(card);
+    lines.extend(card.calls_unevenly().then(|| {
+        let usual = card.own_calibration().thresholds;
+        let over = card.classes.iter().zip(&usual).map(|(class, usual)| format!("{class} {usual:.3}"));
+        let over = over.take(LISTED).collect::<Vec<_>>().join(", ");
+        format!("uneven classes: the one is called whose probability is highest over the usual ({over})")
+    }));
+    let single = finished.plugin.further.is_empty();
+    if best == epochs && epochs > 1 && finished.best.c.is_none() && single {
         let more = epochs + epochs.div_ceil(2);
         lines.push(format!("the best epoch is the last: more may be better, --epochs {more} --resume goes on"));
     }

@@ -1,7 +1,7 @@
 //! The golden files, and what every test does with them.
 
 use melo_interop::{ImportSettings, Imported, import};
-use melo_vit::{Checkpoint, DeviceSpec, Engine, ImageBatch, Plugin, SelfTest, TaskCard, TensorFile};
+use melo_vit::{Checkpoint, DeviceSpec, Engine, ImageBatch, Plugin, ReadBy, SelfTest, TaskCard, TensorFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,5 +101,7 @@ pub(crate) fn temporary() -> tempfile::TempDir {
 
 /// The self-test of a card whose temperature was set after it was taken.
 pub(crate) fn read_anew(card: &TaskCard) -> Option<SelfTest> {
-    card.self_test.clone().map(|test| test.read_by(card, card.temperature, &card.thresholds, card.sets.as_ref()))
+    let (sets, scope_limits) = (card.sets.as_ref(), card.scope_limits.as_ref());
+    let by = ReadBy { temperature: card.temperature, thresholds: &card.thresholds, sets, scope_limits };
+    card.self_test.clone().map(|test| test.read_by(card, by))
 }

@@ -123,5 +123,9 @@ fn summary(answer: &Answer) -> String {
             if found.is_empty() { "no finding".to_owned() } else { found.join(", ") }
         }
     };
-    format!("{}: {said}", answer.task)
+    let warning = match answer.scope {
+        Some(scope) if !scope.in_scope => "NOT IN SCOPE, do not rely on it: ",
+        _ => "",
+    };
+    format!("{}: {warning}{said}", answer.task)
 }

@@ -126,8 +126,24 @@ fn group(source: &Source, answer: &Answer) -> Item {
             group = group.with(Relation::Contains, Item::code(&class_code(source, class), &seen));
         }
     }
+    if let Some(scope) = answer.scope {
+        let said = match scope.in_scope {
+            true => format!("Image in scope, score {:.2} of 1", scope.score),
+            false => format!(
+                "IMAGE NOT IN SCOPE, score {:.2} of 1: unlike the images that this was trained on, do not rely on the answer",
+                scope.score
+            ),
+        };
+        group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
+    }
     if let Some(set) = &answer.set {
         let said = format!("Prediction set, {set}");
+        group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
+    }
+    if !answer.spread.values.is_empty() {
+        let of = answer.spread.classes.iter().zip(&answer.spread.values);
+        let of: Vec<String> = of.map(|(class, spread)| format!("{class} {spread:.3}")).collect();
+        let said = format!("Standard deviation of what {} folds say: {}", answer.of.card.members(), of.join(", "));
         group = group.with(Relation::Contains, Item::text(&concept("121106", "Comment"), text(&said)));
     }
     if !answer.leading.is_empty() {

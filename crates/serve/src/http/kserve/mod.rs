@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use melo_vit::{ComputedOn, TaskKind};
+use melo_vit::{ComputedOn, SCOPE_SCORE, TaskKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use wire::{Infer, Output, SCORES, SET, Tensor, outputs_of};
@@ -83,7 +83,7 @@ async fn model(State(app): State<Arc<App>>, Path(path): Path<Model>) -> Result<J
     if card.bag.is_none() && card.preprocess.depth.is_none() {
         inputs.push(tensor(PIXELS, "FP32", json!([-1, 3, size, size])));
     }
-    let outputs = outputs_of(card.kind, makes_sets(&app, &version));
+    let outputs = outputs_here(&app, &version);
     Ok(Json(json!({
         "name": card.task,
         "versions": known.map(|version| version.digest.as_str()).collect::<Vec<_>>(),
@@ -117,7 +117,7 @@ async fn infer(
         let message = format!("expected one input, `{IMAGE}` or `{PIXELS}`, found {}", inputs.len());
         return Err(Refusal::BadRequest(message).into());
     }
-    let known = outputs_of(version.card.kind, makes_sets(&app, &version));
+    let known = outputs_here(&app, &version);
     if let Some(output) = outputs.iter().find(|output| !known.contains(&output.name.as_str())) {
         return Err(Refusal::BadRequest(format!("output `{}` is not known, expected {known:?}", output.name)).into());
     }
@@ -129,6 +129,7 @@ async fn infer(
         .map(|output| {
             let values = match output.name.as_str() {
                 SET => flat(&Answer::set_in_numbers),
+                SCOPE_SCORE => flat(&|answer| answer.scope.iter().map(|scope| scope.score).collect()),
                 name if name == known[0] => flat(&|answer| answer.outputs().values.clone()),
                 _ => flat(&|answer| answer.logits.clone()),
             };
@@ -139,12 +140,14 @@ async fn infer(
     Ok(wire::write((&version.card.task, &version.digest), id, &given))
 }
 
-/// Whether answers come with sets here.
-fn makes_sets(app: &App, version: &Version) -> bool {
-    version.card.calibration_for(&ComputedOn::from(&app.service.engine().info())).sets.is_some()
+/// What answers may hold here.
+fn outputs_here(app: &App, version: &Version) -> Vec<&'static str> {
+    let calibration = version.card.calibration_for(&ComputedOn::from(&app.service.engine().info()));
+    let scope = calibration.scope_limits.is_some_and(|limits| limits.limits.is_some());
+    outputs_of(version.card.kind, calibration.sets.is_some(), scope)
 }
 
-/// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`, of sets of findings and numbers `[n, c, 2]`.
+/// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`, of sets of findings and numbers `[n, c, 2]`, of the score of a scope `[n, 1]`.
 fn shape(app: &App, version: &Version, images: i64, output: &str) -> Value {
     let card = &version.card;
     match &card.decoder {
@@ -155,6 +158,7 @@ fn shape(app: &App, version: &Version, images: i64, output: &str) -> Value {
         _ if output == SET && matches!(card.kind, TaskKind::MultiLabel | TaskKind::Regression) => {
             json!([images, card.classes.len(), 2])
         }
+        _ if output == SCOPE_SCORE => json!([images, 1]),
         _ => json!([images, card.classes.len()]),
     }
 }

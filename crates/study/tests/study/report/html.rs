@@ -155,7 +155,7 @@ fn names_from_outside_are_shown_as_they_are() {
 #[test]
 fn a_whole_study_has_every_part_and_stays_small() {
     let page = report::html(&sample::study());
-    assert_eq!(sections(&page), ["audit", "comparison", "costs", "tasks", "fractions", "variants", "method"]);
+    assert_eq!(sections(&page), ["audit", "comparison", "costs", "tasks", "fractions", "variants", "method", "tripod"]);
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
     for phrase in [
         "ROC curves",
@@ -192,7 +192,7 @@ fn what_a_study_does_not_have_leaves_no_trace() {
         }
     }
     let page = report::html(&results);
-    assert_eq!(sections(&page), ["audit", "comparison", "costs", "tasks", "method"]);
+    assert_eq!(sections(&page), ["audit", "comparison", "costs", "tasks", "method", "tripod"]);
     for phrase in ["Surest", "subgroups", "Learning curves", "Confusion", "Charts show"] {
         assert!(!page.contains(phrase), "{phrase}");
     }
@@ -200,7 +200,7 @@ fn what_a_study_does_not_have_leaves_no_trace() {
     results.tasks.clear();
     results.totals.clear();
     let page = report::html(&results);
-    assert_eq!(sections(&page), ["method"]);
+    assert_eq!(sections(&page), ["method", "tripod"]);
     assert!(Document::parse(markup(&page)).is_ok());
 }
 

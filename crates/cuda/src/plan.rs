@@ -1,0 +1,243 @@
+//! What a group of images goes through: which rows there are in front of every block, and which matrices each of them meets.
+//!
+//! An *entry* is an image's residual stream on its way: the trunk of an image, that of the bare backbone, until the last of its plug-ins
+//! departs from it; and beside it one a plug-in that has departed, at the first block that it adapts. So what tasks on one image have in
+//! common is computed once, and a batch of one task is the case of one entry an image.
+
+use melo_vit::{Adapter, PluginRef, Target, VitConfig};
+use std::collections::HashMap;
+use std::ptr::from_ref;
+
+/// A table's row: `Product` of `kernels/lowrank.cu`.
+const WORDS: usize = 5;
+const NO_BIAS: u32 = u32::MAX;
+
+/// Places of a plug-in's matrices in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// First numbers of `A` and `B`, by block and target.
+    low_rank: Vec<[Option<[u32; 2]>; 6]>,
+    /// First numbers of `Down`, its bias, `Up` and its bias, by block.
+    bottlenecks: Vec<Option<[u32; 4]>>,
+    /// First numbers of the head's weight and bias.
+    head: [u32; 2],
+}
+
+/// Every plug-in's matrices one after the other, as they go to the card: adapter's tensors, then the head's.
+#[derive(Debug, Default)]
+pub(crate) struct Store<'a> {
+    pub(crate) values: Vec<f32>,
+    plugins: Vec<(PluginRef<'a>, Stored)>,
+    /// By the addresses of adapter and head.
+    numbers: HashMap<(Option<usize>, usize), usize>,
+}
+
+/// Two products one after the other: `A` and `B` of a low-rank update, `Down` and `Up` of a bottleneck.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    /// First rows in the table: forward first and second, backward second and first.
+    rows: [usize; 4],
+    /// Widest between the two.
+    pub(crate) inner: usize,
+    pub(crate) ins: usize,
+    pub(crate) outs: usize,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Entries in front of every block, and after the last.
+    pub(crate) entries: Vec<usize>,
+    /// In front of a block: which entry before becomes each one now, where that changes.
+    pub(crate) moves: Vec<Option<Vec<u32>>>,
+    low_rank: Vec<[Option<Pair>; 6]>,
+    bottlenecks: Vec<Option<Pair>>,
+    /// First words of the heads' products, one an answer: forward and backward.
+    pub(crate) head: [usize; 2],
+    /// Which entry each answer is read from.
+    pub(crate) answers: Vec<u32>,
+    /// Rows of all heads, by answer.
+    pub(crate) classes: Vec<usize>,
+    /// Words of the table.
+    pub(crate) table: Vec<u32>,
+}
+
+/// An image and one of its plug-ins, by its place among them, or its trunk.
+type Entry = (usize, Option<usize>);
+
+/// One image's products of a place: first number of both matrices and of their biases, width between them, scale.
+struct Matrices {
+    first: [u32; 2],
+    second: [u32; 2],
+    inner: usize,
+    scale: f32,
+}
+
+impl<'a> Store<'a> {
+    /// The number of a plug-in, which is added where it is new.
+    pub(crate) fn number(&mut self, plugin: PluginRef<'a>) -> usize {
+        let key = (plugin.adapter.map(|adapter| from_ref(adapter).addr()), from_ref(plugin.head).addr());
+        if let Some(&number) = self.numbers.get(&key) {
+            return number;
+        }
+        let mut add = |tensor: &[f32]| {
+            let at = u32::try_from(self.values.len()).expect("plug-ins of a batch are below 2^32 numbers");
+            self.values.extend_from_slice(tensor);
+            at
+        };
+        let (mut low_rank, mut bottlenecks) = (Vec::new(), Vec::new());
+        if let Some(adapter) = plugin.adapter {
+            for block in &adapter.blocks {
+                low_rank.push(block.each_ref().map(|pair| pair.as_ref().map(|pair| [add(&pair.a), add(&pair.b)])));
+            }
+            for of in &adapter.bottlenecks.blocks {
+                let places = |of: &melo_vit::Bottleneck| [&of.down, &of.down_bias, &of.up, &of.up_bias].map(|t| add(t));
+                bottlenecks.push(of.as_ref().map(places));
+            }
+        }
+        let head = [&plugin.head.weight, &plugin.head.bias].map(|tensor| add(tensor));
+        self.plugins.push((plugin, Stored { low_rank, bottlenecks, head }));
+        self.numbers.insert(key, self.plugins.len() - 1);
+        self.plugins.len() - 1
+    }
+
+    fn adapter(&self, number: usize) -> Option<(&'a Adapter, &Stored)> {
+        let (plugin, stored) = &self.plugins[number];
+        Some((plugin.adapter?, stored))
+    }
+
+    /// Where a plug-in departs from the bare backbone: the first block that it adapts, or behind the last.
+    fn departs(&self, number: usize, depth: usize) -> usize {
+        self.plugins[number].0.adapter.and_then(Adapter::first_block).unwrap_or(depth)
+    }
+
+    fn low_rank(&self, number: usize, block: usize, target: Target) -> Option<Matrices> {
+        let (adapter, stored) = self.adapter(number)?;
+        let [a, b] = stored.low_rank[block][target as usize]?;
+        let (inner, scale) = (adapter.config.rank_of(block), adapter.config.scale_of(block));
+        Some(Matrices { first: [a, NO_BIAS], second: [b, NO_BIAS], inner, scale })
+    }
+
+    fn bottleneck(&self, number: usize, block: usize) -> Option<Matrices> {
+        let (adapter, stored) = self.adapter(number)?;
+        let [down, down_bias, up, up_bias] = stored.bottlenecks[block]?;
+        let inner = adapter.bottlenecks.config.width;
+        Some(Matrices { first: [down, down_bias], second: [up, up_bias], inner, scale: 1.0 })
+    }
+
+    /// First numbers of what is trained at a place of the only plug-in, `A` and `B`, and the scale.
+    pub(crate) fn trained(&self, block: usize, target: Target) -> Option<([usize; 2], f32)> {
+        let (adapter, stored) = self.adapter(0)?;
+        let places = stored.low_rank[block][target as usize]?.map(|at| at as usize);
+        Some((places, adapter.config.scale_of(block)))
+    }
+
+    /// As [`Store::trained`]: `Down`, its bias, `Up` and its bias.
+    pub(crate) fn trained_bottleneck(&self, block: usize) -> Option<[usize; 4]> {
+        Some(self.adapter(0)?.1.bottlenecks[block]?.map(|at| at as usize))
+    }
+
+    /// As [`Store::trained`]: weight and bias of the head.
+    pub(crate) fn trained_head(&self) -> [usize; 2] {
+        self.plugins[0].1.head.map(|at| at as usize)
+    }
+}
+
+impl Pair {
+    /// Adds its four products to the table, entry by entry; none where no entry has one.
+    fn new(table: &mut Vec<u32>, entries: &[Option<Matrices>], [ins, outs]: [usize; 2]) -> Option<Self> {
+        let inner = entries.iter().flatten().map(|matrices| matrices.inner).max()?;
+        let mut add = |row: &dyn Fn(&Matrices) -> ([u32; 2], usize, usize, f32)| {
+            let first = table.len() / WORDS;
+            for entry in entries {
+                let (at, outs, ins, scale) = entry.as_ref().map_or(([0, NO_BIAS], 0, 0, 0.0), row);
+                table.extend([at[0], at[1], outs as u32, ins as u32, scale.to_bits()]);
+            }
+            first
+        };
+        let rows = [
+            add(&|of| (of.first, of.inner, ins, 1.0)),
+            add(&|of| (of.second, outs, of.inner, of.scale)),
+            add(&|of| ([of.second[0], NO_BIAS], of.inner, outs, of.scale)),
+            add(&|of| ([of.first[0], NO_BIAS], ins, of.inner, 1.0)),
+        ];
+        Some(Pair { rows, inner, ins, outs })
+    }
+
+    /// First words of the table, of the products in the order of [`Pair`].
+    pub(crate) fn words(&self) -> [usize; 4] {
+        self.rows.map(|row| row * WORDS)
+    }
+}
+
+impl Plan {
+    /// The plan of images with these plug-ins each, by their numbers in the store. With `together`, of a training step, every image has
+    /// an entry of its own plug-in from the first block on.
+    pub(crate) fn new(config: &VitConfig, store: &Store<'_>, images: &[Vec<usize>], together: bool) -> Self {
+        let depth = config.depth;
+        let departs = |number: usize| if together { 0 } else { store.departs(number, depth) };
+        let (mut entries, mut moves, mut table) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut low_rank, mut bottlenecks) = (Vec::new(), Vec::new());
+        let mut before: Vec<Entry> = (0..images.len()).map(|image| (image, None)).collect();
+        for block in 0..depth {
+            let mut now = Vec::new();
+            for (image, plugins) in images.iter().enumerate() {
+                if plugins.iter().any(|&number| departs(number) > block) {
+                    now.push((image, None));
+                }
+                let departed = (0..plugins.len()).filter(|&place| departs(plugins[place]) <= block);
+                now.extend(departed.map(|place| (image, Some(place))));
+            }
+            let here = places(&before);
+            let from: Vec<u32> = now.iter().map(|entry| place_of(&here, *entry)).collect();
+            let still = from.iter().enumerate().all(|(at, &from)| at == from as usize) && from.len() == before.len();
+            moves.push((!still).then_some(from));
+            let number = |&(image, place): &Entry| place.map(|place: usize| images[image][place]);
+            let numbers: Vec<Option<usize>> = now.iter().map(number).collect();
+            low_rank.push(Target::ALL.map(|target| {
+                let matrices = |number: &Option<usize>| store.low_rank((*number)?, block, target);
+                let (ins, outs) = target.features(config);
+                Pair::new(&mut table, &numbers.iter().map(matrices).collect::<Vec<_>>(), [ins, outs])
+            }));
+            let matrices = |number: &Option<usize>| store.bottleneck((*number)?, block);
+            let matrices: Vec<_> = numbers.iter().map(matrices).collect();
+            bottlenecks.push(Pair::new(&mut table, &matrices, [config.width; 2]));
+            entries.push(now.len());
+            before = now;
+        }
+        let (head, here) = (table.len(), places(&before));
+        let (mut answers, mut classes, mut backward) = (Vec::new(), Vec::new(), Vec::new());
+        for (image, plugins) in images.iter().enumerate() {
+            for (place, &number) in plugins.iter().enumerate() {
+                answers.push(place_of(&here, (image, Some(place))));
+                let (plugin, Stored { head: [weight, bias], .. }) = &store.plugins[number];
+                classes.push(plugin.head.rows());
+                let (rows, width) = (plugin.head.rows() as u32, config.feature_width() as u32);
+                table.extend([*weight, *bias, rows, width, 1f32.to_bits()]);
+                backward.extend([*weight, NO_BIAS, width, rows, 1f32.to_bits()]);
+            }
+        }
+        let head = [head, table.len()];
+        table.extend(backward);
+        entries.push(before.len());
+        Plan { entries, moves, low_rank, bottlenecks, head, answers, classes, table }
+    }
+
+    pub(crate) fn low_rank(&self, block: usize, target: Target) -> Option<Pair> {
+        self.low_rank[block][target as usize]
+    }
+
+    pub(crate) fn bottleneck(&self, block: usize) -> Option<Pair> {
+        self.bottlenecks[block]
+    }
+}
+
+/// Where every entry lies.
+fn places(entries: &[Entry]) -> HashMap<Entry, u32> {
+    entries.iter().copied().zip(0..).collect()
+}
+
+/// Where an entry comes from: itself, or the trunk of its image.
+fn place_of(before: &HashMap<Entry, u32>, entry: Entry) -> u32 {
+    *before.get(&entry).or_else(|| before.get(&(entry.0, None))).expect("an entry has gone on from its trunk")
+}

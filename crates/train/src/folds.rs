@@ -1,0 +1,218 @@
+//! Ensembles of folds: the training and validation split in `k` parts by patient, and a member for each, trained on the others and validated on
+//! it.
+//!
+//! What the member that did not see an image says of it is said out of fold. Temperature, thresholds and prediction sets are fitted on these
+//! answers of all training and validation images, none of which is of a member that was trained on the patient. They are applied to the mean
+//! of all members, which is better than one of them: sets are rather too large than too small.
+
+use crate::answers::Answers;
+use crate::calibrate::calibrate;
+use crate::error::Error;
+use crate::errors::{agreement, mean_errors};
+use crate::examples::measure;
+use crate::job::{Finished, ReadyJob, test_answers, today};
+use crate::state::EpochRow;
+use crate::trainer::{Event, Outcome, RunOptions, Task, train};
+use melo_data::{Dataset, Manifest, Split, unread_splits};
+use melo_vit::{Calibration, Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The members that are trained so far.
+#[derive(Default)]
+struct Members {
+    plugins: Vec<Plugin>,
+    records: Vec<MemberRecord>,
+    histories: Vec<Vec<EpochRow>>,
+    best: Vec<EpochRow>,
+    /// Trained values of all.
+    trainable: usize,
+    /// What is said of every image of their folds.
+    out_of_fold: Option<Answers>,
+}
+
+impl ReadyJob {
+    /// Trains a member for each of `folds` folds, or goes on with the one that it was in.
+    ///
+    /// # Errors
+    /// As [`ReadyJob::run`].
+    pub(crate) fn run_folds(
+        self,
+        folds: usize,
+        test_set: &Dataset,
+        options: RunOptions<'_>,
+    ) -> Result<Finished, Error> {
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, team, .. } = self;
+        let RunOptions { folder, resume, stop, observer } = options;
+        let backbone = start.config().parameters();
+        let (engine, _) = home.finish(None, storage)?;
+        let together = team.engine(Arc::clone(&engine));
+        let mut members = Members::default();
+        for fold in 0..folds {
+            observer(Event::Fold { fold: fold + 1, of: folds });
+            let of_fold = manifest.with_validation_fold(folds, fold, config.seed)?;
+            let mut sets = unread_splits(&of_fold, &[Split::Train, Split::Val], &card.preprocess, &cache)?;
+            let (val_set, train_set) = (sets.pop(), sets.pop());
+            let (Some(val_set), Some(train_set)) = (val_set, train_set) else {
+                unreachable!("a data set for each of two splits");
+            };
+            let folder = folder.map(|folder| folder.fold(fold + 1)).transpose()?;
+            let task = Task {
+                start: start.clone(),
+                card: card.clone(),
+                train: &train_set,
+                val: &val_set,
+                volume: None,
+                team: &team,
+            };
+            let options = RunOptions { folder: folder.as_ref(), resume, stop, observer: &mut *observer };
+            let mut outcome = train(task, &config, options)?;
+            outcome.plugin.round(storage);
+            let val = Answers::of(&*together, &outcome.plugin, &val_set)?;
+            let images = [&train_set, &val_set].map(Dataset::len);
+            members.add(outcome, images, of_fold.split_digest(), val);
+        }
+        let Members { plugins, records, histories, best, trainable, out_of_fold } = members;
+        let out_of_fold = out_of_fold.expect("an ensemble has members");
+        let vit = engine.backbone().config();
+        let first = plugins.iter().filter_map(|plugin| plugin.adapter.first_block()).min().unwrap_or(vit.depth);
+        let cost = vit.ensemble_cost(card.preprocess.size, first, folds);
+        let mut plugin = ensemble(plugins, Ensemble { members: records, cost });
+        plugin.card.provenance.train_images =
+            [Split::Train, Split::Val].map(|split| manifest.examples(split)).iter().sum();
+        // What is said of the test split is read by them.
+        calibrate(&mut plugin.card, &out_of_fold, None, (asked.as_ref(), None))?;
+        let best = mean_row(&best, out_of_fold_figures(&out_of_fold, &plugin.card.own_calibration())?);
+        let named = best.figures().into_iter().map(|(name, value)| (name.to_owned(), value));
+        plugin.card.metrics = named.collect();
+        let test = test_answers(&*together, &plugin, test_set, needs_test, observer)?;
+        calibrate(&mut plugin.card, &out_of_fold, test.as_ref(), (asked.as_ref(), None))?;
+        plugin.card.provenance.date = today();
+        plugin.finish(&*engine, storage)?;
+        let history = mean_history(&histories, card.kind);
+        Ok(Finished {
+            plugin,
+            engine,
+            checkpoint: None,
+            storage,
+            history,
+            best,
+            trainable,
+            backbone,
+            val: out_of_fold,
+            test,
+        })
+    }
+}
+
+/// The manifest that an ensemble was trained on, once a member: its fold is the validation split.
+///
+/// # Errors
+/// [`Error::OtherFolds`] for any other manifest; [`Error::Images`].
+pub fn manifests_of_folds(card: &TaskCard, manifest: &Manifest) -> Result<Vec<Manifest>, Error> {
+    let other = || Error::OtherFolds { path: manifest.path.clone(), task: card.task.clone() };
+    let of_fold = |(fold, member): (usize, &MemberRecord)| {
+        let of_fold = manifest.with_validation_fold(card.members(), fold, card.provenance.seed)?;
+        if of_fold.split_digest() == member.split_digest { Ok(of_fold) } else { Err(other()) }
+    };
+    card.ensemble.iter().flat_map(|ensemble| &ensemble.members).enumerate().map(of_fold).collect()
+}
+
+/// What is said of every image of the folds, one data set a member, by the member that did not see it.
+///
+/// # Errors
+/// As [`Engine::forward`].
+///
+/// # Panics
+/// If there is not a data set for each member.
+pub fn out_of_fold(engine: &dyn Engine, plugin: &Plugin, folds: &[Dataset]) -> Result<Answers, Error> {
+    assert_eq!(folds.len(), plugin.card.members(), "a data set for each member");
+    let said = folds.iter().enumerate().map(|(fold, images)| {
+        let member = plugin.member(fold).expect("an ensemble has as many members as its card says");
+        Answers::of(engine, &member, images)
+    });
+    let mut said = said.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let first = said.next().expect("an ensemble has members");
+    Ok(said.fold(first, Answers::with))
+}
+
+impl Members {
+    fn add(&mut self, outcome: Outcome, [train_images, val_images]: [usize; 2], split_digest: String, val: Answers) {
+        let Outcome { plugin, history, best, trainable, .. } = outcome;
+        let metrics: BTreeMap<String, f64> = plugin.card.metrics.clone();
+        self.records.push(MemberRecord { train_images, val_images, split_digest, metrics });
+        self.plugins.push(plugin);
+        self.histories.push(history);
+        self.best.push(best);
+        self.trainable += trainable;
+        self.out_of_fold = Some(match self.out_of_fold.take() {
+            Some(all) => all.with(val),
+            None => val,
+        });
+    }
+}
+
+/// Plug-ins of one task as one.
+fn ensemble(plugins: Vec<Plugin>, record: Ensemble) -> Plugin {
+    let mut plugins = plugins.into_iter();
+    let mut plugin = plugins.next().expect("an ensemble has members");
+    plugin.further = plugins.map(|Plugin { adapter, head, .. }| Member { adapter, head }).collect();
+    plugin.card.ensemble = Some(record);
+    plugin
+}
+
+/// The figures of a validation split of what is said out of fold, and nothing else of a row.
+fn out_of_fold_figures(answers: &Answers, calibration: &Calibration) -> Result<EpochRow, Error> {
+    let mut row = EpochRow::default();
+    if answers.kind == TaskKind::Regression {
+        (row.val_r2, row.val_mae) = mean_errors(&answers.logits, &answers.numbers, answers.classes)?;
+        return Ok(row);
+    }
+    let probabilities = answers.probabilities(calibration.temperature);
+    let metrics = measure(answers.kind, &probabilities, &answers.labels, &calibration.thresholds)?;
+    (row.val_auc_macro, row.val_acc) = (metrics.auc_macro, Some(metrics.acc));
+    if let (TaskKind::Ordinal, Some(confusion)) = (answers.kind, &metrics.confusion) {
+        let (kappa, mae) = agreement(confusion)?;
+        (row.val_kappa, row.val_mae) = (Some(kappa.unwrap_or(0.0)), Some(mae));
+    }
+    Ok(row)
+}
+
+/// The mean of rows with the figures of another.
+fn mean_row(rows: &[EpochRow], figures: EpochRow) -> EpochRow {
+    let mean = |of: fn(&EpochRow) -> f64| rows.iter().map(of).sum::<f64>() / rows.len() as f64;
+    EpochRow {
+        epoch: mean(|row| row.epoch as f64).round() as usize,
+        learning_rate: mean(|row| row.learning_rate),
+        c: None,
+        train_loss: mean(|row| row.train_loss),
+        val_loss: mean(|row| row.val_loss),
+        images_per_s: mean(|row| row.images_per_s),
+        seconds: rows.iter().map(|row| row.seconds).sum(),
+        ..figures
+    }
+}
+
+/// Epoch by epoch the mean over the members that came so far.
+fn mean_history(histories: &[Vec<EpochRow>], kind: TaskKind) -> Vec<EpochRow> {
+    let mut history: Vec<EpochRow> = Vec::new();
+    for epoch in 0..histories.iter().map(Vec::len).max().unwrap_or(0) {
+        let rows: Vec<EpochRow> = histories.iter().filter_map(|rows| rows.get(epoch)).cloned().collect();
+        let mean = |of: fn(&EpochRow) -> Option<f64>| {
+            let values: Vec<f64> = rows.iter().filter_map(of).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let figures = EpochRow {
+            val_auc_macro: mean(|row| row.val_auc_macro),
+            val_acc: mean(|row| row.val_acc),
+            val_kappa: mean(|row| row.val_kappa),
+            val_r2: mean(|row| row.val_r2),
+            val_mae: mean(|row| row.val_mae),
+            ..EpochRow::default()
+        };
+        let mut row = EpochRow { epoch: epoch + 1, ..mean_row(&rows, figures) };
+        row.best = history.iter().rev().find(|row| row.best).is_none_or(|best| row.is_better(best, kind));
+        history.push(row);
+    }
+    history
+}
