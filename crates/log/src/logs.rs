@@ -32,28 +32,55 @@ pub enum Destination {
     MlFlow(Server),
 }
 
-/// The logs of one training.
+/// The logs of one training; of an ensemble those of each member, and its own.
 pub struct Logs {
     destinations: Vec<Destination>,
     run: Run,
     warn: Warn,
+    /// The member that is trained, and its settings.
+    member: Option<usize>,
+    config: Option<TrainConfig>,
     training: Option<Training>,
+    /// Members that were trained; what they said may be on its way.
+    members: Vec<Training>,
 }
 
 impl Logs {
     /// Logs of a run; nothing is written before it begins.
     pub fn new(destinations: Vec<Destination>, run: Run, warn: Warn) -> Self {
-        Logs { destinations, run, warn, training: None }
+        Logs { destinations, run, warn, member: None, config: None, training: None, members: Vec::new() }
     }
 
     /// Takes what there is to log of an event, without waiting.
     pub fn show(&mut self, event: &Event<'_>) {
-        match (event, &mut self.training) {
-            (Event::Started { card, config, images, epochs_done, .. }, _) => {
+        match event {
+            Event::Fold { fold, .. } => {
+                self.end_member();
+                self.member = Some(*fold);
+            }
+            Event::Started { card, config, images, epochs_done, .. } => {
+                self.config = Some((*config).clone());
                 self.begin((*card, *config), *images, *epochs_done);
             }
-            (event, Some(training)) => training.show(event),
+            Event::Card(card) if self.member.is_some() => {
+                self.end_member();
+                self.member = None;
+                if let Some(config) = self.config.clone() {
+                    self.begin((*card, &config), 0, 0);
+                }
+            }
             _ => {}
+        }
+        if let Some(training) = &mut self.training {
+            training.show(event);
+        }
+    }
+
+    /// A member was trained; that is not waited for.
+    fn end_member(&mut self) {
+        if let Some(mut training) = self.training.take() {
+            training.add(&Record::End { at: SystemTime::now(), status: Status::Finished });
+            self.members.push(training);
         }
     }
 
@@ -70,9 +97,17 @@ impl Logs {
         let mut own = self.run.clone();
         let given = |tag: &str| self.run.tags.iter().any(|(given, _)| given == tag);
         own.tags.extend(tags(card, config).into_iter().filter(|(tag, _)| !given(tag)));
+        let part = self.member.map(|member| format!("fold-{member}"));
+        if let Some(part) = &part {
+            own.name = format!("{}/{part}", own.name);
+            own.folder = own.folder.map(|folder| folder.join(part));
+            own.tags.push(("member".to_owned(), part.clone()));
+        }
         let sink = |destination: &Destination| -> Box<dyn Sink> {
             match destination {
-                Destination::TensorBoard(folder) => Box::new(TensorBoard::new(folder)),
+                Destination::TensorBoard(folder) => {
+                    Box::new(TensorBoard::new(&part.iter().fold(folder.clone(), |folder, part| folder.join(part))))
+                }
                 Destination::MlFlow(server) => Box::new(MlFlow::new(server, &own, settings(card, config))),
             }
         };

@@ -251,6 +251,9 @@ impl MlFlow {
 
     fn keep(&self, id: &str) -> Result<(), Error> {
         let Some(path) = self.runs_file() else { return Ok(()) };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+        }
         let mut runs = self.runs();
         runs.insert(self.server.address.clone(), id.into());
         Ok(write_atomically(&path, Value::from(runs).to_string().as_bytes())?)

@@ -32,10 +32,21 @@ fn card() -> TaskCard {
     TaskCard::new("film".into(), TaskKind::SingleLabel, classes, Preprocess::base(SIDE), backbone)
 }
 
-/// Tells logs of some epochs after those that are done.
-fn train(logs: &mut Logs, epochs_done: usize, epochs: usize) {
-    let config = TrainConfig { batch_size: 2, epochs: epochs_done + epochs, ..TrainConfig::new(2) };
+/// Tells logs of some epochs after those that are done, and of the test split.
+fn train(logs: &mut Logs, epochs_done: usize, more: usize) {
+    epochs(logs, epochs_done, more);
+    tested(logs);
+}
+
+fn tested(logs: &mut Logs) {
     let mut card = card();
+    card.metrics.insert("test_auc_macro".to_owned(), 0.75);
+    logs.show(&Event::Card(&card));
+}
+
+fn epochs(logs: &mut Logs, epochs_done: usize, epochs: usize) {
+    let config = TrainConfig { batch_size: 2, epochs: epochs_done + epochs, ..TrainConfig::new(2) };
+    let card = card();
     logs.show(&Event::Started {
         card: &card,
         config: &config,
@@ -58,8 +69,6 @@ fn train(logs: &mut Logs, epochs_done: usize, epochs: usize) {
             EpochRow { epoch, train_loss: 0.5, val_loss: 0.25, val_auc_macro: Some(0.875), ..EpochRow::default() };
         logs.show(&Event::Epoch(&row));
     }
-    card.metrics.insert("test_auc_macro".to_owned(), 0.75);
-    logs.show(&Event::Card(&card));
 }
 
 type Said = Arc<Mutex<Vec<String>>>;
@@ -134,6 +143,29 @@ fn a_training_that_goes_on_begins_another_event_file_that_ends_what_was_undone()
     // A session starts: at step 0, where all before is undone, and after the last step that was kept.
     let start = |step: u8| [&[0x10, step][..], &[0x3a, 0x02, 0x08, 0x01]].concat();
     assert!(files[0][1].ends_with(&start(0)) && files[1][1].ends_with(&start(2 * STEPS as u8 + 1)));
+}
+
+#[test]
+fn an_ensemble_has_a_run_a_member_and_one_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut logs, said) = logs(Destination::TensorBoard(folder.path().join("a")), folder.path());
+    for fold in 1..=2 {
+        logs.show(&Event::Fold { fold, of: 2 });
+        epochs(&mut logs, 0, 1);
+    }
+    tested(&mut logs);
+    logs.end(Status::Finished, None);
+    assert!(said.lock().unwrap().is_empty(), "{said:?}");
+    let count = |at: &str, text: &str| {
+        let at = folder.path().join("a").join(at);
+        let files: Vec<PathBuf> = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files = files.iter().filter(|path| path.is_file());
+        files.filter(|path| holds(&std::fs::read(path).unwrap(), text)).count()
+    };
+    for member in ["fold-1", "fold-2"] {
+        assert_eq!((count(member, "val_auc_macro"), count(member, "test_auc_macro")), (1, 0), "{member}");
+    }
+    assert_eq!((count(".", "val_loss"), count(".", "test_auc_macro")), (0, 1));
 }
 
 #[test]

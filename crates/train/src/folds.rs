@@ -89,6 +89,7 @@ impl ReadyJob {
         calibrate(&mut plugin.card, &out_of_fold, test.as_ref(), (asked.as_ref(), None))?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
+        observer(Event::Card(&plugin.card));
         let history = mean_history(&histories, card.kind);
         Ok(Finished {
             plugin,
