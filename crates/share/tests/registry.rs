@@ -57,6 +57,9 @@ fn answer(stream: &mut TcpStream, registry: &Mutex<Registry>, address: &str) {
         "PUT" => {
             let name =
                 path.split("digest=").nth(1).map_or(path.clone(), |digest| format!("/v2/lab/chest/blobs/{digest}"));
+            if let Some((place, _)) = name.rsplit_once('/').filter(|(place, _)| place.ends_with("manifests")) {
+                registry.kept.insert(format!("{place}/sha256:{}", sha256(&body)), body.clone());
+            }
             registry.kept.insert(name, body);
             (201, Vec::new())
         }
