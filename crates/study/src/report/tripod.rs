@@ -50,7 +50,7 @@ const ITEMS: [(&str, &str, Where); 52] = [
         "Type of model, all steps of building, internal validation",
         Here("method", "methods, settings, seeds and folds"),
     ),
-    ("12d", "Heterogeneity between centres or places", Here("tasks", "subgroups, where the study names such a column")),
+    ("12d", "Heterogeneity between centres or places", Here("tasks", "groups of a column, where the study names one")),
     (
         "12e",
         "Measures of performance, and how models are compared",
@@ -74,7 +74,7 @@ const ITEMS: [(&str, &str, Where); 52] = [
     (
         "14",
         "What was done for fairness, and why",
-        Here("tasks", "fairness, where the study names subgroups; why is for the authors"),
+        Here("tasks", "fairness, where the study names columns; why is for the authors"),
     ),
     ("15", "What the model's output is", Here("method", "calibrated probabilities, and decisions at thresholds")),
     ("16", "Differences between training and evaluation data", Here("audit", "the splits side by side")),
@@ -101,13 +101,13 @@ const ITEMS: [(&str, &str, Where); 52] = [
     ),
     (
         "23a",
-        "Performance with intervals, of key subgroups too",
-        Here("tasks", "AUC, sensitivity, specificity, calibration, net benefit, subgroups"),
+        "Performance with intervals, of key groups too",
+        Here("tasks", "AUC, sensitivity, specificity, calibration, net benefit, groups"),
     ),
     (
         "23b",
         "Heterogeneity of performance between places",
-        Here("tasks", "subgroups, where the study names such a column"),
+        Here("tasks", "groups of a column, where the study names one"),
     ),
     ("24", "Results of updating", Here("tasks", "calibration before and after")),
     ("25", "Interpretation, fairness included", Authors),
