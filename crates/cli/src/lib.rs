@@ -91,8 +91,9 @@ impl Verb {
 const COMPUTE_NOTHING: [&str; 3] = ["keys", "audit", "completions"];
 
 fn command() -> clap::Command {
-    let silent = |name, value| Arg::new(name).long(name).value_name(value).global(true).hide(true);
-    let silenced = |verb: clap::Command| verb.arg(silent("threads", "N")).arg(silent("device", "DEVICE"));
+    let silent = |name: &'static str| Arg::new(name).long(name).value_name("N").global(true).hide(true);
+    let device = || silent("device").value_parser(clap::value_parser!(DeviceName));
+    let silenced = |verb: clap::Command| verb.arg(silent("threads")).arg(device());
     COMPUTE_NOTHING.iter().fold(Cli::command(), |command, verb| command.mut_subcommand(verb, silenced))
 }
 

@@ -1,5 +1,6 @@
 // CUDA's words for a processor: one file of CUDA C becomes C++20. Blocks run one after the other; the threads of a block are fibers that
-// give way to each other where they wait, in rising or, to see whether anything depends on it, in falling order.
+// give way to each other where they wait: all in turn, or, to see whether anything depends on it, from the last to the first and a warp as far
+// as it goes before the next.
 #pragma once
 
 #include <setjmp.h>
@@ -41,6 +42,8 @@ struct Fiber {
     jmp_buf at;
     std::vector<char> stack;
     bool started = false, done = true;
+    // Waits for the block.
+    bool waits = false;
 };
 
 constexpr unsigned MOST = 1024, STACK = 1 << 16, LANES = 32;
@@ -91,19 +94,36 @@ inline void resume(Fiber& fiber) {
     setcontext(&fiber.start);
 }
 
+// A thread's turn; false where it has none.
+inline bool turn(unsigned at, unsigned& left) {
+    if (fibers[at].done) return false;
+    thread = {at, 0, 0};
+    resume(fibers[at]);
+    left -= fibers[at].done;
+    return true;
+}
+
+// The turns of a warp's threads, until all of them wait for the block.
+inline void turns_of_warp(unsigned first, unsigned& left) {
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned at = std::min(first + LANES, block_size.x); at-- > first;) {
+            if (!fibers[at].waits) moved |= turn(at, left);
+        }
+    }
+}
+
 inline void run_block() {
     unsigned left = block_size.x;
     all = {left};
     for (unsigned i = 0; i < block_size.x; i += LANES) warps[i / LANES].barrier = {std::min(LANES, block_size.x - i)};
     for (unsigned i = 0; i < block_size.x; i++) fibers[i].done = false;
     while (left > 0) {
-        for (unsigned i = 0; i < block_size.x; i++) {
-            unsigned at = falling ? block_size.x - 1 - i : i;
-            if (fibers[at].done) continue;
-            thread = {at, 0, 0};
-            resume(fibers[at]);
-            left -= fibers[at].done;
+        if (!falling) {
+            for (unsigned at = 0; at < block_size.x; at++) turn(at, left);
+            continue;
         }
+        for (unsigned warp = (block_size.x + LANES - 1) / LANES; warp-- > 0;) turns_of_warp(warp * LANES, left);
     }
 }
 
@@ -123,7 +143,13 @@ inline void run(void (*kernel)(void**), void** args, dim3 grid, unsigned threads
 #define blockDim host::block_size
 #define gridDim host::grid_size
 
-inline void __syncthreads() { host::wait(host::all); }
+inline void __syncthreads() {
+    host::fibers[host::thread.x].waits = true;
+    if (host::all.arrived + 1 == host::all.size) {
+        for (unsigned i = 0; i < host::block_size.x; i++) host::fibers[i].waits = false;
+    }
+    host::wait(host::all);
+}
 
 inline std::uint32_t __float_as_uint(float x) { return std::bit_cast<std::uint32_t>(x); }
 inline float __uint_as_float(std::uint32_t x) { return std::bit_cast<float>(x); }

@@ -35,7 +35,7 @@ struct Compiled {
 #[derive(Debug)]
 pub struct Host {
     kernels: &'static Compiled,
-    /// Threads of a block run in falling order.
+    /// Threads of a block run in the other order.
     falling: AtomicBool,
     /// Allocated: by address the bytes with both guards, as words so that they are aligned.
     memory: Mutex<HashMap<u64, (Vec<u64>, usize)>>,
@@ -94,7 +94,8 @@ impl Host {
         }
     }
 
-    /// From now on the threads of a block run in falling order: where that changes anything, a barrier is missing.
+    /// From now on the threads of a block run from the last to the first, a warp as far as it goes before the next: where that changes
+    /// anything, a barrier is missing.
     pub fn run_backwards(&self) {
         self.falling.store(true, Ordering::Relaxed);
     }

@@ -26,13 +26,13 @@ impl FromStr for DeviceName {
     type Err = UnknownDevice;
 
     fn from_str(word: &str) -> Result<Self, UnknownDevice> {
-        let number = |number: &str| number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits = |number: &&str| number.bytes().all(|byte| byte.is_ascii_digit());
         match word {
             "cpu" => Ok(DeviceName::Processor),
             "auto" => Ok(DeviceName::Auto),
             "cuda" => Ok(DeviceName::Cuda(0)),
             _ => {
-                let number = word.strip_prefix("cuda:").and_then(number);
+                let number = word.strip_prefix("cuda:").filter(digits).and_then(|number| number.parse().ok());
                 number.map(DeviceName::Cuda).ok_or_else(|| UnknownDevice(word.to_owned()))
             }
         }
@@ -87,10 +87,10 @@ mod tests {
             ("cuda:0", DeviceName::Cuda(0)),
             ("cuda:12", DeviceName::Cuda(12)),
         ] {
-            assert_eq!(word.parse(), Ok(device));
+            assert_eq!(word.parse::<DeviceName>(), Ok(device));
             assert_eq!(device.to_string(), word);
         }
-        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+        assert_eq!("cuda".parse::<DeviceName>(), Ok(DeviceName::Cuda(0)));
         for word in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:a", "CUDA", "cuda: 1"] {
             let error = word.parse::<DeviceName>().expect_err(word).to_string();
             assert_eq!(error, format!("`{word}` is no device: cpu, cuda, cuda:N and auto are"));

@@ -1,4 +1,4 @@
-//! Every kernel against f64, at odd, tiny and real sizes, run on the processor: in rising and in falling order of threads, which must give
+//! Every kernel against f64, at odd, tiny and real sizes, run on the processor: in two orders of threads (`shim/host.h`), which must give
 //! the same bytes, or a barrier is missing. Skipped, with a word, where there is no C++20 compiler. With MELO_TEST_CUDA on a card.
 
 mod attention;
