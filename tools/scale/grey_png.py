@@ -1,4 +1,4 @@
-"""Generated images for the scripts beside this file."""
+"""Generated images for the scripts of tools."""
 
 import struct
 import zlib

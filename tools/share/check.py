@@ -8,17 +8,17 @@ import os
 import pathlib
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 import warnings
-import zlib
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scale"))
+from grey_png import grey_png
 from hub import Hub
 
 melo, place, repository = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
@@ -45,12 +45,7 @@ def run(*arguments, status=0, **more):
 
 
 def write_png(path, slope=3, shift=0):
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    rows = b"".join(b"\0" + bytes((x * y // 37 + slope * x + shift) % 256 for x in range(96)) for y in range(96))
-    parts = chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 96, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b""))
+    path.write_bytes(grey_png([[(x * y // 37 + slope * x + shift) % 256 for x in range(96)] for y in range(96)]))
 
 
 def registry(name, more=""):
