@@ -26,16 +26,17 @@ pub fn decision_curve(probabilities: &[f32], positive: &[bool], thresholds: &[f6
         return None;
     }
     let n = positive.len() as f64;
+    let share = |acted: &dyn Fn(f32, bool) -> bool| {
+        probabilities.iter().zip(positive).filter(|(p, positive)| acted(**p, **positive)).count() as f64 / n
+    };
+    let positives = share(&|_, positive| positive);
     let at = |&threshold: &f64| {
         assert!(0.0 < threshold && threshold < 1.0, "a threshold is between 0 and 1");
-        let benefit = |acted: &dyn Fn(f32) -> bool| {
-            let (mut hits, mut false_alarms) = (0.0, 0.0);
-            for (_, positive) in probabilities.iter().zip(positive).filter(|(p, _)| acted(**p)) {
-                *(if *positive { &mut hits } else { &mut false_alarms }) += 1.0;
-            }
-            (hits - false_alarms * threshold / (1.0 - threshold)) / n
-        };
-        NetBenefit { threshold, model: benefit(&|p| p >= threshold as f32), all: benefit(&|_| true) }
+        let odds = threshold / (1.0 - threshold);
+        let reached = |p: f32| p >= threshold as f32;
+        let hits = share(&|p, positive| positive && reached(p));
+        let false_alarms = share(&|p, positive| !positive && reached(p));
+        NetBenefit { threshold, model: hits - false_alarms * odds, all: positives - (1.0 - positives) * odds }
     };
     Some(thresholds.iter().map(at).collect())
 }

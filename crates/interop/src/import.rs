@@ -141,16 +141,7 @@ pub fn import(path: &Path, engine: &dyn Engine, settings: &ImportSettings<'_>) -
         ..card
     };
     card.check().map_err(|error| Error::Card { path: path.to_owned(), reason: error.reason })?;
-    let mut plugin = Plugin {
-        card,
-        adapter,
-        head,
-        further: Vec::new(),
-        bag: None,
-        volume: None,
-        scope: None,
-        digest: String::new(),
-    };
+    let mut plugin = Plugin::new(card, adapter, head);
     plugin.finish(engine, Storage::F32)?;
     Ok(Imported { plugin, notes })
 }

@@ -158,6 +158,12 @@ impl Plugin {
         Ok(Plugin { card, adapter, head, further, bag, volume, scope, digest: hex(&Sha256::digest(file.bytes())) })
     }
 
+    /// A plug-in for single images, of one member, without a description of its training images, and from no file.
+    pub fn new(card: TaskCard, adapter: Adapter, head: Head) -> Self {
+        let (further, digest) = (Vec::new(), String::new());
+        Plugin { card, adapter, head, further, bag: None, volume: None, scope: None, digest }
+    }
+
     /// The classifier that came with the weights, as a plug-in that adapts nothing; classes are named by their index.
     pub fn own_classifier(backbone: &BackboneInfo) -> Option<Self> {
         let head = backbone.classifier()?.clone();
@@ -166,16 +172,7 @@ impl Plugin {
         let card =
             TaskCard::new(backbone.name().to_owned(), TaskKind::SingleLabel, classes, preprocess, backbone.reference());
         let adapter = Adapter::none(backbone.config());
-        Some(Plugin {
-            card,
-            adapter,
-            head,
-            further: Vec::new(),
-            bag: None,
-            volume: None,
-            scope: None,
-            digest: String::new(),
-        })
+        Some(Plugin::new(card, adapter, head))
     }
 
     /// Writes the plug-in atomically, in [`TaskCard::format_written`].
@@ -236,16 +233,7 @@ impl Plugin {
         let card = self.card.of_member(member)?;
         let PluginRef { adapter, head } = self.members().nth(member)?;
         let (adapter, head) = (adapter?.clone(), head.clone());
-        Some(Plugin {
-            card,
-            adapter,
-            head,
-            further: Vec::new(),
-            bag: None,
-            volume: None,
-            scope: None,
-            digest: String::new(),
-        })
+        Some(Plugin::new(card, adapter, head))
     }
 
     /// Writes one member of the ensemble at `from`, 0 the first, as a plug-in of its own, atomically: its tensors as they are, bit for bit, see

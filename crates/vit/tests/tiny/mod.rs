@@ -98,5 +98,5 @@ pub(crate) fn plugin_of(backbone: &BackboneInfo, adapter: Adapter, classes: usiz
         ..card
     };
     let head = head(classes, backbone.config(), seed + 1);
-    Plugin { card, adapter, head, further: Vec::new(), bag: None, volume: None, scope: None, digest: String::new() }
+    Plugin::new(card, adapter, head)
 }

@@ -24,7 +24,7 @@ fn plugin(backbone: &BackboneInfo, kind: TaskKind) -> Plugin {
     head.tensors_mut().into_iter().enumerate().for_each(|(i, t)| *t = values(t.len(), 0.5, 50 + i));
     let card = TaskCard::new("t".into(), kind, classes(), backbone.preprocess().clone(), backbone.reference());
     let card = TaskCard { lora, temperature: 0.75, ..card };
-    Plugin { card, adapter, head, further: Vec::new(), bag: None, volume: None, scope: None, digest: String::new() }
+    Plugin::new(card, adapter, head)
 }
 
 #[test]
