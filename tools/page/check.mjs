@@ -90,9 +90,9 @@ async function instead(page, other) {
     // To the other server the page is its own.
     const headers = route.request().headers();
     if (headers.origin === base) headers.origin = other.address;
-    // A question may be on its way when the other server is stopped.
+    // A question that is on its way when the other server is stopped stays open until the tab is closed.
     const response = await route.fetch({ url, headers }).catch(() => null);
-    await (response ? route.fulfill({ response }) : route.abort());
+    if (response) await route.fulfill({ response });
   });
 }
 
