@@ -1,5 +1,6 @@
 //! Opens every image of a manifest and looks for what would stop training or spoil its results.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -56,6 +57,8 @@ pub fn examine(
     manifest: &Manifest,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> (CheckReport, Vec<Option<Appearance>>) {
+    let (seen, wrong_classes) = with_masks_seen(manifest);
+    let manifest = &*seen;
     let done = AtomicUsize::new(0);
     let unpacked = UnpackedFiles::default();
     let open = |row: &Row| {
@@ -80,12 +83,26 @@ pub fn examine(
         },
         sizes: count_sizes(&images),
         notes: manifest.reading.notes.clone(),
-        problems: problems(manifest, &splits, &images),
+        problems: wrong_classes.into_iter().chain(problems(manifest, &splits, &images)).collect(),
         warnings: warnings(manifest, &splits, &images),
         splits,
     };
     let appearance = |image: Image| image.looks.ok().map(|(appearance, _)| appearance);
     (report, images.into_iter().map(appearance).collect())
+}
+
+/// The manifest with the classes that its masks show, or without any and with what is wrong with all of them together; what is wrong with
+/// a single mask is said where it is opened.
+fn with_masks_seen(manifest: &Manifest) -> (Cow<'_, Manifest>, Option<Problem>) {
+    if manifest.kind != TaskKind::Segmentation {
+        return (Cow::Borrowed(manifest), None);
+    }
+    let without = || Cow::Owned(Manifest { classes: Vec::new(), ..manifest.clone() });
+    match manifest.with_mask_classes() {
+        Ok(seen) => (Cow::Owned(seen), None),
+        Err(Error::Unreadable { .. }) => (without(), None),
+        Err(error) => (without(), Some(Problem::MaskClasses { reason: error.to_string() })),
+    }
 }
 
 fn open(row: &Row, unpacked: &UnpackedFiles) -> Image {
@@ -218,6 +235,8 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
         if let Some(first) = rows.first()
             && !manifest.classes.is_empty()
             && rows.iter().all(|row| row.labels == first.labels)
+            // Masks of the same two classes lie elsewhere in each image.
+            && !(manifest.kind == TaskKind::Segmentation && first.labels != background(manifest.classes.len()))
         {
             let shown = manifest.classes.iter().zip(0..).filter(|&(_, class)| first.labels.has(class));
             let classes = match &first.labels {
@@ -240,6 +259,11 @@ fn problems(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec
         }
     }
     problems
+}
+
+/// What a mask shows that shows nothing.
+fn background(classes: usize) -> Labels {
+    Labels::Multi((0..classes).map(|class| u8::from(class == 0)).collect())
 }
 
 fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec<Warning> {

@@ -99,6 +99,11 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// The values of all masks together are not those of the classes.
+    MaskClasses {
+        /// What is wrong.
+        reason: String,
+    },
     /// The labels of a row do not fit the classes: the manifest was not made by [`Manifest::read`](crate::Manifest::read).
     BrokenLabels {
         /// The image.

@@ -150,6 +150,7 @@ impl Display for Problem {
         match self {
             Problem::Unreadable { name, line, reason } => write!(f, "{}: {reason}", place(name, *line)),
             Problem::Mask { name, line, mask, reason } => write!(f, "{}: mask {mask}: {reason}", place(name, *line)),
+            Problem::MaskClasses { reason } => f.write_str(reason),
             Problem::BrokenLabels { name, line } => write!(f, "{}: labels do not fit the classes", place(name, *line)),
             Problem::EmptySplit { split } => write!(f, "no image is in {split}"),
             Problem::OneClass { split, classes } => {

@@ -315,3 +315,40 @@ fn masks_beside_labels_are_taken_where_they_are_asked_for() {
     let error = Manifest::read_with(&path, &asked).unwrap_err();
     assert!(matches!(error, Error::NoMaskColumn { .. }), "{error}");
 }
+
+/// Read as the classes that these names are.
+fn named(folder: &TempDir, names: &[&str]) -> Manifest {
+    let mask_classes = names.iter().map(|&name| name.to_owned()).collect();
+    Manifest::read_with(&folder.path().join("m.csv"), &ReadOptions { mask_classes, ..ReadOptions::default() }).unwrap()
+}
+
+#[test]
+fn a_check_counts_the_classes_that_masks_show_by_their_names() {
+    let folder = made(GOOD);
+    let report = check(&named(&folder, &["background", "disc"]), &|_, _| ());
+    assert_eq!(report.problems, []);
+    assert_eq!(report.classes, ["background", "disc"]);
+    let counts: Vec<_> = report.splits.iter().map(|split| split.images_of.clone()).collect();
+    assert_eq!(counts, [[2, 2], [1, 1], [1, 1]]);
+    assert_eq!(check(&read(&folder), &|_, _| ()).classes, ["background", "foreground"]);
+}
+
+#[test]
+fn a_check_says_once_that_masks_show_more_classes_than_have_names() {
+    let folder = made(GOOD);
+    let three = Mask { width: 40, height: 36, labels: (0..40 * 36).map(|at| (at % 3) as u8).collect() };
+    write_mask_png(&folder.path().join("masks/2.png"), &three).unwrap();
+    let report = check(&named(&folder, &["background", "disc"]), &|_, _| ());
+    let [Problem::MaskClasses { reason }] = &report.problems[..] else { panic!("{:?}", report.problems) };
+    assert!(reason.contains("m.csv") && reason.contains("background"), "{reason}");
+}
+
+#[test]
+fn a_check_says_that_no_mask_of_a_split_shows_anything() {
+    let folder = made(GOOD);
+    let empty = Mask { width: 40, height: 36, labels: vec![0; 40 * 36] };
+    write_mask_png(&folder.path().join("masks/3.png"), &empty).unwrap();
+    let report = check(&named(&folder, &["background", "disc"]), &|_, _| ());
+    let only = Problem::OneClass { split: Split::Val, classes: vec!["background".into()] };
+    assert_eq!(report.problems, [only]);
+}
