@@ -50,6 +50,7 @@ def stage(folder):
 def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     stage(folder / "pages")
+    shutil.copytree(ROOT / "tools/site/theme", folder / "theme", dirs_exist_ok=True)
     decisions = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/decisions/*.md"))]
     settings = (ROOT / "tools/site/zensical.toml").read_text(encoding="utf-8")
     settings = settings.replace('["docs/decisions/*.md"]', json.dumps(decisions))
