@@ -29,7 +29,9 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDES = ROOT / "docs" / "guides"
+#: What guides name.
 PORTS = ("8080", "11112", "4242")
+#: A guide's time.
 LIMIT_S = 600
 #: Written before the output of each block.
 MARK = "\x1e"
@@ -79,14 +81,16 @@ def walk(guide, folder, environment):
         language, _, rest = info.partition(" ")
         if language == "sh" and rest.startswith("norun: "):
             left_out.append(f"{where}: {rest[7:]}")
+            last = None
         elif language == "sh" and rest.startswith("needs ") and not shutil.which(rest[6:], path=environment["PATH"]):
             left_out.append(f"{where}: needs {rest[6:]}")
+            last = None
         elif language == "sh" and (not rest or rest.startswith("needs ")):
             script += [f"printf '{MARK}%s\\n' '{where}'", text]
             last = where
         elif language == "sh":
             raise Failed(f"{where}: `{info}` is none of: sh, sh needs PROGRAM, sh norun: WHY")
-        elif info == "text output":
+        elif info == "text output" and last:
             shown.append((last, where, text))
     environment = {**environment, "MELO_SERVE_LISTEN": f"127.0.0.1:{ports['8080']}"}
     shell = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda found: ports[found[0]], "\n".join(script))
