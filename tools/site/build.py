@@ -38,13 +38,17 @@ def stage(folder):
     for page in pages():
         there = folder / page.relative_to(ROOT)
         there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_text(for_python_markdown(page.read_text(encoding="utf-8")), encoding="utf-8")
-        for _, target in links(page):
+        text = for_python_markdown(page.read_text(encoding="utf-8"))
+        for target in {target for _, target in links(page) if not target.startswith("#")}:
             linked = (page.parent / target.partition("#")[0]).resolve()
-            if linked.is_file() and linked.suffix != ".md":
+            if linked.is_dir():
+                # Nothing shows a folder here.
+                text = re.sub(rf"\[([^\]]*)\]\({re.escape(target)}\)", r"\1", text)
+            elif linked.suffix != ".md":
                 copy = folder / linked.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(linked, copy)
+        there.write_text(text, encoding="utf-8")
 
 
 def main():

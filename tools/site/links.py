@@ -49,7 +49,7 @@ def written():
         for line, target in links(path):
             name, _, anchor = target.partition("#")
             there = (path.parent / name).resolve() if name else path
-            if not there.is_file():
+            if not there.exists():
                 yield f"{path.relative_to(ROOT)}:{line}: {target}: no such file"
             elif anchor and anchor not in anchors(there):
                 yield f"{path.relative_to(ROOT)}:{line}: {target}: no such heading"
