@@ -31,8 +31,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDES = ROOT / "docs" / "guides"
 #: What guides name.
 PORTS = ("8080", "11112", "4242")
-#: A guide's time.
-LIMIT_S = 600
+#: Time after which a guide hangs.
+LIMIT_S = 1800
 #: Written before the output of each block.
 MARK = "\x1e"
 #: Characters of output that a failure shows.
