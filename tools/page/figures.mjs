@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// The pictures of the first page: the server's page with answers, and a study's comparison.
+// The pictures of the first page: the server's page with answers, and a plug-in's card.
 //
 //     node tools/page/figures.mjs target/release/melo FOLDER docs/images
 //
-// FOLDER holds `melo-quickstart` and `study/report.html`; tools/site/figures.sh makes both and then calls this.
+// FOLDER holds `melo-quickstart` and the card `fundus.html`; tools/site/figures.sh makes both and then calls this.
 
 import { chromium } from 'playwright-core';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -21,10 +22,14 @@ fs.mkdirSync(plugins);
 for (const name of fs.readdirSync(quickstart)) {
   if (name.endsWith('.safetensors') && name !== 'backbone.safetensors') fs.copyFileSync(path.join(quickstart, name), path.join(plugins, name));
 }
-const images = path.join(quickstart, 'mammogram/images');
-const image = path.join(images, fs.readdirSync(images).sort((a, b) => a.localeCompare(b)).at(-1));
+// The last image of the test split that is answered right: a picture of how the page looks, not of how good the plug-in is.
+const backbone = path.join(quickstart, 'backbone.safetensors');
+const tests = fs.readFileSync(path.join(quickstart, 'fundus/labels.csv'), 'utf8').trim().split('\n').map(row => row.split(',')).filter(row => row[1] === 'test').slice(-20);
+const images = tests.map(([name]) => path.join(quickstart, 'fundus', name));
+const said = execFileSync(melo, ['predict', '--backbone', backbone, '--plugin', path.join(quickstart, 'fundus.safetensors'), '--json', ...images], { encoding: 'utf8' });
+const image = images.findLast((_, place) => JSON.parse(said.trim().split('\n')[place]).predicted === tests[place][2]);
 
-const server = await start(melo, { backbone: path.join(quickstart, 'backbone.safetensors'), plugins, state: path.join(scratch, 'state'), listen: '127.0.0.1:0', log: 'off' });
+const server = await start(melo, { backbone, plugins, state: path.join(scratch, 'state'), listen: '127.0.0.1:0', log: 'off' });
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu'] });
 
 /** A picture of an address, `scale` pixels for each of the window. */
@@ -43,18 +48,17 @@ try {
   await shown('page.png', server.address, { height: 820, scale: 0.7 }, async page => {
     await page.waitForSelector('#task-choice input', { state: 'attached' });
     await page.click('#choose-none');
-    for (const task of ['chest_film', 'mammogram']) await page.getByRole('checkbox', { name: task }).check();
+    for (const task of ['chest_film', 'fundus']) await page.getByRole('checkbox', { name: task }).check();
     await page.setInputFiles('#files', image);
     await page.click('#run');
     await page.waitForSelector('[data-state=done]');
-    await page.locator('.answer[data-task=mammogram] [data-part=heatmap]').click();
+    await page.locator('.answer[data-task=fundus] [data-part=heatmap]').click();
     await page.waitForFunction(() => [...document.querySelectorAll('img.heat')].some(map => map.complete && map.naturalWidth && map.checkVisibility()));
     await page.evaluate(() => scrollTo(0, 0));
   });
-  await shown('report.png', pathToFileURL(path.join(folder, 'study/report.html')).href, { height: 3000, scale: 1 }, async page => {
-    const top = async text => (await page.getByText(text).first().boundingBox()).y;
-    const from = await top('Test macro AUC, accuracy and difference');
-    return { x: 0, y: from - 24, width: 800, height: await top('Mean over tasks') - from };
+  await shown('card.png', pathToFileURL(path.join(folder, 'fundus.html')).href, { height: 3000, scale: 0.75 }, async page => {
+    const { y } = await page.getByRole('heading', { name: 'Reliability' }).boundingBox();
+    return { x: 0, y: 0, width: 1100, height: y };
   });
 } finally {
   await browser.close();
