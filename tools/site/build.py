@@ -52,6 +52,8 @@ def stage(folder):
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     folder = pathlib.Path(sys.argv[1]).resolve()
     stage(folder / "pages")
     shutil.copytree(ROOT / "tools/site/theme", folder / "theme", dirs_exist_ok=True)
