@@ -41,8 +41,9 @@ def stage(folder):
         text = for_python_markdown(page.read_text(encoding="utf-8"))
         for target in {target for _, target in links(page) if not target.startswith("#")}:
             linked = (page.parent / target.partition("#")[0]).resolve()
-            if linked.is_dir():
-                # Nothing shows a folder here.
+            hidden = any(part.startswith(".") for part in linked.relative_to(ROOT).parts)
+            if linked.is_dir() or hidden:
+                # Forges alone show these.
                 text = re.sub(rf"\[([^\]]*)\]\({re.escape(target)}\)", r"\1", text)
             elif linked.suffix != ".md":
                 copy = folder / linked.relative_to(ROOT)
