@@ -164,7 +164,7 @@ def orthanc(path, data=None):
 
 
 def film(number):
-    """A generated chest film with an effusion, as an X-ray department would send it."""
+    """A generated chest film with an effusion, as an X-ray department would send it: its study, and the file."""
     shown = ask(f"http://{at['melo']}/v1/samples/chest_film_effusion.png", headers={"X-API-Key": keys["page"]})
     picture = Image.open(io.BytesIO(shown.body)).convert("L")
     data = Dataset()
@@ -182,25 +182,28 @@ def film(number):
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file = io.BytesIO()
     data.save_as(file, enforce_file_format=True)
-    return data, file.getvalue()
+    return data.StudyInstanceUID, file.getvalue()
 
 
-def stored(number):
-    data, file = film(number)
+def store(file):
     if orthanc("/instances", file).status != 200:
         sys.exit("Orthanc did not take a film")
-    return data.StudyInstanceUID, file
 
 
 def of_study(study):
-    """What Orthanc has of a study, by SOP class."""
-    found = orthanc("/tools/find", json.dumps({"Level": "Instance", "Query": {"StudyInstanceUID": study}}).encode()).json()
-    files = [pydicom.dcmread(io.BytesIO(orthanc(f"/instances/{instance}/file").body)) for instance in found]
-    return {file.SOPClassUID: (file, instance) for file, instance in zip(files, found)} if len(files) == len(set(f.SOPClassUID for f in files)) else {}
+    """What Orthanc has of a study: SOP class, data set, and its name there."""
+    asked = {"Level": "Instance", "Query": {"StudyInstanceUID": study}}
+    found = orthanc("/tools/find", json.dumps(asked).encode()).json()
+    files = [pydicom.dcmread(io.BytesIO(orthanc(f"/instances/{name}/file").body)) for name in found]
+    return [(file.SOPClassUID, file, name) for file, name in zip(files, found)]
 
 
-def answered(study, seconds=60):
-    return until(lambda: (found := of_study(study)) and {SR, SC} <= found.keys() and found, seconds)
+def results(study, seconds=60):
+    """Report and heat map of a study by their SOP classes, once both are there."""
+    def found():
+        of_class = {kind: (file, name) for kind, file, name in of_study(study)}
+        return of_class if {SR, SC} <= of_class.keys() else None
+    return until(found, seconds)
 
 
 def predict(file, base=None, key="page", **more):
@@ -231,9 +234,10 @@ def check_files():
 
 
 def check_film():
-    study, file = stored(1)
+    study, file = film(1)
     begun = time.monotonic()
-    found = answered(study)
+    store(file)
+    found = results(study)
     if not claim("a film stored in Orthanc comes back with a report and a heat map", bool(found), f"{time.monotonic() - begun:.1f} s"):
         sys.exit((place / "melo.log").read_text()[-3000:] + (place / "orthanc.log").read_text()[-3000:])
     report, picture = found[SR][0], found[SC][0]
@@ -299,7 +303,7 @@ def check_dashboard():
     def empty():
         return [text for text in plain if not any(value == value for value in query(text))]
 
-    load = Load(films[0][1])
+    load = Load(film(2)[1])
     until(lambda: not empty(), 60)
     missing = empty()
     load.end()
@@ -309,12 +313,11 @@ def check_dashboard():
 
 
 def check_away():
+    study, file = film(3)
     stop("melo")
     seen = until(lambda: "MeloDown" in alarms(), 30)
     claim("Prometheus sees that melo is away", seen, "MeloDown is pending")
-    _, file = films.pop()
-    data = pydicom.dcmread(io.BytesIO(file))
-    orthanc("/instances", file)
+    store(file)
 
     def failures():
         return [job for job in orthanc("/jobs?expand").json() if job["State"] == "Failure"]
@@ -322,7 +325,7 @@ def check_away():
     lost = until(failures, 60)
     start_melo()
     orthanc("/tools/execute-script", b"OnHeartBeat()")
-    claim("a film that came while melo was away is answered after it", bool(lost and answered(data.StudyInstanceUID)), f"{len(lost)} job sent again")
+    claim("a film that came while melo was away is answered after it", bool(lost and results(study)), f"{len(lost)} job sent again")
 
 
 class Load:
@@ -350,21 +353,18 @@ def verify(audit, *more):
     return done.returncode, lines(done)
 
 
-def head_rows():
-    return int(run(melo, "audit", "show", state / "audit.sqlite", "--last", "1", "--json").stdout.split('"n":')[1].split(",")[0])
-
-
 def check_backup():
-    (study, file), (late, late_file) = films.pop(), films.pop()
-    study, late = (pydicom.dcmread(io.BytesIO(f)).StudyInstanceUID for f in (file, late_file))
+    study, file = film(4)
     before = answers(file)
     versions = {task["name"]: task["version"] for task in listed()["tasks"]}
     load = Load(file)
     # A result that waits for a receiver that is away.
-    orthanc("/instances", file)
-    until(lambda: list((state / "spool/incoming").glob("*.dcm")) or list((state / "spool/outgoing/orthanc").glob("*.dcm")), 20)
     stop("orthanc", signal.SIGKILL)
-    waiting = until(lambda: list((state / "spool/outgoing/orthanc").glob("*.dcm")), 20)
+    edge = "melo-ops"
+    body = f"--{edge}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file + f"\r\n--{edge}--\r\n".encode()
+    kind = f'multipart/related; type="application/dicom"; boundary={edge}'
+    ask(f"http://{at['melo']}/dicomweb/studies", body, {"Content-Type": kind, "X-API-Key": keys["page"]})
+    waiting = until(lambda: len(found := list((state / "spool/outgoing/orthanc").glob("*.dcm"))) == 2 and found, 20) or []
     out = place / "backup"
     begun = time.monotonic()
     done = run(deploy / "backup.sh", state, out, checkpoint)
@@ -375,7 +375,7 @@ def check_backup():
     until(lambda: load.good >= 40, 60)
     load.end()
     claim("requests during the backup", load.bad == 0, f"{load.good} answered, {load.bad} not")
-    rows = head_rows()
+    rows = json.loads(run(melo, "audit", "show", state / "audit.sqlite", "--last", "1", "--json").stdout)["n"]
     time.sleep(1.5)
     stop("melo", signal.SIGKILL)
     shutil.rmtree(state)
@@ -394,7 +394,7 @@ def check_backup():
     same = {name: answer["probabilities"] for name, answer in before.items()} == {name: answer["probabilities"] for name, answer in after.items()}
     claim("the same answers by the same versions", same and versions == {task["name"]: task["version"] for task in listed()["tasks"]}, f"{len(after)} tasks")
     start_orthanc()
-    claim("what waited in the backup is delivered", bool(answered(study)), "report and heat map")
+    claim("what waited in the backup is delivered", bool(results(study)), "report and heat map")
     time.sleep(1.5)
     code, said = verify(state / "audit.sqlite", "--checkpoint", checkpoint)
     claim("the audit goes on behind the backup", code == 0, said[-1])
@@ -416,7 +416,6 @@ try:
     start("nginx", "nginx", "-c", nginx_conf, "-g", "daemon off;")
     check_film()
     check_proxy()
-    films = [film(number) for number in range(3, 7)]
     check_dashboard()
     check_away()
     check_backup()

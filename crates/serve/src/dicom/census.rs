@@ -6,10 +6,10 @@ use crate::metrics::Metrics;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Time between two looks.
-const LOOK: Duration = Duration::from_secs(5);
+/// Time between two looks, and how many times as long as a look it is at least.
+const PAUSE: (Duration, u32) = (Duration::from_secs(5), 50);
 
 /// The folder of the spool.
 pub(super) struct Census {
@@ -35,10 +35,11 @@ impl Census {
     /// Looks until the spool stops.
     pub(super) fn run(&self, spool: &Spool) {
         loop {
+            let begun = Instant::now();
             if let Err(error) = self.look() {
                 tracing::warn!(%error, "what the DICOM spool holds cannot be counted");
             }
-            if !spool.pause(LOOK) {
+            if !spool.pause(PAUSE.0.max(begun.elapsed() * PAUSE.1)) {
                 return;
             }
         }
