@@ -71,7 +71,9 @@ impl Service {
         audit: Option<Arc<Audit>>,
         limits: Limits,
     ) -> Self {
-        let journal = Journal::new(audit.clone(), &**batches.predictor().engine());
+        let engine = &**batches.predictor().engine();
+        metrics.begin(&engine.info(), engine.backbone().digest());
+        let journal = Journal::new(audit.clone(), engine);
         let drift = Arc::new(Drift::open(registry.state()));
         let decoders = Arc::new(Semaphore::new(limits.decoders.max(1)));
         let drawers = Arc::new(Semaphore::new((limits.decoders / 2).max(1)));

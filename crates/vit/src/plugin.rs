@@ -84,7 +84,7 @@ fn read_card(path: &Path, file: &TensorFile) -> Result<TaskCard, Error> {
     let wrong = |reason: String| Error::Card { path: path.to_owned(), reason };
     let metadata = file.metadata()?;
     let json = metadata.get(CARD_KEY).ok_or_else(|| wrong(format!("no `{CARD_KEY}` in its metadata")))?;
-    let card: TaskCard = serde_json::from_str(json).map_err(|error| wrong(format!("card: {error}")))?;
+    let card = TaskCard::parse(json).map_err(|reason| wrong(format!("card: {reason}")))?;
     card.check().map_err(|error| wrong(format!("card: {error}")))?;
     Ok(card.with_thresholds_of_its_time())
 }

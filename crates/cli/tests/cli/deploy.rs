@@ -11,6 +11,12 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// A page of `docs/`.
+fn page(name: &str) -> String {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// The documents of a YAML file; scalars are text.
 fn documents(name: &str) -> Vec<Value> {
     let text = text(name);
@@ -147,4 +153,74 @@ fn haproxy_asks_what_a_server_answers() {
     has("http-request set-header x-request-id");
     run(melo().args(["serve", "--lame-duck-s", "5", "--help"])).good();
     assert!(text.contains("--lame-duck-s 5"));
+}
+
+/// Texts that begin like a metric's name.
+fn metrics_in(text: &str) -> Vec<&str> {
+    let names = text.split(|of: char| !(of.is_ascii_lowercase() || of == '_'));
+    names.filter(|name| ["melo_", "process_"].iter().any(|start| name.starts_with(start))).collect()
+}
+
+#[test]
+fn alarms_and_dashboard_ask_for_metrics_that_there_are() {
+    // crates/serve/src/metrics/tests.rs holds that page to the server.
+    let list = page("metrics.md");
+    let known = |name: &str| {
+        let listed = |name: &str| list.contains(&format!("| `{name}` ")) || list.contains(&format!("| `{name}{{"));
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        listed(of_histogram.unwrap_or(name))
+    };
+    for (name, least) in [("prometheus/alerts.yml", 10), ("grafana/dashboards/melo.json", 20)] {
+        let text = text(name);
+        let asked = metrics_in(&text);
+        assert!(asked.len() > least, "{name} asks for {asked:?}");
+        asked.iter().for_each(|metric| assert!(known(metric), "{name}: no metric {metric}"));
+    }
+    let alarms = documents("prometheus/alerts.yml");
+    let rules = alarms[0]["groups"][0]["rules"].as_array().expect("rules");
+    let operations = page("operations.md");
+    for rule in rules {
+        let name = rule["alert"].as_str().expect("a name");
+        assert!(operations.contains(&format!("`{name}`")), "docs/operations.md does not say what to do at {name}");
+    }
+    assert!(operations.contains(&format!("{} alarms", rules.len())));
+}
+
+#[test]
+fn compose_names_files_that_there_are_and_a_server_takes_its_settings() {
+    let compose = &documents("compose.yaml")[0];
+    let services = compose["services"].as_object().expect("services");
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"));
+    for (name, service) in services {
+        for volume in texts(&service["volumes"]) {
+            let (from, _) = volume.split_once(':').expect("a volume");
+            match from.strip_prefix("./") {
+                Some(path) => assert!(folder.join(path).exists(), "{name}: {from}"),
+                None => assert!(compose["volumes"].get(from).is_some(), "{name}: {from}"),
+            }
+        }
+        for secret in service["secrets"].as_array().into_iter().flatten() {
+            assert!(compose["secrets"].get(secret.as_str().expect("a name")).is_some(), "{name}: {secret}");
+        }
+    }
+    let orthanc = text("orthanc/orthanc.json");
+    let toml = text("melo/serve.toml");
+    for (ours, theirs) in [
+        ("listen = \"0.0.0.0:11112\"", "\"melo\": [\"MELO\", \"melo\", 11112]"),
+        ("address = \"orthanc:4242\"", "\"DicomPort\": 4242"),
+        ("ae-title = \"ORTHANC\"", "\"DicomAet\": \"ORTHANC\""),
+        ("keys = \"/run/secrets/melo-keys\"", ""),
+    ] {
+        assert!(toml.contains(ours) && orthanc.contains(theirs), "{ours}, {theirs}");
+    }
+    let place = Workplace::new();
+    let here = toml.replace("0.0.0.0:8080", "127.0.0.1:0").replace("0.0.0.0:11112", "127.0.0.1:0");
+    let (settings, keys) = (place.at("serve.toml"), place.at("keys.toml"));
+    std::fs::write(&settings, here).expect("written");
+    run(melo().args(["keys", "add", "page", "--file"]).arg(&keys)).good();
+    let mut command = melo();
+    command.args(["serve", "--log", "off", "--config"]).arg(settings);
+    command.arg("--state").arg(place.at("state")).arg("--keys").arg(keys);
+    let server = Server::start(&place, &mut command);
+    assert_eq!((server.status("/healthz"), server.status("/readyz"), server.status("/metrics")), (200, 200, 401));
 }

@@ -8,6 +8,7 @@
 //! outbox           results                     -> scu or stow, until the receiver has them
 //! ```
 
+mod census;
 mod command;
 mod config;
 mod delivery;
@@ -36,6 +37,7 @@ pub(crate) use storage::takes;
 
 use crate::error::Error;
 use crate::service::Service;
+use census::Census;
 use known::Known;
 use outbox::Outbox;
 use retention::Retention;
@@ -84,7 +86,9 @@ impl Dicom {
         let keep =
             config.keep_days.map(|days| Retention::new(&folder, days, Arc::clone(&service.metrics))).transpose()?;
         let spool = Arc::new(Spool::open(&folder, bounds, Arc::clone(&service.metrics))?);
-        let outbox = Arc::new(Outbox::open(&folder, config)?);
+        let outbox = Arc::new(Outbox::open(&folder, config, Arc::clone(&service.metrics))?);
+        let destinations = config.destination.iter().map(|destination| destination.name.clone()).collect();
+        let census = Census::new(&folder, destinations, Arc::clone(&service.metrics));
         if outbox.len() == 0 {
             tracing::warn!("no DICOM destination: answers go into the audit only");
         }
@@ -111,6 +115,8 @@ impl Dicom {
             let spool = Arc::clone(&dicom.spool);
             dicom.spawn("melo-dicom-keep".to_owned(), move || keep.run(&spool))?;
         }
+        let spool = Arc::clone(&dicom.spool);
+        dicom.spawn("melo-dicom-count".to_owned(), move || census.run(&spool))?;
         for index in 0..dicom.outbox.len() {
             let outbox = Arc::clone(&dicom.outbox);
             dicom.spawn(format!("melo-dicom-send-{index}"), move || outbox.run(index))?;

@@ -10,11 +10,12 @@ use super::delivery::{Delivery, Undelivered};
 use super::results::ResultObject;
 use super::{files, scu, stow};
 use crate::error::Error;
+use crate::metrics::{Metrics, Outcome};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Results that are sent in one association at most.
@@ -28,6 +29,7 @@ pub(super) struct Outbox {
     retry: (Duration, Duration),
     retry_refused: u32,
     calling: String,
+    metrics: Arc<Metrics>,
     stopped: AtomicBool,
     /// Counts results that were put in.
     put: Mutex<u64>,
@@ -42,7 +44,7 @@ struct Destination {
 
 impl Outbox {
     /// Opens or makes the folders; what waits in them is sent.
-    pub(super) fn open(folder: &Path, config: &DicomConfig) -> Result<Self, Error> {
+    pub(super) fn open(folder: &Path, config: &DicomConfig, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let mut destinations = Vec::new();
         for config in &config.destination {
             let outgoing = folder.join("outgoing").join(&config.name);
@@ -57,6 +59,7 @@ impl Outbox {
             retry: (Duration::from_secs(config.retry_s), Duration::from_secs(config.retry_max_s)),
             retry_refused: config.retry_refused.max(1),
             calling: config.ae_title.clone(),
+            metrics,
             stopped: AtomicBool::new(false),
             put: Mutex::new(0),
             changed: Condvar::new(),
@@ -129,7 +132,10 @@ impl Outbox {
             let mut trouble = None;
             for (path, sent) in destination.send(&self.calling, waiting) {
                 let settled = match sent {
-                    Ok(()) => files::remove(&path).map_err(|error| error.to_string()),
+                    Ok(()) => {
+                        self.metrics.dicom.sent(name, Outcome::Delivered);
+                        files::remove(&path).map_err(|error| error.to_string())
+                    }
                     Err(Undelivered::Object(reason)) => self.refused(destination, &mut refusals, &path, reason),
                     Err(Undelivered::Link(reason)) => Err(reason),
                 };
@@ -141,6 +147,7 @@ impl Outbox {
             match trouble {
                 None => pause = self.retry.0,
                 Some(reason) => {
+                    self.metrics.dicom.not_sent(name);
                     let seconds = pause.as_secs();
                     tracing::warn!(destination = name, reason, seconds, "results wait and are sent again");
                     self.wait(None, pause);
@@ -169,6 +176,7 @@ impl Outbox {
         files::write(&aside.with_extension("dcm.json"), note.as_bytes())
             .and_then(|()| files::rename(path, &aside))
             .map_err(|error| error.to_string())?;
+        self.metrics.dicom.sent(&destination.config.name, Outcome::Undelivered);
         tracing::error!(destination = destination.config.name, reason, "a result is refused and put aside");
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Retention {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::info!(what, count, "what the DICOM spool kept long enough is deleted");
-                    self.metrics.dicom_deleted(what, count);
+                    self.metrics.dicom.deleted(what, count);
                 }
                 Err(error) => tracing::warn!(what, %error, "what the DICOM spool kept long enough cannot be deleted"),
             }

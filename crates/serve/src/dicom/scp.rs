@@ -467,6 +467,9 @@ impl<'a> Session<'a> {
             (STORE, None, None) => (status::CANNOT_UNDERSTAND, "no data set".to_owned()),
             _ => (status::UNRECOGNIZED_OPERATION, "only C-ECHO and C-STORE".to_owned()),
         };
+        if command.field == STORE {
+            self.spool.received("dicom", counted(status));
+        }
         if status != status::SUCCESS {
             tracing::warn!(sop_instance = command.instance, status, reason = comment, "object not stored");
         }
@@ -486,6 +489,16 @@ pub(super) fn head(class: &str, instance: &str, syntax: &str, peer: &str) -> Res
         .build();
     meta.map_err(|error| error.to_string())?.write(&mut head).map_err(|error| error.to_string())?;
     Ok(head)
+}
+
+/// How a status is counted.
+fn counted(status: u16) -> &'static str {
+    match status {
+        status::SUCCESS => "accepted",
+        status::OUT_OF_RESOURCES => "full",
+        status::CANNOT_UNDERSTAND => "unreadable",
+        _ => "mismatch",
+    }
 }
 
 /// The status of C-STORE for it (PS3.4, table B.2-1).

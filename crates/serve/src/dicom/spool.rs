@@ -15,7 +15,7 @@ use super::queue::{self, Queue};
 use super::shelf::{self, Images, Patience, Shelf};
 use crate::disk;
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -92,6 +92,17 @@ pub(crate) enum Rejected {
     /// No object that can be read.
     #[error("{0}")]
     Unreadable(String),
+}
+
+impl Rejected {
+    /// For the metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Rejected::Full(_) => "full",
+            Rejected::Mismatch(_) => "mismatch",
+            Rejected::Unreadable(_) => "unreadable",
+        }
+    }
 }
 
 /// The folders, and what of them is known.
@@ -230,6 +241,11 @@ impl Spool {
         Ok(Receipt { spool: self, file: Some(file), left, written: 0, who: who.to_owned(), via })
     }
 
+    /// Counts an object that came: `accepted`, or the name of why not.
+    pub(crate) fn received(&self, via: &str, result: &str) {
+        self.metrics.dicom.received(via, result);
+    }
+
     /// An association or a request begins to send.
     pub(crate) fn sending(&self) -> Sending<'_> {
         Sending { spool: self, keys: HashSet::new() }
@@ -296,6 +312,7 @@ impl Spool {
     pub(super) fn finish(&self, name: &str) -> io::Result<()> {
         files::remove(&self.path(name))?;
         files::sync_folder(&self.incoming)?;
+        self.metrics.dicom.done(Outcome::Answered, 1);
         self.leave(name);
         Ok(())
     }
@@ -334,6 +351,7 @@ impl Spool {
         state.shelf.finish(key)?;
         names.iter().for_each(|name| state.queue.end(name));
         drop(state);
+        self.metrics.dicom.done(Outcome::Answered, names.len());
         self.leave(key);
         Ok(())
     }
@@ -345,6 +363,7 @@ impl Spool {
         for name in files::objects(&folder)? {
             files::write(&self.refused.join(format!("{name}.json")), &text)?;
             files::rename(&folder.join(&name), &self.refused.join(&name))?;
+            self.metrics.dicom.done(Outcome::Refused, 1);
             self.state().queue.end(&name);
         }
         self.finish_series(key, None)?;
@@ -368,7 +387,8 @@ impl Spool {
         self.changed.notify_one();
     }
 
-    fn leave(&self, name: &str) {
+    /// Nobody works on it any more, and it is not there.
+    pub(super) fn leave(&self, name: &str) {
         let _ = files::remove(&self.tries.join(name));
         let mut state = self.state();
         state.queue.end(name);
@@ -384,6 +404,7 @@ impl Spool {
         let text = serde_json::to_vec_pretty(reason).map_err(io::Error::other)?;
         files::write(&note, &text)?;
         files::rename(&self.path(name), &self.refused.join(name))?;
+        self.metrics.dicom.done(Outcome::Refused, 1);
         self.leave(name);
         self.thin_out()
     }
@@ -403,7 +424,7 @@ impl Spool {
         }
         if deleted > 0 {
             tracing::info!(count = deleted, "the oldest refused objects are deleted: more are not kept");
-            self.metrics.dicom_deleted("refused", deleted);
+            self.metrics.dicom.deleted("refused", deleted);
         }
         Ok(())
     }

@@ -80,6 +80,7 @@ impl Worker {
                 }
                 Err(Trouble::Later(reason)) => tracing::debug!(object = name, reason, "an object waits"),
             }
+            self.service.metrics.dicom.put_off();
             if !self.spool.pause(pause) {
                 return self.put_back(taken);
             }
@@ -100,7 +101,10 @@ impl Worker {
         let bytes: Arc<[u8]> = match std::fs::read(&path) {
             Ok(bytes) => bytes.into(),
             // Taken away by hand.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.finish(name),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.spool.leave(name);
+                return Ok(());
+            }
             Err(error) => return Err(Trouble::Later(error.to_string())),
         };
         // Results need room, too.

@@ -18,6 +18,7 @@ mod tasks;
 use crate::auth::{Identity, Scope};
 use crate::error::Refusal;
 use crate::request::Caller;
+use crate::service::Service;
 use crate::traces::{Context, Span};
 pub(crate) use app::App;
 use axum::Router;
@@ -40,7 +41,9 @@ use tracing::Instrument;
 pub(crate) fn router(app: Arc<App>) -> Router {
     let limit = app.service.limits.body_bytes;
     let open = Router::new()
-        .route("/v2/health/live", get(|| async { StatusCode::OK }))
+        .route("/healthz", get(live))
+        .route("/v2/health/live", get(live))
+        .route("/readyz", get(ready))
         .route("/v2/health/ready", get(ready))
         .route("/v1/openapi.json", get(openapi::document))
         .merge(page::routes());
@@ -69,9 +72,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// What answers while the plug-ins are read: it lives, and is not ready.
 pub(crate) fn starting() -> Router {
     let refused = |uri: Uri| async move { Refusal::Starting.said(uri.path()) };
+    let unready = || async { readiness(&[Refusal::Starting.to_string()], 0) };
     Router::new()
-        .route("/v2/health/live", get(|| async { StatusCode::OK }))
-        .route("/v2/health/ready", get(|| async { readiness(&[Refusal::Starting.to_string()], 0) }))
+        .route("/healthz", get(live))
+        .route("/v2/health/live", get(live))
+        .route("/readyz", get(unready))
+        .route("/v2/health/ready", get(unready))
         .fallback(refused)
 }
 
@@ -156,13 +162,17 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     response
 }
 
+async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
 async fn ready(State(app): State<Arc<App>>) -> Response {
     // Not among the threads that block: they may all be at work. Names of tasks are for those who may ask.
     let (troubles, not_served) = (app.troubles(), app.service.registry.problems().len());
     readiness(&troubles, not_served)
 }
 
-/// What `/v2/health/ready` says.
+/// What `/readyz` says.
 fn readiness(troubles: &[String], not_served: usize) -> Response {
     let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": troubles.is_empty(), "reasons": troubles, "not_served": not_served });
@@ -170,8 +180,13 @@ fn readiness(troubles: &[String], not_served: usize) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    app.service.metrics.ready(app.troubles().is_empty());
-    app.service.metrics.drift(&app.drift());
-    let text = app.service.metrics.text(app.service.batches.load());
+    let Service { metrics, batches, registry, audit, .. } = &*app.service;
+    metrics.ready(app.troubles().is_empty());
+    metrics.problems(registry.problems().len());
+    metrics.drift(&app.drift());
+    if let Some(audit) = audit {
+        metrics.audit_holds(audit.head().rows);
+    }
+    let text = metrics.text(batches.load());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -87,8 +87,7 @@ pub(super) async fn in_our_words(response: Response, route: &str) -> Response {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE);
     let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    // A bare status is an answer of its own: that of readiness.
-    if !(status.is_client_error() || status.is_server_error()) || !plain || route == "/v2/health/ready" {
+    if !(status.is_client_error() || status.is_server_error()) || !plain {
         return response;
     }
     let (mut parts, body) = response.into_parts();

@@ -104,6 +104,7 @@ fn keep(inbox: &Spool, who: &str, study: Option<&str>, part: &[u8]) -> Stored {
         })
     };
     let kept: Result<Seen, Rejected> = attempt();
+    inbox.received("stow", kept.as_ref().map_or_else(Rejected::name, |_| "accepted"));
     kept.map_err(|rejected| {
         let reason = match &rejected {
             _ if unsupported => reason::CLASS_NOT_SUPPORTED,

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+/// Version of `registry.json`.
+const FORMAT: u32 = 1;
+
 /// `registry.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +24,12 @@ struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proven_on: Option<ComputedOn>,
     tasks: BTreeMap<String, IndexedTask>,
+}
+
+/// What of it says how to read the rest.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -51,15 +60,19 @@ impl Registry {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(Error::io(&path))?,
         };
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        let format = serde_json::from_slice::<Format>(&bytes).map_err(|error| damaged(error.to_string()))?.format;
+        if format != FORMAT {
+            return Err(damaged(format!("it is of format {format}, this program knows {FORMAT}")));
+        }
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if index.backbone != self.engine.backbone().digest() {
             let reason = format!(
                 "its plug-ins belong to the backbone {}, this one is {}; give another state folder",
                 &short(&index.backbone),
                 short(self.engine.backbone().digest())
             );
-            return Err(Error::Damaged { path, reason });
+            return Err(damaged(reason));
         }
         let mut tasks = BTreeMap::new();
         for (name, indexed) in index.tasks {
@@ -105,7 +118,7 @@ impl Registry {
             versions: task.versions.iter().map(version).collect(),
         };
         let index = Index {
-            format: 1,
+            format: FORMAT,
             backbone: self.engine.backbone().digest().to_owned(),
             proven_on: tasks.keys().all(|name| self.problem_of(name).is_none()).then(|| self.here()),
             tasks: tasks.iter().map(|(name, found)| (name.clone(), task(found))).collect(),

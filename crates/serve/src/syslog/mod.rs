@@ -69,6 +69,7 @@ impl Syslog {
     /// [`Error::Settings`] for the address; [`Error::Io`] and [`Error::Damaged`] of the files for TLS.
     pub fn start(config: &SyslogConfig, replica: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let way = Way::new(config)?;
+        ["dropped", "sent"].into_iter().for_each(|result| metrics.syslog(result, 0));
         let (messages, waiting) = sync_channel(WAITING);
         let (end, ended) = channel();
         let ending = Arc::new(Ending::default());

@@ -28,7 +28,7 @@ fn dicom() -> DicomConfig {
 }
 
 /// A server with two tasks under `folder`, with or without a receiver of results.
-fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
+pub(crate) fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
     let engine = engine();
     for (task, seed) in [("chest", 2), ("skin", 3)] {
         put(&folder.join("plugins"), task, &file(engine.backbone(), &plugin(&*engine, task, seed)));
@@ -46,7 +46,7 @@ fn settings(folder: &Path, receiver: Option<SocketAddr>) -> Config {
     Config { dicom: Some(dicom), ..config(folder) }
 }
 
-fn store_image(running: &Running, instance: &str, modality: &str) -> u16 {
+pub(crate) fn store_image(running: &Running, instance: &str, modality: &str) -> u16 {
     let mut association = connect(running.dicom(), "MELO").expect("an association");
     let status = store(&mut association, instance, &data_set(&image(instance, modality)));
     association.release().expect("a release");
@@ -70,7 +70,7 @@ fn text(object: &DefaultDicomObject, tag: dicom_object::Tag) -> String {
 }
 
 /// A port that nobody listens on.
-fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
@@ -162,6 +162,11 @@ fn what_cannot_be_stored_is_answered_with_its_status() {
     let unfinished =
         left.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with('.')));
     assert_eq!(unfinished.count(), 0, "nothing unfinished is left");
+    let text = running.service.metrics.text(0);
+    for (result, count) in [("accepted", 1), ("mismatch", 1), ("unreadable", 3), ("full", 1)] {
+        let line = format!("melo_dicom_received_total{{result=\"{result}\",via=\"dicom\"}} {count}");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
 }
 
 #[test]
@@ -227,7 +232,7 @@ fn an_object_that_ends_the_server_again_and_again_is_refused() {
 }
 
 /// A storage SCP that answers with `status`, and what it was sent.
-fn receiver(status: u16) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>>) {
+pub(crate) fn receiver(status: u16) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let (told, tell) = std::sync::mpsc::channel();
@@ -390,6 +395,11 @@ fn stow_rs_stores_into_the_same_spool() {
     assert_eq!((status, &answer["00081198"]["Value"][0]["00081197"]["Value"][0]), (409, &0xa900.into()), "{answer}");
     assert_eq!(post("", &[]).0, 400);
     until("results", || objects(&spool(folder.path()).join("outgoing/pacs")).len() == 8);
+    let text = running.service.metrics.text(0);
+    for (result, count) in [("accepted", 2), ("mismatch", 1), ("unreadable", 1), ("full", 0)] {
+        let line = format!("melo_dicom_received_total{{result=\"{result}\",via=\"stow\"}} {count}");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
 }
 
 fn changed(folder: &Path, change: impl FnOnce(&mut DicomConfig)) -> Config {

@@ -271,7 +271,7 @@ fn the_audit_goes_to_a_receiver_of_syslog_that_both_sides_know() {
         assert_eq!(ask(&running), 200);
         std::thread::sleep(Duration::from_millis(500));
         let text = running.service.metrics.text(0);
-        assert!(!text.contains("result=\"sent\""), "{text}");
+        assert!(text.contains("melo_audit_syslog_total{result=\"sent\"} 0"), "{text}");
     }
     drop(running);
     let rest: Vec<String> = messages.try_iter().collect();

@@ -3,6 +3,7 @@
 mod bags;
 mod batch;
 mod common;
+mod counted;
 mod dicom;
 mod drift;
 mod encrypted;

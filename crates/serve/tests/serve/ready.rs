@@ -27,6 +27,7 @@ fn ready(server: &Running) -> (u16, Value) {
 /// Whether the only reason not to be ready begins so.
 fn unready(server: &Running, reason: &str) {
     let (status, reasons) = ready(server);
+    assert_eq!((server.get("/readyz").0, server.get("/healthz").0), (503, 200));
     let reasons: Vec<&str> = reasons.as_array().expect("reasons").iter().filter_map(Value::as_str).collect();
     assert!(status == 503 && reasons.len() == 1 && reasons[0].starts_with(reason), "{reason}: {status} {reasons:?}");
     assert_eq!(server.get("/v2/health/live").0, 200, "it lives");
@@ -133,6 +134,7 @@ fn who_starts_lives_and_is_not_ready() {
     let server = tell.recv().expect("it starts");
     thread.join().expect("no panic");
     assert_eq!((server.get("/v2/health/live").0, ready(&server).0), (200, 200));
+    assert_eq!((server.get("/healthz").0, server.get("/readyz").0), (200, 200));
 }
 
 #[test]

@@ -358,6 +358,22 @@ fn the_state_of_another_backbone_is_not_touched() {
 }
 
 #[test]
+fn the_state_of_a_later_program_is_not_touched() {
+    let mut room = room();
+    room.put("a", "chest", 1);
+    room.look();
+    let folder = room.ended();
+    let state = folder.path().join("state");
+    let path = state.join("registry.json");
+    let later = r#"{ "format": 2, "novel": true }"#;
+    std::fs::write(&path, later).expect("written");
+    let config = RegistryConfig { state, ..RegistryConfig::new("") };
+    let error = Registry::open(config, engine(), Arc::new(Metrics::default()), None).err().expect("refused");
+    assert!(error.to_string().contains("it is of format 2, this program knows 1"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).expect("it is there"), later);
+}
+
+#[test]
 fn the_cap_holds_for_many_plugins_on_disk() {
     let one = file(engine().backbone(), &plugin(&*engine(), "t", 1)).len();
     let mut room = open(tempfile::tempdir().expect("a folder"), one * 3);

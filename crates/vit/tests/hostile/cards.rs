@@ -62,6 +62,15 @@ fn another_format_is_refused() {
     }
 }
 
+#[test]
+fn a_later_format_is_named_whatever_fields_it_has() {
+    let later = |card: &mut Value| {
+        card["format"] = json!(11);
+        card["novel"] = json!({ "some": [1, 2] });
+    };
+    assert_card_refused(later, &["format 11 is not known, expected 1 to 10"]);
+}
+
 /// Makes of a card what software that knew format 1 alone wrote.
 fn as_format_1(card: &mut Value) {
     card["format"] = json!(1);
