@@ -212,7 +212,7 @@ fn embed_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Erro
 fn of_embed(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         embed::Error::NoParquet { .. } => {
-            "`cargo build --release -p melo-cli --features parquet` makes one that does, or name an .npy or .safetensors".to_owned()
+            "`cargo build --release -p melo-vit --features parquet` makes one that does, or name an .npy or .safetensors".to_owned()
         }
         embed::Error::ParquetF16 { .. } => "leave --dtype away, or name an .npy or .safetensors".to_owned(),
         embed::Error::Value { dtype: "f16", .. } => "--dtype f32 holds it".to_owned(),
@@ -237,7 +237,7 @@ fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Er
 fn of_archive(error: &(dyn Error + 'static)) -> Option<String> {
     use melo::archive::Error::{self, Damaged, Differs, Foreign, Lost, NoStores, Store};
     Some(match error.downcast_ref()? {
-        NoStores { .. } => "`cargo build --release -p melo-cli --features object-store` makes one that does".to_owned(),
+        NoStores { .. } => "`cargo build --release -p melo-vit --features object-store` makes one that does".to_owned(),
         Store { .. } => {
             "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say where it is and who asks"
                 .to_owned()
