@@ -34,7 +34,7 @@ def output(*command: object) -> str:
 
 def inside(root: Path, *command: object, user: int = 0, mounts: str = "true", **variables: str) -> list[str]:
     """The command in a folder that is its root, without a network but its own loopback, and without this process's variables."""
-    named = [f"{name}={value}" for name, value in {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | variables]
+    named = [f"{name}={value}" for name, value in ({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | variables).items()]
     words = ["env", "-i", *named, shutil.which("chroot"), f"--userspec={user}:{user}", root, *command]
     script = f"{mounts.format(root)} && ip link set lo up && exec {' '.join(shlex.quote(str(word)) for word in words)}"
     return ["unshare", "--net", "--mount", "sh", "-c", script]
@@ -115,7 +115,7 @@ def check_lists(melo: Path, bill: Path) -> None:
         print("release: not checked: no list of crates in the binary, which was built without cargo-auditable")
         return
     audited = {f"pkg:cargo/{p['name']}@{p['version']}" for p in json.loads(zlib.decompress(section.read_bytes()))["packages"] if p.get("kind") != "build"}
-    claim("cargo-auditable: the binary's own list has the same crates", listed <= audited, f"{len(audited)}, {', '.join(sorted(listed - audited))}")
+    claim("cargo-auditable: the binary's own list holds them all", listed <= audited, ", ".join(sorted(listed - audited)) or len(audited))
 
 
 def check_empty(melo: Path) -> Path:
@@ -134,7 +134,7 @@ def check_empty(melo: Path) -> Path:
 
 def check_old(melo: Path, image: Path) -> None:
     root = place / "old"
-    shutil.copytree(old, root, symlinks=True)
+    output("cp", "--archive", old, root)
     shutil.copy(melo, root / "usr/bin/melo")
     libc = output("chroot", root, "dpkg-query", "--show", "--showformat=${Version}", "libc6")
     check_server(f"Debian with glibc {libc}", image, root, "melo", "serve", "--state", "/tmp/state", user=USER)
@@ -142,7 +142,7 @@ def check_old(melo: Path, image: Path) -> None:
 
 def check_package(package: Path, image: Path) -> None:
     root = place / "new"
-    shutil.copytree(new, root, symlinks=True)
+    output("cp", "--archive", new, root)
     shutil.copy(package, root / "tmp/melo.deb")
     done = run(root, "dpkg", "--install", "/tmp/melo.deb")
     claim("package: installs without a network", done.returncode == 0, done.stderr.strip()[-200:])

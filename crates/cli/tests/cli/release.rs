@@ -26,7 +26,7 @@ fn said<'a>(text: &'a str, start: &str) -> &'a str {
 fn understood(arguments: &[String], env: &str) {
     let mut command = melo();
     command.args(arguments).arg("--help").envs(env.split(' ').filter_map(|pair| pair.split_once('=')));
-    let help = run(&mut command).good();
+    let help = run(&mut command).good().split_whitespace().collect::<Vec<_>>().join(" ");
     for (name, value) in env.split(' ').filter_map(|pair| pair.split_once('=')) {
         let ours = name.starts_with("MELO_SERVE_");
         assert!(!ours || help.contains(&format!("[env: {name}={value}]")), "{name}");
