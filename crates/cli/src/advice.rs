@@ -191,6 +191,11 @@ fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
 fn of_mpi(error: &(dyn Error + 'static)) -> Option<String> {
     use melo::mpi::Error::{Apart, Foreign, Load, NoLibrary};
     Some(match error.downcast_ref()? {
+        NoLibrary { .. } if cfg!(target_feature = "crt-static") => {
+            "this binary is static and loads none: `cargo install --path crates/cli --locked` makes one that does; \
+             --mpi off trains in every process by itself"
+                .to_owned()
+        }
         NoLibrary { .. } => "--mpi FILE names it, --mpi off trains in every process by itself".to_owned(),
         Load { .. } | Foreign { .. } => "--mpi FILE names another".to_owned(),
         Apart { .. } => {
