@@ -150,7 +150,7 @@ def check_package(package: Path, image: Path) -> None:
     owner = (root / "var/lib/melo").stat()
     claim("package: a user of its own, who owns the state", owner.st_uid != 0 and f"uid={owner.st_uid}(melo)" in user, user)
     shipped = run(root, "dpkg", "--listfiles", "melo-vit").stdout
-    needed = ["/lib/systemd/system/melo.service", "/usr/share/man/man1/melo.1.gz", "/usr/share/man/man1/melo-serve.1.gz",
+    needed = ["/usr/lib/systemd/system/melo.service", "/usr/share/man/man1/melo.1.gz", "/usr/share/man/man1/melo-serve.1.gz",
               "/usr/share/bash-completion/completions/melo", "/usr/share/zsh/vendor-completions/_melo",
               "/usr/share/fish/vendor_completions.d/melo.fish", "/usr/share/doc/melo-vit/copyright"]
     missing = [path for path in needed if path not in shipped]

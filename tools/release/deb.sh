@@ -14,7 +14,7 @@ done
 install -D -m 644 "$stage/completions/melo.bash" "$root/usr/share/bash-completion/completions/melo"
 install -D -m 644 "$stage/completions/_melo" "$root/usr/share/zsh/vendor-completions/_melo"
 install -D -m 644 "$stage/completions/melo.fish" "$root/usr/share/fish/vendor_completions.d/melo.fish"
-install -D -m 644 deploy/systemd/melo.service "$root/lib/systemd/system/melo.service"
+install -D -m 644 deploy/systemd/melo.service "$root/usr/lib/systemd/system/melo.service"
 install -D -m 644 deploy/systemd/serve.toml "$doc/examples/serve.toml"
 install -m 644 "$stage/LICENSES-THIRD-PARTY" "$stage/melo-vit.cdx.json" "$stage/README.md" "$doc"
 # Paragraphs of the licence as the format of Debian's copyright files has them.
