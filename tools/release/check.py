@@ -126,7 +126,7 @@ def check_empty(melo: Path) -> Path:
     begun = time.monotonic()
     done = run(root, "/melo", "quickstart", "/work/quickstart", user=USER)
     seconds = time.monotonic() - begun
-    claim("empty folder, no network, not root: quickstart", done.returncode == 0, f"{seconds:.0f} s {done.stderr[-200:] if done.returncode else ''}")
+    claim("empty folder, no network, not root: quickstart", done.returncode == 0, done.stderr[-200:] if done.returncode else f"{seconds:.0f} s")
     image = next((root / "work/quickstart").rglob("*.png"))
     check_server("empty folder", image, root, "/melo", "serve", "--state", "/work/state", user=USER)
     return image
@@ -156,7 +156,7 @@ def check_package(package: Path, image: Path) -> None:
     missing = [path for path in needed if path not in shipped]
     claim("package: unit, pages of the manual, completions", not missing, ", ".join(missing))
     done = run(root, "melo", "quickstart", "/var/lib/melo/quickstart", user=owner.st_uid)
-    claim("package: quickstart", done.returncode == 0, done.stderr[-200:])
+    claim("package: quickstart", done.returncode == 0, done.stderr[-200:] if done.returncode else "")
     shutil.rmtree(root / "var/lib/melo/quickstart", ignore_errors=True)
     check_server("package", image, root, "melo", "serve", user=owner.st_uid, MELO_SERVE_STATE="/var/lib/melo")
     done = run(root, "dpkg", "--remove", "melo-vit")
@@ -206,7 +206,7 @@ def check_image(archive: Path, image: Path) -> None:
     start = [*config["Entrypoint"], *config["Cmd"]]
     more = {"user": user, "mounts": READ_ONLY, **variables}
     refused = run(root, *start, **more)
-    claim("image: without keys nobody beyond this machine is answered", refused.returncode != 0 and "insecure" in refused.stderr, refused.stderr.strip()[-160:])
+    claim("image: without keys nobody beyond this machine is answered", refused.returncode != 0 and "insecure" in refused.stderr, f"status {refused.returncode}")
     check_server("image, read-only root", image, root, *start, **more, MELO_SERVE_INSECURE="true")
 
 
