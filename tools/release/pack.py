@@ -124,7 +124,8 @@ def image(root: str, containerfile: str, version: str, out: str) -> None:
         "config": blob("config.v1+json", json.dumps(described).encode()),
         "layers": [blob("layer.v1.tar+gzip", compressed(layer))],
     }).encode())
-    manifest["annotations"] = {"org.opencontainers.image.ref.name": version}
+    # The second is what podman and docker call it when they load it.
+    manifest["annotations"] = {"org.opencontainers.image.ref.name": version, "io.containerd.image.name": f"localhost/melo-vit:{version}"}
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]}
     with tarfile.open(out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         add(tar, entry("oci-layout"), b'{"imageLayoutVersion": "1.0.0"}')
