@@ -12,7 +12,7 @@ export MELO_TEST_CUDA=1
 
 echo "== kernels and laws, on the card"
 cargo test -p melo-cuda --locked
-cargo test -p melo-vit --locked --test laws engines:: gradients::
+cargo test -p melo-model --locked --test laws engines:: gradients::
 
 echo "== a training beside the processor's, twice"
 cargo build --release --locked --features cuda

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 melo=${MELO:-target/release/melo}
-[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli, or name one in MELO" >&2; exit 1; }
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-vit, or name one in MELO" >&2; exit 1; }
 place=$(mktemp -d "${TMPDIR:-/tmp}/melo-log-XXXXXX")
 trap 'rm -rf "$place"' EXIT
 venv=${VENV:-$place/venv}

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 melo=${MELO:-target/release/melo}
-[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli --features queue" >&2; exit 1; }
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-vit --features queue" >&2; exit 1; }
 if ! command -v nats-server > /dev/null; then
     [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || { echo "no nats-server, and no right to install it" >&2; exit 1; }
     apt-get update -qq

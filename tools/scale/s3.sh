@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 melo=${MELO:-target/release/melo}
-[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli --features object-store" >&2; exit 1; }
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-vit --features object-store" >&2; exit 1; }
 place=$(mktemp -d "${TMPDIR:-/tmp}/melo-s3-XXXXXX")
 trap 'rm -rf "$place"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --target "$place/site" --requirement tools/scale/requirements.txt

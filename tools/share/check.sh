@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 melo=${MELO:-target/release/melo}
-[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli, or name one in MELO" >&2; exit 1; }
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-vit, or name one in MELO" >&2; exit 1; }
 if ! command -v docker-registry > /dev/null; then
     [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || { echo "no docker-registry, and no right to install it" >&2; exit 1; }
     apt-get update -qq

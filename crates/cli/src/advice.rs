@@ -191,6 +191,11 @@ fn of_train(error: &(dyn Error + 'static)) -> Option<String> {
 fn of_mpi(error: &(dyn Error + 'static)) -> Option<String> {
     use melo::mpi::Error::{Apart, Foreign, Load, NoLibrary};
     Some(match error.downcast_ref()? {
+        NoLibrary { .. } if cfg!(target_feature = "crt-static") => {
+            "this binary is static and loads none: `cargo install --path crates/cli --locked` makes one that does; \
+             --mpi off trains in every process by itself"
+                .to_owned()
+        }
         NoLibrary { .. } => "--mpi FILE names it, --mpi off trains in every process by itself".to_owned(),
         Load { .. } | Foreign { .. } => "--mpi FILE names another".to_owned(),
         Apart { .. } => {
@@ -212,7 +217,7 @@ fn embed_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Erro
 fn of_embed(error: &(dyn Error + 'static)) -> Option<String> {
     Some(match error.downcast_ref()? {
         embed::Error::NoParquet { .. } => {
-            "`cargo build --release -p melo-cli --features parquet` makes one that does, or name an .npy or .safetensors".to_owned()
+            "`cargo build --release -p melo-vit --features parquet` makes one that does, or name an .npy or .safetensors".to_owned()
         }
         embed::Error::ParquetF16 { .. } => "leave --dtype away, or name an .npy or .safetensors".to_owned(),
         embed::Error::Value { dtype: "f16", .. } => "--dtype f32 holds it".to_owned(),
@@ -237,7 +242,7 @@ fn archive_passes_on<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Er
 fn of_archive(error: &(dyn Error + 'static)) -> Option<String> {
     use melo::archive::Error::{self, Damaged, Differs, Foreign, Lost, NoStores, Store};
     Some(match error.downcast_ref()? {
-        NoStores { .. } => "`cargo build --release -p melo-cli --features object-store` makes one that does".to_owned(),
+        NoStores { .. } => "`cargo build --release -p melo-vit --features object-store` makes one that does".to_owned(),
         Store { .. } => {
             "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say where it is and who asks"
                 .to_owned()

@@ -70,6 +70,8 @@ enum Verb {
     #[command(subcommand)]
     Bench(verbs::bench::Verb),
     Completions(verbs::completions::Args),
+    #[command(hide = true)]
+    Man(verbs::man::Args),
 }
 
 impl Verb {
@@ -88,7 +90,7 @@ impl Verb {
 }
 
 /// Verbs that compute nothing: they take `--threads` and `--device` as all do, and do not speak of them.
-const COMPUTE_NOTHING: [&str; 3] = ["keys", "audit", "completions"];
+const COMPUTE_NOTHING: [&str; 4] = ["keys", "audit", "completions", "man"];
 
 fn command() -> clap::Command {
     let silent = |name: &'static str| Arg::new(name).long(name).value_name("N").global(true).hide(true);
@@ -127,7 +129,7 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.verb, Verb::Train(_)) {
         machine::use_threads(threads);
     }
-    if !matches!(cli.verb, Verb::Keys(_) | Verb::Audit(_) | Verb::Completions(_)) {
+    if !matches!(cli.verb, Verb::Keys(_) | Verb::Audit(_) | Verb::Completions(_) | Verb::Man(_)) {
         machine::use_device(cli.device)?;
     }
     match cli.verb {
@@ -148,5 +150,6 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         Verb::Pretrain(args) => verbs::pretrain::run(&args),
         Verb::Bench(verb) => verbs::bench::run(&verb),
         Verb::Completions(args) => verbs::completions::run(&args, command()),
+        Verb::Man(args) => verbs::man::run(&args, command()),
     }
 }

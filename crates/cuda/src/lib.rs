@@ -1,4 +1,4 @@
-//! The engine of one NVIDIA GPU: the kernels of `kernels/`, in CUDA C, behind the seam of `melo-vit`.
+//! The engine of one NVIDIA GPU: the kernels of `kernels/`, in CUDA C, behind the seam of `melo-model`.
 //!
 //! ```text
 //! Cuda (Device) --load--> CudaEngine: passes in groups sized to the card      engine.rs

@@ -1,6 +1,6 @@
 //! A second engine: naive, in f64, slow, to hold the others to.
 //!
-//! It knows of `melo-vit` what everyone may know, and computes every pass of [`Engine`] as the papers write it: one row at
+//! It knows of `melo-model` what everyone may know, and computes every pass of [`Engine`] as the papers write it: one row at
 //! a time, one image at a time, and every slope by central differences, so that no backward pass has to be believed. It is
 //! made for networks of a few thousand parameters; a step on one with low-rank updates takes some hundredths of a second
 //! an image.

@@ -14,6 +14,7 @@ pub(crate) mod eval;
 mod images;
 pub(crate) mod keys;
 mod log_args;
+pub(crate) mod man;
 pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod pretrain;

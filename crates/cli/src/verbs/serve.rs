@@ -1,5 +1,7 @@
 //! `melo serve`: one backbone and any number of plug-ins behind HTTP.
 
+mod probe;
+
 use super::quickstart::{BACKBONE, IMAGE_SIDE, PHANTOMS};
 use super::task::PrecisionArg;
 use crate::{Failure, advice, machine, note, say};
@@ -29,6 +31,7 @@ const SAMPLE_SEED: u64 = 1 << 40;
     melo serve --backbone vit.safetensors --plugins tasks/\n  \
     melo serve --config serve.toml --listen 0.0.0.0:8443 --keys keys.toml --tls-cert cert.pem --tls-key key.pem\n  \
     melo serve --backbone vit.safetensors --plugins /mnt/tasks --replica melo-1 --lame-duck-s 8   behind a balancer\n  \
+    melo serve --config serve.toml --probe                for the health check of a container\n  \
     curl -F image=@film.png -F tasks=all http://127.0.0.1:8080/v1/predict\n\n\
     Every flag can also be an environment variable, as shown, and a key of the --config file: `max-batch = 32`.\n\
     A flag wins over a variable, a variable over the file. The API is described in docs/serve.md and, by the server \
@@ -37,6 +40,9 @@ pub(crate) struct Args {
     /// Settings in TOML
     #[arg(long, env = "MELO_SERVE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask the server of these settings on this machine whether it is ready, and end: status 0 where it is
+    #[arg(long)]
+    probe: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -209,8 +215,12 @@ enum Log {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    return_large_buffers();
+    let probe = args.probe;
     let settings = settings(args)?;
+    if probe {
+        return probe::run(&settings);
+    }
+    return_large_buffers();
     start_log(settings.log);
     let threads = machine::threads();
     let trust = trust(&settings)?;

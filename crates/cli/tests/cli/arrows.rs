@@ -6,29 +6,29 @@ use std::path::{Path, PathBuf};
 /// Every crate with the crates of this workspace that it may use.
 const ARROWS: [(&str, &[&str]); 25] = [
     ("melo-kernels", &[]),
-    ("melo-vit", &["melo-kernels"]),
-    (REFERENCE, &["melo-vit"]),
-    ("melo-cuda", &["melo-vit"]),
+    ("melo-model", &["melo-kernels"]),
+    (REFERENCE, &["melo-model"]),
+    ("melo-cuda", &["melo-model"]),
     (HOST, &["melo-cuda"]),
     ("melo-npy", &[]),
     ("melo-sign", &[]),
-    ("melo-interop", &["melo-vit", "melo-npy"]),
-    ("melo-imaging", &["melo-kernels", "melo-vit", "melo-npy"]),
+    ("melo-interop", &["melo-model", "melo-npy"]),
+    ("melo-imaging", &["melo-kernels", "melo-model", "melo-npy"]),
     ("melo-synthetic", &["melo-imaging"]),
-    ("melo-data", &["melo-imaging", "melo-vit", "melo-npy"]),
-    ("melo-predict", &["melo-imaging", "melo-vit"]),
-    ("melo-embed", &["melo-data", "melo-imaging", "melo-vit", "melo-npy"]),
-    ("melo-archive", &["melo-imaging", "melo-predict", "melo-vit"]),
+    ("melo-data", &["melo-imaging", "melo-model", "melo-npy"]),
+    ("melo-predict", &["melo-imaging", "melo-model"]),
+    ("melo-embed", &["melo-data", "melo-imaging", "melo-model", "melo-npy"]),
+    ("melo-archive", &["melo-imaging", "melo-predict", "melo-model"]),
     ("melo-eval", &[]),
     ("melo-report", &[]),
-    ("melo-train", &["melo-vit", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
+    ("melo-train", &["melo-model", "melo-data", "melo-eval", "melo-imaging", "melo-report", "melo-synthetic"]),
     ("melo-mpi", &["melo-train"]),
-    ("melo-log", &["melo-vit", "melo-imaging", "melo-train"]),
-    ("melo-share", &["melo-vit", "melo-sign", "melo-interop", "melo-report", "melo-train"]),
+    ("melo-log", &["melo-model", "melo-imaging", "melo-train"]),
+    ("melo-share", &["melo-model", "melo-sign", "melo-interop", "melo-report", "melo-train"]),
     (
         "melo-study",
         &[
-            "melo-vit",
+            "melo-model",
             "melo-interop",
             "melo-data",
             "melo-eval",
@@ -38,11 +38,11 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "melo-train",
         ],
     ),
-    ("melo-serve", &["melo-vit", "melo-imaging", "melo-predict", "melo-sign"]),
+    ("melo-serve", &["melo-model", "melo-imaging", "melo-predict", "melo-sign"]),
     (
         "melo",
         &[
-            "melo-vit",
+            "melo-model",
             "melo-interop",
             "melo-imaging",
             "melo-data",
@@ -62,17 +62,17 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "melo-serve",
         ],
     ),
-    ("melo-cli", &["melo"]),
-    ("melo-py", &["melo", "melo-cli"]),
+    ("melo-vit", &["melo"]),
+    ("melo-py", &["melo", "melo-vit"]),
 ];
 
-/// What belongs to processors, and so stays within `melo-kernels` and `melo-vit`: above the engine seam nobody names it.
+/// What belongs to processors, and so stays within `melo-kernels` and `melo-model`: above the engine seam nobody names it.
 const OF_PROCESSORS: [&str; 7] =
     ["Kernels", "PackedWeight", "Workspace", "ThreadPool", "ThreadPoolBuilder", "Isa", "Cpu"];
-/// The one file above `melo-vit` that calls a kernel: the loops of a resize, which know no model.
+/// The one file above `melo-model` that calls a kernel: the loops of a resize, which know no model.
 const RESIZE: &str = "crates/imaging/src/resize.rs";
 
-/// The files above `melo-vit` that name a card's own temperature or thresholds: where they are made, shown, or there before any is
+/// The files above `melo-model` that name a card's own temperature or thresholds: where they are made, shown, or there before any is
 /// fitted. All others have a bound plug-in, with the calibration of the engine at hand.
 const OF_CARDS: [&str; 4] = [
     "crates/train/src/calibrate.rs",
@@ -136,7 +136,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 fn no_crate_above_the_seam_names_what_belongs_to_processors() {
     let metadata = workspace();
     let root = metadata.workspace_root.as_std_path();
-    let below = ["melo-kernels", "melo-vit"];
+    let below = ["melo-kernels", "melo-model"];
     let mut read = 0;
     for package in metadata.workspace_packages().into_iter().filter(|package| !below.contains(&package.name.as_str())) {
         let folder = package.manifest_path.as_std_path().with_file_name("src");
@@ -157,7 +157,7 @@ fn no_crate_above_the_seam_names_what_belongs_to_processors() {
 fn answers_are_read_by_the_calibration_of_a_bound_plugin() {
     let metadata = workspace();
     let root = metadata.workspace_root.as_std_path();
-    for package in metadata.workspace_packages().into_iter().filter(|package| package.name != "melo-vit") {
+    for package in metadata.workspace_packages().into_iter().filter(|package| package.name != "melo-model") {
         for path in sources(&package.manifest_path.as_std_path().with_file_name("src")) {
             let text = std::fs::read_to_string(&path).expect("a source");
             let named = ["card.temperature", "card.thresholds"].into_iter().find(|name| text.contains(name));

@@ -31,6 +31,7 @@ mod packed;
 mod peer;
 mod ranks;
 mod recalibrate;
+mod release;
 mod replicas;
 mod resume;
 mod scope;

@@ -582,6 +582,18 @@ fn shells_get_completions() {
 }
 
 #[test]
+fn the_manual_has_a_page_of_every_verb() {
+    let place = Workplace::new();
+    run(melo().arg("man").arg(place.at("man1"))).good();
+    let page = |name: &str| std::fs::read_to_string(place.at("man1").join(name)).expect(name);
+    for name in ["melo.1", "melo-train.1", "melo-plugin-certify.1", "melo-archive-run.1"] {
+        assert!(page(name).contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert!(page("melo-train.1").contains("labels.csv"), "its example");
+    run(melo().arg("man").arg(place.write("file", ""))).refused(1, &["file"]);
+}
+
+#[test]
 fn the_card_carries_calibration_and_the_test_figures_that_eval_finds() {
     let Trained { workplace, backbone, smear, smear_data, .. } = &*TRAINED;
     let info = run(melo().args(["plugin", "info", "--json"]).arg(smear)).json();

@@ -52,6 +52,21 @@ fn on_nothing_it_serves_generated_tasks_that_answer_as_predict_does() {
 }
 
 #[test]
+fn a_probe_says_whether_the_server_of_its_settings_is_ready() {
+    let place = Workplace::new();
+    let server = Server::start(&place, &mut command(&place));
+    let port = server.url.rsplit(':').next().expect("a port").to_owned();
+    // Where a container listens, it asks by loopback.
+    for listen in [format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}")] {
+        run(melo().args(["serve", "--probe"]).env("MELO_SERVE_LISTEN", listen)).good();
+    }
+    assert_eq!(server.signal("-TERM"), Some(0));
+    run(melo().args(["serve", "--probe", "--listen", &format!("127.0.0.1:{port}")]))
+        .refused(1, &["/v2/health/ready", &port]);
+    run(melo().args(["serve", "--probe", "--listen", "here"])).refused(1, &["here: "]);
+}
+
+#[test]
 fn an_idle_connection_does_not_hold_up_the_end() {
     let place = Workplace::new();
     let server = Server::start(&place, &mut command(&place));
