@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 melo=${MELO:-target/release/melo}
-[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-cli, or name one in MELO" >&2; exit 1; }
+[ -x "$melo" ] || { echo "no $melo: cargo build --release -p melo-vit, or name one in MELO" >&2; exit 1; }
 missing=()
 for of in Orthanc:orthanc prometheus:prometheus promtool:prometheus nginx:nginx-light sqlite3:sqlite3 openssl:openssl docker-compose:docker-compose; do
     PATH=$PATH:/usr/sbin command -v "${of%:*}" > /dev/null || missing+=("${of#*:}")

@@ -1,14 +1,13 @@
 //! `melo quickstart`: the whole job on generated images and an embedded backbone, with files to go on playing with.
 
-use super::predict::summary;
-use super::train::run_with_progress;
-use crate::progress::{duration, percent};
-use crate::{Failure, machine, note, say, say_json};
-use melo::data::{Cache, Manifest, Split};
+use super::train::interrupt_flag;
+use crate::progress::{bar, duration, grouped, percent};
+use crate::{Failure, machine, say, say_json};
+use melo::data::{Cache, Labels, Manifest, Split};
 use melo::imaging::write_png;
-use melo::predict::Predictor;
+use melo::predict::{Prediction, Predictor};
 use melo::synthetic::{Phantom, phantom};
-use melo::train::{Finished, Job, Method, MethodSettings, Resume, RunFolder, TrainConfig};
+use melo::train::{Event, Finished, Job, Method, MethodSettings, Resume, RunOptions, TrainConfig};
 use melo::vit::{Backbone, BackboneInfo, BoundPlugin, Precision, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -26,18 +25,19 @@ pub(super) const PHANTOMS: [(&str, &[u8]); 4] = [
     ("mammogram", include_bytes!("../../../../assets/phantoms/mammogram.safetensors")),
 ];
 const BACKBONE_FILE: &str = "backbone.safetensors";
+const PLUGINS: &str = "plugins";
+const MANIFEST: &str = "labels.csv";
 /// Side of the generated images, px.
 pub(super) const IMAGE_SIDE: usize = 96;
 /// Images of the training, validation and test split of each task.
 const IMAGES: [(Split, usize); 3] = [(Split::Train, 900), (Split::Val, 120), (Split::Test, 240)];
-/// Epochs of a head alone, which settles soon, and of a plug-in.
-const HEAD_EPOCHS: usize = 3;
-const PLUGIN_EPOCHS: usize = 7;
+const EPOCHS: usize = 5;
+const RANK: usize = 8;
 const BATCH_SIZE: usize = 8;
 /// Small models on small images want more than the default.
-const LEARNING_RATE: f64 = 5e-3;
+const LEARNING_RATE: f64 = 2e-3;
 
-/// Train four plug-ins on generated images with an embedded backbone, then switch between them: no download, two minutes
+/// Train four plug-ins on generated images with an embedded backbone, then ask all of them about one image: no download, a minute or so
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  melo quickstart\n\n\
     The images are synthetic phantoms drawn from formulas: they look like four modalities and mean nothing clinically.\n\
@@ -69,32 +69,49 @@ struct Row {
     seconds: f64,
 }
 
+/// One test image, asked about by every plug-in at once.
+#[derive(Serialize)]
+struct Sample {
+    #[serde(serialize_with = "crate::json_path")]
+    image: PathBuf,
+    task: &'static str,
+    /// The class it was drawn as.
+    class: String,
+    answers: Vec<Answer>,
+    switch_seconds: f64,
+}
+
+/// What one plug-in says of it.
+#[derive(Serialize)]
+struct Answer {
+    task: String,
+    class: String,
+    probability: f32,
+    in_scope: Option<bool>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     let backbone = write_backbone(&args.folder)?;
-    note(format_args!(
-        "backbone: {}, {} parameters, frozen, pre-trained on formulas alone",
-        backbone.name(),
-        backbone.config().parameters()
-    ));
+    if !args.json {
+        say(heading(&backbone));
+    }
     let mut rows = Vec::new();
     for kind in Phantom::ALL {
-        note(format_args!("\n{}: {}", kind.title(), kind.classes().join(", ")));
-        let data = write_images(&args.folder, kind)?;
-        rows.push(train_task(&args.folder, kind, &data)?);
+        let row = train_task(&args.folder, kind)?;
+        if !args.json {
+            say(line(&row));
+        }
+        rows.push(row);
     }
-    let switching = switch(&args.folder, &rows)?;
+    let sample = ask_all(&args.folder, &rows)?;
+    let seconds = started.elapsed().as_secs_f64();
     if args.json {
-        return say_json(&serde_json::json!({
-            "tasks": rows,
-            "switch_seconds": switching.seconds,
-            "seconds": started.elapsed().as_secs_f64(),
-        }));
+        return say_json(&serde_json::json!({ "tasks": rows, "sample": sample, "seconds": seconds }));
     }
-    say(table(&rows));
-    say(&switching.text);
-    say(next_steps(&args.folder));
-    note(format_args!("all of it took {}", duration(started.elapsed().as_secs_f64())));
+    say(answers(&sample));
+    say(next_steps(&args.folder, &sample));
+    say(format_args!("\nAll of it took {}.", duration(seconds)));
     Ok(())
 }
 
@@ -107,7 +124,7 @@ fn write_backbone(folder: &Path) -> Result<BackboneInfo, Failure> {
         let message = format!("{}: is not empty and not from a quickstart; name another folder", folder.display());
         return Err(Failure::Message(message));
     }
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::create_dir_all(folder.join(PLUGINS)).map_err(failed)?;
     write_atomically(&path, BACKBONE)?;
     Ok(Backbone::read(&path)?.info().clone())
 }
@@ -129,27 +146,40 @@ fn write_images(folder: &Path, kind: Phantom) -> Result<PathBuf, Failure> {
             Ok(format!("{name},{split},{}\n", classes[class]))
         })
         .collect::<Result<_, Failure>>()?;
-    let manifest = folder.join("labels.csv");
+    let manifest = folder.join(MANIFEST);
     write_atomically(&manifest, format!("path,split,label\n{}", lines.concat()).as_bytes())?;
     Ok(manifest)
 }
 
 /// Trains a linear probe for comparison, then the plug-in; both are measured on the test split.
-fn train_task(folder: &Path, kind: Phantom, data: &Path) -> Result<Row, Failure> {
+fn train_task(folder: &Path, kind: Phantom) -> Result<Row, Failure> {
     let started = Instant::now();
+    let data = write_images(folder, kind)?;
     let cache = Arc::new(Cache::new(usize::MAX));
-    let run = |name: &str, method: Method, epochs: usize| -> Result<Finished, Failure> {
+    let stop = interrupt_flag()?;
+    let run = |method: Method| -> Result<Finished, Failure> {
         let backbone = Backbone::read(&folder.join(BACKBONE_FILE))?;
-        let config = MethodSettings::default().resolve(method, backbone.info().config().depth)?;
+        let mut config = MethodSettings::default().resolve(method, backbone.info().config().depth)?;
+        if method == Method::Lora {
+            config = TrainConfig { epochs: EPOCHS, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, ..config };
+        }
         let job = Job {
             task: kind.name().to_owned(),
-            config: TrainConfig { epochs, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, ..config },
+            config,
             needs_test: true,
             cache: Arc::clone(&cache),
-            ..Job::new(machine::device(Some(Precision::F32)), backbone, Manifest::read(data)?)
+            ..Job::new(machine::device(Some(Precision::F32)), backbone, Manifest::read(&data)?)
         };
-        let run_folder = || Ok(Some(RunFolder::create(&folder.join(kind.name()).join(name))?));
-        run_with_progress(job, |_| {}, run_folder, Resume::Never, &mut |_| ()).map_err(|failure| match failure {
+        let ready = job.prepare(&mut |_| ())?;
+        let bar = bar(EPOCHS * IMAGES[0].1, kind.name());
+        let observer = &mut |event: Event<'_>| {
+            if let (Event::Step { epoch, images, .. }, Method::Lora) = (event, method) {
+                bar.set_position(((epoch - 1) * IMAGES[0].1 + images) as u64);
+            }
+        };
+        let finished = ready.run(RunOptions { folder: None, resume: Resume::Never, stop: &stop, observer });
+        bar.finish_and_clear();
+        finished.map_err(|error| match error.into() {
             Failure::Interrupted(_) => {
                 Failure::Interrupted("stopped; the quickstart begins anew when run again".into())
             }
@@ -160,12 +190,10 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path) -> Result<Row, Failure>
         let metrics = &finished.plugin.card.metrics;
         (metrics.get("test_auc_macro").copied(), metrics.get("test_acc").copied().unwrap_or(f64::NAN))
     };
-    note("a head alone:");
-    let (auc_before, acc_before) = measured(&run("probe.run", Method::Linear, HEAD_EPOCHS)?);
-    note("the plug-in:");
-    let finished = run("plugin.run", Method::Lora, PLUGIN_EPOCHS)?;
+    let (auc_before, acc_before) = measured(&run(Method::Linear)?);
+    let finished = run(Method::Lora)?;
     let (auc_after, acc_after) = measured(&finished);
-    let plugin = folder.join(format!("{}.safetensors", kind.name()));
+    let plugin = folder.join(PLUGINS).join(format!("{}.safetensors", kind.name()));
     finished.save(&plugin)?;
     Ok(Row {
         task: kind.name(),
@@ -181,63 +209,86 @@ fn train_task(folder: &Path, kind: Phantom, data: &Path) -> Result<Row, Failure>
     })
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "\ntask         trainable      %   file size   test AUC           test ACC           seconds\n\
-         \x20                                          before   after    before   after\n",
-    );
+fn heading(backbone: &BackboneInfo) -> String {
+    format!(
+        "One frozen backbone: a ViT of {} parameters that has only seen formulas.\n\
+         Four tasks on it, a plug-in each. Their images are synthetic phantoms and mean nothing clinically.\n\n\
+         \x20                 trained          file     test AUC            test accuracy\n\
+         task         parameters     %                head   plug-in      head   plug-in   seconds",
+        grouped(backbone.config().parameters())
+    )
+}
+
+fn line(row: &Row) -> String {
     let auc = |auc: Option<f64>| auc.map_or("undefined".to_owned(), |auc| format!("{auc:.3}"));
-    for row in rows {
-        text += &format!(
-            "{:<12} {:>9} {:>6.3} {:>9.1} kB   {:<8} {:<8} {:<8.3} {:<8.3} {:>7.1}\n",
-            row.task,
-            row.trainable_parameters,
-            row.trainable_percent,
-            row.plugin_bytes as f64 / 1000.0,
-            auc(row.auc_before),
-            auc(row.auc_after),
-            row.acc_before,
-            row.acc_after,
-            row.seconds,
-        );
-    }
-    text + "before: a head alone on the frozen backbone; after: with the low-rank plug-in. Synthetic phantoms, no clinical data."
+    format!(
+        "{:<12} {:>10} {:>5.1} {:>6.0} kB     {:>5}     {:>5}     {:>5.3}     {:>5.3}   {:>7.1}",
+        row.task,
+        grouped(row.trainable_parameters),
+        row.trainable_percent,
+        row.plugin_bytes as f64 / 1000.0,
+        auc(row.auc_before),
+        auc(row.auc_after),
+        row.acc_before,
+        row.acc_after,
+        row.seconds,
+    )
 }
 
-/// The four plug-ins on one image.
-struct Switching {
-    text: String,
-    seconds: f64,
-}
-
-/// Runs one image through all plug-ins at once, and times the switch from one to the next.
-fn switch(folder: &Path, rows: &[Row]) -> Result<Switching, Failure> {
+/// Runs one test image through all plug-ins at once, and times the switch from one to the next.
+fn ask_all(folder: &Path, rows: &[Row]) -> Result<Sample, Failure> {
     let predictor = Predictor::new(machine::load_engine(&folder.join(BACKBONE_FILE), Some(Precision::F32))?);
     let plugins: Vec<Arc<BoundPlugin>> =
         rows.iter().map(|row| Ok(predictor.plugin(&row.plugin)?)).collect::<Result<_, Failure>>()?;
-    let manifest = Manifest::read(&folder.join(Phantom::BloodSmear.name()).join("labels.csv"))?;
-    let image = &manifest.split(Split::Test)[0].path;
-    let predictions = predictor.predict(image, &plugins)?;
+    let kind = Phantom::Fundus;
+    let manifest = Manifest::read(&folder.join(kind.name()).join(MANIFEST))?;
+    let tests = manifest.split(Split::Test);
+    let (image, class) = match (&tests[0].path, &tests[0].labels) {
+        (path, Labels::Single(class)) => (path, manifest.classes[*class].clone()),
+        _ => unreachable!("its images have a class each"),
+    };
+    let answer = |prediction: Prediction| {
+        let (card, decision) = (&prediction.plugin.card, &prediction.decision);
+        let class = decision.best();
+        Answer {
+            task: card.task.clone(),
+            class: card.classes[class].clone(),
+            probability: decision.probabilities[class],
+            in_scope: decision.scope.map(|scope| scope.in_scope),
+        }
+    };
+    let answers = predictor.predict(image, &plugins)?.into_iter().map(answer).collect();
     const SWITCHES: u32 = 100_000;
     let started = Instant::now();
     for switch in 0..SWITCHES {
         std::hint::black_box(Arc::clone(&plugins[switch as usize % plugins.len()]));
     }
-    let seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
-    let mut text = format!("\none image, four tasks, one mixed batch ({}):\n", image.display());
-    for prediction in &predictions {
-        text += &format!("  {}\n", summary(&prediction.plugin.card, &prediction.decision));
-    }
-    text += &format!("switching from one plug-in to the next takes {:.0} ns: it is a pointer.", seconds * 1e9);
-    Ok(Switching { text, seconds })
+    let switch_seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
+    Ok(Sample { image: image.clone(), task: kind.name(), class, answers, switch_seconds })
 }
 
-fn next_steps(folder: &Path) -> String {
+fn answers(sample: &Sample) -> String {
+    let mut text = format!("\nOne image, {}, drawn as {} of {}:\n", sample.image.display(), sample.class, sample.task);
+    for answer in &sample.answers {
+        let own = answer.task == sample.task;
+        let said = match answer.in_scope {
+            Some(false) => "not one of its images".to_owned(),
+            _ if own && answer.class == sample.class => format!("{} {:.3}: right", answer.class, answer.probability),
+            _ if own => format!("{} {:.3}: wrong", answer.class, answer.probability),
+            _ => format!("{} {:.3}, and does not see that it is another's image", answer.class, answer.probability),
+        };
+        text += &format!("  {:<12} {said}\n", answer.task);
+    }
+    text + &format!("From one plug-in to another takes {:.0} ns: it is a pointer.", sample.switch_seconds * 1e9)
+}
+
+fn next_steps(folder: &Path, sample: &Sample) -> String {
     let at = folder.display();
+    let (task, image) = (sample.task, sample.image.display());
     format!(
-        "\nGo on with the files in {at}:\n  \
-         melo plugin info {at}/fundus.safetensors\n  \
-         melo eval --backbone {at}/{BACKBONE_FILE} --plugin {at}/fundus.safetensors --data {at}/fundus/labels.csv\n  \
-         melo train --help"
+        "\nNext, with the files in {at}:\n  \
+         melo predict --backbone {at}/{BACKBONE_FILE} --plugin {at}/{PLUGINS}/{task}.safetensors {image} --heatmap maps\n  \
+         melo serve --backbone {at}/{BACKBONE_FILE} --plugins {at}/{PLUGINS}      then open http://127.0.0.1:8080\n  \
+         melo train --backbone {at}/{BACKBONE_FILE} --data {at}/{task}/{MANIFEST} --out mine.safetensors"
     )
 }
