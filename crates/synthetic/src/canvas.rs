@@ -229,6 +229,16 @@ impl Canvas {
         }
     }
 
+    /// The same without colour.
+    pub(crate) fn grey(mut self) -> Self {
+        let [red, green, blue] = &mut self.planes;
+        for ((r, g), b) in red.values.iter_mut().zip(&mut green.values).zip(&mut blue.values) {
+            let mean = (*r + *g + *b) / 3.0;
+            (*r, *g, *b) = (mean, mean, mean);
+        }
+        self
+    }
+
     /// RGB pixels, 0..1 to 0..255.
     pub(crate) fn into_pixels(self) -> Pixels {
         let [red, green, blue] = &self.planes;

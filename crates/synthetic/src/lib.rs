@@ -2,8 +2,8 @@
 //!
 //! Two generators, both pure functions of their arguments:
 //!
-//! - [`formula_image`] draws from up to [`MAX_CLASSES`] classes of fractals, contours and textures, to pre-train a
-//!   small ViT without any photograph;
+//! - [`formula_image`] draws from up to [`MAX_CLASSES`] classes of fractals, contours, textures, blobs and trees, to
+//!   pre-train a small ViT without any photograph;
 //! - [`phantom`] draws four look-alike modalities with graded findings, for `melo quickstart` and for tests.
 //!   They are *synthetic* and say nothing about clinical performance: whatever shows them must say so.
 //!

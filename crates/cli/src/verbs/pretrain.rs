@@ -1,25 +1,30 @@
 //! `melo pretrain`: the small embedded backbone, from formulas alone.
 
-use super::task::check_output;
+use super::task::{PrecisionArg, check_output};
 use super::train::{resume, train_with_progress};
 use crate::progress::duration;
 use crate::{Failure, machine, say, say_json};
 use melo::data::Augment;
+use melo::interop::ReadSettings;
 use melo::train::{FormulaSet, Method, RunFolder, Start, Task, Team, TrainConfig, initial_checkpoint, small_vit};
-use melo::vit::{Backbone, BackboneReference, LoraConfig, Precision, Storage, TaskCard, TaskKind};
+use melo::vit::{Backbone, BackboneReference, Checkpoint, LoraConfig, Storage, TaskCard, TaskKind};
 use std::path::PathBuf;
 
+const NAME: &str = "vit_small_formula";
 /// Images of the validation set.
 const VALIDATION_IMAGES: usize = 1536;
 
 /// Pre-train the small default backbone on formula-driven images (no photograph, no download)
 #[derive(clap::Args)]
 #[command(after_help = "Example (how assets/vit_small_formula.safetensors was made):\n  \
-    melo pretrain --out vit_small_formula.safetensors --seed 0")]
+    melo pretrain --out vit_small_formula.safetensors --precision bf16 --seed 0")]
 pub(crate) struct Args {
     /// Backbone to write, in 16-bit floats
     #[arg(long)]
     out: PathBuf,
+    /// Backbone to go on from, of an earlier pre-training [default: random weights]
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Run folder [default: --out with the extension `run`]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -27,13 +32,13 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
     /// Formulas to tell apart
-    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u16).range(2..=1024))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..=1024))]
     classes: u16,
     /// Images an epoch, all new
     #[arg(long, default_value_t = 15_360)]
     images: usize,
     /// Epochs
-    #[arg(long, default_value_t = 14)]
+    #[arg(long, default_value_t = 26)]
     epochs: usize,
     /// Images a step
     #[arg(long, default_value_t = 32)]
@@ -41,6 +46,9 @@ pub(crate) struct Args {
     /// Highest learning rate
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
+    /// How matrix products are computed: auto, f32, bf16 or bf16x3
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionArg,
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -56,7 +64,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("--out {}: exists already; name another file", args.out.display())));
     }
     let classes = usize::from(args.classes);
-    let (vit, preprocess) = small_vit();
+    let checkpoint = first(args)?;
+    let (vit, preprocess) = (checkpoint.config.clone(), checkpoint.preprocess.clone());
+    let device = machine::device(args.precision.into());
     let config = TrainConfig {
         method: Method::Full,
         lora: LoraConfig::none(),
@@ -66,18 +76,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         label_smoothing: 0.0,
         patience: 0,
         augment: Augment::none(),
+        precision: device.info().precision,
         seed: args.seed,
         ..TrainConfig::new(vit.depth)
     };
     config.check().map_err(|error| Failure::Usage(error.to_string()))?;
-    let checkpoint = initial_checkpoint("vit_small_formula", vit, preprocess.clone(), args.seed);
     let train_set = FormulaSet::new(args.images, classes, preprocess.clone());
     let val_set = FormulaSet::new(VALIDATION_IMAGES, classes, preprocess.clone());
     let names = (0..classes).map(|class| format!("formula_{class}")).collect();
     let reference = BackboneReference { digest: String::new(), name: checkpoint.name.clone() };
     let mut card = TaskCard::new("formulas".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
     card.provenance.data_digest = format!("{} images of {classes} formulas", args.images);
-    let start = Start::Trained { device: machine::device(Some(Precision::F32)), checkpoint: Box::new(checkpoint) };
+    let start = Start::Trained { device, checkpoint: Box::new(checkpoint) };
     let task = Task { start, card, train: &train_set, val: &val_set, volume: None, team: &Team::alone() };
     let folder = RunFolder::create(&args.run.clone().unwrap_or_else(|| args.out.with_extension("run")))?;
     if !args.resume {
@@ -108,4 +118,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         duration(seconds)
     ));
     Ok(())
+}
+
+/// What is trained: weights drawn at random, or those of a file.
+fn first(args: &Args) -> Result<Checkpoint, Failure> {
+    let (vit, preprocess) = small_vit();
+    let Some(path) = &args.from else { return Ok(initial_checkpoint(NAME, vit, preprocess, args.seed)) };
+    let checkpoint = machine::read_checkpoint(path, &ReadSettings::default())?;
+    if (&checkpoint.config, &checkpoint.preprocess) != (&vit, &preprocess) {
+        return Err(Failure::Message(format!("{}: is not of the shape that `melo pretrain` makes", path.display())));
+    }
+    Ok(Checkpoint { name: NAME.to_owned(), ..checkpoint })
 }

@@ -3,16 +3,20 @@
 //! Sources: Kataoka et al., "Pre-training without natural images", ACCV 2020 (FractalDB: a class is an iterated
 //! function system); Kataoka et al., "Replacing labeled real-image datasets with auto-generated contours", CVPR 2022
 //! (RCDB: a class is a family of nested radial contours); Takashima et al., "Visual atoms", CVPR 2023 (waves on the
-//! contour's radius). The third family, textures, is this project's own addition: medical images differ more by
-//! texture than by outline.
+//! contour's radius). Textures, blobs and trees are this project's own addition: medical images differ by texture, spots
+//! and vessels more than by outline.
 //!
 //! A class fixes structure only. Position, scale, rotation, reflection, contrast, polarity, colour, background, blur
-//! and noise belong to the instance, so none of them tells the class.
+//! and noise belong to the instance, so none of them tells the class. Half of the instances fill the picture; the others
+//! are figures on the quiet ground of another formula, as a finding lies in tissue.
 
+mod blob;
 mod contour;
 mod fractal;
 mod pose;
+mod scene;
 mod texture;
+mod tree;
 
 use melo_imaging::Pixels;
 use rand::RngExt;
@@ -24,8 +28,8 @@ use crate::exact::{bell_draw, stream_rng};
 /// The number of classes that [`formula_image`] knows.
 pub const MAX_CLASSES: usize = 1024;
 
-/// The families, in the order in which classes are dealt to them: class `c` is of family `FAMILIES[c % 3]`.
-pub const FAMILIES: [Family; 3] = [Family::Fractal, Family::Contour, Family::Texture];
+/// The families, in the order in which classes are dealt to them: class `c` is of family `FAMILIES[c % 5]`.
+pub const FAMILIES: [Family; 5] = [Family::Fractal, Family::Contour, Family::Texture, Family::Blob, Family::Tree];
 
 /// What kind of formula makes the images of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub enum Family {
     Contour,
     /// Gratings, fractal noise, cells and spots.
     Texture,
+    /// Filled shapes, one or a cluster.
+    Blob,
+    /// Branching lines.
+    Tree,
 }
 
 impl Family {
@@ -50,6 +58,8 @@ impl Family {
             Self::Fractal => "fractal",
             Self::Contour => "contour",
             Self::Texture => "texture",
+            Self::Blob => "blob",
+            Self::Tree => "tree",
         }
     }
 }
@@ -68,38 +78,53 @@ const INSTANCE_STREAM: u64 = 0x666f_726d_0001;
 pub fn formula_image(class: usize, instance: u64, size: usize) -> Pixels {
     assert!(class < MAX_CLASSES, "class {class} is not below {MAX_CLASSES}");
     assert!(size > 0, "an image needs at least one pixel");
-    let mut class_rng = stream_rng(CLASS_STREAM, class, 0);
     let mut rng = stream_rng(INSTANCE_STREAM, class, instance);
-    let structure = match Family::of(class) {
-        Family::Fractal => fractal::draw(&mut class_rng, &mut rng, size),
-        Family::Contour => contour::draw(&mut class_rng, &mut rng, size),
-        Family::Texture => texture::draw(&mut class_rng, &mut rng, size),
+    let canvas = match rng.random_range(0..2) {
+        0 => scene::paint(class, &mut rng, size),
+        _ => alone(class, &mut rng, size),
     };
-    develop(structure, &mut rng)
+    develop(canvas, &mut rng)
 }
 
-/// Turns structure (0 ground, 1 figure) into a coloured, unevenly lit, blurred and noisy picture.
-fn develop(mut structure: Field, rng: &mut ChaCha8Rng) -> Pixels {
-    if rng.random_range(0..4) == 0 {
-        structure.blur(rng.random_range(0.005..0.025));
-    }
+/// Paints a formula over the whole picture.
+fn alone(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Canvas {
+    let mut values = structure(class, &mut stream_rng(CLASS_STREAM, class, 0), rng, size).values.into_iter();
     let (ground, figure) = two_colours(rng);
+    Canvas::from_fn(size, |_, _| {
+        let s = values.next().unwrap_or_default();
+        std::array::from_fn(|k| ground[k] + (figure[k] - ground[k]) * s)
+    })
+}
+
+/// The structure of a formula, 0 ground and 1 figure, `[size, size]`: what its class fixes comes from `class_rng`.
+fn structure(class: usize, class_rng: &mut ChaCha8Rng, rng: &mut ChaCha8Rng, size: usize) -> Field {
+    match Family::of(class) {
+        Family::Fractal => fractal::draw(class_rng, rng, size),
+        Family::Contour => contour::draw(class_rng, rng, size),
+        Family::Texture => texture::draw(class_rng, rng, size),
+        Family::Blob => blob::draw(class_rng, rng, size),
+        Family::Tree => tree::draw(class_rng, rng, size),
+    }
+}
+
+/// Makes it a picture: unevenly lit, perhaps blurred or without colour, noisy.
+fn develop(mut canvas: Canvas, rng: &mut ChaCha8Rng) -> Pixels {
+    let blur = if rng.random_range(0..4) == 0 { rng.random_range(0.005..0.025) } else { 0.0 };
     let slope = [0; 2].map(|_| bell_draw(rng) * 0.25);
     let noise = rng.random_range(0.0f32..1.0);
     let noise = 0.07 * noise * noise;
-    if rng.random_range(0..2) == 0 {
-        let [ground, figure] = [ground, figure].map(|c| (c[0] + c[1] + c[2]) / 3.0);
-        structure.each(|v, x, y| *v = ground + (figure - ground) * *v + slope[0] * x + slope[1] * y);
-        structure.grain(rng, noise);
-        return structure.into_pixels();
+    let grey = rng.random_range(0..2) == 0;
+    if grey {
+        canvas = canvas.grey();
     }
-    let mut values = structure.values.iter();
-    let mut canvas = Canvas::from_fn(structure.size, |x, y| {
-        let s = values.next().copied().unwrap_or_default();
-        let light = slope[0] * x + slope[1] * y;
-        std::array::from_fn(|k| ground[k] + (figure[k] - ground[k]) * s + light)
-    });
+    // The grain of a grey picture is grey too.
+    let grain = rng.clone();
     for plane in &mut canvas.planes {
+        plane.blur(blur);
+        plane.each(|v, x, y| *v += slope[0] * x + slope[1] * y);
+        if grey {
+            *rng = grain.clone();
+        }
         plane.grain(rng, noise);
     }
     canvas.into_pixels()
@@ -117,13 +142,15 @@ fn two_colours(rng: &mut ChaCha8Rng) -> ([f32; 3], [f32; 3]) {
         rng.random_range(0..2) == 0
     };
     let figure = if up { (ground + contrast).min(1.0) } else { (ground - contrast).max(0.0) };
-    let tint = rng.random_range(0.0f32..0.3);
-    let mut tinted = |lightness: f32| {
-        let raw = [0; 3].map(|_| rng.random_range(-1.0f32..1.0) * tint);
-        let mean = (raw[0] + raw[1] + raw[2]) / 3.0;
-        raw.map(|v| lightness + v - mean)
-    };
-    (tinted(ground), tinted(figure))
+    let strength = rng.random_range(0.0f32..0.3);
+    (tint(ground, strength, rng), tint(figure, strength, rng))
+}
+
+/// A colour of the given lightness, its channels up to `strength` apart from it.
+fn tint(lightness: f32, strength: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
+    let raw = [0; 3].map(|_| rng.random_range(-1.0f32..1.0) * strength);
+    let mean = (raw[0] + raw[1] + raw[2]) / 3.0;
+    raw.map(|v| lightness + v - mean)
 }
 
 #[cfg(test)]
@@ -154,7 +181,9 @@ mod tests {
     /// A formula's parameters are all that is drawn from its class: every rendering draws the same, and no more.
     #[test]
     fn renderings_of_a_class_share_its_formula() {
-        for (family, draw) in FAMILIES.into_iter().zip([fractal::draw, contour::draw, texture::draw]) {
+        for (family, draw) in
+            FAMILIES.into_iter().zip([fractal::draw, contour::draw, texture::draw, blob::draw, tree::draw])
+        {
             let formula = |class: usize, instance: u64, size: usize| {
                 let mut class_rng = stream_rng(CLASS_STREAM, class, 0);
                 let structure = draw(&mut class_rng, &mut stream_rng(INSTANCE_STREAM, class, instance), size);
@@ -166,7 +195,7 @@ mod tests {
                 assert_eq!(drawn, again, "class {class}");
                 assert_ne!(structure, other, "class {class}");
                 assert_eq!(drawn, formula(class, 2, 40).0, "class {class} at another size");
-                assert_ne!(drawn, formula(class + 3, 0, 24).0, "class {class}");
+                assert_ne!(drawn, formula(class + FAMILIES.len(), 0, 24).0, "class {class}");
             }
         }
     }
@@ -185,14 +214,14 @@ mod tests {
             let first = formula_image(class, 7, 48);
             assert_eq!(first, formula_image(class, 7, 48));
             assert_ne!(first, formula_image(class, 8, 48));
-            assert_ne!(first, formula_image((class + 3) % MAX_CLASSES, 7, 48));
+            assert_ne!(first, formula_image((class + FAMILIES.len()) % MAX_CLASSES, 7, 48));
         }
     }
 
     #[test]
     fn families_are_dealt_in_turn() {
         assert_eq!((0..6).map(|c| Family::of(c).name()).collect::<Vec<_>>().join(" "), {
-            "fractal contour texture fractal contour texture"
+            "fractal contour texture blob tree fractal"
         });
     }
 
@@ -204,7 +233,7 @@ mod tests {
             hash.update(formula_image(class, 1, 40).rgb);
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, "cc53418df341bdfe");
+        assert_eq!(digest, "a683786becabcef9");
     }
 
     #[test]
