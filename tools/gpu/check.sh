@@ -19,10 +19,9 @@ cargo build --release --locked --features cuda
 melo=$PWD/target/release/melo
 folder=${1:-$(mktemp -d)}
 if [ ! -e "$folder/labels.csv" ]; then
-    "$melo" quickstart --out "$folder/quickstart" > /dev/null
-    folder=$folder/quickstart
-    ln -sf "$(find "$folder" -name '*.safetensors' -size +10M | head -n 1)" "$folder/vit.safetensors"
-    ln -sf "$(find "$folder" -name '*.csv' | head -n 1)" "$folder/labels.csv"
+    "$melo" quickstart "$folder" > /dev/null
+    cp "$folder/backbone.safetensors" "$folder/vit.safetensors"
+    cp -r "$folder/fundus/." "$folder"
 fi
 for run in cpu cuda cuda-again; do
     "$melo" --device "${run%-again}" train --backbone "$folder/vit.safetensors" --data "$folder/labels.csv" --out "$folder/$run.safetensors" --seed 0

@@ -58,13 +58,10 @@ def main():
     parser.add_argument("--melo", default="target/release/melo", type=Path)
     options = parser.parse_args()
     melo, folder = options.melo.resolve(), options.folder
-    tasks = sorted(path.stem for path in folder.glob("*.safetensors") if path.stem != "backbone")
+    plugins = folder / "plugins"
+    tasks = sorted(path.stem for path in plugins.glob("*.safetensors"))
     worst = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        plugins = Path(scratch) / "plugins"
-        plugins.mkdir()
-        for task in tasks:
-            (plugins / f"{task}.safetensors").write_bytes((folder / f"{task}.safetensors").read_bytes())
         command = [melo, "serve", "--listen", "127.0.0.1:0", "--log", "off", "--backbone", folder / "backbone.safetensors"]
         command += ["--plugins", plugins, "--state", Path(scratch) / "state"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

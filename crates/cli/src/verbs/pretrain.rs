@@ -16,8 +16,8 @@ const VALIDATION_IMAGES: usize = 1536;
 
 /// Pre-train the small default backbone on formula-driven images (no photograph, no download)
 #[derive(clap::Args)]
-#[command(after_help = "Example (how assets/vit_small_formula.safetensors was made):\n  \
-    melo pretrain --out vit_small_formula.safetensors --precision bf16 --seed 0")]
+#[command(after_help = "Example (how assets/vit_small_formula.safetensors was made, see assets/README.md):\n  \
+    melo pretrain --from first.safetensors --out vit_small_formula.safetensors --precision bf16 --seed 0")]
 pub(crate) struct Args {
     /// Backbone to write, in 16-bit floats
     #[arg(long)]
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 15_360)]
     images: usize,
     /// Epochs
-    #[arg(long, default_value_t = 26)]
+    #[arg(long, default_value_t = 20)]
     epochs: usize,
     /// Images a step
     #[arg(long, default_value_t = 32)]

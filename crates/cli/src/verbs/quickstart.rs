@@ -3,7 +3,7 @@
 use super::train::interrupt_flag;
 use crate::progress::{bar, duration, grouped, percent};
 use crate::{Failure, machine, say, say_json};
-use melo::data::{Cache, Labels, Manifest, Split};
+use melo::data::{Cache, Manifest, Row, Split};
 use melo::imaging::write_png;
 use melo::predict::{Prediction, Predictor};
 use melo::synthetic::{Phantom, phantom};
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 
 /// What one task came to.
 #[derive(Serialize)]
-struct Row {
+struct TaskRow {
     task: &'static str,
     #[serde(serialize_with = "crate::json_path")]
     plugin: PathBuf,
@@ -152,14 +152,15 @@ fn write_images(folder: &Path, kind: Phantom) -> Result<PathBuf, Failure> {
 }
 
 /// Trains a linear probe for comparison, then the plug-in; both are measured on the test split.
-fn train_task(folder: &Path, kind: Phantom) -> Result<Row, Failure> {
+fn train_task(folder: &Path, kind: Phantom) -> Result<TaskRow, Failure> {
     let started = Instant::now();
     let data = write_images(folder, kind)?;
     let cache = Arc::new(Cache::new(usize::MAX));
     let stop = interrupt_flag()?;
     let run = |method: Method| -> Result<Finished, Failure> {
         let backbone = Backbone::read(&folder.join(BACKBONE_FILE))?;
-        let mut config = MethodSettings::default().resolve(method, backbone.info().config().depth)?;
+        let settings = MethodSettings { rank: (method == Method::Lora).then_some(RANK), ..MethodSettings::default() };
+        let mut config = settings.resolve(method, backbone.info().config().depth)?;
         if method == Method::Lora {
             config = TrainConfig { epochs: EPOCHS, batch_size: BATCH_SIZE, learning_rate: LEARNING_RATE, ..config };
         }
@@ -195,7 +196,7 @@ fn train_task(folder: &Path, kind: Phantom) -> Result<Row, Failure> {
     let (auc_after, acc_after) = measured(&finished);
     let plugin = folder.join(PLUGINS).join(format!("{}.safetensors", kind.name()));
     finished.save(&plugin)?;
-    Ok(Row {
+    Ok(TaskRow {
         task: kind.name(),
         trainable_parameters: finished.trainable,
         trainable_percent: percent(finished.trainable, finished.backbone),
@@ -219,7 +220,7 @@ fn heading(backbone: &BackboneInfo) -> String {
     )
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &TaskRow) -> String {
     let auc = |auc: Option<f64>| auc.map_or("undefined".to_owned(), |auc| format!("{auc:.3}"));
     format!(
         "{:<12} {:>10} {:>5.1} {:>6.0} kB     {:>5}     {:>5}     {:>5.3}     {:>5.3}   {:>7.1}",
@@ -236,17 +237,19 @@ fn line(row: &Row) -> String {
 }
 
 /// Runs one test image through all plug-ins at once, and times the switch from one to the next.
-fn ask_all(folder: &Path, rows: &[Row]) -> Result<Sample, Failure> {
+fn ask_all(folder: &Path, rows: &[TaskRow]) -> Result<Sample, Failure> {
     let predictor = Predictor::new(machine::load_engine(&folder.join(BACKBONE_FILE), Some(Precision::F32))?);
     let plugins: Vec<Arc<BoundPlugin>> =
         rows.iter().map(|row| Ok(predictor.plugin(&row.plugin)?)).collect::<Result<_, Failure>>()?;
     let kind = Phantom::Fundus;
     let manifest = Manifest::read(&folder.join(kind.name()).join(MANIFEST))?;
-    let tests = manifest.split(Split::Test);
-    let (image, class) = match (&tests[0].path, &tests[0].labels) {
-        (path, Labels::Single(class)) => (path, manifest.classes[*class].clone()),
-        _ => unreachable!("its images have a class each"),
-    };
+    // The first that shows something.
+    let class_of = |row: &Row| (0..manifest.classes.len()).find(|&class| row.labels.has(class));
+    let shown = manifest.split(Split::Test).into_iter().find_map(|row| {
+        let class = &manifest.classes[class_of(row)?];
+        (class != kind.classes()[0]).then(|| (row.path.clone(), class.clone()))
+    });
+    let (image, class) = shown.expect("every class is drawn");
     let answer = |prediction: Prediction| {
         let (card, decision) = (&prediction.plugin.card, &prediction.decision);
         let class = decision.best();
@@ -257,14 +260,14 @@ fn ask_all(folder: &Path, rows: &[Row]) -> Result<Sample, Failure> {
             in_scope: decision.scope.map(|scope| scope.in_scope),
         }
     };
-    let answers = predictor.predict(image, &plugins)?.into_iter().map(answer).collect();
+    let answers = predictor.predict(&image, &plugins)?.into_iter().map(answer).collect();
     const SWITCHES: u32 = 100_000;
     let started = Instant::now();
     for switch in 0..SWITCHES {
         std::hint::black_box(Arc::clone(&plugins[switch as usize % plugins.len()]));
     }
     let switch_seconds = started.elapsed().as_secs_f64() / f64::from(SWITCHES);
-    Ok(Sample { image: image.clone(), task: kind.name(), class, answers, switch_seconds })
+    Ok(Sample { image, task: kind.name(), class, answers, switch_seconds })
 }
 
 fn answers(sample: &Sample) -> String {
