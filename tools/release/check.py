@@ -58,7 +58,7 @@ def serving(*arguments: object, **more: object):
 
         try:
             until = time.monotonic() + 60
-            while ask("/v2/health/ready")[0] != "200":
+            while ask("/readyz")[0] != "200":
                 if server.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     sys.exit(f"no server: {log.read()}")
