@@ -1,6 +1,6 @@
 // A server of the check's own: the embedded backbone, its four tasks, one with findings and hostile names, one broken file.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { cardOf, withCard } from './material.mjs';
@@ -45,13 +45,17 @@ export async function furnish(melo, folder) {
     const file = fs.readFileSync(path.join(stored, name));
     const { task } = cardOf(file);
     fs.writeFileSync(path.join(plugins, `${task}.safetensors`), file);
-    if (task === 'chest_film') fs.writeFileSync(path.join(plugins, 'findings.safetensors'), withCard(file, findings));
+    if (task !== 'chest_film') continue;
+    // Other classes want a self-test of their own.
+    const other = path.join(plugins, 'findings.safetensors');
+    fs.writeFileSync(other, withCard(file, findings));
+    execFileSync(melo, ['plugin', 'certify', other, '--backbone', path.join(first, 'backbone.safetensors')], { stdio: 'ignore' });
   }
   fs.writeFileSync(path.join(plugins, 'broken<b>.safetensors'), 'no plug-in');
   return { backbone: path.join(first, 'backbone.safetensors'), plugins, state: path.join(folder, 'state'), log: 'off' };
 }
 
-function findings(card) {
+function findings({ sets, self_test, ...card }) {
   const metrics = { ...card.metrics };
   const metric_intervals = {};
   for (const [name, [value, interval]] of Object.entries(FIGURES)) {
@@ -61,7 +65,7 @@ function findings(card) {
   // The second class is never answered.
   Object.assign(metrics, { 'test_sensitivity/10': 0, 'test_specificity/10': 1 });
   const test = { images: 20, patients: null, counts: [[5, 3, 2, 10], [0, 0, 4, 16], [6, 1, 1, 12]], confusion: null, reliability: [], calibration_error: 0.1 };
-  return { ...card, format: 4, test, task: 'findings', kind: 'multi_label', classes: HOSTILE_CLASSES, thresholds: THRESHOLDS, metrics, metric_intervals };
+  return { ...card, test, task: 'findings', kind: 'multi_label', classes: HOSTILE_CLASSES, thresholds: THRESHOLDS, metrics, metric_intervals };
 }
 
 /** The settings of a server with `count` tasks: those of another one, again under other names. */
