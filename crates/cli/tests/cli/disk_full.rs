@@ -19,9 +19,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Blocks of 512 bytes that a file may have: what a start writes fits, and the records of some answers.
-const BLOCKS: &str = "256";
+const BLOCKS: &str = "512";
 /// As many bytes.
-const MOST: usize = 256 * 512;
+const MOST: usize = 512 * 512;
 /// The embedded plug-ins.
 const TASKS: u64 = Phantom::ALL.len() as u64;
 
