@@ -17,16 +17,12 @@ const LARGEST = 150_000;
 const [melo, folder, out] = process.argv.slice(2);
 const quickstart = path.join(folder, 'melo-quickstart');
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'melo-figures-'));
-const plugins = path.join(scratch, 'plugins');
-fs.mkdirSync(plugins);
-for (const name of fs.readdirSync(quickstart)) {
-  if (name.endsWith('.safetensors') && name !== 'backbone.safetensors') fs.copyFileSync(path.join(quickstart, name), path.join(plugins, name));
-}
+const plugins = path.join(quickstart, 'plugins');
 // The last image of the test split that is answered right: a picture of how the page looks, not of how good the plug-in is.
 const backbone = path.join(quickstart, 'backbone.safetensors');
 const tests = fs.readFileSync(path.join(quickstart, 'fundus/labels.csv'), 'utf8').trim().split('\n').map(row => row.split(',')).filter(row => row[1] === 'test').slice(-20);
 const images = tests.map(([name]) => path.join(quickstart, 'fundus', name));
-const said = execFileSync(melo, ['predict', '--backbone', backbone, '--plugin', path.join(quickstart, 'fundus.safetensors'), '--json', ...images], { encoding: 'utf8' });
+const said = execFileSync(melo, ['predict', '--backbone', backbone, '--plugin', path.join(plugins, 'fundus.safetensors'), '--json', ...images], { encoding: 'utf8' });
 const image = images.findLast((_, place) => JSON.parse(said.trim().split('\n')[place]).predicted === tests[place][2]);
 
 const server = await start(melo, { backbone, plugins, state: path.join(scratch, 'state'), listen: '127.0.0.1:0', log: 'off' });
