@@ -21,7 +21,7 @@ use std::ffi::OsString;
     version,
     max_term_width = 100,
     after_help = format!("Start here:\n  \
-    melo quickstart                       everything on generated images, in two minutes\n  \
+    melo quickstart                       everything on generated images, in a minute or two\n  \
     melo data check labels.csv            before training\n  \
     melo train --backbone vit.safetensors --data labels.csv --out task.safetensors\n\n\
     Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n\n{INTENDED_USE}")
