@@ -120,15 +120,15 @@ def check_lists(melo: Path, bill: Path) -> None:
 
 def check_empty(melo: Path) -> Path:
     root = place / "empty"
-    (root / "work").mkdir(parents=True)
-    os.chown(root / "work", USER, USER)
+    (root / "srv").mkdir(parents=True)
+    os.chown(root / "srv", USER, USER)
     shutil.copy(melo, root / "melo")
     begun = time.monotonic()
-    done = run(root, "/melo", "quickstart", "/work/quickstart", user=USER)
+    done = run(root, "/melo", "quickstart", "/srv/quickstart", user=USER)
     seconds = time.monotonic() - begun
     claim("empty folder, no network, not root: quickstart", done.returncode == 0, done.stderr[-200:] if done.returncode else f"{seconds:.0f} s")
-    image = next((root / "work/quickstart").rglob("*.png"))
-    check_server("empty folder", image, root, "/melo", "serve", "--state", "/work/state", user=USER)
+    image = next((root / "srv/quickstart").rglob("*.png"))
+    check_server("empty folder", image, root, "/melo", "serve", "--state", "/srv/state", user=USER)
     return image
 
 

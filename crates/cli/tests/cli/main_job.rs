@@ -140,7 +140,7 @@ fn the_backbone_stays_as_it_is() {
 
 #[test]
 fn eval_prints_the_object_that_scripts_rely_on() {
-    let Trained { backbone, smear, smear_data, report, .. } = &*TRAINED;
+    let Trained { workplace, backbone, smear, smear_data, report, .. } = &*TRAINED;
     let object = run(eval(backbone, smear, smear_data).arg("--json")).json();
     assert_eq!(object["task"], "blood_smear");
     assert_eq!(object["split"], "test");
@@ -165,10 +165,33 @@ fn eval_prints_the_object_that_scripts_rely_on() {
         text.contains("fewer than 10 cases: eosinophil_like (3)") && text.contains("balanced accuracy 0."),
         "{text}"
     );
-    let val = run(eval(backbone, smear, smear_data).args(["--split", "val", "--json"])).json();
+    let table = workplace.at("val.csv");
+    let mut val = eval(backbone, smear, smear_data);
+    let val = run(val.args(["--split", "val", "--json", "--predictions"]).arg(&table)).json();
     assert_eq!(val["split"], "val");
-    // Of the same answers; a temperature moves no answer, but the order of images by one of several probabilities.
     assert!((number(&val, "acc") - number(report, "val_acc")).abs() < 1e-9);
+    // A temperature moves no answer, but the order of images by one of several probabilities: training measures without it.
+    let card = run(melo().args(["plugin", "info", "--json"]).arg(smear)).json();
+    let auc = auc_without_temperature(&table, &names, number(&card["card"], "temperature"));
+    assert!((auc - number(report, "val_auc_macro")).abs() < 1e-9);
+}
+
+/// The macro AUC of the probabilities in `table` as they were before they were divided by `temperature`.
+fn auc_without_temperature(table: &Path, classes: &[&str], temperature: f64) -> f64 {
+    let (mut scores, mut labels) = (vec![Vec::new(); classes.len()], Vec::new());
+    for row in csv::Reader::from_path(table).expect("the predictions").records() {
+        let row = row.expect("a row");
+        let raw = (0..classes.len()).map(|at| row[2 + at].parse::<f64>().expect("a number").powf(temperature));
+        let raw: Vec<f64> = raw.collect();
+        let sum: f64 = raw.iter().sum();
+        scores.iter_mut().zip(raw).for_each(|(of, p)| of.push((p / sum) as f32));
+        labels.push(row[1].to_owned());
+    }
+    let auc = |(scores, class): (&Vec<f32>, &&str)| {
+        let positive: Vec<bool> = labels.iter().map(|label| label == class).collect();
+        melo::eval::roc_auc(scores, &positive).expect("both kinds are there")
+    };
+    scores.iter().zip(classes).map(auc).sum::<f64>() / classes.len() as f64
 }
 
 #[test]
