@@ -35,14 +35,15 @@ def for_python_markdown(text):
 def stage(folder):
     """Copies pages, and what they link to."""
     shutil.rmtree(folder, ignore_errors=True)
-    for page in pages():
+    ours = set(pages())
+    for page in ours:
         there = folder / page.relative_to(ROOT)
         there.parent.mkdir(parents=True, exist_ok=True)
         text = for_python_markdown(page.read_text(encoding="utf-8"))
         for target in {target for _, target in links(page) if not target.startswith("#")}:
             linked = (page.parent / target.partition("#")[0]).resolve()
             hidden = any(part.startswith(".") for part in linked.relative_to(ROOT).parts)
-            if linked.is_dir() or hidden:
+            if linked.is_dir() or hidden or (linked.suffix == ".md" and linked not in ours):
                 # Forges alone show these.
                 text = re.sub(rf"\[([^\]]*)\]\({re.escape(target)}\)", r"\1", text)
             elif linked.suffix != ".md":
