@@ -140,6 +140,7 @@ impl TrainProgress {
     pub(crate) fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Splits(assigned) => crate::note(assigned),
+            Event::Base => self.line("one plug-in, which all folds begin with".to_owned()),
             Event::Fold { fold, of } => self.line(format!("fold {fold} of {of}")),
             Event::Reading { done, of } => {
                 self.reading.get_or_insert_with(|| Counter::new(of, "read")).set(done);

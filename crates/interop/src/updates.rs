@@ -4,6 +4,7 @@ use crate::error::Error;
 use melo_vit::{Adapter, LoraConfig, LowRank, Target, VitConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// `alpha / r · B A` (or `alpha / √r · B A`) on one projection.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +69,7 @@ pub(crate) fn assemble(
             let reason = format!("its scale, {ratio} of the others', makes `B` overflow");
             return Err(Error::Module { path: path.to_owned(), name, reason });
         }
-        adapter.blocks[block][target as usize] = Some(pair);
+        Arc::make_mut(&mut adapter.blocks[block])[target as usize] = Some(pair);
     }
     for (names, what) in [
         (padded, "filled up with zeros to the rank of their block"),

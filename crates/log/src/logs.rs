@@ -38,7 +38,7 @@ pub struct Logs {
     run: Run,
     warn: Warn,
     /// The member that is trained, and its settings.
-    member: Option<usize>,
+    member: Option<String>,
     config: Option<TrainConfig>,
     training: Option<Training>,
     /// Members that were trained; what they said may be on its way.
@@ -54,9 +54,13 @@ impl Logs {
     /// Takes what there is to log of an event, without waiting.
     pub fn show(&mut self, event: &Event<'_>) {
         match event {
+            Event::Base => {
+                self.end_member();
+                self.member = Some("base".to_owned());
+            }
             Event::Fold { fold, .. } => {
                 self.end_member();
-                self.member = Some(*fold);
+                self.member = Some(format!("fold-{fold}"));
             }
             Event::Started { card, config, images, epochs_done, .. } => {
                 self.config = Some((*config).clone());
@@ -97,7 +101,7 @@ impl Logs {
         let mut own = self.run.clone();
         let given = |tag: &str| self.run.tags.iter().any(|(given, _)| given == tag);
         own.tags.extend(tags(card, config).into_iter().filter(|(tag, _)| !given(tag)));
-        let part = self.member.map(|member| format!("fold-{member}"));
+        let part = self.member.clone();
         if let Some(part) = &part {
             own.name = format!("{}/{part}", own.name);
             own.folder = own.folder.map(|folder| folder.join(part));

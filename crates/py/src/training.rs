@@ -43,6 +43,7 @@ impl Observer {
 fn tell(py: Python<'_>, told: &Py<PyAny>, event: &Event<'_>) -> PyResult<()> {
     let object = match event {
         Event::Splits(assigned) => serde_json::json!({"event": "splits", "said": assigned.to_string()}),
+        Event::Base => serde_json::json!({"event": "base"}),
         Event::Fold { fold, of } => serde_json::json!({"event": "fold", "fold": fold, "of": of}),
         Event::Reading { done, of } => serde_json::json!({"event": "reading", "done": done, "of": of}),
         Event::Features { done, of } => serde_json::json!({"event": "features", "done": done, "of": of}),

@@ -18,10 +18,15 @@ pub mod defaults {
     /// Width of a bottleneck: `2 · 8 · d + 8 + d` values a block, beside `4 · 4 · d` of rank 4 on query and value, so that
     /// the two methods are compared at the same size.
     pub const BOTTLENECK: usize = 8;
-    /// Last blocks that the members of an ensemble adapt: what is before them is computed once for all (`docs/decisions/0034-folds.md`).
+    /// Last blocks that the members of an ensemble adapt, each its own way: what is before them is computed once for all
+    /// (`docs/decisions/0034-folds.md`).
     pub const FOLDS_LAST_K: usize = 2;
-    /// Highest learning rate of their low-rank matrices, of all six projections, and heads: so few blocks have farther to go.
-    pub const FOLDS_LEARNING_RATE: f64 = 4e-3;
+    /// Rank of what a member of an ensemble adds in them to the plug-in that all share.
+    pub const LATE_RANK: usize = 12;
+    /// Passes of a member: it begins where the plug-in that all share ends.
+    pub const LATE_EPOCHS: usize = 5;
+    /// Its highest learning rate: so few blocks have farther to go.
+    pub const LATE_LEARNING_RATE: f64 = 4e-3;
     /// Learning rate of `B` over that of `A`, the same: LoRA+ off.
     pub const LORA_PLUS: f64 = 1.0;
     /// Dropout of the low-rank updates, off.
@@ -48,6 +53,31 @@ pub mod defaults {
     pub const LABEL_SMOOTHING: f64 = 0.1;
     /// Epochs without a better one on the validation split.
     pub const PATIENCE: usize = 10;
+}
+
+/// How members of an ensemble are trained on top of one plug-in that they share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Late {
+    /// Last blocks that a member adapts.
+    pub last_k: usize,
+    /// Rank of what it adds there to the shared plug-in's, on the same projections.
+    pub rank: usize,
+    /// Passes over its training images.
+    pub epochs: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+}
+
+impl Default for Late {
+    fn default() -> Self {
+        Late {
+            last_k: defaults::FOLDS_LAST_K,
+            rank: defaults::LATE_RANK,
+            epochs: defaults::LATE_EPOCHS,
+            learning_rate: defaults::LATE_LEARNING_RATE,
+        }
+    }
 }
 
 /// Weights of classes in the loss.
@@ -178,6 +208,9 @@ pub struct TrainConfig {
     /// Members of an ensemble, each validated on its fold of the training and validation split; none of a single plug-in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
+    /// How members are trained on top of one plug-in, of these settings, that they share; none where each is trained by these settings itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
     /// What pools the images of a bag; none where images are no bags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bag: Option<BagConfig>,
@@ -225,6 +258,7 @@ impl TrainConfig {
             augment: Augment::default(),
             seed: 0,
             folds: None,
+            late: None,
             bag: None,
             volume: None,
         }
@@ -273,8 +307,37 @@ impl TrainConfig {
         }
     }
 
+    /// The settings of the plug-in that members of an ensemble share.
+    pub(crate) fn of_base(&self) -> Self {
+        TrainConfig { folds: None, late: None, ..self.clone() }
+    }
+
+    /// The settings of a member on top of it.
+    pub fn of_member(&self, late: &Late) -> Self {
+        let first = self.lora.blocks.len().saturating_sub(late.last_k);
+        let lora = LoraConfig {
+            rank: late.rank,
+            alpha: late.rank as f32,
+            targets: self.lora.targets.clone(),
+            blocks: self.lora.blocks[first..].to_vec(),
+            ..LoraConfig::none()
+        };
+        let Late { epochs, learning_rate, .. } = *late;
+        TrainConfig { lora, epochs, learning_rate, late: None, ..self.clone() }
+    }
+
     /// Refuses ensembles of what is not a plug-in beside a frozen backbone that answers for single images.
     fn check_folds(&self) -> Result<(), Error> {
+        if let Some(late) = &self.late {
+            let wrong = |reason: String| Err(Error::Setting { setting: "late", reason });
+            if self.folds.is_none() || !self.method.trains_low_rank() {
+                return wrong("is for low-rank members of an ensemble of folds".to_owned());
+            }
+            if late.last_k == 0 || late.rank == 0 {
+                return wrong(format!("adapts {} blocks with rank {}", late.last_k, late.rank));
+            }
+            self.of_member(late).check()?;
+        }
         let Some(folds) = self.folds else { return Ok(()) };
         let wrong = |reason: String| Err(Error::Setting { setting: "folds", reason: format!("is {folds}, {reason}") });
         match (Ensemble::MEMBERS.contains(&folds), self.method.trains_backbone()) {

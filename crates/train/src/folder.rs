@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Settings of the run.
 const CONFIG: &str = "config.json";
+/// Folder of what the members of an ensemble share.
+const BASE: &str = "base";
 /// The state after the last finished epoch.
 const STATE: &str = "last.safetensors";
 /// One line an epoch.
@@ -70,14 +72,22 @@ impl RunFolder {
         RunFolder::create(&self.fold_path(fold))
     }
 
+    /// The folder of the plug-in that the members of an ensemble share, inside this one.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`].
+    pub(crate) fn base(&self) -> Result<Self, Error> {
+        RunFolder::create(&self.path.join(BASE))
+    }
+
     fn fold_path(&self, fold: usize) -> PathBuf {
         self.path.join(format!("fold-{fold}"))
     }
 
-    /// The last state of a run here, of an ensemble the first member's.
+    /// The last state of a run here, of an ensemble that of what all share or the first member's.
     fn any_state(&self) -> Option<PathBuf> {
-        let first = self.fold_path(1).join(STATE);
-        [self.state(), first].into_iter().find(|path| path.exists())
+        let [base, first] = [self.path.join(BASE), self.fold_path(1)].map(|folder| folder.join(STATE));
+        [self.state(), base, first].into_iter().find(|path| path.exists())
     }
 
     /// True when an epoch was finished here, or of an ensemble that is trained here.

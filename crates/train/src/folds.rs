@@ -2,19 +2,29 @@
 //! it.
 //!
 //! What the member that did not see an image says of it is said out of fold. Temperature, thresholds and prediction sets are fitted on these
-//! answers of all training and validation images, none of which is of a member that was trained on the patient. They are applied to the mean
-//! of all members, which is better than one of them: sets are rather too large than too small.
+//! answers, none of which is of a member that was trained on the patient. They are applied to the mean of all members, which is better than one
+//! of them: sets are rather too large than too small.
+//!
+//! By default members are trained on top of one plug-in, the base, of the manifest's own splits: its updates are merged into the weights,
+//! members adapt the last blocks of these, and what comes out is the base's updates beside a member's own. The base has seen the
+//! training split, so that of what is said out of fold only that of the validation split's images counts.
 
 use crate::answers::Answers;
 use crate::calibrate::calibrate;
+use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::measure;
+use crate::folder::RunFolder;
 use crate::job::{Finished, ReadyJob, test_answers, today};
-use crate::state::EpochRow;
+use crate::model::Start;
+use crate::state::{EpochRow, to_json};
+use crate::team::Team;
 use crate::trainer::{Event, Outcome, RunOptions, Task, train};
 use melo_data::{Dataset, Manifest, Split, unread_splits};
-use melo_vit::{Calibration, Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind};
+use melo_vit::{
+    Adapter, Calibration, Checkpoint, Device, Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,12 +49,34 @@ impl ReadyJob {
     pub(crate) fn run_folds(
         self,
         folds: usize,
-        test_set: &Dataset,
+        [train_set, val_set, test_set]: [&Dataset; 3],
         options: RunOptions<'_>,
     ) -> Result<Finished, Error> {
         let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, team, .. } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let backbone = start.config().parameters();
+        let base = match (&config.late, self.weights) {
+            (Some(late), Some((device, checkpoint))) => {
+                observer(Event::Base);
+                let folder = folder.map(RunFolder::base).transpose()?;
+                let of_splits = Task {
+                    start: start.clone(),
+                    card: card.clone(),
+                    train: train_set,
+                    val: val_set,
+                    volume: None,
+                    team: &team,
+                };
+                let options = RunOptions { folder: folder.as_ref(), resume, stop, observer: &mut *observer };
+                let shared = train(of_splits, &config.of_base(), options)?;
+                Some(Base::new(shared, &*device, *checkpoint, &team, config.of_member(late))?)
+            }
+            _ => None,
+        };
+        let (start, of_member) = match &base {
+            Some(base) => (Start::Frozen(Arc::clone(&base.engine)), &base.config),
+            None => (start, &config),
+        };
         let (engine, _) = home.finish(None, storage)?;
         let together = team.engine(Arc::clone(&engine));
         let mut members = Members::default();
@@ -66,18 +98,27 @@ impl ReadyJob {
                 team: &team,
             };
             let options = RunOptions { folder: folder.as_ref(), resume, stop, observer: &mut *observer };
-            let mut outcome = train(task, &config, options)?;
-            outcome.plugin.round(storage);
-            let val = Answers::of(&*together, &outcome.plugin, &val_set)?;
+            let mut outcome = train(task, of_member, options)?;
             let images = [&train_set, &val_set].map(Dataset::len);
+            let mut unseen = val_set;
+            if let Some(base) = &base {
+                outcome.plugin.adapter = base.adapter.beside(&outcome.plugin.adapter, engine.backbone().config());
+                outcome.plugin.card.lora = outcome.plugin.adapter.config.clone();
+                outcome.plugin.card.provenance.settings = to_json(&config);
+                unseen = unread_splits(&unseen_by_base(&of_fold, &manifest), &[Split::Val], &card.preprocess, &cache)?
+                    .remove(0);
+            }
+            outcome.plugin.round(storage);
+            let val = Answers::of(&*together, &outcome.plugin, &unseen)?;
             members.add(outcome, images, of_fold.split_digest(), val);
         }
         let Members { plugins, records, histories, best, trainable, out_of_fold } = members;
         let out_of_fold = out_of_fold.expect("an ensemble has members");
         let vit = engine.backbone().config();
         let first = plugins.iter().filter_map(|plugin| plugin.adapter.first_block()).min().unwrap_or(vit.depth);
-        let cost = vit.ensemble_cost(card.preprocess.size, first, folds);
-        let mut plugin = ensemble(plugins, Ensemble { members: records, cost });
+        let shared = base.as_ref().map(|base| base.config.lora.blocks.first().copied().unwrap_or(0));
+        let cost = vit.ensemble_cost(card.preprocess.size, shared.unwrap_or(first), folds);
+        let mut plugin = ensemble(plugins, Ensemble { members: records, cost, shared });
         plugin.card.provenance.train_images =
             [Split::Train, Split::Val].map(|split| manifest.examples(split)).iter().sum();
         // What is said of the test split is read by them.
@@ -106,7 +147,7 @@ impl ReadyJob {
     }
 }
 
-/// The manifest that an ensemble was trained on, once a member: its fold is the validation split.
+/// The manifest that an ensemble was trained on, once a member: its validation split is what is said out of fold, see [`crate::out_of_fold`].
 ///
 /// # Errors
 /// [`Error::OtherFolds`] for any other manifest; [`Error::Images`].
@@ -114,7 +155,11 @@ pub fn manifests_of_folds(card: &TaskCard, manifest: &Manifest) -> Result<Vec<Ma
     let other = || Error::OtherFolds { path: manifest.path.clone(), task: card.task.clone() };
     let of_fold = |(fold, member): (usize, &MemberRecord)| {
         let of_fold = manifest.with_validation_fold(card.members(), fold, card.provenance.seed)?;
-        if of_fold.split_digest() == member.split_digest { Ok(of_fold) } else { Err(other()) }
+        match (of_fold.split_digest() == member.split_digest, card.has_base()) {
+            (false, _) => Err(other()),
+            (true, false) => Ok(of_fold),
+            (true, true) => Ok(unseen_by_base(&of_fold, manifest)),
+        }
     };
     card.ensemble.iter().flat_map(|ensemble| &ensemble.members).enumerate().map(of_fold).collect()
 }
@@ -135,6 +180,42 @@ pub fn out_of_fold(engine: &dyn Engine, plugin: &Plugin, folds: &[Dataset]) -> R
     let mut said = said.collect::<Result<Vec<_>, _>>()?.into_iter();
     let first = said.next().expect("an ensemble has members");
     Ok(said.fold(first, Answers::with))
+}
+
+/// The plug-in that members are trained on top of.
+struct Base {
+    adapter: Adapter,
+    /// Its updates merged into the weights.
+    engine: Arc<dyn Engine>,
+    /// The settings of a member.
+    config: TrainConfig,
+}
+
+impl Base {
+    fn new(
+        shared: Outcome,
+        device: &dyn Device,
+        mut checkpoint: Checkpoint,
+        team: &Arc<Team>,
+        config: TrainConfig,
+    ) -> Result<Self, Error> {
+        let vit = checkpoint.config.clone();
+        let adapter = shared.plugin.adapter;
+        adapter.merge_into(&mut checkpoint.weights, &vit);
+        let engine = team.engine(device.load(checkpoint.freeze())?);
+        Ok(Base { adapter, engine, config })
+    }
+}
+
+/// A member's manifest, its fold without the images that the base was trained on.
+fn unseen_by_base(of_fold: &Manifest, manifest: &Manifest) -> Manifest {
+    let mut unseen = of_fold.clone();
+    for (row, own) in unseen.rows.iter_mut().zip(&manifest.rows) {
+        if row.split == Some(Split::Val) && own.split != Some(Split::Val) {
+            row.split = None;
+        }
+    }
+    unseen
 }
 
 impl Members {
@@ -159,6 +240,7 @@ fn ensemble(plugins: Vec<Plugin>, record: Ensemble) -> Plugin {
     let mut plugin = plugins.next().expect("an ensemble has members");
     plugin.further = plugins.map(|Plugin { adapter, head, .. }| Member { adapter, head }).collect();
     plugin.card.ensemble = Some(record);
+    plugin.share_blocks();
     plugin
 }
 

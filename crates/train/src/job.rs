@@ -65,6 +65,8 @@ pub struct ReadyJob {
     pub(crate) scope: Option<ScopeSettings>,
     pub(crate) cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
+    /// Where and of which weights members of an ensemble are trained, with what they share merged in.
+    pub(crate) weights: Option<(Arc<dyn Device>, Box<Checkpoint>)>,
     pub(crate) team: Arc<Team>,
 }
 
@@ -87,8 +89,8 @@ pub struct Finished {
     pub trainable: usize,
     /// Values of the backbone, without a classifier.
     pub backbone: usize,
-    /// What it says of the validation split; of an ensemble what is said of every training and validation image by the member that did not
-    /// see it.
+    /// What it says of the validation split; of an ensemble what is said of its images, and where members share nothing of the training split's
+    /// too, by the member that did not see them.
     pub val: Answers,
     /// What it says of the test split.
     pub test: Option<Answers>,
@@ -164,6 +166,13 @@ impl Job {
             let things = things(&*device, &backbone, &manifest, (&config, &preprocess), (&task, storage, needs_test))?;
             team.agree("its job", &things)?;
         }
+        let (backbone, weights) = match &config.late {
+            None => (backbone, None),
+            Some(_) => {
+                let checkpoint = backbone.thaw();
+                (checkpoint.clone().freeze(), Some((Arc::clone(&device), Box::new(checkpoint))))
+            }
+        };
         let (start, home) = start(device, backbone, (&config, &preprocess), &team)?;
         let card = new_card(task, &manifest, preprocess, &start, &config)?;
         if !card.kind.has_probabilities() && config.class_weights != ClassWeights::None {
@@ -175,7 +184,21 @@ impl Job {
         sets.iter().try_for_each(|asked| asked.check(card.kind))?;
         card.check().map_err(|error| Error::Card { reason: error.reason })?;
         scope.iter().try_for_each(ScopeSettings::check)?;
-        Ok(ReadyJob { start, home, manifest, card, config, storage, needs_test, sets, scope, cache, volume, team })
+        Ok(ReadyJob {
+            start,
+            home,
+            manifest,
+            card,
+            config,
+            storage,
+            needs_test,
+            sets,
+            scope,
+            cache,
+            volume,
+            weights,
+            team,
+        })
     }
 
     /// Trains without keeping anything on the way.
@@ -257,7 +280,7 @@ impl ReadyJob {
         self.team.gather::<Error>("its beginning", Ok(Vec::new()))?;
         let [train_set, val_set, test_set] = self.read(&mut *options.observer)?;
         if let Some(folds) = self.config.folds {
-            return self.run_folds(folds, &test_set, options);
+            return self.run_folds(folds, [&train_set, &val_set, &test_set], options);
         }
         let (asked_sets, asked_scope) = (self.sets, self.scope);
         let ReadyJob { start, home, card, config, storage, needs_test, volume, team, .. } = self;

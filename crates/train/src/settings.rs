@@ -1,6 +1,6 @@
 //! What may be said of a method, and the one place that makes settings of it.
 
-use crate::config::{Solver, TrainConfig, defaults};
+use crate::config::{Late, Solver, TrainConfig, defaults};
 use crate::error::Error;
 use crate::method::Method;
 use melo_vit::{BottleneckConfig, LoraConfig, Target};
@@ -14,9 +14,9 @@ pub struct MethodSettings {
     pub rank: Option<usize>,
     /// Numerator of the scale; the rank where it is not given.
     pub alpha: Option<f32>,
-    /// Adapted projections, in any order; of an ensemble of folds whose blocks are not given all six.
+    /// Adapted projections, in any order.
     pub targets: Option<Vec<Target>>,
-    /// Adapted blocks, in any order; all where neither this nor `last_k` is given, or of an ensemble of folds the last two.
+    /// Adapted blocks, in any order; all where neither this nor `last_k` is given, of bottlenecks of an ensemble of folds the last two.
     pub blocks: Option<Vec<usize>>,
     /// The last blocks alone, so many.
     pub last_k: Option<usize>,
@@ -81,12 +81,9 @@ impl MethodSettings {
         self.check(asked)?;
         let method = self.method(asked);
         let mut config = TrainConfig::for_method(method, depth);
-        let blocks = self.adapted_blocks(depth)?;
+        let blocks = self.adapted_blocks(depth, method)?;
         if method.trains_low_rank() {
-            if self.adapts_late() {
-                config.lora.targets = Target::ALL.to_vec();
-                config.learning_rate = defaults::FOLDS_LEARNING_RATE;
-            }
+            config.late = self.says_folds_alone().then(Late::default);
             let rank = self.rank.unwrap_or(config.lora.rank);
             config.lora = LoraConfig {
                 rank,
@@ -107,12 +104,13 @@ impl MethodSettings {
         Ok(config)
     }
 
-    /// True of an ensemble of folds of which nothing else is said: its members adapt the last blocks alone.
-    fn adapts_late(&self) -> bool {
+    /// True of an ensemble of folds whose blocks are not given: its members differ in the last blocks alone.
+    fn says_folds_alone(&self) -> bool {
         self.folds.is_some() && self.blocks.is_none() && self.last_k.is_none()
     }
 
-    fn adapted_blocks(&self, depth: usize) -> Result<Vec<usize>, Error> {
+    fn adapted_blocks(&self, depth: usize, method: Method) -> Result<Vec<usize>, Error> {
+        let late = self.says_folds_alone() && method.trains_bottlenecks();
         match (self.last_k, &self.blocks) {
             (Some(k), _) if (1..=depth).contains(&k) => Ok((depth - k..depth).collect()),
             (Some(k), _) => {
@@ -120,7 +118,7 @@ impl MethodSettings {
                 Err(Error::Setting { setting: "last_k", reason })
             }
             (None, Some(blocks)) => Ok(sorted(blocks.clone())),
-            (None, None) if self.adapts_late() => Ok((depth.saturating_sub(defaults::FOLDS_LAST_K)..depth).collect()),
+            (None, None) if late => Ok((depth.saturating_sub(defaults::FOLDS_LAST_K)..depth).collect()),
             (None, None) => Ok((0..depth).collect()),
         }
     }

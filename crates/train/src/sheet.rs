@@ -70,8 +70,9 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
 
 /// How many members an ensemble has and what they cost, in words: `5 folds, each answer their mean: 1.41 times the operations of one`.
 pub fn ensemble_in_words(ensemble: &Ensemble) -> String {
-    let Ensemble { members, cost } = ensemble;
-    format!("{} folds, an answer is their mean: {cost:.2} times the operations of one", members.len())
+    let Ensemble { members, cost, shared } = ensemble;
+    let shared = shared.map_or(String::new(), |blocks| format!(", which share {blocks} blocks"));
+    format!("{} folds{shared}, an answer is their mean: {cost:.2} times the operations of one", members.len())
 }
 
 /// Whether a plug-in can prove itself, in words.
@@ -357,9 +358,10 @@ fn ensemble(card: &TaskCard) -> Option<SheetTable> {
         note: format!(
             "An answer is the mean of what {} members say, their standard deviation its spread; it takes {:.2} times the operations of one. \
              Figures are those of each member's best epoch on its fold, which chose it; validation figures above, temperature, thresholds and \
-             sets come from the answers to all training and validation images by the member that did not see them.",
+             sets come from the answers to all {} images by the member that did not see them.",
             ensemble.members.len(),
-            ensemble.cost
+            ensemble.cost,
+            if card.has_base() { "validation" } else { "training and validation" }
         ),
         ..SheetTable::default()
     })

@@ -45,6 +45,8 @@ pub struct Task<'a> {
 pub enum Event<'a> {
     /// The manifest had not all splits, and was given them.
     Splits(Assigned),
+    /// The plug-in that all members of an ensemble share is about to be trained.
+    Base,
     /// A member of an ensemble is about to be trained.
     Fold {
         /// Its fold, from 1.

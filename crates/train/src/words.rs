@@ -1,6 +1,6 @@
 //! Settings of a training as people say them, for cards and reports.
 
-use crate::config::{ClassWeights, Solver, TrainConfig};
+use crate::config::{ClassWeights, Late, Solver, TrainConfig};
 use crate::converged::PATH;
 use crate::groups::{MASK_HEAD_RATE, VOLUME_EMBED_RATE};
 use crate::method::Method;
@@ -45,6 +45,7 @@ pub fn settings_in_words(config: &TrainConfig, kind: TaskKind) -> Vec<(&'static 
             "Folds",
             config.folds.map(|folds| format!("{folds} by patient of training and validation split, a member for each")),
         ),
+        ("Members", config.late.as_ref().map(late_in_words)),
         ("Solver", (!steps).then(path)),
         ("Mask head", masks.then(|| config.mask_head.to_string())),
         ("Pooling", config.bag.map(bag_in_words)),
@@ -154,6 +155,14 @@ pub fn figure_in_words(name: &str) -> &str {
         "scope_flagged" => "share of images out of scope",
         other => other,
     }
+}
+
+/// How members are trained on top of what they share.
+fn late_in_words(late: &Late) -> String {
+    let Late { last_k, rank, epochs, learning_rate } = late;
+    format!(
+        "on top of one plug-in of these settings: rank {rank} in the last {last_k} blocks, {epochs} epochs, learning rate {learning_rate}"
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::bottleneck::{BottleneckConfig, Bottlenecks};
 use crate::config::VitConfig;
 use crate::error::Error;
+use crate::weights::{Block, Weights};
 use melo_kernels::LowRankUpdate;
 use rand::RngExt;
 use rand::SeedableRng;
@@ -11,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A projection that an adapter can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,13 +150,17 @@ pub struct LowRank {
     pub b: Vec<f32>,
 }
 
+/// The updates of a block, by target; `None` where nothing is adapted.
+pub type BlockUpdates = [Option<LowRank>; 6];
+
 /// Everything that a plug-in adds to the blocks, or the gradients of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
     /// Settings of the low-rank updates.
     pub config: LoraConfig,
-    /// For every block of the backbone, its matrices by target; `None` where nothing is adapted.
-    pub blocks: Vec<[Option<LowRank>; 6]>,
+    /// For every block of the backbone, its updates. Adapters that hold one and the same of their first blocks have those blocks computed
+    /// once, see [`Adapter::shared_with`].
+    pub blocks: Vec<Arc<BlockUpdates>>,
     /// Bottlenecks after the MLPs.
     pub bottlenecks: Bottlenecks,
 }
@@ -168,7 +174,7 @@ impl Adapter {
             (config.rank > 0 && config.blocks.contains(&block) && config.targets.contains(&target))
                 .then(|| LowRank { a: vec![0.0; rank * input], b: vec![0.0; out * rank] })
         };
-        let blocks = (0..vit.depth).map(|block| Target::ALL.map(|target| adapted(block, target))).collect();
+        let blocks = (0..vit.depth).map(|block| Arc::new(Target::ALL.map(|target| adapted(block, target)))).collect();
         let bottlenecks = Bottlenecks::zeros(&BottleneckConfig::none(), vit);
         Adapter { config: config.clone(), blocks, bottlenecks }
     }
@@ -190,7 +196,9 @@ impl Adapter {
         let mut adapter = Adapter::zeros(config, vit);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for block in &mut adapter.blocks {
-            for (target, pair) in Target::ALL.iter().zip(block).filter_map(|(t, p)| Some((t, p.as_mut()?))) {
+            for (target, pair) in
+                Target::ALL.iter().zip(Arc::make_mut(block)).filter_map(|(t, p)| Some((t, p.as_mut()?)))
+            {
                 let bound = 1.0 / (target.features(vit).0 as f32).sqrt();
                 pair.a.iter_mut().for_each(|a| *a = rng.random_range(-bound..bound));
             }
@@ -228,13 +236,102 @@ impl Adapter {
 
     /// Every tensor: by block, by target, `A` then `B`; then those of the bottlenecks.
     pub fn tensors(&self) -> Vec<&Vec<f32>> {
-        let low_rank = self.blocks.iter().flatten().flatten().flat_map(|pair| [&pair.a, &pair.b]);
-        low_rank.chain(self.bottlenecks.tensors()).collect()
+        self.tensors_from(0)
     }
 
-    /// As [`Adapter::tensors`], to write to.
+    /// As [`Adapter::tensors`], to write to: blocks that were shared no longer are.
     pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
-        let low_rank = self.blocks.iter_mut().flatten().flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]);
+        self.tensors_from_mut(0)
+    }
+
+    /// As [`Adapter::tensors`], without the updates of the blocks before `block`.
+    pub(crate) fn tensors_from(&self, block: usize) -> Vec<&Vec<f32>> {
+        let pairs = self.blocks.iter().skip(block).flat_map(|updates| updates.iter().flatten());
+        pairs.flat_map(|pair| [&pair.a, &pair.b]).chain(self.bottlenecks.tensors()).collect()
+    }
+
+    /// As [`Adapter::tensors_from`], to write to.
+    pub(crate) fn tensors_from_mut(&mut self, block: usize) -> Vec<&mut Vec<f32>> {
+        let updates = self.blocks.iter_mut().skip(block).map(Arc::make_mut);
+        let low_rank = updates.flatten().flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]);
         low_rank.chain(self.bottlenecks.tensors_mut()).collect()
+    }
+
+    /// How many of the first blocks have one and the same updates in both: not equal ones, the same.
+    pub fn shared_with(&self, other: &Adapter) -> usize {
+        let bare = [self, other].map(|adapter| adapter.bottlenecks.first_block().unwrap_or(usize::MAX));
+        let same = self.blocks.iter().zip(&other.blocks).take_while(|(own, others)| Arc::ptr_eq(own, others)).count();
+        same.min(bare[0]).min(bare[1])
+    }
+
+    /// Takes the updates of the blocks before `block` from another adapter, to share them with it.
+    ///
+    /// # Panics
+    /// If either has fewer blocks.
+    pub fn share(&mut self, other: &Adapter, block: usize) {
+        self.blocks[..block].clone_from_slice(&other.blocks[..block]);
+    }
+
+    /// This one and another, which adapts some of the same projections of the same blocks, as one: `A` of both below one another and `B`
+    /// beside one another. Blocks that the other leaves alone are shared with this one.
+    ///
+    /// # Panics
+    /// If the other adapts what this one does not, or there are bottlenecks.
+    pub fn beside(&self, other: &Adapter, vit: &VitConfig) -> Adapter {
+        let none = self.bottlenecks.first_block().or(other.bottlenecks.first_block()).is_none();
+        assert!(none && self.config.targets == other.config.targets, "updates of the same projections");
+        let mut config = self.config.clone();
+        let ranks = |block: usize| [self.config.rank_of(block), other.config.rank_of(block)];
+        for &block in &other.config.blocks {
+            assert!(config.blocks.contains(&block), "updates of the same blocks");
+            config.rank_pattern.insert(block, ranks(block).iter().sum());
+        }
+        let mut both = Adapter { config, blocks: self.blocks.clone(), bottlenecks: self.bottlenecks.clone() };
+        for &block in &other.config.blocks {
+            let scales = [self, other].map(|part| part.config.scale_of(block) / both.config.scale_of(block));
+            let [rank, further] = ranks(block);
+            let updates = Target::ALL.map(|target| {
+                let [own, others] = [self, other].map(|part| part.blocks[block][target as usize].as_ref());
+                let (own, others) = own.zip(others)?;
+                let (_, out) = target.features(vit);
+                let rows = own.b.chunks_exact(rank).zip(others.b.chunks_exact(further)).take(out);
+                let scaled = |row: &[f32], scale: f32| row.iter().map(|b| b * scale).collect::<Vec<f32>>();
+                let b = rows.flat_map(|(own, others)| [scaled(own, scales[0]), scaled(others, scales[1])].concat());
+                Some(LowRank { a: [&own.a[..], &others.a].concat(), b: b.collect() })
+            });
+            both.blocks[block] = Arc::new(updates);
+        }
+        both
+    }
+
+    /// Adds the updates to weights, `W + scale · B A`, in f64 with one rounding; bottlenecks, which no weight can hold, are left out.
+    pub fn merge_into(&self, weights: &mut Weights, vit: &VitConfig) {
+        for (index, updates) in self.blocks.iter().enumerate() {
+            let (rank, scale) = (self.config.rank_of(index), f64::from(self.config.scale_of(index)));
+            for (target, pair) in Target::ALL.into_iter().zip(updates.iter()) {
+                let Some(pair) = pair else { continue };
+                let (rows, first) = rows_of(&mut weights.blocks[index], target, vit);
+                let (input, _) = target.features(vit);
+                let mut sum = vec![0.0f64; input];
+                for (weights, b) in rows.chunks_exact_mut(input).skip(first).zip(pair.b.chunks_exact(rank)) {
+                    sum.fill(0.0);
+                    for (&b, a) in b.iter().zip(pair.a.chunks_exact(input)) {
+                        sum.iter_mut().zip(a).for_each(|(sum, &a)| *sum += f64::from(b) * f64::from(a));
+                    }
+                    weights.iter_mut().zip(&sum).for_each(|(w, sum)| *w = (f64::from(*w) + scale * sum) as f32);
+                }
+            }
+        }
+    }
+}
+/// The weight that holds a target, and the first of the target's rows in it.
+fn rows_of<'a>(block: &'a mut Block, target: Target, vit: &VitConfig) -> (&'a mut Vec<f32>, usize) {
+    match target {
+        Target::Q => (&mut block.qkv.weight, 0),
+        Target::K => (&mut block.qkv.weight, vit.width),
+        Target::V => (&mut block.qkv.weight, 2 * vit.width),
+        Target::O => (&mut block.proj.weight, 0),
+        Target::Fc1 => (&mut block.fc1.weight, 0),
+        Target::Fc2 => (&mut block.fc2.weight, 0),
     }
 }

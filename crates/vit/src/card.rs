@@ -154,7 +154,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 10;
+    pub const FORMAT: u32 = 11;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -197,6 +197,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.has_base() => 11,
             _ if self.scope.is_some() || self.ensemble.is_some() || self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
             _ if self.volume.is_some() => 8,
@@ -207,6 +208,16 @@ impl TaskCard {
             (_, false) => 5,
             (_, true) => TaskCard::FORMAT_WRITTEN,
         }
+    }
+
+    /// First blocks whose updates the members of an ensemble share; 0 of a single plug-in.
+    pub fn shared_blocks(&self) -> usize {
+        self.ensemble.as_ref().and_then(|ensemble| ensemble.shared).unwrap_or(0)
+    }
+
+    /// Whether the members of an ensemble were trained on top of one plug-in, which has seen the training split.
+    pub fn has_base(&self) -> bool {
+        self.ensemble.as_ref().is_some_and(|ensemble| ensemble.shared.is_some())
     }
 
     /// Whether another class than the most probable one may be called.
@@ -376,6 +387,7 @@ impl TaskCard {
             (9, "sets", self.has_sets()),
             (10, "scope", self.scope.is_some()),
             (10, "ensemble", self.ensemble.is_some()),
+            (11, "ensemble.shared", self.has_base()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

@@ -32,12 +32,14 @@ pub struct Member {
 }
 
 impl Member {
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
-        self.adapter.tensors().into_iter().chain(self.head.tensors())
+    /// What is its own, where it shares the updates of the blocks before `shared`.
+    pub(crate) fn tensors(&self, shared: usize) -> impl Iterator<Item = &Vec<f32>> {
+        self.adapter.tensors_from(shared).into_iter().chain(self.head.tensors())
     }
 
-    pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut())
+    /// As [`Member::tensors`], to write to.
+    pub(crate) fn tensors_mut(&mut self, shared: usize) -> impl Iterator<Item = &mut Vec<f32>> {
+        self.adapter.tensors_from_mut(shared).into_iter().chain(self.head.tensors_mut())
     }
 }
 
@@ -49,6 +51,10 @@ pub struct Ensemble {
     pub members: Vec<MemberRecord>,
     /// Multiplications and additions of an image in parts of a member's alone, see [`VitConfig::ensemble_cost`].
     pub cost: f64,
+    /// First blocks whose updates are the same in every member, and in the file once: those of one plug-in, of the training split, that all
+    /// members were trained on top of; none where each was trained from nothing. Since format 11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<usize>,
 }
 
 /// Where a member of an ensemble comes from.
@@ -127,7 +133,7 @@ impl TaskCard {
 }
 
 impl VitConfig {
-    /// Multiplications and additions of one image under `members` plug-ins that adapt from block `first` on, in parts of those under
+    /// Multiplications and additions of one image under `members` plug-ins that differ from block `first` on, in parts of those under
     /// one: blocks before are computed once, and with token pooling the last block's are those of its keys and values, nearly.
     pub fn ensemble_cost(&self, size: usize, first: usize, members: usize) -> f64 {
         let shared = self.flops_before(size, first.min(self.depth)) as f64;

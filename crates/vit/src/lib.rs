@@ -55,7 +55,7 @@ mod timm_names;
 mod volume;
 mod weights;
 
-pub use adapter::{Adapter, LoraConfig, LowRank, Target};
+pub use adapter::{Adapter, BlockUpdates, LoraConfig, LowRank, Target};
 pub use attention_pool::AttentionPool;
 pub use backbone::{Backbone, BackboneInfo};
 pub use bag::{BagBatch, BagConfig, BagHead, BagLogits, BagLoss, BagPooling, Pooled};

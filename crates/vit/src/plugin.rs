@@ -128,6 +128,10 @@ impl Plugin {
         if let Some(scope) = &card.scope {
             scope.check_network(backbone.config()).map_err(|error| wrong(error.to_string()))?;
         }
+        let shared = card.shared_blocks();
+        if shared > backbone.config().depth || (shared > 0 && card.bottleneck.width > 0) {
+            return Err(wrong(format!("ensemble: shared: {shared} blocks of {}", backbone.config().depth)));
+        }
         let mut head = Head::of_card(&card, backbone.config());
         require(file, &of_members(&card, head.shapes()))?;
         let bottlenecks = Bottlenecks::zeros(&card.bottleneck, backbone.config());
@@ -151,11 +155,20 @@ impl Plugin {
         let member = Member { adapter: adapter.clone(), head: head.clone() };
         let mut further = vec![member; card.members() - 1];
         let tensors = adapter.tensors_mut().into_iter().chain(head.tensors_mut());
-        let tensors = tensors.chain(further.iter_mut().flat_map(Member::tensors_mut));
+        let tensors = tensors.chain(further.iter_mut().flat_map(|member| member.tensors_mut(shared)));
         let tensors = tensors.chain(bag.iter_mut().flat_map(BagHead::tensors_mut));
         let tensors = tensors.chain(volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
         file.read_all(&shapes, tensors.chain(scope.iter_mut().flat_map(Scope::tensors_mut)).collect())?;
-        Ok(Plugin { card, adapter, head, further, bag, volume, scope, digest: hex(&Sha256::digest(file.bytes())) })
+        let digest = hex(&Sha256::digest(file.bytes()));
+        let mut plugin = Plugin { card, adapter, head, further, bag, volume, scope, digest };
+        plugin.share_blocks();
+        Ok(plugin)
+    }
+
+    /// Makes the first blocks' updates, which the card says are the same in every member, one and the same.
+    pub fn share_blocks(&mut self) {
+        let shared = self.card.shared_blocks();
+        self.further.iter_mut().for_each(|member| member.adapter.share(&self.adapter, shared));
     }
 
     /// A plug-in for single images, of one member, without a description of its training images, and from no file.
@@ -212,7 +225,8 @@ impl Plugin {
     /// Adapters and heads, what pools bags, and what embeds volumes.
     fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
         let parts = self.adapter.tensors().into_iter().chain(self.head.tensors());
-        let parts = parts.chain(self.further.iter().flat_map(Member::tensors));
+        let shared = self.card.shared_blocks();
+        let parts = parts.chain(self.further.iter().flat_map(move |member| member.tensors(shared)));
         let parts = parts.chain(self.bag.iter().flat_map(BagHead::tensors));
         parts.chain(self.volume.iter().flat_map(VolumeEmbedding::tensors))
     }
@@ -244,6 +258,7 @@ impl Plugin {
     pub fn write_member(from: &Path, member: usize, to: &Path) -> Result<TaskCard, Error> {
         let file = TensorFile::open(from)?;
         let card = read_card(from, &file)?;
+        let shared = card.shared_blocks();
         let of_member = card.of_member(member);
         let Some(card) = of_member else {
             return Err(Error::NoMember {
@@ -252,9 +267,13 @@ impl Plugin {
                 members: card.ensemble.map_or(0, |of| of.members.len()),
             });
         };
-        let prefix = member_prefix(member);
+        let [own, first] = [member, 0].map(member_prefix);
         let json = card_json(&card, to)?;
-        let bytes = file.renamed(|name| name.strip_prefix(&prefix).map(str::to_owned), CARD_KEY, json)?;
+        let of_member = |name: &str| {
+            let of_first = || name.strip_prefix(&first).filter(|name| is_shared(name, shared));
+            name.strip_prefix(&own).or_else(of_first).map(str::to_owned)
+        };
+        let bytes = file.renamed(of_member, CARD_KEY, json)?;
         write_atomically(to, &bytes)?;
         Ok(card)
     }
@@ -321,14 +340,22 @@ fn member_prefix(member: usize) -> String {
     format!("members.{member}.")
 }
 
-/// The tensors of a card's members: a single plug-in's as they are.
+/// True of a tensor of one of the first `shared` blocks.
+fn is_shared(name: &str, shared: usize) -> bool {
+    let block = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    block.is_some_and(|block| block < shared)
+}
+
+/// The tensors of a card's members, those of shared blocks with the first: a single plug-in's as they are.
 fn of_members(card: &TaskCard, shapes: Vec<(String, Vec<usize>)>) -> Vec<(String, Vec<usize>)> {
     if card.ensemble.is_none() {
         return shapes;
     }
+    let shared = card.shared_blocks();
     let of_member = |member: usize| {
         let prefix = member_prefix(member);
-        shapes.iter().map(move |(name, shape)| (format!("{prefix}{name}"), shape.clone()))
+        let own = shapes.iter().filter(move |(name, _)| member == 0 || !is_shared(name, shared));
+        own.map(move |(name, shape)| (format!("{prefix}{name}"), shape.clone()))
     };
     (0..card.members()).flat_map(of_member).collect()
 }

@@ -4,7 +4,6 @@ use crate::bag::BagHead;
 use crate::calibration::{Calibration, ComputedOn};
 use crate::card::TaskCard;
 use crate::engine::{Engine, EngineInfo, PluginRef, Segment};
-use crate::ensemble::Member;
 use crate::error::Error;
 use crate::image::ImageBatch;
 use crate::meaning::{Meaning, ReadBy, changed, meaning};
@@ -199,9 +198,11 @@ impl Plugin {
         let tensors = self.adapter.tensors_mut().into_iter().chain(self.head.tensors_mut());
         let tensors = tensors.chain(self.bag.iter_mut().flat_map(BagHead::tensors_mut));
         let tensors = tensors.chain(self.volume.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
-        let tensors = tensors.chain(self.further.iter_mut().flat_map(Member::tensors_mut));
+        let shared = self.card.shared_blocks();
+        let tensors = tensors.chain(self.further.iter_mut().flat_map(|member| member.tensors_mut(shared)));
         let tensors = tensors.chain(self.scope.iter_mut().flat_map(Scope::tensors_mut));
         tensors.flatten().for_each(|x| *x = storage.round(*x));
+        self.share_blocks();
     }
 
     /// Makes the plug-in what its file will hold: numbers rounded to `storage`, and a self-test of those in the card.

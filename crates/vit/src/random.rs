@@ -11,6 +11,7 @@ use crate::weights::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Deviation of timm's `init_weights_vit_timm`.
 const WEIGHT_DEVIATION: f32 = 0.02;
@@ -59,7 +60,7 @@ impl Adapter {
     /// `A` as [`Adapter::init`], `B` normal with deviation 0.2: it changes every answer, as a trained one does.
     pub fn random(config: &LoraConfig, vit: &VitConfig, seed: u64) -> Self {
         let mut adapter = Adapter::init(config, vit, seed);
-        let pairs = adapter.blocks.iter_mut().flatten().flatten();
+        let pairs = adapter.blocks.iter_mut().map(Arc::make_mut).flatten().flatten();
         pairs.zip(1..).for_each(|(pair, stream)| fill(&mut pair.b, UPDATE_DEVIATION, seed, stream));
         adapter
     }
@@ -132,7 +133,7 @@ mod tests {
     fn a_random_adapter_changes_every_adapted_projection_and_no_other() {
         let vit = tiny().config;
         let (first, second) = (Adapter::random(&lora(), &vit, 1), Adapter::random(&lora(), &vit, 2));
-        let adapted: Vec<_> = first.blocks.iter().flatten().flatten().collect();
+        let adapted: Vec<_> = first.blocks.iter().flat_map(|updates| updates.iter().flatten()).collect();
         assert_eq!(adapted.len(), 4);
         assert!(adapted.iter().all(|pair| pair.b.iter().any(|&b| b != 0.0)));
         assert_ne!(adapted[0].b, adapted[1].b);

@@ -12,6 +12,7 @@ use crate::head::Head;
 use crate::weights::{Linear, Norm, Weights};
 use melo_kernels::{Kernels, LowRankGradient, Mat, MatMut};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What is trained, and where its gradients go.
 pub(crate) struct Training<'a> {
@@ -40,7 +41,7 @@ impl LowRankTraining<'_> {
     ) {
         let LowRankTraining { adapter, gradient, z, dropout: (dropout, scratch) } = self;
         for &(target, column) in targets {
-            let pair = &mut gradient.blocks[block][target as usize];
+            let pair = &mut Arc::make_mut(&mut gradient.blocks[block])[target as usize];
             if let (Some(update), Some(pair)) = (adapter.update(block, target), pair) {
                 let gradient = LowRankGradient { d_a: &mut pair.a, d_b: &mut pair.b };
                 let d_y = (&d_y[column..], out);

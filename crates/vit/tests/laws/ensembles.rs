@@ -3,7 +3,8 @@
 use crate::tiny;
 use crate::variants::lora;
 use melo_vit::{
-    Engine, Ensemble, Error, Member, MemberRecord, Plugin, PluginInfo, SelfTest, Storage, Target, TaskCard, TaskKind,
+    Adapter, Engine, Ensemble, Error, Head, ImageBatch, LoraConfig, Member, MemberRecord, Plugin, PluginInfo,
+    PluginRef, Segment, SelfTest, Storage, Target, TaskCard, TaskKind,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ fn members_and_ensemble(engine: &dyn Engine, kind: TaskKind) -> (Vec<Plugin>, Pl
     let rest = members[1..].iter().map(|of| Member { adapter: of.adapter.clone(), head: of.head.clone() });
     ensemble.further = rest.collect();
     ensemble.card.kind = kind;
-    ensemble.card.ensemble = Some(Ensemble { members: [20, 21, 22].map(record).to_vec(), cost: 1.5 });
+    ensemble.card.ensemble = Some(Ensemble { members: [20, 21, 22].map(record).to_vec(), cost: 1.5, shared: None });
     ensemble.card.temperature = if kind.has_probabilities() { 1.5 } else { 1.0 };
     ensemble.finish(engine, Storage::F32).expect("images of this size");
     (members, ensemble)
@@ -127,8 +128,9 @@ fn cards_of_ensembles_that_cannot_be_are_refused() {
         card.check().unwrap_err().to_string()
     };
     let of = |card: &mut TaskCard| card.ensemble.clone().unwrap();
-    let one =
-        |card: &mut TaskCard| card.ensemble = Some(Ensemble { members: of(card).members[..1].to_vec(), cost: 1.0 });
+    let one = |card: &mut TaskCard| {
+        card.ensemble = Some(Ensemble { members: of(card).members[..1].to_vec(), cost: 1.0, shared: None })
+    };
     assert!(refused(&one).contains("1 members, expected 2 to 20"));
     assert!(refused(&|card| card.ensemble = Some(Ensemble { cost: f64::NAN, ..of(card) })).contains("cost NaN"));
     assert!(refused(&|card| card.format = 9).contains("format 9 has no field `ensemble`"));
@@ -158,5 +160,108 @@ fn a_file_of_fewer_members_than_its_card_says_is_refused() {
     match Plugin::load(&more, engine.backbone()) {
         Err(Error::UnexpectedTensor { name, .. }) => assert!(name.starts_with("members.2."), "{name}"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Members of which the first of two blocks' updates are the same.
+fn on_a_base(engine: &dyn Engine) -> Plugin {
+    let vit = engine.backbone().config();
+    let base = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::Q, Target::V]), CLASSES, 3);
+    let late = LoraConfig { blocks: vec![vit.depth - 1], ..lora(2, 6.0, &[Target::Q, Target::V]) };
+    let member = |seed| {
+        let adapter = base.adapter.beside(&Adapter::random(&late, vit, seed), vit);
+        Member { adapter, head: Head::random(CLASSES, vit.feature_width(), seed) }
+    };
+    let [first, rest @ ..] = [11, 12, 13].map(member);
+    let mut plugin = base.clone();
+    (plugin.card.lora, plugin.adapter, plugin.head) = (first.adapter.config.clone(), first.adapter, first.head);
+    plugin.further = rest.to_vec();
+    let record =
+        MemberRecord { train_images: 20, val_images: 10, split_digest: "0".repeat(64), metrics: BTreeMap::new() };
+    plugin.card.ensemble = Some(Ensemble { members: vec![record; FOLDS], cost: 1.5, shared: Some(vit.depth - 1) });
+    plugin.finish(engine, Storage::F32).expect("images of this size");
+    plugin
+}
+
+/// Every member's updates of its own, none shared with another's.
+fn apart(plugin: &Plugin) -> Plugin {
+    let mut apart = plugin.clone();
+    let further = apart.further.iter_mut().map(|member| &mut member.adapter);
+    for adapter in further.chain([&mut apart.adapter]) {
+        adapter.tensors_mut();
+    }
+    apart
+}
+
+#[test]
+fn blocks_that_members_share_are_computed_once_and_change_no_bit() {
+    let engine = engine();
+    let plugin = on_a_base(&*engine);
+    let depth = engine.backbone().config().depth;
+    assert!(plugin.further.iter().all(|member| member.adapter.shared_with(&plugin.adapter) == depth - 1));
+    let alone = apart(&plugin);
+    assert!(alone.further.iter().all(|member| member.adapter.shared_with(&alone.adapter) == 0));
+    assert_eq!(logits(&*engine, &plugin), logits(&*engine, &alone));
+    let other = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::K]), CLASSES, 8);
+    let size = plugin.card.preprocess.size;
+    let images = ImageBatch::random(3, size, 1);
+    let forward = |plugins: Vec<PluginRef<'_>>, kept: &[usize]| {
+        let segments = [Segment { images: 0..2, plugins: plugins.clone() }, Segment { images: 2..3, plugins }];
+        engine.forward_intermediates(&images, size, &segments, kept).expect("images of this size")
+    };
+    let all: Vec<usize> = (0..depth).collect();
+    for kept in [&[][..], &all[..1], &all[..]] {
+        let [together, apart] = [&plugin, &alone].map(|plugin| {
+            let members: Vec<PluginRef<'_>> = plugin.members().collect();
+            let twice = [&members[..], &[PluginRef::from(&other)], &members[..2]].concat();
+            forward(twice, kept)
+        });
+        assert_eq!(together, apart, "{kept:?}");
+    }
+}
+
+#[test]
+fn shared_blocks_are_in_the_file_once_and_in_every_member_s_own() {
+    let engine = engine();
+    let plugin = on_a_base(&*engine);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ensemble.safetensors");
+    plugin.save(&path, engine.backbone().config(), Storage::F32).unwrap();
+    let info = PluginInfo::read(&path).unwrap();
+    assert_eq!((info.card.format, info.card.shared_blocks()), (11, engine.backbone().config().depth - 1));
+    assert!(info.shapes.contains_key("members.0.blocks.0.q.lora_a"));
+    assert!(!info.shapes.contains_key("members.1.blocks.0.q.lora_a"));
+    assert_eq!(info.parameters(), plugin.parameters());
+    let read = Plugin::load(&path, engine.backbone()).unwrap();
+    assert!(read.further.iter().all(|member| member.adapter.shared_with(&read.adapter) == info.card.shared_blocks()));
+    assert_eq!(logits(&*engine, &read), logits(&*engine, &plugin));
+    for fold in 0..FOLDS {
+        let out = folder.path().join(format!("fold_{fold}.safetensors"));
+        assert!(Plugin::write_member(&path, fold, &out).unwrap().format_written() < 10);
+        let alone = Plugin::load(&out, engine.backbone()).unwrap();
+        assert_eq!(alone.adapter, plugin.members().nth(fold).unwrap().adapter.unwrap().clone());
+    }
+}
+
+#[test]
+fn updates_beside_one_another_are_their_sum() {
+    let engine = engine();
+    let vit = engine.backbone().config();
+    let (targets, size) = ([Target::Q, Target::V], engine.backbone().preprocess().size);
+    let base = Adapter::random(&lora(4, 2.0, &targets), vit, 1);
+    let late = Adapter::random(&LoraConfig { blocks: vec![vit.depth - 1], ..lora(2, 6.0, &targets) }, vit, 2);
+    let both = base.beside(&late, vit);
+    assert_eq!((both.config.rank_of(vit.depth - 1), both.config.rank_of(0)), (6, 4));
+    let head = Head::random(CLASSES, vit.feature_width(), 3);
+    let images = ImageBatch::random(2, size, 4);
+    let said = |engine: &dyn Engine, adapter: &Adapter| {
+        let plugins = vec![PluginRef { adapter: Some(adapter), head: &head }];
+        engine.forward(&images, size, &[Segment { images: 0..2, plugins }]).expect("images of this size")
+    };
+    let mut merged = tiny::checkpoint(&tiny::config(), 1);
+    base.merge_into(&mut merged.weights, vit);
+    let on_base = tiny::engine(merged);
+    for (a, b) in said(&*engine, &both)[0][0].iter().zip(&said(&*on_base, &late)[0][0]) {
+        assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{a}, merged {b}");
     }
 }

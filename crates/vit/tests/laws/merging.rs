@@ -13,7 +13,7 @@ fn merge(weights: &mut Weights, adapter: &Adapter, config: &VitConfig) {
         let rank = *rank_pattern.get(&index).unwrap_or(&adapter.config.rank);
         let scale = alpha / if *rslora { (rank as f32).sqrt() } else { rank as f32 };
         let Block { qkv, proj, fc1, fc2, .. } = block;
-        for (target, pair) in Target::ALL.into_iter().zip(pairs).filter_map(|(t, p)| Some((t, p.as_ref()?))) {
+        for (target, pair) in Target::ALL.into_iter().zip(pairs.iter()).filter_map(|(t, p)| Some((t, p.as_ref()?))) {
             let (input, out) = target.features(config);
             let (layer, first) = match target {
                 Target::Q => (&mut *qkv, 0),

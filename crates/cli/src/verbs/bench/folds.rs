@@ -4,7 +4,7 @@ use super::line::{Line, Unit};
 use super::random::{ArchArgs, batch};
 use super::repeat::{RepeatArgs, Spread, timed};
 use crate::Failure;
-use melo::train::{Method, MethodSettings, SOFTWARE};
+use melo::train::{Method, MethodSettings, SOFTWARE, TrainConfig};
 use melo::vit::{
     Adapter, Engine, Ensemble, Head, ImageBatch, LoraConfig, Member, MemberRecord, Plugin, PluginRef, Provenance,
     Segment, Storage, TaskCard, TaskKind,
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 #[command(after_help = "Examples:\n  \
     melo bench folds --arch vit_base_patch16_224 --folds 5 --repeats 9\n  \
     melo bench folds --arch vit_tiny_patch16_224 --folds 5 --last-k 3 --batch-size 1 --json\n\n\
-    Both are measured in turn; the ratio is that of neighbours. The one plug-in adapts every block, the folds the last two, or --last-k.")]
+    Both are measured in turn; the ratio is that of neighbours. The one plug-in adapts every block, the folds each the last two in its own way, or --last-k and no others.")]
 pub(crate) struct Args {
     #[command(flatten)]
     backbone: ArchArgs,
@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             MethodSettings { folds: Some(folds).filter(|folds| *folds > 0), last_k, ..MethodSettings::default() };
         settings.resolve(Method::Lora, vit.depth).map_err(|error| Failure::Usage(error.to_string()))
     };
-    let one = plugin(args, &*engine, settings(0)?.lora, 0);
-    let ensemble = plugin(args, &*engine, settings(folds)?.lora, folds);
+    let one = plugin(args, &*engine, &settings(0)?, 0);
+    let ensemble = plugin(args, &*engine, &settings(folds)?, folds);
     let source = ImageBatch::random(batch, size, 0);
     let of_one = [Segment { images: 0..batch, plugins: vec![PluginRef::from(&one)] }];
     let of_all = [Segment { images: 0..batch, plugins: ensemble.members().collect() }];
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Random plug-ins of one task as an ensemble; a single one of none.
-fn plugin(args: &Args, engine: &dyn Engine, lora: LoraConfig, folds: usize) -> Plugin {
+fn plugin(args: &Args, engine: &dyn Engine, config: &TrainConfig, folds: usize) -> Plugin {
     let (backbone, classes) = (engine.backbone(), args.classes as usize);
     let vit = backbone.config();
     let names = (0..classes).map(|class| format!("class_{class}")).collect();
@@ -114,16 +114,23 @@ fn plugin(args: &Args, engine: &dyn Engine, lora: LoraConfig, folds: usize) -> P
     let mut card = TaskCard::new("random".to_owned(), TaskKind::SingleLabel, names, preprocess, reference);
     card.provenance = Provenance { software: SOFTWARE.to_owned(), ..Provenance::default() };
     let record = MemberRecord { train_images: 0, val_images: 0, split_digest: String::new(), metrics: BTreeMap::new() };
+    let late = config.late.as_ref().map(|late| config.of_member(late).lora);
+    let first = |lora: &LoraConfig| lora.blocks.first().copied().unwrap_or(vit.depth);
     card.ensemble = (folds > 0).then(|| Ensemble {
         members: vec![record; folds],
-        cost: vit.ensemble_cost(vit.image_size, lora.blocks.first().copied().unwrap_or(vit.depth), folds),
+        cost: vit.ensemble_cost(vit.image_size, first(late.as_ref().unwrap_or(&config.lora)), folds),
+        shared: late.as_ref().map(first),
     });
+    let base = Adapter::random(&config.lora, vit, 0);
     let member = |seed: u64| Member {
-        adapter: Adapter::random(&lora, vit, seed),
+        adapter: match &late {
+            Some(late) => base.beside(&Adapter::random(late, vit, seed), vit),
+            None => Adapter::random(&config.lora, vit, seed),
+        },
         head: Head::random(classes, vit.feature_width(), seed),
     };
     let Member { adapter, head } = member(0);
     let further = (1..folds as u64).map(member).collect();
-    card.lora = lora.clone();
+    card.lora = adapter.config.clone();
     Plugin { card, adapter, head, further, bag: None, volume: None, scope: None, digest: String::new() }
 }

@@ -36,8 +36,8 @@ use std::path::{Path, PathBuf};
     srun --mpi=pmix -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors\n\n\
     --method full also writes the fine-tuned backbone, beside --out with the extension `backbone.safetensors`.\n\
     The run folder holds config.json, epochs.csv, last.safetensors (to resume from) and best.safetensors; \
-    with --folds there is a folder of these for each, fold-1 the first. Such an ensemble is validated out of fold: every patient of both \
-    splits by the member that did not see it (docs/folds.md).")]
+    with --folds there is a folder of these for each, fold-1 the first, and base for the plug-in that all begin with. Such an ensemble is \
+    validated out of fold: every patient by the member that did not see it (docs/folds.md).")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) backbone: BackboneArgs,
@@ -112,7 +112,7 @@ struct OptimiserArgs {
     /// Images a step, or bags; memory does not grow with it [default: 16]
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Highest learning rate [default: 0.001; full: 0.0001; with --folds and no blocks: 0.004]
+    /// Highest learning rate [default: 0.001; full: 0.0001]
     #[arg(long)]
     lr: Option<f64>,
     /// Learning rate at the end of the cosine [default: 0.000001]

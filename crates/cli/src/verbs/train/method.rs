@@ -13,7 +13,7 @@ pub(super) struct MethodArgs {
     /// What is trained besides the head
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     method: MethodArg,
-    /// lora, adapter: adapted blocks, from 0 [default: all; with --folds: the last 2]
+    /// lora, adapter: adapted blocks, from 0 [default: all; adapter with --folds: the last 2]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     blocks: Vec<usize>,
     /// lora, adapter: adapt the last K blocks
@@ -31,7 +31,7 @@ pub(super) struct MethodArgs {
     /// lora: scale by alpha / √rank (rsLoRA)
     #[arg(long)]
     rslora: bool,
-    /// lora: adapted projections [default: q,v; with --folds and no blocks: all]
+    /// lora: adapted projections [default: q,v]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     targets: Vec<TargetArg>,
     /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 1]
