@@ -2,8 +2,8 @@
 //!
 //! Two generators, both pure functions of their arguments:
 //!
-//! - [`formula_image`] draws from up to [`MAX_CLASSES`] classes of fractals, contours, textures, blobs and trees, to
-//!   pre-train a small ViT without any photograph;
+//! - [`formula_scene`] draws several of up to [`MAX_CLASSES`] fractals, contours, textures, blobs and trees into one
+//!   picture and names them patch by patch, to pre-train a small ViT without any photograph;
 //! - [`phantom`] draws four look-alike modalities with graded findings, for `melo quickstart` and for tests.
 //!   They are *synthetic* and say nothing about clinical performance: whatever shows them must say so.
 //!
@@ -16,5 +16,5 @@ mod formula;
 mod noise;
 mod phantom;
 
-pub use formula::{FAMILIES, Family, MAX_CLASSES, formula_image};
+pub use formula::{FAMILIES, Family, FormulaScene, GROUND, MAX_CLASSES, UNCLEAR, formula_scene};
 pub use phantom::{Phantom, phantom};

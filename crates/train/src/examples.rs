@@ -42,6 +42,11 @@ pub trait Examples: Sync {
     /// What is given may depend on index, seed and epoch, and on nothing else.
     fn epoch<'a>(&'a self, order: &'a [usize], augment: Option<EpochAugment<'a>>) -> Box<dyn ImageSource + 'a>;
 
+    /// Side of a mask, cells: every pixel of the input has one, unless examples say otherwise.
+    fn mask_side(&self) -> usize {
+        self.size()
+    }
+
     /// Writes the classes of the pixels of image `index` of what [`Examples::epoch`] gives to `out`, `[size, size]`; 255 where none
     /// counts.
     ///

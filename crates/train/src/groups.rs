@@ -59,10 +59,10 @@ mod tests {
     use super::*;
     use crate::method::Method;
     use crate::pretrain::small_vit;
-    use melo_vit::{Adapter, Bottlenecks, Head};
+    use melo_vit::{Adapter, Bottlenecks, Head, VitConfig};
 
     fn full(layer_decay: f64) -> Vec<(String, TensorStep)> {
-        let (vit, _) = small_vit();
+        let vit = VitConfig { norm: false, fc_norm: true, ..small_vit().0 };
         let config = TrainConfig { layer_decay, ..TrainConfig::for_method(Method::Full, vit.depth) };
         let mut shapes = Head::tensor_shapes(3, vit.feature_width());
         shapes.extend(vit.tensor_shapes());

@@ -50,12 +50,12 @@ impl<'a> MaskLoss<'a> {
             let (pixels, labels) = self.load(image)?;
             let mut tape = DecoderTape::default();
             let scores = self.decoder.forward(tokens, &pixels, size, &mut tape);
-            let (c, side) = (self.decoder.classes(), self.decoder.side(size));
-            let enlarged = enlarge(&scores, c, side, size);
+            let (c, side, to) = (self.decoder.classes(), self.decoder.side(size), self.examples.mask_side());
+            let enlarged = enlarge(&scores, c, side, to);
             let mut d = vec![0.0; enlarged.len()];
             let loss = cross_entropy_and_dice(&enlarged, &labels, scale, &mut d);
             let mut gradient = self.decoder.zeros_like();
-            let d_scores = enlarge_backward(&d, c, side, size);
+            let d_scores = enlarge_backward(&d, c, side, to);
             d_tokens.copy_from_slice(&self.decoder.backward(&tape, size, &d_scores, &mut gradient));
             *self.gradients[image].lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
             Ok(loss)
@@ -76,7 +76,7 @@ impl<'a> MaskLoss<'a> {
             self.load(image).map_err(|source| melo_vit::Error::Image { index: self.order[image], source })?;
         let scores = self.decoder.scores(tokens, &pixels, size);
         let c = self.decoder.classes();
-        let scores = enlarge(&scores, c, self.decoder.side(size), size);
+        let scores = enlarge(&scores, c, self.decoder.side(size), self.examples.mask_side());
         let loss = cross_entropy_and_dice(&scores, &labels, 1.0, &mut vec![0.0; scores.len()]);
         let mut overlaps = vec![[0; 3]; c];
         for (found, &label) in classes_of(&scores, c).zip(&labels).filter(|(_, label)| usize::from(**label) < c) {
@@ -108,10 +108,14 @@ impl<'a> MaskLoss<'a> {
         Ok(())
     }
 
+    /// The pixels that the decoder reads, none of a linear one, and the mask.
     fn load(&self, image: usize) -> Result<(Vec<f32>, Vec<u8>), ImageError> {
-        let size = self.examples.size();
-        let (mut pixels, mut labels) = (vec![0.0; 3 * size * size], vec![0; size * size]);
-        self.source.load(image, &mut pixels)?;
+        let (size, side) = (self.examples.size(), self.examples.mask_side());
+        let mut pixels = vec![0.0; if self.decoder.reads_pixels() { 3 * size * size } else { 0 }];
+        let mut labels = vec![0; side * side];
+        if self.decoder.reads_pixels() {
+            self.source.load(image, &mut pixels)?;
+        }
         self.examples.mask(self.order, self.augment, image, &mut labels)?;
         Ok((pixels, labels))
     }

@@ -1,170 +1,29 @@
 //! The training loop: one frozen or trained backbone, one task, epochs that are saved whole.
 
+mod kept;
+mod passes;
 mod ranks;
+mod task;
 
-use crate::adamw::{AdamW, AdamWStep, TensorStep};
+pub use task::{Event, Outcome, Resume, RunOptions, Task};
+
+use crate::adamw::{AdamW, TensorStep};
 use crate::config::{Solver, TrainConfig};
 use crate::converged::{PATH, Probe};
 use crate::error::Error;
-use crate::errors::{agreement, mean_errors};
-use crate::examples::{Examples, class_counts, evaluate, lengths, numbers, truth};
+use crate::examples::{Examples, class_counts, lengths, truth};
 use crate::folder::RunFolder;
-use crate::mask_loss::{MaskLoss, Overlap, mean_dice, of_outputs};
 use crate::method::Method;
-use crate::model::{Model, Start};
+use crate::model::Model;
 use crate::objective::Objective;
 use crate::probe::{ProbeFeatures, ProbeImages};
 use crate::schedule::Schedule;
-use crate::state::{EpochRow, Record, State, Values, to_json};
+use crate::state::{EpochRow, Record, State, Values};
 use crate::team::Team;
-use melo_data::{Assigned, Augment, EpochAugment};
-use melo_vit::{
-    BagBatch, BagHead, Batch, Checkpoint, Decoder, Dropout, Gradients, ImageSource, Plugin, TaskCard, TaskKind,
-    VolumeEmbedding,
-};
+use melo_data::{Augment, EpochAugment};
+use melo_vit::{BagHead, Gradients, TaskCard, TaskKind, VolumeEmbedding};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// One task to be trained.
-pub struct Task<'a> {
-    /// The backbone it starts from.
-    pub start: Start,
-    /// Classes, kind and preprocessing; metrics are filled in by the run.
-    pub card: TaskCard,
-    /// Training split.
-    pub train: &'a dyn Examples,
-    /// Validation split, which chooses the best epoch.
-    pub val: &'a dyn Examples,
-    /// What embeds volumes at the start; none where examples are images.
-    pub volume: Option<VolumeEmbedding>,
-    /// The processes that train it together; the engine of `start` shares its passes out among them.
-    pub team: &'a Team,
-}
-
-/// News from a run, for whoever shows them.
-pub enum Event<'a> {
-    /// The manifest had not all splits, and was given them.
-    Splits(Assigned),
-    /// The plug-in that all members of an ensemble share is about to be trained.
-    Base,
-    /// A member of an ensemble is about to be trained.
-    Fold {
-        /// Its fold, from 1.
-        fold: usize,
-        /// Members in all.
-        of: usize,
-    },
-    /// Images are read for the first time, before the first epoch.
-    Reading {
-        /// Images read.
-        done: usize,
-        /// Images to read.
-        of: usize,
-    },
-    /// Features of a head alone are computed, before the first epoch.
-    Features {
-        /// Images done.
-        done: usize,
-        /// Images of both splits.
-        of: usize,
-    },
-    /// Why there will be no test figures.
-    NoTestFigures(&'a Error),
-    /// Before the first epoch.
-    Started {
-        /// What is trained: metrics are not there yet.
-        card: &'a TaskCard,
-        /// The settings that are run.
-        config: &'a TrainConfig,
-        /// Trained values.
-        trainable: usize,
-        /// Values of the backbone.
-        backbone: usize,
-        /// Training images of an epoch.
-        images: usize,
-        /// Epochs already done, when resuming.
-        epochs_done: usize,
-    },
-    /// Before the first step of an epoch, but of volumes, and of a head alone whose features are known.
-    Batch {
-        /// Epoch, from 1.
-        epoch: usize,
-        /// What the first step is about to learn from, augmented: `[3, size, size]` each.
-        source: &'a dyn ImageSource,
-        /// How many there are.
-        images: usize,
-        /// Their side, pixels.
-        size: usize,
-    },
-    /// After every step.
-    Step {
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Training images seen in this epoch.
-        images: usize,
-        /// Mean loss of this epoch so far.
-        loss: f64,
-    },
-    /// After the last step of an epoch: the validation split is about to be judged.
-    Validating {
-        /// Epoch, from 1.
-        epoch: usize,
-    },
-    /// The answers to the validation split, of classes, grades and findings.
-    Validated {
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Probabilities, `[n, c]`.
-        probabilities: &'a [f32],
-        /// Which classes or findings are true, `[n, c]`.
-        truth: &'a [bool],
-    },
-    /// After every epoch, when its state is on the disk.
-    Epoch(&'a EpochRow),
-    /// The finished card, with the figures of the test split where there are any.
-    Card(&'a TaskCard),
-}
-
-/// What becomes of a state that a run folder holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// It is removed.
-    Never,
-    /// The run goes on from it.
-    Always,
-    /// The run goes on from it where it belongs to this run; one of other settings, data or threads is removed.
-    IfSame,
-}
-
-/// How a run behaves besides its settings: none of these changes the result.
-pub struct RunOptions<'a> {
-    /// Folder for settings, table and states; without one nothing is kept on the way.
-    pub folder: Option<&'a RunFolder>,
-    /// What becomes of a state in the folder.
-    pub resume: Resume,
-    /// Set from outside to stop after the step in flight.
-    pub stop: &'a AtomicBool,
-    /// Told the news.
-    pub observer: &'a mut (dyn FnMut(Event<'_>) + Send),
-}
-
-/// A finished run.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The plug-in of the best epoch, its card filled in but for calibration and self-test; with full fine-tuning
-    /// it belongs to `checkpoint`.
-    pub plugin: Plugin,
-    /// The backbone of the best epoch, with full fine-tuning.
-    pub checkpoint: Option<Checkpoint>,
-    /// Every epoch.
-    pub history: Vec<EpochRow>,
-    /// The best one.
-    pub best: EpochRow,
-    /// Trained values.
-    pub trainable: usize,
-    /// Values of the backbone, without a classifier.
-    pub backbone: usize,
-}
 
 /// Trains a task, or goes on with it, to its last epoch or to early stopping.
 ///
@@ -480,231 +339,6 @@ impl<'a> Run<'a> {
         self.probe = Some(images.features(self.model.engine(), stop, progress)?);
         Ok(())
     }
-
-    /// One optimizer step on the images at `batch`; returns the mean loss before it.
-    fn step(&mut self, batch: &[usize], learning_rate: f64) -> Result<f64, Error> {
-        let train = self.train;
-        let epoch = self.record.history.len() as u64;
-        let augment = EpochAugment { augment: &self.config.augment, seed: self.config.seed, epoch };
-        let source = train.epoch(batch, Some(augment));
-        let scale = 1.0 / self.objective.normaliser(train, batch);
-        let objective = &self.objective;
-        let decoder = self.model.head.decoder.as_ref();
-        let masks = decoder.map(|decoder| MaskLoss::new(decoder, train, &*source, batch, Some(augment)));
-        let image_loss = |image: usize, logits: &[f32], d_logits: &mut [f32]| match &masks {
-            Some(masks) => masks.step(image, logits, train.weight(batch[image]) * scale, d_logits),
-            None => objective.loss(train.labels(batch[image]), logits, train.weight(batch[image]) * scale, d_logits),
-        };
-        let input = Batch {
-            source: &*source,
-            images: batch.len(),
-            size: train.size(),
-            loss: &image_loss,
-            dropout: self.dropout(),
-        };
-        self.gradients.clear();
-        let of_bags = self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut);
-        let of_volumes = self.volume_gradient.iter_mut().flat_map(VolumeEmbedding::tensors_mut);
-        of_bags.chain(of_volumes).for_each(|tensor| tensor.fill(0.0));
-        let Model { adapter, head, bag, volume, .. } = &self.model;
-        let engine = self.model.engine();
-        let known: Option<Vec<f32>> =
-            self.probe.as_ref().map(|probe| batch.iter().flat_map(|&index| probe.train.of(index)).copied().collect());
-        let of_both = (&mut self.bag_gradient, &mut self.volume_gradient);
-        let (loss, _) = match (bag, volume, of_both) {
-            (Some(bag), _, (Some(of_bag), _)) => {
-                let lengths = lengths(train, batch);
-                match known {
-                    Some(features) => {
-                        let into = (of_bag, &mut self.gradients.head);
-                        let step = bag.step(&features, &lengths, &image_loss, head, into);
-                        (step.loss, step.logits)
-                    }
-                    None => {
-                        let Batch { source, size, loss, dropout, .. } = input;
-                        let input = BagBatch { source, lengths: &lengths, size, loss, dropout };
-                        engine.bag_step(&input, adapter, (bag, head), (of_bag, &mut self.gradients))?
-                    }
-                }
-            }
-            (_, Some(volume), (_, Some(of_volume))) => {
-                engine.volume_step(&input, (adapter, head), volume, (of_volume, &mut self.gradients))?
-            }
-            _ => match known.and_then(|of| engine.head_step(&of, &image_loss, head, &mut self.gradients.head)) {
-                Some(step) => step,
-                None => engine.step(&input, adapter, head, &mut self.gradients)?,
-            },
-        };
-        if let Some(masks) = masks {
-            masks.finish(&mut self.gradients.head, self.team)?;
-        }
-        let mut gradients = self.gradients.tensors_mut();
-        gradients.extend(self.bag_gradient.iter_mut().flat_map(BagHead::tensors_mut));
-        gradients.extend(self.volume_gradient.iter_mut().flat_map(VolumeEmbedding::tensors_mut));
-        clip(&mut gradients, self.config.clip_norm);
-        let gradients: Vec<&Vec<f32>> = gradients.into_iter().map(|tensor| &*tensor).collect();
-        let step = AdamWStep::new(learning_rate, self.config.weight_decay);
-        self.optimizer.step(self.model.tensors_mut(), &gradients, &self.tensor_steps, step);
-        self.model.refresh()?;
-        Ok(loss)
-    }
-
-    /// Dropout of the step to be taken: steps are counted over the whole run, also when it was resumed.
-    fn dropout(&self) -> Option<Dropout> {
-        let TrainConfig { lora_dropout: probability, seed, .. } = *self.config;
-        (probability > 0.0).then_some(Dropout { probability, seed, step: self.optimizer.steps })
-    }
-
-    /// Mean loss and answers `[n, c]` on the validation split.
-    fn validate(&self) -> Result<(f64, Vec<f32>), Error> {
-        let val = self.val;
-        let classes = self.card.classes.len();
-        let order: Vec<usize> = (0..val.len()).collect();
-        let engine = self.model.engine();
-        let Model { adapter, head, bag, volume, .. } = &self.model;
-        let mut logits = match (bag, &self.probe) {
-            (None, Some(probe)) => engine.classify(&probe.val.values, head),
-            (None, None) => {
-                let source = val.epoch(&order, None);
-                engine.logits_of(&*source, (val.len(), val.size()), self.model.plugin(), volume.as_ref())?
-            }
-            (Some(bag), Some(probe)) => {
-                let pooled = order.iter().flat_map(|&index| bag.pool(probe.val.of(index)).features);
-                engine.classify(&pooled.collect::<Vec<_>>(), head)
-            }
-            (Some(bag), None) => {
-                let (source, lengths) = (val.epoch(&order, None), lengths(val, &order));
-                engine.bag_logits(&*source, &lengths, val.size(), Some(adapter), (bag, head))?.logits
-            }
-        };
-        let scale = 1.0 / self.objective.normaliser(val, &order);
-        let mut d_logits = vec![0.0; classes];
-        let mut loss = 0.0;
-        for (index, logits) in logits.chunks_exact_mut(classes).enumerate() {
-            loss += self.objective.loss(val.labels(index), logits, val.weight(index) * scale, &mut d_logits);
-            self.objective.answer(logits);
-        }
-        Ok((loss, logits))
-    }
-
-    /// Mean loss and figures of masks on the validation split.
-    fn judge_masks(&self, decoder: &Decoder) -> Result<(f64, EpochRow), Error> {
-        let val = self.val;
-        let order: Vec<usize> = (0..val.len()).collect();
-        let source = val.epoch(&order, None);
-        let judge = MaskLoss::new(decoder, val, &*source, &order, None);
-        let images = (&*source, val.len(), val.size());
-        let judged = of_outputs(self.model.engine(), self.model.plugin(), images, |image, of| judge.judge(image, of))?;
-        let (losses, overlaps): (Vec<f64>, Vec<Vec<Overlap>>) = judged.into_iter().unzip();
-        let loss = losses.iter().sum::<f64>();
-        let val_dice = Some(mean_dice(&overlaps).unwrap_or(0.0));
-        Ok((loss / val.len() as f64, EpochRow { val_dice, ..EpochRow::default() }))
-    }
-
-    /// The figures of answers `[n, c]` on the validation split, and nothing else of a row.
-    fn judge(&self, answers: &[f32]) -> Result<EpochRow, Error> {
-        let mut row = EpochRow::default();
-        let kind = self.objective.kind();
-        if kind == TaskKind::Regression {
-            let truth = numbers(self.val);
-            (row.val_r2, row.val_mae) = mean_errors(answers, &truth, self.card.classes.len())?;
-            return Ok(row);
-        }
-        let metrics = evaluate(self.val, kind, answers, &self.card.thresholds)?;
-        row.val_auc_macro = Some(metrics.auc_macro.expect("the validation split holds a class and its opposite"));
-        row.val_acc = Some(metrics.acc);
-        if let (TaskKind::Ordinal, Some(confusion)) = (kind, &metrics.confusion) {
-            let (kappa, mae) = agreement(confusion)?;
-            (row.val_kappa, row.val_mae) = (Some(kappa.unwrap_or(0.0)), Some(mae));
-        }
-        Ok(row)
-    }
-
-    fn save(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        self.record.steps = self.optimizer.steps;
-        let state = State {
-            record: self.record.clone(),
-            last: self.model.tensors().into_iter().cloned().collect(),
-            best: self.best.clone(),
-            optimizer: self.optimizer.clone(),
-        };
-        state.write(&folder.state(), &self.model.tensor_shapes(&self.card.preprocess))?;
-        folder.write_table(&self.record.history)?;
-        if self.record.history.last().is_some_and(|row| row.best) {
-            self.save_best(folder)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the values now in the model as those of the best epoch.
-    fn save_best(&self, folder: &RunFolder) -> Result<(), Error> {
-        match self.model.checkpoint() {
-            None => self.plugin().save(&folder.best(), self.model.vit(), melo_vit::Storage::F32)?,
-            Some(checkpoint) => checkpoint.write(&folder.best(), melo_vit::Storage::F32)?,
-        }
-        Ok(())
-    }
-
-    /// The plug-in of the values now in the model, with the best epoch's metrics.
-    fn plugin(&self) -> Plugin {
-        let Model { adapter, head, bag, volume, .. } = &self.model;
-        let (adapter, head, bag) = (adapter.clone(), self.objective.in_units(head.clone()), bag.clone());
-        Plugin {
-            card: self.card(),
-            adapter,
-            head,
-            further: Vec::new(),
-            bag,
-            volume: volume.clone(),
-            scope: None,
-            digest: String::new(),
-        }
-    }
-
-    /// The task's card with the settings of this run and the best epoch's metrics.
-    fn card(&self) -> TaskCard {
-        let mut card = self.card.clone();
-        card.lora = self.config.lora.clone();
-        card.bottleneck = self.config.bottleneck.clone();
-        card.bag = self.config.bag;
-        card.provenance.seed = self.config.seed;
-        card.provenance.precision = self.config.precision;
-        card.provenance.train_images = self.train.len();
-        card.provenance.settings = to_json(self.config);
-        if let Some(best) = self.record.best() {
-            card.metrics.insert("best_epoch".into(), best.epoch as f64);
-            card.metrics.extend(best.figures().into_iter().map(|(name, value)| (name.to_owned(), value)));
-        }
-        card
-    }
-
-    fn finish(mut self, trainable: usize, backbone: usize) -> Result<Outcome, Error> {
-        let best = std::mem::take(&mut self.best);
-        self.model.tensors_mut().into_iter().zip(best).for_each(|(tensor, values)| *tensor = values);
-        let row = self.record.best().cloned().expect("the first epoch is the best so far");
-        let mut card = self.card();
-        let Model { adapter, head, bag, volume, checkpoint, .. } = self.model;
-        if let Some(checkpoint) = &checkpoint {
-            card.backbone.digest = checkpoint.digest();
-        }
-        Ok(Outcome {
-            plugin: Plugin {
-                card,
-                adapter,
-                head: self.objective.in_units(head),
-                further: Vec::new(),
-                bag,
-                volume,
-                scope: None,
-                digest: String::new(),
-            },
-            checkpoint: checkpoint.map(|checkpoint| *checkpoint),
-            best: row,
-            trainable,
-            backbone,
-            history: self.record.history,
-        })
-    }
 }
 
 /// Refuses to go on with an epoch once it is stopped from outside, on any rank.
@@ -712,15 +346,5 @@ fn go_on(team: &Team, stop: &AtomicBool, epoch: usize, folder: Option<&RunFolder
     match team.any("going on", stop.load(Ordering::Relaxed))? {
         true => Err(Error::Interrupted { epoch, folder: folder.map(|folder| folder.path().to_owned()) }),
         false => Ok(()),
-    }
-}
-
-/// Scales the gradient down to an L2 norm of `limit`, as PyTorch's `clip_grad_norm_`; 0 is unlimited.
-fn clip(gradients: &mut [&mut Vec<f32>], limit: f64) {
-    let square = |tensor: &&mut Vec<f32>| tensor.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-    let norm = gradients.iter().map(square).sum::<f64>().sqrt();
-    if limit > 0.0 && norm > limit {
-        let scale = (limit / (norm + 1e-6)) as f32;
-        gradients.iter_mut().flat_map(|tensor| tensor.iter_mut()).for_each(|x| *x *= scale);
     }
 }

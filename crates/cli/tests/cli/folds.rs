@@ -1,5 +1,6 @@
 //! Ensembles of folds from a training to an answer, and back to single plug-ins.
 
+use crate::server::Server;
 use crate::workplace::{Workplace, bytes, melo, number, on, run, train};
 use melo::synthetic::Phantom;
 use melo::vit::PluginInfo;
@@ -129,6 +130,36 @@ fn a_killed_ensemble_goes_on_with_its_fold_to_the_same_bytes() {
     let mut four = train(&place.at("vit.safetensors"), &data, &other);
     four.args(["--folds", "4", "--epochs", "2", "--lr", "0.01", "--batch-size", "4", "--resume"]);
     run(&mut four).refused(1, &["cannot resume", "setting `folds` was 3 and is now 4"]);
+}
+
+#[test]
+fn a_server_says_how_far_the_members_are_apart() {
+    let (place, data, out) = place();
+    run(&mut folds(&place, &data, &out)).good();
+    let image = data.with_file_name("test_0.png");
+    let answer = run(on(&place, &["predict"], &out).arg("--json").arg(&image)).json();
+    let task = answer["task"].as_str().expect("a task").to_owned();
+    std::fs::create_dir(place.at("plugins")).expect("a folder");
+    std::fs::copy(&out, place.at("plugins").join("one.safetensors")).expect("copied");
+    let mut command = melo();
+    command.arg("serve").arg("--backbone").arg(place.at("vit.safetensors")).arg("--plugins").arg(place.at("plugins"));
+    command.args(["--listen", "127.0.0.1:0", "--log", "off", "--state"]).arg(place.at("state"));
+    let server = Server::start(&place, &mut command);
+    let model = server.get(&format!("/v2/models/{task}"));
+    let named = model["outputs"].as_array().expect("outputs").iter().find(|output| output["name"] == "spread");
+    assert_eq!(named.map(|output| output["shape"].clone()), Some(serde_json::json!([-1, 4])), "{model}");
+    let outputs = server.infer(&task, &bytes(&image), &["spread", "probabilities"]);
+    for (name, field) in [("spread", "spread"), ("probabilities", "probabilities")] {
+        let of_classes = probabilities(&answer, field);
+        let served: Vec<f64> = outputs[name]["data"].as_array().expect("numbers").iter().map(number).collect();
+        let classes = model["parameters"]["classes"].as_array().expect("classes");
+        assert_eq!((outputs[name]["shape"].clone(), served.len()), (serde_json::json!([1, 4]), 4));
+        for (class, value) in classes.iter().zip(served) {
+            let said = of_classes[class.as_str().expect("a name")];
+            assert!((value - said).abs() < 1e-6, "{name} of {class}: {value}, offline {said}");
+        }
+    }
+    assert_eq!(server.signal("-TERM"), Some(0));
 }
 
 #[test]

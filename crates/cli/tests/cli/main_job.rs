@@ -597,6 +597,24 @@ fn every_verb_explains_itself_with_an_example() {
 }
 
 #[test]
+fn pretraining_writes_a_backbone_that_a_plugin_is_trained_on() {
+    let (place, trained) = (Workplace::new(), &*TRAINED);
+    let small = ["pretrain", "--classes", "5", "--images", "64", "--epochs", "2", "--json"];
+    let said = run(melo().args(small).arg("--out").arg(place.at("vit.safetensors"))).json();
+    assert_eq!(said["parameters"], 1_650_304);
+    assert!((0.0..=1.0).contains(&said["val_dice"].as_f64().expect("a number")), "{said}");
+    let train = |out: &str| {
+        let mut train = melo();
+        train.args(["train", "--epochs", "1", "--no-scope", "--data"]).arg(&trained.smear_data);
+        train.arg("--backbone").arg(place.at("vit.safetensors")).arg("--out").arg(place.at(out));
+        train
+    };
+    run(&mut train("plugin.safetensors")).good();
+    run(melo().args(small).arg("--out").arg(place.at("vit.safetensors"))).refused(2, &["exists already"]);
+    run(melo().args(["pretrain", "--classes", "254", "--out", "x"])).refused(2, &["254", "1..=253"]);
+}
+
+#[test]
 fn shells_get_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(melo().args(["completions", shell])).good();

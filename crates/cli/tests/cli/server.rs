@@ -2,7 +2,9 @@
 
 use crate::form::{Field, form};
 use crate::workplace::{Workplace, run};
-use serde_json::Value;
+use base64::Engine;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -44,6 +46,19 @@ impl Server {
     pub(crate) fn text(&self, path: &str) -> String {
         let mut response = agent(true).get(format!("{}{path}", self.url)).call().expect("the server answers");
         response.body_mut().read_to_string().expect("text")
+    }
+
+    /// What KServe's protocol answers to a file, each output by its name.
+    pub(crate) fn infer(&self, task: &str, file: &[u8], outputs: &[&str]) -> BTreeMap<String, Value> {
+        let data = base64::engine::general_purpose::STANDARD.encode(file);
+        let inputs = [json!({ "name": "image", "shape": [1], "datatype": "BYTES", "data": [data] })];
+        let outputs: Vec<Value> = outputs.iter().map(|name| json!({ "name": name })).collect();
+        let request = json!({ "inputs": inputs, "outputs": outputs }).to_string();
+        let posted = agent(true).post(format!("{}/v2/models/{task}/infer", self.url)).send(request.as_bytes());
+        let text = posted.expect("the server answers").body_mut().read_to_string().expect("text");
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        let outputs = answer["outputs"].as_array().expect("outputs");
+        outputs.iter().map(|output| (output["name"].as_str().expect("a name").to_owned(), output.clone())).collect()
     }
 
     /// The status at a path.

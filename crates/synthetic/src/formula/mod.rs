@@ -6,9 +6,10 @@
 //! contour's radius). Textures, blobs and trees are this project's own addition: medical images differ by texture, spots
 //! and vessels more than by outline.
 //!
-//! A class fixes structure only. Position, scale, rotation, reflection, contrast, polarity, colour, background, blur
-//! and noise belong to the instance, so none of them tells the class. Half of the instances fill the picture; the others
-//! are figures on the quiet ground of another formula, as a finding lies in tissue.
+//! A picture holds several formulas as figures on the ground of another, as findings lie in tissue, and says of each patch
+//! what lies there, after Shinoda et al., "SegRCDB: semantic segmentation via formula-driven supervised learning", ICCV 2023.
+//! A class fixes structure only. Position, scale, rotation, reflection, contrast, polarity, colour, background, blur and
+//! noise belong to the picture, so none of them tells the class.
 
 mod blob;
 mod contour;
@@ -25,7 +26,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::canvas::{Canvas, Field};
 use crate::exact::{bell_draw, stream_rng};
 
-/// The number of classes that [`formula_image`] knows.
+/// The formulas there are.
 pub const MAX_CLASSES: usize = 1024;
 
 /// The families, in the order in which classes are dealt to them: class `c` is of family `FAMILIES[c % 5]`.
@@ -66,34 +67,52 @@ impl Family {
 
 /// Streams of random numbers; see [`stream_rng`].
 const CLASS_STREAM: u64 = 0x666f_726d_0000;
-const INSTANCE_STREAM: u64 = 0x666f_726d_0001;
+const INSTANCE_STREAM: u64 = 0x666f_726d_0002;
 
-/// Draws instance `instance` of class `class` as RGB pixels `[size, size]`.
-///
-/// The same arguments give the same bytes on every machine. Instances of a class share the formula and differ in all
-/// else.
-///
-/// # Panics
-/// If `class` is not below [`MAX_CLASSES`] or `size` is zero.
-pub fn formula_image(class: usize, instance: u64, size: usize) -> Pixels {
-    assert!(class < MAX_CLASSES, "class {class} is not below {MAX_CLASSES}");
-    assert!(size > 0, "an image needs at least one pixel");
-    let mut rng = stream_rng(INSTANCE_STREAM, class, instance);
-    let canvas = match rng.random_range(0..2) {
-        0 => scene::paint(class, &mut rng, size),
-        _ => alone(class, &mut rng, size),
-    };
-    develop(canvas, &mut rng)
+/// A picture of several formulas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FormulaScene {
+    /// RGB pixels `[size, size]`.
+    pub pixels: Pixels,
+    /// What lies in each patch, row by row: [`GROUND`], 1 + its class, or [`UNCLEAR`].
+    pub patches: Vec<u8>,
 }
 
-/// Paints a formula over the whole picture.
-fn alone(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Canvas {
-    let mut values = structure(class, &mut stream_rng(CLASS_STREAM, class, 0), rng, size).values.into_iter();
-    let (ground, figure) = two_colours(rng);
-    Canvas::from_fn(size, |_, _| {
-        let s = values.next().unwrap_or_default();
-        std::array::from_fn(|k| ground[k] + (figure[k] - ground[k]) * s)
-    })
+/// A patch that no figure lies in.
+pub const GROUND: u8 = 0;
+/// A patch that figures hardly touch.
+pub const UNCLEAR: u8 = u8::MAX;
+/// The mean cover of a patch from which a figure lies in it, and that up to which it is ground.
+const LIES: f32 = 0.12;
+const TOUCHES: f32 = 0.02;
+
+/// Draws picture `instance` of up to four figures of the first `formulas` classes, `size` pixels a side; its patches have `patch`.
+///
+/// The same arguments give the same bytes on every machine.
+///
+/// # Panics
+/// If `formulas` is not 1 to 253, or `size` is not a multiple of `patch`.
+pub fn formula_scene(formulas: usize, instance: u64, size: usize, patch: usize) -> FormulaScene {
+    assert!((1..usize::from(UNCLEAR) - 1).contains(&formulas), "{formulas} formulas are not 1 to 253");
+    assert!(size > 0 && size.is_multiple_of(patch), "{size} pixels are not whole patches of {patch}");
+    let mut rng = stream_rng(INSTANCE_STREAM, formulas, instance);
+    let (canvas, figures) = scene::paint(formulas, &mut rng, size);
+    let grid = size / patch;
+    let patches = (0..grid * grid).map(|at| {
+        let (top, left) = (at / grid * patch, at % grid * patch);
+        let cover = |figure: &scene::Figure| {
+            let rows = figure.cover.values.chunks_exact(size).skip(top).take(patch);
+            rows.flat_map(|row| &row[left..left + patch]).sum::<f32>() / (patch * patch) as f32
+        };
+        let most = figures.iter().map(|figure| (cover(figure), figure.class)).max_by(|a, b| a.0.total_cmp(&b.0));
+        match most {
+            Some((cover, class)) if cover >= LIES => class as u8 + 1,
+            Some((cover, _)) if cover > TOUCHES => UNCLEAR,
+            _ => GROUND,
+        }
+    });
+    let patches = patches.collect();
+    FormulaScene { pixels: develop(canvas, &mut rng), patches }
 }
 
 /// The structure of a formula, 0 ground and 1 figure, `[size, size]`: what its class fixes comes from `class_rng`.
@@ -167,13 +186,53 @@ mod tests {
     }
 
     #[test]
-    fn images_have_the_stated_size_and_structure_at_every_size() {
-        for size in [1, 2, 17, 32, 64] {
-            for class in 0..12 {
-                let pixels = formula_image(class, 3, size);
-                assert_eq!((pixels.width, pixels.height, pixels.rgb.len()), (size, size, size * size * 3));
-                let deviation = grey_std(&pixels);
-                assert!(size < 17 || deviation > 6.0, "class {class}, size {size}: standard deviation {deviation:.2}");
+    fn scenes_have_the_stated_size_and_structure_at_every_size() {
+        for (size, patch) in [(1, 1), (8, 4), (36, 12), (64, 8)] {
+            for instance in 0..12 {
+                let scene = formula_scene(20, instance, size, patch);
+                assert_eq!((scene.pixels.width, scene.pixels.height), (size, size));
+                assert_eq!(scene.patches.len(), (size / patch) * (size / patch));
+                let deviation = grey_std(&scene.pixels);
+                assert!(size < 36 || deviation > 3.0, "{instance}, size {size}: standard deviation {deviation:.2}");
+            }
+        }
+    }
+
+    /// Figures of every class are found, if seldom where they are thin lines, ground lies around them, and few patches are unclear.
+    #[test]
+    fn patches_name_what_lies_in_them() {
+        let patches: Vec<u8> = (0..300).flat_map(|instance| formula_scene(20, instance, 48, 8).patches).collect();
+        let share = |label: u8| patches.iter().filter(|&&patch| patch == label).count() as f64 / patches.len() as f64;
+        assert!((1..=20).all(|label| share(label) > 0.0), "{:?}", (1..=20).map(share).collect::<Vec<_>>());
+        assert!((0.4..0.8).contains(&share(GROUND)), "{}", share(GROUND));
+        assert!(share(UNCLEAR) < 0.15, "{}", share(UNCLEAR));
+        assert!(patches.iter().all(|&patch| patch <= 20 || patch == UNCLEAR));
+    }
+
+    /// Where a patch is ground, a figure paints nothing; a figure that covers it in part is what lies there, whatever is below.
+    #[test]
+    fn a_patch_is_of_the_figure_that_covers_it_most() {
+        for instance in 0..40 {
+            let (size, patch) = (48, 8);
+            let mut rng = stream_rng(INSTANCE_STREAM, 20, instance);
+            let (_, figures) = scene::paint(20, &mut rng, size);
+            let named = formula_scene(20, instance, size, patch).patches;
+            for (at, &name) in named.iter().enumerate() {
+                let cover = |figure: &scene::Figure| -> f32 {
+                    let pixels =
+                        (0..patch * patch).map(|i| (at / 6 * patch + i / patch) * size + at % 6 * patch + i % patch);
+                    pixels.map(|pixel| figure.cover.values[pixel]).sum::<f32>() / 64.0
+                };
+                let most = figures.iter().map(cover).fold(0.0, f32::max);
+                match name {
+                    GROUND => assert!(most <= TOUCHES, "{instance}, {at}: {most}"),
+                    UNCLEAR => assert!((TOUCHES..LIES).contains(&most), "{instance}, {at}: {most}"),
+                    class => {
+                        let of_class =
+                            figures.iter().filter(|figure| figure.class + 1 == usize::from(class)).map(cover);
+                        assert!(most >= LIES && of_class.fold(0.0, f32::max) == most, "{instance}, {at}: {most}");
+                    }
+                }
             }
         }
     }
@@ -203,18 +262,19 @@ mod tests {
     #[test]
     fn every_class_has_structure() {
         for class in 0..600 {
-            let deviation = grey_std(&formula_image(class, 0, 32));
-            assert!(deviation > 6.0, "class {class}: standard deviation {deviation:.2}");
+            let mut class_rng = stream_rng(CLASS_STREAM, class, 0);
+            let values = structure(class, &mut class_rng, &mut stream_rng(INSTANCE_STREAM, class, 0), 32).values;
+            let (low, high) = values.iter().fold((1.0f32, 0.0f32), |(low, high), &v| (low.min(v), high.max(v)));
+            assert!(high - low > 0.1, "class {class}: from {low} to {high}");
         }
     }
 
     #[test]
-    fn the_same_arguments_give_the_same_image_and_others_another() {
-        for class in [0, 1, 2, 301, 302, 1023] {
-            let first = formula_image(class, 7, 48);
-            assert_eq!(first, formula_image(class, 7, 48));
-            assert_ne!(first, formula_image(class, 8, 48));
-            assert_ne!(first, formula_image((class + FAMILIES.len()) % MAX_CLASSES, 7, 48));
+    fn the_same_arguments_give_the_same_scene_and_others_another() {
+        for formulas in [1, 20, 253] {
+            let first = formula_scene(formulas, 7, 48, 12);
+            assert_eq!(first, formula_scene(formulas, 7, 48, 12));
+            assert_ne!(first, formula_scene(formulas, 8, 48, 12));
         }
     }
 
@@ -229,16 +289,24 @@ mod tests {
     #[test]
     fn bytes_are_pinned() {
         let mut hash = Sha256::new();
-        for class in 0..24 {
-            hash.update(formula_image(class, 1, 40).rgb);
+        for instance in 0..24 {
+            let scene = formula_scene(100, instance, 36, 12);
+            hash.update(scene.pixels.rgb);
+            hash.update(scene.patches);
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, "a683786becabcef9");
+        assert_eq!(digest, "85c51366c1e65b5c");
     }
 
     #[test]
-    #[should_panic(expected = "class 1024 is not below 1024")]
-    fn a_class_too_high_is_refused() {
-        formula_image(MAX_CLASSES, 0, 8);
+    #[should_panic(expected = "254 formulas are not 1 to 253")]
+    fn more_formulas_than_a_patch_can_name_are_refused() {
+        formula_scene(254, 0, 8, 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "10 pixels are not whole patches of 4")]
+    fn patches_that_do_not_fit_are_refused() {
+        formula_scene(2, 0, 10, 4);
     }
 }

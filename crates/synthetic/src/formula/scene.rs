@@ -1,4 +1,4 @@
-//! A formula as a figure on the ground of another: small or large, faint or plain, somewhere in the picture.
+//! Formulas as figures on the ground of another: small or large, faint or plain, anywhere in the picture.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -7,29 +7,48 @@ use super::{CLASS_STREAM, MAX_CLASSES, structure, tint, two_colours};
 use crate::canvas::{Canvas, Field};
 use crate::exact::{smoothstep, stream_rng};
 
-/// Paints the figure of class `class` on a ground of any other class, `[size, size]`.
-pub(super) fn paint(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Canvas {
-    let ground = (class + rng.random_range(1..MAX_CLASSES)) % MAX_CLASSES;
-    let mut values = draw(ground, rng, size).values.into_iter();
+/// Most figures of a picture.
+const FIGURES: usize = 4;
+
+/// A figure that was painted.
+pub(super) struct Figure {
+    pub(super) class: usize,
+    /// How much of each pixel it covers, 0..1, where no later one lies upon it, `[size, size]`.
+    pub(super) cover: Field,
+}
+
+/// Paints figures of the first `formulas` classes on a ground of one of the rest.
+pub(super) fn paint(formulas: usize, rng: &mut ChaCha8Rng, size: usize) -> (Canvas, Vec<Figure>) {
+    let mut values = draw(rng.random_range(formulas..MAX_CLASSES), rng, size).values.into_iter();
     let (low, high) = two_colours(rng);
-    // Quiet, as tissue is, or nearly as loud as the figure.
-    let contrast = rng.random_range(0.05f32..0.6);
+    // Flat, quiet as tissue is, or nearly as loud as a figure.
+    let contrast = rng.random_range(0.0f32..0.6);
     let mut canvas = Canvas::from_fn(size, |_, _| {
         let s = 0.5 + contrast * (values.next().unwrap_or_default() - 0.5);
         std::array::from_fn(|k| low[k] + (high[k] - low[k]) * s)
     });
-    let share = rng.random_range(0.0f32..1.0);
-    let side = ((0.2 + 0.6 * share * share) * size as f32) as usize + 1;
-    let figure = placed(&windowed(draw(class, rng, side)), rng, size);
-    // At least a third lighter or darker than the middle of its ground.
     let middle = (0..3).map(|k| low[k] + high[k]).sum::<f32>() / 6.0;
-    let step = rng.random_range(0.3f32..0.7);
+    let mut figures: Vec<Figure> = vec![];
+    for _ in 0..rng.random_range(1..=FIGURES) {
+        let class = rng.random_range(0..formulas);
+        let share = rng.random_range(0.0f32..1.0);
+        let side = ((0.14 + 0.86 * share * share) * size as f32) as usize + 1;
+        let cover = placed(&windowed(draw(class, rng, side)), rng, size);
+        canvas.blend(&cover, colour(middle, rng), rng.random_range(0.5..1.0));
+        for figure in &mut figures {
+            figure.cover.values.iter_mut().zip(&cover.values).for_each(|(below, above)| *below *= 1.0 - above);
+        }
+        figures.push(Figure { class, cover });
+    }
+    (canvas, figures)
+}
+
+/// One that is lighter or darker than the middle of the ground, hardly or plainly.
+fn colour(middle: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
+    let step = rng.random_range(0.15f32..0.7);
     let up = middle + step <= 1.0 && (middle - step < 0.0 || rng.random_range(0..2) == 0);
-    let lightness = if up { middle + step } else { middle - step };
     let strength = rng.random_range(0.0f32..0.3);
-    let colour = tint(lightness, strength, rng);
-    canvas.blend(&figure, colour, rng.random_range(0.35..1.0));
-    canvas
+    tint(if up { middle + step } else { middle - step }, strength, rng)
 }
 
 fn draw(class: usize, rng: &mut ChaCha8Rng, size: usize) -> Field {

@@ -195,12 +195,18 @@ impl Decoder {
         self.layers.iter_mut().flatten().flat_map(|layer| [&mut layer.weight, &mut layer.bias]).collect()
     }
 
+    /// False of a linear one, which is given no image.
+    pub fn reads_pixels(&self) -> bool {
+        self.layers.is_some()
+    }
+
     /// Side `m` of the map of scores of an image of this side.
     pub fn side(&self, size: usize) -> usize {
         self.config.side(self.patch, size)
     }
 
-    /// Scores `[m, m, c]` of an image `[3, size, size]`, as it went into the network, of what the head gave of it, `tokens [p, rows]`.
+    /// Scores `[m, m, c]` of an image `[3, size, size]`, as it went into the network, of what the head gave of it, `tokens [p, rows]`;
+    /// a linear decoder does not look at the image.
     ///
     /// # Panics
     /// If a length is not what it says.
@@ -216,9 +222,9 @@ impl Decoder {
         let (grid, m) = (size / self.patch, self.side(size));
         let DecoderConfig { cells, channels, stride, .. } = self.config;
         assert_eq!(tokens.len(), grid * grid * self.config.rows(), "length of [{grid}², {}]", self.config.rows());
-        assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
         let map = cells_of(tokens, grid, cells, channels);
         let Some([hidden, scores]) = &self.layers else { return map };
+        assert_eq!(image.len(), 3 * size * size, "length of [3, {size}, {size}]");
         let enlarged = enlarge(&map, channels, grid * cells, m);
         let DecoderTape { joined, hidden: before, activated } = tape;
         join(&enlarged, image, (size, stride), joined);

@@ -19,7 +19,7 @@ use axum::{Extension, Json, Router};
 use melo_vit::{ComputedOn, SCOPE_SCORE, TaskKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wire::{Infer, Output, SCORES, SET, Tensor, outputs_of};
+use wire::{Infer, Output, SCORES, SET, SPREAD, Tensor, outputs_of};
 
 /// Encoded images: PNG, JPEG, DICOM, ….
 const IMAGE: &str = "image";
@@ -129,6 +129,7 @@ async fn infer(
         .map(|output| {
             let values = match output.name.as_str() {
                 SET => flat(&Answer::set_in_numbers),
+                SPREAD => flat(&|answer| answer.spread.values.clone()),
                 SCOPE_SCORE => flat(&|answer| answer.scope.iter().map(|scope| scope.score).collect()),
                 name if name == known[0] => flat(&|answer| answer.outputs().values.clone()),
                 _ => flat(&|answer| answer.logits.clone()),
@@ -143,8 +144,13 @@ async fn infer(
 /// What answers may hold here.
 fn outputs_here(app: &App, version: &Version) -> Vec<&'static str> {
     let calibration = version.card.calibration_for(&ComputedOn::from(&app.service.engine().info()));
-    let scope = calibration.scope_limits.is_some_and(|limits| limits.limits.is_some());
-    outputs_of(version.card.kind, calibration.sets.is_some(), scope)
+    let further = [
+        (SET, calibration.sets.is_some()),
+        (SPREAD, version.card.ensemble.is_some()),
+        (SCOPE_SCORE, calibration.scope_limits.is_some_and(|limits| limits.limits.is_some())),
+    ];
+    let said = further.into_iter().filter_map(|(output, said)| said.then_some(output));
+    outputs_of(version.card.kind).into_iter().chain(said).collect()
 }
 
 /// The shape of an output of so many images: `[n, c]`, of the scores of masks `[n, m, m, c]`, of sets of findings and numbers `[n, c, 2]`, of the score of a scope `[n, 1]`.

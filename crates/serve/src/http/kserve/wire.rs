@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use elements::{Elements, FILES};
-use melo_vit::{SCOPE_SCORE, TaskKind};
+use melo_vit::TaskKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,14 +24,16 @@ pub(super) const SCORES: &str = "scores";
 /// Of a plug-in that makes prediction sets.
 pub(super) const SET: &str = "set";
 
-/// What an answer of this kind may hold, the first by default; `sets` and `scope` where the plug-in says such.
-pub(super) fn outputs_of(kind: TaskKind, sets: bool, scope: bool) -> Vec<&'static str> {
-    let outputs = match kind {
+/// Of an ensemble of folds.
+pub(super) const SPREAD: &str = "spread";
+
+/// What every answer of this kind may hold, the first by default.
+pub(super) fn outputs_of(kind: TaskKind) -> [&'static str; 2] {
+    match kind {
         TaskKind::Segmentation => ["values", SCORES],
         TaskKind::Regression => ["values", "logits"],
         _ => ["probabilities", "logits"],
-    };
-    outputs.into_iter().chain(sets.then_some(SET)).chain(scope.then_some(SCOPE_SCORE)).collect()
+    }
 }
 
 /// A request that was read.
@@ -142,7 +144,7 @@ pub(in crate::http) fn read(headers: &HeaderMap, body: &[u8], kind: TaskKind) ->
         .map(|output| Output { binary: output.parameters.binary_data.unwrap_or(all), name: output.name })
         .collect();
     if outputs.is_empty() {
-        outputs.push(Output { name: outputs_of(kind, false, false)[0].to_owned(), binary: all });
+        outputs.push(Output { name: outputs_of(kind)[0].to_owned(), binary: all });
     }
     Ok(Infer { id: raw.id, inputs, outputs })
 }
