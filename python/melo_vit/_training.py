@@ -106,7 +106,8 @@ def train(
     own out of scope (0.05), unless ``scope`` is false.
 
     ``folds`` trains an ensemble: so many plug-ins, each without another part of the training and validation patients, as one whose answer is
-    their mean (and ``Prediction.spread`` how far they are apart); they adapt the last two blocks where nothing else is said.
+    their mean (and ``Prediction.spread`` how far they are apart); where no blocks are given they are trained on top of one plug-in, each the
+    last two blocks in its own way.
 
     ``callback`` is told every event as a dictionary; what it raises stops the training and is raised here. ``progress``
     shows a bar of tqdm, in a notebook a live curve; ``None`` does so where somebody looks. Ctrl-C stops after the step

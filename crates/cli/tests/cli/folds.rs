@@ -40,10 +40,14 @@ fn an_ensemble_is_one_file_for_every_verb_and_its_folds_are_plugins() {
     let info = PluginInfo::read(&out).expect("a plug-in");
     let card = &info.card;
     let ensemble = card.ensemble.as_ref().expect("an ensemble");
-    assert_eq!((ensemble.members.len(), card.format, card.provenance.train_images), (3, 10, 24));
+    assert_eq!((ensemble.members.len(), card.format, card.provenance.train_images), (3, 11, 24));
     assert_eq!(ensemble.members.iter().map(|member| member.val_images).sum::<usize>(), 24, "each validated once");
     assert!(ensemble.members.iter().all(|member| member.train_images + member.val_images == 24));
-    assert_eq!(card.sets.as_ref().map(|rule| rule.patients[0]), Some(24), "sets are fitted out of fold");
+    assert_eq!(
+        card.sets.as_ref().map(|rule| rule.patients[0]),
+        Some(8),
+        "sets are fitted out of fold on what the base has not seen"
+    );
     let shown = run(melo().args(["plugin", "info"]).arg(&out)).good();
     assert!(shown.contains("ensemble    3 folds, an answer is their mean"), "{shown}");
     assert!(run(melo().args(["plugin", "card"]).arg(&out)).good().contains("## Folds"));
@@ -174,7 +178,7 @@ fn an_ensemble_is_recalibrated_out_of_fold_on_its_own_data_alone() {
     };
     run(&mut recalibrate(&data)).good();
     let card = PluginInfo::read(&out).expect("a plug-in").card;
-    assert_eq!(card.calibrations[0].images, 24, "every image of both splits");
+    assert_eq!(card.calibrations[0].images, 8, "every image that neither the base nor its member has seen");
     run(on(&place, &["predict"], &out).args(["--precision", "bf16"]).arg(data.with_file_name("test_0.png"))).good();
     let other = place.phantoms(Phantom::BloodSmear, 40, [12, 12, 8]);
     run(&mut recalibrate(&other)).refused(1, &["not the images and splits that the folds of"]);

@@ -57,7 +57,7 @@ fn another_format_is_refused() {
     for format in [0, 11, 1000] {
         assert_card_refused(
             |card| card["format"] = json!(format),
-            &["format", &format.to_string(), "expected 1 to 10"],
+            &["format", &format.to_string(), "expected 1 to 11"],
         );
     }
 }
@@ -68,7 +68,7 @@ fn a_later_format_is_named_whatever_fields_it_has() {
         card["format"] = json!(11);
         card["novel"] = json!({ "some": [1, 2] });
     };
-    assert_card_refused(later, &["format 11 is not known, expected 1 to 10"]);
+    assert_card_refused(later, &["format 12 is not known, expected 1 to 11"]);
 }
 
 /// Makes of a card what software that knew format 1 alone wrote.
