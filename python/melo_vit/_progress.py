@@ -10,13 +10,13 @@ from typing import Any
 Told = Callable[[dict[str, Any]], object]
 
 
-def observer(progress: bool | None, callback: Told | None, epochs: int) -> Told | None:
+def observer(progress: bool | None, callback: Told | None) -> Told | None:
     """Whoever is told of a training's events; none where nobody is."""
     shows: list[Told] = []
     if callback is not None:
         shows.append(callback)
     if progress is not False:
-        show = live_curve() if in_notebook() else (bar(epochs) if progress or sys.stderr.isatty() else None)
+        show = live_curve() if in_notebook() else (bar() if progress or sys.stderr.isatty() else None)
         if show is not None:
             shows.append(show)
     if not shows:
@@ -42,7 +42,7 @@ def score(row: dict[str, Any]) -> tuple[str, float]:
     return "val_loss", row["val_loss"]
 
 
-def bar(epochs: int) -> Told | None:
+def bar() -> Told | None:
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -51,7 +51,8 @@ def bar(epochs: int) -> Told | None:
 
     def told(event: dict[str, Any]) -> None:
         if event["event"] == "started":
-            shown["bar"] = tqdm(total=epochs * event["images"], unit="image", initial=event["epochs_done"] * event["images"])
+            shown["epochs"] = event["epochs"]
+            shown["bar"] = tqdm(total=event["epochs"] * event["images"], unit="image", initial=event["epochs_done"] * event["images"])
             shown["images"] = event["images"]
         elif event["event"] == "step":
             at = (event["epoch"] - 1) * shown["images"] + event["images"]
@@ -60,7 +61,7 @@ def bar(epochs: int) -> Told | None:
         elif event["event"] == "epoch":
             name, value = score(event["row"])
             shown["best"] = {name: f"{value:.3f}"}
-            if event["row"]["epoch"] == epochs:
+            if event["row"]["epoch"] == shown["epochs"]:
                 shown["bar"].close()
 
     return told

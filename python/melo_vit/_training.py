@@ -138,7 +138,7 @@ def train(
         data, y, groups=groups, splits=splits, weights=weights, classes=classes, kind=kind, images=images,
         layout=layout, value_range=value_range, reading=reading,
     )  # fmt: skip
-    plugin = _melo.train(backbone, labelled, plain(given), observer(progress, callback, epochs))
+    plugin = _melo.train(backbone, labelled, plain(given), observer(progress, callback))
     for said in plugin.warnings:
         warnings.warn(f"{plugin.task}: {said}", MeloWarning, stacklevel=2)
     return plugin

@@ -155,7 +155,8 @@ impl TrainProgress {
                 }
             }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
-            Event::Started { card, trainable, backbone, images, epochs_done, .. } => {
+            Event::Started { card, config, trainable, backbone, images, epochs_done } => {
+                self.settle(config);
                 self.kind = card.kind;
                 self.train_images = images;
                 self.bar.set_length((self.epochs * images) as u64);

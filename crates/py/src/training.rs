@@ -48,8 +48,9 @@ fn tell(py: Python<'_>, told: &Py<PyAny>, event: &Event<'_>) -> PyResult<()> {
         Event::Reading { done, of } => serde_json::json!({"event": "reading", "done": done, "of": of}),
         Event::Features { done, of } => serde_json::json!({"event": "features", "done": done, "of": of}),
         Event::NoTestFigures(error) => serde_json::json!({"event": "no_test_figures", "said": error.to_string()}),
-        Event::Started { trainable, backbone, images, epochs_done, .. } => serde_json::json!({
-            "event": "started", "trainable": trainable, "backbone": backbone, "images": images, "epochs_done": epochs_done,
+        Event::Started { config, trainable, backbone, images, epochs_done, .. } => serde_json::json!({
+            "event": "started", "trainable": trainable, "backbone": backbone, "images": images, "epochs": config.epochs,
+            "epochs_done": epochs_done,
         }),
         Event::Step { epoch, images, loss } => {
             serde_json::json!({"event": "step", "epoch": epoch, "images": images, "loss": loss})

@@ -35,7 +35,7 @@ struct Members {
     records: Vec<MemberRecord>,
     histories: Vec<Vec<EpochRow>>,
     best: Vec<EpochRow>,
-    /// Trained values of all.
+    /// Trained values of all, and of what they share.
     trainable: usize,
     /// What is said of every image of their folds.
     out_of_fold: Option<Answers>,
@@ -79,7 +79,8 @@ impl ReadyJob {
         };
         let (engine, _) = home.finish(None, storage)?;
         let together = team.engine(Arc::clone(&engine));
-        let mut members = Members::default();
+        let trainable = base.as_ref().map_or(0, |base| base.trainable);
+        let mut members = Members { trainable, ..Members::default() };
         for fold in 0..folds {
             observer(Event::Fold { fold: fold + 1, of: folds });
             let of_fold = manifest.with_validation_fold(folds, fold, config.seed)?;
@@ -189,6 +190,8 @@ struct Base {
     engine: Arc<dyn Engine>,
     /// The settings of a member.
     config: TrainConfig,
+    /// Its trained values.
+    trainable: usize,
 }
 
 impl Base {
@@ -203,7 +206,7 @@ impl Base {
         let adapter = shared.plugin.adapter;
         adapter.merge_into(&mut checkpoint.weights, &vit);
         let engine = team.engine(device.load(checkpoint.freeze())?);
-        Ok(Base { adapter, engine, config })
+        Ok(Base { adapter, engine, config, trainable: shared.trainable })
     }
 }
 

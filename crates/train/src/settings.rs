@@ -205,6 +205,10 @@ mod tests {
             assert_eq!(refused(&TrainConfig { lora_dropout: value, ..lora.clone() }), "lora_dropout");
         }
         assert_eq!(refused(&TrainConfig { layer_decay: 1.1, ..full }), "layer_decay");
+        let late = |last_k, rank| Some(Late { last_k, rank, ..Late::default() });
+        for (folds, late) in [(None, late(2, 4)), (Some(3), late(0, 4)), (Some(3), late(2, 0))] {
+            assert_eq!(refused(&TrainConfig { folds, late, ..lora.clone() }), "late");
+        }
     }
 
     #[test]
@@ -227,6 +231,25 @@ mod tests {
             let config = MethodSettings::default().resolve(method, 5).unwrap();
             assert_eq!(config, TrainConfig::for_method(method, 5));
         }
+    }
+
+    #[test]
+    fn folds_of_which_no_blocks_are_given_begin_with_one_plug_in() {
+        let folds = MethodSettings { folds: Some(5), rank: Some(2), ..MethodSettings::default() };
+        let config = folds.resolve(Method::Lora, 5).unwrap();
+        config.check().unwrap();
+        let late = config.late.clone().expect("members are trained on top of one");
+        assert_eq!((config.lora.rank, config.lora.blocks.len()), (2, 5));
+        let (base, member) = (config.of_base(), config.of_member(&late));
+        assert_eq!((base.folds, base.late, base.lora), (None, None, config.lora));
+        assert_eq!((member.lora.rank, member.lora.blocks, member.epochs), (late.rank, vec![3, 4], late.epochs));
+        let last = MethodSettings { last_k: Some(2), ..folds };
+        assert_eq!(last.resolve(Method::Lora, 5).unwrap().late, None);
+        let folds = MethodSettings { folds: Some(5), ..MethodSettings::default() };
+        for method in [Method::Adapter, Method::Linear] {
+            assert_eq!(folds.resolve(method, 5).unwrap().late, None, "{method}");
+        }
+        assert_eq!(folds.resolve(Method::Adapter, 5).unwrap().bottleneck.blocks, [3, 4]);
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub fn adapter_in_words(card: &TaskCard) -> String {
 /// How many members an ensemble has and what they cost, in words: `5 folds, each answer their mean: 1.41 times the operations of one`.
 pub fn ensemble_in_words(ensemble: &Ensemble) -> String {
     let Ensemble { members, cost, shared } = ensemble;
+    let shared = shared.filter(|blocks| *blocks > 0);
     let shared = shared.map_or(String::new(), |blocks| format!(", which share {blocks} blocks"));
     format!("{} folds{shared}, an answer is their mean: {cost:.2} times the operations of one", members.len())
 }

@@ -252,8 +252,8 @@ impl Adapter {
 
     /// As [`Adapter::tensors_from`], to write to.
     pub(crate) fn tensors_from_mut(&mut self, block: usize) -> Vec<&mut Vec<f32>> {
-        let updates = self.blocks.iter_mut().skip(block).map(Arc::make_mut);
-        let low_rank = updates.flatten().flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]);
+        let updates = self.blocks.iter_mut().skip(block).flat_map(Arc::make_mut);
+        let low_rank = updates.flatten().flat_map(|pair| [&mut pair.a, &mut pair.b]);
         low_rank.chain(self.bottlenecks.tensors_mut()).collect()
     }
 

@@ -60,7 +60,7 @@ impl Adapter {
     /// `A` as [`Adapter::init`], `B` normal with deviation 0.2: it changes every answer, as a trained one does.
     pub fn random(config: &LoraConfig, vit: &VitConfig, seed: u64) -> Self {
         let mut adapter = Adapter::init(config, vit, seed);
-        let pairs = adapter.blocks.iter_mut().map(Arc::make_mut).flatten().flatten();
+        let pairs = adapter.blocks.iter_mut().flat_map(Arc::make_mut).flatten();
         pairs.zip(1..).for_each(|(pair, stream)| fill(&mut pair.b, UPDATE_DEVIATION, seed, stream));
         adapter
     }

@@ -77,7 +77,7 @@ const RESIZE: &str = "crates/imaging/src/resize.rs";
 const OF_CARDS: [&str; 4] = [
     "crates/train/src/calibrate.rs",
     "crates/train/src/sheet.rs",
-    "crates/train/src/trainer.rs",
+    "crates/train/src/trainer/passes.rs",
     "crates/study/src/cell.rs",
 ];
 
