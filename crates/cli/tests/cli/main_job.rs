@@ -177,7 +177,7 @@ fn eval_prints_the_object_that_scripts_rely_on() {
 }
 
 /// The macro AUC of the probabilities in `table` as they were before they were divided by `temperature`.
-fn auc_without_temperature(table: &Path, classes: &[&str], temperature: f64) -> f64 {
+pub(crate) fn auc_without_temperature(table: &Path, classes: &[&str], temperature: f64) -> f64 {
     let (mut scores, mut labels) = (vec![Vec::new(); classes.len()], Vec::new());
     for row in csv::Reader::from_path(table).expect("the predictions").records() {
         let row = row.expect("a row");
