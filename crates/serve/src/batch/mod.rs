@@ -87,6 +87,15 @@ pub(crate) struct Job {
     permit: Permit,
 }
 
+impl Job {
+    /// Gives its rows back, then answers: who is answered finds room for the next request.
+    fn settle(self, answer: Result<Computed, Refusal>) {
+        let Job { reply, permit, .. } = self;
+        drop(permit);
+        let _ = reply.send(answer);
+    }
+}
+
 /// Rows that were admitted; they are given back when it goes away.
 pub struct Permit {
     queue: Arc<Queue>,
@@ -248,7 +257,7 @@ impl Batcher {
             Ok(given) => given.into_iter(),
             Err(refusal) => {
                 computed();
-                return jobs.into_iter().for_each(|job| drop(job.reply.send(Err(refusal.clone()))));
+                return jobs.into_iter().for_each(|job| job.settle(Err(refusal.clone())));
             }
         };
         let own = |job: Job| {
@@ -261,7 +270,7 @@ impl Batcher {
             computed();
         }
         for (job, given) in single {
-            let _ = job.reply.send(Ok(Computed { given, bags: Vec::new() }));
+            job.settle(Ok(Computed { given, bags: Vec::new() }));
         }
         if with_bags.is_empty() {
             return;
@@ -269,7 +278,7 @@ impl Batcher {
         let answered: Vec<_> = with_bags.into_iter().map(|(job, given)| (self.bags(&job), given, job)).collect();
         computed();
         for (bags, given, job) in answered {
-            let _ = job.reply.send(bags.map(|bags| Computed { given, bags }));
+            job.settle(bags.map(|bags| Computed { given, bags }));
         }
     }
 

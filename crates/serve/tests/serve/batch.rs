@@ -79,6 +79,17 @@ fn a_full_queue_refuses_at_once_and_has_room_again_when_permits_go() {
 }
 
 #[test]
+fn who_is_answered_has_room_for_the_next_request() {
+    let engine = engine();
+    let (queue, _) = queue(BatchConfig { queue: 1, ..common::batches() });
+    let plugins = &versions(&*engine)[..1];
+    for _ in 0..100 {
+        let answer = queue.admit("ris", 1).expect("there is room").submit(asked(plugins, 1));
+        answer.blocking_recv().expect("an answer").expect("logits");
+    }
+}
+
+#[test]
 fn who_comes_has_a_place_beside_one_who_holds_all_the_room() {
     let (queue, _) = queue(BatchConfig { queue: 64, ..common::batches() });
     let held = |caller: &str| std::iter::from_fn(|| queue.admit(caller, 1).ok()).collect::<Vec<_>>();

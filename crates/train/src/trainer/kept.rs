@@ -70,27 +70,11 @@ impl Run<'_> {
         let best = std::mem::take(&mut self.best);
         self.model.tensors_mut().into_iter().zip(best).for_each(|(tensor, values)| *tensor = values);
         let row = self.record.best().cloned().expect("the first epoch is the best so far");
-        let mut card = self.card();
-        let Model { adapter, head, bag, volume, checkpoint, .. } = self.model;
+        let mut plugin = self.plugin();
+        let checkpoint = self.model.checkpoint.map(|checkpoint| *checkpoint);
         if let Some(checkpoint) = &checkpoint {
-            card.backbone.digest = checkpoint.digest();
+            plugin.card.backbone.digest = checkpoint.digest();
         }
-        Ok(Outcome {
-            plugin: Plugin {
-                card,
-                adapter,
-                head: self.objective.in_units(head),
-                further: Vec::new(),
-                bag,
-                volume,
-                scope: None,
-                digest: String::new(),
-            },
-            checkpoint: checkpoint.map(|checkpoint| *checkpoint),
-            best: row,
-            trainable,
-            backbone,
-            history: self.record.history,
-        })
+        Ok(Outcome { plugin, checkpoint, best: row, trainable, backbone, history: self.record.history })
     }
 }
