@@ -14,16 +14,36 @@ pub(crate) struct Sums<'a> {
 }
 
 impl Pass<'_> {
+    /// From the gradient of what a step's head gives to that of the stream behind the last block, in `d x`, without what is read of patches,
+    /// see [`Pass::add_read_gradient`]; adds to the head's.
+    pub(crate) fn outputs_backward(&mut self, d_outputs: &[f32], sums: Sums<'_>) -> Result<(), Error> {
+        match self.plan.dense.first() {
+            Some(head) => self.read_backward(head, d_outputs, sums),
+            None => self.head_backward(d_outputs, Some(sums)),
+        }
+    }
+
+    /// Adds to the gradients of a head, of what it gave and what it read.
+    pub(crate) fn head_gradient(
+        &mut self,
+        (d_given, given): (Rows, usize),
+        read: (Rows, usize),
+        rows: usize,
+        Sums { store, at }: Sums<'_>,
+    ) -> Result<(), Error> {
+        let [weight, bias] = store.trained_head();
+        self.gradient(Some((d_given, given)), read, (rows, 1.0), at.skip(weight))?;
+        self.gradient(None, (d_given, given), (rows, 1.0), at.skip(bias))
+    }
+
     /// From the gradient of the logits `[n, c]` to that of the stream behind the last block, in `d x`; adds to the head's.
     pub(crate) fn head_backward(&mut self, d_logits: &[f32], sums: Option<Sums<'_>>) -> Result<(), Error> {
         let (n, width) = (self.plan.answers.len(), self.net.config.feature_width());
         let classes = d_logits.len() / n;
         let d_logits = Rows::new(self.memory.hold("d logits", d_logits)?, classes);
-        if let Some(Sums { store, at }) = sums {
-            let [weight, bias] = store.trained_head();
+        if let Some(sums) = sums {
             let read = Rows::new(self.memory.floats("read", 0, n * width)?, width);
-            self.gradient(Some((d_logits, classes)), (read, width), (n, 1.0), at.skip(weight))?;
-            self.gradient(None, (d_logits, classes), (n, 1.0), at.skip(bias))?;
+            self.head_gradient((d_logits, classes), (read, width), n, sums)?;
         }
         let d_features = Rows::new(self.memory.floats("d features", 0, n * width)?, width);
         self.gpu.grouped(d_logits, d_features, self.heads_product(width, true), false)?;

@@ -67,16 +67,18 @@ impl CudaEngine {
         }
     }
 
-    /// Entries of a group, by the memory of the card and what an image of this side takes of it in so many blocks that are kept. All of the
-    /// card's memory counts, not what is free of it: groups, and with them roundings, are the same in every run.
-    fn group(&self, size: usize, taped: usize) -> usize {
+    /// Entries of a group, by the memory of the card and what an image of this side takes of it in so many blocks that are kept, and
+    /// besides of each patch. All of the card's memory counts, not what is free of it: groups, and with them roundings, are the same in every
+    /// run.
+    fn group(&self, size: usize, taped: usize, dense: usize) -> usize {
         let config = &self.network.config;
         let (d, t) = (config.width, config.tokens(size));
         let (hidden, fc1) = (config.mlp_hidden, config.fc1_out());
         let forward = 11 * d + fc1 + 2 * hidden;
         let backward = if taped > 0 { 9 * d + fc1 + hidden } else { 0 };
         let kept = taped * (10 * d + fc1);
-        let bytes = 4 * (t * (forward + backward + kept) + 3 * size * size + t * 3 * config.patch * config.patch);
+        let bytes =
+            4 * (t * (forward + backward + kept + dense) + 3 * size * size + t * 3 * config.patch * config.patch);
         let sized = (self.gpu().0.memory() / 2 / bytes).clamp(1, MOST_OF_A_GROUP);
         self.device.group.unwrap_or(sized)
     }
@@ -131,11 +133,9 @@ pub(crate) fn unsupported(what: &str) -> Error {
     Error::Unsupported { engine: ENGINE, what: what.to_owned() }
 }
 
-pub(crate) fn check_head(head: &Head) -> Result<(), Error> {
-    match head.blocks() {
-        None => Ok(()),
-        Some(_) => Err(unsupported("heads that read patch tokens (masks)")),
-    }
+/// Numbers that a pass keeps of a patch for a head that reads patches: what is read and given, and the gradients of both.
+fn dense_numbers(head: &Head) -> usize {
+    head.blocks().map_or(0, |_| 4 * head.width() + 2 * head.rows())
 }
 
 /// Images in groups: as long as they have no more than so many plug-ins together, but at least one.
@@ -172,14 +172,14 @@ impl Engine for CudaEngine {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
         self.check(source, size)?;
-        segments.iter().flat_map(|segment| &segment.plugins).try_for_each(|plugin| check_head(plugin.head))?;
-
         let (mut store, mut images) = (Store::default(), Vec::new());
         for Segment { images: range, plugins } in segments {
             let numbers: Vec<usize> = plugins.iter().map(|&plugin| store.number(plugin)).collect();
             images.extend(range.clone().map(|_| numbers.clone()));
         }
-        let groups = groups(&images, self.group(size, 0));
+        let plugins = segments.iter().flat_map(|segment| &segment.plugins);
+        let dense = plugins.map(|plugin| dense_numbers(plugin.head)).max().unwrap_or(0);
+        let groups = groups(&images, self.group(size, 0, dense));
         let mut answers: Vec<Vec<Vec<f32>>> = vec![Vec::new(); images.len()];
         let positions = self.positions(size)?;
         let memory = &mut *self.memory();
@@ -190,9 +190,8 @@ impl Engine for CudaEngine {
             let mut pass = self.pass(memory, (&positions, size), (&store, &plan))?;
             pass.embed(pixels)?;
             pass.blocks(0..self.network.config.depth)?;
-            let features = pass.pool()?;
-            let mut logits = pass.logits(features)?.into_iter();
-            group.iter().for_each(|&image| answers[image] = logits.by_ref().take(images[image].len()).collect());
+            let mut outputs = pass.outputs()?.into_iter();
+            group.iter().for_each(|&image| answers[image] = outputs.by_ref().take(images[image].len()).collect());
             Ok(())
         })?;
         let of_segment = |Segment { images, plugins }: &Segment<'_>| {
@@ -210,7 +209,6 @@ impl Engine for CudaEngine {
         gradients: &mut Gradients,
     ) -> Result<(f64, Vec<f32>), Error> {
         self.check(batch.source, batch.size)?;
-        check_head(head)?;
         if gradients.weights.is_some() {
             return Err(unsupported("training of all weights"));
         }
@@ -219,7 +217,8 @@ impl Engine for CudaEngine {
         let mut store = Store::default();
         let number = store.number(PluginRef { adapter: Some(adapter), head });
         let images = vec![vec![number]; batch.images];
-        let groups = groups(&images, self.group(batch.size, tape_from.map_or(0, |first| depth - first)));
+        let taped = tape_from.map_or(0, |first| depth - first);
+        let groups = groups(&images, self.group(batch.size, taped, dense_numbers(head)));
         let (positions, memory) = (self.positions(batch.size)?, &mut *self.memory());
         let len = store.values.len();
         let at = memory.floats("sums", 0, len)?;
@@ -234,16 +233,16 @@ impl Engine for CudaEngine {
             pass.tape_from = tape_from;
             pass.embed(pixels)?;
             pass.blocks(0..depth)?;
-            let features = pass.pool()?;
             let mut d_logits = Vec::new();
-            for (&image, logits) in group.iter().zip(pass.logits(features)?) {
+            for (&image, logits) in group.iter().zip(pass.outputs()?) {
                 let mut d = vec![0.0; logits.len()];
                 loss += (batch.loss)(image, &logits, &mut d);
                 all_logits.extend(logits);
                 d_logits.extend(d);
             }
-            pass.head_backward(&d_logits, Some(sums))?;
+            pass.outputs_backward(&d_logits, sums)?;
             for block in (tape_from.unwrap_or(depth)..depth).rev() {
+                pass.add_read_gradient(block)?;
                 pass.block_backward(block, Some(block) > tape_from, Some(sums))?;
             }
             Ok(())
@@ -294,7 +293,7 @@ impl Engine for CudaEngine {
         let mut store = Store::default();
         let number = store.number(PluginRef { adapter, head: &head });
         let plugins = vec![vec![number]; images];
-        let groups = groups(&plugins, self.group(size, 0));
+        let groups = groups(&plugins, self.group(size, 0, 0));
         let (positions, memory) = (self.positions(size)?, &mut *self.memory());
         let (d, t, prefix) = (config.width, config.tokens(size), config.prefix_tokens());
         let mut all = Vec::new();

@@ -103,6 +103,7 @@ impl Pass<'_> {
             }
             self.attend(block)?;
             self.mlp(block)?;
+            self.read_patches(block)?;
         }
         Ok(())
     }
@@ -308,7 +309,18 @@ impl Pass<'_> {
         Ok(normed)
     }
 
-    /// What heads give of features: the logits of every answer.
+    /// Behind the last block: what heads give, of every answer.
+    pub(crate) fn outputs(&mut self) -> Result<Vec<Vec<f32>>, Error> {
+        let mut outputs = vec![Vec::new(); self.plan.answers.len()];
+        if self.plan.dense.iter().map(|head| head.answers.len()).sum::<usize>() < outputs.len() {
+            let features = self.pool()?;
+            outputs = self.logits(features)?;
+        }
+        self.dense_outputs(&mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// What heads give of features: the logits of every answer, none of one that is read from patches.
     pub(crate) fn logits(&mut self, features: Address) -> Result<Vec<Vec<f32>>, Error> {
         let plan = self.plan;
         let (answers, width) = (plan.answers.len(), self.net.config.feature_width());

@@ -3,7 +3,7 @@
 //! ```text
 //! Cuda (Device) --load--> CudaEngine: passes in groups sized to the card      engine.rs
 //!   Plan: which rows meet which plug-in's matrices in each block             plan.rs
-//!   Pass: forward.rs, and right beside it backward.rs; explain.rs
+//!   Pass: forward.rs, and right beside it backward.rs; dense.rs, explain.rs
 //!   Gpu: buffers, and every kernel as a function                             gpu.rs, operations.rs
 //! Driver: allocate, copy, launch by name                                     driver.rs
 //!   libcuda, loaded at run time                                              libcuda.rs
@@ -14,6 +14,7 @@
 //! kernel has run on a card yet**; `docs/gpu.md` tells what was proved without one.
 
 mod backward;
+mod dense;
 mod driver;
 mod engine;
 mod explain;

@@ -70,6 +70,13 @@ pub(crate) struct Mean {
     pub(crate) many: usize,
 }
 
+impl Mean {
+    /// The copy of one of the tokens side by side in each of so many rows.
+    pub(crate) fn column(rows: usize, [tokens, width]: [usize; 2], token: usize) -> Self {
+        Mean { images: rows, tokens, width, first: token, many: 1 }
+    }
+}
+
 /// Rotations of queries and keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turns {

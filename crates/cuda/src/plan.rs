@@ -4,8 +4,8 @@
 //! departs from it; and beside it one a plug-in that has departed, at the first block that it adapts. So what tasks on one image have in
 //! common is computed once, and a batch of one task is the case of one entry an image.
 
-use melo_vit::{Adapter, PluginRef, Target, VitConfig};
-use std::collections::HashMap;
+use melo_vit::{Adapter, Head, PluginRef, Target, VitConfig};
+use std::collections::{BTreeSet, HashMap};
 use std::ptr::from_ref;
 
 /// A table's row: `Product` of `kernels/lowrank.cu`.
@@ -52,14 +52,32 @@ pub(crate) struct Plan {
     pub(crate) moves: Vec<Option<Vec<u32>>>,
     low_rank: Vec<[Option<Pair>; 6]>,
     bottlenecks: Vec<Option<Pair>>,
-    /// First words of the heads' products, one an answer: forward and backward.
+    /// First words of the products of heads that read pooled features, one an answer: forward and backward.
     pub(crate) head: [usize; 2],
     /// Which entry each answer is read from.
     pub(crate) answers: Vec<u32>,
-    /// Rows of all heads, by answer.
+    /// Rows of all heads that read pooled features, by answer; 0 of another.
     pub(crate) classes: Vec<usize>,
+    /// Heads that read patch tokens.
+    pub(crate) dense: Vec<DenseHead>,
     /// Words of the table.
     pub(crate) table: Vec<u32>,
+}
+
+/// A head that reads patch tokens.
+#[derive(Debug)]
+pub(crate) struct DenseHead {
+    /// The number of its plug-in.
+    number: usize,
+    /// The answers that it gives, by their places among all.
+    pub(crate) answers: Vec<usize>,
+    /// The blocks that it reads, ascending, and behind each the entries of its answers.
+    pub(crate) reads: Vec<(usize, Vec<u32>)>,
+    /// Numbers that it gives of a patch, and that it reads of one.
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    /// First words of its product: forward and backward.
+    pub(crate) words: [usize; 2],
 }
 
 /// An image and one of its plug-ins, by its place among them, or its trunk.
@@ -125,6 +143,42 @@ impl<'a> Store<'a> {
         Some(Matrices { first: [down, down_bias], second: [up, up_bias], inner, scale: 1.0 })
     }
 
+    /// The heads among those of answers that read patch tokens; `behind` has the entries of all answers behind every block.
+    fn dense_heads(&self, numbers: &[usize], behind: &[Vec<u32>], table: &mut Vec<u32>) -> Vec<DenseHead> {
+        let mut heads: Vec<DenseHead> = Vec::new();
+        for (answer, &number) in numbers.iter().enumerate() {
+            let (PluginRef { head, .. }, Stored { head: [weight, bias], .. }) = &self.plugins[number];
+            let Some(blocks) = head.blocks() else { continue };
+            let known = heads.iter().position(|head| head.number == number).unwrap_or_else(|| {
+                let (rows, width, words) = (head.rows(), head.width(), [table.len(), table.len() + WORDS]);
+                table.extend([*weight, *bias, rows as u32, width as u32, 1f32.to_bits()]);
+                table.extend([*weight, NO_BIAS, width as u32, rows as u32, 1f32.to_bits()]);
+                let reads = blocks.iter().map(|&block| (block, Vec::new())).collect();
+                heads.push(DenseHead { number, answers: Vec::new(), reads, rows, width, words });
+                heads.len() - 1
+            });
+            heads[known].answers.push(answer);
+            heads[known].reads.iter_mut().for_each(|(block, entries)| entries.push(behind[*block][answer]));
+        }
+        heads
+    }
+
+    /// First words of the products of heads that read pooled features of this width, forward and backward, and their rows: one an answer,
+    /// without rows where the head is another.
+    fn pooled_heads(&self, numbers: &[usize], width: usize, table: &mut Vec<u32>) -> ([usize; 2], Vec<usize>) {
+        let pooled = |number: usize| Some(self.plugins[number].0.head).filter(|head| head.blocks().is_none());
+        let classes: Vec<usize> = numbers.iter().map(|&number| pooled(number).map_or(0, Head::rows)).collect();
+        let [mut forward, mut backward] = [Vec::new(), Vec::new()];
+        for (&number, &rows) in numbers.iter().zip(&classes) {
+            let [weight, bias] = self.plugins[number].1.head;
+            forward.extend([weight, bias, rows as u32, width as u32, 1f32.to_bits()]);
+            backward.extend([weight, NO_BIAS, width as u32, rows as u32, 1f32.to_bits()]);
+        }
+        let head = [table.len(), table.len() + forward.len()];
+        table.extend([forward, backward].concat());
+        (head, classes)
+    }
+
     /// First numbers of what is trained at a place of the only plug-in, `A` and `B`, and the scale.
     pub(crate) fn trained(&self, block: usize, target: Target) -> Option<([usize; 2], f32)> {
         let (adapter, stored) = self.adapter(0)?;
@@ -178,22 +232,23 @@ impl Plan {
     /// an entry of its own plug-in from the first block on.
     pub(crate) fn new(config: &VitConfig, store: &Store<'_>, images: &[Vec<usize>], together: bool) -> Self {
         let depth = config.depth;
+        let of_image = |(image, plugins): (usize, &Vec<usize>)| (0..plugins.len()).map(move |place| (image, place));
+        let asked: Vec<(usize, usize)> = images.iter().enumerate().flat_map(of_image).collect();
         let departs = |number: usize| if together { 0 } else { store.departs(number, depth) };
         let (mut entries, mut moves, mut table) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut low_rank, mut bottlenecks) = (Vec::new(), Vec::new());
-        let mut before: Vec<Entry> = (0..images.len()).map(|image| (image, None)).collect();
+        let (mut low_rank, mut bottlenecks, mut behind) = (Vec::new(), Vec::new(), Vec::<Vec<u32>>::new());
+        let mut before: (Vec<u32>, usize) = (asked.iter().map(|&(image, _)| image as u32).collect(), images.len());
         for block in 0..depth {
-            let mut now = Vec::new();
-            for (image, plugins) in images.iter().enumerate() {
-                if plugins.iter().any(|&number| departs(number) > block) {
-                    now.push((image, None));
-                }
-                let departed = (0..plugins.len()).filter(|&place| departs(plugins[place]) <= block);
-                now.extend(departed.map(|place| (image, Some(place))));
-            }
-            let here = places(&before);
-            let from: Vec<u32> = now.iter().map(|entry| place_of(&here, *entry)).collect();
-            let still = from.iter().enumerate().all(|(at, &from)| at == from as usize) && from.len() == before.len();
+            let entry = |&(image, place): &(usize, usize)| -> Entry {
+                (image, (departs(images[image][place]) <= block).then_some(place))
+            };
+            let of_answers: Vec<Entry> = asked.iter().map(entry).collect();
+            let now: Vec<Entry> = of_answers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            let places: HashMap<Entry, u32> = now.iter().copied().zip(0..).collect();
+            let of_answers: Vec<u32> = of_answers.iter().map(|entry| places[entry]).collect();
+            let mut from = vec![0; now.len()];
+            of_answers.iter().zip(&before.0).for_each(|(&to, &entry)| from[to as usize] = entry);
+            let still = from.iter().copied().eq(0..before.1 as u32);
             moves.push((!still).then_some(from));
             let number = |&(image, place): &Entry| place.map(|place: usize| images[image][place]);
             let numbers: Vec<Option<usize>> = now.iter().map(number).collect();
@@ -206,24 +261,15 @@ impl Plan {
             let matrices: Vec<_> = numbers.iter().map(matrices).collect();
             bottlenecks.push(Pair::new(&mut table, &matrices, [config.width; 2]));
             entries.push(now.len());
-            before = now;
+            behind.push(of_answers.clone());
+            before = (of_answers, now.len());
         }
-        let (head, here) = (table.len(), places(&before));
-        let (mut answers, mut classes, mut backward) = (Vec::new(), Vec::new(), Vec::new());
-        for (image, plugins) in images.iter().enumerate() {
-            for (place, &number) in plugins.iter().enumerate() {
-                answers.push(place_of(&here, (image, Some(place))));
-                let (plugin, Stored { head: [weight, bias], .. }) = &store.plugins[number];
-                classes.push(plugin.head.rows());
-                let (rows, width) = (plugin.head.rows() as u32, config.feature_width() as u32);
-                table.extend([*weight, *bias, rows, width, 1f32.to_bits()]);
-                backward.extend([*weight, NO_BIAS, width, rows, 1f32.to_bits()]);
-            }
-        }
-        let head = [head, table.len()];
-        table.extend(backward);
-        entries.push(before.len());
-        Plan { entries, moves, low_rank, bottlenecks, head, answers, classes, table }
+        let (answers, last) = before;
+        entries.push(last);
+        let numbers: Vec<usize> = asked.iter().map(|&(image, place)| images[image][place]).collect();
+        let dense = store.dense_heads(&numbers, &behind, &mut table);
+        let (head, classes) = store.pooled_heads(&numbers, config.feature_width(), &mut table);
+        Plan { entries, moves, low_rank, bottlenecks, head, answers, classes, dense, table }
     }
 
     pub(crate) fn low_rank(&self, block: usize, target: Target) -> Option<Pair> {
@@ -235,12 +281,9 @@ impl Plan {
     }
 }
 
-/// Where every entry lies.
-fn places(entries: &[Entry]) -> HashMap<Entry, u32> {
-    entries.iter().copied().zip(0..).collect()
-}
-
-/// Where an entry comes from: itself, or the trunk of its image.
-fn place_of(before: &HashMap<Entry, u32>, entry: Entry) -> u32 {
-    *before.get(&entry).or_else(|| before.get(&(entry.0, None))).expect("an entry has gone on from its trunk")
+impl DenseHead {
+    /// The place of a block among those that it reads.
+    pub(crate) fn place(&self, block: usize) -> Option<usize> {
+        self.reads.iter().position(|&(read, _)| read == block)
+    }
 }

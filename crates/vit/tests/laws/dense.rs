@@ -1,5 +1,6 @@
 //! Heads that read patch tokens: against the reference, beside classifiers in one batch, and what decoders make of them.
 
+use crate::engines::{cuda_of, held};
 use crate::gradients::{Setting, assert_gradients};
 use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
@@ -38,14 +39,17 @@ fn what_they_give_is_what_the_reference_gives() {
     for (what, config) in variants() {
         let checkpoint = tiny::checkpoint(&config, 1);
         let reference = Reference.load(checkpoint.clone().freeze()).expect("f64 computes every network");
-        let cpu = tiny::engine(checkpoint);
+        let engines = held(&checkpoint);
         for size in [8, 12, 20] {
             let batch = images(3, size, 2);
             for (number, (adapter, head)) in heads(&config).iter().enumerate() {
-                let [found, expected] =
-                    [&cpu, &reference].map(|engine| logits(&**engine, &batch, adapter.as_ref(), head));
-                assert_eq!(found.len(), 3 * (size / 4) * (size / 4) * head.rows());
-                assert_reordered(&found, &expected, &format!("{what} at {size}, head {number}"));
+                let expected = logits(&*reference, &batch, adapter.as_ref(), head);
+                assert_eq!(expected.len(), 3 * (size / 4) * (size / 4) * head.rows());
+                for engine in &engines {
+                    let found = logits(&**engine, &batch, adapter.as_ref(), head);
+                    let what = format!("{what} at {size}, head {number} on {}", engine.info().engine);
+                    assert_reordered(&found, &expected, &what);
+                }
             }
         }
     }
@@ -65,7 +69,8 @@ fn beside_classifiers_they_give_what_they_give_alone() {
             (Precision::Bf16, 3, true),
             (Precision::Int8, 1, false),
         ] {
-            let engine = tiny::engine_of(checkpoint.clone(), precision, 2, group);
+            let on_gpu = (precision != Precision::Int8).then(|| cuda_of(&checkpoint, precision, group));
+            let engines = [tiny::engine_of(checkpoint.clone(), precision, 2, group)].into_iter();
             let batch = images(asked.len(), config.image_size, 2);
             let plugin = |number: &usize| PluginRef { adapter: all[*number].0.as_ref(), head: &all[*number].1 };
             let segment = |(image, numbers): (usize, &&[usize])| Segment {
@@ -73,16 +78,19 @@ fn beside_classifiers_they_give_what_they_give_alone() {
                 plugins: numbers.iter().take(if several { numbers.len() } else { 1 }).map(plugin).collect(),
             };
             let segments: Vec<Segment<'_>> = asked.iter().enumerate().map(segment).collect();
-            let found = engine.forward(&batch, batch.size, &segments).expect("a tiled size");
-            for (image, (of_image, segment)) in found.iter().zip(&segments).enumerate() {
-                let one = crate::variants::pick(&batch, [image]);
-                for (found, plugin) in of_image.iter().zip(&segment.plugins) {
-                    let alone = logits(&*engine, &one, plugin.adapter, plugin.head);
-                    let what = format!("{what}: image {image} in groups of {group}, {precision}");
-                    // Products of f32 on slow instruction sets sum in an order that depends on the other rows.
-                    match precision {
-                        Precision::F32 => assert_reordered(found, &alone, &what),
-                        _ => assert_eq!(found, &alone, "{what}"),
+            for engine in engines.chain(on_gpu.flatten()) {
+                let found = engine.forward(&batch, batch.size, &segments).expect("a tiled size");
+                for (image, (of_image, segment)) in found.iter().zip(&segments).enumerate() {
+                    let one = crate::variants::pick(&batch, [image]);
+                    for (found, plugin) in of_image.iter().zip(&segment.plugins) {
+                        let alone = logits(&*engine, &one, plugin.adapter, plugin.head);
+                        let name = engine.info().engine;
+                        let what = format!("{what}: image {image} in groups of {group}, {precision} on {name}");
+                        // Products of f32 on slow instruction sets sum in an order that depends on the other rows.
+                        match precision {
+                            Precision::F32 if name == "cpu" => assert_reordered(found, &alone, &what),
+                            _ => assert_eq!(found, &alone, "{what}"),
+                        }
                     }
                 }
             }
@@ -120,7 +128,7 @@ fn a_mask_is_a_map_itself_and_has_no_heat_map() {
     let checkpoint = tiny::checkpoint(&config, 1);
     let head = dense_head(&[1], 2, &config, 3);
     let plugin = PluginRef { adapter: None, head: &head };
-    for engine in [tiny::engine(checkpoint.clone()), Reference.load(checkpoint.freeze()).unwrap()] {
+    for engine in held(&checkpoint).into_iter().chain([Reference.load(checkpoint.freeze()).unwrap()]) {
         let error = engine.explain(&images(1, 12, 1).data, 12, plugin, 0, ExplainMethod::Gradient).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("masks"), "{error}");
     }
