@@ -33,8 +33,8 @@ struct Entry {
 #define ENTRY(name) {#name, Call<name>::run, Call<name>::parameters()}
 const Entry entries[] = {
     ENTRY(activate), ENTRY(activate_backward), ENTRY(add_parts), ENTRY(assemble), ENTRY(attention), ENTRY(attention_backward_keys),
-    ENTRY(attention_backward_queries), ENTRY(attention_delta), ENTRY(attention_relevance), ENTRY(dropout), ENTRY(gather), ENTRY(gradient),
-    ENTRY(grouped), ENTRY(layernorm), ENTRY(layernorm_backward), ENTRY(linear_backward_bf16), ENTRY(linear_backward_f32),
+    ENTRY(attention_backward_queries), ENTRY(attention_delta), ENTRY(attention_pool), ENTRY(attention_pool_backward),
+    ENTRY(attention_relevance), ENTRY(dropout), ENTRY(gather), ENTRY(gradient), ENTRY(grouped), ENTRY(layernorm), ENTRY(layernorm_backward), ENTRY(linear_backward_bf16), ENTRY(linear_backward_f32),
     ENTRY(linear_bf16), ENTRY(linear_f32), ENTRY(mean_tokens), ENTRY(mean_tokens_backward), ENTRY(rotate), ENTRY(scaled), ENTRY(unfold),
 };
 

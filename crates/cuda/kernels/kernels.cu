@@ -5,5 +5,6 @@
 #include "linear.cu"
 #include "lowrank.cu"
 #include "norm.cu"
+#include "pool.cu"
 #include "rotary.cu"
 #include "tokens.cu"

@@ -75,6 +75,9 @@ impl Pass<'_> {
         for (mean, column) in self.means() {
             gpu.mean_tokens_backward(d_features.at_column(column), d_x, mean)?;
         }
+        if let Some(pool) = &net.attn_pool {
+            self.attention_pool_backward(pool, d_features, d_x)?;
+        }
         let Some(norm) = &net.norm else { return Ok(()) };
         let (x, d_x) = (Rows::new(self.stream(depth)?, d), Rows::new(d_x, d));
         gpu.layernorm_backward(norm, (x, d_x), d_x, self.plain(m), false)

@@ -74,8 +74,9 @@ impl CudaEngine {
         let config = &self.network.config;
         let (d, t) = (config.width, config.tokens(size));
         let (hidden, fc1) = (config.mlp_hidden, config.fc1_out());
-        let forward = 11 * d + fc1 + 2 * hidden;
-        let backward = if taped > 0 { 9 * d + fc1 + hidden } else { 0 };
+        let pool = if self.network.attn_pool.is_some() { 3 * d } else { 0 };
+        let forward = 11 * d + fc1 + 2 * hidden + pool;
+        let backward = if taped > 0 { 9 * d + fc1 + hidden + pool } else { 0 };
         let kept = taped * (10 * d + fc1);
         let bytes =
             4 * (t * (forward + backward + kept + dense) + 3 * size * size + t * 3 * config.patch * config.patch);

@@ -32,7 +32,10 @@ impl CudaEngine {
             pass.head_backward(&d_logits, None)?;
         }
         let (d, t) = (config.width, config.tokens(size));
-        let share = share(config, t);
+        let share = match config.pool {
+            Pool::Map => [vec![0.0; config.prefix_tokens()], pass.pool_relevance(method)?].concat(),
+            _ => share(config, t),
+        };
         // Of the residual branch and of attention: half each, or all of both.
         let weights = if by_gradient { (1.0, 1.0) } else { (0.5, 0.5) };
         let mut read = pass.memory.hold("relevance", &share)?;
@@ -49,7 +52,8 @@ impl CudaEngine {
             std::mem::swap(&mut read, &mut out);
         }
         let mut prefix = self.gpu().floats(read, t)?;
-        if by_gradient {
+        // What pooling read was carried by attention too.
+        if by_gradient && config.pool != Pool::Map {
             // What attention carried, without the residual branch.
             prefix.iter_mut().zip(&share).for_each(|(relevance, share)| *relevance -= share);
         }
@@ -58,14 +62,15 @@ impl CudaEngine {
     }
 }
 
-/// What heads read of every token, `[t]`.
+/// What heads read of every token by means, `[t]`.
 fn share(config: &VitConfig, tokens: usize) -> Vec<f32> {
     let (class, prefix) = (config.class_tokens(), config.prefix_tokens());
     let of_class = |token: usize| if token < class { 1.0 / class as f32 } else { 0.0 };
     let of_patches = |token: usize| if token >= prefix { 1.0 / (tokens - prefix) as f32 } else { 0.0 };
     let of_token = |token: usize| match config.pool {
         Pool::Token => of_class(token),
-        Pool::Avg | Pool::Map => of_patches(token),
+        Pool::Avg => of_patches(token),
+        Pool::Map => 0.0,
         Pool::TokenAvg => (of_class(token) + of_patches(token)) / 2.0,
     };
     (0..tokens).map(of_token).collect()

@@ -270,7 +270,7 @@ impl Pass<'_> {
         Mean { images, tokens: self.tokens(), width: self.net.config.width, first, many }
     }
 
-    /// The means of tokens that heads read: each with its first column in a feature.
+    /// The means of tokens that heads read, none with attention pooling: each with its first column in a feature.
     pub(crate) fn means(&self) -> Vec<(Mean, usize)> {
         let config = &self.net.config;
         let (width, prefix) = (config.width, config.prefix_tokens());
@@ -278,7 +278,8 @@ impl Pass<'_> {
         let patches = mean(prefix, self.tokens() - prefix);
         match config.pool {
             Pool::Token => (0..config.class_tokens()).map(|token| (mean(token, 1), token * width)).collect(),
-            Pool::Avg | Pool::Map => vec![(patches, 0)],
+            Pool::Avg => vec![(patches, 0)],
+            Pool::Map => Vec::new(),
             Pool::TokenAvg => vec![(mean(0, 1), 0), (patches, width)],
         }
     }
@@ -293,6 +294,9 @@ impl Pass<'_> {
         let features = self.memory.floats("features", 0, entries * width)?;
         for (mean, column) in self.means() {
             gpu.mean_tokens(x, Rows::new(features.skip(column), width), mean)?;
+        }
+        if let Some(pool) = &net.attn_pool {
+            self.attention_pool(pool, x, features)?;
         }
         let Some(norm) = &net.fc_norm else { return Ok(features) };
         let normed = self.memory.floats("normed features", 0, entries * width)?;

@@ -3,7 +3,8 @@
 //! ```text
 //! Cuda (Device) --load--> CudaEngine: passes in groups sized to the card      engine.rs
 //!   Plan: which rows meet which plug-in's matrices in each block             plan.rs
-//!   Pass: forward.rs, and right beside it backward.rs; dense.rs, explain.rs
+//!   Pass: forward.rs, and right beside it backward.rs; attention_pool.rs, dense.rs,
+//!     explain.rs
 //!   Gpu: buffers, and every kernel as a function                             gpu.rs, operations.rs
 //! Driver: allocate, copy, launch by name                                     driver.rs
 //!   libcuda, loaded at run time                                              libcuda.rs
@@ -13,6 +14,7 @@
 //! Nothing but the driver is required: PTX is embedded (`tools/gpu/ptx.py`), libcuda is loaded when a card is asked for. **Experimental: no
 //! kernel has run on a card yet**; `docs/gpu.md` tells what was proved without one.
 
+mod attention_pool;
 mod backward;
 mod dense;
 mod driver;

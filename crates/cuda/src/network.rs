@@ -2,7 +2,7 @@
 
 use crate::driver::Address;
 use crate::gpu::{Buffer, Gpu};
-use melo_vit::{BackboneInfo, Error, Pool, Precision, RotaryPairs, VitConfig, Weights, relative_index};
+use melo_vit::{BackboneInfo, Error, Precision, RotaryPairs, VitConfig, Weights, relative_index};
 
 /// Widest attention head that the kernels hold in shared memory; `MOST` of `kernels/attention.cu`.
 const MOST_HEAD_WIDTH: usize = 112;
@@ -42,6 +42,18 @@ pub(crate) struct Block {
     pub(crate) ls2: Option<Buffer>,
 }
 
+/// Attention pooling, named as [`melo_vit::AttentionPool`].
+#[derive(Debug)]
+pub(crate) struct AttentionPool {
+    /// What asks, after its projection, `[d]`: the same of every image.
+    pub(crate) query: Buffer,
+    pub(crate) kv: Linear,
+    pub(crate) proj: Linear,
+    pub(crate) norm: Norm,
+    pub(crate) fc1: Linear,
+    pub(crate) fc2: Linear,
+}
+
 /// All of a backbone.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -50,6 +62,7 @@ pub(crate) struct Network {
     pub(crate) norm_pre: Option<Norm>,
     pub(crate) norm: Option<Norm>,
     pub(crate) fc_norm: Option<Norm>,
+    pub(crate) attn_pool: Option<AttentionPool>,
     pub(crate) blocks: Vec<Block>,
     /// Tokens and positions in host memory, from which those of an image size are made; without matrices.
     small: Weights,
@@ -80,6 +93,13 @@ impl Linear {
     pub(crate) fn bias(&self) -> Option<Address> {
         self.bias.as_ref().map(Buffer::at)
     }
+}
+
+/// What asks in attention pooling, after its projection, `[d]`.
+fn query(pool: &melo_vit::AttentionPool) -> Vec<f32> {
+    let rows = pool.q.weight.chunks_exact(pool.latent.len()).zip(&pool.q.bias);
+    let dot = |row: &[f32]| row.iter().zip(&pool.latent).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
+    rows.map(|(row, &bias)| (dot(row) + f64::from(bias)) as f32).collect()
 }
 
 /// A vector, where there is one.
@@ -118,11 +138,22 @@ impl Network {
                 ls2: present(gpu, &of.ls2)?,
             })
         };
+        let attention_pool = |of: &melo_vit::AttentionPool| {
+            Ok::<_, Error>(AttentionPool {
+                query: gpu.buffer(&query(of))?,
+                kv: linear(&of.kv, 2 * d, d)?,
+                proj: linear(&of.proj, d, d)?,
+                norm: norm(&of.norm)?,
+                fc1: linear(&of.fc1, hidden, d)?,
+                fc2: linear(&of.fc2, d, hidden)?,
+            })
+        };
         Ok(Network {
             patch_embed: linear(&weights.patch_embed, d, 3 * config.patch * config.patch)?,
             norm_pre: maybe(&weights.norm_pre)?,
             norm: maybe(&weights.norm)?,
             fc_norm: maybe(&weights.fc_norm)?,
+            attn_pool: weights.attn_pool.as_ref().map(attention_pool).transpose()?,
             blocks: weights.blocks.iter().map(block).collect::<Result<_, Error>>()?,
             small: small(&config, weights),
             config,
@@ -176,9 +207,6 @@ fn check(config: &VitConfig, precision: Precision) -> Result<(), Error> {
     let refused = |what: String| Err(Error::Unsupported { engine: crate::ENGINE, what });
     if !matches!(precision, Precision::F32 | Precision::Bf16) {
         return refused(format!("{precision}: f32 and bf16 are its precisions"));
-    }
-    if config.pool == Pool::Map {
-        return refused("attention pooling (SigLIP)".to_owned());
     }
     match config.head_width() {
         width if width > MOST_HEAD_WIDTH => {

@@ -327,6 +327,32 @@ impl Gpu {
         self.launch("attention_backward_keys", of.grid(), arguments)
     }
 
+    /// One query to probabilities `[n, h, p]` of the patches, `of.tokens`, and what they read of values, `[n, d]`.
+    pub(crate) fn attention_pool(
+        &self,
+        (query, kv): (Address, Address),
+        (probabilities, o): (Address, Address),
+        of: Attention,
+    ) -> Result<(), Error> {
+        let Attention { images, tokens, heads, width, .. } = of;
+        let grid = Grid { blocks: [heads, images, 1], threads: BLOCK };
+        self.launch("attention_pool", grid, arguments![query, kv, probabilities, o, tokens, heads, width])
+    }
+
+    /// The gradient of keys and values from that of what was read of them.
+    pub(crate) fn attention_pool_backward(
+        &self,
+        (query, kv): (Address, Address),
+        (probabilities, o): (Address, Address),
+        (d_o, d_kv): (Address, Address),
+        of: Attention,
+    ) -> Result<(), Error> {
+        let Attention { images, tokens, heads, width, .. } = of;
+        let grid = Grid { blocks: [heads, images, 1], threads: BLOCK };
+        let arguments = arguments![query, kv, probabilities, o, d_o, d_kv, tokens, heads, width];
+        self.launch("attention_pool_backward", grid, arguments)
+    }
+
     /// A step of a relevance map of one image: `out [t] = share · read Ā + rest · read`.
     pub(crate) fn attention_relevance(
         &self,

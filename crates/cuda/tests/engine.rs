@@ -5,7 +5,7 @@ use melo_cuda::Cuda;
 use melo_cuda_host::Host;
 use melo_vit::{
     Adapter, Batch, Checkpoint, DecoderConfig, Description, Device, Engine, Error, Gradients, Head, ImageBatch,
-    ImageError, ImageSource, LoraConfig, PluginRef, Pool, Precision, Preprocess, Segment, Target, VitConfig,
+    ImageError, ImageSource, LoraConfig, PluginRef, Precision, Preprocess, Segment, Target, VitConfig,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -122,9 +122,7 @@ fn assert_refused<T>(result: Result<T, Error>, words: &str) {
 #[test]
 fn networks_that_it_does_not_compute_are_refused_by_name() {
     let wide = VitConfig { width: 256, heads: 2, ..config() };
-    let pooled = VitConfig { class_token: false, pool: Pool::Map, ..config() };
     for (precision, config, words) in [
-        (Precision::F32, pooled, "attention pooling"),
         (Precision::F32, wide, "attention heads of width 128"),
         (Precision::Int8, config(), "int8"),
         (Precision::Bf16x3, config(), "bf16x3"),

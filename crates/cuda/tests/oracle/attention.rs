@@ -152,3 +152,36 @@ fn relevance() {
         }
     }
 }
+
+/// Attention pooling is the first query of attention whose tokens are the patches.
+#[test]
+fn pooling_and_back() {
+    for shape in SHAPES {
+        let [n, p, h, w] = shape;
+        let (d, query) = (h * w, random(h * w, 3));
+        let mut problem = Problem::new(shape, false);
+        problem.qkv.chunks_exact_mut(3 * d).for_each(|qkv| qkv[..d].copy_from_slice(&query));
+        for d_o in problem.d_o.chunks_exact_mut(p * d) {
+            d_o[d..].fill(0.0);
+        }
+        let Expected { o, d_qkv, p: all, .. } = problem.expected();
+        let probabilities: Vec<f64> = all.chunks_exact(p * p).flat_map(|of_head| &of_head[..p]).copied().collect();
+        let o: Vec<f64> = o.chunks_exact(p * d).flat_map(|o| &o[..d]).copied().collect();
+        let d_kv: Vec<f64> = d_qkv.chunks_exact(3 * d).flat_map(|d_qkv| &d_qkv[d..]).copied().collect();
+        let kv: Vec<f32> = problem.qkv.chunks_exact(3 * d).flat_map(|qkv| &qkv[d..]).copied().collect();
+        let d_o: Vec<f32> = problem.d_o.chunks_exact(p * d).flat_map(|d_o| &d_o[..d]).copied().collect();
+
+        let (blocks, sizes, what) = ([h, n, 1], [p, h, w].map(Number), format!("{shape:?}"));
+        let read = [Floats(&query), Floats(&kv)];
+        let given = [&read[..], &[New(probabilities.len()), New(o.len())], &sizes].concat();
+        let Some(found) = run("attention_pool", blocks, 128, &given) else { return };
+        assert_close(3e-6, &found[0], &probabilities, &format!("probabilities of {what}"));
+        assert_close(3e-6, &found[1], &o, &format!("o of {what}"));
+
+        let [probabilities, o] = [&probabilities, &o].map(|values| narrow(values));
+        let matrices = [Floats(&probabilities), Floats(&o), Floats(&d_o), New(d_kv.len())];
+        let found = run("attention_pool_backward", blocks, 128, &[&read[..], &matrices, &sizes].concat());
+        let close = if p == 1 { 1e-5 } else { 6e-6 };
+        assert_close(close, &found.expect("as before")[0], &d_kv, &format!("d_kv of {what}"));
+    }
+}

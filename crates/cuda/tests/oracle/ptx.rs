@@ -28,7 +28,7 @@ fn ptx_has_every_kernel_with_its_parameters() {
         names.sort();
         lists.push(names);
     }
-    assert_eq!(lists[0].len(), 24);
+    assert_eq!(lists[0].len(), 26);
     assert_eq!(lists[0], lists[1]);
     assert_eq!(host.parameters("no such kernel"), None);
 }

@@ -33,22 +33,14 @@ fn cuda(checkpoint: &Checkpoint) -> Option<Arc<dyn Engine>> {
     cuda_of(checkpoint, Precision::F32, 2)
 }
 
-/// The engine for GPUs: on the processor, or with MELO_TEST_CUDA on a card. None without a C++20 compiler, or for a network that it refuses
-/// by name.
+/// The engine for GPUs: on the processor, or with MELO_TEST_CUDA on a card. None without a C++20 compiler.
 pub(crate) fn cuda_of(checkpoint: &Checkpoint, precision: Precision, group: usize) -> Option<Arc<dyn Engine>> {
     let device = match std::env::var_os("MELO_TEST_CUDA") {
         Some(_) => Cuda::open(0, Some(precision)).expect("a card"),
         None => Cuda::on(Host::open()?, Some(precision)),
     };
     let device = device.with_group(group);
-    match device.load(checkpoint.clone().freeze()) {
-        Ok(engine) => Some(engine),
-        Err(Error::Unsupported { engine: "cuda", what }) => {
-            assert!(checkpoint.config.pool == Pool::Map && what.contains("attention pooling"), "{what}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    Some(device.load(checkpoint.clone().freeze()).expect("a network that it computes"))
 }
 
 /// The same network in f64.
