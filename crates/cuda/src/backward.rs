@@ -95,6 +95,18 @@ impl Pass<'_> {
         self.attend_backward(index, needs_input, sums)
     }
 
+    /// From the gradient of the first block's input, in `d x`, to that of the embedded patches of each image, `[p, d]`.
+    pub(crate) fn embed_backward(&mut self) -> Result<Vec<Vec<f32>>, Error> {
+        let (d, t, m) = (self.net.config.width, self.tokens(), self.rows(0));
+        let d_x = Rows::new(self.memory.floats("d x", 0, m * d)?, d);
+        if let Some(norm) = &self.net.norm_pre {
+            let assembled = Rows::new(self.memory.floats("assembled", 0, m * d)?, d);
+            self.gpu.layernorm_backward(norm, (assembled, d_x), d_x, self.plain(m), false)?;
+        }
+        let (d_x, prefix) = (self.gpu.floats(d_x.at, m * d)?, self.net.config.prefix_tokens());
+        Ok(d_x.chunks_exact(t * d).map(|d_x| d_x[prefix * d..].to_vec()).collect())
+    }
+
     fn mlp_backward(&mut self, index: usize, sums: Option<Sums<'_>>) -> Result<(), Error> {
         let (net, gpu) = (self.net, self.gpu);
         let (block, config, m) = (&net.blocks[index], &net.config, self.rows(index));

@@ -3,7 +3,7 @@
 use crate::backward::Sums;
 use crate::forward::Pass;
 use crate::gpu::{Gpu, Memory};
-use crate::network::{Network, Positions};
+use crate::network::{Network, Positions, Shape};
 use crate::operations::Rows;
 use crate::plan::{Plan, Store};
 use crate::{Cuda, ENGINE};
@@ -25,11 +25,11 @@ pub(crate) struct CudaEngine {
     pub(crate) network: Network,
     /// Held through a whole pass: one at a time.
     memory: Mutex<Memory>,
-    /// Those of the size that was asked for last.
-    positions: Mutex<Option<(usize, Arc<Positions>)>>,
+    /// Those of the shape that was asked for last.
+    positions: Mutex<Option<Arc<Positions>>>,
 }
 
-/// What was loaded of a group: images `[n, 3, s, s]`.
+/// What was loaded of a group: images `[n, 3, s, s]`, or their embedded patches.
 type Loaded = Result<Vec<f32>, Error>;
 
 impl CudaEngine {
@@ -48,45 +48,35 @@ impl CudaEngine {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn positions(&self, size: usize) -> Result<Arc<Positions>, Error> {
+    pub(crate) fn positions(&self, shape: Shape) -> Result<Arc<Positions>, Error> {
         let mut kept = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, positions)) = kept.as_ref().filter(|(of, _)| *of == size) {
+        if let Some(positions) = kept.as_ref().filter(|of| (of.size, of.layers) == shape) {
             return Ok(Arc::clone(positions));
         }
-        let positions = Arc::new(self.network.positions(self.gpu(), size)?);
-        *kept = Some((size, Arc::clone(&positions)));
+        let positions = Arc::new(self.network.positions(self.gpu(), shape)?);
+        *kept = Some(Arc::clone(&positions));
         Ok(positions)
     }
 
-    /// Refuses what no pass of this engine computes.
-    fn check(&self, source: &dyn ImageSource, size: usize) -> Result<(), Error> {
-        self.backbone.check_source(source, size)?;
-        match source.layers() {
-            None => Ok(()),
-            Some(_) => Err(unsupported("volumes")),
-        }
-    }
-
-    /// Entries of a group, by the memory of the card and what an image of this side takes of it in so many blocks that are kept, and
+    /// Entries of a group, by the memory of the card and what an image of this shape takes of it in so many blocks that are kept, and
     /// besides of each patch. All of the card's memory counts, not what is free of it: groups, and with them roundings, are the same in every
     /// run.
-    fn group(&self, size: usize, taped: usize, dense: usize) -> usize {
+    fn group(&self, of: &Positions, taped: usize, dense: usize) -> usize {
         let config = &self.network.config;
-        let (d, t) = (config.width, config.tokens(size));
+        let (d, t) = (config.width, config.volume_tokens(of.size, of.layers.unwrap_or(1)));
         let (hidden, fc1) = (config.mlp_hidden, config.fc1_out());
         let pool = if self.network.attn_pool.is_some() { 3 * d } else { 0 };
         let forward = 11 * d + fc1 + 2 * hidden + pool;
         let backward = if taped > 0 { 9 * d + fc1 + hidden + pool } else { 0 };
         let kept = taped * (10 * d + fc1);
-        let bytes =
-            4 * (t * (forward + backward + kept + dense) + 3 * size * size + t * 3 * config.patch * config.patch);
+        let pixels = of.layers.map_or(3 * config.patch * config.patch, |_| 0);
+        let bytes = 4 * (t * (forward + backward + kept + dense + pixels) + of.loaded(config));
         let sized = (self.gpu().0.memory() / 2 / bytes).clamp(1, MOST_OF_A_GROUP);
         self.device.group.unwrap_or(sized)
     }
 
-    /// The images of a group, on all cores.
-    fn load(source: &dyn ImageSource, size: usize, images: &[usize]) -> Loaded {
-        let len = 3 * size * size;
+    /// The images of a group, of `len` numbers each, on all cores.
+    fn load(source: &dyn ImageSource, len: usize, images: &[usize]) -> Loaded {
         let mut data = vec![0.0; images.len() * len];
         let load = |(&index, image): (&usize, &mut [f32])| {
             source.load(index, image).map_err(|source| Error::Image { index, source })
@@ -99,11 +89,11 @@ impl CudaEngine {
     /// Group by group; the next one is loaded while one is computed.
     fn walk(
         source: &dyn ImageSource,
-        size: usize,
+        len: usize,
         groups: &[Vec<usize>],
         mut work: impl FnMut(usize, &[f32]) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let load = |number: usize| groups.get(number).map(|images| Self::load(source, size, images));
+        let load = |number: usize| groups.get(number).map(|images| Self::load(source, len, images));
         let mut loaded = load(0);
         let mut number = 0;
         while let Some(images) = loaded {
@@ -120,13 +110,13 @@ impl CudaEngine {
     pub(crate) fn pass<'a>(
         &'a self,
         memory: &'a mut Memory,
-        (positions, size): (&'a Positions, usize),
+        positions: &'a Positions,
         (store, plan): (&Store<'_>, &'a Plan),
     ) -> Result<Pass<'a>, Error> {
         let table = memory.hold("table", &plan.table)?;
         let store = memory.hold("store", &store.values)?;
         let (gpu, net) = (self.gpu(), &self.network);
-        Ok(Pass { gpu, net, positions, memory, plan, store, table, size, dropout: None, tape_from: None })
+        Ok(Pass { gpu, net, positions, memory, plan, store, table, dropout: None, tape_from: None })
     }
 }
 
@@ -172,7 +162,7 @@ impl Engine for CudaEngine {
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
-        self.check(source, size)?;
+        self.backbone.check_source(source, size)?;
         let (mut store, mut images) = (Store::default(), Vec::new());
         for Segment { images: range, plugins } in segments {
             let numbers: Vec<usize> = plugins.iter().map(|&plugin| store.number(plugin)).collect();
@@ -180,17 +170,18 @@ impl Engine for CudaEngine {
         }
         let plugins = segments.iter().flat_map(|segment| &segment.plugins);
         let dense = plugins.map(|plugin| dense_numbers(plugin.head)).max().unwrap_or(0);
-        let groups = groups(&images, self.group(size, 0, dense));
+        let positions = self.positions((size, source.layers()))?;
+        assert!(dense == 0 || positions.layers.is_none(), "heads on patch tokens are of images");
+        let groups = groups(&images, self.group(&positions, 0, dense));
         let mut answers: Vec<Vec<Vec<f32>>> = vec![Vec::new(); images.len()];
-        let positions = self.positions(size)?;
-        let memory = &mut *self.memory();
-        Self::walk(source, size, &groups, |number, pixels| {
+        let (config, memory) = (&self.network.config, &mut *self.memory());
+        Self::walk(source, positions.loaded(config), &groups, |number, pixels| {
             let group = &groups[number];
             let plugins: Vec<Vec<usize>> = group.iter().map(|&image| images[image].clone()).collect();
-            let plan = Plan::new(&self.network.config, &store, &plugins, false);
-            let mut pass = self.pass(memory, (&positions, size), (&store, &plan))?;
+            let plan = Plan::new(config, &store, &plugins, false);
+            let mut pass = self.pass(memory, &positions, (&store, &plan))?;
             pass.embed(pixels)?;
-            pass.blocks(0..self.network.config.depth)?;
+            pass.blocks(0..config.depth)?;
             let mut outputs = pass.outputs()?.into_iter();
             group.iter().for_each(|&image| answers[image] = outputs.by_ref().take(images[image].len()).collect());
             Ok(())
@@ -209,27 +200,30 @@ impl Engine for CudaEngine {
         head: &Head,
         gradients: &mut Gradients,
     ) -> Result<(f64, Vec<f32>), Error> {
-        self.check(batch.source, batch.size)?;
+        self.backbone.check_source(batch.source, batch.size)?;
         if gradients.weights.is_some() {
             return Err(unsupported("training of all weights"));
         }
-        let depth = self.network.config.depth;
-        let tape_from = adapter.first_block();
+        let (config, depth) = (&self.network.config, self.network.config.depth);
+        let positions = self.positions((batch.size, batch.source.layers()))?;
+        let to_the_input = positions.layers.is_some();
+        assert!(head.blocks().is_none() || !to_the_input, "heads on patch tokens are of images");
+        let tape_from = if to_the_input { Some(0) } else { adapter.first_block() };
         let mut store = Store::default();
         let number = store.number(PluginRef { adapter: Some(adapter), head });
         let images = vec![vec![number]; batch.images];
         let taped = tape_from.map_or(0, |first| depth - first);
-        let groups = groups(&images, self.group(batch.size, taped, dense_numbers(head)));
-        let (positions, memory) = (self.positions(batch.size)?, &mut *self.memory());
+        let groups = groups(&images, self.group(&positions, taped, dense_numbers(head)));
+        let memory = &mut *self.memory();
         let len = store.values.len();
         let at = memory.floats("sums", 0, len)?;
         self.gpu().clear(at, len)?;
         let sums = Sums { store: &store, at };
         let (mut loss, mut all_logits) = (0.0, Vec::new());
-        Self::walk(batch.source, batch.size, &groups, |number, pixels| {
+        Self::walk(batch.source, positions.loaded(config), &groups, |number, pixels| {
             let group = &groups[number];
-            let plan = Plan::new(&self.network.config, &store, &images[..group.len()], true);
-            let mut pass = self.pass(memory, (&positions, batch.size), (&store, &plan))?;
+            let plan = Plan::new(config, &store, &images[..group.len()], true);
+            let mut pass = self.pass(memory, &positions, (&store, &plan))?;
             pass.dropout = batch.dropout.map(|dropout| (dropout, group[0]));
             pass.tape_from = tape_from;
             pass.embed(pixels)?;
@@ -244,7 +238,11 @@ impl Engine for CudaEngine {
             pass.outputs_backward(&d_logits, sums)?;
             for block in (tape_from.unwrap_or(depth)..depth).rev() {
                 pass.add_read_gradient(block)?;
-                pass.block_backward(block, Some(block) > tape_from, Some(sums))?;
+                pass.block_backward(block, to_the_input || Some(block) > tape_from, Some(sums))?;
+            }
+            if to_the_input {
+                let of_images = group.iter().zip(pass.embed_backward()?);
+                of_images.for_each(|(&image, d_patches)| batch.source.take_gradient(image, &d_patches));
             }
             Ok(())
         })?;
@@ -289,19 +287,20 @@ impl Engine for CudaEngine {
     ) -> Result<Vec<f32>, Error> {
         let config = &self.network.config;
         features.check(config)?;
-        self.check(source, size)?;
+        self.backbone.check_source(source, size)?;
         let head = Head::zeros(0, config.feature_width());
         let mut store = Store::default();
         let number = store.number(PluginRef { adapter, head: &head });
         let plugins = vec![vec![number]; images];
-        let groups = groups(&plugins, self.group(size, 0, 0));
-        let (positions, memory) = (self.positions(size)?, &mut *self.memory());
-        let (d, t, prefix) = (config.width, config.tokens(size), config.prefix_tokens());
+        let positions = self.positions((size, source.layers()))?;
+        let groups = groups(&plugins, self.group(&positions, 0, 0));
+        let (d, prefix, memory) = (config.width, config.prefix_tokens(), &mut *self.memory());
         let mut all = Vec::new();
-        Self::walk(source, size, &groups, |number, pixels| {
+        Self::walk(source, positions.loaded(config), &groups, |number, pixels| {
             let n = groups[number].len();
             let plan = Plan::new(config, &store, &plugins[..n], false);
-            let mut pass = self.pass(memory, (&positions, size), (&store, &plan))?;
+            let mut pass = self.pass(memory, &positions, (&store, &plan))?;
+            let t = pass.tokens();
             pass.embed(pixels)?;
             pass.blocks(0..features.block + 1)?;
             if features.kind == FeatureKind::Pooled {

@@ -17,8 +17,8 @@ impl CudaEngine {
         let mut store = Store::default();
         let plugins = [vec![store.number(plugin)]];
         let plan = Plan::new(config, &store, &plugins, true);
-        let (positions, memory) = (self.positions(size)?, &mut *self.memory());
-        let mut pass = self.pass(memory, (&positions, size), (&store, &plan))?;
+        let (positions, memory) = (self.positions((size, None))?, &mut *self.memory());
+        let mut pass = self.pass(memory, &positions, (&store, &plan))?;
         pass.tape_from = Some(0);
         pass.embed(image)?;
         pass.blocks(0..config.depth)?;

@@ -18,8 +18,6 @@ pub(crate) struct Pass<'a> {
     /// Matrices of all plug-ins, and the plan's table.
     pub(crate) store: Address,
     pub(crate) table: Address,
-    /// Side of the images, pixels.
-    pub(crate) size: usize,
     /// Dropout, and the group's first image within the batch.
     pub(crate) dropout: Option<(Dropout, usize)>,
     /// The first block that leaves what its backward pass needs.
@@ -29,7 +27,7 @@ pub(crate) struct Pass<'a> {
 impl Pass<'_> {
     /// Tokens of an image.
     pub(crate) fn tokens(&self) -> usize {
-        self.net.config.tokens(self.size)
+        self.net.config.volume_tokens(self.positions.size, self.positions.layers.unwrap_or(1))
     }
 
     /// Rows of the residual stream in a block.
@@ -60,27 +58,26 @@ impl Pass<'_> {
         NormRows { rows, inner: 1, width: self.net.config.width }
     }
 
-    /// Images `[n, 3, s, s]` to the residual stream.
+    /// Images `[n, 3, s, s]`, or their patches as they come embedded, to the residual stream.
     pub(crate) fn embed(&mut self, images: &[f32]) -> Result<(), Error> {
         let config = &self.net.config;
         let (d, t, f, patch) = (config.width, self.tokens(), config.prefix_tokens(), config.patch);
-        let (n, side) = (images.len() / (3 * self.size * self.size), 3 * patch * patch);
+        let (n, side) = (images.len() / self.positions.loaded(config), 3 * patch * patch);
         let rows = n * (t - f);
-        let loaded = self.memory.hold("images", images)?;
-        let unfolded = self.memory.floats("unfolded", 0, rows * side)?;
-        self.gpu.unfold(loaded, unfolded, [n, self.size, patch])?;
-        let projected = self.memory.floats("normed", 0, rows * d)?;
-        self.gpu.linear(&self.net.patch_embed, Rows::new(unfolded, side), Rows::new(projected, d), rows, false)?;
+        let mut embedded = self.memory.hold("images", images)?;
+        if self.positions.layers.is_none() {
+            let unfolded = self.memory.floats("unfolded", 0, rows * side)?;
+            self.gpu.unfold(embedded, unfolded, [n, self.positions.size, patch])?;
+            embedded = self.memory.floats("normed", 0, rows * d)?;
+            self.gpu.linear(&self.net.patch_embed, Rows::new(unfolded, side), Rows::new(embedded, d), rows, false)?;
+        }
         let x = self.memory.floats("x", 0, n * t * d)?;
         let positions = self.positions.patches.as_ref().map(|positions| positions.at());
-        self.gpu.assemble((self.positions.prefix.at(), projected, positions), x, [n, t, f, d])?;
-        match &self.net.norm_pre {
-            Some(norm) => {
-                let x = Rows::new(x, d);
-                self.gpu.layernorm(norm, x, x, self.plain(n * t))
-            }
-            None => Ok(()),
-        }
+        let parts = (self.positions.prefix.at(), embedded, positions);
+        let Some(norm) = &self.net.norm_pre else { return self.gpu.assemble(parts, x, [n, t, f, d]) };
+        let assembled = self.memory.floats("assembled", 0, n * t * d)?;
+        self.gpu.assemble(parts, assembled, [n, t, f, d])?;
+        self.gpu.layernorm(norm, Rows::new(assembled, d), Rows::new(x, d), self.plain(n * t))
     }
 
     /// The residual stream, in front of a block or behind the last.
@@ -263,7 +260,8 @@ impl Pass<'_> {
 
     pub(crate) fn turns(&self) -> Option<Turns> {
         let (table, prefix) = (self.positions.turns.as_ref()?.at(), self.net.config.prefix_tokens());
-        Some(Turns { table, patches: self.tokens() - prefix, prefix, neighbours: self.net.turns_neighbours() })
+        let patches = (self.positions.size / self.net.config.patch).pow(2);
+        Some(Turns { table, patches, prefix, neighbours: self.net.turns_neighbours() })
     }
 
     pub(crate) fn mean(&self, images: usize, first: usize, many: usize) -> Mean {

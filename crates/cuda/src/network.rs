@@ -68,14 +68,19 @@ pub(crate) struct Network {
     small: Weights,
 }
 
-/// Tokens and positions of an image size.
+/// Side of images, pixels, and layers of what comes as embedded patches, where it does.
+pub(crate) type Shape = (usize, Option<usize>);
+
+/// Tokens and positions of images of a shape.
 #[derive(Debug)]
 pub(crate) struct Positions {
+    pub(crate) size: usize,
+    pub(crate) layers: Option<usize>,
     /// Class, distillation and register tokens with theirs, `[f, d]`.
     pub(crate) prefix: Buffer,
-    /// Of patches, `[patches, d]`.
+    /// Of patches, `[patches, d]`: those of an image again for each layer.
     pub(crate) patches: Option<Buffer>,
-    /// Cosines and sines, `[patches, w / 2, 2]`.
+    /// Cosines and sines of an image, `[(s / p)², w / 2, 2]`.
     pub(crate) turns: Option<Buffer>,
     /// Every block's table of relative positions, and the index into them.
     relative: Option<(Vec<Buffer>, Buffer)>,
@@ -160,8 +165,8 @@ impl Network {
         })
     }
 
-    /// What images of this side need.
-    pub(crate) fn positions(&self, gpu: &Gpu, size: usize) -> Result<Positions, Error> {
+    /// What images of this shape need.
+    pub(crate) fn positions(&self, gpu: &Gpu, (size, layers): Shape) -> Result<Positions, Error> {
         let (mut config, mut weights) = (self.config.clone(), self.small.clone());
         weights.resize_positions(&mut config, size);
         let (grid, d, rows) = (size / config.patch, config.width, config.position_prefix());
@@ -182,8 +187,10 @@ impl Network {
             Ok((tables, gpu.buffer(&relative_index(grid))?))
         });
         Ok(Positions {
+            size,
+            layers,
             prefix: gpu.buffer(&prefix)?,
-            patches: present(gpu, of_patches)?,
+            patches: present(gpu, &of_patches.repeat(layers.unwrap_or(1)))?,
             turns: turns.map(|turns| gpu.buffer(&turns)).transpose()?,
             relative: relative.transpose()?,
         })
@@ -196,6 +203,14 @@ impl Network {
 }
 
 impl Positions {
+    /// Numbers that a source gives of an image: `[3, s, s]`, or `[layers, (s / p)², d]`.
+    pub(crate) fn loaded(&self, config: &VitConfig) -> usize {
+        match self.layers {
+            None => 3 * self.size * self.size,
+            Some(layers) => layers * (self.size / config.patch).pow(2) * config.width,
+        }
+    }
+
     /// A block's table and the index into it.
     pub(crate) fn relative(&self, block: usize) -> Option<(Address, Address)> {
         self.relative.as_ref().map(|(tables, index)| (tables[block].at(), index.at()))

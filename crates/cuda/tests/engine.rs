@@ -132,23 +132,10 @@ fn networks_that_it_does_not_compute_are_refused_by_name() {
     }
 }
 
-struct Embedded;
-impl ImageSource for Embedded {
-    fn load(&self, _: usize, out: &mut [f32]) -> Result<(), ImageError> {
-        out.fill(0.5);
-        Ok(())
-    }
-
-    fn layers(&self) -> Option<usize> {
-        Some(2)
-    }
-}
-
 #[test]
 fn passes_that_it_does_not_compute_are_refused_by_name_and_leave_gradients_as_they_were() {
     let Some(device) = device(Precision::F32) else { return };
     let (engine, adapter, head) = (engine(&device), adapter(2, &[0]), head(3));
-    assert_refused(engine.embed(&Embedded, 1, SIDE, None), "volumes");
     let source = images(1);
     let batch = Batch { source: &source, images: 1, size: SIDE, loss: &squares, dropout: None };
     let mut gradients = Gradients::zeros(&adapter, &head, &config(), true);

@@ -1,12 +1,13 @@
 //! Volumes: their embedding against PyTorch's and against the backbone's own, embedded patches on both engines, and files.
 
+use crate::engines::held;
 use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, is_unseen, largest, logits, lora, variants};
 use melo_reference::Reference;
 use melo_vit::{
-    Adapter, Batch, Checkpoint, Device, Dropout, Engine, Error, Gradients, Head, ImageBatch, ImageSource, Plugin,
-    Precision, Preprocess, Segment, Storage, Target, TaskCard, VitConfig, VolumeConfig, VolumeEmbedding, Volumes,
-    VoxelBatch, cross_entropy,
+    Adapter, Batch, Checkpoint, Device, Dropout, Engine, Error, FeatureKind, Features, Gradients, Head, ImageBatch,
+    ImageSource, Plugin, Precision, Preprocess, Segment, Storage, Target, TaskCard, VitConfig, VolumeConfig,
+    VolumeEmbedding, Volumes, VoxelBatch, cross_entropy,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -180,11 +181,11 @@ impl ImageSource for Kept<'_> {
 }
 
 #[test]
-fn embedded_patches_are_the_same_on_both_engines() {
+fn embedded_patches_are_the_same_on_all_engines() {
     for (number, (what, config)) in networks().into_iter().enumerate() {
         let checkpoint = tiny::checkpoint(&config, 1);
         let embedding = embedding(&checkpoint);
-        let engines = [tiny::engine(checkpoint.clone()), Reference.load(checkpoint.freeze()).expect("f64")];
+        let (engines, reference) = (held(&checkpoint), Reference.load(checkpoint.freeze()).expect("f64"));
         let (source, head) = (voxels(3, 2), tiny::head(3, &config, 3));
         // From the second block on, and from the first: the gradient goes to the input all the same.
         let lora = melo_vit::LoraConfig { blocks: vec![number % 2], ..lora(2, 3.0, &[Target::Q, Target::V]) };
@@ -197,21 +198,28 @@ fn embedded_patches_are_the_same_on_both_engines() {
             let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
             let (_, logits) = engine.step(&batch, &adapter, &head, &mut gradients).expect("a step");
             let embedded = engine.embed(&kept, 3, SIDE, Some(&adapter)).expect("features");
+            let mean = Features { kind: FeatureKind::Mean, block: 0, norm: false };
+            let of_block = engine.features(&kept, 3, SIDE, Some(&adapter), mean).expect("features");
             let gradients: Vec<Vec<f32>> = gradients.tensors().into_iter().cloned().collect();
-            (logits, embedded, gradients, kept.d_patches.into_inner().expect("one test").concat())
+            (logits, [embedded, of_block], gradients, kept.d_patches.into_inner().expect("one test").concat())
         };
-        let [found, expected] = engines.each_ref().map(run);
-        assert_within(1e-5, &found.0, &expected.0, &format!("{what}: logits"));
-        assert_reordered(&found.1, &expected.1, &format!("{what}: features"));
-        let names = adapter.tensor_shapes(&config).into_iter().chain(head.shapes());
-        for (((name, _), found), expected) in
-            names.zip(&found.2).zip(&expected.2).filter(|((n, _), _)| !is_unseen(&n.0, &config))
-        {
-            assert!(largest(expected) > 1e-4, "{what}: `{name}` proves nothing");
-            assert_reordered(found, expected, &format!("{what}: `{name}`"));
+        let expected = run(&reference);
+        for engine in &engines {
+            let (found, what) = (run(engine), format!("{what} on {}", engine.info().engine));
+            assert_within(1e-5, &found.0, &expected.0, &format!("{what}: logits"));
+            for (found, expected) in found.1.iter().zip(&expected.1) {
+                assert_reordered(found, expected, &format!("{what}: features"));
+            }
+            let names = adapter.tensor_shapes(&config).into_iter().chain(head.shapes());
+            for (((name, _), found), expected) in
+                names.zip(&found.2).zip(&expected.2).filter(|((n, _), _)| !is_unseen(&n.0, &config))
+            {
+                assert!(largest(expected) > 1e-4, "{what}: `{name}` proves nothing");
+                assert_reordered(found, expected, &format!("{what}: `{name}`"));
+            }
+            assert_eq!(found.3.len(), 3 * 3 * 4 * config.width);
+            assert_reordered(&found.3, &expected.3, &format!("{what}: patches"));
         }
-        assert_eq!(found.3.len(), 3 * 3 * 4 * config.width);
-        assert_reordered(&found.3, &expected.3, &format!("{what}: patches"));
     }
 }
 
@@ -223,17 +231,21 @@ fn the_embedding_s_gradient_is_its_derivative() {
     let (embedding, source, head) = (embedding(&checkpoint), voxels(2, 5), tiny::head(3, &config, 3));
     let adapter = tiny::adapter(&lora(2, 3.0, &[Target::Q, Target::V]), &config, 2);
     let reference = Reference.load(checkpoint.clone().freeze()).expect("f64");
-    let mut of_embedding = embedding.zeros_like();
-    let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
-    let batch = Batch { source: &source, images: 2, size: SIDE, loss: &loss, dropout: None };
-    let into = (&mut of_embedding, &mut gradients);
-    tiny::engine(checkpoint).volume_step(&batch, (&adapter, &head), &embedding, into).expect("a step");
+    let of_engine = |engine: std::sync::Arc<dyn Engine>| {
+        let mut of_embedding = embedding.zeros_like();
+        let mut gradients = Gradients::zeros(&adapter, &head, &config, false);
+        let batch = Batch { source: &source, images: 2, size: SIDE, loss: &loss, dropout: None };
+        let into = (&mut of_embedding, &mut gradients);
+        engine.volume_step(&batch, (&adapter, &head), &embedding, into).expect("a step");
+        of_embedding
+    };
+    let all: Vec<VolumeEmbedding> = held(&checkpoint).into_iter().map(of_engine).collect();
     let at = |embedding: &VolumeEmbedding| -> f64 {
         let plugin = melo_vit::PluginRef { adapter: Some(&adapter), head: &head };
         let logits = reference.logits_of(&source, (2, SIDE), plugin, Some(embedding)).expect("logits");
         logits.chunks_exact(3).enumerate().map(|(image, of)| loss(image, of, &mut [0.0; 3])).sum()
     };
-    for (number, slopes) in of_embedding.tensors().into_iter().enumerate() {
+    for (number, slopes) in all.iter().flat_map(|of_embedding| of_embedding.tensors().into_iter().enumerate()) {
         let bound = 1e-3 * largest(slopes);
         assert!(bound > 1e-5, "tensor {number} proves nothing");
         for place in (0..slopes.len()).step_by(slopes.len() / 13 + 1) {
@@ -279,14 +291,16 @@ fn threads_and_groups_change_no_gradient() {
 fn several_plugins_on_embedded_patches_are_answered_as_alone() {
     let config = tiny::config();
     let checkpoint = tiny::checkpoint(&config, 1);
-    let (embedding, source, engine) = (embedding(&checkpoint), voxels(3, 5), tiny::engine(checkpoint.clone()));
-    let plugins = [2, 3].map(|seed| tiny::plugin(engine.backbone(), &lora(2, 3.0, &[Target::Q]), 3, seed));
+    let (embedding, source) = (embedding(&checkpoint), voxels(3, 5));
     let volumes = Volumes { voxels: &source, embedding: &embedding };
-    let segments = [Segment { images: 0..3, plugins: plugins.iter().map(Into::into).collect() }];
-    let together = engine.forward(&volumes, SIDE, &segments).expect("logits").swap_remove(0);
-    for (plugin, found) in plugins.iter().zip(together) {
-        let alone = engine.logits(&volumes, 3, SIDE, plugin.into()).expect("logits");
-        assert_reordered(&found, &alone, "together");
+    for engine in held(&checkpoint) {
+        let plugins = [2, 3].map(|seed| tiny::plugin(engine.backbone(), &lora(2, 3.0, &[Target::Q]), 3, seed));
+        let segments = [Segment { images: 0..3, plugins: plugins.iter().map(Into::into).collect() }];
+        let together = engine.forward(&volumes, SIDE, &segments).expect("logits").swap_remove(0);
+        for (plugin, found) in plugins.iter().zip(together) {
+            let alone = engine.logits(&volumes, 3, SIDE, plugin.into()).expect("logits");
+            assert_reordered(&found, &alone, "together");
+        }
     }
 }
 
@@ -354,7 +368,7 @@ fn relative_positions_take_no_volumes() {
     assert!(matches!(&refused, Err(Error::Volume { reason }) if reason.contains("BEiT")), "{refused:?}");
     let plain = embedding(&tiny::checkpoint(&tiny::config(), 1));
     let source = voxels(1, 2);
-    for engine in [tiny::engine(checkpoint.clone()), Reference.load(checkpoint.freeze()).expect("f64")] {
+    for engine in held(&checkpoint).into_iter().chain([Reference.load(checkpoint.freeze()).expect("f64")]) {
         let volumes = Volumes { voxels: &source, embedding: &plain };
         assert!(matches!(engine.embed(&volumes, 1, SIDE, None), Err(Error::Volume { .. })));
     }
