@@ -178,7 +178,7 @@ impl Engine for CudaEngine {
         Self::walk(source, positions.loaded(config), &groups, |number, pixels| {
             let group = &groups[number];
             let plugins: Vec<Vec<usize>> = group.iter().map(|&image| images[image].clone()).collect();
-            let plan = Plan::new(config, &store, &plugins, false);
+            let plan = Plan::new(config, &store, &plugins);
             let mut pass = self.pass(memory, &positions, (&store, &plan))?;
             pass.embed(pixels)?;
             pass.blocks(0..config.depth)?;
@@ -222,7 +222,7 @@ impl Engine for CudaEngine {
         let (mut loss, mut all_logits) = (0.0, Vec::new());
         Self::walk(batch.source, positions.loaded(config), &groups, |number, pixels| {
             let group = &groups[number];
-            let plan = Plan::new(config, &store, &images[..group.len()], true);
+            let plan = Plan::new(config, &store, &images[..group.len()]);
             let mut pass = self.pass(memory, &positions, (&store, &plan))?;
             pass.dropout = batch.dropout.map(|dropout| (dropout, group[0]));
             pass.tape_from = tape_from;
@@ -298,7 +298,7 @@ impl Engine for CudaEngine {
         let mut all = Vec::new();
         Self::walk(source, positions.loaded(config), &groups, |number, pixels| {
             let n = groups[number].len();
-            let plan = Plan::new(config, &store, &plugins[..n], false);
+            let plan = Plan::new(config, &store, &plugins[..n]);
             let mut pass = self.pass(memory, &positions, (&store, &plan))?;
             let t = pass.tokens();
             pass.embed(pixels)?;

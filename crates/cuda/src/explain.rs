@@ -16,7 +16,7 @@ impl CudaEngine {
         let config = &self.network.config;
         let mut store = Store::default();
         let plugins = [vec![store.number(plugin)]];
-        let plan = Plan::new(config, &store, &plugins, true);
+        let plan = Plan::new(config, &store, &plugins);
         let (positions, memory) = (self.positions((size, None))?, &mut *self.memory());
         let mut pass = self.pass(memory, &positions, (&store, &plan))?;
         pass.tape_from = Some(0);

@@ -1,35 +1,46 @@
 //! What a group of images goes through: which rows there are in front of every block, and which matrices each of them meets.
 //!
-//! An *entry* is an image's residual stream on its way: the trunk of an image, that of the bare backbone, until the last of its plug-ins
-//! departs from it; and beside it one a plug-in that has departed, at the first block that it adapts. So what tasks on one image have in
-//! common is computed once, and a batch of one task is the case of one entry an image.
+//! An *entry* is an image's residual stream on its way, once for all of its plug-ins that have computed the same so far: the bare backbone,
+//! or blocks that members of an ensemble share. In front of a block where their matrices differ it becomes several. So what tasks on one
+//! image have in common is computed once, and a batch of one task is the case of one entry an image.
 
 use melo_vit::{Adapter, Head, PluginRef, Target, VitConfig};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::iter::repeat_n;
 use std::ptr::from_ref;
+use std::sync::Arc;
 
 /// A table's row: `Product` of `kernels/lowrank.cu`.
 const WORDS: usize = 5;
 const NO_BIAS: u32 = u32::MAX;
 
+/// First numbers of a block's `A` and `B` in the store, by target.
+type Updates = [Option<[u32; 2]>; 6];
+
+/// Low-rank updates, their scale, and the bottleneck.
+type BlockKey = (Updates, Option<u32>, Option<[u32; 4]>);
+
 /// Places of a plug-in's matrices in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    /// First numbers of `A` and `B`, by block and target.
-    low_rank: Vec<[Option<[u32; 2]>; 6]>,
+    /// By block.
+    low_rank: Vec<Updates>,
     /// First numbers of `Down`, its bias, `Up` and its bias, by block.
     bottlenecks: Vec<Option<[u32; 4]>>,
     /// First numbers of the head's weight and bias.
     head: [u32; 2],
 }
 
-/// Every plug-in's matrices one after the other, as they go to the card: adapter's tensors, then the head's.
+/// Every plug-in's matrices one after the other, as they go to the card: adapter's tensors, without those that another shares with it, then
+/// the head's.
 #[derive(Debug, Default)]
 pub(crate) struct Store<'a> {
     pub(crate) values: Vec<f32>,
     plugins: Vec<(PluginRef<'a>, Stored)>,
     /// By the addresses of adapter and head.
     numbers: HashMap<(Option<usize>, usize), usize>,
+    /// By the address of a block's updates, which several adapters may share, and its number.
+    shared: HashMap<(usize, usize), Updates>,
 }
 
 /// Two products one after the other: `A` and `B` of a low-rank update, `Down` and `Up` of a bottleneck.
@@ -80,9 +91,6 @@ pub(crate) struct DenseHead {
     pub(crate) words: [usize; 2],
 }
 
-/// An image and one of its plug-ins, by its place among them, or its trunk.
-type Entry = (usize, Option<usize>);
-
 /// One image's products of a place: first number of both matrices and of their biases, width between them, scale.
 struct Matrices {
     first: [u32; 2],
@@ -105,8 +113,10 @@ impl<'a> Store<'a> {
         };
         let (mut low_rank, mut bottlenecks) = (Vec::new(), Vec::new());
         if let Some(adapter) = plugin.adapter {
-            for block in &adapter.blocks {
-                low_rank.push(block.each_ref().map(|pair| pair.as_ref().map(|pair| [add(&pair.a), add(&pair.b)])));
+            for (block, updates) in adapter.blocks.iter().enumerate() {
+                let mut places =
+                    || updates.each_ref().map(|pair| pair.as_ref().map(|pair| [&pair.a, &pair.b].map(|t| add(t))));
+                low_rank.push(*self.shared.entry((Arc::as_ptr(updates).addr(), block)).or_insert_with(&mut places));
             }
             for of in &adapter.bottlenecks.blocks {
                 let places = |of: &melo_vit::Bottleneck| [&of.down, &of.down_bias, &of.up, &of.up_bias].map(|t| add(t));
@@ -124,9 +134,12 @@ impl<'a> Store<'a> {
         Some((plugin.adapter?, stored))
     }
 
-    /// Where a plug-in departs from the bare backbone: the first block that it adapts, or behind the last.
-    fn departs(&self, number: usize, depth: usize) -> usize {
-        self.plugins[number].0.adapter.and_then(Adapter::first_block).unwrap_or(depth)
+    /// All that tells what a plug-in computes in a block from what another does, or the bare backbone.
+    fn block(&self, number: usize, block: usize) -> BlockKey {
+        let Some((adapter, stored)) = self.adapter(number) else { return BlockKey::default() };
+        let low_rank = stored.low_rank[block];
+        let scale = low_rank.iter().any(Option::is_some).then(|| adapter.config.scale_of(block).to_bits());
+        (low_rank, scale, stored.bottlenecks[block])
     }
 
     fn low_rank(&self, number: usize, block: usize, target: Target) -> Option<Matrices> {
@@ -228,47 +241,42 @@ impl Pair {
 }
 
 impl Plan {
-    /// The plan of images with these plug-ins each, by their numbers in the store. With `together`, of a training step, every image has
-    /// an entry of its own plug-in from the first block on.
-    pub(crate) fn new(config: &VitConfig, store: &Store<'_>, images: &[Vec<usize>], together: bool) -> Self {
-        let depth = config.depth;
-        let of_image = |(image, plugins): (usize, &Vec<usize>)| (0..plugins.len()).map(move |place| (image, place));
-        let asked: Vec<(usize, usize)> = images.iter().enumerate().flat_map(of_image).collect();
-        let departs = |number: usize| if together { 0 } else { store.departs(number, depth) };
+    /// The plan of images with these plug-ins each, by their numbers in the store.
+    pub(crate) fn new(config: &VitConfig, store: &Store<'_>, images: &[Vec<usize>]) -> Self {
         let (mut entries, mut moves, mut table) = (Vec::new(), Vec::new(), Vec::new());
         let (mut low_rank, mut bottlenecks, mut behind) = (Vec::new(), Vec::new(), Vec::<Vec<u32>>::new());
-        let mut before: (Vec<u32>, usize) = (asked.iter().map(|&(image, _)| image as u32).collect(), images.len());
-        for block in 0..depth {
-            let entry = |&(image, place): &(usize, usize)| -> Entry {
-                (image, (departs(images[image][place]) <= block).then_some(place))
-            };
-            let of_answers: Vec<Entry> = asked.iter().map(entry).collect();
-            let now: Vec<Entry> = of_answers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-            let places: HashMap<Entry, u32> = now.iter().copied().zip(0..).collect();
-            let of_answers: Vec<u32> = of_answers.iter().map(|entry| places[entry]).collect();
-            let mut from = vec![0; now.len()];
-            of_answers.iter().zip(&before.0).for_each(|(&to, &entry)| from[to as usize] = entry);
-            let still = from.iter().copied().eq(0..before.1 as u32);
+        let asked: Vec<usize> = images.concat();
+        // The entry of every answer.
+        let of_image = |(image, plugins): (u32, &Vec<usize>)| repeat_n(image, plugins.len());
+        let mut answers: Vec<u32> = (0..).zip(images).flat_map(of_image).collect();
+        let mut before = images.len();
+        for block in 0..config.depth {
+            let (mut known, mut from, mut numbers) = (HashMap::new(), Vec::new(), Vec::new());
+            for (entry, &number) in answers.iter_mut().zip(&asked) {
+                let next = from.len() as u32;
+                let now = *known.entry((*entry, store.block(number, block))).or_insert(next);
+                if now == next {
+                    from.push(*entry);
+                    numbers.push(number);
+                }
+                *entry = now;
+            }
+            let still = from.iter().copied().eq(0..before as u32);
             moves.push((!still).then_some(from));
-            let number = |&(image, place): &Entry| place.map(|place: usize| images[image][place]);
-            let numbers: Vec<Option<usize>> = now.iter().map(number).collect();
+            before = numbers.len();
             low_rank.push(Target::ALL.map(|target| {
-                let matrices = |number: &Option<usize>| store.low_rank((*number)?, block, target);
+                let matrices = |&number: &usize| store.low_rank(number, block, target);
                 let (ins, outs) = target.features(config);
                 Pair::new(&mut table, &numbers.iter().map(matrices).collect::<Vec<_>>(), [ins, outs])
             }));
-            let matrices = |number: &Option<usize>| store.bottleneck((*number)?, block);
-            let matrices: Vec<_> = numbers.iter().map(matrices).collect();
+            let matrices: Vec<_> = numbers.iter().map(|&number| store.bottleneck(number, block)).collect();
             bottlenecks.push(Pair::new(&mut table, &matrices, [config.width; 2]));
-            entries.push(now.len());
-            behind.push(of_answers.clone());
-            before = (of_answers, now.len());
+            entries.push(before);
+            behind.push(answers.clone());
         }
-        let (answers, last) = before;
-        entries.push(last);
-        let numbers: Vec<usize> = asked.iter().map(|&(image, place)| images[image][place]).collect();
-        let dense = store.dense_heads(&numbers, &behind, &mut table);
-        let (head, classes) = store.pooled_heads(&numbers, config.feature_width(), &mut table);
+        entries.push(before);
+        let dense = store.dense_heads(&asked, &behind, &mut table);
+        let (head, classes) = store.pooled_heads(&asked, config.feature_width(), &mut table);
         Plan { entries, moves, low_rank, bottlenecks, head, answers, classes, dense, table }
     }
 
@@ -285,5 +293,39 @@ impl DenseHead {
     /// The place of a block among those that it reads.
     pub(crate) fn place(&self, block: usize) -> Option<usize> {
         self.reads.iter().position(|&(read, _)| read == block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Store};
+    use melo_vit::{Adapter, Head, LoraConfig, PluginRef, Target, VitConfig};
+
+    #[test]
+    fn what_plugins_of_an_image_share_is_one_entry_and_in_the_store_once() {
+        let config = VitConfig { depth: 4, width: 8, heads: 2, mlp_hidden: 8, ..VitConfig::base() };
+        let adapter = |blocks: &[usize], seed| {
+            let (targets, blocks) = (vec![Target::Q], blocks.to_vec());
+            Adapter::random(&LoraConfig { rank: 2, alpha: 3.0, targets, blocks, ..LoraConfig::none() }, &config, seed)
+        };
+        let (first, mut second, late) = (adapter(&[1, 2, 3], 1), adapter(&[1, 2, 3], 2), adapter(&[3], 3));
+        second.share(&first, 2);
+        let mut scaled = first.clone();
+        scaled.config.alpha = 1.0;
+        let [head, other] = [2, 3].map(|classes| Head::zeros(classes, config.width));
+        let mut store = Store::default();
+        let mut number = |adapter, head| store.number(PluginRef { adapter, head });
+        let [first_a, second_a] = [&first, &second].map(|adapter| number(Some(adapter), &head));
+        let [first_b, late, bare] = [Some(&first), Some(&late), None].map(|adapter| number(adapter, &other));
+        let scaled = number(Some(&scaled), &head);
+        let numbers: usize = first.tensors().iter().chain(&second.tensors()[2..]).map(|tensor| tensor.len()).sum();
+        assert_eq!(store.values.len(), numbers + 2 * 2 * 8 + 3 * 2 * 9 + 3 * 3 * 9);
+
+        let images = [vec![first_a, second_a, first_b, scaled, late, bare], vec![bare, late], vec![first_b]];
+        let plan = Plan::new(&config, &store, &images);
+        assert_eq!(plan.entries, [3, 3 + 1 + 1, 4 + 1 + 1, 5 + 2 + 1, 5 + 2 + 1]);
+        let moves = [None, Some(vec![0, 0, 0, 1, 2]), Some(vec![0, 0, 1, 2, 3, 4]), Some(vec![0, 1, 2, 3, 3, 4, 4, 5])];
+        assert_eq!(plan.moves, moves);
+        assert_eq!(plan.answers, [0, 1, 0, 2, 3, 4, 5, 6, 7]);
     }
 }
