@@ -357,6 +357,9 @@ pub struct Total {
     pub tasks: usize,
     /// Mean over tasks of the test macro AUC, interval by bootstrap within tasks.
     pub auc: Option<Estimate>,
+    /// Mean over tasks of the difference of the test macro AUC to the reference, paired by patient; none for the reference itself.
+    #[serde(default)]
+    pub auc_difference: Option<Estimate>,
     /// Mean over tasks of the test accuracy.
     pub acc: Option<Estimate>,
     /// Bytes to serve all tasks: the backbone once and every plug-in, or every whole model.

@@ -76,18 +76,25 @@ pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
 }
 
 /// The threshold of each class `[c]`. Of a finding Youden's on the validation split, one half where the split has too few cases. Of a
-/// single-label task the mean probability of the class on the validation split where its classes are uneven ([`UNEVEN`]), so that a rare class
-/// is called where it is likelier than usual; else one half, and for tasks of another kind, which need none.
+/// single-label task the mean probability of the class on the validation split, so that a rare class is called where it is likelier than usual,
+/// where the split's classes are uneven ([`UNEVEN`]) and its balanced accuracy is the higher for it; else one half, and for tasks of another
+/// kind, which need none.
 pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
+    let most_probable = vec![0.5; val.classes];
     match val.kind {
         TaskKind::MultiLabel => {}
         TaskKind::SingleLabel if is_uneven(val) => {
             let (probabilities, n) = (val.probabilities(temperature), val.names.len() as f64);
             let mean =
                 |class| column(&probabilities, class, val.classes).iter().copied().map(f64::from).sum::<f64>() / n;
-            return (0..val.classes).map(|class| mean(class) as f32).collect();
+            let means: Vec<f32> = (0..val.classes).map(|class| mean(class) as f32).collect();
+            let [over_its_mean, plain] = [&means, &most_probable].map(|thresholds| {
+                let balanced = mean_share(Judged::new(val, temperature, thresholds).balanced());
+                balanced.map_or(0.0, |share| share.value())
+            });
+            return if over_its_mean > plain { means } else { most_probable };
         }
-        _ => return vec![0.5; val.classes],
+        _ => return most_probable,
     }
     let (probabilities, truth) = (val.probabilities(temperature), val.truth());
     let threshold = |class: usize| {
@@ -317,11 +324,20 @@ mod tests {
         assert!(card.metrics.is_empty() && card.metric_intervals.is_empty());
     }
 
+    /// One in four is of class 1, whose logit is that of class 0 and `of_rare`, or `of_others` for the others.
+    fn uneven(of_rare: f32, of_others: f32) -> Answers {
+        let mut answers = answers(TaskKind::SingleLabel, 1.0);
+        let rows = answers.labels.iter_mut().zip(answers.logits.chunks_exact_mut(2)).enumerate();
+        for (at, (label, logits)) in rows {
+            *label = usize::from(at % 4 == 0);
+            logits.copy_from_slice(&[0.0, if *label == 1 { of_rare } else { of_others }]);
+        }
+        answers
+    }
+
     #[test]
-    fn classes_that_are_uneven_are_called_over_their_usual_probability() {
-        let mut card = card(TaskKind::SingleLabel);
-        let mut uneven = answers(TaskKind::SingleLabel, 1.0);
-        uneven.labels.iter_mut().enumerate().for_each(|(at, label)| *label = usize::from(at % 4 == 0));
+    fn a_rare_class_that_is_never_the_most_probable_is_called_over_its_usual_probability() {
+        let (mut card, uneven) = (card(TaskKind::SingleLabel), uneven(-0.5, -2.0));
         calibrate(&mut card, &uneven, None, (None, None)).unwrap();
         let probabilities = uneven.probabilities(card.temperature);
         let usual = |class: usize| {
@@ -331,6 +347,16 @@ mod tests {
         let expected = [usual(0), usual(1)];
         assert!(card.thresholds.iter().zip(expected).all(|(found, usual)| (found - usual).abs() < 1e-5), "{card:?}");
         assert!(card.calls_unevenly() && card.format_written() == 10);
+    }
+
+    #[test]
+    fn where_that_gains_nothing_the_most_probable_class_is_called() {
+        for (of_rare, of_others) in [(2.0, -2.0), (-1.0, -1.0)] {
+            let mut card = card(TaskKind::SingleLabel);
+            calibrate(&mut card, &uneven(of_rare, of_others), None, (None, None)).unwrap();
+            assert_eq!(card.thresholds, [0.5, 0.5]);
+            assert!(!card.calls_unevenly());
+        }
     }
 
     #[test]

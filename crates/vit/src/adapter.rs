@@ -257,11 +257,14 @@ impl Adapter {
         low_rank.chain(self.bottlenecks.tensors_mut()).collect()
     }
 
-    /// How many of the first blocks have one and the same updates in both: not equal ones, the same.
+    /// How many of the first blocks have one and the same updates in both, at one scale: not equal ones, the same.
     pub fn shared_with(&self, other: &Adapter) -> usize {
         let bare = [self, other].map(|adapter| adapter.bottlenecks.first_block().unwrap_or(usize::MAX));
-        let same = self.blocks.iter().zip(&other.blocks).take_while(|(own, others)| Arc::ptr_eq(own, others)).count();
-        same.min(bare[0]).min(bare[1])
+        let scale = |adapter: &Adapter, block| adapter.config.scale_of(block);
+        let same = self.blocks.iter().zip(&other.blocks).enumerate().take_while(|(block, (own, others))| {
+            Arc::ptr_eq(own, others) && scale(self, *block) == scale(other, *block)
+        });
+        same.count().min(bare[0]).min(bare[1])
     }
 
     /// Takes the updates of the blocks before `block` from another adapter, to share them with it.

@@ -1,6 +1,6 @@
 //! Sums over tasks.
 
-use super::samples::{ArmSamples, Samples};
+use super::samples::ArmSamples;
 use crate::results::{Arm, TaskResults, Total, Verdict};
 use crate::run::Study;
 use melo_eval::{ClusteredAuc, ClusteredShare};
@@ -23,22 +23,29 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
             let verdicts = tasks.iter().flat_map(|task| &task.comparisons);
             let verdicts = verdicts.filter(|c| c.backbone == *backbone_name && c.method == *method_name);
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();
-            let of_tasks: Vec<&Samples> =
-                samples.iter().filter_map(|samples| samples.get(&(backbone, method))).collect();
-            let auc = ClusteredAuc::mean(of_tasks.iter().map(|samples| samples.auc.clone()));
-            let acc = ClusteredShare::mean(of_tasks.iter().map(|samples| samples.acc.clone()));
-            let whole = |defined: usize| defined == tasks.len();
-            let (aucs, accs) = (arms.iter().filter_map(|arm| arm.auc), arms.iter().filter_map(|arm| arm.acc));
+            let auc = mean_auc(samples, (backbone, method));
+            let reference = plan.methods.iter().position(|method| method.name == plan.reference);
+            let reference = reference.filter(|of| *of != method).and_then(|of| mean_auc(samples, (backbone, of)));
+            let of_tasks = samples.iter().filter_map(|samples| samples.get(&(backbone, method)));
+            let acc = ClusteredShare::mean(of_tasks.map(|samples| samples.acc.clone()));
+            let accs = arms.iter().filter_map(|arm| arm.acc).count();
             totals.push(Total {
                 backbone: backbone_name.clone(),
                 method: method_name.clone(),
                 tasks: arms.len(),
-                auc: auc.filter(|_| whole(aucs.count())).map(|auc| auc.estimate(plan.level)),
-                acc: acc.filter(|_| whole(accs.count())).map(|acc| acc.estimate(plan.level)),
+                auc: auc.as_ref().map(|auc| auc.estimate(plan.level)),
+                auc_difference: auc.zip(reference).map(|(auc, reference)| auc.difference(&reference, plan.level)),
+                acc: acc.filter(|_| accs == tasks.len()).map(|acc| acc.estimate(plan.level)),
                 storage_bytes: shared + stored,
                 non_inferior_tasks: (*method_name != plan.reference).then_some(good),
             });
         }
     }
     totals
+}
+
+/// The mean over tasks; none where a task has none.
+fn mean_auc(samples: &[ArmSamples], of: (usize, usize)) -> Option<ClusteredAuc> {
+    let of_tasks: Option<Vec<ClusteredAuc>> = samples.iter().map(|samples| samples.get(&of)?.auc.clone()).collect();
+    ClusteredAuc::mean(of_tasks?.into_iter().map(Some))
 }

@@ -6,11 +6,11 @@ use melo_report::chart::{Axis, Forest, ForestRow};
 
 use super::legend::panel;
 use super::part::{Part, note};
-use super::table::{Table, estimate, figure, figure_with, head, name, name_of_series};
+use super::table::{Table, difference, estimate, figure, figure_with, head, name, name_of_series};
 use super::view::{
     arms_on, backbones, before_holm, comparison, is_worse, on_backbone, others, series, task_on_backbone,
 };
-use super::words::{NOTHING, level, p_equals, p_value, signed, signed_interval};
+use super::words::{NOTHING, level, p_equals, p_value, signed, signed_estimate, signed_interval};
 use crate::{Comparison, Results, TaskResults, Verdict};
 
 pub(super) fn part(results: &Results) -> Option<Part> {
@@ -128,7 +128,7 @@ fn forests(results: &Results) -> Vec<Element> {
 fn forest_row(results: &Results, task: &str, found: &Comparison) -> ForestRow {
     ForestRow {
         label: task.to_owned(),
-        shown: format!("{} {}", signed(found.difference.value), signed_interval(&found.difference)),
+        shown: signed_estimate(&found.difference),
         series: series(results, &found.method),
         value: found.difference.value,
         low: found.difference.low,
@@ -195,7 +195,8 @@ pub(super) fn few_sentences(results: &Results) -> Vec<String> {
 
 /// Means over tasks.
 fn means(results: &Results) -> Option<Element> {
-    let mut table = Table::new("Mean over tasks", &["method", "tasks", "AUC", "accuracy", "non-inferior on"]);
+    let against = format!("AUC − {}", results.study.reference);
+    let mut table = Table::new("Mean over tasks", &["method", "tasks", "AUC", &against, "accuracy", "non-inferior on"]);
     for total in results.totals.iter().filter(|total| total.tasks > 0) {
         let passed = total.non_inferior_tasks.map_or(NOTHING.to_owned(), |tasks| format!("{tasks} of {}", total.tasks));
         table.row(
@@ -203,6 +204,7 @@ fn means(results: &Results) -> Option<Element> {
             [
                 figure(total.tasks.to_string()),
                 estimate(total.auc.as_ref(), None),
+                difference(total.auc_difference.as_ref()),
                 estimate(total.acc.as_ref(), None),
                 figure(passed),
             ],

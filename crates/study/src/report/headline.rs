@@ -4,7 +4,7 @@ use melo_report::Element;
 
 use super::part::paragraph;
 use super::view::{Tally, backbones, main_method, on_backbone, others};
-use super::words::{bytes, count, list, number, plural, short};
+use super::words::{bytes, count, list, number, plural, short, signed_estimate};
 use crate::{Results, Total};
 
 /// The top of the page.
@@ -51,9 +51,18 @@ pub(super) fn answer(results: &Results) -> Vec<String> {
             } else {
                 format!("{name} is {}.", tally.sentence(&study.reference, study.margin))
             };
-            format!("{first}{}", cost_sentence(results, main, backbone))
+            format!("{first}{}{}", mean_sentence(results, main, backbone), cost_sentence(results, main, backbone))
         })
         .collect()
+}
+
+/// By how much it is better on average, where there are tasks to average over.
+fn mean_sentence(results: &Results, main: &str, backbone: &str) -> String {
+    let total = total(results, main, backbone).filter(|total| total.tasks > 1);
+    let difference = total.and_then(|total| total.auc_difference.as_ref()).filter(|found| found.value.is_finite());
+    difference.map_or_else(String::new, |found| {
+        format!(" Its macro AUC, mean over the tasks, differs by {}.", signed_estimate(found))
+    })
 }
 
 fn cost_sentence(results: &Results, main: &str, backbone: &str) -> String {

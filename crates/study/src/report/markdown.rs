@@ -8,7 +8,7 @@ use super::costs::of_methods;
 use super::headline::{answer, compared, unfinished_sentence};
 use super::method::sentences;
 use super::view::{arms_on, backbones, before_holm, comparison, is_worse, on_backbone};
-use super::words::{NOTHING, estimate, level, number, p_value, signed, signed_interval};
+use super::words::{NOTHING, estimate, level, number, p_value, signed_estimate};
 use crate::{Comparison, Results};
 
 /// The report as Markdown: the answer, the main comparison with intervals and verdicts, the tests, the costs, and how the
@@ -97,7 +97,7 @@ pub(super) fn comparisons(results: &Results) -> Vec<Vec<String>> {
                     on_backbone(results, &arm.method, backbone),
                     estimate(arm.auc.as_ref()),
                     estimate(arm.acc.as_ref()),
-                    of(&|found| format!("{} {}", signed(found.difference.value), signed_interval(&found.difference))),
+                    of(&|found| signed_estimate(&found.difference)),
                     of(&|found| p_value(found.p_holm)),
                     if arm.method == *reference { "reference".into() } else { of(&verdict) },
                 ]);
@@ -127,12 +127,14 @@ fn decisions(results: &Results) -> Vec<Vec<String>> {
 }
 
 fn means(results: &Results) -> Vec<Vec<String>> {
-    let mut rows = vec![headed(&["method", "tasks", "AUC", "accuracy", "non-inferior on"])];
+    let against = format!("AUC − {}", results.study.reference);
+    let mut rows = vec![headed(&["method", "tasks", "AUC", &against, "accuracy", "non-inferior on"])];
     for total in results.totals.iter().filter(|total| total.tasks > 0) {
         rows.push(vec![
             on_backbone(results, &total.method, &total.backbone),
             total.tasks.to_string(),
             estimate(total.auc.as_ref()),
+            total.auc_difference.as_ref().map_or(NOTHING.to_owned(), signed_estimate),
             estimate(total.acc.as_ref()),
             total.non_inferior_tasks.map_or(NOTHING.to_owned(), |tasks| tasks.to_string()),
         ]);

@@ -31,6 +31,11 @@ pub(super) fn signed_interval(estimate: &Estimate) -> String {
     format!("[{}, {}]", signed(estimate.low), signed(estimate.high))
 }
 
+/// `+0.012 [−0.004, +0.028]`.
+pub(super) fn signed_estimate(estimate: &Estimate) -> String {
+    format!("{} {}", signed(estimate.value), signed_interval(estimate))
+}
+
 /// `0.912 [0.890, 0.931]`, or [`NOTHING`].
 pub(super) fn estimate(estimate: Option<&Estimate>) -> String {
     match estimate.filter(|found| found.value.is_finite()) {

