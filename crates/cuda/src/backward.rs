@@ -72,7 +72,7 @@ impl Pass<'_> {
         }
         let d_x = self.memory.floats("d x", 0, m * d)?;
         gpu.clear(d_x, m * d)?;
-        for (mean, column) in self.means() {
+        for (mean, column) in self.means(net.config.pool, entries) {
             gpu.mean_tokens_backward(d_features.at_column(column), d_x, mean)?;
         }
         if let Some(pool) = &net.attn_pool {

@@ -9,7 +9,7 @@ use crate::plan::{Plan, Store};
 use crate::{Cuda, ENGINE};
 use melo_vit::{
     Adapter, BackboneInfo, Batch, Device, Engine, EngineInfo, Error, ExplainMethod, Explanation, FeatureKind, Features,
-    Gradients, Head, ImageSource, PluginRef, Segment, Weights,
+    Gradients, Head, ImageSource, PluginRef, Pool, Segment, Weights,
 };
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,7 +116,7 @@ impl CudaEngine {
         let table = memory.hold("table", &plan.table)?;
         let store = memory.hold("store", &store.values)?;
         let (gpu, net) = (self.gpu(), &self.network);
-        Ok(Pass { gpu, net, positions, memory, plan, store, table, dropout: None, tape_from: None })
+        Ok(Pass { gpu, net, positions, memory, plan, store, table, dropout: None, tape_from: None, intermediates: &[] })
     }
 }
 
@@ -160,9 +160,21 @@ impl Engine for CudaEngine {
         size: usize,
         segments: &[Segment<'_>],
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        self.forward_intermediates(source, size, segments, &[])
+    }
+
+    fn forward_intermediates(
+        &self,
+        source: &dyn ImageSource,
+        size: usize,
+        segments: &[Segment<'_>],
+        blocks: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
         self.backbone.check_source(source, size)?;
+        let asked = |&block: &usize| Features { kind: FeatureKind::Mean, block, norm: false };
+        blocks.iter().map(asked).try_for_each(|features| features.check(&self.network.config))?;
         let (mut store, mut images) = (Store::default(), Vec::new());
         for Segment { images: range, plugins } in segments {
             let numbers: Vec<usize> = plugins.iter().map(|&plugin| store.number(plugin)).collect();
@@ -180,6 +192,7 @@ impl Engine for CudaEngine {
             let plugins: Vec<Vec<usize>> = group.iter().map(|&image| images[image].clone()).collect();
             let plan = Plan::new(config, &store, &plugins);
             let mut pass = self.pass(memory, &positions, (&store, &plan))?;
+            pass.intermediates = blocks;
             pass.embed(pixels)?;
             pass.blocks(0..config.depth)?;
             let mut outputs = pass.outputs()?.into_iter();
@@ -312,13 +325,13 @@ impl Engine for CudaEngine {
             if features.norm {
                 x = pass.final_norm(x, n * t)?;
             }
-            let (first, many) = if features.kind == FeatureKind::Class { (0, 1) } else { (prefix, t - prefix) };
             if features.kind == FeatureKind::Grid {
                 let tokens = self.gpu().floats(x, n * t * d)?;
                 tokens.chunks_exact(t * d).for_each(|tokens| all.extend(&tokens[prefix * d..]));
                 return Ok(());
             }
-            let mean = pass.mean(n, first, many);
+            let pool = if features.kind == FeatureKind::Class { Pool::Token } else { Pool::Avg };
+            let (mean, _) = pass.means(pool, n)[0];
             let out = pass.memory.floats("features", 0, n * d)?;
             self.gpu().mean_tokens(x, Rows::new(out, d), mean)?;
             all.extend(self.gpu().floats(out, n * d)?);

@@ -22,6 +22,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) dropout: Option<(Dropout, usize)>,
     /// The first block that leaves what its backward pass needs.
     pub(crate) tape_from: Option<usize>,
+    /// Blocks of which class and mean patch token come behind the outputs.
+    pub(crate) intermediates: &'a [usize],
 }
 
 impl Pass<'_> {
@@ -101,6 +103,7 @@ impl Pass<'_> {
             self.attend(block)?;
             self.mlp(block)?;
             self.read_patches(block)?;
+            self.keep_intermediates(block)?;
         }
         Ok(())
     }
@@ -264,17 +267,13 @@ impl Pass<'_> {
         Some(Turns { table, patches, prefix, neighbours: self.net.turns_neighbours() })
     }
 
-    pub(crate) fn mean(&self, images: usize, first: usize, many: usize) -> Mean {
-        Mean { images, tokens: self.tokens(), width: self.net.config.width, first, many }
-    }
-
-    /// The means of tokens that heads read, none with attention pooling: each with its first column in a feature.
-    pub(crate) fn means(&self) -> Vec<(Mean, usize)> {
+    /// The means of tokens that pooling takes of images, none with attention pooling: each with its first column in a feature.
+    pub(crate) fn means(&self, pool: Pool, images: usize) -> Vec<(Mean, usize)> {
         let config = &self.net.config;
-        let (width, prefix) = (config.width, config.prefix_tokens());
-        let mean = |first, many| self.mean(self.plan.entries[config.depth], first, many);
-        let patches = mean(prefix, self.tokens() - prefix);
-        match config.pool {
+        let width = config.width;
+        let mean = |first, many| Mean { images, tokens: self.tokens(), width, first, many };
+        let patches = mean(config.prefix_tokens(), self.patches());
+        match pool {
             Pool::Token => (0..config.class_tokens()).map(|token| (mean(token, 1), token * width)).collect(),
             Pool::Avg => vec![(patches, 0)],
             Pool::Map => Vec::new(),
@@ -290,7 +289,7 @@ impl Pass<'_> {
         let x = self.stream(depth)?;
         let x = self.final_norm(x, m)?;
         let features = self.memory.floats("features", 0, entries * width)?;
-        for (mean, column) in self.means() {
+        for (mean, column) in self.means(net.config.pool, entries) {
             gpu.mean_tokens(x, Rows::new(features.skip(column), width), mean)?;
         }
         if let Some(pool) = &net.attn_pool {
@@ -311,7 +310,37 @@ impl Pass<'_> {
         Ok(normed)
     }
 
-    /// Behind the last block: what heads give, of every answer.
+    /// Keeps what is asked for of a block, whose output is in the stream.
+    fn keep_intermediates(&mut self, block: usize) -> Result<(), Error> {
+        let Some(place) = self.intermediates.iter().position(|&asked| asked == block) else { return Ok(()) };
+        let config = &self.net.config;
+        let pool = if config.class_tokens() > 0 { Pool::TokenAvg } else { Pool::Avg };
+        let (x, (kept, _)) = (self.stream(block)?, self.kept(place)?);
+        for (mean, column) in self.means(pool, self.plan.entries[block]) {
+            self.gpu.mean_tokens(x, Rows::new(kept.skip(column), config.intermediate_width()), mean)?;
+        }
+        Ok(())
+    }
+
+    /// What is kept of a block by its place among those that are asked for, `[entries, intermediate width]`, and how many numbers.
+    fn kept(&mut self, place: usize) -> Result<(Address, usize), Error> {
+        let floats = self.plan.entries[self.intermediates[place]] * self.net.config.intermediate_width();
+        Ok((self.memory.floats("intermediates", place, floats)?, floats))
+    }
+
+    /// Adds to every answer the intermediates of its entry behind each block that is asked for.
+    fn add_intermediates(&mut self, outputs: &mut [Vec<f32>]) -> Result<(), Error> {
+        let width = self.net.config.intermediate_width();
+        for (place, &block) in self.intermediates.iter().enumerate() {
+            let (kept, floats) = self.kept(place)?;
+            let kept = self.gpu.floats(kept, floats)?;
+            let entries = outputs.iter_mut().zip(&self.plan.behind[block]);
+            entries.for_each(|(output, &entry)| output.extend(&kept[entry as usize * width..][..width]));
+        }
+        Ok(())
+    }
+
+    /// Behind the last block: what heads give, of every answer, and its intermediates.
     pub(crate) fn outputs(&mut self) -> Result<Vec<Vec<f32>>, Error> {
         let mut outputs = vec![Vec::new(); self.plan.answers.len()];
         if self.plan.dense.iter().map(|head| head.answers.len()).sum::<usize>() < outputs.len() {
@@ -319,6 +348,7 @@ impl Pass<'_> {
             outputs = self.logits(features)?;
         }
         self.dense_outputs(&mut outputs)?;
+        self.add_intermediates(&mut outputs)?;
         Ok(outputs)
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) head: [usize; 2],
     /// Which entry each answer is read from.
     pub(crate) answers: Vec<u32>,
+    /// Behind every block, which entry each answer has there.
+    pub(crate) behind: Vec<Vec<u32>>,
     /// Rows of all heads that read pooled features, by answer; 0 of another.
     pub(crate) classes: Vec<usize>,
     /// Heads that read patch tokens.
@@ -277,7 +279,7 @@ impl Plan {
         entries.push(before);
         let dense = store.dense_heads(&asked, &behind, &mut table);
         let (head, classes) = store.pooled_heads(&asked, config.feature_width(), &mut table);
-        Plan { entries, moves, low_rank, bottlenecks, head, answers, classes, dense, table }
+        Plan { entries, moves, low_rank, bottlenecks, head, answers, behind, classes, dense, table }
     }
 
     pub(crate) fn low_rank(&self, block: usize, target: Target) -> Option<Pair> {
@@ -327,5 +329,7 @@ mod tests {
         let moves = [None, Some(vec![0, 0, 0, 1, 2]), Some(vec![0, 0, 1, 2, 3, 4]), Some(vec![0, 1, 2, 3, 3, 4, 4, 5])];
         assert_eq!(plan.moves, moves);
         assert_eq!(plan.answers, [0, 1, 0, 2, 3, 4, 5, 6, 7]);
+        let [first, second] = [[0, 0, 0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 2, 2, 3, 3, 4]];
+        assert_eq!(plan.behind, [first, second, [0, 1, 0, 2, 3, 3, 4, 4, 5], [0, 1, 0, 2, 3, 4, 5, 6, 7]]);
     }
 }

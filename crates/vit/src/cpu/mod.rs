@@ -22,7 +22,7 @@ use crate::backbone::{Backbone, BackboneInfo};
 use crate::engine::{Batch, Device, Engine, EngineInfo, ImageLoss, LayerError, Peak, PluginRef, Segment};
 use crate::error::Error;
 use crate::explanation::{ExplainMethod, Explanation};
-use crate::features::Features;
+use crate::features::{FeatureKind, Features};
 use crate::gradients::Gradients;
 use crate::head::Head;
 use crate::image::ImageSource;
@@ -163,6 +163,8 @@ impl Engine for CpuEngine {
         let consecutive = segments.iter().try_fold(0, |next, s| (s.images.start == next).then_some(s.images.end));
         assert!(consecutive.is_some(), "segments are consecutive from image 0");
         self.backbone.check_source(source, size)?;
+        let asked = |&block: &usize| Features { kind: FeatureKind::Mean, block, norm: false };
+        blocks.iter().map(asked).try_for_each(|features| features.check(self.backbone.config()))?;
         let Shared { pool, workspace, .. } = &*self.shared;
         pool.install(|| match segments.iter().all(|segment| segment.plugins.len() == 1) {
             true => self.packed.forward(source, size, segments, blocks, workspace),

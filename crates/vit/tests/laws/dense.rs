@@ -22,7 +22,7 @@ fn dense_head(blocks: &[usize], rows: usize, vit: &VitConfig, seed: u64) -> Head
 }
 
 /// Heads on the last block's tokens, on the first one's, and on both, with the adapter beside each.
-fn heads(config: &VitConfig) -> [(Option<Adapter>, Head); 3] {
+pub(crate) fn heads(config: &VitConfig) -> [(Option<Adapter>, Head); 3] {
     let adapter = |blocks: &[usize]| {
         let lora = LoraConfig { blocks: blocks.to_vec(), ..lora(2, 3.0, &[Target::Q, Target::V, Target::Fc2]) };
         tiny::adapter(&lora, config, 2)

@@ -6,6 +6,7 @@
 //! largest result, the bound of [`assert_reordered`].
 
 use crate::batches::plugins;
+use crate::dense;
 use crate::gradients::{Setting, assert_gradients};
 use crate::tiny;
 use crate::variants::{assert_reordered, assert_within, images, logits, lora, variants};
@@ -92,43 +93,44 @@ fn forward_with_mixed_plugins() {
     }
 }
 
-/// Behind the outputs, of plug-ins that part from the trunk at different blocks, and of one segment with a plug-in each.
+/// Behind the outputs, of plug-ins that part from the trunk at different blocks, heads on patch tokens among them, of several of them in
+/// one group, and of one segment with a plug-in each.
 #[test]
 fn intermediates() {
     for (what, config) in variants() {
-        let engines = engines(&tiny::checkpoint(&config, 1));
-        let plugins = plugins(engines[0].backbone());
+        let checkpoint = tiny::checkpoint(&config, 1);
+        let reference = in_f64(&checkpoint);
+        let (plugins, dense) = (plugins(reference.backbone()), dense::heads(&config));
+        let dense = dense.iter().map(|(adapter, head)| PluginRef { adapter: adapter.as_ref(), head });
+        let all: Vec<PluginRef<'_>> = plugins.iter().map(PluginRef::from).chain(dense).collect();
         let shared: [(std::ops::Range<usize>, &[usize]); 3] =
-            [(0..1, &[0, 1, 2, 3]), (1..2, &[]), (2..4, &[5, 4, 7, 6])];
-        let single: [(std::ops::Range<usize>, &[usize]); 3] = [(0..1, &[1]), (1..3, &[5]), (3..4, &[6])];
-        for (asked, size) in [shared, single].iter().zip(SIZES) {
+            [(0..1, &[0, 1, 8, 2, 3]), (1..2, &[]), (2..4, &[5, 4, 10, 7, 6, 9])];
+        let single: [(std::ops::Range<usize>, &[usize]); 3] = [(0..1, &[1]), (1..3, &[5]), (3..4, &[10])];
+        for (asked, size, group) in [(shared, 8, 16), (single, 12, 2)] {
+            let on_gpu = cuda_of(&checkpoint, Precision::F32, group);
+            let engines: Vec<_> = [tiny::engine(checkpoint.clone())].into_iter().chain(on_gpu).collect();
             let segment = |(images, numbers): &(std::ops::Range<usize>, &[usize])| Segment {
                 images: images.clone(),
-                plugins: numbers.iter().map(|&number| (&plugins[number]).into()).collect(),
+                plugins: numbers.iter().map(|&number| all[number]).collect(),
             };
             let (segments, batch) = (asked.iter().map(segment).collect::<Vec<_>>(), images(4, size, 2));
+            let asked = segments.iter().flat_map(|segment| &segment.plugins);
+            let outputs: Vec<usize> = asked.map(|plugin| plugin.head.outputs(&config, size)).collect();
             for blocks in [&[0][..], &[1], &[0, 1]] {
-                let of = |engine: &Arc<dyn Engine>| engine.forward_intermediates(&batch, size, &segments, blocks);
-                let [found, expected] = engines.each_ref().map(of).map(|found| found.expect("a tiled size"));
-                let what = format!("{what} at {size}: {blocks:?}");
-                let width = blocks.len() * config.intermediate_width();
-                for (segment, (found, expected)) in segments.iter().zip(found.iter().zip(&expected)) {
-                    for (plugin, (found, expected)) in segment.plugins.iter().zip(found.iter().zip(expected)) {
-                        let each = plugin.head.outputs(&config, size) + width;
-                        assert_eq!(found.len(), segment.images.len() * each, "{what}");
-                        assert_within(1e-5, found, expected, &what);
+                let of = |engine: &Arc<dyn Engine>, blocks: &[usize]| {
+                    engine.forward_intermediates(&batch, size, &segments, blocks).expect("a tiled size").concat()
+                };
+                let (expected, width) = (of(&reference, blocks), blocks.len() * config.intermediate_width());
+                for engine in &engines {
+                    let (found, plain) = (of(engine, blocks), of(engine, &[]));
+                    let what = format!("{what} at {size}: {blocks:?} on {}", engine.info().engine);
+                    for (answer, &outputs) in outputs.iter().enumerate() {
+                        let (found, plain) = (&found[answer], &plain[answer]);
+                        assert_eq!(found.len(), plain.len() / outputs * (outputs + width), "{what}");
+                        assert_within(1e-5, found, &expected[answer], &what);
+                        let rows = found.chunks_exact(outputs + width).flat_map(|row| &row[..outputs]);
+                        assert!(rows.eq(plain), "{what}: outputs are the same to the last bit");
                     }
-                }
-            }
-            let cpu = &engines[0];
-            let (plain, with) =
-                (cpu.forward(&batch, size, &segments), cpu.forward_intermediates(&batch, size, &segments, &[0]));
-            let (plain, with) = (plain.expect("a tiled size"), with.expect("a tiled size"));
-            for (segment, (plain, with)) in segments.iter().zip(plain.iter().zip(&with)) {
-                for (plugin, (plain, with)) in segment.plugins.iter().zip(plain.iter().zip(with)) {
-                    let outputs = plugin.head.outputs(&config, size);
-                    let with = with.chunks_exact(outputs + config.intermediate_width()).flat_map(|row| &row[..outputs]);
-                    assert!(with.eq(plain), "{what} at {size}: outputs are the same to the last bit");
                 }
             }
         }
@@ -282,6 +284,8 @@ fn features_that_a_network_does_not_have_are_refused_by_name() {
             let error = engine.features(&batch, 1, config.image_size, None, features).expect_err(words).to_string();
             assert!(error.contains(words), "{error}");
         }
+        let error = engine.forward_intermediates(&batch, config.image_size, &[], &[1, 2]).expect_err("two blocks");
+        assert!(matches!(&error, Error::Features(reason) if reason.contains("block 2")), "{error}");
     }
     let config = VitConfig { class_token: false, pool: Pool::Avg, ..config };
     for engine in held(&tiny::checkpoint(&config, 1)) {

@@ -6,7 +6,7 @@ use crate::variants::{assert_reordered, assert_within, is_unseen, largest, logit
 use melo_reference::Reference;
 use melo_vit::{
     Adapter, Batch, Checkpoint, Device, Dropout, Engine, Error, FeatureKind, Features, Gradients, Head, ImageBatch,
-    ImageSource, Plugin, Precision, Preprocess, Segment, Storage, Target, TaskCard, VitConfig, VolumeConfig,
+    ImageSource, Plugin, PluginRef, Precision, Preprocess, Segment, Storage, Target, TaskCard, VitConfig, VolumeConfig,
     VolumeEmbedding, Volumes, VoxelBatch, cross_entropy,
 };
 use rand::SeedableRng;
@@ -152,7 +152,7 @@ fn at_the_start_every_layer_of_a_constant_volume_is_the_image() {
         let (engine, head) = (tiny::engine(checkpoint.clone()), tiny::head(3, &config, 3));
         let adapter = tiny::adapter(&lora(2, 3.0, &Target::ALL), &config, 2);
         let expected = logits(&*engine, &image, Some(&adapter), &head);
-        let plugin = melo_vit::PluginRef { adapter: Some(&adapter), head: &head };
+        let plugin = PluginRef { adapter: Some(&adapter), head: &head };
         let one = engine.logits_of(&constant(K).1, (1, SIDE), plugin, Some(&inflated(K))).expect("logits");
         assert_reordered(&one, &expected, what);
     }
@@ -200,8 +200,15 @@ fn embedded_patches_are_the_same_on_all_engines() {
             let embedded = engine.embed(&kept, 3, SIDE, Some(&adapter)).expect("features");
             let mean = Features { kind: FeatureKind::Mean, block: 0, norm: false };
             let of_block = engine.features(&kept, 3, SIDE, Some(&adapter), mean).expect("features");
+            let [plugin, bare] = [Some(&adapter), None].map(|adapter| PluginRef { adapter, head: &head });
+            let segments = [
+                Segment { images: 0..2, plugins: vec![plugin, bare] },
+                Segment { images: 2..3, plugins: vec![plugin] },
+            ];
+            let with = engine.forward_intermediates(&kept, SIDE, &segments, &[0, 1]).expect("logits");
             let gradients: Vec<Vec<f32>> = gradients.tensors().into_iter().cloned().collect();
-            (logits, [embedded, of_block], gradients, kept.d_patches.into_inner().expect("one test").concat())
+            let features = [embedded, of_block, with.concat().concat()];
+            (logits, features, gradients, kept.d_patches.into_inner().expect("one test").concat())
         };
         let expected = run(&reference);
         for engine in &engines {
@@ -241,7 +248,7 @@ fn the_embedding_s_gradient_is_its_derivative() {
     };
     let all: Vec<VolumeEmbedding> = held(&checkpoint).into_iter().map(of_engine).collect();
     let at = |embedding: &VolumeEmbedding| -> f64 {
-        let plugin = melo_vit::PluginRef { adapter: Some(&adapter), head: &head };
+        let plugin = PluginRef { adapter: Some(&adapter), head: &head };
         let logits = reference.logits_of(&source, (2, SIDE), plugin, Some(embedding)).expect("logits");
         logits.chunks_exact(3).enumerate().map(|(image, of)| loss(image, of, &mut [0.0; 3])).sum()
     };
