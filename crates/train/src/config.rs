@@ -39,8 +39,8 @@ pub mod defaults {
     pub const LEARNING_RATE: f64 = 1e-3;
     /// Highest learning rate when the backbone's weights are trained: a tenth, since they already know something.
     pub const FULL_LEARNING_RATE: f64 = 1e-4;
-    /// Layer-wise decay of the learning rate, off.
-    pub const LAYER_DECAY: f64 = 1.0;
+    /// Layer-wise decay of the learning rate when the backbone's weights are trained: what lies deep serves other tasks too (decision 0042).
+    pub const FULL_LAYER_DECAY: f64 = 0.75;
     /// Floor of the cosine, as the paper's code.
     pub const MIN_LEARNING_RATE: f64 = 1e-6;
     /// Epochs of warm-up.
@@ -246,7 +246,7 @@ impl TrainConfig {
             batch_size: defaults::BATCH_SIZE,
             learning_rate: defaults::LEARNING_RATE,
             min_learning_rate: defaults::MIN_LEARNING_RATE,
-            layer_decay: defaults::LAYER_DECAY,
+            layer_decay: 1.0,
             warmup_epochs: defaults::WARMUP_EPOCHS,
             weight_decay: defaults::WEIGHT_DECAY,
             clip_norm: defaults::CLIP_NORM,

@@ -141,7 +141,8 @@ impl TrainConfig {
             false => BottleneckConfig::none(),
         };
         let solver = if method == Method::Linear { Solver::Lbfgs } else { Solver::AdamW };
-        TrainConfig { method, lora, bottleneck, solver, learning_rate: method.learning_rate(), ..usual }
+        let layer_decay = if method.trains_backbone() { defaults::FULL_LAYER_DECAY } else { usual.layer_decay };
+        TrainConfig { method, lora, bottleneck, solver, layer_decay, learning_rate: method.learning_rate(), ..usual }
     }
 }
 

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
     melo train --backbone vit.safetensors --data wbc.csv --out wbc.safetensors --folds 5          (an ensemble, one file)\n  \
     melo train --backbone vit.safetensors --data ct.csv --bag-axis axial --out ct.safetensors      (volumes, slice by slice)\n  \
     melo train --backbone vit.safetensors --data ct.csv --volumes --out ct.safetensors             (volumes, whole)\n  \
-    melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full --layer-decay 0.75\n  \
+    melo train --backbone vit.safetensors --data cxr.csv --out tuned.safetensors --method full\n  \
     melo eval  --backbone tuned.backbone.safetensors --plugin tuned.safetensors --data cxr.csv\n  \
     melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors --log tensorboard:logs --log mlflow:http://127.0.0.1:5000\n  \
     mpirun -n 4 melo train --backbone vit.safetensors --data cxr.csv --out cxr.safetensors         (the same plug-in)\n  \

@@ -34,7 +34,7 @@ pub(super) struct MethodArgs {
     /// lora: adapted projections [default: q,v]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     targets: Vec<TargetArg>,
-    /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 1]
+    /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 0.75]
     #[arg(long, value_name = "RATIO")]
     lora_plus: Option<f64>,
     /// lora: share of the updates' inputs that training drops; 0 is off [default: 0]
@@ -47,7 +47,8 @@ pub(super) struct MethodArgs {
     #[arg(long, value_name = "SHARE")]
     layer_decay: Option<f64>,
     /// lora, linear, adapter: train K plug-ins, each without another K-th of the training and validation patients, into one file
-    /// whose answer is their mean; where no blocks are given they adapt all projections of the last 2, so that all cost little more than one
+    /// whose answer is their mean; of lora, where no blocks are given, one plug-in is trained first, and in the last 2 blocks K on top of it,
+    /// so that all cost little more than one
     #[arg(long, value_name = "K", conflicts_with = "scope_false_alarms")]
     folds: Option<usize>,
     /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
