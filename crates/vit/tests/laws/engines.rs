@@ -128,8 +128,12 @@ fn intermediates() {
                         let (found, plain) = (&found[answer], &plain[answer]);
                         assert_eq!(found.len(), plain.len() / outputs * (outputs + width), "{what}");
                         assert_within(1e-5, found, &expected[answer], &what);
-                        let rows = found.chunks_exact(outputs + width).flat_map(|row| &row[..outputs]);
-                        assert!(rows.eq(plain), "{what}: outputs are the same to the last bit");
+                        let rows = found.chunks_exact(outputs + width).map(|row| &row[..outputs]).collect::<Vec<_>>();
+                        // Blocks are shared up to the last one that is kept: on the processor in f32 sums may be in another order.
+                        match engine.info().engine {
+                            "cpu" => assert_reordered(&rows.concat(), plain, &what),
+                            _ => assert_eq!(&rows.concat(), plain, "{what}"),
+                        }
                     }
                 }
             }
