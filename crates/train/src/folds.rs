@@ -297,7 +297,7 @@ fn mean_history(histories: &[Vec<EpochRow>], kind: TaskKind) -> Vec<EpochRow> {
             ..EpochRow::default()
         };
         let mut row = EpochRow { epoch: epoch + 1, ..mean_row(&rows, figures) };
-        row.best = history.iter().rev().find(|row| row.best).is_none_or(|best| row.is_better(best, kind));
+        row.best = row.is_best_after(&history, kind);
         history.push(row);
     }
     history

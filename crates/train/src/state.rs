@@ -76,13 +76,27 @@ impl EpochRow {
         self.figures().first().map_or(f64::NEG_INFINITY, |(_, value)| *value)
     }
 
-    /// True where it is better than another: by its score and then its validation loss; of tasks of one class (decision 0038), and of a head
-    /// that is solved to convergence, by that loss, which tells epochs apart where an AUC of few images cannot.
-    pub(crate) fn is_better(&self, than: &EpochRow, kind: TaskKind) -> bool {
-        let by_loss = kind == TaskKind::SingleLabel || self.c.is_some() || self.score() == than.score();
-        if by_loss { self.val_loss < than.val_loss } else { self.score() > than.score() }
+    /// True where it is the best so far, after these: by its score and then its validation loss; of a head that is solved to convergence by
+    /// that loss. Of tasks of one class an epoch whose loss is far from the lowest so far is none, however well it orders few images.
+    pub(crate) fn is_best_after(&self, history: &[EpochRow], kind: TaskKind) -> bool {
+        let Some(best) = best(history) else { return true };
+        let lowest = history.iter().map(|row| row.val_loss).fold(self.val_loss, f64::min);
+        let is_near = |row: &EpochRow| kind != TaskKind::SingleLabel || row.val_loss <= NEAR * lowest;
+        match (is_near(self), is_near(best)) {
+            (true, true) if self.c.is_some() || self.score() == best.score() => self.val_loss < best.val_loss,
+            (true, true) => self.score() > best.score(),
+            (is_near, best_is_near) => is_near && !best_is_near,
+        }
     }
 }
+
+/// The best of these epochs so far.
+fn best(history: &[EpochRow]) -> Option<&EpochRow> {
+    history.iter().rev().find(|row| row.best)
+}
+
+/// Of a task of one class the validation loss of the best epoch is at most so many times the lowest (decision 0038).
+const NEAR: f64 = 1.1;
 
 /// What a state says besides its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,7 +121,15 @@ pub(crate) struct Record {
 impl Record {
     /// The best epoch so far.
     pub(crate) fn best(&self) -> Option<&EpochRow> {
-        self.history.iter().rev().find(|row| row.best)
+        best(&self.history)
+    }
+
+    /// Epochs since the best one; of tasks of one class also since the lowest validation loss, as what lowers it may yet order better.
+    pub(crate) fn since_best(&self, kind: TaskKind) -> usize {
+        let lowest = self.history.iter().min_by(|a, b| a.val_loss.total_cmp(&b.val_loss));
+        let lowest = lowest.filter(|_| kind == TaskKind::SingleLabel);
+        let last = self.best().into_iter().chain(lowest).map(|row| row.epoch).max();
+        last.map_or(0, |last| self.history.len() - last)
     }
 
     /// Refuses to go on with anything that would change the result, but for more epochs: those that are to come then follow the
@@ -252,6 +274,44 @@ mod tests {
             let text = serde_json::to_string(&x).unwrap();
             assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), x.to_bits(), "{text}");
         }
+    }
+
+    /// Epochs of these validation losses and macro AUCs.
+    fn record(epochs: &[(f64, f64)], kind: TaskKind) -> Record {
+        let mut history = Vec::new();
+        for (done, &(val_loss, auc)) in epochs.iter().enumerate() {
+            let mut row = EpochRow { epoch: done + 1, val_loss, val_auc_macro: Some(auc), ..EpochRow::default() };
+            row.best = row.is_best_after(&history, kind);
+            history.push(row);
+        }
+        Record {
+            config: TrainConfig::new(1),
+            data_digest: String::new(),
+            backbone: String::new(),
+            classes: Vec::new(),
+            threads: None,
+            preprocess: Preprocess::base(32),
+            steps: 0,
+            history,
+        }
+    }
+
+    #[test]
+    fn the_best_epoch_has_the_best_auc_near_the_lowest_loss() {
+        let best = |epochs: &[(f64, f64)], kind| record(epochs, kind).best().map(|row| row.epoch);
+        let of_classes = |epochs: &[(f64, f64)]| best(epochs, TaskKind::SingleLabel);
+        assert_eq!(of_classes(&[(1.6, 0.8), (1.2, 0.7), (1.0, 0.75)]), Some(3), "an early AUC was luck");
+        assert_eq!(of_classes(&[(1.0, 0.8), (1.05, 0.85), (1.02, 0.82)]), Some(2), "near enough");
+        assert_eq!(of_classes(&[(1.0, 0.8), (1.2, 0.9)]), Some(1), "too far");
+        assert_eq!(of_classes(&[(1.0, 0.8), (0.9, 0.8), (0.95, 0.8)]), Some(2), "of equal AUCs the lower loss");
+        assert_eq!(best(&[(1.0, 0.8), (1.2, 0.9)], TaskKind::MultiLabel), Some(2), "findings go by their AUC alone");
+    }
+
+    #[test]
+    fn patience_counts_from_the_lowest_loss_too_where_classes_are_told_apart() {
+        let epochs = [(1.0, 0.8), (0.95, 0.7), (1.0, 0.7), (1.0, 0.7)];
+        assert_eq!(record(&epochs, TaskKind::SingleLabel).since_best(TaskKind::SingleLabel), 2);
+        assert_eq!(record(&epochs, TaskKind::MultiLabel).since_best(TaskKind::MultiLabel), 3);
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
 
     fn is_finished(&self) -> bool {
         let done = self.record.history.len();
-        let since_best = self.record.best().map_or(0, |best| done - best.epoch);
+        let since_best = self.record.since_best(self.card.kind);
         let epochs = match self.config.solver {
             Solver::AdamW => self.config.epochs,
             Solver::Lbfgs => PATH.len(),
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
             seconds,
             ..judged
         };
-        row.best = self.record.best().is_none_or(|best| row.is_better(best, self.card.kind));
+        row.best = row.is_best_after(&self.record.history, self.card.kind);
         if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }

@@ -136,7 +136,7 @@ struct OptimiserArgs {
     /// What makes masks of patches, of a task of masks
     #[arg(long, value_enum, default_value_t = MaskHeadArg::Upsampling)]
     mask_head: MaskHeadArg,
-    /// Stop after this many epochs without a better one on the validation split (a lower loss; of findings, grades, numbers and masks a better figure); 0 never [default: 10]
+    /// Stop after this many epochs without a better one on the validation split (a better figure, and of tasks of one class a lower loss); 0 never [default: 10]
     #[arg(long)]
     patience: Option<usize>,
 }
