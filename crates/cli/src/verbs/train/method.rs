@@ -34,7 +34,7 @@ pub(super) struct MethodArgs {
     /// lora: adapted projections [default: q,v]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     targets: Vec<TargetArg>,
-    /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 0.75]
+    /// lora: learning rate of B over that of A (LoRA+); 1 is off [default: 1]
     #[arg(long, value_name = "RATIO")]
     lora_plus: Option<f64>,
     /// lora: share of the updates' inputs that training drops; 0 is off [default: 0]
@@ -43,7 +43,7 @@ pub(super) struct MethodArgs {
     /// adapter: width of the bottlenecks [default: 8]
     #[arg(long, value_name = "WIDTH")]
     bottleneck: Option<usize>,
-    /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 1]
+    /// full: each block learns at this share of the rate of the one above it; 1 is off [default: 0.75]
     #[arg(long, value_name = "SHARE")]
     layer_decay: Option<f64>,
     /// lora, linear, adapter: train K plug-ins, each without another K-th of the training and validation patients, into one file
