@@ -26,6 +26,7 @@ pub(crate) struct Page {
 }
 
 /// Why there are no bytes.
+#[cfg_attr(not(feature = "object-store"), expect(dead_code, reason = "without stores nothing is refused"))]
 pub(crate) enum Refused {
     /// Of this object: another may be had.
     Object(String),
