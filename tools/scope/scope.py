@@ -70,20 +70,29 @@ def test_images(task, most):
     return [task / test[place] for place in np.linspace(0, len(test) - 1, min(most, len(test))).astype(int)]
 
 
-def main():
+def parsed(doc, further):
+    """Arguments, those that `further` adds to a parser among them, and what goes to `melo train`; the folder `--out` is there."""
     own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    to_train = sys.argv[len(own) + 2 :]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--melo", type=Path, required=True)
     parser.add_argument("--backbone", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--phantoms", type=Path)
-    parser.add_argument("--others", type=Path, nargs="*", default=[])
     parser.add_argument("--precision", default="f32")
     parser.add_argument("tasks", nargs="+")
+    further(parser)
     args = parser.parse_args(own)
     args.out.mkdir(parents=True, exist_ok=True)
+    return args, sys.argv[len(own) + 2 :]
+
+
+def shown(parser):
+    parser.add_argument("--phantoms", type=Path)
+    parser.add_argument("--others", type=Path, nargs="*", default=[])
+
+
+def main():
+    args, to_train = parsed(__doc__, shown)
     precision = ["--precision", args.precision]
 
     def melo(*words):

@@ -1,20 +1,19 @@
 """Is a set's own split why more of its test images are flagged than promised? Splits of the same sizes drawn anew by patient, a plug-in each.
 
     python tools/scope/splits.py TASK... --melo target/release/melo --backbone deit_tiny_patch16_224.safetensors --data DATA --out OUT \\
-        --others DATA/photos50/images [--draws 20] [-- --method linear]
+        [--draws 20] [-- --method linear]
 
 A TASK is a folder of DATA with a `labels.csv` that has splits. What stands behind `--` goes to `melo train`. Prints a row a task: the share of test images
 called out of scope with the splits of the manifest, and of splits drawn anew their mean, its standard error, and the highest.
 """
 
-import argparse
 import csv
 import json
 import random
 import statistics
 import subprocess
-import sys
-from pathlib import Path
+
+from scope import parsed
 
 
 def redrawn(labels, out, seed):
@@ -41,27 +40,16 @@ def redrawn(labels, out, seed):
 
 
 def main():
-    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    to_train = sys.argv[len(own) + 2 :]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--melo", type=Path, required=True)
-    parser.add_argument("--backbone", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--others", type=Path, required=True, help="any folder of images: the shares of its own are printed along")
-    parser.add_argument("--precision", default="f32")
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("tasks", nargs="+")
-    args = parser.parse_args(own)
-    args.out.mkdir(parents=True, exist_ok=True)
-    common = ["--backbone", args.backbone, "--precision", args.precision]
+    args, to_train = parsed(__doc__, lambda parser: parser.add_argument("--draws", type=int, default=20))
 
     def flagged(labels, name):
+        """The share that a training records of its test split."""
         plugin = args.out / f"{name}.safetensors"
         if not plugin.exists():
-            subprocess.run([args.melo, "train", *common, "--data", labels, "--out", plugin, "--overwrite", *to_train], check=True, stdout=subprocess.DEVNULL)
-        words = [args.melo, "eval", "--json", *common, "--plugin", plugin, "--data", labels, "--scope", args.others]
-        return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)["flagged"]
+            words = ["train", "--backbone", args.backbone, "--precision", args.precision, "--data", labels, "--out", plugin, "--overwrite"]
+            subprocess.run([args.melo, *words, *to_train], check=True, stdout=subprocess.DEVNULL)
+        said = subprocess.run([args.melo, "plugin", "info", "--json", plugin], check=True, stdout=subprocess.PIPE, text=True).stdout
+        return json.loads(said)["card"]["metrics"]["test_scope_flagged"]
 
     print(f"| task | the manifest's split | {args.draws} splits anew | highest |\n|---|---|---|---|")
     for task in args.tasks:
