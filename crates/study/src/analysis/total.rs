@@ -9,7 +9,9 @@ use melo_eval::{ClusteredAuc, ClusteredShare};
 pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples]) -> Vec<Total> {
     let plan = &study.plan;
     let mut totals = Vec::new();
+    let reference = plan.methods.iter().position(|method| method.name == plan.reference);
     for (backbone, facts) in study.backbones.iter().enumerate() {
+        let reference_auc = reference.and_then(|reference| mean_auc(samples, (backbone, reference)));
         for (method, settings) in plan.methods.iter().enumerate() {
             let (backbone_name, method_name) = (&plan.backbones[backbone].name, &settings.name);
             let is_this =
@@ -24,8 +26,6 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
             let verdicts = verdicts.filter(|c| c.backbone == *backbone_name && c.method == *method_name);
             let good = verdicts.filter(|c| matches!(c.verdict, Verdict::NonInferior | Verdict::Superior)).count();
             let auc = mean_auc(samples, (backbone, method));
-            let reference = plan.methods.iter().position(|method| method.name == plan.reference);
-            let reference = reference.filter(|of| *of != method).and_then(|of| mean_auc(samples, (backbone, of)));
             let of_tasks = samples.iter().filter_map(|samples| samples.get(&(backbone, method)));
             let acc = ClusteredShare::mean(of_tasks.map(|samples| samples.acc.clone()));
             let accs = arms.iter().filter_map(|arm| arm.acc).count();
@@ -34,7 +34,10 @@ pub(super) fn totals(study: &Study, tasks: &[TaskResults], samples: &[ArmSamples
                 method: method_name.clone(),
                 tasks: arms.len(),
                 auc: auc.as_ref().map(|auc| auc.estimate(plan.level)),
-                auc_difference: auc.zip(reference).map(|(auc, reference)| auc.difference(&reference, plan.level)),
+                auc_difference: auc
+                    .zip(reference_auc.as_ref())
+                    .filter(|_| reference != Some(method))
+                    .map(|(auc, of_reference)| auc.difference(of_reference, plan.level)),
                 acc: acc.filter(|_| accs == tasks.len()).map(|acc| acc.estimate(plan.level)),
                 storage_bytes: shared + stored,
                 non_inferior_tasks: (*method_name != plan.reference).then_some(good),
