@@ -101,6 +101,21 @@ fn a_study_ends_with_results_and_a_report() {
         assert_eq!(task["comparisons"].as_array().expect("comparisons").len(), 2);
         assert!(!task["examples"].as_array().expect("examples").is_empty());
     }
+    for total in results["totals"].as_array().expect("totals") {
+        if total["method"] == "full" {
+            assert!(total["auc_difference"].is_null(), "the reference: {total}");
+            continue;
+        }
+        let found = &total["auc_difference"];
+        let [low, value, high] = ["low", "value", "high"].map(|field| found[field].as_f64().expect("a number"));
+        let of_task = |task: &Value| {
+            let comparisons = task["comparisons"].as_array().expect("comparisons");
+            let of_method = comparisons.iter().find(|comparison| comparison["method"] == total["method"]);
+            of_method.and_then(|comparison| comparison["difference"]["value"].as_f64()).expect("a difference")
+        };
+        let mean = tasks.iter().map(of_task).sum::<f64>() / tasks.len() as f64;
+        assert!((value - mean).abs() < 1e-9 && low <= value && value <= high, "{mean} and {found}");
+    }
     let report = String::from_utf8(bytes(&out.join("report.html"))).expect("the report is text");
     assert!(report.contains("smear") && report.contains("<svg"), "a report with charts");
     let help = run(melo().args(["study", "--help"])).good();
