@@ -172,6 +172,10 @@ failures() { # MPI
     one_line "$1, ranks of other settings" 'differs from rank 0 in setting `seed`: 1, rank 0 has 0' "$1-differs"
 }
 
+seconds_after_first() { # NAME: of all epochs but the first
+    python3 -c 'import csv, sys; print(sum(float(row["seconds"]) for row in list(csv.DictReader(open(sys.argv[1])))[1:]))' "$work/$1.run/epochs.csv"
+}
+
 # Two ranks of a thread against two threads, in turn, by the seconds of epochs after the first.
 speed() { # NAME
     local ratios=() pair batch=32
@@ -180,16 +184,27 @@ speed() { # NAME
         train "speed-threads" lora 4 --overwrite
         start=(openmpi 2 --bind-to none taskset -c 0,1) threads=(--threads 1)
         train "speed-ranks" lora 4 --overwrite
-        ratios+=("$(python3 - "$work/speed-threads.run/epochs.csv" "$work/speed-ranks.run/epochs.csv" << 'END'
-import csv, sys
-seconds = [sum(float(row["seconds"]) for row in list(csv.DictReader(open(path)))[1:]) for path in sys.argv[1:]]
-print(f"{seconds[0] / seconds[1]:.3f}")
-END
-        )")
+        ratios+=("$(python3 -c "print(f'{$(seconds_after_first speed-threads) / $(seconds_after_first speed-ranks):.3f}')")")
     done
     local median
     median=$(printf '%s\n' "${ratios[@]}" | sort -n | sed -n "$(((pairs + 1) / 2))p")
     claim "$(python3 -c "print(int($median < 0.95))")" "$1, 2 ranks of a thread against 2 threads" "efficiency $median (pairs ${ratios[*]})"
+}
+
+# 2 and 4 ranks of half a core each against one, in turn.
+slices() {
+    local pair ranks alone batch=32
+    for pair in $(seq "$pairs"); do
+        for ranks in 1 2 4; do
+            start=(openmpi "$ranks" --bind-to none "$root/tools/scale/slice.sh" 50) threads=(--threads 1)
+            train sliced lora 3 --overwrite
+            if [ "$ranks" = 1 ]; then
+                alone=$(seconds_after_first sliced)
+            else
+                echo "mpi:       $ranks ranks of half a core each: efficiency $(python3 -c "print(f'{$alone / $ranks / $(seconds_after_first sliced):.3f}')")"
+            fi
+        done
+    done
 }
 
 epochs=12 batch=10
@@ -210,5 +225,8 @@ if [ -n "$shared" ]; then
         claim "$status" "openmpi, DeiT-Tiny, $ranks ranks" "plug-in byte-equal to one process"
     done
 fi
-[ "$pairs" = 0 ] || speed "$(basename "$backbone" .safetensors)"
+if [ "$pairs" != 0 ]; then
+    speed "$(basename "$backbone" .safetensors)"
+    [ "$(id -u)" != 0 ] || slices
+fi
 exit "$failed"

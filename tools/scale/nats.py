@@ -27,6 +27,8 @@ RATES = "rates" in sys.argv[5:]
 WORKERS, RESTARTS, SIDE = 3, 2, 40
 # Images and rounds of the rates.
 RATED, PAIRS = 8000, 5
+# Chunks of one image, for what a queue and its folder carry.
+SMALL = 10_000
 # So that there are several chunks a kill, and their workers are missed soon.
 CHUNK, ACK_WAIT_S, MAX_DELIVER = max(8, min(64, IMAGES // (6 * max(KILLS, 1)))), 3, 100
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -299,16 +301,23 @@ def rates():
     draw(FILMS, RATED)
     server = Server()
 
-    def pinned(count):
-        out = PLACE / f"rates-{count}"
+    def timed(prefixes):
+        """Seconds of a worker behind each prefix."""
+        out = PLACE / "rated"
         planned(out, server.url, "--name", f"rates-{time.time_ns()}")
         started = time.time()
-        workers = [worker(out, server, prefix=["taskset", "-c", core]) for core in range(count)]
+        workers = [worker(out, server, prefix=prefix) for prefix in prefixes]
         for process in workers:
             process.communicate()
         seconds = time.time() - started
         shutil.rmtree(out)
         return seconds
+
+    def pinned(count):
+        return timed([["taskset", "-c", core] for core in range(count)])
+
+    def sliced(count):
+        return timed([[REPOSITORY / "tools/scale/slice.sh", 50]] * count)
 
     def predict():
         started = time.time()
@@ -318,6 +327,7 @@ def rates():
 
     try:
         rounds = [(pinned(1), pinned(2), predict()) for _ in range(PAIRS)]
+        slices = [(sliced(1), sliced(2), sliced(4)) for _ in range(3)]
     finally:
         server.stop()
     gain, cost = [one / two for one, two, _ in rounds], [one / alone - 1 for one, _, alone in rounds]
@@ -325,6 +335,32 @@ def rates():
     listed = lambda values, form: ", ".join(format(value, form) for value in values)
     claim(statistics.median(gain) >= 2 * 0.95, f"two workers, a core each, against one ({rate:.1f} images/s): {listed(gain, '.3f')}")
     claim(statistics.median(cost) <= 0.03, f"what the queue costs against `melo predict`: {listed(cost, '+.1%')}")
+    for place, count in [(1, 2), (2, 4)]:
+        print(f"       {count} workers of half a core each, against one: {listed([times[0] / times[place] for times in slices], '.2f')}", flush=True)
+
+
+def small_chunks():
+    """Chunks a second of the queue and its folder, with a ViT that costs next to nothing and an image a chunk."""
+    global FILMS
+    FILMS = PLACE / "small"
+    draw(FILMS, SMALL)
+    server, out = Server(), PLACE / "small-chunks"
+    try:
+        seconds = []
+        for step in [lambda: planned(out, server.url, "--chunk", 1), lambda: work(server, out, 2),
+                     lambda: good("archive", "collect", "--out", out, "--queue", server.url)]:
+            started = time.time()
+            step()
+            seconds.append(time.time() - started)
+    finally:
+        server.stop()
+    plan, done, collect = (SMALL / each for each in seconds)
+    print(f"       {SMALL} chunks of one image: {plan:.0f} a second planned, {done:.0f} computed by two workers, {collect:.0f} collected", flush=True)
+
+
+def work(server, out, count):
+    for process in [worker(out, server) for _ in range(count)]:
+        process.communicate()
 
 
 FILMS, BACKBONE = PLACE / "films", PLACE / "vit.safetensors"
@@ -333,5 +369,6 @@ PLUGINS = [trained(BACKBONE, "colour", 2), trained(BACKBONE, "shape", 3)]
 draw(FILMS, IMAGES)
 archives()
 if RATES:
+    small_chunks()
     rates()
 sys.exit(bool(failed))
