@@ -117,6 +117,23 @@ impl Solver {
     }
 }
 
+/// The epoch whose weights a run ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// The best on the validation split.
+    #[default]
+    Best,
+    /// The last, whatever the validation split says.
+    Last,
+}
+
+impl Kept {
+    fn is_best(&self) -> bool {
+        *self == Kept::Best
+    }
+}
+
 impl fmt::Display for Solver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -199,6 +216,9 @@ pub struct TrainConfig {
     pub mask_head: MaskHead,
     /// Epochs without a better one on the validation split before the run ends; 0 never ends early.
     pub patience: usize,
+    /// The epoch whose weights are kept.
+    #[serde(default, skip_serializing_if = "Kept::is_best")]
+    pub kept: Kept,
     /// Numbers in the backbone's matrix products; what is trained stays f32.
     pub precision: Precision,
     /// Augmentation of training images.
@@ -254,6 +274,7 @@ impl TrainConfig {
             class_weights: ClassWeights::None,
             mask_head: MaskHead::Upsampling,
             patience: defaults::PATIENCE,
+            kept: Kept::Best,
             precision: Precision::F32,
             augment: Augment::default(),
             seed: 0,
@@ -312,7 +333,7 @@ impl TrainConfig {
         TrainConfig { folds: None, late: None, ..self.clone() }
     }
 
-    /// The settings of a member on top of it.
+    /// The settings of a member on top of it, of which every epoch is taken: the shared plug-in knows most of its fold.
     pub fn of_member(&self, late: &Late) -> Self {
         let first = self.lora.blocks.len().saturating_sub(late.last_k);
         let lora = LoraConfig {
@@ -323,7 +344,7 @@ impl TrainConfig {
             ..LoraConfig::none()
         };
         let Late { epochs, learning_rate, .. } = *late;
-        TrainConfig { lora, epochs, learning_rate, late: None, ..self.clone() }
+        TrainConfig { lora, epochs, learning_rate, kept: Kept::Last, late: None, ..self.clone() }
     }
 
     /// Refuses ensembles of what is not a plug-in beside a frozen backbone that answers for single images.

@@ -11,7 +11,7 @@
 
 use crate::answers::Answers;
 use crate::calibrate::calibrate;
-use crate::config::TrainConfig;
+use crate::config::{Kept, TrainConfig};
 use crate::error::Error;
 use crate::errors::{agreement, mean_errors};
 use crate::examples::measure;
@@ -99,13 +99,14 @@ impl ReadyJob {
                 team: &team,
             };
             let options = RunOptions { folder: folder.as_ref(), resume, stop, observer: &mut *observer };
-            let mut outcome = train(task, of_member, options)?;
+            let mut outcome = train(task, &of_fold_alone(of_member, fold), options)?;
+            outcome.plugin.card.provenance.seed = config.seed;
+            outcome.plugin.card.provenance.settings = to_json(&config);
             let images = [&train_set, &val_set].map(Dataset::len);
             let mut unseen = val_set;
             if let Some(base) = &base {
                 outcome.plugin.adapter = base.adapter.beside(&outcome.plugin.adapter, engine.backbone().config());
                 outcome.plugin.card.lora = outcome.plugin.adapter.config.clone();
-                outcome.plugin.card.provenance.settings = to_json(&config);
                 unseen = unread_splits(&unseen_by_base(&of_fold, &manifest), &[Split::Val], &card.preprocess, &cache)?
                     .remove(0);
             }
@@ -132,7 +133,7 @@ impl ReadyJob {
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         observer(Event::Card(&plugin.card));
-        let history = mean_history(&histories, card.kind);
+        let history = mean_history(&histories, card.kind, of_member.kept);
         Ok(Finished {
             plugin,
             engine,
@@ -210,6 +211,11 @@ impl Base {
     }
 }
 
+/// A member's settings with a seed of its own, that no other fold and no other small seed has: members that begin alike end alike.
+fn of_fold_alone(of_member: &TrainConfig, fold: usize) -> TrainConfig {
+    TrainConfig { seed: of_member.seed ^ ((fold as u64 + 1) << 32), ..of_member.clone() }
+}
+
 /// A member's manifest, its fold without the images that the base was trained on.
 fn unseen_by_base(of_fold: &Manifest, manifest: &Manifest) -> Manifest {
     let mut unseen = of_fold.clone();
@@ -280,7 +286,7 @@ fn mean_row(rows: &[EpochRow], figures: EpochRow) -> EpochRow {
 }
 
 /// Epoch by epoch the mean over the members that came so far.
-fn mean_history(histories: &[Vec<EpochRow>], kind: TaskKind) -> Vec<EpochRow> {
+fn mean_history(histories: &[Vec<EpochRow>], kind: TaskKind, kept: Kept) -> Vec<EpochRow> {
     let mut history: Vec<EpochRow> = Vec::new();
     for epoch in 0..histories.iter().map(Vec::len).max().unwrap_or(0) {
         let rows: Vec<EpochRow> = histories.iter().filter_map(|rows| rows.get(epoch)).cloned().collect();
@@ -297,7 +303,7 @@ fn mean_history(histories: &[Vec<EpochRow>], kind: TaskKind) -> Vec<EpochRow> {
             ..EpochRow::default()
         };
         let mut row = EpochRow { epoch: epoch + 1, ..mean_row(&rows, figures) };
-        row.best = row.is_best_after(&history, kind);
+        row.best = kept == Kept::Last || row.is_best_after(&history, kind);
         history.push(row);
     }
     history

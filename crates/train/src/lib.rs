@@ -38,7 +38,7 @@ mod words;
 pub use adamw::{AdamW, AdamWStep, TensorStep};
 pub use answers::{Answers, column, examples};
 pub use calibrate::{Figure, UNEVEN, calibrate, figures, fit, record, test_counts, thresholds};
-pub use config::{ClassWeights, Late, MaskHead, Solver, TrainConfig, defaults};
+pub use config::{ClassWeights, Kept, Late, MaskHead, Solver, TrainConfig, defaults};
 pub use error::{Error, InvalidAnswers};
 pub use examples::{Examples, evaluate};
 pub use folder::RunFolder;

@@ -8,7 +8,7 @@ mod task;
 pub use task::{Event, Outcome, Resume, RunOptions, Task};
 
 use crate::adamw::{AdamW, TensorStep};
-use crate::config::{Solver, TrainConfig};
+use crate::config::{Kept, Solver, TrainConfig};
 use crate::converged::{PATH, Probe};
 use crate::error::Error;
 use crate::examples::{Examples, class_counts, lengths, truth};
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
             seconds,
             ..judged
         };
-        row.best = row.is_best_after(&self.record.history, self.card.kind);
+        row.best = self.config.kept == Kept::Last || row.is_best_after(&self.record.history, self.card.kind);
         if row.best {
             self.best = self.model.tensors().into_iter().cloned().collect();
         }

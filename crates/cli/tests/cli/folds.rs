@@ -48,6 +48,17 @@ fn an_ensemble_is_one_file_for_every_verb_and_its_folds_are_plugins() {
         Some(8),
         "sets are fitted out of fold on what the base has not seen"
     );
+    let mut seeds = Vec::new();
+    for fold in 1..=3 {
+        let read =
+            |name: &str| std::fs::read_to_string(place.at(format!("ensemble.run/fold-{fold}/{name}"))).expect("a run");
+        let config: serde_json::Value = serde_json::from_str(&read("config.json")).expect("settings");
+        assert_eq!(config["kept"], "last", "the base knows most of the fold: it can choose no epoch");
+        seeds.push(config["seed"].as_u64().expect("a seed"));
+        assert!(read("epochs.csv").trim_end().ends_with(",true"), "the last epoch is the one that is kept");
+    }
+    seeds.dedup();
+    assert_eq!((seeds.len(), card.provenance.seed), (3, 0), "each member's order and initial values are its own");
     let shown = run(melo().args(["plugin", "info"]).arg(&out)).good();
     assert!(shown.contains("ensemble    3 folds, an answer is their mean"), "{shown}");
     assert!(run(melo().args(["plugin", "card"]).arg(&out)).good().contains("## Folds"));

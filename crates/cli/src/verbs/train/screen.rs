@@ -88,6 +88,7 @@ fn classes(manifest: &Manifest) -> String {
 pub(super) fn chosen(Finished { best, history, plugin, .. }: &Finished) -> String {
     let epochs = history.len();
     match (&plugin.card.ensemble, best.c) {
+        (Some(ensemble), _) if plugin.card.has_base() => format!("{} folds", ensemble.members.len()),
         (Some(ensemble), _) => format!("{} folds, best epochs {} on average", ensemble.members.len(), best.epoch),
         (None, Some(c)) => format!("C {c}, the best of {epochs}"),
         (None, None) => format!("best epoch {} of {epochs}", best.epoch),
