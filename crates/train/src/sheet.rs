@@ -352,17 +352,22 @@ fn ensemble(card: &TaskCard) -> Option<SheetTable> {
         [(fold + 1).to_string()].into_iter().chain(counts).chain(of).collect()
     };
     let titles: Vec<&str> = figures.iter().map(|(title, _)| *title).collect();
+    let (folds, fitted) = match card.has_base() {
+        true => ("Figures of a fold flatter: most of its images trained what members share", "validation"),
+        false => {
+            ("Figures are those of each member's best epoch on its fold, which chose it", "training and validation")
+        }
+    };
     Some(SheetTable {
         title: "Folds",
         head: heads(&[&["Fold", "Trained on", "Validated on"], &titles[..]].concat()),
         rows: ensemble.members.iter().enumerate().map(row).collect(),
         note: format!(
             "An answer is the mean of what {} members say, their standard deviation its spread; it takes {:.2} times the operations of one. \
-             Figures are those of each member's best epoch on its fold, which chose it; validation figures above, temperature, thresholds and \
-             sets come from the answers to all {} images by the member that did not see them.",
+             {folds}; validation figures above, temperature, thresholds and sets come from the answers to all {fitted} images by the \
+             member that did not see them.",
             ensemble.members.len(),
             ensemble.cost,
-            if card.has_base() { "validation" } else { "training and validation" }
         ),
         ..SheetTable::default()
     })

@@ -161,7 +161,8 @@ pub fn figure_in_words(name: &str) -> &str {
 fn late_in_words(late: &Late) -> String {
     let Late { last_k, rank, epochs, learning_rate } = late;
     format!(
-        "on top of one plug-in of these settings: rank {rank} in the last {last_k} blocks, {epochs} epochs, learning rate {learning_rate}"
+        "on top of one plug-in of these settings: rank {rank} in the last {last_k} blocks, {epochs} epochs, of which the last is kept, learning rate \
+         {learning_rate}"
     )
 }
 
