@@ -6,7 +6,7 @@ mod study;
 
 use crate::output::is_silent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use melo::train::{EpochRow, Event, Solver, TrainConfig};
+use melo::train::{EpochRow, Event, Kept, Solver};
 use melo::vit::TaskKind;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ pub(crate) struct TrainProgress {
     bar: ProgressBar,
     reading: Option<Counter>,
     kind: TaskKind,
-    solver: Solver,
+    kept: Kept,
     epochs: usize,
     train_images: usize,
     started: Instant,
@@ -117,24 +117,19 @@ pub(crate) struct TrainProgress {
 }
 
 impl TrainProgress {
-    pub(crate) fn new(config: &TrainConfig) -> Self {
+    pub(crate) fn new() -> Self {
         TrainProgress {
             bar: bar(0, "train"),
             reading: None,
             kind: TaskKind::default(),
-            solver: config.solver,
-            epochs: config.epochs,
+            kept: Kept::default(),
+            epochs: 0,
             train_images: 0,
             started: Instant::now(),
             said: Instant::now(),
             images_done: 0,
             epochs_before: 0,
         }
-    }
-
-    /// The settings that are run, once they are known.
-    pub(crate) fn settle(&mut self, config: &TrainConfig) {
-        (self.solver, self.epochs) = (config.solver, config.epochs);
     }
 
     pub(crate) fn show(&mut self, event: Event<'_>) {
@@ -156,8 +151,7 @@ impl TrainProgress {
             }
             Event::NoTestFigures(error) => self.line(format!("the card gets no test figures: {error}")),
             Event::Started { card, config, trainable, backbone, images, epochs_done } => {
-                self.settle(config);
-                self.kind = card.kind;
+                (self.kind, self.kept, self.epochs) = (card.kind, config.kept, config.epochs);
                 self.train_images = images;
                 self.bar.set_length((self.epochs * images) as u64);
                 self.started = Instant::now();
@@ -172,7 +166,7 @@ impl TrainProgress {
                         self.epochs
                     ));
                 }
-                self.line(epoch_head(card.kind, self.solver));
+                self.line(epoch_head(card.kind, config.solver));
             }
             Event::Step { epoch, images, loss } => {
                 self.images_done = (epoch - 1) * self.train_images + images;
@@ -192,7 +186,7 @@ impl TrainProgress {
                 self.bar.set_message(message);
             }
             Event::Validating { epoch } => self.bar.set_message(format!("epoch {epoch}/{}  validating", self.epochs)),
-            Event::Epoch(row) => self.line(epoch_line(self.kind, row)),
+            Event::Epoch(row) => self.line(epoch_line(self.kind, self.kept, row)),
             Event::Batch { .. } | Event::Validated { .. } | Event::Card(_) => {}
         }
     }
@@ -229,8 +223,8 @@ pub(crate) fn percent(trainable: usize, backbone: usize) -> f64 {
     100.0 * trainable as f64 / backbone as f64
 }
 
-fn epoch_line(kind: TaskKind, row: &EpochRow) -> String {
-    let mark = if row.best { "  best" } else { "" };
+fn epoch_line(kind: TaskKind, kept: Kept, row: &EpochRow) -> String {
+    let mark = if row.best && kept == Kept::Best { "  best" } else { "" };
     let figures = validation(kind).into_iter().map(|(_, of)| format!("  {:>9.4}", of(row).unwrap_or(f64::NAN)));
     let figures: String = figures.collect();
     if let Some(c) = row.c {

@@ -53,7 +53,7 @@ pub struct EpochRow {
     pub images_per_s: f64,
     /// Wall time, seconds.
     pub seconds: f64,
-    /// True when it is the best epoch so far.
+    /// True when it is the best epoch so far, or none is chosen: its weights are those that are kept so far.
     pub best: bool,
 }
 

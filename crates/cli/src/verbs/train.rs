@@ -122,10 +122,9 @@ pub(super) fn run_with_progress(
     news: &mut (dyn FnMut(&Event<'_>) + Send),
 ) -> Result<Finished, Failure> {
     let stop = interrupt_flag()?;
-    let mut progress = TrainProgress::new(&job.config);
+    let mut progress = TrainProgress::new();
     let cache = Arc::clone(&job.cache);
     let ready = job.prepare(&mut |event| progress.show(event))?;
-    progress.settle(ready.config());
     show(&ready);
     let folder = folder()?;
     let observer = &mut |event: Event<'_>| {
@@ -197,7 +196,7 @@ pub(super) fn train_with_progress(
     resume: Resume,
 ) -> Result<Outcome, Failure> {
     let stop = interrupt_flag()?;
-    let mut progress = TrainProgress::new(config);
+    let mut progress = TrainProgress::new();
     let options = RunOptions { folder: Some(folder), resume, stop: &stop, observer: &mut |event| progress.show(event) };
     let outcome = train(task, config, options);
     progress.finish();
