@@ -188,6 +188,12 @@ def worker(out, server, **options):
     return melo("--threads", 1, "archive", "work", "--out", out, "--queue", server.url, "--json", **options)
 
 
+def work(out, server, prefixes):
+    """A worker behind each prefix, to its end."""
+    for process in [worker(out, server, prefix=prefix) for prefix in prefixes]:
+        process.communicate()
+
+
 def stormed(server, out):
     """Three workers, killed and started anew, while the server is restarted; gives what the kills met and the memory of a worker."""
     workers = [worker(out, server) for _ in range(WORKERS)]
@@ -306,9 +312,7 @@ def rates():
         out = PLACE / "rated"
         planned(out, server.url, "--name", f"rates-{time.time_ns()}")
         started = time.time()
-        workers = [worker(out, server, prefix=prefix) for prefix in prefixes]
-        for process in workers:
-            process.communicate()
+        work(out, server, prefixes)
         seconds = time.time() - started
         shutil.rmtree(out)
         return seconds
@@ -347,7 +351,7 @@ def small_chunks():
     server, out = Server(), PLACE / "small-chunks"
     try:
         seconds = []
-        for step in [lambda: planned(out, server.url, "--chunk", 1), lambda: work(server, out, 2),
+        for step in [lambda: planned(out, server.url, "--chunk", 1), lambda: work(out, server, [[], []]),
                      lambda: good("archive", "collect", "--out", out, "--queue", server.url)]:
             started = time.time()
             step()
@@ -356,11 +360,6 @@ def small_chunks():
         server.stop()
     plan, done, collect = (SMALL / each for each in seconds)
     print(f"       {SMALL} chunks of one image: {plan:.0f} a second planned, {done:.0f} computed by two workers, {collect:.0f} collected", flush=True)
-
-
-def work(server, out, count):
-    for process in [worker(out, server) for _ in range(count)]:
-        process.communicate()
 
 
 FILMS, BACKBONE = PLACE / "films", PLACE / "vit.safetensors"

@@ -333,7 +333,7 @@ impl TrainConfig {
         TrainConfig { folds: None, late: None, ..self.clone() }
     }
 
-    /// The settings of a member on top of it, of which every epoch is taken: the shared plug-in knows most of its fold.
+    /// The settings of a member on top of it, whose last epoch is kept: the shared plug-in knows most of a fold, which can choose none.
     pub fn of_member(&self, late: &Late) -> Self {
         let first = self.lora.blocks.len().saturating_sub(late.last_k);
         let lora = LoraConfig {
