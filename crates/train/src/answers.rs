@@ -3,7 +3,7 @@
 use crate::error::{Error, InvalidAnswers};
 use crate::examples::numbers;
 use crate::mask_answers::MaskAnswers;
-use crate::scope::with_distances;
+use crate::team::in_the_whole;
 use melo_data::{Dataset, Labels, Row};
 use melo_eval::SegmentedClass;
 use melo_vit::{ComputedOn, Engine, ImageError, ImagePart, ImageSource, Plugin, Segment, TaskKind, mean_logits};
@@ -52,34 +52,66 @@ impl ImageSource for Observed<'_> {
     }
 }
 
+/// Images of a pass.
+const AT_ONCE: usize = 256;
 /// Images of which all members of an ensemble are asked at once: their residual streams are held.
-const AT_ONCE: usize = 64;
+const OF_MEMBERS_AT_ONCE: usize = 64;
 
-/// Logits `[n, c]` of the mean of an ensemble's members on images `0..n`, read by the calibration that is its own on the engine.
-fn of_members(
+/// What heads give of each image, of an ensemble those of its members one behind the other, and what `blocks` gave of it, in the order of a source.
+/// Where the members of an ensemble differ, no block is looked at.
+///
+/// # Errors
+/// As [`Engine::forward_intermediates`].
+pub(crate) fn passes(
     engine: &dyn Engine,
     plugin: &Plugin,
-    source: &dyn ImageSource,
-    (images, size): (usize, usize),
-) -> Result<Vec<f32>, Error> {
-    let card = &plugin.card;
-    let (classes, temperature) =
-        (card.classes.len(), card.calibration_for(&ComputedOn::from(&engine.info())).temperature);
-    let mut logits = Vec::with_capacity(images * classes);
-    for first in (0..images).step_by(AT_ONCE) {
-        let part = ImagePart { source, first };
-        let count = AT_ONCE.min(images - first);
+    (source, images, size): (&dyn ImageSource, usize, usize),
+    blocks: &[usize],
+    mut take: impl FnMut(&[f32], &[f32]),
+) -> Result<(), Error> {
+    let vit = engine.backbone().config();
+    let outputs = plugin.head.outputs(vit, size);
+    let width = outputs + blocks.len() * vit.intermediate_width();
+    let at_once = if plugin.further.is_empty() { AT_ONCE } else { OF_MEMBERS_AT_ONCE };
+    for first in (0..images).step_by(at_once) {
+        let count = at_once.min(images - first);
         let segment = Segment { images: 0..count, plugins: plugin.members().collect() };
-        let found = engine.forward(&part, size, &[segment]).map_err(|error| match error {
-            melo_vit::Error::Image { index, source } => melo_vit::Error::Image { index: first + index, source },
-            other => other,
-        })?;
+        let part = ImagePart { source, first };
+        let found = engine
+            .forward_intermediates(&part, size, &[segment], blocks)
+            .map_err(|error| in_the_whole(error, first))?;
         for image in 0..count {
-            let of_image = found[0].iter().flat_map(|of| &of[image * classes..(image + 1) * classes]).copied();
-            logits.extend(mean_logits(card.kind, temperature, &of_image.collect::<Vec<f32>>(), classes));
+            let rows: Vec<&[f32]> =
+                found[0].iter().map(|of_member| &of_member[image * width..(image + 1) * width]).collect();
+            let said: Vec<f32> = rows.iter().flat_map(|row| &row[..outputs]).copied().collect();
+            take(&said, &rows[0][outputs..]);
         }
     }
-    Ok(logits)
+    Ok(())
+}
+
+/// Outputs `[n, outputs]` of images, of an ensemble the logits `[n, c]` of its mean, read by the calibration that is its own on the engine; and how far each image is
+/// from those of the training, `[n]`; nothing of a plug-in without a description.
+///
+/// # Errors
+/// As [`Engine::forward_intermediates`].
+fn with_distances(
+    engine: &dyn Engine,
+    plugin: &Plugin,
+    images: (&dyn ImageSource, usize, usize),
+) -> Result<(Vec<f32>, Vec<[f64; 2]>), Error> {
+    let (card, scope) = (&plugin.card, plugin.scope.as_ref());
+    let temperature = card.calibration_for(&ComputedOn::from(&engine.info())).temperature;
+    let blocks = scope.map_or(&[][..], |scope| &scope.config.blocks);
+    let (mut outputs, mut distances) = (Vec::new(), Vec::new());
+    passes(engine, plugin, images, blocks, |said, intermediates| {
+        match plugin.further.is_empty() {
+            true => outputs.extend_from_slice(said),
+            false => outputs.extend(mean_logits(card.kind, temperature, said, card.classes.len())),
+        }
+        distances.extend(scope.map(|scope| scope.distances(intermediates)));
+    })?;
+    Ok((outputs, distances))
 }
 
 impl Answers {
@@ -113,10 +145,7 @@ impl Answers {
                 }
                 MaskAnswers::of(engine, (plugin, decoder), dataset, (&source, &images))?
             }
-            (None, None) if !plugin.further.is_empty() => {
-                MaskAnswers::none(numbers(dataset), of_members(engine, plugin, &source, (dataset.len(), size))?)
-            }
-            (None, None) if plugin.scope.is_some() => {
+            (None, None) if plugin.scope.is_some() || !plugin.further.is_empty() => {
                 let (logits, found) = with_distances(engine, plugin, (&source, dataset.len(), size))?;
                 distances = found;
                 MaskAnswers::none(numbers(dataset), logits)

@@ -22,7 +22,7 @@ pub mod defaults {
     /// (`docs/decisions/0034-folds.md`).
     pub const FOLDS_LAST_K: usize = 2;
     /// Rank of what a member of an ensemble adds in them to the plug-in that all share.
-    pub const LATE_RANK: usize = 12;
+    pub const LATE_RANK: usize = 11;
     /// Passes of a member: it begins where the plug-in that all share ends.
     pub const LATE_EPOCHS: usize = 5;
     /// Its highest learning rate: so few blocks have farther to go.

@@ -18,6 +18,7 @@ use crate::examples::measure;
 use crate::folder::RunFolder;
 use crate::job::{Finished, ReadyJob, test_answers, today};
 use crate::model::Start;
+use crate::scope::{describe, have_scope};
 use crate::state::{EpochRow, to_json};
 use crate::team::Team;
 use crate::trainer::{Event, Outcome, RunOptions, Task, train};
@@ -52,7 +53,8 @@ impl ReadyJob {
         [train_set, val_set, test_set]: [&Dataset; 3],
         options: RunOptions<'_>,
     ) -> Result<Finished, Error> {
-        let ReadyJob { start, home, manifest, card, config, storage, needs_test, sets: asked, cache, team, .. } = self;
+        let (asked_sets, asked_scope) = (self.sets, self.scope);
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, team, .. } = self;
         let RunOptions { folder, resume, stop, observer } = options;
         let backbone = start.config().parameters();
         let base = match (&config.late, self.weights) {
@@ -79,22 +81,27 @@ impl ReadyJob {
         };
         let (engine, _) = home.finish(None, storage)?;
         let together = team.engine(Arc::clone(&engine));
+        let vit = engine.backbone().config();
+        let shared = base.as_ref().map(|base| base.config.lora.blocks.first().copied().unwrap_or(0));
+        // Without a base the images that are described are among those that limits would be fitted on.
+        let asked_scope = asked_scope.filter(|_| shared.is_some_and(|shared| have_scope(&card, vit, shared)));
+        let mut scope = None;
         let trainable = base.as_ref().map_or(0, |base| base.trainable);
         let mut members = Members { trainable, ..Members::default() };
         for fold in 0..folds {
             observer(Event::Fold { fold: fold + 1, of: folds });
             let of_fold = manifest.with_validation_fold(folds, fold, config.seed)?;
             let mut sets = unread_splits(&of_fold, &[Split::Train, Split::Val], &card.preprocess, &cache)?;
-            let (val_set, train_set) = (sets.pop(), sets.pop());
-            let (Some(val_set), Some(train_set)) = (val_set, train_set) else {
+            let (held_out, others) = (sets.pop(), sets.pop());
+            let (Some(held_out), Some(others)) = (held_out, others) else {
                 unreachable!("a data set for each of two splits");
             };
             let folder = folder.map(|folder| folder.fold(fold + 1)).transpose()?;
             let task = Task {
                 start: start.clone(),
                 card: card.clone(),
-                train: &train_set,
-                val: &val_set,
+                train: &others,
+                val: &held_out,
                 volume: None,
                 team: &team,
             };
@@ -102,34 +109,37 @@ impl ReadyJob {
             let mut outcome = train(task, &of_fold_alone(of_member, fold), options)?;
             outcome.plugin.card.provenance.seed = config.seed;
             outcome.plugin.card.provenance.settings = to_json(&config);
-            let images = [&train_set, &val_set].map(Dataset::len);
-            let mut unseen = val_set;
+            let images = [&others, &held_out].map(Dataset::len);
+            let mut unseen = held_out;
             if let Some(base) = &base {
-                outcome.plugin.adapter = base.adapter.beside(&outcome.plugin.adapter, engine.backbone().config());
+                outcome.plugin.adapter = base.adapter.beside(&outcome.plugin.adapter, vit);
                 outcome.plugin.card.lora = outcome.plugin.adapter.config.clone();
                 unseen = unread_splits(&unseen_by_base(&of_fold, &manifest), &[Split::Val], &card.preprocess, &cache)?
                     .remove(0);
             }
             outcome.plugin.round(storage);
+            if asked_scope.is_some() && scope.is_none() {
+                scope = Some(describe(&*together, &outcome.plugin, train_set, storage)?);
+            }
+            outcome.plugin.card.scope = scope.as_ref().map(|scope| scope.config.clone());
+            outcome.plugin.scope.clone_from(&scope);
             let val = Answers::of(&*together, &outcome.plugin, &unseen)?;
             members.add(outcome, images, of_fold.split_digest(), val);
         }
         let Members { plugins, records, histories, best, trainable, out_of_fold } = members;
         let out_of_fold = out_of_fold.expect("an ensemble has members");
-        let vit = engine.backbone().config();
         let first = plugins.iter().filter_map(|plugin| plugin.adapter.first_block()).min().unwrap_or(vit.depth);
-        let shared = base.as_ref().map(|base| base.config.lora.blocks.first().copied().unwrap_or(0));
         let cost = vit.ensemble_cost(card.preprocess.size, shared.unwrap_or(first), folds);
         let mut plugin = ensemble(plugins, Ensemble { members: records, cost, shared });
         plugin.card.provenance.train_images =
             [Split::Train, Split::Val].map(|split| manifest.examples(split)).iter().sum();
         // What is said of the test split is read by them.
-        calibrate(&mut plugin.card, &out_of_fold, None, (asked.as_ref(), None))?;
+        calibrate(&mut plugin.card, &out_of_fold, None, (asked_sets.as_ref(), asked_scope.as_ref()))?;
         let best = mean_row(&best, out_of_fold_figures(&out_of_fold, &plugin.card.own_calibration())?);
         let named = best.figures().into_iter().map(|(name, value)| (name.to_owned(), value));
         plugin.card.metrics = named.collect();
         let test = test_answers(&*together, &plugin, test_set, needs_test, observer)?;
-        calibrate(&mut plugin.card, &out_of_fold, test.as_ref(), (asked.as_ref(), None))?;
+        calibrate(&mut plugin.card, &out_of_fold, test.as_ref(), (asked_sets.as_ref(), asked_scope.as_ref()))?;
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         observer(Event::Card(&plugin.card));

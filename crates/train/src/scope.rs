@@ -1,22 +1,16 @@
 //! Scope: training images described, and from which distance on an image is not one of their kind.
 
-use crate::answers::Answers;
+use crate::answers::{Answers, passes};
 use crate::error::Error;
 use crate::judged::Cases;
-use crate::team::in_the_whole;
 use melo_data::Dataset;
 use melo_eval::{ClusteredShare, Estimate, clusters_needed, conformal_threshold};
-use melo_vit::{
-    Engine, ImagePart, ImageSource, Plugin, SCOPE_SCORE, Scope, ScopeConfig, ScopeLimits, Segment, Storage, TaskCard,
-    VitConfig,
-};
+use melo_vit::{Engine, Plugin, SCOPE_SCORE, Scope, ScopeConfig, ScopeLimits, Storage, TaskCard, VitConfig};
 
 /// Level of the intervals.
 const LEVEL: f64 = 0.95;
 /// Training images that are looked at, at most.
 const IMAGES: usize = 1024;
-/// Images of a pass.
-const CHUNK: usize = 256;
 /// Shape of a description, see `docs/decisions/0033-scope.md`.
 const DIMENSIONS: usize = 48;
 const POINTS: usize = 192;
@@ -77,6 +71,11 @@ pub(crate) fn has_scope(card: &TaskCard) -> bool {
     card.bag.is_none() && card.volume.is_none() && card.classes.iter().all(|class| class != SCOPE_SCORE)
 }
 
+/// The same of an ensemble whose members have the first `shared` blocks in common: what is looked at has to be the same in all of them.
+pub(crate) fn have_scope(card: &TaskCard, vit: &VitConfig, shared: usize) -> bool {
+    has_scope(card) && blocks(vit).iter().all(|block| *block < shared)
+}
+
 /// Describes the training images of a plug-in whose numbers are those that its file will hold; at most 1,024 of them, spread over all.
 ///
 /// # Errors
@@ -103,45 +102,6 @@ pub(crate) fn describe(
     })?;
     fit(&mut scope, &seen, storage);
     Ok(scope)
-}
-
-/// Outputs `[n, outputs]` of images, and how far each is from those of the training, `[n]`; nothing of a plug-in without a description.
-///
-/// # Errors
-/// As [`Engine::forward_intermediates`].
-pub(crate) fn with_distances(
-    engine: &dyn Engine,
-    plugin: &Plugin,
-    images: (&dyn ImageSource, usize, usize),
-) -> Result<(Vec<f32>, Vec<[f64; 2]>), Error> {
-    let blocks = plugin.scope.as_ref().map_or(&[][..], |scope| &scope.config.blocks);
-    let (mut outputs, mut distances) = (Vec::new(), Vec::new());
-    passes(engine, plugin, images, blocks, |found, intermediates| {
-        outputs.extend_from_slice(found);
-        distances.extend(plugin.scope.as_ref().map(|scope| scope.distances(intermediates)));
-    })?;
-    Ok((outputs, distances))
-}
-
-/// The outputs of each image, and what blocks gave of it, in the order of a source.
-fn passes(
-    engine: &dyn Engine,
-    plugin: &Plugin,
-    (source, images, size): (&dyn ImageSource, usize, usize),
-    blocks: &[usize],
-    mut take: impl FnMut(&[f32], &[f32]),
-) -> Result<(), Error> {
-    let vit = engine.backbone().config();
-    let outputs = plugin.head.outputs(vit, size);
-    for first in (0..images).step_by(CHUNK) {
-        let segments = [Segment { images: 0..CHUNK.min(images - first), plugins: vec![plugin.into()] }];
-        let part = ImagePart { source, first };
-        let found =
-            engine.forward_intermediates(&part, size, &segments, blocks).map_err(|error| in_the_whole(error, first))?;
-        let rows = found[0][0].chunks_exact(outputs + blocks.len() * vit.intermediate_width());
-        rows.map(|row| row.split_at(outputs)).for_each(|(outputs, intermediates)| take(outputs, intermediates));
-    }
-    Ok(())
 }
 
 /// Fits a description to what blocks gave of images, `[n, w]`, in numbers that its file will hold.

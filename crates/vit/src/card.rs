@@ -154,7 +154,7 @@ pub struct TaskCard {
 
 impl TaskCard {
     /// The latest version of the format: this one and all before it are read.
-    pub const FORMAT: u32 = 11;
+    pub const FORMAT: u32 = 12;
     /// The version that is written where nothing in a card calls for a later one.
     const FORMAT_WRITTEN: u32 = 4;
 
@@ -197,6 +197,7 @@ impl TaskCard {
     /// The version of the format that the card is written in: as old as what it holds allows, so that older software reads it.
     pub fn format_written(&self) -> u32 {
         match (self.kind, self.calibrations.is_empty()) {
+            _ if self.scope.is_some() && self.ensemble.is_some() => 12,
             _ if self.has_base() => 11,
             _ if self.scope.is_some() || self.ensemble.is_some() || self.calls_unevenly() => 10,
             _ if self.has_sets() => 9,
@@ -296,9 +297,8 @@ impl TaskCard {
             None => {}
         }
         if let Some(ensemble) = &self.ensemble {
-            if masks || self.bag.is_some() || self.volume.is_some() || self.scope.is_some() {
-                let reason = "ensemble: members answer for single images, without masks and without a scope";
-                return wrong("ensemble", reason.to_owned());
+            if masks || self.bag.is_some() || self.volume.is_some() {
+                return wrong("ensemble", "ensemble: members answer for single images, without masks".to_owned());
             }
             ensemble.check()?;
         }
@@ -341,6 +341,12 @@ impl TaskCard {
         }
         if self.scope.is_some() && self.classes.iter().any(|class| class == SCOPE_SCORE) {
             return wrong(format!("a class is called `{SCOPE_SCORE}`"));
+        }
+        let looked_at = self.scope.iter().flat_map(|scope| &scope.blocks);
+        if let (Some(_), Some(block)) =
+            (&self.ensemble, looked_at.max().filter(|block| **block >= self.shared_blocks()))
+        {
+            return wrong(format!("block {block}, where the members of the ensemble differ"));
         }
         match self.scope_limits.is_some() == self.scope.is_some() {
             true => Ok(()),
@@ -388,6 +394,7 @@ impl TaskCard {
             (10, "scope", self.scope.is_some()),
             (10, "ensemble", self.ensemble.is_some()),
             (11, "ensemble.shared", self.has_base()),
+            (12, "scope of an ensemble", self.scope.is_some() && self.ensemble.is_some()),
         ];
         fields.into_iter().find(|(since, _, present)| *present && self.format < *since).map(|(_, field, _)| field)
     }

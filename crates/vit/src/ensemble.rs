@@ -98,7 +98,7 @@ impl Ensemble {
 
 impl TaskCard {
     /// The card of a member of an ensemble, 0 the first, as a plug-in of its own; none where there is no such member. Temperature, thresholds
-    /// and sets are the ensemble's, fitted on what all members say out of their folds; figures are those of its fold, none of the test split.
+    /// and sets are the ensemble's, fitted on what all members say out of their folds, and so is the scope; figures are those of its fold, none of the test split.
     pub fn of_member(&self, member: usize) -> Option<TaskCard> {
         let ensemble = self.ensemble.as_ref()?;
         let MemberRecord { train_images, split_digest, metrics, .. } = ensemble.members.get(member)?.clone();
@@ -124,8 +124,9 @@ impl TaskCard {
                 bare_logits: test.bare_logits.each_ref().map(part),
                 ..test.clone()
             };
-            let TaskCard { temperature, thresholds, sets, .. } = &card;
-            of.read_by(&card, ReadBy { temperature: *temperature, thresholds, sets: sets.as_ref(), scope_limits: None })
+            let TaskCard { temperature, thresholds, sets, scope_limits, .. } = &card;
+            let (sets, scope_limits) = (sets.as_ref(), scope_limits.as_ref());
+            of.read_by(&card, ReadBy { temperature: *temperature, thresholds, sets, scope_limits })
         });
         card.format = card.format_written();
         Some(card)

@@ -247,7 +247,7 @@ impl Plugin {
         let card = self.card.of_member(member)?;
         let PluginRef { adapter, head } = self.members().nth(member)?;
         let (adapter, head) = (adapter?.clone(), head.clone());
-        Some(Plugin::new(card, adapter, head))
+        Some(Plugin { scope: self.scope.clone(), ..Plugin::new(card, adapter, head) })
     }
 
     /// Writes one member of the ensemble at `from`, 0 the first, as a plug-in of its own, atomically: its tensors as they are, bit for bit, see
@@ -271,7 +271,8 @@ impl Plugin {
         let json = card_json(&card, to)?;
         let of_member = |name: &str| {
             let of_first = || name.strip_prefix(&first).filter(|name| is_shared(name, shared));
-            name.strip_prefix(&own).or_else(of_first).map(str::to_owned)
+            let of_all = || name.starts_with(Scope::PREFIX).then_some(name);
+            name.strip_prefix(&own).or_else(of_first).or_else(of_all).map(str::to_owned)
         };
         let bytes = file.renamed(of_member, CARD_KEY, json)?;
         write_atomically(to, &bytes)?;
@@ -346,18 +347,19 @@ fn is_shared(name: &str, shared: usize) -> bool {
     block.is_some_and(|block| block < shared)
 }
 
-/// The tensors of a card's members, those of shared blocks with the first: a single plug-in's as they are.
+/// The tensors of a card's members, those of shared blocks with the first, and the scope of all at the end: a single plug-in's as they are.
 fn of_members(card: &TaskCard, shapes: Vec<(String, Vec<usize>)>) -> Vec<(String, Vec<usize>)> {
     if card.ensemble.is_none() {
         return shapes;
     }
     let shared = card.shared_blocks();
+    let (of_all, shapes): (Vec<_>, Vec<_>) = shapes.into_iter().partition(|(name, _)| name.starts_with(Scope::PREFIX));
     let of_member = |member: usize| {
         let prefix = member_prefix(member);
         let own = shapes.iter().filter(move |(name, _)| member == 0 || !is_shared(name, shared));
         own.map(move |(name, shape)| (format!("{prefix}{name}"), shape.clone()))
     };
-    (0..card.members()).flat_map(of_member).collect()
+    (0..card.members()).flat_map(of_member).chain(of_all).collect()
 }
 
 /// The first digits of a digest, enough to tell two apart in a message.

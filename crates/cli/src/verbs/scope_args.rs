@@ -12,6 +12,11 @@ pub(crate) struct ScopeArgs {
 }
 
 impl ScopeArgs {
+    /// Whether anything is asked for.
+    pub(crate) fn says_anything(&self) -> bool {
+        self.scope_false_alarms.is_some()
+    }
+
     /// What is asked for; `usual` where nothing is said.
     pub(crate) fn settings(&self, usual: ScopeSettings) -> ScopeSettings {
         ScopeSettings { false_alarms: self.scope_false_alarms.unwrap_or(usual.false_alarms) }

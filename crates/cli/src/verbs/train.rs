@@ -48,6 +48,7 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
     let device = machine::device(args.precision.into());
     let backbone = args.backbone.read()?;
     let mut config = args.config(backbone.info().config().depth)?;
+    let scope = args.scope(&config)?;
     let mut preprocess = args.images.preprocess(backbone.info().preprocess());
     config.volume = args.volumes.config(&mut preprocess, backbone.info().config())?;
     // What is asked later cuts volumes as the training did.
@@ -60,7 +61,7 @@ fn trained(args: &Args, team: &Arc<Team>) -> Result<(), Failure> {
         config,
         storage: if args.f16 { Storage::F16 } else { Storage::F32 },
         sets: args.sets.settings(Some(SetSettings::default()))?,
-        scope: args.scope(),
+        scope,
         cache: Arc::new(Cache::new(args.cache_mib.saturating_mul(1 << 20))),
         team: Arc::clone(team),
         ..Job::new(device, backbone, args.reading.manifest(&args.data)?)

@@ -73,6 +73,39 @@ fn images_of_another_kind_are_not_for_a_plugin() {
 }
 
 #[test]
+fn an_ensemble_has_the_scope_of_the_plugin_that_its_members_share() {
+    let place = Workplace::new();
+    let asked = ["--folds", "2", "--epochs", "1", "--scope-false-alarms", "0.2"];
+    let (data, out, said) = trained(&place, [24, 12, 12], &asked);
+    assert!(said.contains("scope: ") && said.contains("promised at most 0.2"), "{said}");
+    let info = PluginInfo::read(&out).expect("a plug-in");
+    let limits = info.card.scope_limits.as_ref().expect("a scope");
+    assert_eq!((limits.patients, info.card.format), (12, 12), "the validation split's, which no base was trained on");
+    assert!(info.scope_bytes > 1_000, "{} bytes", info.scope_bytes);
+    let films = Workplace::new();
+    let other = films.phantoms(Phantom::ChestFilm, 64, [1, 1, 1]).with_file_name("test_0.png");
+    let scores = |plugin: &Path| {
+        let asked = [data.with_file_name("test_0.png"), other.clone()];
+        let answers = run(on(&["predict", "--json"], plugin).args(asked)).json_lines();
+        assert_eq!(answers[1]["in_scope"], Value::Bool(false), "{answers:?}");
+        [&answers[0], &answers[1]].map(|answer| number(&answer["scope_score"]))
+    };
+    let of_all = scores(&out);
+    let fold = place.at("fold.safetensors");
+    run(melo().args(["plugin", "fold"]).arg(&out).args(["--fold", "2", "--out"]).arg(&fold)).good();
+    for (of_all, of_fold) in of_all.into_iter().zip(scores(&fold)) {
+        assert!((of_all - of_fold).abs() < 1e-3 * of_all, "{of_all}, of a fold alone {of_fold}");
+    }
+    let measured = run(on(&["eval"], &out).arg("--data").arg(&data).arg("--json")).json();
+    assert_eq!(number(&measured["scope_flagged"]), info.card.metrics["test_scope_flagged"]);
+    let mut recalibrate = melo();
+    recalibrate.args(["plugin", "recalibrate"]).arg(&out).arg("--backbone").arg(embedded_backbone());
+    run(recalibrate.arg("--data").arg(&data).args(["--precision", "bf16"])).good();
+    let card = PluginInfo::read(&out).expect("a plug-in").card;
+    assert_eq!(card.calibrations[0].scope_limits.as_ref().expect("another").patients, 12);
+}
+
+#[test]
 fn too_few_patients_say_nothing_and_no_scope_leaves_it_out() {
     let place = Workplace::new();
     let (data, out, said) = trained(&place, [16, 8, 4], &["--method", "linear"]);

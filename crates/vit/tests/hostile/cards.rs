@@ -54,10 +54,10 @@ fn an_unknown_field_is_named_at_every_level() {
 
 #[test]
 fn another_format_is_refused() {
-    for format in [0, 12, 1000] {
+    for format in [0, 13, 1000] {
         assert_card_refused(
             |card| card["format"] = json!(format),
-            &["format", &format.to_string(), "expected 1 to 11"],
+            &["format", &format.to_string(), "expected 1 to 12"],
         );
     }
 }
@@ -65,10 +65,10 @@ fn another_format_is_refused() {
 #[test]
 fn a_later_format_is_named_whatever_fields_it_has() {
     let later = |card: &mut Value| {
-        card["format"] = json!(12);
+        card["format"] = json!(13);
         card["novel"] = json!({ "some": [1, 2] });
     };
-    assert_card_refused(later, &["format 12 is not known, expected 1 to 11"]);
+    assert_card_refused(later, &["format 13 is not known, expected 1 to 12"]);
 }
 
 /// Makes of a card what software that knew format 1 alone wrote.

@@ -156,7 +156,7 @@ fn an_impossible_card_is_named_by_its_field() {
     let engine = tiny::engine(tiny::checkpoint(&tiny::config(), 1));
     let card = || tiny::plugin(engine.backbone(), &settings(), 2, 1).card;
     assert!(card().check().is_ok());
-    assert_invalid(TaskCard { format: 12, ..card() }.check(), "format", "format 12 is not known, expected 1 to 11");
+    assert_invalid(TaskCard { format: 13, ..card() }.check(), "format", "format 13 is not known, expected 1 to 12");
     let cold = TaskCard { temperature: 0.0, ..card() };
     assert_invalid(cold.check(), "temperature", "temperature 0 is not positive");
     let none = TaskCard { thresholds: vec![], ..card() };

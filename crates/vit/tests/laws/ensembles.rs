@@ -5,7 +5,7 @@ use crate::tiny;
 use crate::variants::{assert_reordered, lora};
 use melo_vit::{
     Adapter, Engine, Ensemble, Error, Head, ImageBatch, LoraConfig, Member, MemberRecord, Plugin, PluginInfo,
-    PluginRef, Precision, Segment, SelfTest, Storage, Target, TaskCard, TaskKind,
+    PluginRef, Precision, Scope, ScopeConfig, ScopeLimits, Segment, SelfTest, Storage, Target, TaskCard, TaskKind,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -254,6 +254,48 @@ fn shared_blocks_are_in_the_file_once_and_in_every_member_s_own() {
         let alone = Plugin::load(&out, engine.backbone()).unwrap();
         assert_eq!(alone.adapter, plugin.members().nth(fold).unwrap().adapter.unwrap().clone());
     }
+}
+
+#[test]
+fn the_scope_is_of_all_members_and_of_blocks_that_they_share_alone() {
+    let engine = engine();
+    let mut plugin = on_a_base(&*engine);
+    let vit = engine.backbone().config();
+    let config = ScopeConfig { blocks: vec![0], dimensions: 2, points: 3, neighbour: 1 };
+    let mut scope = Scope::zeros(&config, vit);
+    scope.points.fill(0.5);
+    plugin.scope = Some(scope);
+    plugin.card.scope = Some(config.clone());
+    plugin.card.scope_limits = Some(ScopeLimits { false_alarms: 0.05, limits: Some([1.0, 2.0]), patients: 20 });
+    plugin.finish(&*engine, Storage::F32).expect("images of this size");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ensemble.safetensors");
+    plugin.save(&path, vit, Storage::F32).unwrap();
+    let info = PluginInfo::read(&path).unwrap();
+    assert_eq!((info.card.format, info.parameters()), (12, plugin.parameters()));
+    assert!(info.shapes.contains_key("scope.points") && !info.shapes.contains_key("members.0.scope.points"));
+    let read = Plugin::load(&path, engine.backbone()).unwrap();
+    assert_eq!(read.scope, plugin.scope);
+    read.prove(&*engine).expect("nothing has changed");
+    for fold in 0..FOLDS {
+        let out = folder.path().join(format!("fold_{fold}.safetensors"));
+        assert_eq!(Plugin::write_member(&path, fold, &out).unwrap().format_written(), 10);
+        for alone in [Plugin::load(&out, engine.backbone()).unwrap(), plugin.member(fold).unwrap()] {
+            assert_eq!((&alone.scope, &alone.card.scope_limits), (&plugin.scope, &plugin.card.scope_limits));
+            alone.prove(&*engine).expect("its self-test is its part of the ensemble's");
+        }
+    }
+    let refused = |change: &dyn Fn(&mut TaskCard)| {
+        let mut card = plugin.card.clone();
+        change(&mut card);
+        card.check().unwrap_err().to_string()
+    };
+    let last = ScopeConfig { blocks: vec![0, vit.depth - 1], ..config.clone() };
+    assert!(
+        refused(&|card| card.scope = Some(last.clone())).contains("block 1, where the members of the ensemble differ")
+    );
+    assert!(refused(&|card| card.ensemble.as_mut().unwrap().shared = None).contains("block 0, where the members"));
+    assert!(refused(&|card| card.format = 11).contains("format 11 has no field `scope of an ensemble`"));
 }
 
 #[test]

@@ -265,8 +265,12 @@ impl Args {
 
 impl Args {
     /// What is asked of the scope.
-    pub(super) fn scope(&self) -> Option<ScopeSettings> {
-        (!self.no_scope).then(|| self.scope.settings(ScopeSettings::default()))
+    pub(super) fn scope(&self, config: &TrainConfig) -> Result<Option<ScopeSettings>, Failure> {
+        if self.scope.says_anything() && config.folds.is_some() && config.late.is_none() {
+            let why = "--scope-false-alarms: folds that are not trained on top of one plug-in have no scope";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        Ok((!self.no_scope).then(|| self.scope.settings(ScopeSettings::default())))
     }
 
     /// A word on flags that were given and do not apply to what is run.

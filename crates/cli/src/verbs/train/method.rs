@@ -49,7 +49,7 @@ pub(super) struct MethodArgs {
     /// lora, linear, adapter: train K plug-ins, each without another K-th of the training and validation patients, into one file
     /// whose answer is their mean; of lora, where no blocks are given, one plug-in is trained first, and in the last 2 blocks K on top of it,
     /// so that all cost little more than one
-    #[arg(long, value_name = "K", conflicts_with = "scope_false_alarms")]
+    #[arg(long, value_name = "K")]
     folds: Option<usize>,
     /// linear: how the head is found [default: lbfgs; of bags and masks: adamw]
     #[arg(long, value_enum)]
