@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use melo::eval::{Collapse, Counts};
-use melo::vit::{TaskCard, TaskKind};
+use melo::vit::{SetBy, TaskCard, TaskKind};
 use melo::{data, embed, interop, predict, serve, share, study, train, vit};
 use std::error::Error;
 use std::path::Path;
@@ -165,15 +165,18 @@ pub(crate) fn of_test(card: &TaskCard) -> Vec<String> {
     std::iter::once(head).chain(of_sets(card)).chain(melo::train::scope_in_words(card)).chain(of_figures).collect()
 }
 
-/// What a card's prediction sets promise, how they kept it on the test split, and what to do where patients were too few for them.
+/// What a card's prediction sets promise, how they kept it on the test split, and [`of_open_sets`].
 pub(crate) fn of_sets(card: &TaskCard) -> Vec<String> {
-    let Some(rule) = &card.sets else { return Vec::new() };
     let seen = melo::train::sets_in_words(card).map(|seen| format!("prediction sets: {seen}"));
+    seen.into_iter().chain(of_open_sets(card)).collect()
+}
+
+/// What to do where patients were too few for the promise of a card's prediction sets.
+pub(crate) fn of_open_sets(card: &TaskCard) -> Option<String> {
+    let rule = card.sets.as_ref()?;
     let open = melo::train::open_in_words(&card.classes, card.kind, rule);
-    let open = open.map(|open| {
-        format!("WARNING: {open}; more patients in the validation split, a lower --coverage, or --sets-by all")
-    });
-    seen.into_iter().chain(open).collect()
+    let together = if rule.by == SetBy::All { "" } else { ", or --sets-by all" };
+    open.map(|open| format!("WARNING: {open}; more patients in the validation split, or a lower --coverage{together}"))
 }
 
 fn of_train(error: &(dyn Error + 'static)) -> Option<String> {

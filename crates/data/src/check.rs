@@ -15,7 +15,7 @@ use crate::appearance::Appearance;
 use crate::assign::PatientKey;
 use crate::fingerprint::Fingerprint;
 use crate::near::{Look, near_duplicates};
-use crate::report::{ClassInSplit, DuplicateFile, PatientAcross, SizeCount, SplitCount, Spread};
+use crate::report::{ClassInSplit, DuplicateFile, SizeCount, SplitCount, Spread};
 use crate::unpacked::UnpackedFiles;
 use crate::{CheckReport, Error, Labels, Manifest, MaskFile, Packed, Problem, Row, Split, Warning, masks};
 
@@ -268,10 +268,6 @@ fn background(classes: usize) -> Labels {
 
 fn warnings(manifest: &Manifest, splits: &[SplitCount], images: &[Image]) -> Vec<Warning> {
     let mut warnings = manifest.reading.warnings.clone();
-    let patients = patients_across_splits(manifest);
-    if !patients.is_empty() {
-        warnings.push(Warning::PatientsAcrossSplits { patients });
-    }
     warnings.extend(duplicates(manifest, images));
     warnings.extend(masks_across_splits(manifest, images));
     warnings.extend(near_duplicates(manifest, &looks(images)));
@@ -309,19 +305,6 @@ fn seen(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn patients_across_splits(manifest: &Manifest) -> Vec<PatientAcross> {
-    let mut splits_of: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
-    for row in &manifest.rows {
-        if let (Some(patient), Some(split)) = (&row.patient_id, row.split) {
-            splits_of.entry(patient).or_default().insert(split);
-        }
-    }
-    let across = splits_of.into_iter().filter(|(_, splits)| splits.len() > 1);
-    across
-        .map(|(patient, splits)| PatientAcross { patient_id: patient.to_owned(), splits: splits.into_iter().collect() })
-        .collect()
 }
 
 fn duplicates(manifest: &Manifest, images: &[Image]) -> Vec<Warning> {

@@ -1,13 +1,14 @@
-//! Text of a manifest that is probably not meant as it stands.
+//! What of a manifest is probably not meant as it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use melo_vit::TaskKind;
 
 use crate::alike::{fold_class, fold_id, is_date, is_garbled, is_long_number, is_missing, is_nobody, is_rounded};
+use crate::report::PatientAcross;
 use crate::roles::is_about;
-use crate::{Manifest, Place, Row, Spelling, Warning};
+use crate::{Manifest, Place, Row, Spelling, Split, Warning};
 
 /// How many rows of each text are named.
 const NAMED: usize = 5;
@@ -43,6 +44,7 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
         all.iter().filter(|spelling| which(&spelling.text)).cloned().collect()
     };
     let single = manifest.kind.is_one_class();
+    let across = patients_across_splits(manifest);
     let some =
         |found: Vec<Spelling>, warning: fn(Vec<Spelling>) -> Warning| (!found.is_empty()).then(|| warning(found));
     let alone = classes.iter().filter(|class| class.images == 1).cloned().collect();
@@ -63,6 +65,7 @@ pub(crate) fn improbable(manifest: &Manifest) -> Vec<Warning> {
         some(nobody(&patients), |patients| Warning::NobodyAsPatient { patients }),
         some(those(&patients, &is_rounded), |patients| Warning::PatientsRounded { patients }),
         some(those(&[classes, patients].concat(), &is_garbled), |texts| Warning::Garbled { texts }),
+        (!across.is_empty()).then_some(Warning::PatientsAcrossSplits { patients: across }),
     ]
     .into_iter()
     .flatten()
@@ -92,4 +95,18 @@ fn alike(all: &[Spelling], fold: fn(&str) -> String) -> Vec<Vec<Spelling>> {
         groups.entry(fold(&spelling.text)).or_default().push(spelling.clone());
     }
     groups.into_values().filter(|group| group.len() > 1).collect()
+}
+
+/// Patients whose images are in more than one split.
+fn patients_across_splits(manifest: &Manifest) -> Vec<PatientAcross> {
+    let mut splits_of: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
+    for row in &manifest.rows {
+        if let (Some(patient), Some(split)) = (&row.patient_id, row.split) {
+            splits_of.entry(patient).or_default().insert(split);
+        }
+    }
+    let across = splits_of.into_iter().filter(|(_, splits)| splits.len() > 1);
+    across
+        .map(|(patient, splits)| PatientAcross { patient_id: patient.to_owned(), splits: splits.into_iter().collect() })
+        .collect()
 }

@@ -45,13 +45,13 @@ pub fn conformal_threshold(cases: &[(f64, usize)], coverage: f64) -> ConformalTh
     ConformalThreshold { most: scores.iter().find(reaches).map(|(score, _)| *score), clusters }
 }
 
-/// Clusters without which no threshold is finite: `⌈coverage / (1 - coverage)⌉`, 9 for 0.9, 19 for 0.95.
+/// Clusters without which no threshold is finite: `⌈coverage / (1 - coverage)⌉`, 9 for 0.9, 19 for 0.95, as [`conformal_threshold`] rounds.
 ///
 /// # Panics
 /// Where `coverage` is not between 0 and 1.
 pub fn clusters_needed(coverage: f64) -> usize {
     assert!(coverage > 0.0 && coverage < 1.0, "a coverage between 0 and 1");
-    (coverage / (1.0 - coverage) - ROUNDING).ceil() as usize
+    ((coverage - ROUNDING) / (1.0 - coverage)).ceil() as usize
 }
 
 /// The mean of each cluster's cases, with the cluster.
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn too_few_clusters_exclude_nothing() {
-        for (coverage, needed) in [(0.9, 9), (0.95, 19), (0.99, 99), (0.8, 4), (0.5, 1)] {
+        for (coverage, needed) in [(0.9, 9), (0.95, 19), (0.99, 99), (0.8, 4), (0.5, 1), (0.9999, 9999)] {
             assert_eq!(clusters_needed(coverage), needed);
             let found = |n: usize| conformal_threshold(&(0..n).map(|i| (i as f64, i)).collect::<Vec<_>>(), coverage);
             assert_eq!(found(needed - 1), ConformalThreshold { most: None, clusters: needed - 1 });

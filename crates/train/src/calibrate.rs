@@ -59,6 +59,18 @@ pub fn calibrate(
     Ok(())
 }
 
+/// The share of the answers that are right as a calibration calls them; none of numbers and masks.
+///
+/// # Errors
+/// [`Error::Eval`].
+pub(crate) fn called_right(answers: &Answers, calibration: &Calibration) -> Result<Option<f64>, Error> {
+    let Calibration { temperature, thresholds, .. } = calibration;
+    if !answers.kind.has_probabilities() {
+        return Ok(None);
+    }
+    Ok(Some(measure(answers.kind, &answers.probabilities(*temperature), &answers.labels, thresholds)?.acc))
+}
+
 /// The temperature and the [`thresholds`] that fit the answers of a validation split best.
 ///
 /// # Errors
@@ -77,7 +89,8 @@ pub fn fit(val: &Answers) -> Result<(f32, Vec<f32>), Error> {
 
 /// The threshold of each class `[c]`. Of a finding Youden's on the validation split, one half where the split has too few cases. Of a
 /// single-label task the mean probability of the class on the validation split, so that a rare class is called where it is likelier than usual,
-/// where the split's classes are uneven ([`UNEVEN`]) and its balanced accuracy is the higher for it; else one half, and for tasks of another
+/// where the split's classes are uneven ([`UNEVEN`]) and its balanced accuracy is the higher for it; of a class with too few images there the highest
+/// of these means, which calls it least; else one half, and for tasks of another
 /// kind, which need none.
 pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
     let most_probable = vec![0.5; val.classes];
@@ -87,7 +100,11 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
             let (probabilities, n) = (val.probabilities(temperature), val.names.len() as f64);
             let mean =
                 |class| column(&probabilities, class, val.classes).iter().copied().map(f64::from).sum::<f64>() / n;
-            let means: Vec<f32> = (0..val.classes).map(|class| mean(class) as f32).collect();
+            let mut means: Vec<f32> = (0..val.classes).map(|class| mean(class) as f32).collect();
+            // What is usual of a class is not known of a few images, nor that calling it gains anything.
+            let highest = means.iter().copied().fold(0.0, f32::max);
+            let counts = images_of(val);
+            means.iter_mut().zip(counts).filter(|(_, count)| *count < MIN_CASES).for_each(|(mean, _)| *mean = highest);
             let [over_its_mean, plain] = [&means, &most_probable].map(|thresholds| {
                 let balanced = mean_share(Judged::new(val, temperature, thresholds).balanced());
                 balanced.map_or(0.0, |share| share.value())
@@ -109,10 +126,16 @@ pub fn thresholds(val: &Answers, temperature: f32) -> Vec<f32> {
 
 /// Whether the most frequent class has [`UNEVEN`] times the images of the rarest.
 fn is_uneven(answers: &Answers) -> bool {
+    let counts = images_of(answers);
+    let (rarest, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
+    most as f64 >= UNEVEN * rarest as f64
+}
+
+/// Images of each class of a single-label task, `[c]`.
+fn images_of(answers: &Answers) -> Vec<usize> {
     let mut counts = vec![0; answers.classes];
     answers.labels.iter().for_each(|&label| counts[label] += 1);
-    let (rarest, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
-    f64::from(most) >= UNEVEN * f64::from(rarest)
+    counts
 }
 
 /// Figures of answers under the calibration of where they come from, by name, `classes [c]`: `auc_macro`, `acc` (of images, or of findings),
@@ -347,6 +370,19 @@ mod tests {
         let expected = [usual(0), usual(1)];
         assert!(card.thresholds.iter().zip(expected).all(|(found, usual)| (found - usual).abs() < 1e-5), "{card:?}");
         assert!(card.calls_unevenly() && card.format_written() == 10);
+    }
+
+    #[test]
+    fn a_class_of_few_validation_images_is_called_least() {
+        let mut few = uneven(-0.5, -2.0);
+        for images in [MIN_CASES - 1, 0] {
+            let rare = few.labels.iter().enumerate().filter(|(_, label)| **label == 1).map(|(row, _)| row);
+            let others = (0..few.labels.len()).filter(|row| few.labels[*row] == 0);
+            few = few.of_rows(&others.chain(rare.take(images)).collect::<Vec<_>>());
+            assert_eq!(few.labels.iter().sum::<usize>(), images);
+            let thresholds = thresholds(&few, 1.0);
+            assert_eq!(thresholds[0], thresholds[1], "the most probable is called: {images} images");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use melo_data::{Dataset, Manifest, Split, unread_splits};
 use melo_vit::{
     Adapter, Calibration, Checkpoint, Device, Engine, Ensemble, Member, MemberRecord, Plugin, TaskCard, TaskKind,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The members that are trained so far.
@@ -43,18 +43,18 @@ struct Members {
 }
 
 impl ReadyJob {
-    /// Trains a member for each of `folds` folds, or goes on with the one that it was in.
+    /// Trains a member for each fold, or goes on with the one that it was in.
     ///
     /// # Errors
     /// As [`ReadyJob::run`].
     pub(crate) fn run_folds(
         self,
-        folds: usize,
         [train_set, val_set, test_set]: [&Dataset; 3],
         options: RunOptions<'_>,
     ) -> Result<Finished, Error> {
         let (asked_sets, asked_scope) = (self.sets, self.scope);
-        let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, team, .. } = self;
+        let ReadyJob { start, home, manifest, card, config, storage, needs_test, cache, team, folds: parts, .. } = self;
+        let folds = parts.len();
         let RunOptions { folder, resume, stop, observer } = options;
         let backbone = start.config().parameters();
         let base = match (&config.late, self.weights) {
@@ -88,9 +88,8 @@ impl ReadyJob {
         let mut scope = None;
         let trainable = base.as_ref().map_or(0, |base| base.trainable);
         let mut members = Members { trainable, ..Members::default() };
-        for fold in 0..folds {
+        for (fold, of_fold) in parts.into_iter().enumerate() {
             observer(Event::Fold { fold: fold + 1, of: folds });
-            let of_fold = manifest.with_validation_fold(folds, fold, config.seed)?;
             let mut sets = unread_splits(&of_fold, &[Split::Train, Split::Val], &card.preprocess, &cache)?;
             let (held_out, others) = (sets.pop(), sets.pop());
             let (Some(held_out), Some(others)) = (held_out, others) else {
@@ -114,8 +113,9 @@ impl ReadyJob {
             if let Some(base) = &base {
                 outcome.plugin.adapter = base.adapter.beside(&outcome.plugin.adapter, vit);
                 outcome.plugin.card.lora = outcome.plugin.adapter.config.clone();
-                unseen = unread_splits(&unseen_by_base(&of_fold, &manifest), &[Split::Val], &card.preprocess, &cache)?
-                    .remove(0);
+                let of_fold = unseen_by_base(&of_fold, &manifest);
+                let rows = of_fold.split(Split::Val).into_iter().cloned().collect();
+                unseen = Dataset::new(rows, card.preprocess.clone(), Arc::clone(&cache));
             }
             outcome.plugin.round(storage);
             if asked_scope.is_some() && scope.is_none() {
@@ -123,11 +123,12 @@ impl ReadyJob {
             }
             outcome.plugin.card.scope = scope.as_ref().map(|scope| scope.config.clone());
             outcome.plugin.scope.clone_from(&scope);
-            let val = Answers::of(&*together, &outcome.plugin, &unseen)?;
+            // Few validation images may all be in other folds.
+            let val = (!unseen.is_empty()).then(|| Answers::of(&*together, &outcome.plugin, &unseen)).transpose()?;
             members.add(outcome, images, of_fold.split_digest(), val);
         }
         let Members { plugins, records, histories, best, trainable, out_of_fold } = members;
-        let out_of_fold = out_of_fold.expect("an ensemble has members");
+        let out_of_fold = out_of_fold.expect("a fold holds images that are new to its member");
         let first = plugins.iter().filter_map(|plugin| plugin.adapter.first_block()).min().unwrap_or(vit.depth);
         let cost = vit.ensemble_cost(card.preprocess.size, shared.unwrap_or(first), folds);
         let mut plugin = ensemble(plugins, Ensemble { members: records, cost, shared });
@@ -179,18 +180,18 @@ pub fn manifests_of_folds(card: &TaskCard, manifest: &Manifest) -> Result<Vec<Ma
 /// What is said of every image of the folds, one data set a member, by the member that did not see it.
 ///
 /// # Errors
-/// As [`Engine::forward`].
+/// As [`Engine::forward`]; [`Error::Data`] where no fold has an image.
 ///
 /// # Panics
 /// If there is not a data set for each member.
 pub fn out_of_fold(engine: &dyn Engine, plugin: &Plugin, folds: &[Dataset]) -> Result<Answers, Error> {
     assert_eq!(folds.len(), plugin.card.members(), "a data set for each member");
-    let said = folds.iter().enumerate().map(|(fold, images)| {
+    let said = folds.iter().enumerate().filter(|(_, images)| !images.is_empty()).map(|(fold, images)| {
         let member = plugin.member(fold).expect("an ensemble has as many members as its card says");
         Answers::of(engine, &member, images)
     });
     let mut said = said.collect::<Result<Vec<_>, _>>()?.into_iter();
-    let first = said.next().expect("an ensemble has members");
+    let first = said.next().ok_or_else(nothing_unseen)?;
     Ok(said.fold(first, Answers::with))
 }
 
@@ -226,19 +227,65 @@ fn of_fold_alone(of_member: &TrainConfig, fold: usize) -> TrainConfig {
     TrainConfig { seed: of_member.seed ^ ((fold as u64 + 1) << 32), ..of_member.clone() }
 }
 
-/// A member's manifest, its fold without the images that the base was trained on.
+/// A member's manifest, its fold without the images of patients that the base was trained on. It may be empty.
 fn unseen_by_base(of_fold: &Manifest, manifest: &Manifest) -> Manifest {
+    let trained = manifest.rows.iter().filter(|row| row.split == Some(Split::Train));
+    let known: BTreeSet<&String> = trained.filter_map(|row| row.patient_id.as_ref()).collect();
     let mut unseen = of_fold.clone();
     for (row, own) in unseen.rows.iter_mut().zip(&manifest.rows) {
-        if row.split == Some(Split::Val) && own.split != Some(Split::Val) {
+        let is_known = row.patient_id.as_ref().is_some_and(|patient| known.contains(patient));
+        if row.split == Some(Split::Val) && (own.split != Some(Split::Val) || is_known) {
             row.split = None;
         }
     }
     unseen
 }
 
+fn nothing_unseen() -> Error {
+    let reason = "has no image of a patient that is in no training, so nothing is said out of fold".to_owned();
+    Error::Data { split: "val", reason }
+}
+
+/// The manifest once a member of these settings, its fold being the validation split; of settings of a single plug-in none.
+///
+/// # Errors
+/// [`Error::Images`] where there are fewer patients than folds; [`Error::Setting`] where a fold, or all but it, have one label alone;
+/// [`Error::Data`] where the plug-in that members share is trained on every patient.
+pub(crate) fn cut(manifest: &Manifest, config: &TrainConfig) -> Result<Vec<Manifest>, Error> {
+    let Some(folds) = config.folds else { return Ok(Vec::new()) };
+    let of_fold = |fold| {
+        let of_fold = manifest.with_validation_fold(folds, fold, config.seed)?;
+        let alike = |split| {
+            let rows = of_fold.split(split);
+            rows.iter().all(|row| row.labels == rows[0].labels)
+        };
+        match alike(Split::Train) || alike(Split::Val) {
+            false => Ok(of_fold),
+            true => {
+                let reason = format!(
+                    "is {folds}, and every image of fold {} has the same label, or every other image: too few patients of a class",
+                    fold + 1
+                );
+                Err(Error::Setting { setting: "folds", reason })
+            }
+        }
+    };
+    let parts = (0..folds).map(of_fold).collect::<Result<Vec<_>, _>>()?;
+    let unseen = |of_fold: &Manifest| !unseen_by_base(of_fold, manifest).split(Split::Val).is_empty();
+    match config.late.is_none() || parts.iter().any(unseen) {
+        true => Ok(parts),
+        false => Err(nothing_unseen()),
+    }
+}
+
 impl Members {
-    fn add(&mut self, outcome: Outcome, [train_images, val_images]: [usize; 2], split_digest: String, val: Answers) {
+    fn add(
+        &mut self,
+        outcome: Outcome,
+        [train_images, val_images]: [usize; 2],
+        split_digest: String,
+        val: Option<Answers>,
+    ) {
         let Outcome { plugin, history, best, trainable, .. } = outcome;
         let metrics: BTreeMap<String, f64> = plugin.card.metrics.clone();
         self.records.push(MemberRecord { train_images, val_images, split_digest, metrics });
@@ -246,10 +293,10 @@ impl Members {
         self.histories.push(history);
         self.best.push(best);
         self.trainable += trainable;
-        self.out_of_fold = Some(match self.out_of_fold.take() {
-            Some(all) => all.with(val),
-            None => val,
-        });
+        self.out_of_fold = match (self.out_of_fold.take(), val) {
+            (Some(all), Some(val)) => Some(all.with(val)),
+            (all, val) => all.or(val),
+        };
     }
 }
 

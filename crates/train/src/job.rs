@@ -5,9 +5,10 @@
 //! the self-test.
 
 use crate::answers::Answers;
-use crate::calibrate::calibrate;
+use crate::calibrate::{calibrate, called_right};
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
+use crate::folds::cut;
 use crate::model::Start;
 use crate::scope::{ScopeSettings, describe, has_scope};
 use crate::sets::SetSettings;
@@ -65,6 +66,8 @@ pub struct ReadyJob {
     pub(crate) scope: Option<ScopeSettings>,
     pub(crate) cache: Arc<Cache>,
     volume: Option<VolumeEmbedding>,
+    /// The manifest once a member of an ensemble; none of a single plug-in.
+    pub(crate) folds: Vec<Manifest>,
     /// Where and of which weights members of an ensemble are trained, with what they share merged in.
     pub(crate) weights: Option<(Arc<dyn Device>, Box<Checkpoint>)>,
     pub(crate) team: Arc<Team>,
@@ -162,6 +165,7 @@ impl Job {
         observer(Event::Splits(manifest.assign_splits(config.seed, DEFAULT_FRACTIONS)?));
         // Shuffles and augmentation go by index: the order of the file's lines must not matter.
         manifest.rows.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
+        let folds = cut(&manifest, &config)?;
         if !team.is_alone() {
             let things = things(&*device, &backbone, &manifest, (&config, &preprocess), (&task, storage, needs_test))?;
             team.agree("its job", &things)?;
@@ -196,6 +200,7 @@ impl Job {
             scope,
             cache,
             volume,
+            folds,
             weights,
             team,
         })
@@ -279,8 +284,8 @@ impl ReadyJob {
         // What rank 0 cannot write to is known before all read.
         self.team.gather::<Error>("its beginning", Ok(Vec::new()))?;
         let [train_set, val_set, test_set] = self.read(&mut *options.observer)?;
-        if let Some(folds) = self.config.folds {
-            return self.run_folds(folds, [&train_set, &val_set, &test_set], options);
+        if self.config.folds.is_some() {
+            return self.run_folds([&train_set, &val_set, &test_set], options);
         }
         let (asked_sets, asked_scope) = (self.sets, self.scope);
         let ReadyJob { start, home, card, config, storage, needs_test, volume, team, .. } = self;
@@ -301,6 +306,12 @@ impl ReadyJob {
         let val = Answers::of(&*together, &plugin, &val_set)?;
         let test = test_answers(&*together, &plugin, &test_set, needs_test, observer)?;
         calibrate(&mut plugin.card, &val, test.as_ref(), (asked_sets.as_ref(), asked_scope.as_ref()))?;
+        // Of classes as they are called from now on: an epoch knew no thresholds.
+        let mut best = best;
+        if best.val_acc.is_some() {
+            best.val_acc = called_right(&val, &plugin.card.own_calibration())?;
+            plugin.card.metrics.extend(best.val_acc.map(|acc| ("val_acc".to_owned(), acc)));
+        }
         plugin.card.provenance.date = today();
         plugin.finish(&*engine, storage)?;
         observer(Event::Card(&plugin.card));

@@ -87,6 +87,11 @@ impl Judged {
         }
     }
 
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// Mean AUC of the classes that have one, of the images at `rows`.
     pub fn auc_macro(&self, rows: Option<&[bool]>) -> Option<ClusteredAuc> {
         ClusteredAuc::mean((0..self.classes).map(|class| self.auc(class, rows)))

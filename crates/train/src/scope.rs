@@ -231,7 +231,11 @@ pub fn scope_open_in_words(limits: &ScopeLimits) -> Option<String> {
     let needed = clusters_needed(1.0 - limits.false_alarms);
     let ScopeLimits { false_alarms, patients, .. } = limits;
     limits.limits.is_none().then(|| {
-        format!("nothing is said of an image being in scope: {patients} patients, and {false_alarms} false alarms need {needed}")
+        let why = match *patients < needed as u64 {
+            true => format!("{patients} patients, and {false_alarms} false alarms need {needed}"),
+            false => "the images of the training, or of the validation split, are all alike".to_owned(),
+        };
+        format!("nothing is said of an image being in scope: {why}")
     })
 }
 
@@ -307,6 +311,8 @@ mod tests {
         let few = fit_limits(&answers(vec![[1.0, 1.0]; 18]), &asked).unwrap().unwrap();
         assert_eq!((few.limits, flagged(&few, &val)), (None, None));
         assert!(scope_open_in_words(&few).unwrap().contains("18 patients, and 0.05 false alarms need 19"));
+        let alike = fit_limits(&answers(vec![[0.0, 0.0]; 39]), &asked).unwrap().unwrap();
+        assert!(scope_open_in_words(&alike).unwrap().contains("are all alike"), "{alike:?}");
         assert_eq!(fit_limits(&answers(Vec::new()), &asked).unwrap(), None);
         assert!(fit_limits(&val, &ScopeSettings { false_alarms: 1.0 }).is_err());
     }

@@ -309,7 +309,7 @@ impl NamedSet {
 
     /// The promised coverage as a percentage, `90 %`.
     pub fn promise(&self) -> String {
-        format!("{} %", (self.set.coverage * 1e6).round() / 1e4)
+        format!("{} %", (self.set.coverage * 1e10).round() / 1e8)
     }
 }
 

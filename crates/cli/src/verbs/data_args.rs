@@ -19,7 +19,7 @@ pub(crate) struct DataArgs {
     /// Column of the classes [default: label, or one called diagnosis, dx, class, …], or columns of 0 and 1: A,B,C
     #[arg(long = "label-column", value_name = "NAME,…", value_delimiter = ',')]
     label_columns: Vec<String>,
-    /// Column of the patients, who are never in two splits [default: patient_id]
+    /// Column of the patients: none is put into two splits [default: patient_id]
     #[arg(long, value_name = "NAME")]
     patient_column: Option<String>,
     /// Column of the splits [default: split]

@@ -365,7 +365,7 @@ fn write_predictions(
             head.extend(card.classes.iter().map(|class| format!("label_{class}")));
         }
     }
-    if card.kind == TaskKind::Ordinal {
+    if card.kind.is_one_class() {
         head.push("predicted".to_owned());
     }
     let prefix = if card.kind.has_probabilities() { "p_" } else { "" };
@@ -384,7 +384,7 @@ fn write_predictions(
             Labels::Multi(labels) => record.extend(labels.iter().map(ToString::to_string)),
             Labels::Values(values) => record.extend(values.iter().map(ToString::to_string)),
         }
-        if card.kind == TaskKind::Ordinal {
+        if card.kind.is_one_class() {
             record.push(card.classes[plugin.decide(logits).best()].clone());
         }
         record.extend(values.iter().map(ToString::to_string));

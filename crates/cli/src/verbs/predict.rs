@@ -16,8 +16,8 @@ use melo::imaging::{Place, Tally};
 use melo::predict::{Prediction, Predictor, Prepared, prepare_files};
 use melo::vit::rendering::Layout;
 use melo::vit::{
-    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, InScope, NamedSet, Plugin, Precision, SetMembers,
-    TaskCard, TaskKind,
+    BoundPlugin, ComputedOn, Decision, EngineInfo, FindingSet, InScope, NamedSet, Plugin, Precision, PredictionSet,
+    SetMembers, TaskCard, TaskKind,
 };
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -305,7 +305,14 @@ pub(crate) fn summary(card: &TaskCard, decision: &Decision) -> String {
         }
         TaskKind::Ordinal => format!("{}; ", card.classes[decision.best()]),
         TaskKind::SingleLabel if decision.best() == decision.ranking[0] => String::new(),
-        TaskKind::SingleLabel => format!("{}, likelier than usual; ", card.classes[decision.best()]),
+        TaskKind::SingleLabel => {
+            let is_open = |set: &PredictionSet| match &set.members {
+                SetMembers::Classes(classes) => classes.contains(&decision.best()),
+                _ => true,
+            };
+            let outside = if decision.set.as_ref().is_none_or(is_open) { "" } else { ", outside of the set" };
+            format!("{}, likelier than usual{outside}; ", card.classes[decision.best()])
+        }
         TaskKind::MultiLabel if decision.findings.is_empty() => "no finding; ".to_owned(),
         TaskKind::MultiLabel => format!("{}; ", findings(card, decision).join(" + ")),
     };

@@ -14,13 +14,13 @@ use super::log_args;
 use super::plugin::sign_file;
 use super::task::{check_output, list_unreadable, remark};
 use crate::progress::{TrainProgress, duration, grouped, in_words, percent};
-use crate::{Failure, machine, note, say, say_json};
+use crate::{Failure, advice, machine, note, say, say_json};
 use melo::data::Cache;
 use melo::log::{Logs, Run};
 use melo::sign::SecretKey;
 use melo::train::{
     Error, Event, Finished, Job, Outcome, ReadyJob, Resume, RunFolder, RunOptions, SetSettings, Task, Team,
-    TrainConfig, ensemble_in_words, task_name, train,
+    TrainConfig, ensemble_in_words, scope_open_in_words, task_name, train,
 };
 use melo::vit::{PluginInfo, Storage, folder_of};
 use serde_json::json;
@@ -227,6 +227,9 @@ fn report(args: &Args, finished: &Finished, seconds: f64) -> Result<(), Failure>
     let ensemble = plugin.card.ensemble.as_ref();
     let peak_rss_bytes = machine::peak_rss_bytes();
     if args.json {
+        let card = &plugin.card;
+        let open = card.scope_limits.as_ref().and_then(scope_open_in_words).map(|open| format!("WARNING: {open}"));
+        advice::of_open_sets(card).into_iter().chain(open).for_each(note);
         let mut object = json!({
             "plugin": args.out.to_string_lossy(),
             "method": args.method(),

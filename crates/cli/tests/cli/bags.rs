@@ -91,7 +91,7 @@ fn a_finding_in_one_slice_is_found_and_pointed_at() {
     let measured = run(measured.arg("--data").arg(&of_volumes).arg("--json").arg("--predictions").arg(&table)).json();
     assert_eq!((&measured["n"], &measured["auc_macro"]), (&16.into(), &card.metrics["test_auc_macro"].into()));
     let table = std::fs::read_to_string(table).expect("the table is written");
-    assert!(table.starts_with("path,label,p_sick,p_well\nv48.npy,well,"), "{table}");
+    assert!(table.starts_with("path,label,predicted,p_sick,p_well\nv48.npy,well,"), "{table}");
     assert_eq!(table.lines().count(), 17);
 
     // The same slices as images of bags are trained and answered alike.

@@ -195,8 +195,53 @@ fn an_ensemble_is_recalibrated_out_of_fold_on_its_own_data_alone() {
 }
 
 #[test]
+fn a_fold_may_be_without_images_that_are_new_to_its_member() {
+    let (place, _, out) = place();
+    let data = place.phantoms(Phantom::BloodSmear, 40, [16, 2, 8]);
+    run(&mut folds(&place, &data, &out)).good();
+    let mut recalibrate = melo();
+    recalibrate.args(["plugin", "recalibrate"]).arg(&out).arg("--backbone").arg(place.at("vit.safetensors"));
+    run(recalibrate.arg("--data").arg(&data).args(["--precision", "bf16"])).good();
+    let card = PluginInfo::read(&out).expect("a plug-in").card;
+    assert_eq!(card.calibrations[0].images, 2, "two of three folds hold one each, or one holds both");
+}
+
+#[test]
+fn no_patient_of_the_base_is_said_out_of_fold() {
+    let (place, data, out) = place();
+    let table = std::fs::read_to_string(&data).expect("the manifest");
+    let mut lines = table.lines();
+    let head = lines.next().expect("a head");
+    // Four of the eight validation images are of patients of the training split.
+    let rows = lines.enumerate().map(|(at, line)| {
+        let patient = if (16..20).contains(&at) { at - 16 } else { at };
+        format!("{line},p{patient}\n")
+    });
+    let leak = place.write("blood_smear/leak.csv", format!("{head},patient_id\n{}", rows.collect::<String>()));
+    let ran = run(&mut folds(&place, &leak, &out));
+    assert!(ran.stderr.contains("4 patients in more than one split"), "{}", ran.stderr);
+    ran.good();
+    let card = PluginInfo::read(&out).expect("a plug-in").card;
+    assert_eq!(card.sets.map(|rule| rule.patients[0]), Some(4), "those that the base does not know");
+    run(folds(&place, &leak, &place.at("strict.safetensors")).arg("--strict")).refused(1, &["refused by --strict"]);
+}
+
+#[test]
 fn folds_that_cannot_be_are_refused() {
     let (place, data, out) = place();
+    let table = std::fs::read_to_string(&data).expect("the manifest");
+    let (mut rare, mut kept) = (0, String::new());
+    for line in table.lines() {
+        let of_rare = line.ends_with(",eosinophil_like") && !line.contains(",test,");
+        rare += usize::from(of_rare);
+        if line.starts_with("path,") || line.ends_with(",neutrophil_like") || (of_rare && rare <= 2) {
+            kept += &format!("{line}\n");
+        }
+    }
+    let few = place.write("blood_smear/few.csv", kept);
+    let ran = run(train(&place.at("vit.safetensors"), &few, &out).args(["--folds", "5", "--epochs", "1"]));
+    assert!(!ran.stderr.contains("fold 1 of 5"), "before anything is trained: {}", ran.stderr);
+    ran.refused(2, &["folds: is 5, and every image of fold ", "too few patients of a class"]);
     let refused = |flags: &[&str], parts: &[&str]| {
         run(train(&place.at("vit.safetensors"), &data, &out).args(flags)).refused(2, parts);
     };

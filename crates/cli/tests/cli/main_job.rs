@@ -181,7 +181,7 @@ pub(crate) fn auc_without_temperature(table: &Path, classes: &[&str], temperatur
     let (mut scores, mut labels) = (vec![Vec::new(); classes.len()], Vec::new());
     for row in csv::Reader::from_path(table).expect("the predictions").records() {
         let row = row.expect("a row");
-        let raw = (0..classes.len()).map(|at| row[2 + at].parse::<f64>().expect("a number").powf(temperature));
+        let raw = (0..classes.len()).map(|at| row[3 + at].parse::<f64>().expect("a number").powf(temperature));
         let raw: Vec<f64> = raw.collect();
         let sum: f64 = raw.iter().sum();
         scores.iter_mut().zip(raw).for_each(|(of, p)| of.push((p / sum) as f32));
@@ -211,12 +211,13 @@ fn predictions_are_those_of_predict() {
     let table = String::from_utf8(bytes(&csv)).expect("it is text");
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 13, "a head and a row an image");
-    assert_eq!(rows[0][..3], ["path", "label", "p_eosinophil_like"]);
+    assert_eq!(rows[0][..4], ["path", "label", "predicted", "p_eosinophil_like"]);
     let answers = predict(backbone, &[smear], &smears(&TRAINED)).json_lines();
     assert_eq!(answers.len(), 3);
     for (row, answer) in rows[1..].iter().zip(&answers) {
         assert!(answer["image"].as_str().expect("a path").ends_with(row[0]));
-        for (head, value) in rows[0][2..].iter().zip(&row[2..]) {
+        assert_eq!(answer["predicted"], row[2]);
+        for (head, value) in rows[0][3..].iter().zip(&row[3..]) {
             let class = head.strip_prefix("p_").expect("a probability");
             let expected = number(&answer["probabilities"], class);
             // One pass over all images and one over three round alike to within a few units of the last place.

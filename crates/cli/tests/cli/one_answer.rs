@@ -96,7 +96,7 @@ fn by_eval(place: &Workplace) -> Answers {
         let mut table = csv::Reader::from_path(out).expect("the predictions");
         for row in table.records().map(|row| row.expect("a row")) {
             let number = row[0].trim_start_matches("film_").trim_end_matches(".dcm").parse().expect("a number");
-            let values = row.iter().skip(2).map(|value| value.parse::<f32>().expect("a probability").to_bits());
+            let values = row.iter().skip(3).map(|value| value.parse::<f32>().expect("a probability").to_bits());
             answers.insert((card.task.clone(), number), values.collect());
         }
     }

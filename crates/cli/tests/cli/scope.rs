@@ -126,3 +126,27 @@ fn too_few_patients_say_nothing_and_no_scope_leaves_it_out() {
         .refused(2, &["scope_false_alarms", "is 1, expected a number between 0 and 1"]);
     assert_eq!(asked(&["--scope-false-alarms", "0.1", "--no-scope"]).status, 2, "one excludes the other");
 }
+
+#[test]
+fn what_is_said_of_validation_is_said_of_classes_as_they_are_called() {
+    let place = Workplace::new();
+    let data = place.phantoms(Phantom::BloodSmear, 64, [80, 80, 4]);
+    // One of four classes has a third of the images of the others.
+    let table = std::fs::read_to_string(&data).expect("the manifest");
+    let rows = table.lines().enumerate().filter(|(at, line)| !line.ends_with(",monocyte_like") || at % 3 == 0);
+    let rows: String = rows.map(|(_, line)| format!("{line}\n")).collect();
+    let data = place.write("blood_smear/uneven.csv", rows);
+    let out = place.at("uneven.safetensors");
+    let mut command = train(&embedded_backbone(), &data, &out);
+    let said = run(command.args(["--method", "linear", "--json"])).json();
+    let table = place.at("val.csv");
+    let mut eval = on(&["eval", "--json"], &out);
+    let measured = run(eval.arg("--data").arg(&data).args(["--split", "val", "--predictions"]).arg(&table)).json();
+    assert_eq!(number(&said["val_acc"]), number(&measured["acc"]), "{said}");
+    let card = PluginInfo::read(&out).expect("a plug-in").card;
+    assert_eq!(card.metrics["val_acc"], number(&measured["acc"]));
+    let mut rows = csv::Reader::from_path(&table).expect("the predictions");
+    let right = rows.records().map(|row| row.expect("a row")).filter(|row| row[1] == row[2]).count();
+    let images = number(&measured["n"]);
+    assert!((right as f64 / images - number(&measured["acc"])).abs() < 1e-9, "the table says what is called");
+}

@@ -51,6 +51,10 @@ fn too_few_patients_are_said_with_the_number_needed_and_odd_promises_refused() {
     };
     let said = fit(&["--coverage", "0.95"]).good();
     assert!(said.contains("a promise of 0.95 needs 19 patients in the validation split, found 8"), "{said}");
+    let to_a_script = fit(&["--coverage", "0.95", "--json"]);
+    for open in ["prediction sets: a promise of 0.95 needs 19 patients", "nothing is said of an image being in scope"] {
+        assert!(to_a_script.stderr.contains(&format!("WARNING: {open}")), "{}", to_a_script.stderr);
+    }
     let answer = run(on(&place, &["predict"], &out).arg("--json").arg(data.with_file_name("test_0.png"))).json();
     assert_eq!(answer["set"]["classes"].as_array().map(Vec::len), Some(4), "every class is in the set");
     fit(&["--coverage", "1"]).refused(2, &["coverage", "is 1, expected a number between 0 and 1"]);

@@ -246,3 +246,32 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn groups_are_compared_over_the_classes_that_both_have() {
+    let place = Workplace::new();
+    std::fs::copy(embedded_backbone(), place.at("backbone.safetensors")).expect("the backbone can be copied");
+    let data = place.phantoms(Phantom::BloodSmear, SIDE, [24, 16, 32]);
+    let table = std::fs::read_to_string(&data).expect("the manifest");
+    let row = |(at, line): (usize, &str)| {
+        let site = if at % 3 == 0 && !line.ends_with(",monocyte_like") { "south" } else { "north" };
+        format!("{line},{}\n", if at == 0 { "site" } else { site })
+    };
+    let rows: String = table.lines().enumerate().map(row).collect();
+    place.write("blood_smear/sites.csv", rows);
+    let file = place.write(
+        "sites.toml",
+        "[study]\nname = \"sites\"\nseeds = [0]\nmethods = [\"linear\"]\nbootstrap = 200\n[[backbone]]\nname = \"formula\"\n\
+         weights = \"backbone.safetensors\"\n[[task]]\nname = \"smear\"\nlabels = \"blood_smear/sites.csv\"\nsubgroups = [\"site\"]\n",
+    );
+    let out = place.at("sites");
+    run(&mut study(&file, &out)).good();
+    let results: Value = serde_json::from_slice(&bytes(&out.join("results.json"))).expect("JSON");
+    let groups = results["tasks"][0]["arms"][0]["subgroups"].as_array().expect("groups");
+    let of = |value: &str| groups.iter().find(|group| group["value"] == value).expect("a group");
+    assert!(of("north")["note"].is_null() && of("north")["difference"].is_null(), "the largest");
+    assert_eq!(of("south")["note"], "the difference is without monocyte_like, which one of the two groups lacks");
+    assert!(of("south")["difference"]["value"].is_number(), "{groups:?}");
+    let report = std::fs::read_to_string(out.join("report.html")).expect("the report");
+    assert!(report.contains("the difference is without monocyte_like"));
+}

@@ -94,7 +94,7 @@ fn volumes_are_learnt_measured_and_answered_beside_images() {
     let answers = on_files(&place, &plugin, &[48, 49, 50]);
     let mut table = csv::Reader::from_path(table).expect("predictions");
     for (row, answer) in table.records().map(|row| row.expect("a row")).zip(&answers) {
-        let sick: f32 = row[2].parse().expect("a probability");
+        let sick: f32 = row[3].parse().expect("a probability");
         assert_eq!(Some(sick), answer["probabilities"]["sick"].as_f64().map(|p| p as f32), "{row:?}");
     }
 

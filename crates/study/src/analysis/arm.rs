@@ -90,20 +90,30 @@ impl<'a> ArmCells<'a> {
             found
         });
         let per_class = per_class.collect();
-        let auc_of = |group: &Group| self.auc(plan, |fold, scores| scores.judged.auc_macro(Some(group.members(fold))));
         let subgroups = groups.iter().map(|group| {
-            let auc = auc_of(group);
+            let auc = self.auc(plan, |fold, scores| scores.judged.auc_macro(Some(group.members(fold))));
             let of_column = groups.iter().filter(|other| other.column == group.column);
             // The first of the largest ones.
             let largest = of_column.reduce(|a, b| if b.images() > a.images() { b } else { a });
-            let other = largest.filter(|other| other.value != group.value).and_then(auc_of);
-            let difference = auc.as_ref().zip(other).map(|(auc, other)| auc.difference(&other, level));
+            let other = largest.filter(|other| other.value != group.value);
+            let alike = other
+                .and_then(|other| Some([self.auc_of_both(plan, group, other)?, self.auc_of_both(plan, other, group)?]));
+            let left_out = other.map_or(Vec::new(), |other| self.not_of_both(group, other));
+            let left_out: Vec<&str> = left_out.into_iter().map(|class| first.classes[class].as_str()).collect();
+            let note = match (&auc, &alike) {
+                (None, _) => Some("undefined: one class only in this group".to_owned()),
+                (_, Some(_)) if !left_out.is_empty() => Some(format!(
+                    "the difference is without {}, which one of the two groups lacks",
+                    left_out.join(", ")
+                )),
+                _ => None,
+            };
             Subgroup {
-                difference,
+                difference: alike.map(|[auc, other]| auc.difference(&other, level)),
                 column: group.column.clone(),
                 value: group.value.clone(),
                 images: group.images(),
-                note: auc.is_none().then(|| "undefined: one class only in this group".to_owned()),
+                note,
                 auc: auc.map(|auc| auc.estimate(level)),
             }
         });
@@ -149,6 +159,27 @@ impl<'a> ArmCells<'a> {
     fn auc(&self, plan: &Plan, of: impl Fn(Option<usize>, &Scores) -> Option<ClusteredAuc>) -> Option<ClusteredAuc> {
         let cells = self.cells.iter();
         ClusteredAuc::mean(cells.map(|(cell, _, scores)| Some(of(cell.fold, scores)?.of_set(set(plan, cell)))))
+    }
+
+    /// The macro AUC of a group over the classes that have one in another group too: those of different classes are no difference of groups.
+    fn auc_of_both(&self, plan: &Plan, group: &Group, other: &Group) -> Option<ClusteredAuc> {
+        self.auc(plan, |fold, scores| {
+            let of = |class, group: &Group| scores.judged.auc(class, Some(group.members(fold)));
+            let classes = 0..scores.judged.classes();
+            ClusteredAuc::mean(classes.map(|class| of(class, other).and_then(|_| of(class, group))))
+        })
+    }
+
+    /// Classes that have an AUC in one group and not in the other, in some fold.
+    fn not_of_both(&self, group: &Group, other: &Group) -> Vec<usize> {
+        let (_, _, first) = &self.cells[0];
+        let lacks = |class: &usize| {
+            self.cells.iter().any(|(cell, _, scores)| {
+                let has = |group: &Group| scores.judged.auc(*class, Some(group.members(cell.fold))).is_some();
+                has(group) != has(other)
+            })
+        };
+        (0..first.judged.classes()).filter(lacks).collect()
     }
 
     /// The mean over folds of a mean of shares, of what is right in each case on average over seeds.

@@ -28,6 +28,6 @@ pub(super) fn difference(found: Option<&Estimate>) -> Element {
     found.map_or_else(|| figure(NOTHING), |found| figure_with(signed(found.value), signed_interval(found)))
 }
 
-fn remark(text: &str) -> Element {
+pub(super) fn remark(text: &str) -> Element {
     Element::new("small").class("remark").text(text)
 }

@@ -5,7 +5,7 @@ use melo_report::Element;
 use super::comparison::{badge, line};
 use super::legend::legend;
 use super::part::{Part, note};
-use super::table::{Table, difference, estimate, figure, name, name_of_series};
+use super::table::{Table, difference, estimate, figure, name, name_of_series, remark};
 use super::view::{arm, arms_on, backbones, comparison, main_method, overlaid, series, several_backbones};
 use super::words::{count, list, number};
 use super::{ARMS_CSV, curves, diagnostics, examples, words};
@@ -145,7 +145,8 @@ fn subgroups(arms: &[&Arm]) -> Option<Element> {
         for group in of_column {
             let of = |arm: &&Arm| {
                 let found = same_group(arm, group);
-                estimate(found.and_then(|group| group.auc.as_ref()), found.and_then(|group| group.note.as_deref()))
+                let why = found.filter(|group| group.auc.is_none()).and_then(|group| group.note.as_deref());
+                estimate(found.and_then(|group| group.auc.as_ref()), why)
             };
             table.row(name(&group.value), images(group).chain(arms.iter().map(of)));
         }
@@ -163,7 +164,11 @@ fn fairness(arms: &[&Arm]) -> Option<Element> {
         let others = of_column.iter().filter(|group| group.value != largest.value);
         table.group(&format!("{}, against {}", largest.column, largest.value));
         for group in others {
-            let of = |arm: &&Arm| difference(same_group(arm, group).and_then(|group| group.difference.as_ref()));
+            let of = |arm: &&Arm| {
+                let found = same_group(arm, group);
+                let without = found.filter(|group| group.difference.is_some()).and_then(|group| group.note.as_deref());
+                difference(found.and_then(|group| group.difference.as_ref())).children(without.map(remark))
+            };
             table.row(name(&group.value), images(group).chain(arms.iter().map(of)));
         }
     }

@@ -167,7 +167,11 @@ fn open(card: &TaskCard, manifest: &Manifest, cache: &Arc<Cache>) -> Result<Vec<
         return Ok(vec![open_split(manifest, Split::Val, &card.preprocess, cache)?]);
     }
     let folds = manifests_of_folds(card, manifest)?;
-    folds.iter().map(|fold| open_split(fold, Split::Val, &card.preprocess, cache)).collect()
+    let images = |fold: &Manifest| match fold.split(Split::Val).is_empty() {
+        true => Ok(Dataset::new(Vec::new(), card.preprocess.clone(), Arc::clone(cache))),
+        false => open_split(fold, Split::Val, &card.preprocess, cache),
+    };
+    folds.iter().map(images).collect()
 }
 
 fn answer(engine: &dyn Engine, plugin: &Plugin, val: &[Dataset]) -> Result<Answers, Failure> {
