@@ -59,18 +59,6 @@ pub fn calibrate(
     Ok(())
 }
 
-/// The share of the answers that are right as a calibration calls them; none of numbers and masks.
-///
-/// # Errors
-/// [`Error::Eval`].
-pub(crate) fn called_right(answers: &Answers, calibration: &Calibration) -> Result<Option<f64>, Error> {
-    let Calibration { temperature, thresholds, .. } = calibration;
-    if !answers.kind.has_probabilities() {
-        return Ok(None);
-    }
-    Ok(Some(measure(answers.kind, &answers.probabilities(*temperature), &answers.labels, thresholds)?.acc))
-}
-
 /// The temperature and the [`thresholds`] that fit the answers of a validation split best.
 ///
 /// # Errors

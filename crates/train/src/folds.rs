@@ -136,7 +136,7 @@ impl ReadyJob {
             [Split::Train, Split::Val].map(|split| manifest.examples(split)).iter().sum();
         // What is said of the test split is read by them.
         calibrate(&mut plugin.card, &out_of_fold, None, (asked_sets.as_ref(), asked_scope.as_ref()))?;
-        let best = mean_row(&best, out_of_fold_figures(&out_of_fold, &plugin.card.own_calibration())?);
+        let best = mean_row(&best, validation_figures(&out_of_fold, &plugin.card.own_calibration())?);
         let named = best.figures().into_iter().map(|(name, value)| (name.to_owned(), value));
         plugin.card.metrics = named.collect();
         let test = test_answers(&*together, &plugin, test_set, needs_test, observer)?;
@@ -310,8 +310,8 @@ fn ensemble(plugins: Vec<Plugin>, record: Ensemble) -> Plugin {
     plugin
 }
 
-/// The figures of a validation split of what is said out of fold, and nothing else of a row.
-fn out_of_fold_figures(answers: &Answers, calibration: &Calibration) -> Result<EpochRow, Error> {
+/// The figures of a validation split, or of what is said out of fold, as a calibration reads the answers, and nothing else of a row.
+pub(crate) fn validation_figures(answers: &Answers, calibration: &Calibration) -> Result<EpochRow, Error> {
     let mut row = EpochRow::default();
     if answers.kind == TaskKind::Regression {
         (row.val_r2, row.val_mae) = mean_errors(&answers.logits, &answers.numbers, answers.classes)?;

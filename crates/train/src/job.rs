@@ -5,10 +5,10 @@
 //! the self-test.
 
 use crate::answers::Answers;
-use crate::calibrate::{calibrate, called_right};
+use crate::calibrate::calibrate;
 use crate::config::{ClassWeights, TrainConfig};
 use crate::error::Error;
-use crate::folds::cut;
+use crate::folds::{cut, validation_figures};
 use crate::model::Start;
 use crate::scope::{ScopeSettings, describe, has_scope};
 use crate::sets::SetSettings;
@@ -309,7 +309,7 @@ impl ReadyJob {
         // Of classes as they are called from now on: an epoch knew no thresholds.
         let mut best = best;
         if best.val_acc.is_some() {
-            best.val_acc = called_right(&val, &plugin.card.own_calibration())?;
+            best.val_acc = validation_figures(&val, &plugin.card.own_calibration())?.val_acc;
             plugin.card.metrics.extend(best.val_acc.map(|acc| ("val_acc".to_owned(), acc)));
         }
         plugin.card.provenance.date = today();
