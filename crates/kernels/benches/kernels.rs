@@ -1,4 +1,4 @@
-//! What a block does between its linear layers, on one image of ViT-Base: `cargo bench -p melo-kernels --bench kernels`.
+//! What a block does between its linear layers, on one image of ViT-Base, and attention on one of the quickstart's ViT: `cargo bench -p melo-kernels --bench kernels`.
 
 use divan::Bencher;
 use melo_kernels::{AttentionShape, Gelu, Kernels, LowRankUpdate, Precision};
@@ -7,26 +7,48 @@ use melo_kernels::{AttentionShape, Gelu, Kernels, LowRankUpdate, Precision};
 const TOKENS: usize = 197;
 const WIDTH: usize = 768;
 const HIDDEN: usize = 4 * WIDTH;
-const SHAPE: AttentionShape<'static> = AttentionShape { tokens: TOKENS, heads: 12, width: WIDTH, bias: None };
+const BASE: AttentionShape<'static> = AttentionShape { tokens: TOKENS, heads: 12, width: WIDTH, bias: None };
+/// The ViT that formulas taught, on images of 96 pixels.
+const FORMULA: AttentionShape<'static> = AttentionShape { tokens: 65, heads: 4, width: 128, bias: None };
 
 /// Values in ±1 without a pattern that a processor could use.
 fn values(len: usize) -> Vec<f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-#[divan::bench(args = Precision::ALL)]
-fn attention(bencher: Bencher<'_, '_>, precision: Precision) {
+fn attention(bencher: Bencher<'_, '_>, shape: AttentionShape<'_>, precision: Precision) {
     let kernels = Kernels::detect(precision);
-    let (qkv, mut o, mut scores) = (values(TOKENS * 3 * WIDTH), vec![0.0; TOKENS * WIDTH], Vec::new());
-    bencher.bench_local(|| kernels.attention(SHAPE, &qkv, &mut o, &mut scores));
+    let values_of_image = shape.tokens * shape.width;
+    let (qkv, mut o, mut scores) = (values(3 * values_of_image), vec![0.0; values_of_image], Vec::new());
+    bencher.bench_local(|| kernels.attention(shape, &qkv, &mut o, &mut scores));
 }
 
 #[divan::bench(args = Precision::ALL)]
-fn attention_backward(bencher: Bencher<'_, '_>, precision: Precision) {
+fn attention_base(bencher: Bencher<'_, '_>, precision: Precision) {
+    attention(bencher, BASE, precision);
+}
+
+#[divan::bench(args = Precision::ALL)]
+fn attention_formula(bencher: Bencher<'_, '_>, precision: Precision) {
+    attention(bencher, FORMULA, precision);
+}
+
+fn attention_backward(bencher: Bencher<'_, '_>, shape: AttentionShape<'_>, precision: Precision) {
     let kernels = Kernels::detect(precision);
-    let (qkv, d_o, mut scores) = (values(TOKENS * 3 * WIDTH), values(TOKENS * WIDTH), Vec::new());
+    let values_of_image = shape.tokens * shape.width;
+    let (qkv, d_o, mut scores) = (values(3 * values_of_image), values(values_of_image), Vec::new());
     let mut d_qkv = vec![0.0; qkv.len()];
-    bencher.bench_local(|| kernels.attention_backward(SHAPE, &qkv, &d_o, &mut d_qkv, &mut scores));
+    bencher.bench_local(|| kernels.attention_backward(shape, &qkv, &d_o, &mut d_qkv, &mut scores));
+}
+
+#[divan::bench(args = Precision::ALL)]
+fn attention_backward_base(bencher: Bencher<'_, '_>, precision: Precision) {
+    attention_backward(bencher, BASE, precision);
+}
+
+#[divan::bench(args = Precision::ALL)]
+fn attention_backward_formula(bencher: Bencher<'_, '_>, precision: Precision) {
+    attention_backward(bencher, FORMULA, precision);
 }
 
 #[divan::bench]

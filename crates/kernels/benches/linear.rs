@@ -11,6 +11,7 @@ use std::fmt;
 const ROWS: usize = 2 * 197;
 
 struct Layer {
+    model: &'static str,
     name: &'static str,
     input: usize,
     out: usize,
@@ -29,21 +30,18 @@ impl Layer {
 
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.precision)
+        write!(f, "{} {} {}", self.model, self.name, self.precision)
     }
 }
 
-/// The four layers of a block of ViT-Tiny and of ViT-Base.
+/// The four layers of a block of the quickstart's ViT, of ViT-Tiny and of ViT-Base.
 fn layers() -> impl Iterator<Item = Layer> {
-    let shapes = [("tiny", 192), ("base", 768)].into_iter().flat_map(|(model, d)| {
-        let names = match model {
-            "tiny" => ["tiny qkv", "tiny proj", "tiny fc1", "tiny fc2"],
-            _ => ["base qkv", "base proj", "base fc1", "base fc2"],
-        };
-        names.into_iter().zip([(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)])
+    let shapes = [("formula", 128), ("tiny", 192), ("base", 768)].into_iter().flat_map(|(model, d)| {
+        let of_block = [("qkv", d, 3 * d), ("proj", d, d), ("fc1", d, 4 * d), ("fc2", 4 * d, d)];
+        of_block.map(|(name, input, out)| (model, name, input, out))
     });
-    shapes.flat_map(|(name, (input, out))| {
-        Precision::ALL.into_iter().map(move |precision| Layer { name, input, out, precision })
+    shapes.flat_map(|(model, name, input, out)| {
+        Precision::ALL.into_iter().map(move |precision| Layer { model, name, input, out, precision })
     })
 }
 

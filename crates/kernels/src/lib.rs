@@ -68,6 +68,6 @@ pub use precision::{Precision, UnknownPrecision};
 pub use resample::{Taps, WEIGHT_BITS};
 pub use resize::{resample_columns, resample_rows};
 pub use rotary::{Pairs, Rotation};
-pub use rows::LeftRows;
+pub use rows::{Left, LeftRows};
 pub use table::Kernels;
 pub use view::{Mat, MatMut};

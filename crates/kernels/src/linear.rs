@@ -5,7 +5,7 @@ use crate::int8;
 use crate::lines::{Lines, Sections, bytes_of};
 use crate::precision::Precision;
 use crate::product::{COLUMNS, Finish};
-use crate::rows::{Kind, LeftRows};
+use crate::rows::{Left, LeftRows, Numbers};
 use crate::sgemm::{self, Panels, Products};
 use crate::table::Kernels;
 use crate::view::{Mat, MatMut, assert_product};
@@ -225,18 +225,18 @@ impl Kernels {
     }
 
     /// The rows of `x [m, in]` for the product with a weight.
-    fn left<'a>(&self, left: &'a mut LeftRows, x: &[f32], w: &PackedWeight) -> &'a LeftRows {
-        left.begin(self, w, x.len() / w.cols);
+    fn left<'a>(&self, left: &'a mut LeftRows, x: &'a [f32], w: &PackedWeight) -> Left<'a> {
         assert!(x.len().is_multiple_of(w.cols), "rows of {} values", w.cols);
+        left.begin(self, w, x.len() / w.cols);
         x.chunks_exact(w.cols).for_each(|x| left.push(self, x));
-        left
+        left.of(x)
     }
 
     /// Some output features of `y = x Wᵀ + b`, which go to their columns of `y [m, out]`; the others are left as they are.
     ///
     /// # Panics
     /// If the first of them is no multiple of [`PackedWeight::PANEL`], besides the shapes.
-    pub fn linear_of(&self, x: &LeftRows, w: &PackedWeight, out: Range<usize>, bias: &[f32], y: &mut [f32]) {
+    pub fn linear_of(&self, x: Left<'_>, w: &PackedWeight, out: Range<usize>, bias: &[f32], y: &mut [f32]) {
         assert!(
             out.start.is_multiple_of(COLUMNS) && out.end <= w.rows && y.len() == x.rows * w.rows,
             "part of a layer"
@@ -248,44 +248,44 @@ impl Kernels {
     }
 
     /// `y += x Wᵀ + b`; `y [m, out]`.
-    pub fn linear_add_of(&self, x: &LeftRows, w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
+    pub fn linear_add_of(&self, x: Left<'_>, w: &PackedWeight, bias: &[f32], y: &mut [f32]) {
         assert!(bias.is_empty() || bias.len() == w.rows, "bias [{}] for [{}, {}]", bias.len(), w.rows, w.cols);
         self.linear_onto(x, w, 0..w.rows, bias, MatMut::new(y, x.rows, w.rows), true);
     }
 
     fn linear_onto(
         &self,
-        x: &LeftRows,
+        x: Left<'_>,
         w: &PackedWeight,
         out: Range<usize>,
         bias: &[f32],
         mut y: MatMut<'_>,
         add: bool,
     ) {
-        assert!(x.is_full() && x.cols == w.cols, "rows of another layer");
+        assert!(x.cols == w.cols, "rows of another layer");
         let finish = Finish { keep: if add { 1.0 } else { 0.0 }, scale: 1.0, bias };
-        match (&w.layout, x.kind) {
-            (Layout::F32(data), Kind::F32) => {
+        match (&w.layout, x.numbers) {
+            (Layout::F32(data), Numbers::F32(x)) => {
                 set_bias(bias, y.again(), add);
                 let keep = if add || !bias.is_empty() { 1.0 } else { 0.0 };
                 let data = &data[out.start * w.cols..out.end * w.cols];
-                matmul(y, keep, 1.0, x.values(), Mat::new(data, out.len(), w.cols).t());
+                matmul(y, keep, 1.0, x, Mat::new(data, out.len(), w.cols).t());
             }
-            (Layout::Panels(panels), Kind::F32) => {
+            (Layout::Panels(panels), Numbers::F32(x)) => {
                 // SAFETY: as in `right`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(y, finish, x.values(), panels.rhs_of(out)) };
+                unsafe { self.sgemm().matmul_packed(y, finish, x, panels.rhs_of(out)) };
             }
-            (Layout::Bf16 { forward, .. }, Kind::F32) => {
+            (Layout::Bf16 { forward, .. }, Numbers::F32(x)) => {
                 // SAFETY: as in `right`.
-                unsafe { self.bf16.matmul_packed(y, finish, x.values(), forward.operand_of(out)) };
+                unsafe { self.bf16.matmul_packed(y, finish, x, forward.operand_of(out)) };
             }
-            (Layout::Bf16 { forward, .. }, Kind::Bf16) => {
+            (Layout::Bf16 { forward, .. }, Numbers::Bf16(words)) => {
                 // SAFETY: as in `right`.
-                unsafe { self.bf16.matmul_rows(y, finish, &x.words, forward.operand_of(out)) };
+                unsafe { self.bf16.matmul_rows(y, finish, words, forward.operand_of(out)) };
             }
-            (Layout::Int8 { forward, .. }, Kind::Int8) => {
+            (Layout::Int8 { forward, .. }, Numbers::Int8(integers)) => {
                 // SAFETY: as in `right`.
-                unsafe { self.int8.matmul_packed(y, finish, &x.integers, forward.rhs_of(out)) };
+                unsafe { self.int8.matmul_packed(y, finish, integers, forward.rhs_of(out)) };
             }
             _ => panic!("rows for a weight of another kind"),
         }
@@ -322,35 +322,36 @@ impl Kernels {
         LEFT.with_borrow_mut(|left| {
             left.begin_backward(self, w, d_y.len() / w.rows);
             d_y.chunks_exact(w.rows).for_each(|d_y| left.push(self, d_y));
-            self.linear_backward_of(left, w, d_x);
+            self.linear_backward_of(left.of(d_y), w, d_x);
         });
     }
 
     /// The same of rows that were made one by one.
-    pub fn linear_backward_of(&self, d_y: &LeftRows, w: &PackedWeight, d_x: &mut [f32]) {
-        assert!(d_y.is_full() && d_y.cols == w.rows, "rows of another layer");
+    pub fn linear_backward_of(&self, d_y: Left<'_>, w: &PackedWeight, d_x: &mut [f32]) {
+        assert!(d_y.cols == w.rows, "rows of another layer");
         let d_x = MatMut::new(d_x, d_y.rows, w.cols);
         let overwrite = Finish { keep: 0.0, scale: 1.0, bias: &[] };
-        match (&w.layout, d_y.kind) {
-            (Layout::F32(data), Kind::F32) => matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(data, w.rows, w.cols)),
-            (Layout::Panels(panels), Kind::F32) => {
+        match (&w.layout, d_y.numbers) {
+            (Layout::F32(data), Numbers::F32(d_y)) => matmul(d_x, 0.0, 1.0, d_y, Mat::new(data, w.rows, w.cols)),
+            (Layout::Panels(panels), Numbers::F32(d_y)) => {
                 // SAFETY: as in `matmul`; only tables with these products make such weights.
-                unsafe { self.sgemm().matmul_packed(d_x, overwrite, d_y.values(), panels.transposed()) };
+                unsafe { self.sgemm().matmul_packed(d_x, overwrite, d_y, panels.transposed()) };
             }
-            (Layout::Bf16 { forward, backward }, kind) => {
+            (Layout::Bf16 { forward, backward }, d_y) => {
                 let weight = backward.get_or_init(|| forward.transposed(&self.bf16)).operand();
-                match kind {
+                match d_y {
                     // SAFETY: as in `matmul`.
-                    Kind::Bf16 => unsafe { self.bf16.matmul_rows(d_x, overwrite, &d_y.words, weight) },
+                    Numbers::Bf16(words) => unsafe { self.bf16.matmul_rows(d_x, overwrite, words, weight) },
                     // SAFETY: as in `matmul`.
-                    _ => unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y.values(), weight) },
+                    Numbers::F32(d_y) => unsafe { self.bf16.matmul_packed(d_x, overwrite, d_y, weight) },
+                    Numbers::Int8(_) => panic!("rows for a weight of another kind"),
                 }
             }
-            (Layout::Int8 { forward, backward }, kind) => match (backward.get(), kind) {
+            (Layout::Int8 { forward, backward }, numbers) => match (backward.get(), numbers) {
                 (Some(transpose), _) => self.linear_onto(d_y, transpose, 0..w.cols, &[], d_x, false),
-                (None, Kind::F32) => {
+                (None, Numbers::F32(d_y)) => {
                     let transpose = forward.transpose();
-                    self.matmul(d_x, 0.0, 1.0, d_y.values(), Mat::new(&transpose, w.cols, w.rows).t());
+                    self.matmul(d_x, 0.0, 1.0, d_y, Mat::new(&transpose, w.cols, w.rows).t());
                 }
                 _ => panic!("rows for a weight of another kind"),
             },

@@ -7,23 +7,38 @@ use crate::product::{COLUMNS, first};
 use crate::table::Kernels;
 use crate::view::Mat;
 
-/// Rows `[m, in]` as the product with a weight reads them, in buffers that are used again.
-#[derive(Debug, Default)]
-pub struct LeftRows {
-    pub(crate) kind: Kind,
+/// The left operand of a layer, `[rows, cols]`, as the product with its weight reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    /// Rows that are there already.
-    filled: usize,
-    pub(crate) values: Vec<f32>,
-    pub(crate) words: Vec<bf16::Line>,
-    pub(crate) integers: int8::Rounded,
+    pub(crate) numbers: Numbers<'a>,
 }
 
-/// What the rows of a weight's layout are.
+/// The numbers of a left operand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Numbers<'a> {
+    F32(Mat<'a>),
+    Bf16(&'a [bf16::Line]),
+    Int8(&'a int8::Rounded),
+}
+
+/// Rows `[m, in]` rounded as the product with a weight reads them, in buffers that are used again; f32 is read where it lies.
+#[derive(Debug, Default)]
+pub struct LeftRows {
+    kind: Kind,
+    rows: usize,
+    cols: usize,
+    /// Rows that were there already.
+    filled: usize,
+    words: Vec<bf16::Line>,
+    integers: int8::Rounded,
+}
+
+/// What the rows of a weight's layout are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Kind {
-    /// As they are, in `values`.
+enum Kind {
+    /// Nothing.
     #[default]
     F32,
     Bf16,
@@ -58,14 +73,17 @@ impl LeftRows {
     fn make_room(&mut self, kernels: &Kernels, kind: Kind, (rows, cols): (usize, usize)) {
         (self.kind, self.rows, self.cols, self.filled) = (kind, rows, cols, 0);
         match kind {
-            Kind::F32 => {
-                first(&mut self.values, rows * cols);
-            }
+            Kind::F32 => {}
             Kind::Bf16 => {
                 first(&mut self.words, kernels.bf16.lhs_words(rows, cols).div_ceil(COLUMNS));
             }
             Kind::Int8 => self.integers.reserve(rows, cols),
         }
+    }
+
+    /// True where rows are rounded: they need not stay where they were.
+    pub fn rounds(&self) -> bool {
+        self.kind != Kind::F32
     }
 
     /// The next row, `[in]`, or `[out]` of a gradient.
@@ -75,7 +93,7 @@ impl LeftRows {
     pub fn push(&mut self, kernels: &Kernels, x: &[f32]) {
         assert!(self.filled < self.rows && x.len() == self.cols, "row {} of {}", self.filled, self.rows);
         match self.kind {
-            Kind::F32 => self.values[self.filled * self.cols..][..self.cols].copy_from_slice(x),
+            Kind::F32 => {}
             // SAFETY: a table exists only where this machine has its instructions.
             Kind::Bf16 => unsafe { kernels.bf16.push(x, self.filled, &mut self.words) },
             // SAFETY: as above.
@@ -84,13 +102,17 @@ impl LeftRows {
         self.filled += 1;
     }
 
-    /// The rows as they are.
-    pub(crate) fn values(&self) -> Mat<'_> {
-        Mat::new(&self.values[..self.rows * self.cols], self.rows, self.cols)
-    }
-
-    /// True when every row is there.
-    pub(crate) fn is_full(&self) -> bool {
-        self.filled == self.rows
+    /// All rows, which lie in `values [m, in]` where they are not rounded.
+    ///
+    /// # Panics
+    /// If one was not pushed, besides the shape.
+    pub fn of<'a>(&'a self, values: &'a [f32]) -> Left<'a> {
+        assert!(self.filled == self.rows, "row {} of {}", self.filled, self.rows);
+        let numbers = match self.kind {
+            Kind::F32 => Numbers::F32(Mat::new(values, self.rows, self.cols)),
+            Kind::Bf16 => Numbers::Bf16(&self.words),
+            Kind::Int8 => Numbers::Int8(&self.integers),
+        };
+        Left { rows: self.rows, cols: self.cols, numbers }
     }
 }

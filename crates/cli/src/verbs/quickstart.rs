@@ -7,7 +7,7 @@ use melo::data::{Cache, Manifest, Row, Split};
 use melo::imaging::write_png;
 use melo::predict::{Prediction, Predictor};
 use melo::synthetic::{Phantom, phantom};
-use melo::train::{Event, Finished, Job, Method, MethodSettings, Resume, RunOptions, TrainConfig};
+use melo::train::{Event, Finished, Job, Method, MethodSettings, Resume, RunOptions, ScopeSettings, TrainConfig};
 use melo::vit::{Backbone, BackboneInfo, BoundPlugin, Precision, write_atomically};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -168,6 +168,8 @@ fn train_task(folder: &Path, kind: Phantom) -> Result<TaskRow, Failure> {
             task: kind.name().to_owned(),
             config,
             needs_test: true,
+            // Nobody asks the probe about other images.
+            scope: (method == Method::Lora).then(ScopeSettings::default),
             cache: Arc::clone(&cache),
             ..Job::new(machine::device(Some(Precision::F32)), backbone, Manifest::read(&data)?)
         };

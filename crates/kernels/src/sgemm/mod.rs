@@ -88,8 +88,14 @@ fn pack(b: Mat<'_>, lines: &mut [Line], turn: impl Fn(&[Line], &mut [Line])) {
         let columns = panel * COLUMNS..b.cols.min((panel + 1) * COLUMNS);
         if b.col_stride == 1 {
             for (l, line) in lines.iter_mut().enumerate() {
-                line.0[columns.len()..].fill(0.0);
-                line.0[..columns.len()].copy_from_slice(&row(b, l)[columns.clone()]);
+                let values = &row(b, l)[columns.clone()];
+                match values.try_into() {
+                    Ok(values) => line.0 = values,
+                    Err(_) => {
+                        line.0[..values.len()].copy_from_slice(values);
+                        line.0[values.len()..].fill(0.0);
+                    }
+                }
             }
             continue;
         }
@@ -98,7 +104,10 @@ fn pack(b: Mat<'_>, lines: &mut [Line], turn: impl Fn(&[Line], &mut [Line])) {
             let mut words = [Line::default(); COLUMNS];
             for (word, j) in words.iter_mut().zip(columns.clone()) {
                 let values = &row(b.t(), j)[block * COLUMNS..][..lines.len()];
-                word.0[..values.len()].copy_from_slice(values);
+                match values.try_into() {
+                    Ok(values) => word.0 = values,
+                    Err(_) => word.0[..values.len()].copy_from_slice(values),
+                }
             }
             turn(&words, lines);
         }

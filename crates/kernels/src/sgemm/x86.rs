@@ -16,8 +16,10 @@ trait Register: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn splat(from: *const f32) -> Self;
-    /// `self + x · y`.
+    /// `self + x · y`, rounded once.
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
+    unsafe fn add(self, x: Self) -> Self;
+    unsafe fn scale(self, factor: f32) -> Self;
     unsafe fn store(self, to: *mut f32);
 }
 
@@ -42,6 +44,16 @@ impl Register for __m512 {
     unsafe fn add_product(self, x: Self, y: Self) -> Self {
         // SAFETY: the machine has the instruction.
         unsafe { _mm512_fmadd_ps(x, y, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, x: Self) -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm512_add_ps(self, x) }
+    }
+    #[inline(always)]
+    unsafe fn scale(self, factor: f32) -> Self {
+        // SAFETY: the machine has the instructions.
+        unsafe { _mm512_mul_ps(self, _mm512_set1_ps(factor)) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -73,50 +85,131 @@ impl Register for __m256 {
         unsafe { _mm256_fmadd_ps(x, y, self) }
     }
     #[inline(always)]
+    unsafe fn add(self, x: Self) -> Self {
+        // SAFETY: the machine has the instruction.
+        unsafe { _mm256_add_ps(self, x) }
+    }
+    #[inline(always)]
+    unsafe fn scale(self, factor: f32) -> Self {
+        // SAFETY: the machine has the instructions.
+        unsafe { _mm256_mul_ps(self, _mm256_set1_ps(factor)) }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's pointer is to 8 numbers.
         unsafe { _mm256_storeu_ps(to, self) }
     }
 }
 
-/// Rows of a strip of the left operand, packed: the numbers of one column are adjacent.
-struct Strip {
-    start: *const f32,
-    /// Rows that it was packed with.
-    rows: usize,
+/// A strip of the left operand, a few of its rows: `[rows, steps]` by its first number and the distances.
+#[derive(Clone, Copy)]
+enum Strip {
+    /// Numbers of a column are adjacent, columns so many numbers apart.
+    Columns(*const f32, usize),
+    /// Numbers of a row are adjacent, rows so many numbers apart.
+    Rows(*const f32, usize),
+}
+
+/// Rows of a strip at most.
+const ROWS: usize = 12;
+/// Rows that are addressed from one pointer, by multiples of their distance.
+const OF_A_POINTER: usize = 3;
+
+/// Where the sums of a tile go, by the first number and the distance of rows, and what becomes of them there; the bias is that of
+/// the tile's columns.
+struct Target<'a> {
+    start: *mut f32,
+    apart: usize,
+    finish: Finish<'a>,
 }
 
 /// Sums of `M` rows and `V` registers of columns over `steps` rows of the right operand.
 ///
 /// # Safety
 /// The machine has the registers' instructions; the strip has at least `M` rows and `steps` columns; each pointer of `b` is
-/// to `steps` lines, of which a register's numbers are read; `sums` is to `M` rows of `V` registers.
+/// to `steps` lines, of which a register's numbers are read; the target has room for `M` rows of `V` registers, and a bias for
+/// as many or none.
 #[inline(always)]
 unsafe fn add_up<R: Register, const M: usize, const V: usize>(
-    strip: &Strip,
-    b: [*const f32; V],
+    strip: Strip,
+    mut b: [*const f32; V],
     steps: usize,
-    sums: *mut f32,
+    to: Target<'_>,
 ) {
-    // SAFETY: offsets stay within what the caller promises.
-    unsafe {
-        let mut totals = [[R::zero(); V]; M];
-        let (mut a, mut b) = (strip.start, b);
-        for _ in 0..steps {
-            let columns = b.map(|b| R::load(b));
-            for (i, totals) in totals.iter_mut().enumerate() {
-                let x = R::splat(a.add(i));
-                for (total, &column) in totals.iter_mut().zip(&columns) {
-                    *total = total.add_product(x, column);
-                }
+    // SAFETY: the machine has the instruction.
+    let mut totals = [[unsafe { R::zero() }; V]; M];
+    match strip {
+        Strip::Columns(mut a, apart) => {
+            for _ in 0..steps {
+                // SAFETY: numbers and lines stay within what the caller promises.
+                unsafe { add_step(&mut totals, |i| a.wrapping_add(i), b) };
+                a = a.wrapping_add(apart);
+                b = b.map(|b| b.wrapping_add(COLUMNS));
             }
-            a = a.add(strip.rows);
-            b = b.map(|b| b.wrapping_add(COLUMNS));
         }
-        for (i, totals) in totals.iter().enumerate() {
-            for (v, total) in totals.iter().enumerate() {
-                total.store(sums.add((i * V + v) * R::LANES));
+        Strip::Rows(a, apart) => {
+            let mut rows: [_; ROWS / OF_A_POINTER] = std::array::from_fn(|i| a.wrapping_add(i * OF_A_POINTER * apart));
+            for _ in 0..steps {
+                let number = |i: usize| rows[i / OF_A_POINTER].wrapping_add(i % OF_A_POINTER * apart);
+                // SAFETY: as above.
+                unsafe { add_step(&mut totals, number, b) };
+                rows = rows.map(|row| row.wrapping_add(1));
+                b = b.map(|b| b.wrapping_add(COLUMNS));
             }
+        }
+    }
+    let Finish { keep, scale, bias } = to.finish;
+    let of_columns = |v: usize| bias.as_ptr().wrapping_add(v * R::LANES);
+    // SAFETY: as above.
+    unsafe {
+        match (bias.is_empty(), keep == 0.0) {
+            (true, true) => put(&totals, &to, |sum, _, _| sum.scale(scale)),
+            (true, false) => put(&totals, &to, |sum, _, c| R::load(c).scale(keep).add(sum.scale(scale))),
+            (false, true) => put(&totals, &to, |sum, v, _| sum.scale(scale).add(R::load(of_columns(v)))),
+            (false, false) => {
+                put(&totals, &to, |sum, v, c| R::load(c).scale(keep).add(sum.scale(scale).add(R::load(of_columns(v)))))
+            }
+        }
+    }
+}
+
+/// Stores what becomes of each register of sums, which is given its number in the row and its place.
+///
+/// # Safety
+/// As of [`add_up`], for the target.
+#[inline(always)]
+unsafe fn put<R: Register, const M: usize, const V: usize>(
+    totals: &[[R; V]; M],
+    to: &Target<'_>,
+    finished: impl Fn(R, usize, *const f32) -> R,
+) {
+    for (i, totals) in totals.iter().enumerate() {
+        for (v, &total) in totals.iter().enumerate() {
+            let at = to.start.wrapping_add(i * to.apart + v * R::LANES);
+            // SAFETY: the caller's promise.
+            unsafe { finished(total, v, at).store(at) };
+        }
+    }
+}
+
+/// One step of the sums: the number of each row times the registers of a line.
+///
+/// # Safety
+/// As of [`add_up`], for the numbers and lines pointed to.
+#[inline(always)]
+unsafe fn add_step<R: Register, const M: usize, const V: usize>(
+    totals: &mut [[R; V]; M],
+    number: impl Fn(usize) -> *const f32,
+    b: [*const f32; V],
+) {
+    // SAFETY: the caller's promise.
+    let columns = b.map(|b| unsafe { R::load(b) });
+    for (i, totals) in totals.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let x = unsafe { R::splat(number(i)) };
+        for (total, &column) in totals.iter_mut().zip(&columns) {
+            // SAFETY: the machine has the instruction.
+            *total = unsafe { total.add_product(x, column) };
         }
     }
 }
@@ -133,18 +226,38 @@ fn turn(from: &[Line], to: &mut [Line]) {
 /// In registers.
 #[target_feature(enable = "avx512f")]
 fn turn_avx512(from: &[Line], to: &mut [Line]) {
+    // Copies of known length are registers.
+    let mut rows = [Line::default(); COLUMNS];
+    let rows = match from.try_into() {
+        Ok(rows) => rows,
+        Err(_) => {
+            rows[..from.len()].copy_from_slice(from);
+            &rows
+        }
+    };
     let mut words = [_mm512_setzero_si512(); COLUMNS];
-    for (words, from) in words.iter_mut().zip(from) {
+    for (words, row) in words.iter_mut().zip(rows) {
         // SAFETY: a line is 64 bytes, aligned.
-        *words = unsafe { _mm512_load_si512((&raw const from.0).cast()) };
+        *words = unsafe { _mm512_load_si512((&raw const row.0).cast()) };
     }
-    for (to, words) in to.iter_mut().zip(transpose_words(words)) {
-        // SAFETY: as above.
-        unsafe { _mm512_store_si512((&raw mut to.0).cast(), words) };
+    let columns = transpose_words(words);
+    let store = |to: &mut [Line; COLUMNS]| {
+        for (to, column) in to.iter_mut().zip(columns) {
+            // SAFETY: as above.
+            unsafe { _mm512_store_si512((&raw mut to.0).cast(), column) };
+        }
+    };
+    match to.try_into() {
+        Ok(to) => store(to),
+        Err(_) => {
+            let mut columns = [Line::default(); COLUMNS];
+            store(&mut columns);
+            to.copy_from_slice(&columns[..to.len()]);
+        }
     }
 }
 
-/// `c = keep · c + scale · sums + bias`; `sums` holds rows of `width` numbers.
+/// `c = keep · c + scale · sums + bias`; `sums` holds rows of `width` numbers, more than there are columns left.
 #[inline(always)]
 fn finish_rows(
     c: &mut MatMut<'_>,
@@ -205,9 +318,37 @@ fn pack_strips(
     }
 }
 
-/// The loops of a product: steps in blocks; rows in blocks, packed; in these a tile's panels pass along all strips.
+/// A product of more columns than this packs the left operand. For fewer its numbers are read where they lie: to bring those of a
+/// column together takes longer than it spares.
+const UNPACKED: usize = 768;
+/// Rows a multiple of so many numbers apart push one another out of a first-level cache: they are packed for any product.
+const SAME_SETS: usize = 1024;
+
+/// Strips of a block of the left operand.
+enum Strips<'a> {
+    Packed(&'a [f32]),
+    /// From the first number of the block on.
+    AsTheyAre(Mat<'a>, usize),
+}
+
+impl Strips<'_> {
+    /// That which begins with a row of the block.
+    #[inline(always)]
+    fn strip(&self, row: usize, (rows, steps): (usize, usize)) -> Strip {
+        match self {
+            Strips::Packed(packed) => Strip::Columns(packed[row * steps..].as_ptr(), rows),
+            Strips::AsTheyAre(a, start) => {
+                let number = a.data.as_ptr().wrapping_add(start + row * a.row_stride);
+                if a.col_stride == 1 { Strip::Rows(number, a.row_stride) } else { Strip::Columns(number, a.col_stride) }
+            }
+        }
+    }
+}
+
+/// The loops of a product: steps in blocks; rows in blocks; in these a tile's panels pass along all strips.
 ///
-/// `turn` is that of the products; `add_up` gets a strip, how many of its rows are wanted, the tile's panels, and where the sums go.
+/// `turn` is that of the products; `add_up` gets a strip, how many of its rows are wanted, the tile's panels, and where the sums go:
+/// those of a panel that `c` does not fill beside it first.
 #[inline(always)]
 fn product(
     (a, b, finish, mut c): (Mat<'_>, Rhs<'_>, Finish<'_>, MatMut<'_>),
@@ -215,20 +356,24 @@ fn product(
     blocking: Blocking,
     panels_of_tile: usize,
     turn: impl Fn(&[Line], &mut [Line]),
-    add_up: impl Fn(&Strip, usize, &Panels<'_>, &mut [f32]),
+    add_up: impl Fn(Strip, usize, &Panels<'_>, Target<'_>),
 ) {
     assert!(a.col_stride == 1 || a.row_stride == 1, "rows or columns are adjacent");
     let strip = blocking.tile_rows;
+    let packs = c.cols > UNPACKED || a.col_stride == 1 && a.row_stride.is_multiple_of(SAME_SETS);
     let mut sums = Sums([0.0; SUMS]);
     for step in (0..a.cols.max(1)).step_by(blocking.steps) {
         let finish = if step == 0 { finish } else { Finish { keep: 1.0, bias: &[], ..finish } };
         let steps = blocking.steps.min(a.cols - step);
         for block in (0..c.rows).step_by(blocking.rows) {
             let rows = blocking.rows.min(c.rows - block);
-            let packed = first(&mut scratch.strips, rows.next_multiple_of(strip) * steps);
-            if steps > 0 {
+            let strips_of_block = if packs && steps > 0 {
+                let packed = first(&mut scratch.strips, rows.next_multiple_of(strip) * steps);
                 pack_strips(a, (block, rows), (step, steps), strip, packed, &turn);
-            }
+                Strips::Packed(packed)
+            } else {
+                Strips::AsTheyAre(a, block * a.row_stride + step * a.col_stride)
+            };
             for column in (0..c.cols).step_by(panels_of_tile * COLUMNS) {
                 let panel = column / COLUMNS;
                 let count = panels_of_tile.min(c.cols.div_ceil(COLUMNS) - panel);
@@ -244,9 +389,19 @@ fn product(
                     let filled = strip.min(rows - row);
                     b.prefetch(panel + count, count, (step, steps), (row / strip, strips));
                     prefetch_rows(&c, (block + row, filled), column);
-                    let start = packed[row * steps..].as_ptr();
-                    add_up(&Strip { start, rows: strip }, filled, &panels, &mut sums.0);
-                    finish_rows(&mut c, (block + row, filled), column, &sums.0, count * COLUMNS, finish);
+                    let of_rows = strips_of_block.strip(row, (strip, steps));
+                    let width = count * COLUMNS;
+                    if column + width <= c.cols {
+                        let start = c.data[(block + row) * c.row_stride + column..].as_mut_ptr();
+                        let bias = finish.bias.get(column..column + width).unwrap_or_default();
+                        let finish = Finish { bias, ..finish };
+                        add_up(of_rows, filled, &panels, Target { start, apart: c.row_stride, finish });
+                    } else {
+                        let start = sums.0.as_mut_ptr();
+                        let alone = Finish { keep: 0.0, scale: 1.0, bias: &[] };
+                        add_up(of_rows, filled, &panels, Target { start, apart: width, finish: alone });
+                        finish_rows(&mut c, (block + row, filled), column, &sums.0, width, finish);
+                    }
                 }
             }
         }
@@ -281,8 +436,8 @@ struct Panels<'a> {
     steps: usize,
 }
 
-/// Sums of a tile at most: 12 rows of two panels.
-const SUMS: usize = 12 * 2 * COLUMNS;
+/// Sums of a tile at most: those of two panels.
+const SUMS: usize = ROWS * 2 * COLUMNS;
 
 #[repr(align(64))]
 struct Sums([f32; SUMS]);
@@ -310,10 +465,9 @@ macro_rules! stamp {
             const PANELS: usize = 2 * <$register>::LANES / COLUMNS;
             // Lines of a tile are 32 KiB at most, the rows of a block 408 KiB: two images of 197 tokens.
             let blocking = Blocking { tile_rows: [$($rows),*].len(), rows: 34 * 12, steps: 256 };
-            product((a, b, finish, c), scratch, blocking, PANELS, |from, to| $turn(from, to), |strip, rows, panels, sums| {
-                let to = sums.as_mut_ptr();
+            product((a, b, finish, c), scratch, blocking, PANELS, |from, to| $turn(from, to), |strip, rows, panels, to| {
                 match (rows, panels.count) {
-                    // SAFETY: `panels` measured its lines, `product` packed the strip, and `sums` has room for 12 rows.
+                    // SAFETY: `panels` measured its lines; `product` gives a strip and a target of so many rows.
                     $(($rows, PANELS) => unsafe {
                         add_up::<$register, $rows, 2>(strip, panels.$pointers(), panels.steps, to)
                     },)*

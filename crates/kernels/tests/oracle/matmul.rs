@@ -1,7 +1,7 @@
 //! `c = keep · c + scale · a b`: strides, transposes, both factors.
 
 use crate::exact::{Exact, exact, sum};
-use crate::problem::{OF_TABLES, Problem, ROWS, Random, WIDTHS, every_table, rounded};
+use crate::problem::{OF_TABLES, Problem, ROWS, Random, WIDTHS, every_isa_in, every_table, rounded};
 use melo_kernels::{Kernels, Mat, MatMut, Precision};
 
 #[derive(Debug)]
@@ -123,6 +123,44 @@ fn matmul_takes_every_transpose_with_every_factor() {
                         Matmul { precision, m, k, n, transposed, gap, keep, scale }.check();
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tile_may_be_of_any_number_of_rows() {
+    for m in 1..=13 {
+        for (transposed, n) in [(false, 33), (true, 33), (false, 800), (true, 800)] {
+            for (keep, scale) in [(0.0, 1.0), (0.5, -2.0)] {
+                let (precision, transposed) = (Precision::F32, (transposed, false));
+                Matmul { precision, m, k: 19, n, transposed, gap: 2, keep, scale }.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn in_f32_an_element_is_that_of_its_row_and_column_however_they_lie() {
+    let (m, k, n) = (29, 1024, 1100);
+    let mut random = Random::new(3);
+    let (a, b) = (random.values(m * k), random.values(k * n));
+    for kernels in every_isa_in(Precision::F32).filter(|kernels| kernels.rows_are_independent()) {
+        let product = |a: Mat<'_>, columns: std::ops::Range<usize>| {
+            let mut c = vec![f32::NAN; m * columns.len()];
+            let b = Mat::strided(&b[columns.start..], k, columns.len(), n);
+            kernels.matmul(MatMut::new(&mut c, m, columns.len()), 0.0, 1.0, a, b);
+            c
+        };
+        let whole = product(Mat::new(&a, m, k), 0..n);
+        // Rows that lie elsewhere: a number apart, or as columns.
+        let apart: Vec<f32> = a.chunks(k).flat_map(|row| row.iter().copied().chain([f32::NAN])).collect();
+        let columns: Vec<f32> = (0..k * m).map(|at| a[at % m * k + at / m]).collect();
+        for a in [Mat::new(&a, m, k), Mat::strided(&apart, m, k, k + 1), Mat::new(&columns, k, m).t()] {
+            for columns in [0..n, 0..333, 333..n] {
+                let part = product(a, columns.clone());
+                let expected: Vec<f32> = whole.chunks(n).flat_map(|row| &row[columns.clone()]).copied().collect();
+                assert!(part == expected, "{:?}, columns {columns:?}", kernels.isa);
             }
         }
     }

@@ -293,7 +293,7 @@ impl Packed {
                 left.push(k, d_h);
             }
             resize(d_normed, rows.len() * d);
-            k.linear_backward_of(left, &block.fc1.weight, d_normed);
+            k.linear_backward_of(left.of(d_h), &block.fc1.weight, d_normed);
             if fc1_trained {
                 self.layernorm(&block.norm2, x_mid, normed);
                 lowrank.backward(k, (index, &[(Target::Fc1, 0)]), normed, (d_h, fc1_out), Some(d_normed));

@@ -7,7 +7,7 @@ use crate::bottleneck::Bottleneck;
 use crate::config::Pool;
 use crate::dropout::DropoutScratch;
 use crate::weights::{Block, Norm};
-use melo_kernels::{LeftRows, PackedWeight};
+use melo_kernels::{Left, LeftRows, PackedWeight};
 use std::ops::Range;
 
 /// Parts of a fused projection.
@@ -26,24 +26,26 @@ impl Packed {
         self.kernels.layernorm(x, &norm.gamma, &norm.beta, self.config.eps, y);
     }
 
-    /// What a layer reads, computed row by row. The rows themselves stay in `values` where they are asked for.
-    fn left_rows(
+    /// What a layer reads, computed row by row. The rows themselves stay in `values` where they are asked for or not rounded.
+    fn left_rows<'a>(
         &self,
-        left: &mut LeftRows,
+        left: &'a mut LeftRows,
         weight: &PackedWeight,
         rows: usize,
-        (values, keep): (&mut Vec<f32>, bool),
+        (values, keep): (&'a mut Vec<f32>, bool),
         mut compute: impl FnMut(usize, &mut [f32]),
-    ) {
+    ) -> Left<'a> {
         let width = weight.in_features();
-        resize(values, if keep { rows } else { 1 } * width);
         left.begin(self.kernels, weight, rows);
+        let keep = keep || !left.rounds();
+        resize(values, if keep { rows } else { 1 } * width);
         for i in 0..rows {
             let row = if keep { i } else { 0 };
             let row = &mut values[row * width..(row + 1) * width];
             compute(i, row);
             left.push(self.kernels, row);
         }
+        left.of(values)
     }
 
     /// Images to the residual stream `[m, d]`: patches projected, prefix tokens set in front, positions added. Patches that come
@@ -228,9 +230,9 @@ impl Packed {
         for rows in shape.chunks() {
             let (x, qkv) = (of_rows(x, &rows, d), &mut qkv[rows.start * 3 * d..rows.end * 3 * d]);
             let norm = |i: usize, y: &mut [f32]| self.normalise(&block.norm1, &x[i * d..(i + 1) * d], y);
-            self.left_rows(left, &block.qkv.weight, rows.len(), (normed, adapted), norm);
+            let rows_read = self.left_rows(left, &block.qkv.weight, rows.len(), (normed, adapted), norm);
             let columns = parts.start * d..parts.end * d;
-            self.kernels.linear_of(left, &block.qkv.weight, columns, &block.qkv.bias, qkv);
+            self.kernels.linear_of(rows_read, &block.qkv.weight, columns, &block.qkv.bias, qkv);
             let mut adapt = Adapt { vit: self, index, shape, segments, rows, z, dropout };
             for part in parts.clone() {
                 adapt.add(TARGETS[part], normed, qkv, part * d);
@@ -269,14 +271,12 @@ impl Packed {
                 }
                 None => o,
             };
-            left.begin(k, &block.proj.weight, rows.len());
-            o.chunks_exact(d).for_each(|o| left.push(k, o));
             if block.ls1.is_empty() {
-                k.linear_add_of(left, &block.proj.weight, &block.proj.bias, x);
+                k.linear_add(o, &block.proj.weight, &block.proj.bias, x);
                 adapt.add(Target::O, o, x, 0);
             } else {
                 let a = kept.values(a, d);
-                k.linear_of(left, &block.proj.weight, 0..d, &block.proj.bias, a);
+                k.linear(o, &block.proj.weight, &block.proj.bias, a);
                 adapt.add(Target::O, o, a, 0);
                 add_scaled(x, a, &block.ls1);
             }
@@ -285,21 +285,21 @@ impl Packed {
                 x_mid[rows.start * d..rows.end * d].copy_from_slice(x);
             }
             let norm = |i: usize, y: &mut [f32]| self.normalise(&block.norm2, &x[i * d..(i + 1) * d], y);
-            self.left_rows(left, &block.fc1.weight, rows.len(), (normed, fc1_adapted), norm);
+            let rows_read = self.left_rows(left, &block.fc1.weight, rows.len(), (normed, fc1_adapted), norm);
             let h = kept.values(h, fc1_out);
-            k.linear_of(left, &block.fc1.weight, 0..fc1_out, &block.fc1.bias, h);
+            k.linear_of(rows_read, &block.fc1.weight, 0..fc1_out, &block.fc1.bias, h);
             adapt.add(Target::Fc1, normed, h, 0);
             let activate = |i: usize, y: &mut [f32]| {
                 self.fc2_input(block, &h[i * fc1_out..(i + 1) * fc1_out], y, activated);
             };
-            self.left_rows(left, &block.fc2.weight, rows.len(), (g, fc2_adapted), activate);
+            let rows_read = self.left_rows(left, &block.fc2.weight, rows.len(), (g, fc2_adapted), activate);
             if block.ls2.is_empty() && bottlenecks(segments, index, t).next().is_none() {
-                k.linear_add_of(left, &block.fc2.weight, &block.fc2.bias, x);
+                k.linear_add_of(rows_read, &block.fc2.weight, &block.fc2.bias, x);
                 adapt.add(Target::Fc2, g, x, 0);
                 continue;
             }
             let f = kept.values(f, d);
-            k.linear_of(left, &block.fc2.weight, 0..d, &block.fc2.bias, f);
+            k.linear_of(rows_read, &block.fc2.weight, 0..d, &block.fc2.bias, f);
             adapt.add(Target::Fc2, g, f, 0);
             add_scaled(x, f, &block.ls2);
             for (of_segment, bottleneck) in bottlenecks(segments, index, t) {
