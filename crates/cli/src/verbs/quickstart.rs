@@ -37,7 +37,7 @@ const BATCH_SIZE: usize = 8;
 /// Small models on small images want more than the default.
 const LEARNING_RATE: f64 = 2e-3;
 
-/// Train four plug-ins on generated images with an embedded backbone, then ask all of them about one image: no download, a minute or so
+/// Train four plug-ins on generated images with an embedded backbone, then ask all of them about one image: no download, a minute or two
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  melo quickstart\n\n\
     The images are synthetic phantoms drawn from formulas: they look like four modalities and mean nothing clinically.\n\
